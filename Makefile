@@ -1,0 +1,136 @@
+# `make run` and `make test` start from nothing: they build the environments they need, from the locks.
+#
+#   .venv          runtime.txt + build.txt + this package (editable): what `make run` needs
+#   .venv-dev      test.txt + lint.txt + build.txt + this package (editable)
+#   .venv-clients  the real clients that the tests run; .venv-bench: servers to compare with; .venv-docs: Sphinx
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8888
+PYTEST_ARGS ?=
+UPGRADE ?=
+# Test processes: one a core, four at the most (each may start servers and clients of its own).
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? 4 : n)))
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Environments. Each is made anew when its locks or the interpreter change, told by a stamp whose name holds the
+# hash of both: times of files, which a checkout or a CI cache resets, do not count.
+python := $(shell $(PYTHON) -VV 2>&1)
+content = $(shell { cat $(1) && echo '$(python)'; } 2>&1 | sha256sum | cut -c1-16)
+req = $(patsubst %,requirements/%.txt,$(1))
+
+RUN_LOCKS := $(call req,runtime build)
+DEV_LOCKS := $(call req,test lint build)
+RUN_STAMP := .venv/stamp-$(call content,$(RUN_LOCKS))
+DEV_STAMP := .venv-dev/stamp-$(call content,$(DEV_LOCKS))
+CLIENTS_STAMP := .venv-clients/stamp-$(call content,$(call req,clients))
+BENCH_STAMP := .venv-bench/stamp-$(call content,$(call req,bench))
+DOCS_STAMP := .venv-docs/stamp-$(call content,$(call req,docs))
+# The package itself is editable; only a change of its metadata (entry points) needs it installed again.
+RUN_PACKAGE := $(RUN_STAMP)-package-$(call content,pyproject.toml)
+DEV_PACKAGE := $(DEV_STAMP)-package-$(call content,pyproject.toml)
+
+# $(1): folder, $(2): locks. With hashes pip takes nothing but what is locked, from wherever it comes.
+define environment
+@echo "--- $(1): $(2)"
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pywharf needs Python 3.11 or later (PYTHON=...)")'
+$(PYTHON) -m venv --clear $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(2))
+@touch $@
+endef
+
+define package
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+@rm -f $(1)/stamp-*-package-* && touch $@
+endef
+
+$(RUN_STAMP):
+	$(call environment,.venv,$(RUN_LOCKS))
+$(DEV_STAMP):
+	$(call environment,.venv-dev,$(DEV_LOCKS))
+$(CLIENTS_STAMP):
+	$(call environment,.venv-clients,$(call req,clients))
+$(BENCH_STAMP):
+	$(call environment,.venv-bench,$(call req,bench))
+$(DOCS_STAMP):
+	$(call environment,.venv-docs,$(call req,docs))
+$(RUN_PACKAGE): $(RUN_STAMP)
+	$(call package,.venv)
+$(DEV_PACKAGE): $(DEV_STAMP)
+	$(call package,.venv-dev)
+
+.PHONY: .venv .venv-dev .venv-clients .venv-bench .venv-docs
+.venv: $(RUN_PACKAGE)
+.venv-dev: $(DEV_PACKAGE)
+.venv-clients: $(CLIENTS_STAMP)
+.venv-bench: $(BENCH_STAMP)
+.venv-docs: $(DOCS_STAMP)
+
+.PHONY: help run test pytest coverage lint format lock bench docs clean
+
+help: ## This list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywharf
+	exec .venv/bin/pywharf up examples/quickstart --root .pywharf --host $(HOST) --port $(PORT)
+
+test: lint ## Every check and test this machine can run; names what it leaves out
+	@$(MAKE) --no-print-directory pytest
+
+# tests/bench is left out, any other folder is in. Fast folders come first: tests/conftest.py.
+pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
+	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
+	  .venv-dev/bin/pytest tests --ignore=tests/bench --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
+
+coverage: ## The tests, with branch coverage of both packages
+	@$(MAKE) --no-print-directory pytest PYTEST_ARGS="--cov --cov-report term --cov-report html $(PYTEST_ARGS)"
+
+# Until a folder has its first file, mypy and ruff must not be sent there.
+SOURCES := $(wildcard server operator tests .ci/check_tree.py)
+
+lint: .venv-dev ## ruff, mypy, import-linter, codespell, no URL in locks, no machine path in the tree
+	.venv-dev/bin/ruff check $(SOURCES)
+	.venv-dev/bin/ruff format --check $(SOURCES)
+	.venv-dev/bin/mypy $(SOURCES)
+	.venv-dev/bin/lint-imports
+	.venv-dev/bin/codespell
+	.venv-dev/bin/python .ci/check_tree.py
+
+format: .venv-dev ## Format, and mend what ruff can mend
+	.venv-dev/bin/ruff check --fix-only $(SOURCES)
+	.venv-dev/bin/ruff format $(SOURCES)
+
+# Nothing of this machine may come in: no uv.toml, no folder of wheels, no index of its own in the file. Existing
+# pins stay unless they must move; `make lock UPGRADE=--upgrade` moves all.
+compile = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-clients/bin/uv pip compile --quiet \
+  --no-config --generate-hashes --no-emit-index-url --universal --python-version 3.11 $(UPGRADE) \
+  --output-file requirements/$(strip $(1)).txt $(2)
+
+# The order matters: what is installed together is held to the same versions by -c.
+lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newer versions)
+	$(call compile, runtime, pyproject.toml --extra operator)
+	$(call compile, build, requirements/build.in -c requirements/runtime.txt)
+	$(call compile, test, pyproject.toml --extra operator requirements/test.in -c requirements/runtime.txt \
+	  -c requirements/build.txt)
+	$(call compile, lint, requirements/lint.in -c requirements/test.txt -c requirements/build.txt)
+	$(call compile, clients, requirements/clients.in)
+	$(call compile, bench, requirements/bench.in)
+	$(call compile, docs, requirements/docs.in)
+
+# One process, in the written order and without the time limit: other work on the machine would be measured too.
+bench: .venv-dev .venv-clients .venv-bench ## Measure against other servers (tests/bench)
+	@test -d tests/bench || { echo "there is no tests/bench yet"; exit 1; }
+	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin \
+	  .venv-dev/bin/pytest tests/bench -p no:randomly --timeout 0 --capture no $(PYTEST_ARGS)
+
+docs: .venv-docs ## The documentation as HTML, in build/docs
+	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going docs build/docs
+
+clean: ## Remove the environments, caches and reports; .pywharf (packages of `make run`) stays
+	rm -rf .venv .venv-dev .venv-clients .venv-bench .venv-docs build dist htmlcov .coverage* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find server operator tests .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

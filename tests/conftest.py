@@ -1,0 +1,61 @@
+"""Order of the run, and an account at its end of what this machine could not test."""
+
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from support.parts import REQUIRE_ALL, all_required
+
+# Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
+FOLDERS = ("unit", "contract", "golden", "server")
+HERE = Path(__file__).parent
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+    return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_rank)  # stable: inside a folder pytest-randomly's order stays
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    longrepr = report.longrepr  # of a skip: (path, line, "Skipped: reason")
+    text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Whatever skipped it (a missing part, a mark, importorskip): with nothing to be left out, that fails."""
+    if all_required() and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"left out, but {REQUIRE_ALL} is set: {_reason(report)}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
+    terminalreporter.section("left out", blue=True)
+    for reason, count in sorted(left_out.items()):
+        terminalreporter.line(f"{count:4} x {reason}")
+    if not left_out:
+        terminalreporter.line("no test that was asked for")
+    if (HERE / "bench").is_dir():
+        terminalreporter.line("tests/bench: it measures and does not judge; `make bench` runs it")

@@ -1,0 +1,50 @@
+"""Real parts a test may need (client tools, a browser), and what happens when one is missing.
+
+A test that lacks its part is skipped with a reason and named at the end of the run. Where nothing may be
+left out (`PYWHARF_REQUIRE_ALL=1`, as in .ci/run) tests/conftest.py turns every skip into a failure.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+REQUIRE_ALL = "PYWHARF_REQUIRE_ALL"
+CLIENTS = "PYWHARF_TEST_CLIENTS"
+BENCH_PEERS = "PYWHARF_BENCH_PEERS"
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def all_required() -> bool:
+    return os.environ.get(REQUIRE_ALL, "") not in {"", "0"}
+
+
+def missing(part: str, hint: str) -> NoReturn:
+    """Leave the calling test (or the tests of the calling fixture) out, for want of `part`."""
+    pytest.skip(f"needs {part}: {hint}")
+
+
+def require(program: str, hint: str, *other_names: str) -> Path:
+    """Path of a program on PATH, under the first of its names found."""
+    for name in (program, *other_names):
+        if found := shutil.which(name):
+            return Path(found)
+    missing(program, hint)
+
+
+def chromium() -> Path:
+    """Browser for playwright's `executable_path`; playwright's own downloads are not used."""
+    return require(CHROMIUM_NAMES[0], "apt-get install chromium", *CHROMIUM_NAMES[1:])
+
+
+def client(name: str) -> Path:
+    """Path of a real client (pip, uv, twine, poetry, pdm, flit, python …), of the locked environment."""
+    folder = Path(os.environ.get(CLIENTS) or CHECKOUT / ".venv-clients" / "bin")
+    program = folder / name
+    if not program.is_file():
+        missing(f"the client {name}", "make .venv-clients (make test does)")
+    return program

@@ -1,0 +1,58 @@
+"""What no other tool checks: the locks name no host, and no tracked file names a place of one machine."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A lock with a URL or an option works only where that host is reached; one without hashes locks nothing.
+FOREIGN_IN_LOCK = re.compile(r"://|^\s*-(?!-hash=)", re.MULTILINE)
+PIN = re.compile(r"^[A-Za-z0-9][^\s;=]*==[^\n]*\\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", re.MULTILINE)
+REQUIREMENT = re.compile(r"^[A-Za-z0-9]", re.MULTILINE)
+
+# Folders where people and agents keep a checkout. In a longer path or a URL the name may stand.
+MACHINE_PATH = re.compile(r"(?<![\w.}>/-])/(?:root|work|home/\w+|Users/\w+)/")
+
+
+def lock_faults(name: str, text: str) -> list[str]:
+    faults = [f"{name}: URL or option in a lock: {found[0]!r}" for found in FOREIGN_IN_LOCK.finditer(text)]
+    unhashed = len(REQUIREMENT.findall(text)) - len(PIN.findall(text))
+    if unhashed:
+        faults.append(f"{name}: {unhashed} requirements are not pinned with hashes")
+    return faults
+
+
+def path_faults(name: str, text: str) -> list[str]:
+    return [
+        f"{name}:{number}: names a path of one machine"
+        for number, line in enumerate(text.splitlines(), start=1)
+        if MACHINE_PATH.search(line)
+    ]
+
+
+def tracked() -> list[str]:
+    """Files git has or would add; without git (an unpacked sdist) there is nothing to leak, so none."""
+    if not (ROOT / ".git").exists():
+        print("check_tree: not a git checkout; machine paths are not looked for")
+        return []
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    return [name for name in listed.split("\0") if name]
+
+
+def main() -> int:
+    faults: list[str] = []
+    for lock in sorted((ROOT / "requirements").glob("*.txt")):
+        faults += lock_faults(f"requirements/{lock.name}", lock.read_text(encoding="utf-8"))
+    for name in tracked():
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            faults += path_faults(name, path.read_text(encoding="utf-8", errors="ignore"))
+    print("\n".join(faults) or "check_tree: locks and tree name no host and no machine")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -96,7 +96,7 @@ lint: .venv-dev ## ruff, mypy, import-linter, codespell, no URL in locks, no mac
 	.venv-dev/bin/ruff check $(SOURCES)
 	.venv-dev/bin/ruff format --check $(SOURCES)
 	.venv-dev/bin/mypy $(SOURCES)
-	.venv-dev/bin/lint-imports
+	.venv-dev/bin/lint-imports --no-logo
 	.venv-dev/bin/codespell
 	.venv-dev/bin/python .ci/check_tree.py
 

@@ -2,7 +2,9 @@
 #
 #   .venv          runtime.txt + build.txt + this package (editable): what `make run` needs
 #   .venv-dev      test.txt + lint.txt + build.txt + this package (editable)
-#   .venv-clients  the real clients that the tests run; .venv-bench: servers to compare with; .venv-docs: Sphinx
+#   .venv-clients  the real clients that the tests run
+#   .venv-bench    servers to compare with
+#   .venv-docs     Sphinx
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -17,8 +19,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Environments. Each is made anew when its locks or the interpreter change, told by a stamp whose name holds the
-# hash of both: times of files, which a checkout or a CI cache resets, do not count.
+# Environments. Each is made anew when its locks or the interpreter change, told by a stamp whose name holds
+# the hash of both: times of files, which a checkout or a CI cache resets, do not count.
 python := $(shell $(PYTHON) -VV 2>&1)
 content = $(shell { cat $(1) && echo '$(python)'; } 2>&1 | sha256sum | cut -c1-16)
 req = $(patsubst %,requirements/%.txt,$(1))
@@ -34,17 +36,19 @@ DOCS_STAMP := .venv-docs/stamp-$(call content,$(call req,docs))
 RUN_PACKAGE := $(RUN_STAMP)-package-$(call content,pyproject.toml)
 DEV_PACKAGE := $(DEV_STAMP)-package-$(call content,pyproject.toml)
 
+pip_install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
+
 # $(1): folder, $(2): locks. With hashes pip takes nothing but what is locked, from wherever it comes.
 define environment
 @echo "--- $(1): $(2)"
-$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pywharf needs Python 3.11 or later (PYTHON=...)")'
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later: make PYTHON=...")'
 $(PYTHON) -m venv --clear $(1)
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(2))
+$(pip_install) --require-hashes $(addprefix -r ,$(2))
 @touch $@
 endef
 
 define package
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+$(pip_install) --no-deps --no-build-isolation --editable .
 @rm -f $(1)/stamp-*-package-* && touch $@
 endef
 
@@ -104,11 +108,11 @@ format: .venv-dev ## Format, and mend what ruff can mend
 	.venv-dev/bin/ruff check --fix-only $(SOURCES)
 	.venv-dev/bin/ruff format $(SOURCES)
 
-# Nothing of this machine may come in: no uv.toml, no folder of wheels, no index of its own in the file. Existing
-# pins stay unless they must move; `make lock UPGRADE=--upgrade` moves all.
-compile = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-clients/bin/uv pip compile --quiet \
-  --no-config --generate-hashes --no-emit-index-url --universal --python-version 3.11 $(UPGRADE) \
-  --output-file requirements/$(strip $(1)).txt $(2)
+# Nothing of this machine may come in: no uv.toml, no folder of wheels, no index of its own in the file.
+# Existing pins stay unless they must move; `make lock UPGRADE=--upgrade` moves all.
+compile = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
+  .venv-clients/bin/uv pip compile --quiet --no-config --generate-hashes --no-emit-index-url \
+  --universal --python-version 3.11 $(UPGRADE) --output-file requirements/$(strip $(1)).txt $(2)
 
 # The order matters: what is installed together is held to the same versions by -c.
 lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newer versions)
@@ -121,7 +125,7 @@ lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newe
 	$(call compile, bench, requirements/bench.in)
 	$(call compile, docs, requirements/docs.in)
 
-# One process, in the written order and without the time limit: other work on the machine would be measured too.
+# One process, in the written order, without the time limit: other work would be measured too.
 bench: .venv-dev .venv-clients .venv-bench ## Measure against other servers (tests/bench)
 	@test -d tests/bench || { echo "there is no tests/bench yet"; exit 1; }
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin \

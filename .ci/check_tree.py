@@ -38,8 +38,8 @@ def tracked() -> list[str]:
         print("check_tree: not a git checkout; machine paths are not looked for")
         return []
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S603
-    return [name for name in listed.split("\0") if name]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
+    return [name for name in listed.stdout.split("\0") if name]
 
 
 def main() -> int:

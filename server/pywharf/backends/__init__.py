@@ -1,0 +1,1 @@
+"""The storages: one module each, opened by `pywharf.backends.opening`."""

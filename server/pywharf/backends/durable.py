@@ -1,0 +1,102 @@
+"""Writing to a file system so that a crash at any byte leaves the old or the new state."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from pywharf.core.errors import BackendUnavailableError, StorageFullError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the operating system's errors into the application's. Paths stay out of the message: clients see it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            msg = "The storage is full; nothing of this was kept. Free some room or enlarge the volume."
+            raise StorageFullError(msg) from error
+        reason = error.strerror or type(error).__name__
+        msg = f"The storage of this repo cannot be used now: {reason}."
+        raise BackendUnavailableError(msg) from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and links in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_temporary(folder: Path, content: bytes) -> Path:
+    """A new hidden file in `folder` with that content, durable; nothing is left where it fails."""
+    path = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> os.stat_result:
+    """Replace `path`; gives the new file's status."""
+    temporary = write_temporary(path.parent, content)
+    try:
+        status = temporary.stat()
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+    return status
+
+
+def place_new(staged: Path, final: Path, lock: Path) -> None:
+    """Give the staged file its final name, which must be free. Raises FileExistsError and then changes nothing.
+
+    `lock` serializes writers where the volume has no hard links.
+    """
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with locked(lock):
+            if final.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+            staged.rename(final)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock that other processes, and on NFS other machines, respect; freed by a crash."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,154 @@
+"""The journal of a file system repo: one append-only file, a JSON line for each upload.
+
+It is a file of a fixed name, found by opening it, because NFS caches folders and file times for up to a minute but
+looks again when a file is opened. Its first line holds a random generation; folding replaces the file, and so the
+generation, which tells readers to read it from its beginning.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pywharf.backends.durable import fsync_folder, write_atomically
+from pywharf.index.ports import JournalEntry, JournalRead
+
+_NOTHING = "none:0"
+_logger = logging.getLogger(__name__)
+
+
+class _Header(msgspec.Struct, frozen=True):
+    generation: str
+
+
+class FileJournal:
+    """Blocking; call it in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, cursor: str | None) -> JournalRead:
+        """What came after `cursor`. An unfinished last line (a writer that is not done) is left for later."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return JournalRead((), _NOTHING, cursor != _NOTHING)
+        with file:
+            header = file.readline()
+            generation = _generation(header)
+            if generation is None:
+                return JournalRead((), _NOTHING, cursor != _NOTHING)
+            known, _, position = (cursor or _NOTHING).partition(":")
+            restarted = known != generation
+            offset = len(header) if restarted else int(position)
+            file.seek(offset)
+            content = file.read()
+        complete = content[: content.rfind(b"\n") + 1]
+        return JournalRead(tuple(_entries(complete)), f"{generation}:{offset + len(complete)}", restarted)
+
+    def append(self, entry: JournalEntry) -> None:
+        """Add an entry, durably. Leaves the journal as it was where it fails."""
+        line = msgspec.json.encode(entry) + b"\n"
+        with self._locked() as fd:
+            created = self._repair(fd)
+            size = os.lseek(fd, 0, os.SEEK_END)
+            try:
+                _write_all(fd, line)
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+        if created:
+            fsync_folder(self._path.parent)
+
+    def fold(self, cursor: str) -> None:
+        """Drop the entries before `cursor`, unless another fold was first."""
+        generation, _, position = cursor.partition(":")
+        if not self._path.exists():
+            return
+        with self._locked() as fd:
+            self._repair(fd)
+            content = _read_all(fd)
+            header_end = content.index(b"\n") + 1
+            if _generation(content[:header_end]) != generation or int(position) <= header_end:
+                return
+            write_atomically(self._path, _new_header() + content[int(position) :])
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                # While waiting for the lock, a fold may have put another file in this one's place.
+                if _same_file(fd, self._path):
+                    yield fd
+                    return
+            finally:
+                os.close(fd)
+
+    def _repair(self, fd: int) -> bool:
+        """Cut off what a crashed writer left unfinished; write the header of a new file and say so."""
+        content_end = os.lseek(fd, 0, os.SEEK_END)
+        if content_end and os.pread(fd, 1, content_end - 1) == b"\n":
+            return False
+        content = _read_all(fd)
+        os.ftruncate(fd, content.rfind(b"\n") + 1)
+        os.lseek(fd, 0, os.SEEK_END)
+        if b"\n" in content:
+            return False
+        _write_all(fd, _new_header())
+        return True
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _new_header() -> bytes:
+    return msgspec.json.encode(_Header(uuid.uuid4().hex)) + b"\n"
+
+
+def _generation(line: bytes) -> str | None:
+    """The header's generation, None where the line is not a whole header."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return msgspec.json.decode(line, type=_Header).generation
+    except msgspec.MsgspecError:
+        return None
+
+
+def _entries(content: bytes) -> Iterator[JournalEntry]:
+    for line in content.splitlines():
+        try:
+            yield msgspec.json.decode(line, type=JournalEntry)
+        except msgspec.MsgspecError as error:
+            _logger.warning("A journal line cannot be read (%s); the next update_index will find the file.", error)
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _read_all(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    chunks = []
+    position = 0
+    while position < size:
+        chunk = os.pread(fd, size - position, position)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        position += len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,140 @@
+"""The reference implementation of the backend protocol: everything in this process's memory."""
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pywharf.backends.registration import BackendType, OpenBackend
+from pywharf.config import MemorySpec
+from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+from pywharf.index.ports import (
+    UNCHANGED,
+    Content,
+    JournalEntry,
+    JournalRead,
+    Progress,
+    ScannedProject,
+    StoredIndex,
+    StreamContent,
+    Unchanged,
+    Upload,
+)
+
+_CHUNK = 64 * 1024
+
+
+class MemoryBackend:
+    """One repo's files, journal and index, as plain containers."""
+
+    def __init__(self, index_name: str) -> None:
+        self._staging = tempfile.TemporaryDirectory(prefix="pywharf-")
+        self._index_name = index_name
+        self._index: StoredIndex | None = None
+        self._journal: list[JournalEntry] = []
+        self._folded = 0
+        self._projects: dict[ProjectName, Project] = {}
+        self._contents: dict[tuple[ProjectName, str], tuple[bytes, bytes]] = {}
+
+    @property
+    def staging_folder(self) -> Path:
+        """See Backend."""
+        return Path(self._staging.name)
+
+    @property
+    def poll_interval_s(self) -> float:
+        """See Backend."""
+        return 1.0
+
+    async def read_index(self, known: str | None = None) -> StoredIndex | None | Unchanged:
+        """See Backend."""
+        if self._index is not None and self._index.version == known:
+            return UNCHANGED
+        return self._index
+
+    async def write_index(self, content: bytes, *, expected: str | None) -> str:
+        """See Backend."""
+        current = self._index.version if self._index else None
+        if current != expected:
+            msg = "The index was replaced by another writer; run update_index again."
+            raise IndexConflictError(msg)
+        version = hashlib.sha256((current or "").encode() + content).hexdigest()
+        self._index = StoredIndex(self._index_name, content, version)
+        return version
+
+    def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
+        """See Backend."""
+        del project, file
+
+    async def read_journal(self, cursor: str | None = None) -> JournalRead:
+        """See Backend."""
+        end = self._folded + len(self._journal)
+        start = int(cursor) if cursor is not None else -1
+        restarted = start < self._folded
+        entries = self._journal if restarted else self._journal[start - self._folded :]
+        return JournalRead(tuple(entries), str(end), restarted)
+
+    async def fold_journal(self, cursor: str) -> None:
+        """See Backend."""
+        count = int(cursor) - self._folded
+        if count > 0:
+            del self._journal[:count]
+            self._folded += count
+
+    async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
+        """See Backend."""
+        scanned = 0
+        for name in sorted(self._projects):
+            project = self._projects[name]
+            progress(scanned, name)
+            scanned += len(project.files)
+            yield ScannedProject(project)
+
+    async def find_project(self, name: ProjectName) -> Project | None:
+        """See Backend."""
+        return self._projects.get(name)
+
+    async def publish(self, upload: Upload) -> None:
+        """See Backend."""
+        project = self._projects.get(upload.project, Project(name=upload.project))
+        if project.file(upload.file.filename) is not None:
+            msg = f"File already exists: {upload.file.filename}"
+            raise FileExistsInRepoError(msg)
+        content = upload.staged.read_bytes()  # noqa: ASYNC240 - small files, and this backend is a reference
+        self._contents[upload.project, upload.file.filename] = (content, upload.metadata)
+        self._projects[upload.project] = project.with_files([upload.file])
+        self._journal.append(JournalEntry(upload.project, upload.file))
+
+    async def open_file(self, project: ProjectName, file: File) -> Content:
+        """See Backend."""
+        content, _ = self._stored(project, file)
+
+        async def read(first: int, last: int) -> AsyncIterator[bytes]:
+            for start in range(first, last + 1, _CHUNK):
+                yield content[start : min(start + _CHUNK, last + 1)]
+
+        return StreamContent(len(content), read)
+
+    async def read_metadata(self, project: ProjectName, file: File) -> bytes:
+        """See Backend."""
+        return self._stored(project, file)[1]
+
+    def _stored(self, project: ProjectName, file: File) -> tuple[bytes, bytes]:
+        try:
+            return self._contents[project, file.filename]
+        except KeyError as error:
+            msg = f"The storage holds no file {file.filename!r}."
+            raise NotFoundError(msg) from error
+
+    async def aclose(self) -> None:
+        """See Backend."""
+        self._staging.cleanup()
+
+
+def _open(request: OpenBackend) -> MemoryBackend:
+    return MemoryBackend(request.spec.index_name)
+
+
+BACKEND = BackendType(spec=MemorySpec, open=_open)

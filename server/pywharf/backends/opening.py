@@ -1,0 +1,51 @@
+"""Opening a repo's backend: the built-in ones by name, third parties' by entry point."""
+
+import functools
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+from pywharf.backends.registration import BackendType, OpenBackend
+from pywharf.config import BackendSpec, type_of
+from pywharf.core.errors import InvalidConfigError
+from pywharf.index.ports import Backend
+
+GROUP = "pywharf.backends"
+
+
+@functools.cache
+def backend_types() -> Mapping[str, BackendType]:
+    """Every installed backend by type. Raises InvalidConfigError where two claim one type or one cannot load."""
+    types: dict[str, BackendType] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        try:
+            backend = point.load()
+        except ImportError as error:
+            msg = f"The backend {point.name!r} ({point.value}) cannot be loaded: {error}."
+            raise InvalidConfigError(msg) from error
+        tag = backend.spec.__struct_config__.tag if isinstance(backend, BackendType) else None
+        if tag != point.name:
+            msg = f"The entry point {point.name!r} ({point.value}) must be a BackendType whose spec has that tag."
+            raise InvalidConfigError(msg)
+        if point.name in types:
+            msg = f"Two installed distributions register the backend {point.name!r}; uninstall one."
+            raise InvalidConfigError(msg)
+        types[point.name] = backend
+    return types
+
+
+def spec_types() -> Mapping[str, type[BackendSpec]]:
+    """Every installed backend's configuration struct by type."""
+    return {name: backend.spec for name, backend in backend_types().items()}
+
+
+def open_backend(request: OpenBackend) -> Backend:
+    """The repo's storage. Raises InvalidConfigError where it needs a secret that is missing."""
+    kind = type_of(request.spec)
+    backend = backend_types()[kind]
+    if backend.needs_secret and request.secret is None:
+        msg = (
+            f"The repo {request.name!r} has no admin secret, which a {kind} backend is read with; "
+            "add its table to the file of --admin_secret."
+        )
+        raise InvalidConfigError(msg)
+    return backend.open(request)

@@ -1,0 +1,1 @@
+"""The composition root: commands that put settings, backends and the server together."""

@@ -1,0 +1,92 @@
+"""Flags: with underscores or dashes, as environment variables, and with a hint where one is wrong."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+
+ENVIRONMENT_PREFIX = "PYWHARF_COMMAND_"
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda token: token.replace("-", "_"),
+    "max_content_width": 110,
+}
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+_FALSE = {"0", "false", "f", "no", "n", "off"}
+
+
+class Command(click.Command):
+    """A command whose switches also take a value, as the original's did (`--debug=True`)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rewrite switches with a value, then parse."""
+        switches = {
+            option: parameter
+            for parameter in self.params
+            if isinstance(parameter, click.Option) and parameter.is_flag and parameter.secondary_opts
+            for option in parameter.opts
+        }
+        return super().parse_args(ctx, [self._rewrite(arg, switches) for arg in args])
+
+    @staticmethod
+    def _rewrite(arg: str, switches: dict[str, click.Option]) -> str:
+        name, equals, value = arg.partition("=")
+        option = switches.get(name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name)
+        if not equals or option is None:
+            return arg
+        if value.lower() in _TRUE:
+            return option.opts[0]
+        if value.lower() in _FALSE:
+            return option.secondary_opts[0]
+        msg = f"{name} is {value!r}; write {name}=true or {name}=false."
+        raise click.BadParameter(msg)
+
+
+def environment_name(field: str) -> str:
+    """The variable that a flag can be given by."""
+    return ENVIRONMENT_PREFIX + field.upper()
+
+
+def option(field: str, kind: Any, default: Any, description: str, limits: msgspec.Meta | None = None) -> click.Option:  # noqa: ANN401 - any setting's type
+    """A click option for one field of a settings struct."""
+    shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
+    if kind is bool:
+        return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
+    return click.Option(
+        [f"--{field}"], type=_click_type(kind, limits), default=default, show_default=default is not None, **shared
+    )
+
+
+def _click_type(kind: Any, limits: msgspec.Meta | None) -> click.ParamType:  # noqa: ANN401 - any setting's type
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    minimum, maximum = (limits.ge, limits.le) if limits else (None, None)
+    if kind is int:
+        return click.IntRange(minimum, maximum)  # type: ignore[arg-type]
+    if kind is float:
+        return click.FloatRange(minimum, maximum)
+    return click.STRING
+
+
+def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> list[click.Parameter]:
+    """An option for each field of a struct; help, limits and default come from it."""
+    hints = get_type_hints(struct, include_extras=True)
+    made: list[click.Parameter] = []
+    for field in msgspec.structs.fields(struct):
+        if field.name in leave_out:
+            continue
+        hint, limits = hints[field.name], None
+        if get_origin(hint) is Annotated:
+            hint, limits = get_args(hint)[0], get_args(hint)[1]
+        kind = next((k for k in get_args(hint) if k is not type(None)), hint) if type(None) in get_args(hint) else hint
+        description = (limits.description if limits else None) or ""
+        made.append(option(field.name, kind, field.default, description, limits))
+    return made
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+    """A hint at what was meant, or "" where nothing is near."""
+    found = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    return f" Did you mean {found[0]}?" if found else ""

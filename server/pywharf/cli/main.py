@@ -1,0 +1,111 @@
+"""`pywharf`: its own commands, those of other packages, those of the backends."""
+
+import importlib
+import logging
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+from pywharf import __version__
+from pywharf.cli.flags import CONTEXT, nearest
+from pywharf.core.errors import InvalidConfigError, PywharfError
+
+COMMANDS_GROUP = "pywharf.commands"
+ENVIRONMENT_COMMAND = "PYWHARF_COMMAND"
+_OWN = {
+    "server": "pywharf.cli.server:server",
+    "update_index": "pywharf.cli.update_index:update_index_command",
+}
+_USAGE_ERROR = 2
+
+
+class Commands(click.Group):
+    """Commands that are imported when they are called, so that one's dependencies do not slow down another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command that is installed."""
+        del ctx
+        return [*_OWN, *sorted(_registered()), *sorted(_of_backends())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported."""
+        del ctx
+        if cmd_name in _OWN:
+            module, _, attribute = _OWN[cmd_name].partition(":")
+            return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        if cmd_name in _registered():
+            return _load(_registered()[cmd_name])
+        return _of_backends().get(cmd_name) if "." in cmd_name else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a wrong name is answered with what was meant."""
+        name = args[0].replace("-", "_")
+        command = self.get_command(ctx, name)
+        if command is None and not name.startswith("_"):
+            known = self.list_commands(ctx)
+            ctx.fail(f"No such command {args[0]!r}.{nearest(name, known)} The commands are {', '.join(known)}.")
+        return (name, command, args[1:]) if command is not None else super().resolve_command(ctx, args)
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
+
+
+def _of_backends() -> dict[str, click.Command]:
+    from pywharf.backends.opening import backend_types  # noqa: PLC0415 - only where such a command is asked for
+
+    return {
+        f"{kind}.{name}": command
+        for kind, backend in backend_types().items()
+        for name, command in backend.commands.items()
+    }
+
+
+def _load(point: EntryPoint) -> click.Command:
+    try:
+        command = point.load()
+    except ImportError as error:
+        missing = error.name or str(error)
+        short = f"Needs the package {missing!r}: pip install 'pywharf[operator]'."
+
+        @click.command(point.name, help=short, context_settings={"ignore_unknown_options": True})
+        @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+        def unusable(args: tuple[str, ...]) -> None:
+            del args
+            msg = f"{point.name} cannot be loaded ({error}). {short}"
+            raise InvalidConfigError(msg)
+
+        return unusable
+    return command  # type: ignore[no-any-return]
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="pywharf")
+def pywharf() -> None:
+    """A private Python package index whose packages live where you already store things.
+
+    \b
+    Serve a folder of Kubernetes manifests:  pywharf up DIR
+    Serve a TOML configuration:              pywharf server ROOT --config=config.toml
+    Write a repo's index:                    pywharf update_index file_system NAME --root=ROOT
+
+    Without arguments, the command and its flags are read from the environment: PYWHARF_COMMAND=server
+    PYWHARF_COMMAND_ROOT=/data PYWHARF_COMMAND_PORT=8888. Flags may be written with '-' or '_'.
+    """
+
+
+def main() -> None:
+    """Run the command line. Exits with 2 for a wrong flag or configuration, with 1 for another failure."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    args = sys.argv[1:]
+    if not args and os.environ.get(ENVIRONMENT_COMMAND):
+        args = [os.environ[ENVIRONMENT_COMMAND]]
+    try:
+        pywharf.main(args=args, prog_name="pywharf")
+    except PywharfError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_USAGE_ERROR if isinstance(error, InvalidConfigError) else 1)

@@ -1,0 +1,230 @@
+"""`pywharf server`: the server's parts put together, in one process or several."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from aiohttp import web
+
+from pywharf import __version__
+from pywharf.backends.opening import open_backend, spec_types
+from pywharf.backends.registration import OpenBackend
+from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
+from pywharf.cli.workers import supervise
+from pywharf.config import BackendSpec, ServerSettings, convert
+from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
+from pywharf.core.names import RepoName
+from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.ports import Backend
+from pywharf.web.access_log import LOGGER_NAME, AccessLog
+from pywharf.web.app import build_app
+from pywharf.web.config_source import ConfigSource, watch
+from pywharf.web.initialize import Initializer
+from pywharf.web.instance import Instance, LoadedConfig
+from pywharf.web.listening import accepting, tls_context, watch_tls
+from pywharf.web.metrics import Metrics
+from pywharf.web.session import Sessions
+from pywharf.web.upstream_client import UpstreamClient
+
+_logger = logging.getLogger(__name__)
+_THREADS = 32
+_SESSION_KEY_BYTES = 32
+
+
+def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
+    settings = convert(values, ServerSettings, "pywharf server")
+    _set_up_logging(settings)
+    Path(settings.root).mkdir(parents=True, exist_ok=True)
+    with _shared(settings) as shared:
+        if settings.workers == 1:
+            asyncio.run(_run_worker(settings, shared))
+        else:
+            # Before the workers are started, so that a mistake is said once.
+            ConfigSource(settings, spec_types()).load()
+            supervise(settings.workers, lambda: asyncio.run(_run_worker(settings, shared)), shared.folder)
+
+
+server = Command(
+    "server",
+    callback=_run,
+    params=[
+        click.Argument(["root"], envvar=environment_name("root")),
+        *options_of(ServerSettings, leave_out={"root"}),
+    ],
+    context_settings=CONTEXT,
+    help="""Serve the repos of a TOML configuration. ROOT is the folder of the file_system repos.
+
+    \b
+    Example:
+      pywharf server /var/lib/pywharf --config=config.toml --admin_secret=admin_secret.toml
+    \b
+    config.toml:                     admin_secret.toml:
+      [team-a]                         [team-a]
+      type = "file_system"             type = "file_system"
+      read_secret = "foo"              raw = "foo"
+      write_secret = "bar"
+
+    Both files are watched: a good new one is served at once, a bad one is refused and said in the log.
+    """,
+)
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What all workers of one server have in common."""
+
+    listener: socket.socket
+    folder: Path
+    """Private; gone with the server."""
+    session_key: bytes
+    initialize_secret: str | None
+
+
+@contextlib.contextmanager
+def _shared(settings: ServerSettings) -> Iterator[Shared]:
+    key = _secret_text(settings, settings.session_secret, "--session_secret")
+    initialize_secret = _secret_text(settings, settings.initialize_secret, "--initialize_secret")
+    listener = _listen(settings)
+    folder = Path(tempfile.mkdtemp(prefix="pywharf-"))
+    try:
+        session_key = key.encode() if key is not None else secrets.token_bytes(_SESSION_KEY_BYTES)
+        yield Shared(listener, folder, session_key, initialize_secret)
+    finally:
+        listener.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str | None:
+    if given is None:
+        return None
+    path = Path(given)
+    try:
+        if settings.config_or_admin_secret_can_be_text and not path.exists():
+            text = given
+        else:
+            text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
+        raise InvalidConfigError(msg) from error
+    if not text.strip():
+        msg = f"{flag}: the secret is empty."
+        raise InvalidConfigError(msg)
+    return text.strip()
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
+    except OSError as error:
+        msg = f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Choose another --host or --port."
+        raise InvalidConfigError(msg) from error
+
+
+async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
+
+
+async def serve(
+    settings: ServerSettings, *, stop: asyncio.Event, on_ready: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serve in this process and event loop until `stop` is set, then let running transfers finish.
+
+    `on_ready` gets the base URL. Raises InvalidConfigError.
+    """
+    with _shared(settings) as shared:
+        await _serve(settings, shared, stop, on_ready)
+
+
+async def _serve(
+    settings: ServerSettings, shared: Shared, stop: asyncio.Event, on_ready: Callable[[str], None]
+) -> None:
+    asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
+    root = Path(settings.root)
+    metrics = Metrics()
+    source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")
+    initializer = Initializer(
+        shared.initialize_secret, source, shared.folder if shared.initialize_secret else None
+    )
+    sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
+
+    def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
+        return open_backend(OpenBackend(spec, name, root, secret))
+
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}"))
+        instance = await stack.enter_async_context(Instance(settings, open_repo, ExtraIndex(client), metrics))
+
+        async def apply(config: LoadedConfig) -> None:
+            await instance.apply(config)
+            initializer.acknowledge(config.digest)
+
+        try:
+            await apply(await asyncio.to_thread(source.load))
+            metrics.config_valid.set(1)
+        except IncompleteConfigError as error:
+            # The rest is on its way: not ready until it is there.
+            _logger.warning("%s", error)
+            metrics.config_valid.set(0)
+        signature = await asyncio.to_thread(source.signature)
+        app = build_app(instance, sessions, initializer, AccessLog(settings.access_log))
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=settings.keepalive_timeout,
+            shutdown_timeout=settings.shutdown_timeout,
+            handler_cancellation=True,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        tasks = [asyncio.create_task(watch(source, apply, metrics, signature))]
+        context = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            context = tls_context(settings.tls_cert, settings.tls_key)
+            tasks.append(asyncio.create_task(watch_tls(context, settings.tls_cert, settings.tls_key)))
+        async with accepting(
+            runner,
+            shared.listener,
+            context=context,
+            backlog=settings.backlog,
+            max_connections=settings.max_connections,
+        ):
+            host, port = shared.listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            on_ready(f"{'https' if context else 'http'}://{shown}:{port}")
+            await stop.wait()
+            _logger.info("Stopping: running transfers may finish within %s s.", settings.shutdown_timeout)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _set_up_logging(settings: ServerSettings) -> None:
+    logging.getLogger().setLevel(logging.DEBUG if settings.debug else logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    if settings.access_log == "json":
+        # Lines of JSON and nothing else around them.
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        access = logging.getLogger(LOGGER_NAME)
+        access.addHandler(handler)
+        access.propagate = False
+
+

@@ -1,0 +1,319 @@
+"""Every setting of the server, and the backends' configuration: parsed once, strictly, into frozen structs.
+
+Pure: of the server, the operator imports only this and `pywharf.core`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from pywharf.core.errors import InvalidConfigError, InvalidNameError
+from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.toml_text import loads
+
+# The product's own default, and its only address of the outside world.
+DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a secret stands: `{env = "NAME"}` or `{file = "/path"}`."""
+
+    env: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.env is None) == (self.file is None):
+            msg = 'name exactly one of env and file, for example {file = "/run/secrets/read"}'
+            raise ValueError(msg)
+
+
+Secret = str | SecretRef
+"""A secret in the text itself, or where it stands."""
+
+
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What a repo answers for a project it does not hold."""
+
+    url: Annotated[str, Meta(max_length=2048)] | None = None
+    """Simple index asked for projects that the repo does not hold; None: the server's --extra_index_url."""
+    mode: Literal["None", "Pages"] = "Pages"
+    """Pages: answer with the other index's page; None: never ask it."""
+    reserved: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
+    """Name patterns (`acme-*`) that are never looked up there."""
+    allow_shadowing: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
+    """Name patterns looked up there although `reserved` matches them or the repo holds them."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            check_url(self.url, "url")
+
+
+class BackendSpec(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, tag_field="type"
+):
+    """What every backend's table may hold. A backend's own spec adds fields and a tag."""
+
+    default_index_filename: ClassVar[str] = "index.json"
+
+    read_secret: Secret | None = None
+    """What clients send to read."""
+    write_secret: Secret | None = None
+    """What clients send to read and publish."""
+    anonymous_read: bool = False
+    """Whether clients without credentials may read."""
+    index_filename: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}\.(toml|json)$")] | None = None
+    """Name of the index file; its extension chooses the codec. None: the backend's default."""
+    max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 5 * 1024**3 - 1
+    """The largest file that is taken, in bytes."""
+    sync_index_interval: Annotated[int, Meta(ge=1, le=86400)] = 60
+    """Seconds between looks at the index, for backends that cannot look often at no cost."""
+    upstream: Upstream = Upstream()
+    """The extra index."""
+
+    @property
+    def index_name(self) -> str:
+        """The index file's name."""
+        return self.index_filename or self.default_index_filename
+
+
+class FileSystemSpec(BackendSpec, frozen=True, kw_only=True, tag="file_system"):
+    """A folder, possibly shared by several servers."""
+
+    default_index_filename: ClassVar[str] = "index.toml"
+
+    owner: Annotated[str, Meta(max_length=320)] | None = None
+    """`namespace/name` of the resource the data belongs to, recorded in the folder; another owner is refused."""
+
+
+class MemorySpec(BackendSpec, frozen=True, kw_only=True, tag="memory"):
+    """The server's memory: gone with it. For tests and trials."""
+
+
+BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "memory": MemorySpec}
+
+
+class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What the server itself reads a backend with: exactly one of raw, env and file."""
+
+    type: str
+    raw: str | None = None
+    env: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.raw, self.env, self.file)) != 1:
+            msg = "name exactly one of raw, env and file"
+            raise ValueError(msg)
+
+    @property
+    def secret(self) -> Secret:
+        """The secret, or where it stands."""
+        return self.raw if self.raw is not None else SecretRef(self.env, self.file)
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration and its admin secrets, parsed."""
+
+    repos: Mapping[RepoName, BackendSpec] = {}
+    admin_secrets: Mapping[RepoName, AdminSecret] = {}
+    credentials_revision: str | None = None
+    """What the file `credentials_revision_file` must hold for the mounted secrets to belong to this text."""
+    credentials_revision_file: str | None = None
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pywharf server` is told. The descriptions are its help and its documentation."""
+
+    root: Annotated[
+        str, Meta(description="Folder of the file_system repos, and of whatever else the server keeps on disk.")
+    ]
+    config: Annotated[str | None, Meta(description="Path of the repos' configuration (TOML).")] = None
+    admin_secret: Annotated[
+        str | None,
+        Meta(description="Path of the admin secrets (TOML), which the server itself reads the backends with."),
+    ] = None
+    config_or_admin_secret_can_be_text: Annotated[
+        bool,
+        Meta(description="Whether the four options that name a file with text or a secret may hold the text itself."),
+    ] = False
+    auth_read_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds that a read permission is remembered.")
+    ] = 3600
+    auth_write_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds that a write permission is remembered.")
+    ] = 300
+    extra_index_url: Annotated[
+        str,
+        Meta(description="Simple index asked for projects that a repo does not hold; empty: none."),
+    ] = DEFAULT_EXTRA_INDEX_URL
+    debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
+    host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
+    workers: Annotated[int, Meta(ge=1, le=256, description="Processes that share the port.")] = 1
+    access_log: Annotated[
+        Literal["off", "text", "json"], Meta(description="Form of the line that each request leaves on stderr.")
+    ] = "text"
+    tls_cert: Annotated[
+        str | None, Meta(description="Path of the certificate chain (PEM); read again when it changes.")
+    ] = None
+    tls_key: Annotated[str | None, Meta(description="Path of the certificate's key (PEM).")] = None
+    session_secret: Annotated[
+        str | None,
+        Meta(description="Path of the key that signs browsers' sessions, shared by replicas; none: a new one a start."),
+    ] = None
+    initialize_secret: Annotated[
+        str | None, Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off.")
+    ] = None
+    backlog: Annotated[int, Meta(ge=1, le=65535, description="Connections that wait to be accepted.")] = 1024
+    keepalive_timeout: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")
+    ] = 75.0
+    max_connections: Annotated[
+        int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
+    ] = 0
+    shutdown_timeout: Annotated[
+        float, Meta(ge=0, le=86400, description="Seconds that running transfers may take after a SIGTERM.")
+    ] = 60.0
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            msg = "--tls_cert and --tls_key go together: give both or neither"
+            raise ValueError(msg)
+        if self.extra_index_url:
+            check_url(self.extra_index_url, "extra_index_url")
+
+
+def check_url(url: str, field: str) -> None:
+    """Raise ValueError unless `url` is http(s) with a host and without user info, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        parts, valid = urlsplit(""), False
+    if parts.username is not None or parts.password is not None:
+        msg = f"{field} holds user info; leave it out"  # the value is not shown: it may hold a secret
+        raise ValueError(msg)
+    if not valid or parts.query or parts.fragment:
+        msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as {DEFAULT_EXTRA_INDEX_URL}"
+        raise ValueError(msg)
+
+
+_PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
+_SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|stringdata|\bdata\b", re.IGNORECASE)
+
+
+def convert(data: object, kind: type[S], source: str) -> S:
+    """`data` as a struct. Raises InvalidConfigError naming `source`, the field, its value unless it may be a
+    secret, and what is expected."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidConfigError(describe(error, data, source)) from None
+
+
+def describe(error: msgspec.ValidationError, data: object, source: str) -> str:
+    """One sentence for a validation error of `data`."""
+    matched = _PATH.match(str(error))
+    reason, path = (matched["reason"], matched["path"] or "") if matched else (str(error), "")
+    unknown = _UNKNOWN.search(reason)
+    field = path.lstrip(".")
+    if unknown:
+        name = f"{field}.{unknown['field']}" if field else unknown["field"]
+        return f"{source}: the field {name!r} is unknown; check its spelling and its indentation."
+    reason = reason[:1].lower() + reason[1:]
+    if not field:
+        return f"{source}: {reason}."
+    shown = "" if _SECRET_FIELD.search(field) else _shown(_value_at(data, path))
+    return f"{source}: {field}{shown}: {reason}."
+
+
+_MISSING = object()
+
+
+def _value_at(data: object, path: str) -> object:
+    value = data
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(value, Mapping):
+            value = value.get(step, _MISSING)
+        elif isinstance(value, list | tuple) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return _MISSING
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float | bool):
+        return f" is {value if not isinstance(value, str) else value[:120]!r}"
+    return ""
+
+
+def parse_config(
+    config: str,
+    admin_secret: str,
+    *,
+    specs: Mapping[str, type[BackendSpec]] = BUILT_IN_SPECS,
+    source: str = "config",
+    admin_source: str = "admin_secret",
+) -> ServerConfig:
+    """Both TOML texts. Raises InvalidConfigError: one sentence with the table, the field and the remedy."""
+    repos: dict[RepoName, BackendSpec] = {}
+    revision: dict[str, str] = {}
+    for key, table in loads(config, source).items():
+        if key in {"credentials_revision", "credentials_revision_file"} and isinstance(table, str):
+            revision[key] = table
+            continue
+        name = _table_name(key, table, repos, source)
+        repos[name] = parse_spec(table, specs, f"{source}, table [{key}]")
+    admin_secrets: dict[RepoName, AdminSecret] = {}
+    for key, table in loads(admin_secret, admin_source).items():
+        name = _table_name(key, table, admin_secrets, admin_source)
+        secret = convert(table, AdminSecret, f"{admin_source}, table [{key}]")
+        if name in repos and secret.type != type_of(repos[name]):
+            msg = (
+                f"{admin_source}, table [{key}]: type is {secret.type!r}, but the repo's is "
+                f"{type_of(repos[name])!r} in {source}; make them equal."
+            )
+            raise InvalidConfigError(msg)
+        admin_secrets[name] = secret
+    return ServerConfig(repos=repos, admin_secrets=admin_secrets, **revision)
+
+
+def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]], source: str) -> BackendSpec:
+    """One repo's table; its `type` chooses the struct. Raises InvalidConfigError."""
+    kind = table.get("type")
+    known = ", ".join(sorted(specs))
+    if kind is None:
+        msg = f"{source}: type is missing; name one of {known}."
+        raise InvalidConfigError(msg)
+    if not isinstance(kind, str) or kind not in specs:
+        msg = f"{source}: type is {str(kind)[:80]!r}; the backends installed here are {known}."
+        raise InvalidConfigError(msg)
+    return convert(table, specs[kind], source)
+
+
+def type_of(spec: BackendSpec) -> str:
+    """The backend's type, as its tables name it."""
+    return str(type(spec).__struct_config__.tag)
+
+
+def _table_name(key: str, table: object, seen: Mapping[RepoName, object], source: str) -> RepoName:
+    if not isinstance(table, dict):
+        msg = f"{source}: {key!r} is not a table; each repo is one, for example [team-a]."
+        raise InvalidConfigError(msg)
+    try:
+        name = parse_repo_name(key)
+    except InvalidNameError as error:
+        msg = f"{source}: {error}"
+        raise InvalidConfigError(msg) from None
+    if name in seen:
+        msg = f"{source}: the repo {name!r} stands there twice (upper and lower case are the same name)."
+        raise InvalidConfigError(msg)
+    return name

@@ -1,0 +1,53 @@
+"""Who may do what: decisions on secrets, in constant time."""
+
+import enum
+import hashlib
+import hmac
+
+import msgspec
+
+
+class Permission(enum.IntEnum):
+    """What a client may do with a repo. Each level includes the ones below it."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """A repo's own secrets; None: nobody gets that permission by a secret."""
+
+    read: str | None = None
+    write: str | None = None
+    anonymous_read: bool = False
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets, so that no log or traceback can hold them."""
+        return "Credentials(...)"
+
+
+def permission_of(secret: str | None, credentials: Credentials) -> Permission:
+    """What `secret` allows; None stands for a client that sent none. Always compares with both secrets."""
+    granted = Permission.READ if credentials.anonymous_read else Permission.NONE
+    if secret:
+        if _equal(secret, credentials.read):
+            granted = Permission.READ
+        if _equal(secret, credentials.write):
+            granted = Permission.WRITE
+    return granted
+
+
+def fingerprint(credentials: Credentials, key: bytes) -> str:
+    """A hex digest that changes when a secret does and, without `key`, tells nothing of them."""
+    digest = hmac.new(key, digestmod=hashlib.sha256)
+    for secret in (credentials.read, credentials.write):
+        digest.update(b"-" if secret is None else b"+" + hashlib.sha256(secret.encode()).digest())
+    return digest.hexdigest()
+
+
+def _equal(secret: str, expected: str | None) -> bool:
+    # Digests have one length, so that the time tells nothing of the expected secret's either.
+    given = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    wanted = hashlib.sha256((expected or "").encode()).digest()
+    return hmac.compare_digest(given, wanted) and bool(expected)

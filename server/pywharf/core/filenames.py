@@ -1,0 +1,113 @@
+"""File names of distributions (the packaging specifications for wheels and sdists)."""
+
+import enum
+import functools
+
+import msgspec
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion, Version
+
+from pywharf.core.errors import InvalidFilenameError, InvalidNameError
+from pywharf.core.names import ProjectName, normalize
+
+METADATA_SUFFIX = ".metadata"
+"""Appended to a file's URL, names its core metadata (PEP 658)."""
+
+_UPLOADABLE = (".whl", ".tar.gz", ".zip")
+# Kinds that the original stored and pip can install. They are served where they lie, and no longer taken.
+_LEGACY = (".tar.bz2", ".tbz", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz", ".tar.lz", ".tar.lzma")
+_EXTENSIONS = tuple(sorted((*_UPLOADABLE, *_LEGACY), key=len, reverse=True))
+_MAX_FILENAME = 240
+
+
+class Kind(enum.Enum):
+    """What a distribution file is."""
+
+    WHEEL = "wheel"
+    SDIST = "sdist"
+
+
+class DistributionFilename(msgspec.Struct, frozen=True):
+    """A file name taken apart; `extension` begins with a dot."""
+
+    filename: str
+    project: ProjectName
+    version: str
+    kind: Kind
+    extension: str
+
+    def has_project(self, raw: str) -> bool:
+        """Whether `raw`, in any spelling, is this file's project."""
+        return _is_project(raw, self.project)
+
+    def has_version(self, raw: str) -> bool:
+        """Whether `raw`, in any spelling, is this file's version."""
+        try:
+            return Version(raw) == Version(self.version)
+        except InvalidVersion:
+            return False
+
+
+def extension_of(filename: str) -> str | None:
+    """The known extension that `filename` ends in, with its dot, else None."""
+    return next((e for e in _EXTENSIONS if len(filename) > len(e) and filename.endswith(e)), None)
+
+
+def parse_upload_filename(filename: str) -> DistributionFilename:
+    """Take apart the name of a file to publish. Raises InvalidFilenameError for paths, other kinds, bad forms."""
+    shown = filename[:_MAX_FILENAME]
+    if len(filename) > _MAX_FILENAME:
+        msg = f"The file name {shown!r}… is over {_MAX_FILENAME} characters."
+        raise InvalidFilenameError(msg)
+    if not filename.isascii() or not filename.isprintable() or "/" in filename or "\\" in filename:
+        msg = f"{shown!r} is not a file name: use printable ASCII without '/' and '\\'."
+        raise InvalidFilenameError(msg)
+    if not filename.endswith(_UPLOADABLE):
+        msg = f"{shown!r} is neither a wheel (.whl) nor an sdist (.tar.gz, .zip)."
+        raise InvalidFilenameError(msg)
+    try:
+        if filename.endswith(".whl"):
+            name, version, _, _ = parse_wheel_filename(filename)
+            kind = Kind.WHEEL
+        else:
+            name, version = parse_sdist_filename(filename)
+            kind = Kind.SDIST
+        project = normalize(name)
+    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, InvalidNameError) as error:
+        msg = f"{shown!r} is not a valid wheel or sdist file name: {error}"
+        raise InvalidFilenameError(msg) from error
+    extension = extension_of(filename)
+    assert extension is not None  # noqa: S101 - it ends in an uploadable one
+    return DistributionFilename(filename, project, str(version), kind, extension)
+
+
+@functools.lru_cache(maxsize=65536)
+def version_of(filename: str, project: ProjectName) -> str | None:
+    """The version that a stored file's name says, in normal form; None where it says none that can be read."""
+    extension = extension_of(filename)
+    if extension is None:
+        return None
+    stem = filename[: -len(extension)]
+    if extension == ".whl":
+        parts = stem.split("-")
+        candidate = parts[1] if len(parts) > 1 else ""
+    else:
+        candidate = next(
+            (stem[i + 1 :] for i, c in enumerate(stem) if c == "-" and _is_project(stem[:i], project)), ""
+        )
+    try:
+        return str(Version(candidate))
+    except InvalidVersion:
+        return None
+
+
+def _is_project(raw: str, project: ProjectName) -> bool:
+    try:
+        return normalize(raw) == project
+    except InvalidNameError:
+        return False

@@ -1,0 +1,94 @@
+"""Content negotiation for the Simple API (PEP 691, RFC 9110 section 12.5)."""
+
+import enum
+import functools
+import re
+
+from pywharf.core.errors import InvalidInputError, NotAcceptableError
+
+
+class PageFormat(enum.Enum):
+    """The formats a page has; the value is its media type."""
+
+    JSON = "application/vnd.pypi.simple.v1+json"
+    HTML = "application/vnd.pypi.simple.v1+html"
+    TEXT_HTML = "text/html"
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header's value."""
+        return f"{self.value}; charset=utf-8" if self is PageFormat.TEXT_HTML else self.value
+
+
+# Of equally wanted formats the first one is sent: what a client without wishes gets is what PEP 503 promised.
+_OFFERED = (PageFormat.TEXT_HTML, PageFormat.HTML, PageFormat.JSON)
+_ALIASES = {
+    "application/vnd.pypi.simple.latest+json": PageFormat.JSON.value,
+    "application/vnd.pypi.simple.latest+html": PageFormat.HTML.value,
+}
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar rule's name
+_RANGE = re.compile(rf"({_TOKEN})/({_TOKEN})((?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|\"[^\"]*\"))*)\s*\Z")
+_QUALITY = re.compile(r";\s*[qQ]=([^;\s]*)")
+_QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
+_MAX_ACCEPT = 4096
+
+
+@functools.lru_cache(maxsize=512)
+def negotiate(accept: str) -> PageFormat:
+    """The page format for an Accept header ("" means anything).
+
+    Raises InvalidInputError for a malformed header and NotAcceptableError where no format fits.
+    """
+    weights = _weights(accept)
+    best: PageFormat | None = None
+    best_quality = 0.0
+    for offered in _OFFERED:
+        quality = _quality(offered.value, weights)
+        if quality > best_quality:
+            best, best_quality = offered, quality
+    if best is None:
+        msg = f"Accept {accept[:200]!r} allows none of {', '.join(f.value for f in _OFFERED)}."
+        raise NotAcceptableError(msg)
+    return best
+
+
+def _weights(accept: str) -> dict[str, float]:
+    if len(accept) > _MAX_ACCEPT:
+        msg = f"The Accept header is over {_MAX_ACCEPT} characters."
+        raise InvalidInputError(msg)
+    weights: dict[str, float] = {}
+    for element in accept.split(","):
+        part = element.strip()
+        if not part:
+            continue
+        matched = _RANGE.match(part)
+        quality = _QUALITY.search(matched[3]) if matched else None
+        if not matched or (quality and not _QVALUE.match(quality[1])) or (matched[1] == "*" and matched[2] != "*"):
+            msg = f"Accept holds {part[:200]!r}, which is not a media range such as 'text/html' or 'text/*;q=0.5'."
+            raise InvalidInputError(msg)
+        media = f"{matched[1]}/{matched[2]}".lower()
+        media = _ALIASES.get(media, media)
+        weights[media] = max(float(quality[1]) if quality else 1.0, weights.get(media, 0.0))
+    return weights or {"*/*": 1.0}
+
+
+def _quality(media: str, weights: dict[str, float]) -> float:
+    for pattern in (media, media.split("/")[0] + "/*", "*/*"):
+        if pattern in weights:
+            return weights[pattern]
+    return 0.0
+
+
+@functools.lru_cache(maxsize=512)
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the Accept-Encoding header allows gzip. A malformed part is passed over: identity is always right."""
+    qualities = {"gzip": 0.0}
+    for element in accept_encoding[:_MAX_ACCEPT].lower().split(","):
+        coding, _, parameters = element.strip().partition(";")
+        matched = _QUALITY.search(";" + parameters)
+        if matched and not _QVALUE.match(matched[1]):
+            continue
+        qualities[coding.strip()] = float(matched[1]) if matched else 1.0
+    return (qualities["gzip"] or qualities.get("x-gzip", 0.0)) > 0 or (
+        "*" in qualities and "gzip" not in accept_encoding.lower() and qualities["*"] > 0
+    )

@@ -1,0 +1,119 @@
+"""The Simple Repository API, version 1.4, as HTML and JSON (PEP 503, 592, 629, 658, 691, 700, 714, 792)."""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from pywharf.core.filenames import version_of
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+
+API_VERSION = "1.4"
+_BEFORE_SIZES = "1.0"
+"""The version of a JSON page that cannot tell every size, which 1.1 (PEP 700) requires."""
+
+
+def root_html(names: Sequence[ProjectName]) -> bytes:
+    """The page of all projects."""
+    links = "\n".join(f'<a href="{name}/">{name}</a><br>' for name in names)
+    return _document("Simple index", links)
+
+
+def root_json(names: Sequence[ProjectName]) -> bytes:
+    """The page of all projects."""
+    return msgspec.json.encode(
+        {"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]}
+    )
+
+
+def project_html(project: Project, *, foreign: bool = False) -> bytes:
+    """One project's page. Links are relative to it; on a `foreign` page they are the files' locations."""
+    meta = "" if project.status == "active" else f'<meta name="pypi:project-status" content="{project.status}">'
+    if meta and project.status_reason:
+        reason = html.escape(project.status_reason)
+        meta += f'\n<meta name="pypi:project-status-reason" content="{reason}">'
+    links = "\n".join(_anchor(f, _url(f, foreign)) for f in _offered(project))
+    return _document(f"Links for {project.name}", links, meta)
+
+
+def project_json(project: Project, *, foreign: bool = False) -> bytes:
+    """One project's page. PEP 700 requires every size: a file whose size is not known yet is left out, and a
+    foreign page that lacks some is of an older API version."""
+    offered = _offered(project)
+    sized = all(f.size is not None for f in offered)
+    version = API_VERSION if sized or not foreign else _BEFORE_SIZES
+    page: dict[str, Any] = {"meta": {"api-version": version}, "name": project.name}
+    if version == API_VERSION:
+        page["project-status"] = _status(project)
+        page["versions"] = versions(project.name, (f.filename for f in offered))
+    page["files"] = [_file_json(f, _url(f, foreign)) for f in offered if foreign or f.size is not None]
+    return msgspec.json.encode(page)
+
+
+def versions(name: ProjectName, filenames: Iterable[str]) -> list[str]:
+    """The versions that the file names say, without doubles, in the order they come."""
+    return list(dict.fromkeys(v for v in (version_of(f, name) for f in filenames) if v is not None))
+
+
+def _offered(project: Project) -> Sequence[File]:
+    return project.files if project.offers_files else ()
+
+
+def _url(file: File, foreign: bool) -> str:  # noqa: FBT001 - passed on
+    return file.location or "" if foreign else quote(file.filename)
+
+
+def _status(project: Project) -> dict[str, str]:
+    status = {"status": project.status}
+    if project.status_reason:
+        status["reason"] = project.status_reason
+    return status
+
+
+def _anchor(file: File, url: str) -> str:
+    fragment = f"#sha256={file.sha256}" if file.sha256 else ""
+    parts = [f'<a href="{html.escape(url)}{fragment}"']
+    if file.requires_python is not None:
+        parts.append(f' data-requires-python="{html.escape(file.requires_python)}"')
+    if file.metadata_sha256 is not None:
+        digest = f"sha256={file.metadata_sha256}" if file.metadata_sha256 else "true"
+        parts.append(f' data-core-metadata="{digest}" data-dist-info-metadata="{digest}"')
+    if file.yanked is not None:
+        parts.append(f' data-yanked="{html.escape(file.yanked)}"')
+    parts.append(f">{html.escape(file.filename)}</a><br>")
+    return "".join(parts)
+
+
+def _file_json(file: File, url: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "filename": file.filename,
+        "url": url,
+        "hashes": {"sha256": file.sha256} if file.sha256 else {},
+    }
+    if file.size is not None:
+        entry["size"] = file.size
+    if file.upload_time is not None:
+        entry["upload-time"] = file.upload_time
+    if file.requires_python is not None:
+        entry["requires-python"] = file.requires_python
+    if file.metadata_sha256 is not None:
+        hashes = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
+        entry["core-metadata"] = hashes
+        entry["dist-info-metadata"] = hashes
+    entry["yanked"] = False if file.yanked is None else (file.yanked or True)
+    return entry
+
+
+def _document(title: str, body: str, extra_head: str = "") -> bytes:
+    head = f'<meta name="pypi:repository-version" content="{API_VERSION}">'
+    if extra_head:
+        head += f"\n{extra_head}"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{head}\n<title>{title}</title>\n'
+        f"</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
+    ).encode()
+
+

@@ -1,0 +1,64 @@
+"""TOML text, written so that it certainly reads back equal.
+
+The `toml` package's own encoder is wrong for some strings (a backslash before an x comes back broken, a DEL
+character raises), so strings are encoded here, and every text is read back with `tomllib` before it counts.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import toml
+
+from pywharf.core.errors import InvalidConfigError
+
+_ESCAPES = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\b": "\\b",
+    "\t": "\\t",
+    "\n": "\\n",
+    "\f": "\\f",
+    "\r": "\\r",
+}
+_FIRST_PRINTABLE = 0x20
+_DELETE = 0x7F
+
+
+def encode_string(value: str) -> str:
+    """A TOML basic string. Raises ValueError for a lone surrogate, which no TOML text can hold."""
+    value.encode("utf-8")
+    return '"' + "".join(_escape(c) for c in value) + '"'
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if code < _FIRST_PRINTABLE or code == _DELETE:
+        return f"\\u{code:04x}"
+    return char
+
+
+class _Encoder(toml.TomlEncoder):  # type: ignore[type-arg]
+    def __init__(self) -> None:
+        super().__init__()
+        self.dump_funcs[str] = encode_string
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """The document as TOML. Raises ValueError where it holds what TOML cannot express."""
+    text: str = toml.dumps(document, encoder=_Encoder())
+    if tomllib.loads(text) != document:
+        msg = "the document does not read back equal from TOML"
+        raise ValueError(msg)
+    return text
+
+
+def loads(text: str, source: str) -> dict[str, Any]:
+    """Read TOML. Raises InvalidConfigError that names `source`, the line and the column."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source} is not valid TOML: {error}."
+        raise InvalidConfigError(msg) from error

@@ -1,0 +1,1 @@
+"""Use cases of an index, over the ports that backends implement."""

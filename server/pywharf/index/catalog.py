@@ -1,0 +1,66 @@
+"""What a server knows of one repo: the index it read, and the uploads that the index does not hold yet."""
+
+import bisect
+from collections.abc import Iterable
+
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+from pywharf.index.codecs import EMPTY_INDEX, Index
+from pywharf.index.ports import JournalEntry
+
+
+class Catalog:
+    """An index with a journal over it. Where both name a file, the journal's is the newer one."""
+
+    def __init__(self, index: Index = EMPTY_INDEX, entries: Iterable[JournalEntry] = ()) -> None:
+        self.index = index
+        self._added: dict[ProjectName, dict[str, File]] = {}
+        self._sources: dict[ProjectName, object] = {}
+        self._names: list[ProjectName] | None = None
+        self._names_page: tuple[ProjectName, ...] | None = None
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: JournalEntry) -> None:
+        """Note an upload; doing it twice changes nothing."""
+        added = self._added.setdefault(entry.project, {})
+        if not added and entry.project not in self.index and self._names is not None:
+            bisect.insort(self._names, entry.project)
+            self._names_page = None
+        if added.get(entry.file.filename) != entry.file:
+            self._added[entry.project] = added | {entry.file.filename: entry.file}
+            self._sources.pop(entry.project, None)
+
+    def with_index(self, index: Index) -> "Catalog":
+        """The same uploads over another index."""
+        return Catalog(index, self.entries())
+
+    def entries(self) -> list[JournalEntry]:
+        """The uploads noted."""
+        return [JournalEntry(name, file) for name, files in self._added.items() for file in files.values()]
+
+    def project(self, name: ProjectName) -> Project | None:
+        """A project, or None where neither the index nor the journal has it."""
+        indexed = self.index.project(name)
+        added = self._added.get(name)
+        if not added:
+            return indexed
+        return (indexed or Project(name=name)).with_files(added.values())
+
+    def source(self, name: ProjectName) -> object:
+        """Something that compares equal as long as the project is the same; None where there is no project."""
+        source = self._sources.get(name)
+        if source is None:
+            indexed, added = self.index.source(name), self._added.get(name)
+            if indexed is None and added is None:
+                return None
+            source = self._sources[name] = (indexed, added)
+        return source
+
+    def names(self) -> tuple[ProjectName, ...]:
+        """All projects, sorted. The same tuple as long as they are the same."""
+        if self._names is None:
+            self._names = sorted({*self.index, *self._added})
+        if self._names_page is None:
+            self._names_page = tuple(self._names)
+        return self._names_page

@@ -1,0 +1,239 @@
+"""The index file's two forms, `index.toml` (the original's) and `index.json`, and the `.meta` sidecar."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
+from pywharf.core.filenames import extension_of
+from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.names import ProjectName, normalize
+from pywharf.core.toml_text import dumps, loads
+
+_FORMAT = 1
+_NO_REASON = "true"
+"""How a sidecar says 'yanked, no reason given'; flat strings have no other way."""
+
+LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
+"""A backend's own field of an entry and its value."""
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What an index holds in all."""
+
+    projects: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+class Index:
+    """A decoded index file. Projects of an `index.json` are decoded when first asked for."""
+
+    __slots__ = ("_projects", "mtime")
+
+    def __init__(self, mtime: int, projects: Mapping[ProjectName, "Project | msgspec.Raw"]) -> None:
+        self.mtime = mtime
+        """Unix seconds of the run that wrote it."""
+        self._projects = projects
+
+    def __contains__(self, name: ProjectName) -> bool:
+        return name in self._projects
+
+    def __iter__(self) -> Iterator[ProjectName]:
+        return iter(self._projects)
+
+    def __len__(self) -> int:
+        return len(self._projects)
+
+    def project(self, name: ProjectName) -> Project | None:
+        """One project. Raises BackendUnavailableError where its part of the file has another shape."""
+        found = self._projects.get(name)
+        if found is None or isinstance(found, Project):
+            return found
+        try:
+            body = msgspec.json.decode(found, type=_ProjectBody)
+        except msgspec.ValidationError as error:
+            msg = f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
+            raise BackendUnavailableError(msg) from error
+        return Project(name=name, files=body.files, status=body.status, status_reason=body.status_reason)
+
+    def source(self, name: ProjectName) -> object:
+        """Something that compares equal as long as the project is the same, without decoding it."""
+        found = self._projects.get(name)
+        return bytes(found) if isinstance(found, msgspec.Raw) else found
+
+    def totals(self) -> Totals:
+        """Counted over all projects (decodes them all)."""
+        files = [f for name in self for f in (self.project(name) or Project(name=name)).files]
+        return Totals(len(self), len(files), sum(f.size or 0 for f in files))
+
+
+EMPTY_INDEX = Index(0, {})
+
+
+class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    files: tuple[File, ...] = ()
+    status: str = "active"
+    status_reason: str | None = None
+
+
+class _IndexDocument(msgspec.Struct, frozen=True):
+    format: int
+    mtime: int
+    projects: dict[str, msgspec.Raw]
+
+
+def decode_index(content: bytes, filename: str) -> Index:
+    """Raises BackendUnavailableError where the file is none of ours; the message says what to do."""
+    try:
+        if filename.endswith(".json"):
+            return _decode_json(content)
+        return _decode_toml(content.decode(), filename)
+    except (msgspec.MsgspecError, InvalidConfigError, InvalidNameError, UnicodeDecodeError, KeyError, TypeError) as error:
+        msg = f"The index file {filename} cannot be read ({error}); run update_index to write it again."
+        raise BackendUnavailableError(msg) from error
+
+
+def encode_index(
+    filename: str, mtime: int, projects: Iterable[Project], *, backend_type: str, location: LocationField
+) -> bytes:
+    """The index file for `projects`, in the codec that the file name's extension says."""
+    if filename.endswith(".json"):
+        bodies = {p.name: _ProjectBody(p.files, p.status, p.status_reason) for p in projects}
+        return msgspec.json.encode({"format": _FORMAT, "mtime": mtime, "projects": bodies})
+    return _encode_toml(mtime, projects, backend_type, location)
+
+
+def _decode_json(content: bytes) -> Index:
+    document = msgspec.json.decode(content, type=_IndexDocument)
+    if document.format != _FORMAT:
+        msg = f"its format is {document.format}, this version reads {_FORMAT}"
+        raise msgspec.ValidationError(msg)
+    # The names were normalized when the file was written.
+    return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
+
+
+class _TomlEntry(msgspec.Struct, frozen=True):
+    distrib: str
+    package: str
+    ext: str
+    sha256: str
+    meta: dict[str, str] = {}
+    package_path: str | None = None
+    url: str | None = None
+
+
+class _TomlProject(msgspec.Struct, frozen=True):
+    name: str
+    status: str = "active"
+    reason: str | None = None
+
+
+class _TomlDocument(msgspec.Struct, frozen=True):
+    mtime: int
+    pkgs: list[_TomlEntry] = []
+    projects: list[_TomlProject] = []
+
+
+def _decode_toml(text: str, source: str) -> Index:
+    document = msgspec.convert(loads(text, source), _TomlDocument)
+    files: dict[ProjectName, dict[str, File]] = {}
+    for entry in document.pkgs:
+        filename = f"{entry.package}.{entry.ext}"
+        file = file_from_meta(filename, entry.meta | {"sha256": entry.sha256}, entry.url)
+        files.setdefault(normalize(entry.distrib), {})[filename] = file
+    statuses = {normalize(p.name): p for p in document.projects}
+    projects: dict[ProjectName, Project | msgspec.Raw] = {}
+    for name in sorted(files.keys() | statuses.keys()):
+        own, status = files.get(name, {}), statuses.get(name)
+        projects[name] = Project(
+            name=name,
+            files=tuple(own[f] for f in sorted(own)),
+            status=status.status if status else "active",
+            status_reason=status.reason if status else None,
+        )
+    return Index(document.mtime, projects)
+
+
+def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, location: LocationField) -> bytes:
+    pkgs: list[dict[str, Any]] = []
+    statuses: list[dict[str, str]] = []
+    for project in projects:
+        for file in project.files:
+            extension = extension_of(file.filename) or ""
+            entry: dict[str, Any] = {
+                "type": backend_type,
+                "distrib": project.name,
+                "package": file.filename.removesuffix(extension),
+                "ext": extension.removeprefix("."),
+                "sha256": file.sha256,
+            }
+            own = location(project.name, file)
+            if own is not None:
+                entry[own[0]] = own[1]
+            pkgs.append(entry | {"meta": meta_of(project.name, file)})
+        if project.status != "active":
+            reason = {} if project.status_reason is None else {"reason": project.status_reason}
+            statuses.append({"name": project.name, "status": project.status} | reason)
+    document: dict[str, Any] = {"mtime": mtime, "pkgs": pkgs}
+    if statuses:
+        document["projects"] = statuses
+    return dumps(document).encode()
+
+
+def meta_of(project: ProjectName, file: File) -> dict[str, str]:
+    """The flat strings of a `.meta` sidecar or a release's body; `distrib` and `sha256` always."""
+    meta = {"distrib": str(project), "sha256": file.sha256}
+    if file.size is not None:
+        meta["size"] = str(file.size)
+    for key, value in (
+        ("upload_time", file.upload_time),
+        ("requires_python", file.requires_python),
+        ("metadata_sha256", file.metadata_sha256),
+    ):
+        if value is not None:
+            meta[key] = value
+    if file.yanked is not None:
+        meta["yanked"] = file.yanked or _NO_REASON
+    return meta
+
+
+def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None = None) -> File:
+    """A file from its flat strings; keys that are not ours (the original kept the whole form) are passed over.
+
+    Raises KeyError where `sha256` is missing.
+    """
+    size = meta.get("size", "")
+    yanked = meta.get("yanked")
+    return File(
+        filename=filename,
+        sha256=meta["sha256"],
+        size=int(size) if size.isascii() and size.isdigit() else None,
+        upload_time=meta.get("upload_time"),
+        requires_python=meta.get("requires_python") or None,
+        metadata_sha256=meta.get("metadata_sha256"),
+        yanked="" if yanked == _NO_REASON else yanked,
+        location=location,
+    )
+
+
+def parse_meta(text: str, source: str) -> dict[str, str]:
+    """A `.meta` sidecar. Raises InvalidConfigError where it is no table of flat strings with distrib and sha256."""
+    table = loads(text, source)
+    wrong = sorted(key for key, value in table.items() if not isinstance(value, str))
+    missing = sorted({"distrib", "sha256"} - table.keys())
+    if wrong or missing:
+        msg = f"{source}: " + (f"{wrong[0]!r} is not a string." if wrong else f"{missing[0]!r} is missing.")
+        raise InvalidConfigError(msg)
+    return table
+
+
+def parse_status(text: str, source: str) -> tuple[str, str | None]:
+    """A project's status file (PEP 792): `status` and, optionally, `reason`. Raises InvalidConfigError."""
+    table = loads(text, source)
+    status, reason = table.get("status"), table.get("reason")
+    if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:
+        msg = f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
+        raise InvalidConfigError(msg)
+    return status, reason

@@ -1,0 +1,91 @@
+"""Asking the extra index, at most once in a while for each project."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from typing import Protocol
+from urllib.parse import urljoin
+
+import msgspec
+
+from pywharf.core.errors import UpstreamError
+from pywharf.core.model import Project
+from pywharf.core.names import ProjectName
+from pywharf.index.upstream import ACCEPT, parse_page
+
+_FRESH_S = 60.0
+_MAX_FILES_KEPT = 200_000
+_NOT_FOUND = {404, 410}
+_OK = 200
+
+
+class FetchedPage(msgspec.Struct, frozen=True):
+    """An HTTP answer, read whole."""
+
+    status: int
+    content_type: str
+    content: bytes
+    url: str
+    """Where it came from after redirects; links are relative to it."""
+
+
+class Fetcher(Protocol):
+    """Reads pages over HTTP, bounded in time and size."""
+
+    async def fetch(self, url: str, accept: str) -> FetchedPage:
+        """Raises UpstreamError, or UpstreamTimeoutError where it took too long."""
+
+
+class ExtraIndex:
+    """Project pages of other indexes, remembered for a minute."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+        self._kept: OrderedDict[tuple[str, ProjectName], tuple[float, Project | None]] = OrderedDict()
+        self._files_kept = 0
+        self._running: dict[tuple[str, ProjectName], asyncio.Task[Project | None]] = {}
+
+    async def project(self, index_url: str, name: ProjectName) -> Project | None:
+        """The project's page, None where that index has none. However many ask at once, it is fetched once.
+
+        Raises UpstreamError.
+        """
+        key = (index_url, name)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > time.monotonic():
+            self._kept.move_to_end(key)
+            return kept[1]
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._fetch(key))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        # One client that goes away does not end the look-up of the others.
+        return await asyncio.shield(task)
+
+    async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
+        index_url, name = key
+        page = await self._fetcher.fetch(urljoin(index_url.rstrip("/") + "/", f"{name}/"), ACCEPT)
+        if page.status in _NOT_FOUND:
+            project = None
+        elif page.status != _OK:
+            msg = f"The extra index answered for {name!r} with the status {page.status}."
+            raise UpstreamError(msg)
+        else:
+            project = await asyncio.to_thread(parse_page, name, page.content, page.content_type, page.url)
+        self._keep(key, project)
+        return project
+
+    def _keep(self, key: tuple[str, ProjectName], project: Project | None) -> None:
+        old = self._kept.pop(key, None)
+        if old is not None:
+            self._files_kept -= _weight(old[1])
+        self._kept[key] = (time.monotonic() + _FRESH_S, project)
+        self._files_kept += _weight(project)
+        while self._files_kept > _MAX_FILES_KEPT and self._kept:
+            _, (_, dropped) = self._kept.popitem(last=False)
+            self._files_kept -= _weight(dropped)
+
+
+def _weight(project: Project | None) -> int:
+    return 10 + (len(project.files) if project is not None else 0)

@@ -1,0 +1,103 @@
+"""Following a storage: looks at its journal and index and keeps the catalog up to date."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from pywharf.core.errors import IndexNotLoadedError, PywharfError
+from pywharf.index.catalog import Catalog
+from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
+from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
+
+_logger = logging.getLogger(__name__)
+_FIRST_RETRY_S = 0.5
+_LONGEST_RETRY_S = 30.0
+
+
+class Follower:
+    """One repo's catalog, as fresh as the last look. Use `refresh` once or `run` for good."""
+
+    def __init__(self, name: str, backend: Backend, on_parse: Callable[[], None] = lambda: None) -> None:
+        self._name = name
+        self._on_parse = on_parse
+        self._backend = backend
+        self._catalog: Catalog | None = None
+        self._version: str | None = None
+        self._cursor: str | None = None
+        self._lock = asyncio.Lock()
+        self._failure: PywharfError | None = None
+        self._synchronised_at = 0.0
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known. Raises IndexNotLoadedError before the first successful look."""
+        if self._catalog is None:
+            reason = self._failure or "it is being read for the first time"
+            msg = f"The index of this repo is not loaded: {reason}"
+            raise IndexNotLoadedError(msg)
+        return self._catalog
+
+    @property
+    def failure(self) -> PywharfError | None:
+        """Why the last look failed, None where it did not."""
+        return self._failure
+
+    @property
+    def index_mtime(self) -> int:
+        """Unix seconds: when the index was written, or, as long as there is none, the last look at the storage."""
+        return self.catalog.index.mtime or int(self._synchronised_at)
+
+    async def refresh(self) -> None:
+        """Look once. What was known stays where the look fails. Raises PywharfError."""
+        async with self._lock:
+            # The journal first: an entry that has gone from it is in the index that is read after it.
+            journal = await self._backend.read_journal(self._cursor)
+            stored = await self._backend.read_index(self._version)
+            current = self._catalog or Catalog()
+            if stored is not UNCHANGED:
+                index, version = await self._decode(stored)
+                current = Catalog(index, journal.entries if journal.restarted else current.entries())
+                self._version = version
+            elif journal.restarted:
+                current = Catalog(current.index, journal.entries)
+            if not journal.restarted:
+                for entry in journal.entries:
+                    current.add(entry)
+            self._catalog, self._cursor = current, journal.cursor
+            self._synchronised_at = time.time()
+
+    async def _decode(self, stored: StoredIndex | None) -> tuple[Index, str | None]:
+        if stored is None:
+            return EMPTY_INDEX, None
+        self._on_parse()
+        return await asyncio.to_thread(decode_index, stored.content, stored.filename), stored.version
+
+    async def note(self, entry: JournalEntry) -> None:
+        """Show an upload of this server at once, before its journal is looked at again."""
+        async with self._lock:
+            if self._catalog is not None:
+                self._catalog.add(entry)
+
+    async def run(self) -> None:
+        """Look again and again until cancelled. A failure is logged when it begins and when it is over."""
+        retry = _FIRST_RETRY_S
+        while True:
+            try:
+                await self.refresh()
+            except PywharfError as error:
+                if str(error) != str(self._failure):
+                    _logger.error("Repo %s: its index cannot be synchronised: %s", self._name, error)  # noqa: TRY400
+                self._failure = error
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, _LONGEST_RETRY_S)
+                continue
+            except Exception as error:
+                _logger.exception("Repo %s: its index cannot be synchronised.", self._name)
+                self._failure = IndexNotLoadedError(f"internal error ({type(error).__name__}).")
+                await asyncio.sleep(_LONGEST_RETRY_S)
+                continue
+            if self._failure is not None:
+                _logger.info("Repo %s: its index is synchronised again.", self._name)
+                self._failure, retry = None, _FIRST_RETRY_S
+            await asyncio.sleep(self._backend.poll_interval_s)

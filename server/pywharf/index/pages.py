@@ -1,0 +1,103 @@
+"""Rendered pages, kept as bytes: files seldom change, so a page is built once for many requests."""
+
+import asyncio
+import gzip
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+_WORTH_COMPRESSING = 512
+_IN_A_THREAD = 64 * 1024
+"""Bytes from which compressing a body would hold up the event loop."""
+
+
+class Page:
+    """A body with its entity tags; its gzip form is made when first asked for."""
+
+    __slots__ = ("_gzipped", "body", "etag", "gzip_etag")
+
+    def __init__(self, body: bytes) -> None:
+        digest = hashlib.sha256(body).hexdigest()[:32]
+        self.body = body
+        self.etag = f'"{digest}"'
+        self.gzip_etag = f'"{digest}-gzip"'
+        self._gzipped: bytes | None = None
+
+    async def gzipped(self) -> bytes | None:
+        """The body in gzip form; None where it is too small to be worth it."""
+        if len(self.body) < _WORTH_COMPRESSING:
+            return None
+        if self._gzipped is None:
+            if len(self.body) > _IN_A_THREAD:
+                self._gzipped = await asyncio.to_thread(_compress, self.body)
+            else:
+                self._gzipped = _compress(self.body)
+        return self._gzipped
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it takes, with its gzip form."""
+        return len(self.body) + len(self.body) // 4 + 512
+
+
+def _compress(body: bytes) -> bytes:
+    return gzip.compress(body, compresslevel=6, mtime=0)
+
+
+class PageCache:
+    """Pages by key, the least recently used ones dropped once they take more than `max_bytes`.
+
+    Each was made from a source; a page whose source compares unequal to today's is made again.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._pages: OrderedDict[Hashable, tuple[object, Page]] = OrderedDict()
+        self._making: dict[Hashable, asyncio.Future[Page]] = {}
+
+    def get(self, key: Hashable, source: object) -> Page | None:
+        """The page, if it was made from an equal source."""
+        found = self._pages.get(key)
+        if found is None or (found[0] is not source and found[0] != source):
+            return None
+        self._pages.move_to_end(key)
+        return found[1]
+
+    def put(self, key: Hashable, source: object, page: Page) -> None:
+        """Keep a page, unless it alone is too large."""
+        old = self._pages.pop(key, None)
+        if old is not None:
+            self._bytes -= old[1].weight
+        if page.weight > self._max_bytes:
+            return
+        self._pages[key] = (source, page)
+        self._bytes += page.weight
+        while self._bytes > self._max_bytes:
+            _, (_, dropped) = self._pages.popitem(last=False)
+            self._bytes -= dropped.weight
+
+    async def get_or_make(self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool) -> Page:
+        """The page, made once however many ask at once; in a thread where it is `large`."""
+        page = self.get(key, source)
+        if page is not None:
+            return page
+        if not large:
+            page = Page(make())
+            self.put(key, source, page)
+            return page
+        running = self._making.get(key)
+        if running is not None:
+            await asyncio.wait([running])
+            found = self.get(key, source)
+            if found is not None:
+                return found
+        making = asyncio.ensure_future(asyncio.to_thread(lambda: Page(make())))
+        self._making[key] = making
+        try:
+            page = await asyncio.shield(making)
+        finally:
+            if self._making.get(key) is making:
+                del self._making[key]
+        self.put(key, source, page)
+        return page

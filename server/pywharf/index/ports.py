@@ -1,0 +1,144 @@
+"""The ports: what a storage must do to be a backend, and what is exchanged with it."""
+
+import enum
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+
+
+class StoredIndex(msgspec.Struct, frozen=True):
+    """An index file as it lies in the storage."""
+
+    filename: str
+    """Its extension tells the codec."""
+    content: bytes
+    version: str
+    """Changes whenever the content does; compared, never interpreted."""
+
+
+class Unchanged(enum.Enum):
+    """Answer to a look at something whose version is known already."""
+
+    UNCHANGED = enum.auto()
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+class JournalEntry(msgspec.Struct, frozen=True):
+    """One upload that the index may not hold yet."""
+
+    project: ProjectName
+    file: File
+
+
+class JournalRead(msgspec.Struct, frozen=True):
+    """The journal's entries after a cursor."""
+
+    entries: tuple[JournalEntry, ...]
+    cursor: str
+    """Where to go on reading, and what to fold up to; compared, never interpreted."""
+    restarted: bool
+    """The entries are the whole journal: what was known of it before no longer counts."""
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A checked file, staged on disk, to be published."""
+
+    project: ProjectName
+    file: File
+    staged: Path
+    """Lies in the backend's `staging_folder`; the backend may move it, the caller removes it if still there."""
+    metadata: bytes
+    """Raw core metadata, served as `<file>.metadata` when `file.metadata_sha256` is set."""
+
+
+class LocalContent(msgspec.Struct, frozen=True):
+    """Content that lies in a file of this machine."""
+
+    path: Path
+
+
+class RedirectContent(msgspec.Struct, frozen=True):
+    """Content that the client fetches itself from a short-lived URL, which holds no secret of the server."""
+
+    url: str
+
+
+class StreamContent(msgspec.Struct, frozen=True):
+    """Content that passes through: `open` gives the bytes from the first to the last position, inclusive."""
+
+    size: int
+    open: Callable[[int, int], AsyncIterator[bytes]]
+
+
+Content = LocalContent | RedirectContent | StreamContent
+
+Progress = Callable[[int, str], None]
+"""Called with the number of files scanned so far and what is being read."""
+
+
+class ScannedProject(msgspec.Struct, frozen=True):
+    """One project of a full scan, and what in its folder could not be indexed, a sentence each."""
+
+    project: Project
+    problems: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """One repo's storage. Every method may raise BackendUnavailableError; every write StorageFullError.
+
+    Methods never block the event loop. Instances are used by one event loop.
+    """
+
+    @property
+    def staging_folder(self) -> Path:
+        """An existing folder for uploads under way, from which publishing is cheap."""
+
+    @property
+    def poll_interval_s(self) -> float:
+        """Seconds between two looks at the journal and the index; both must be cheap at that rate."""
+
+    async def read_index(self, known: str | None = None) -> StoredIndex | None | Unchanged:
+        """The index file, None where there is none, UNCHANGED where its version is `known`.
+
+        Where the configured file is not there but one of the other codec is, that one is read.
+        """
+
+    async def write_index(self, content: bytes, *, expected: str | None) -> str:
+        """Replace the index if its version is still `expected` (None: there is none); give the new version.
+
+        All or nothing at any interruption. Raises IndexConflictError.
+        """
+
+    def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
+        """The backend's own field of an `index.toml` entry and its value, as the original wrote it."""
+
+    async def read_journal(self, cursor: str | None = None) -> JournalRead:
+        """What was published after `cursor`; cheap enough to be asked every second."""
+
+    async def fold_journal(self, cursor: str) -> None:
+        """Forget the entries up to `cursor`, which the index now holds. Later ones stay."""
+
+    def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
+        """Read the whole storage, sorted by project; what lacks a record (hash, size …) gets one."""
+
+    async def find_project(self, name: ProjectName) -> Project | None:
+        """Ask the storage itself for a project; None where it holds no file of that name."""
+
+    async def publish(self, upload: Upload) -> None:
+        """Store a file durably and note it in the journal. Raises FileExistsInRepoError, and then changes nothing."""
+
+    async def open_file(self, project: ProjectName, file: File) -> Content:
+        """The content of a file. Raises NotFoundError."""
+
+    async def read_metadata(self, project: ProjectName, file: File) -> bytes:
+        """The raw core metadata of a file. Raises NotFoundError."""
+
+    async def aclose(self) -> None:
+        """Give back what is held."""

@@ -1,0 +1,99 @@
+"""Publishing: a staged file and its form are checked, then handed to the storage."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from pywharf.core.archive import read_metadata
+from pywharf.core.errors import ForbiddenError, InvalidUploadError
+from pywharf.core.filenames import DistributionFilename, Kind
+from pywharf.core.metadata import CoreMetadata, parse_metadata
+from pywharf.core.model import File
+from pywharf.index.follower import Follower
+from pywharf.index.ports import Backend, JournalEntry, Upload
+from pywharf.index.staging import StagedFile
+
+_DIGEST_FIELDS = {"md5_digest": "md5", "blake2_256_digest": "blake2b"}
+_KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
+
+
+async def publish(
+    backend: Backend,
+    follower: Follower,
+    filename: DistributionFilename,
+    form: Mapping[str, str],
+    staged: StagedFile,
+) -> File:
+    """Check everything that the form and the content say, store the file and show it at once.
+
+    Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
+    uploads (PEP 792), FileExistsInRepoError. Nothing is kept where it raises.
+    """
+    check_form(form, filename)
+    sha256 = await staged.finish()
+    await _check_digests(form, staged, sha256)
+    raw, metadata = await asyncio.to_thread(_read, staged, filename)
+    file = File(
+        filename=filename.filename,
+        sha256=sha256,
+        size=staged.size,
+        upload_time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        requires_python=metadata.requires_python,
+        # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
+        metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
+    )
+    project = follower.catalog.project(filename.project)
+    if project is not None and not project.takes_uploads:
+        msg = f"The project {project.name!r} is {project.status} and takes no uploads."
+        raise ForbiddenError(msg)
+    await backend.publish(Upload(filename.project, file, staged.path, raw))
+    await follower.note(JournalEntry(filename.project, file))
+    return file
+
+
+def check_form(form: Mapping[str, str], filename: DistributionFilename) -> None:
+    """Hold the form's fields against the file name. Raises InvalidUploadError naming the field and its value."""
+    _expect(form, ":action", {"file_upload"})
+    _expect(form, "protocol_version", {"1"})
+    filetype = form.get("filetype")
+    if filetype is not None and _KINDS.get(filetype) is not filename.kind:
+        wanted = next(key for key, kind in _KINDS.items() if kind is filename.kind)
+        msg = f"filetype is {filetype[:80]!r}; for {filename.filename!r} it must be {wanted!r}."
+        raise InvalidUploadError(msg)
+    name, version = form.get("name"), form.get("version")
+    if name is not None and not filename.has_project(name):
+        msg = f"name is {name[:80]!r}; the file name says {filename.project!r}."
+        raise InvalidUploadError(msg)
+    if version is not None and not filename.has_version(version):
+        msg = f"version is {version[:80]!r}; the file name says {filename.version!r}."
+        raise InvalidUploadError(msg)
+
+
+def _expect(form: Mapping[str, str], field: str, allowed: set[str]) -> None:
+    value = form.get(field)
+    if value is not None and value not in allowed:
+        msg = f"{field} is {value[:80]!r}; this index understands {' or '.join(sorted(allowed))!r}."
+        raise InvalidUploadError(msg)
+
+
+async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:
+    given = form.get("sha256_digest")
+    if given and given.lower() != sha256:
+        raise InvalidUploadError(_digest_message("sha256_digest", given, sha256))
+    for field, algorithm in _DIGEST_FIELDS.items():
+        given = form.get(field)
+        if given:
+            actual = await staged.digest(algorithm)
+            if given.lower() != actual:
+                raise InvalidUploadError(_digest_message(field, given, actual))
+
+
+def _digest_message(field: str, given: str, actual: str) -> str:
+    return f"{field} is {given[:130]!r}, but the content that arrived has {actual!r}; upload the file again."
+
+
+def _read(staged: StagedFile, filename: DistributionFilename) -> tuple[bytes, CoreMetadata]:
+    with staged.path.open("rb") as stream:
+        raw = read_metadata(stream, filename)
+    return raw, parse_metadata(raw, filename)

@@ -1,0 +1,156 @@
+"""One repo as clients see it: its pages, files and uploads."""
+
+from collections.abc import Callable, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from pywharf.core.access import Credentials, Permission, permission_of
+from pywharf.core.errors import NotFoundError
+from pywharf.core.filenames import DistributionFilename
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName, RepoName
+from pywharf.core.negotiation import PageFormat
+from pywharf.core.simple import project_html, project_json, root_html, root_json
+from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.follower import Follower
+from pywharf.index.pages import Page, PageCache
+from pywharf.index.ports import Backend
+from pywharf.index.publish import publish
+from pywharf.index.staging import StagedFile
+from pywharf.index.upstream import may_look_up
+
+_LARGE_ROOT = 2_000
+_LARGE_PROJECT = 200
+"""Entries from which rendering a page would hold up the event loop."""
+
+
+class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which names are looked up where."""
+
+    url: str | None = None
+    """None: nowhere."""
+    reserved: tuple[str, ...] = ()
+    allow_shadowing: tuple[str, ...] = ()
+
+
+class Repository:
+    """Use cases of one repo. The caller has decided on permissions."""
+
+    def __init__(  # noqa: PLR0913 - its parts, all by name
+        self,
+        *,
+        name: RepoName,
+        backend: Backend,
+        credentials: Credentials,
+        upstream: UpstreamPolicy,
+        extra_index: ExtraIndex,
+        pages: PageCache,
+        max_file_bytes: int,
+        on_parse: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.backend = backend
+        self.credentials = credentials
+        self.max_file_bytes = max_file_bytes
+        self.follower = Follower(name, backend, on_parse)
+        self._upstream = upstream
+        self._extra_index = extra_index
+        self._pages = pages
+
+    def permission(self, secret: str | None) -> Permission:
+        """What a client that sent this secret (None: no credentials) may do."""
+        return permission_of(secret, self.credentials)
+
+    async def root_page(self, page_format: PageFormat) -> Page:
+        """The page of all projects. Raises IndexNotLoadedError."""
+        names = self.follower.catalog.names()
+        is_json = page_format is PageFormat.JSON
+        return await self._pages.get_or_make(
+            (self.name, None, is_json),
+            names,
+            lambda: root_json(names) if is_json else root_html(names),
+            large=len(names) > _LARGE_ROOT,
+        )
+
+    async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
+        """A project's page: the repo's own, else the extra index's.
+
+        Raises IndexNotLoadedError, NotFoundError, UpstreamError.
+        """
+        is_json = page_format is PageFormat.JSON
+        catalog = self.follower.catalog
+        source = catalog.source(name)
+        if source is not None and not self._may_look_up(name, owned=True):
+            page = self._pages.get((self.name, name, is_json), source)
+            if page is not None:
+                return page
+            return await self._own_page(name, catalog.project(name), source, is_json=is_json)
+        # Another server may just have taken an upload of this name, so the storage itself is asked.
+        own = catalog.project(name) if source is not None else await self.backend.find_project(name)
+        foreign = None
+        if self._upstream.url is not None and self._may_look_up(name, owned=own is not None):
+            foreign = await self._extra_index.project(self._upstream.url, name)
+        if foreign is None:
+            if own is None:
+                raise _no_project(name)
+            return await self._own_page(name, own, source if source is not None else own, is_json=is_json)
+        merged = _merged(own, foreign)
+        return await self._pages.get_or_make(
+            (self.name, name, is_json, self._upstream.url),
+            (own, foreign),
+            lambda: project_json(merged, foreign=True) if is_json else project_html(merged, foreign=True),
+            large=len(merged.files) > _LARGE_PROJECT,
+        )
+
+    async def find_file(self, name: ProjectName, filename: str) -> File:
+        """A file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
+        project = self.follower.catalog.project(name)
+        file = project.file(filename) if project else None
+        if file is None:
+            # It may be known from the page of a server that took it a moment ago.
+            project = await self.backend.find_project(name)
+            file = project.file(filename) if project else None
+        if project is None or file is None:
+            msg = f"This repo has no file {filename[:250]!r} of the project {name!r}."
+            raise NotFoundError(msg)
+        if not project.offers_files:
+            msg = f"The project {name!r} is {project.status}; its files are not offered."
+            raise NotFoundError(msg)
+        return file
+
+    async def publish(self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile) -> File:
+        """See `pywharf.index.publish`."""
+        return await publish(self.backend, self.follower, filename, form, staged)
+
+    def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
+        policy = self._upstream
+        if policy.url is None:
+            return False
+        return may_look_up(
+            name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing
+        )
+
+    async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
+        if project is None:
+            raise _no_project(name)
+        return await self._pages.get_or_make(
+            (self.name, name, is_json),
+            source,
+            lambda: project_json(project) if is_json else project_html(project),
+            large=len(project.files) > _LARGE_PROJECT,
+        )
+
+
+def _no_project(name: ProjectName) -> NotFoundError:
+    return NotFoundError(f"This repo has no project {name!r}.")
+
+
+def _merged(own: Project | None, foreign: Project) -> Project:
+    """The other index's files and, before them, the repo's own, whose links stay relative."""
+    if own is None:
+        return foreign
+    files = [msgspec.structs.replace(f, location=quote(f.filename)) for f in own.files if own.offers_files]
+    names = {f.filename for f in files}
+    rest = [f for f in foreign.files if f.filename not in names] if foreign.offers_files else []
+    return msgspec.structs.replace(own, files=(*files, *rest))

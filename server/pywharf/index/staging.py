@@ -1,0 +1,92 @@
+"""A file under way: written to disk as it arrives and hashed, so that memory does not grow with it."""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLargeError
+
+_BUFFER = 1024 * 1024
+DIGESTS = {"md5": hashlib.md5, "sha256": hashlib.sha256, "blake2b": lambda: hashlib.blake2b(digest_size=32)}
+"""The digests that the legacy upload API sends."""
+
+
+class StagedFile:
+    """A temporary file, removed on leaving the context unless a backend took it away."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}.tmp"
+        self.size = 0
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+
+    async def __aenter__(self) -> Self:
+        self._file = await self._call(self.path.open, "xb", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    async def write(self, chunk: bytes) -> None:
+        """Add bytes. Raises TooLargeError over the limit and StorageFullError on a full disk."""
+        self.size += len(chunk)
+        if self.size > self._max_bytes:
+            msg = f"The file is over this repo's limit of {self._max_bytes} bytes (max_file_bytes)."
+            raise TooLargeError(msg)
+        self._buffer += chunk
+        if len(self._buffer) >= _BUFFER:
+            await self._flush()
+
+    async def finish(self) -> str:
+        """Write what is left; gives the content's SHA-256 as hex."""
+        await self._flush()
+        return self._hash.hexdigest()
+
+    async def digest(self, algorithm: str) -> str:
+        """The content's digest by another of DIGESTS, as hex."""
+
+        def compute() -> str:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, DIGESTS[algorithm]).hexdigest()
+
+        return await self._call(compute)
+
+    async def _flush(self) -> None:
+        if not self._buffer:
+            return
+        chunk, self._buffer = self._buffer, bytearray()
+
+        def write() -> None:
+            assert self._file is not None  # noqa: S101 - the context was entered
+            self._hash.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
+
+        await self._call(write)
+
+    @staticmethod
+    async def _call(function, /, *args):  # type: ignore[no-untyped-def]
+        try:
+            return await asyncio.to_thread(function, *args)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                msg = "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."
+                raise StorageFullError(msg) from error
+            msg = f"The upload cannot be stored now: {error.strerror}."
+            raise BackendUnavailableError(msg) from error

@@ -1,0 +1,1 @@
+"""The HTTP side: aiohttp only, over `pywharf.index`."""

@@ -1,0 +1,46 @@
+"""One line a request: no header, no query, no secret."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+
+LOGGER_NAME = "pywharf.access"
+_logger = logging.getLogger(LOGGER_NAME)
+_MAX_FIELD = 300
+
+Format = Literal["off", "text", "json"]
+
+
+class AccessLog:
+    """Writes the lines in the format asked for."""
+
+    def __init__(self, log_format: Format) -> None:
+        self._format = log_format
+
+    def write(self, request: web.BaseRequest, repo: str | None, status: int, size: int, seconds: float) -> None:
+        """Log one answer; `size` is its body in bytes."""
+        if self._format == "off":
+            return
+        path = request.rel_url.raw_path[:_MAX_FIELD]
+        agent = request.headers.get("User-Agent", "")[:_MAX_FIELD]
+        if self._format == "text":
+            _logger.info(
+                "%s %s %s %s %s %.3fs repo=%s agent=%r",
+                request.remote, request.method[:20], path, status, size, seconds, repo or "-", agent,
+            )  # fmt: skip
+            return
+        entry = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "remote": request.remote,
+            "method": request.method[:20],
+            "path": path,
+            "status": status,
+            "bytes": size,
+            "seconds": round(seconds, 4),
+            "repo": repo,
+            "agent": agent,
+        }
+        _logger.info("%s", msgspec.json.encode(entry).decode())

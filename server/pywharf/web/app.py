@@ -1,0 +1,135 @@
+"""The application: routes, and the one place where every request begins and ends."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from pywharf import __version__
+from pywharf.core.errors import NotFoundError, PywharfError
+from pywharf.web import login, simple, status, upload
+from pywharf.web.access_log import AccessLog
+from pywharf.web.auth import INSTANCE, REPO, SESSIONS
+from pywharf.web.initialize import Initializer
+from pywharf.web.instance import Instance
+from pywharf.web.problems import problem
+from pywharf.web.session import Sessions
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_logger = logging.getLogger(__name__)
+_MAX_SMALL_BODY = 16 * 1024 * 1024
+_CLIENT_GONE = 499
+_SERVER = f"pywharf/{__version__}"
+
+
+class _MethodNotAllowedError(PywharfError):
+    status = 405
+    code = "method-not-allowed"
+    title = "Method not allowed"
+
+
+class _BodyTooLargeError(PywharfError):
+    status = 413
+    code = "too-large"
+    title = "Too large"
+
+
+class _BadRequestError(PywharfError):
+    status = 400
+    code = "bad-request"
+    title = "Bad request"
+
+
+def build_app(instance: Instance, sessions: Sessions, initializer: Initializer, access_log: AccessLog) -> web.Application:
+    """The application for one worker."""
+    app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[_outermost(instance, access_log)])
+    app[INSTANCE] = instance
+    app[SESSIONS] = sessions
+    _add(app, "start", "GET", login.start, "/")
+    for prefix in ("", r"/repo/{repo}"):
+        _add(app, "root", "GET", simple.root, f"{prefix}/simple/")
+        _add(app, "root", "GET", simple.without_slash, f"{prefix}/simple")
+        _add(app, "project", "GET", simple.project, prefix + r"/simple/{project}/")
+        _add(app, "project", "GET", simple.without_slash, prefix + r"/simple/{project}")
+        _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
+        _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
+    _add(app, "login", "GET", login.form, "/login", "/login/")
+    _add(app, "login", "POST", login.submit, "/login", "/login/")
+    _add(app, "logout", "GET", login.logout, "/logout", "/logout/")
+    _add(app, "index_mtime", "GET", status.index_mtime, "/index_mtime", "/index_mtime/")
+    _add(app, "initialize", "POST", initializer.handle, "/initialize", "/initialize/")
+    _add(app, "healthz", "GET", status.healthz, "/healthz")
+    _add(app, "readyz", "GET", status.readyz, "/readyz")
+    _add(app, "metrics", "GET", status.metrics, "/metrics")
+    return app
+
+
+_ROUTE = "route"
+
+
+def _add(app: web.Application, name: str, method: str, handler: Handler, *paths: str) -> None:
+    """Routes under a name by which they are counted."""
+
+    async def named(request: web.Request) -> web.StreamResponse:
+        request[_ROUTE] = name
+        return await handler(request)
+
+    for path in paths:
+        if method == "GET":
+            app.router.add_get(path, named)
+        else:
+            app.router.add_route(method, path, named)
+
+
+def _outermost(instance: Instance, access_log: AccessLog) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        response: web.StreamResponse | None = None
+        try:
+            response = await _answer(request, handler)
+            response.headers["Server"] = _SERVER
+            return response
+        finally:
+            seconds = time.perf_counter() - started
+            answered = response.status if response is not None else _CLIENT_GONE
+            length = response.content_length or response.body_length if response is not None else 0
+            method = request.method if request.method in hdrs.METH_ALL else "OTHER"
+            instance.metrics.request(method, request.get(_ROUTE, "none"), answered, seconds)
+            access_log.write(request, request.get(REPO), answered, length, seconds)
+
+    return outermost
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except PywharfError as error:
+        if request.writer.output_size:  # part of an answer is out already: only the connection's end can tell
+            raise
+        return problem(request, error)
+    except web.HTTPException as error:
+        return problem(request, _as_problem(request, error))
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        _logger.exception("A request failed: %s %s", request.method[:20], request.rel_url.raw_path[:300])
+        if request.writer.output_size:
+            raise
+        return problem(request, PywharfError("Something went wrong inside the server; its log says what."))
+
+
+def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
+    """aiohttp's own answers in the form of all others."""
+    match error:
+        case web.HTTPNotFound():
+            return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return _MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use {allowed}.")
+        case web.HTTPRequestEntityTooLarge():
+            return _BodyTooLargeError(f"The body is over {_MAX_SMALL_BODY} bytes.")
+        case _:
+            return _BadRequestError(error.reason or "The request cannot be read.")

@@ -1,0 +1,217 @@
+"""Where the configuration comes from: files, texts, or what `/initialize/` was given. Read whole, watched by looking.
+
+Looking is a few stat calls a second. It follows links, so it sees a ConfigMap's `..data` link move, and it works on
+every volume.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, ServerSettings, parse_config
+from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
+from pywharf.core.names import RepoName
+from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
+from pywharf.web.metrics import Metrics
+
+_logger = logging.getLogger(__name__)
+_LOOK_EVERY_S = 0.5
+_MAX_CONFIG_BYTES = 64 * 1024 * 1024
+
+Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
+
+
+class SubmittedConfig(msgspec.Struct, frozen=True):
+    """What `/initialize/` was given."""
+
+    config: str
+    admin_secret: str = ""
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return "SubmittedConfig(...)"
+
+
+class ConfigSource:
+    """Reads the configuration that `settings` name; blocking calls run in threads."""
+
+    def __init__(
+        self, settings: ServerSettings, specs: Mapping[str, type[BackendSpec]], submitted: Path | None = None
+    ) -> None:
+        self._settings = settings
+        self._specs = specs
+        self._submitted = submitted
+        """File that the workers share, in which a configuration given to `/initialize/` stands."""
+        self._paths: tuple[str, ...] = ()
+
+    @property
+    def takes_submissions(self) -> bool:
+        """Whether the configuration comes from no file, so that `/initialize/` may replace it."""
+        return self._is_text(self._settings.config) and self._is_text(self._settings.admin_secret)
+
+    def _is_text(self, given: str | None) -> bool:
+        return given is None or (self._settings.config_or_admin_secret_can_be_text and not _exists(given))
+
+    def load(self) -> LoadedConfig:
+        """Read everything. Raises InvalidConfigError: one sentence that says what to do."""
+        paths: list[str] = []
+        try:
+            if self._submitted is not None:
+                paths.append(str(self._submitted))
+                if self._submitted.exists():
+                    submitted = msgspec.json.decode(self._submitted.read_bytes(), type=SubmittedConfig)
+                    return self.load_submitted(submitted)
+            config, source = self._text(self._settings.config, "--config", paths)
+            admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", paths)
+            parsed = parse_config(config, admin, specs=self._specs, source=source, admin_source=admin_source)
+            loaded = self._complete(parsed, config + "\0" + admin, paths)
+        finally:
+            self._paths = tuple(paths)
+        return loaded
+
+    def load_submitted(self, submitted: SubmittedConfig) -> LoadedConfig:
+        """Read a configuration that a client gave: it may name no file and no environment variable."""
+        parsed = parse_config(
+            submitted.config,
+            submitted.admin_secret,
+            specs=self._specs,
+            source="config",
+            admin_source="admin_secret",
+        )
+        for name, field, secret in _secrets(parsed):
+            if isinstance(secret, SecretRef):
+                msg = f"config, table [{name}]: {field} names a file or variable; /initialize/ takes texts only."
+                raise InvalidConfigError(msg)
+        if parsed.credentials_revision_file is not None:
+            msg = "config: credentials_revision_file is not taken by /initialize/; leave it out."
+            raise InvalidConfigError(msg)
+        return self._complete(parsed, submitted.config + "\0" + submitted.admin_secret, [])
+
+    def _text(self, given: str | None, flag: str, paths: list[str]) -> tuple[str, str]:
+        """The TOML text and what to call it in messages."""
+        if given is None:
+            return "", flag
+        if self._is_text(given):
+            return given, flag
+        paths.append(given)
+        return _read(given, flag), given
+
+    def _complete(self, parsed: ServerConfig, texts: str, paths: list[str]) -> LoadedConfig:
+        self._check_revision(parsed, paths)
+        found: dict[tuple[RepoName, str], str] = {}
+        for name, field, secret in _secrets(parsed):
+            found[name, field] = _resolve(secret, f"table [{name}], {field}", paths)
+        for name in parsed.admin_secrets.keys() - parsed.repos.keys():
+            _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
+        digest = hashlib.sha256(texts.encode()).hexdigest()
+        repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
+        return LoadedConfig(repos, digest)
+
+    @staticmethod
+    def _check_revision(parsed: ServerConfig, paths: list[str]) -> None:
+        """Refuse a configuration whose secrets have not arrived yet: the two are delivered apart."""
+        if parsed.credentials_revision is None or parsed.credentials_revision_file is None:
+            return
+        paths.append(parsed.credentials_revision_file)
+        found = _read(parsed.credentials_revision_file, "credentials_revision_file").strip()
+        if found != parsed.credentials_revision:
+            msg = (
+                f"The secrets mounted are of the revision {found[:12]!r}, the configuration needs "
+                f"{parsed.credentials_revision[:12]!r}; it is taken as soon as they arrive."
+            )
+            raise IncompleteConfigError(msg)
+
+    def signature(self) -> Signature:
+        """Changes when a file that the last `load` read does."""
+        return tuple((path, _status(path)) for path in self._paths)
+
+
+async def watch(
+    source: ConfigSource,
+    apply: Callable[[LoadedConfig], Awaitable[None]],
+    metrics: Metrics,
+    signature: Signature,
+) -> None:
+    """Apply each new configuration until cancelled. A bad one is refused and said once; the last good one stays."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        seen = await asyncio.to_thread(source.signature)
+        if seen == signature:
+            continue
+        # The signature from before reading: what changes while it is read is seen at the next look.
+        signature = seen
+        try:
+            loaded = await asyncio.to_thread(source.load)
+        except InvalidConfigError as error:
+            _logger.error("The new configuration is refused, the last good one stays: %s", error)  # noqa: TRY400
+            metrics.reloads.labels("refused").inc()
+            metrics.config_valid.set(0)
+        else:
+            await apply(loaded)
+            _logger.info("A new configuration is served: %d repos.", len(loaded.repos))
+            metrics.reloads.labels("applied").inc()
+            metrics.config_valid.set(1)
+        if {path for path, _ in source.signature()} != {path for path, _ in signature}:
+            # It names other files now, whose state counts from here on.
+            signature = await asyncio.to_thread(source.signature)
+
+
+def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
+    found: list[tuple[RepoName, str, Secret]] = []
+    for name, spec in parsed.repos.items():
+        given = {"read_secret": spec.read_secret, "write_secret": spec.write_secret}
+        if name in parsed.admin_secrets:
+            given["admin_secret"] = parsed.admin_secrets[name].secret
+        found.extend((name, field, secret) for field, secret in given.items() if secret is not None)
+    return found
+
+
+def _resolve(secret: Secret, where: str, paths: list[str]) -> str:
+    if isinstance(secret, str):
+        value, origin = secret, "it"
+    elif secret.env is not None:
+        value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
+    else:
+        assert secret.file is not None  # noqa: S101 - a SecretRef has one of both
+        paths.append(secret.file)
+        value, origin = _read(secret.file, where).rstrip("\r\n"), f"the file {secret.file}"
+    if not value:
+        msg = f"{where}: {origin} is empty or not set; give the secret there."
+        raise InvalidConfigError(msg)
+    return value
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a text too long for a path, or with a NUL byte
+        return False
+
+
+def _read(path: str, what: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+        if len(content) > _MAX_CONFIG_BYTES:
+            msg = f"{what}: the file {path} is over {_MAX_CONFIG_BYTES} bytes."
+            raise InvalidConfigError(msg)
+        return content.decode()
+    except OSError as error:
+        msg = f"{what}: the file {path[:300]} cannot be read: {error.strerror}."
+        raise InvalidConfigError(msg) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        msg = f"{what}: the file {path[:300]!r} is not UTF-8 text."
+        raise InvalidConfigError(msg) from error
+
+
+def _status(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - called often
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

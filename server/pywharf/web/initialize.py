@@ -1,0 +1,115 @@
+"""POST /initialize/: another configuration while running, for servers whose configuration comes from no file.
+
+The original left this open to everybody. Here it is off unless a secret is set, and asks for that secret.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import time
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from pywharf.core.errors import ForbiddenError, InvalidConfigError, NotFoundError, UnauthenticatedError, UnavailableError
+from pywharf.web.config_source import ConfigSource, SubmittedConfig
+
+_ALL_WORKERS_S = 10.0
+_ACKNOWLEDGED = "acknowledged-"
+_FIELDS = ("config", "admin_secret")
+
+
+class Initializer:
+    """Takes a configuration, checks it, hands it to every worker and waits until each serves it."""
+
+    def __init__(self, secret: str | None, source: ConfigSource, folder: Path | None) -> None:
+        self._secret = secret
+        self._source = source
+        self._folder = folder
+        """Private folder that the workers share; None: this server takes no configuration."""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """POST /initialize/: `config` and `admin_secret` as form fields or files; the secret in
+        `Authorization: Bearer SECRET` or as basic authentication's password."""
+        if self._secret is None or self._folder is None:
+            msg = "This server takes no configuration here: it was started without --initialize_secret."
+            raise NotFoundError(msg)
+        if not self._is_authorized(request, self._secret):
+            msg = "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'."
+            raise UnauthenticatedError(msg)
+        if not self._source.takes_submissions:
+            msg = "This server's configuration comes from a file; change that file, it is watched."
+            raise ForbiddenError(msg)
+        submitted = await _read_form(request)
+        loaded = await asyncio.to_thread(self._source.load_submitted, submitted)
+        await asyncio.to_thread(_write, self._folder / "submitted.json", submitted)
+        await self._wait_for_workers(loaded.digest)
+        return web.Response(text="Done\n")
+
+    @staticmethod
+    def _is_authorized(request: web.Request, secret: str) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
+            except ValueError:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        digests = (hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in (given, secret))
+        return hmac.compare_digest(*digests)
+
+    def acknowledge(self, digest: str) -> None:
+        """Note that this worker serves the configuration of that digest."""
+        if self._folder is not None:
+            (self._folder / f"{_ACKNOWLEDGED}{os.getpid()}").write_text(digest)
+
+    async def _wait_for_workers(self, digest: str) -> None:
+        assert self._folder is not None  # noqa: S101 - checked by the caller
+        end = time.monotonic() + _ALL_WORKERS_S
+        while time.monotonic() < end:
+            served = await asyncio.to_thread(_acknowledged, self._folder)
+            if served and all(s == digest for s in served):
+                return
+            await asyncio.sleep(0.05)
+        msg = "The configuration was taken, but not every worker serves it yet; ask /readyz."
+        raise UnavailableError(msg)
+
+
+def forget_worker(folder: Path, pid: int) -> None:
+    """A worker has ended: nobody need wait for it."""
+    (folder / f"{_ACKNOWLEDGED}{pid}").unlink(missing_ok=True)
+
+
+def _acknowledged(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.glob(f"{_ACKNOWLEDGED}*")]
+
+
+async def _read_form(request: web.Request) -> SubmittedConfig:
+    if request.content_type not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+        msg = f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
+        raise InvalidConfigError(msg)
+    form = await request.post()
+    texts: dict[str, str] = {}
+    for field in _FIELDS:
+        value = form.get(field, "")
+        try:
+            texts[field] = value if isinstance(value, str) else value.file.read().decode()
+        except UnicodeDecodeError as error:
+            msg = f"{field} is not UTF-8 text."
+            raise InvalidConfigError(msg) from error
+    if not texts["config"]:
+        msg = "The form has no field 'config' with the TOML text or file."
+        raise InvalidConfigError(msg)
+    return SubmittedConfig(texts["config"], texts["admin_secret"])
+
+
+def _write(path: Path, submitted: SubmittedConfig) -> None:
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(submitted))
+    temporary.replace(path)

@@ -1,0 +1,169 @@
+"""The repos that one server serves, as its configuration says now."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from pywharf.config import BackendSpec, ServerConfig, ServerSettings
+from pywharf.core.access import Credentials
+from pywharf.core.errors import PywharfError
+from pywharf.core.names import RepoName
+from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.pages import PageCache
+from pywharf.index.ports import Backend
+from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.web.metrics import Metrics
+
+_logger = logging.getLogger(__name__)
+_PAGE_CACHE_BYTES = 128 * 1024 * 1024
+
+
+class RepoDefinition(msgspec.Struct, frozen=True):
+    """One repo's configuration with its secrets in clear. Two equal ones need no reopening."""
+
+    spec: BackendSpec
+    credentials: Credentials
+    admin_secret: str | None
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return "RepoDefinition(...)"
+
+
+class LoadedConfig(msgspec.Struct, frozen=True):
+    """A configuration, complete: every secret it names was found."""
+
+    repos: Mapping[RepoName, RepoDefinition]
+    digest: str
+    """Of the texts, as replicas report it."""
+
+
+Opener = Callable[[BackendSpec, RepoName, str | None], Backend]
+
+
+class _Running(msgspec.Struct):
+    definition: RepoDefinition
+    repository: Repository
+    task: asyncio.Task[None]
+
+
+class Instance:
+    """Opens, follows and closes the repos. Use as an async context."""
+
+    def __init__(
+        self, settings: ServerSettings, open_backend: Opener, extra_index: ExtraIndex, metrics: Metrics
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.digest = ""
+        """Of the configuration served; "" before the first."""
+        self._open_backend = open_backend
+        self._extra_index = extra_index
+        self._pages = PageCache(_PAGE_CACHE_BYTES)
+        self._running: dict[RepoName, _Running] = {}
+        self._broken: dict[RepoName, PywharfError] = {}
+        self._applying = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in list(self._running):
+            await self._stop(name)
+
+    def repository(self, name: RepoName) -> Repository | None:
+        """The repo of that name. Raises its error where it could not be opened."""
+        running = self._running.get(name)
+        if running is not None:
+            return running.repository
+        if name in self._broken:
+            raise self._broken[name]
+        return None
+
+    @property
+    def repositories(self) -> list[Repository]:
+        """All that could be opened."""
+        return [running.repository for running in self._running.values()]
+
+    @property
+    def broken(self) -> Mapping[RepoName, PywharfError]:
+        """Those that could not, and why."""
+        return self._broken
+
+    async def apply(self, config: LoadedConfig) -> None:
+        """Serve this configuration: repos that did not change keep what they know."""
+        async with self._applying:
+            for name in [n for n, r in self._running.items() if config.repos.get(n) != r.definition]:
+                await self._stop(name)
+            self._broken = {}
+            for name, definition in config.repos.items():
+                if name not in self._running:
+                    self._start(name, definition)
+            self.digest = config.digest
+
+    def _start(self, name: RepoName, definition: RepoDefinition) -> None:
+        spec = definition.spec
+        try:
+            backend = self._open_backend(spec, name, definition.admin_secret)
+        except PywharfError as error:
+            # Only this repo is out of service.
+            _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
+            self._broken[name] = error
+            return
+        repository = Repository(
+            name=name,
+            backend=backend,
+            credentials=definition.credentials,
+            upstream=upstream_policy(spec, self.settings.extra_index_url),
+            extra_index=self._extra_index,
+            pages=self._pages,
+            max_file_bytes=spec.max_file_bytes,
+            on_parse=self.metrics.parses.labels(name).inc,
+        )
+        task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
+        self._running[name] = _Running(definition, repository, task)
+
+    async def _stop(self, name: RepoName) -> None:
+        running = self._running.pop(name)
+        running.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running.task
+        await running.repository.backend.aclose()
+
+    def observe(self) -> None:
+        """Bring the gauges up to date, just before they are read."""
+        for repository in self.repositories:
+            follower = repository.follower
+            self.metrics.synchronised.labels(repository.name).set(0 if follower.failure else 1)
+
+
+def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:
+    """A repo's policy; its own URL goes before the server's."""
+    upstream = spec.upstream
+    url = (upstream.url or default_url or None) if upstream.mode == "Pages" else None
+    return UpstreamPolicy(url=url, reserved=upstream.reserved, allow_shadowing=upstream.allow_shadowing)
+
+
+def definitions(
+    config: ServerConfig, secrets: Callable[[RepoName, str], str | None]
+) -> Mapping[RepoName, RepoDefinition]:
+    """Each repo with its secrets; `secrets(repo, field)` gives one in clear."""
+    return {
+        name: RepoDefinition(
+            spec,
+            Credentials(
+                read=secrets(name, "read_secret"),
+                write=secrets(name, "write_secret"),
+                anonymous_read=spec.anonymous_read,
+            ),
+            secrets(name, "admin_secret"),
+        )
+        for name, spec in config.repos.items()
+    }

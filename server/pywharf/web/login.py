@@ -1,0 +1,89 @@
+"""Signing in and out with a browser."""
+
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import ForbiddenError, InvalidNameError
+from pywharf.core.names import parse_repo_name
+from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_repository
+from pywharf.web.pages import login_page, start_page
+from pywharf.web.session import COOKIE
+
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+_FIELD_LIMIT = 4096
+
+
+async def start(request: web.Request) -> web.Response:
+    """GET /: where a browser begins."""
+    repository, granted = session_repository(request)
+    signed_in = repository.name if repository is not None and granted else None
+    return _html(start_page(repo=signed_in))
+
+
+async def form(request: web.Request) -> web.Response:
+    """GET /login."""
+    return _html(login_page(next_path=_safe_next(request.query.get("next", ""))))
+
+
+async def submit(request: web.Request) -> web.Response:
+    """POST /login: `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
+    if not is_same_origin(request, strict=False):
+        msg = "Sign in with this server's own form."
+        raise ForbiddenError(msg)
+    given = await request.post()
+    name, secret = str(given.get("pkg_repo_name", "")), str(given.get("pkg_repo_secret_raw", ""))
+    next_path = _safe_next(str(given.get("next", "") or request.query.get("next", "")))
+    try:
+        repository = request.app[INSTANCE].repository(parse_repo_name(name[:_FIELD_LIMIT].strip()))
+    except InvalidNameError:
+        repository = None
+    granted = repository.permission(secret[:_FIELD_LIMIT]) if repository is not None else Permission.NONE
+    if repository is None or granted is Permission.NONE or not secret:
+        page = login_page(repo=name[:64], next_path=next_path, message="The repo's name or the secret is wrong.")
+        return _html(page, status=401)
+    sessions = request.app[SESSIONS]
+    response = web.Response(status=303, headers={"Location": next_path or f"/repo/{repository.name}/simple/"})
+    response.set_cookie(
+        COOKIE,
+        sessions.issue(repository.name, granted, repository.credentials),
+        max_age=sessions.max_age_s,
+        httponly=True,
+        samesite="Lax",
+        secure=is_secure(request),
+        path="/",
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+async def logout(request: web.Request) -> web.Response:
+    """GET /logout."""
+    response = web.Response(status=303, headers={"Location": "/login", "Cache-Control": "no-store"})
+    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=is_secure(request))
+    return response
+
+
+def is_secure(request: web.BaseRequest) -> bool:
+    """Whether the browser speaks TLS, with this server or with the proxy before it."""
+    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+
+def _safe_next(path: str) -> str:
+    """A path of this server, or "" for anything that would lead elsewhere."""
+    parts = urlsplit(path)
+    local = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if local and not parts.scheme and not parts.netloc else ""
+
+
+def _html(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
+
+

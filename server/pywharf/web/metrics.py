@@ -1,0 +1,64 @@
+"""What `/metrics` tells (Prometheus)."""
+
+import os
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
+
+
+class Metrics:
+    """One server's counters. With several workers each keeps its own and any of them tells the sums."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self._registry}
+        self._requests = Counter(
+            "pywharf_http_requests", "Requests answered.", ["method", "route", "status"], **own
+        )
+        self._seconds = Histogram(
+            "pywharf_http_request_seconds", "Seconds from request to last byte.", ["route"], buckets=_SECONDS, **own
+        )
+        self.uploads = Counter("pywharf_uploads", "Uploads by repo and result.", ["repo", "result"], **own)
+        self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)
+        self.config_valid = Gauge(
+            "pywharf_config_valid",
+            "1 where the newest configuration is the one served, 0 where it was refused.",
+            multiprocess_mode="livemin",
+            **own,
+        )
+        self.parses = Counter("pywharf_index_parses", "Index files parsed; a change costs one.", ["repo"], **own)
+        self.synchronised = Gauge(
+            "pywharf_index_synchronised",
+            "1 where the repo's index is synchronised with its storage.",
+            ["repo"],
+            multiprocess_mode="livemin",
+            **own,
+        )
+        self.upstream = Counter("pywharf_upstream_requests", "Look-ups in the extra index.", ["result"], **own)
+        self._request_children: dict[tuple[str, str, int], Any] = {}
+        self._second_children: dict[str, Any] = {}
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        key = (method, route, status)
+        child = self._request_children.get(key)
+        if child is None:
+            child = self._request_children[key] = self._requests.labels(method, route, str(status))
+        child.inc()
+        histogram = self._second_children.get(route)
+        if histogram is None:
+            histogram = self._second_children[route] = self._seconds.labels(route)
+        histogram.observe(seconds)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        if os.environ.get(MULTIPROCESS_VARIABLE):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        return generate_latest(self._registry)

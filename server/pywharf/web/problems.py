@@ -1,0 +1,45 @@
+"""Errors to HTTP, in this one place: RFC 9457 for API clients, a page for browsers."""
+
+import msgspec
+from aiohttp import web
+
+from pywharf.core.errors import PywharfError, RangeNotSatisfiableError, UnauthenticatedError, UnavailableError
+from pywharf.web.pages import problem_page
+
+PROBLEM_TYPE = "application/problem+json"
+_CHALLENGE = 'Basic realm="pywharf", charset="UTF-8"'
+_MAX_REASON = 200
+_RETRY_AFTER_S = "2"
+
+
+def prefers_html(request: web.BaseRequest) -> bool:
+    """Whether a browser asks, and not a package manager or a script."""
+    return request.headers.get("Accept", "").lstrip().startswith("text/html")
+
+
+def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
+    """The answer for an error. Its reason phrase is the message's beginning, which is what twine shows."""
+    detail = str(error)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, Cookie"}
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = _RETRY_AFTER_S
+    if isinstance(error, RangeNotSatisfiableError):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    reason = "".join(c if c.isprintable() and c.isascii() else " " for c in detail[:_MAX_REASON]).strip()
+    if prefers_html(request):
+        body = problem_page(request, error)
+        content_type = "text/html"
+    else:
+        body = msgspec.json.encode(
+            {"type": f"urn:pywharf:problem:{error.code}", "title": error.title, "status": error.status, "detail": detail}
+        )
+        content_type = PROBLEM_TYPE
+    response = web.Response(
+        status=error.status, reason=reason or error.title, body=body, content_type=content_type, headers=headers
+    )
+    if content_type == "text/html":
+        response.charset = "utf-8"
+        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+    return response

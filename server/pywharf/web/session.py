@@ -1,0 +1,77 @@
+"""The browser's session: a signed cookie that holds repo, permission and expiry, never the secret.
+
+The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+
+import msgspec
+
+from pywharf.core.access import Credentials, Permission, fingerprint
+from pywharf.core.names import RepoName
+
+COOKIE = "pywharf_session"
+_MAX_COOKIE = 1024
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What a cookie says. Times are Unix seconds."""
+
+    repo: RepoName
+    permission: Permission
+    read_until: int
+    write_until: int
+
+    def permission_at(self, now: float) -> Permission:
+        """What it allows at that time."""
+        if now >= self.read_until:
+            return Permission.NONE
+        if self.permission is Permission.WRITE and now >= self.write_until:
+            return Permission.READ
+        return self.permission
+
+
+class Sessions:
+    """Makes and reads cookies with the key that the replicas share."""
+
+    def __init__(self, key: bytes, read_expires_s: int, write_expires_s: int) -> None:
+        self._key = hashlib.sha256(b"pywharf session\0" + key).digest()
+        self._read_expires_s = read_expires_s
+        self._write_expires_s = write_expires_s
+
+    @property
+    def max_age_s(self) -> int:
+        """How long a browser keeps the cookie."""
+        return self._read_expires_s
+
+    def issue(self, repo: RepoName, permission: Permission, credentials: Credentials) -> str:
+        """A cookie's value."""
+        now = int(time.time())
+        session = Session(repo, permission, now + self._read_expires_s, now + self._write_expires_s)
+        payload = base64.urlsafe_b64encode(msgspec.json.encode(session)).rstrip(b"=").decode()
+        return f"{payload}.{self._sign(payload, credentials)}"
+
+    @staticmethod
+    def unverified(cookie: str) -> Session | None:
+        """What the cookie claims, to find the repo whose credentials verify it; None where it cannot be read."""
+        payload = cookie.partition(".")[0]
+        if len(cookie) > _MAX_COOKIE:
+            return None
+        try:
+            raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+            return msgspec.json.decode(raw, type=Session)
+        except (binascii.Error, ValueError, msgspec.MsgspecError):
+            return None
+
+    def verify(self, cookie: str, credentials: Credentials) -> bool:
+        """Whether this server's key and the repo's secrets of today made the cookie."""
+        payload, _, signature = cookie.partition(".")
+        return hmac.compare_digest(self._sign(payload, credentials).encode(), signature.encode())
+
+    def _sign(self, payload: str, credentials: Credentials) -> str:
+        text = f"{payload}.{fingerprint(credentials, self._key)}"
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,209 @@
+"""The Simple Repository API: pages, files, metadata."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from aiohttp import web
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import BackendUnavailableError, NotFoundError
+from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName, normalize
+from pywharf.core.negotiation import PageFormat, accepts_gzip, negotiate
+from pywharf.core.ranges import parse_range
+from pywharf.index.pages import Page
+from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
+from pywharf.index.repository import Repository
+from pywharf.web.auth import authorize
+
+_VARY = "Accept, Accept-Encoding, Authorization, Cookie"
+_FILE_VARY = "Authorization, Cookie, Accept"
+_SMALL = 256 * 1024
+"""Bytes up to which a file is read at once instead of being sent by the kernel."""
+
+
+async def root(request: web.Request) -> web.StreamResponse:
+    """GET …/simple/: all projects."""
+    repository = authorize(request, Permission.READ)
+    page_format = negotiate(request.headers.get("Accept", ""))
+    return await _page(request, await repository.root_page(page_format), page_format)
+
+
+async def project(request: web.Request) -> web.StreamResponse:
+    """GET …/simple/<project>/: one project's files."""
+    repository = authorize(request, Permission.READ)
+    raw = request.match_info["project"]
+    name = normalize(raw)
+    if name != raw:
+        return _moved(request, f"../{name}/")
+    page_format = negotiate(request.headers.get("Accept", ""))
+    return await _page(request, await repository.project_page(name, page_format), page_format)
+
+
+async def without_slash(request: web.Request) -> web.StreamResponse:
+    """GET …/simple or …/simple/<project>: the same with a slash (PEP 503)."""
+    authorize(request, Permission.READ)
+    raw = request.match_info.get("project")
+    return _moved(request, f"{normalize(raw)}/" if raw is not None else "simple/")
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    """GET …/simple/<project>/<file>: the file, or with `.metadata` appended its core metadata (PEP 658)."""
+    repository = authorize(request, Permission.READ)
+    name = normalize(request.match_info["project"])
+    filename = request.match_info["filename"]
+    if filename.endswith(METADATA_SUFFIX):
+        return await _metadata(request, repository, name, filename.removesuffix(METADATA_SUFFIX))
+    found = await repository.find_file(name, filename)
+    headers = {
+        "ETag": f'"{found.sha256}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Vary": _FILE_VARY,
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _matches(request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    content = await repository.backend.open_file(name, found)
+    return await _send(request, content, found, headers)
+
+
+async def _page(request: web.Request, page: Page, page_format: PageFormat) -> web.Response:
+    body, etag, encoding = page.body, page.etag, None
+    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        gzipped = await page.gzipped()
+        if gzipped is not None:
+            body, etag, encoding = gzipped, page.gzip_etag, "gzip"
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, max-age=0, must-revalidate",
+        "Vary": _VARY,
+        "Content-Type": page_format.content_type,
+    }
+    if _matches(request, etag):
+        del headers["Content-Type"]
+        return web.Response(status=304, headers=headers)
+    if encoding:
+        headers["Content-Encoding"] = encoding
+    return web.Response(body=body, headers=headers)
+
+
+def _matches(request: web.Request, etag: str) -> bool:
+    """If-None-Match (RFC 9110, section 13.1.2), weakly compared."""
+    header = request.headers.get("If-None-Match")
+    if header is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return etag in tags or "*" in tags
+
+
+def _moved(request: web.Request, location: str) -> web.Response:
+    query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+    headers = {"Location": location + query, "Cache-Control": "private", "Vary": _VARY}
+    return web.Response(status=301, headers=headers)
+
+
+async def _metadata(
+    request: web.Request, repository: Repository, name: ProjectName, filename: str
+) -> web.StreamResponse:
+    found = await repository.find_file(name, filename)
+    if found.metadata_sha256 is None:
+        msg = f"{filename!r} has no core metadata file."
+        raise NotFoundError(msg)
+    headers = {
+        "ETag": f'"{found.metadata_sha256}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Vary": _FILE_VARY,
+        "Content-Type": "text/plain; charset=utf-8",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _matches(request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=await repository.backend.read_metadata(name, found), headers=headers)
+
+
+async def _send(request: web.Request, content: Content, found: File, headers: dict[str, str]) -> web.StreamResponse:
+    match content:
+        case RedirectContent(url):
+            return web.Response(status=302, headers={**headers, "Location": url, "Cache-Control": "private, no-store"})
+        case LocalContent(path):
+            return await _send_local(request, path, found, headers)
+        case StreamContent(size):
+            return await _send_stream(request, content, size, headers)
+
+
+def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[int, int, int]:
+    """First and last byte to send and the status; If-Range with another file's tag asks for all of it."""
+    header = request.headers.get("Range")
+    condition = request.headers.get("If-Range")
+    if header is None or (condition is not None and condition.strip() != headers["ETag"]):
+        return 0, size - 1, 200
+    wanted = parse_range(header, size)
+    if wanted is None:
+        return 0, size - 1, 200
+    headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{size}"
+    return *wanted, 206
+
+
+async def _send_local(request: web.Request, path: Path, found: File, headers: dict[str, str]) -> web.StreamResponse:
+    opened = await asyncio.to_thread(_open, path, found)
+    try:
+        size = os.fstat(opened.fileno()).st_size
+        first, last, status = _range(request, size, headers)
+        count = last - first + 1
+        if request.method == "HEAD":
+            return web.Response(status=status, headers={**headers, "Content-Length": str(count)})
+        if count <= _SMALL:
+            body = await asyncio.to_thread(_read, opened, first, count)
+            return web.Response(status=status, headers=headers, body=body)
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = count
+        await response.prepare(request)
+        transport = request.transport
+        if transport is None:
+            msg = "the client is gone"
+            raise ConnectionResetError(msg)
+        await asyncio.get_running_loop().sendfile(transport, opened, first, count)
+        await response.write_eof()
+        return response
+    finally:
+        opened.close()
+
+
+def _open(path: Path, found: File) -> BinaryIO:
+    try:
+        opened = path.open("rb")
+    except FileNotFoundError as error:
+        msg = f"The file {found.filename!r} is no longer in the storage."
+        raise NotFoundError(msg) from error
+    except OSError as error:
+        msg = f"The file {found.filename!r} cannot be read now: {error.strerror}."
+        raise BackendUnavailableError(msg) from error
+    if found.size is not None and os.fstat(opened.fileno()).st_size != found.size:
+        opened.close()
+        msg = f"The file {found.filename!r} in the storage has not the size that the index says; run update_index."
+        raise BackendUnavailableError(msg)
+    return opened
+
+
+def _read(opened: BinaryIO, first: int, count: int) -> bytes:
+    opened.seek(first)
+    return opened.read(count)
+
+
+async def _send_stream(
+    request: web.Request, content: StreamContent, size: int, headers: dict[str, str]
+) -> web.StreamResponse:
+    first, last, status = _range(request, size, headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = last - first + 1
+    await response.prepare(request)
+    if request.method != "HEAD":
+        async for chunk in content.open(first, last):
+            await response.write(chunk)
+    await response.write_eof()
+    return response

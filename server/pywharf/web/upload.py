@@ -1,0 +1,118 @@
+"""The legacy upload API, as twine, uv, poetry, flit and pdm speak it."""
+
+import asyncio
+
+from aiohttp import BodyPartReader, MultipartReader, web
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
+from pywharf.core.filenames import DistributionFilename, parse_upload_filename
+from pywharf.index.publish import check_form
+from pywharf.index.repository import Repository
+from pywharf.index.staging import StagedFile
+from pywharf.web.auth import INSTANCE, authorize
+
+_MAX_FIELDS = 2_000
+_MAX_FORM_BYTES = 16 * 1024 * 1024
+_CHUNK = 256 * 1024
+_IDLE_S = 120
+_BOUNDARY_ERRORS = (ValueError, AssertionError, LookupError, RuntimeError)
+"""What the multipart reader raises on bodies that are none."""
+
+
+class _Received:
+    """The form's fields, and the file's name once its part began."""
+
+    def __init__(self) -> None:
+        self.form: dict[str, str] = {}
+        self.filename: DistributionFilename | None = None
+        self.size = 0
+
+
+async def upload(request: web.Request) -> web.Response:
+    """POST …/simple/: publish a file. 200; 409 where it exists; 400 with the reason where something does not fit."""
+    repository = authorize(request, Permission.WRITE)
+    uploads = request.app[INSTANCE].metrics.uploads
+    try:
+        await _upload(request, repository)
+    except PywharfError as error:
+        uploads.labels(repository.name, error.code).inc()
+        raise
+    uploads.labels(repository.name, "published").inc()
+    return web.Response(text="OK\n")
+
+
+async def _upload(request: web.Request, repository: Repository) -> None:
+    if request.content_type != "multipart/form-data":
+        msg = f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data."
+        raise InvalidUploadError(msg)
+    repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
+    received = _Received()
+    async with await _staged(repository) as staged:
+        try:
+            await _receive(await request.multipart(), received, staged)
+        except _BOUNDARY_ERRORS as error:
+            msg = f"The body is not a complete multipart form: {str(error)[:200] or type(error).__name__}."
+            raise InvalidUploadError(msg) from error
+        if received.filename is None:
+            msg = "The form has no file: send it as the field 'content'."
+            raise InvalidUploadError(msg)
+        await repository.publish(received.filename, received.form, staged)
+
+
+async def _staged(repository: Repository) -> StagedFile:
+    return StagedFile(repository.backend.staging_folder, repository.max_file_bytes)
+
+
+async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:
+    fields = 0
+    while True:
+        part = await _in_time(form.next())
+        if part is None:
+            return
+        fields += 1
+        if fields > _MAX_FIELDS:
+            msg = f"The form has more than {_MAX_FIELDS} fields."
+            raise TooLargeError(msg)
+        if not isinstance(part, BodyPartReader) or part.name is None:
+            msg = "The form holds a part without a name."
+            raise InvalidUploadError(msg)
+        if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in {"binary", "8bit", "7bit"}:
+            msg = f"The field {part.name[:80]!r} has a Content-Transfer-Encoding; send it as it is."
+            raise InvalidUploadError(msg)
+        if part.name == "content":
+            await _receive_file(part, received, staged)
+        else:
+            await _receive_field(part, received)
+
+
+async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
+    if received.filename is not None:
+        msg = "The form has two fields 'content'; send one file a request."
+        raise InvalidUploadError(msg)
+    received.filename = parse_upload_filename(part.filename or "")
+    check_form(received.form, received.filename)  # what came before the file; the rest is checked after it
+    while chunk := await _in_time(part.read_chunk(_CHUNK)):
+        await staged.write(chunk)
+
+
+async def _receive_field(part: BodyPartReader, received: _Received) -> None:
+    assert part.name is not None  # noqa: S101 - checked by the caller
+    content = bytearray()
+    while chunk := await _in_time(part.read_chunk(_CHUNK)):
+        content += chunk
+        received.size += len(chunk)
+        if received.size > _MAX_FORM_BYTES:
+            msg = f"The form's fields, without the file, are over {_MAX_FORM_BYTES} bytes."
+            raise TooLargeError(msg)
+    # Of a repeated field (classifiers …) the first value counts; the index needs none that repeat.
+    received.form.setdefault(part.name, content.decode("utf-8", "replace"))
+
+
+async def _in_time(reading):  # type: ignore[no-untyped-def]
+    try:
+        async with asyncio.timeout(_IDLE_S):
+            return await reading
+    except TimeoutError as error:
+        msg = f"Nothing arrived for {_IDLE_S} seconds; upload the file again."
+        raise InvalidUploadError(msg) from error

@@ -1,0 +1,109 @@
+"""A real `pywharf server` process, and a few requests to it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PYWHARF = str(Path(sys.executable).with_name("pywharf"))
+START_S = 20.0
+
+CONFIG = """
+[demo]
+type = "file_system"
+read_secret = "demo-read"
+write_secret = "demo-write"
+
+[other]
+type = "file_system"
+read_secret = "other-read"
+write_secret = "other-write"
+index_filename = "index.json"
+"""
+
+
+@dataclass
+class Server:
+    """A running process; `url` has no slash at its end."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    root: Path
+
+    def repo(self, name: str = "demo", secret: str | None = None) -> str:
+        """The index URL of a repo, with credentials where a secret is given."""
+        scheme, _, rest = self.url.partition("://")
+        user = f"{name}:{secret}@" if secret is not None else ""
+        return f"{scheme}://{user}{rest}/repo/{name}/simple/"
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+        """Send a signal and wait for the end; gives the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text()
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would steer pywharf, pip or uv."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_"))}
+    return kept | dict(extra or {})
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path,
+    flags: Sequence[str] = (),
+    *,
+    config: str = CONFIG,
+    env: Mapping[str, str] | None = None,
+    root: Path | None = None,
+) -> Iterator[Server]:
+    """`pywharf server` on a free loopback port, without an extra index unless a flag names one.
+
+    The configuration is written to `folder`/config.toml. The process is ended on leaving, whatever happens.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    root = root or folder / "root"
+    config_path = folder / "config.toml"
+    if not config_path.exists():
+        config_path.write_text(config)
+    log = folder / f"server-{time.monotonic_ns()}.log"
+    given = {flag.partition("=")[0].replace("-", "_") for flag in flags}
+    defaults = {"__host": "--host=127.0.0.1", "__port": "--port=0", "__extra_index_url": "--extra_index_url=", "__config": f"--config={config_path}"}  # fmt: skip
+    command = [PYWHARF, "server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(env))
+    try:
+        yield Server(process, _url(process, log), log, root)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait for the line that says where it serves."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        found = re.search(r"Serving on (https?://\S+)", log.read_text())
+        if found:
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    msg = f"the server did not start (status {process.poll()}); its log:\n{log.read_text()}"
+    raise AssertionError(msg)

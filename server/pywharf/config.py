@@ -55,7 +55,12 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class BackendSpec(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, tag_field="type"
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="type",
 ):
     """What every backend's table may hold. A backend's own spec adds fields and a tag."""
 
@@ -131,7 +136,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What `pywharf server` is told. The descriptions are its help and its documentation."""
 
     root: Annotated[
-        str, Meta(description="Folder of the file_system repos, and of whatever else the server keeps on disk.")
+        str,
+        Meta(description="Folder of the file_system repos, and of whatever else the server keeps on disk."),
     ]
     config: Annotated[str | None, Meta(description="Path of the repos' configuration (TOML).")] = None
     admin_secret: Annotated[
@@ -157,7 +163,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
     workers: Annotated[int, Meta(ge=1, le=256, description="Processes that share the port.")] = 1
     access_log: Annotated[
-        Literal["off", "text", "json"], Meta(description="Form of the line that each request leaves on stderr.")
+        Literal["off", "text", "json"],
+        Meta(description="Form of the line that each request leaves on stderr."),
     ] = "text"
     tls_cert: Annotated[
         str | None, Meta(description="Path of the certificate chain (PEM); read again when it changes.")
@@ -168,12 +175,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Path of the key that signs browsers' sessions, shared by replicas; none: a new one a start."),
     ] = None
     initialize_secret: Annotated[
-        str | None, Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off.")
+        str | None,
+        Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off."),
     ] = None
     backlog: Annotated[int, Meta(ge=1, le=65535, description="Connections that wait to be accepted.")] = 1024
-    keepalive_timeout: Annotated[
-        float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")
-    ] = 75.0
+    keepalive_timeout: Annotated[float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")] = (
+        75.0
+    )
     max_connections: Annotated[
         int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
     ] = 0
@@ -187,6 +195,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(msg)
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
+
+
+class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pywharf update_index` is told, besides type, name and the backend's own fields."""
+
+    secret: Annotated[
+        str | None,
+        Meta(description="The secret with write permission. It shows in process lists: prefer --secret_env."),
+    ] = None
+    secret_env: Annotated[str | None, Meta(description="Environment variable that holds the secret.")] = None
+    root: Annotated[str, Meta(description="The ROOT of the server, for file_system repos.")] = "."
+    config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
+    admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
+    report: Annotated[str | None, Meta(description="Path of a file to which the JSON summary is written, too.")] = None
 
 
 def check_url(url: str, field: str) -> None:
@@ -210,8 +232,10 @@ _SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|string
 
 
 def convert(data: object, kind: type[S], source: str) -> S:
-    """`data` as a struct. Raises InvalidConfigError naming `source`, the field, its value unless it may be a
-    secret, and what is expected."""
+    """The data as a struct.
+
+    Raises InvalidConfigError naming `source`, the field, its value unless it may be a secret, what is expected.
+    """
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:

@@ -5,16 +5,12 @@ name; `<file>.metadata` holds a file's core metadata.
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-
-import msgspec
 
 from pywharf.backends.durable import (
     fsync_file,
@@ -26,23 +22,21 @@ from pywharf.backends.durable import (
     write_temporary,
 )
 from pywharf.backends.file_journal import FileJournal
+from pywharf.backends.project_folder import META_SUFFIX, ProjectFolder
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config import FileSystemSpec
-from pywharf.core.archive import read_metadata
 from pywharf.core.errors import (
     DataOwnedByOtherError,
     FileExistsInRepoError,
     IndexConflictError,
-    InvalidConfigError,
     InvalidInputError,
     NotFoundError,
 )
-from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
-from pywharf.core.metadata import parse_metadata
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status
+from pywharf.index.codecs import meta_of
 from pywharf.index.ports import (
     UNCHANGED,
     Content,
@@ -56,9 +50,6 @@ from pywharf.index.ports import (
     Upload,
 )
 
-META_SUFFIX = ".meta"
-STATUS_FILENAME = ".status.toml"
-"""In a project's folder: its status (PEP 792)."""
 _LEFTOVER_AGE_S = 24 * 3600
 """After this long no upload is still running, so its temporary files are a crash's."""
 
@@ -91,7 +82,7 @@ class FileSystemBackend:
         """See Backend."""
         return 1.0
 
-    async def read_index(self, known: str | None = None) -> StoredIndex | None | Unchanged:
+    async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""
         return await self._call(self._read_index, known)
 
@@ -180,7 +171,7 @@ class FileSystemBackend:
             raise NotFoundError(msg)
         return self._storage / project / filename
 
-    def _read_index(self, known: str | None) -> StoredIndex | None | Unchanged:
+    def _read_index(self, known: str | None) -> StoredIndex | Unchanged | None:
         for filename in self._index_names:
             try:
                 file = (self._storage / filename).open("rb")
@@ -216,111 +207,10 @@ class FileSystemBackend:
         return projects
 
     def _find_project(self, name: ProjectName) -> Project | None:
-        listed = self._listing(name)
-        if listed is None:
-            return None
-        files = []
-        for filename in _distributions(listed):
-            try:
-                files.append(self._recorded(name, filename))
-            except (FileNotFoundError, InvalidConfigError, KeyError):
-                continue  # not published yet, or for update_index to mend
-        status, reason = self._status(name, listed)
-        return Project(name=name, files=tuple(files), status=status, status_reason=reason) if files else None
-
-    def _listing(self, name: ProjectName) -> set[str] | None:
-        try:
-            return set(os.listdir(self._storage / name))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def _status(self, name: ProjectName, listed: set[str]) -> tuple[str, str | None]:
-        if STATUS_FILENAME not in listed:
-            return "active", None
-        path = self._storage / name / STATUS_FILENAME
-        return parse_status(path.read_text("utf-8"), f"{name}/{STATUS_FILENAME}")
-
-    def _recorded(self, name: ProjectName, filename: str) -> File:
-        """A file as its sidecar says, with what the original did not record read from the storage."""
-        path = self._storage / name / filename
-        sidecar = path.with_name(filename + META_SUFFIX)
-        file = file_from_meta(filename, parse_meta(sidecar.read_text("utf-8"), f"{name}/{sidecar.name}"))
-        status = path.stat()
-        if file.size is not None and file.size != status.st_size:
-            msg = f"{name}/{filename} has {status.st_size} bytes, its record says {file.size}."
-            raise InvalidConfigError(msg)
-        return msgspec.structs.replace(
-            file, size=status.st_size, upload_time=file.upload_time or rfc3339(status.st_mtime)
-        )
+        return ProjectFolder(self._storage, name).find()
 
     def _scan_project(self, name: ProjectName) -> ScannedProject | None:
-        listed = self._listing(name)
-        if listed is None:
-            return None
-        files: list[File] = []
-        problems: list[str] = []
-        for filename in _distributions(listed):
-            try:
-                try:
-                    file = self._recorded(name, filename)
-                except FileNotFoundError:
-                    file = self._adopt(name, filename)
-                files.append(self._with_metadata(name, file, listed))
-            except FileNotFoundError:
-                continue  # removed meanwhile
-            except (InvalidConfigError, InvalidInputError, UnicodeDecodeError) as error:
-                problems.append(f"{name}/{filename} is left out: {error}")
-        try:
-            status, reason = self._status(name, listed)
-        except (InvalidConfigError, UnicodeDecodeError) as error:
-            status, reason = "active", None
-            problems.append(str(error))
-        if not files and status == "active" and not problems:
-            return None
-        project = Project(name=name, files=tuple(files), status=status, status_reason=reason)
-        return ScannedProject(project, tuple(problems))
-
-    def _adopt(self, name: ProjectName, filename: str) -> File:
-        """Check and record a file that was put there without a sidecar, by hand or by a crashed upload."""
-        path = self._storage / name / filename
-        parsed = parse_upload_filename(filename)
-        if parsed.project != name:
-            msg = f"it belongs into the folder {parsed.project!r}."
-            raise InvalidConfigError(msg)
-        with path.open("rb") as stream:
-            raw = read_metadata(stream, parsed)
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            status = os.fstat(stream.fileno())
-        metadata = parse_metadata(raw, parsed)
-        file = File(
-            filename=filename,
-            sha256=digest,
-            size=status.st_size,
-            upload_time=rfc3339(status.st_mtime),
-            requires_python=metadata.requires_python,
-            metadata_sha256=hashlib.sha256(raw).hexdigest(),
-        )
-        write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
-        write_atomically(path.with_name(filename + META_SUFFIX), dumps(meta_of(name, file)).encode())
-        return file
-
-    def _with_metadata(self, name: ProjectName, file: File, listed: set[str]) -> File:
-        """The file with the digest of its core metadata, which the original did not keep."""
-        if file.metadata_sha256 is not None or not file.filename.endswith(".whl"):
-            return file
-        path = self._storage / name / (file.filename + METADATA_SUFFIX)
-        if path.name in listed:
-            raw = path.read_bytes()
-        else:
-            try:
-                parsed = parse_upload_filename(file.filename)
-                with (self._storage / name / file.filename).open("rb") as stream:
-                    raw = read_metadata(stream, parsed)
-            except InvalidInputError:
-                return file  # served as the original did, without
-            write_atomically(path, raw)
-        return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
+        return ProjectFolder(self._storage, name).scan()
 
     def _publish(self, upload: Upload) -> None:
         folder = self._storage / upload.project
@@ -336,7 +226,7 @@ class FileSystemBackend:
         placed = False
         try:
             if final.exists():
-                raise FileExistsError
+                raise FileExistsError  # noqa: TRY301 - answered below, as place_new's is
             fsync_file(upload.staged)
             for path, content in sidecars.items():
                 temporaries[path] = write_temporary(folder, content)
@@ -358,7 +248,12 @@ class FileSystemBackend:
 
     def _remove_leftovers(self) -> None:
         oldest = time.time() - _LEFTOVER_AGE_S
-        leftovers = [*self._staging.iterdir(), *self._folder.glob(".*.tmp"), *self._storage.glob(".*.tmp"), *self._storage.glob("*/.*.tmp")]
+        leftovers = [
+            *self._staging.iterdir(),
+            *self._folder.glob(".*.tmp"),
+            *self._storage.glob(".*.tmp"),
+            *self._storage.glob("*/.*.tmp"),
+        ]
         for path in leftovers:
             try:
                 if path.stat().st_mtime < oldest:
@@ -372,10 +267,6 @@ def _version(filename: str, status: os.stat_result) -> str:
     return f"{filename}:{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
 
-def _distributions(listed: set[str]) -> list[str]:
-    return sorted(name for name in listed if not name.startswith(".") and extension_of(name) is not None)
-
-
 def _read_if_there(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -386,11 +277,6 @@ def _read_if_there(path: Path) -> bytes | None:
 def _discard(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def rfc3339(seconds: float) -> str:
-    """Unix seconds as the Simple API writes times (PEP 700)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _open(request: OpenBackend) -> FileSystemBackend:

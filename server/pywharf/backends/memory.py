@@ -48,7 +48,7 @@ class MemoryBackend:
         """See Backend."""
         return 1.0
 
-    async def read_index(self, known: str | None = None) -> StoredIndex | None | Unchanged:
+    async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""
         if self._index is not None and self._index.version == known:
             return UNCHANGED
@@ -67,6 +67,7 @@ class MemoryBackend:
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
         """See Backend."""
         del project, file
+        return None
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
         """See Backend."""
@@ -102,7 +103,7 @@ class MemoryBackend:
         if project.file(upload.file.filename) is not None:
             msg = f"File already exists: {upload.file.filename}"
             raise FileExistsInRepoError(msg)
-        content = upload.staged.read_bytes()  # noqa: ASYNC240 - small files, and this backend is a reference
+        content = upload.staged.read_bytes()
         self._contents[upload.project, upload.file.filename] = (content, upload.metadata)
         self._projects[upload.project] = project.with_files([upload.file])
         self._journal.append(JournalEntry(upload.project, upload.file))

@@ -55,11 +55,15 @@ def option(field: str, kind: Any, default: Any, description: str, limits: msgspe
     if kind is bool:
         return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
     return click.Option(
-        [f"--{field}"], type=_click_type(kind, limits), default=default, show_default=default is not None, **shared
+        [f"--{field}"],
+        type=_click_type(kind, limits),
+        default=default,
+        show_default=default is not None,
+        **shared,
     )
 
 
-def _click_type(kind: Any, limits: msgspec.Meta | None) -> click.ParamType:  # noqa: ANN401 - any setting's type
+def _click_type(kind: Any, limits: msgspec.Meta | None) -> click.ParamType[Any]:  # noqa: ANN401 - any setting's type
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     minimum, maximum = (limits.ge, limits.le) if limits else (None, None)

@@ -71,13 +71,13 @@ def _load(point: EntryPoint) -> click.Command:
     except ImportError as error:
         missing = error.name or str(error)
         short = f"Needs the package {missing!r}: pip install 'pywharf[operator]'."
+        reason = f"{point.name} cannot be loaded ({error}). {short}"
 
         @click.command(point.name, help=short, context_settings={"ignore_unknown_options": True})
         @click.argument("args", nargs=-1, type=click.UNPROCESSED)
         def unusable(args: tuple[str, ...]) -> None:
             del args
-            msg = f"{point.name} cannot be loaded ({error}). {short}"
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(reason)
 
         return unusable
     return command  # type: ignore[no-any-return]
@@ -86,7 +86,7 @@ def _load(point: EntryPoint) -> click.Command:
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="pywharf")
 def pywharf() -> None:
-    """A private Python package index whose packages live where you already store things.
+    r"""A private Python package index whose packages live where you already store things.
 
     \b
     Serve a folder of Kubernetes manifests:  pywharf up DIR

@@ -110,10 +110,8 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
         return None
     path = Path(given)
     try:
-        if settings.config_or_admin_secret_can_be_text and not path.exists():
-            text = given
-        else:
-            text = path.read_text("utf-8")
+        is_text = settings.config_or_admin_secret_can_be_text and not path.exists()
+        text = given if is_text else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
@@ -129,7 +127,9 @@ def _listen(settings: ServerSettings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
     except OSError as error:
-        msg = f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Choose another --host or --port."
+        msg = (
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Choose another --host or --port."
+        )
         raise InvalidConfigError(msg) from error
 
 
@@ -159,9 +159,7 @@ async def _serve(
     root = Path(settings.root)
     metrics = Metrics()
     source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")
-    initializer = Initializer(
-        shared.initialize_secret, source, shared.folder if shared.initialize_secret else None
-    )
+    initializer = Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None)
     sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
@@ -226,5 +224,3 @@ def _set_up_logging(settings: ServerSettings) -> None:
         access = logging.getLogger(LOGGER_NAME)
         access.addHandler(handler)
         access.propagate = False
-
-

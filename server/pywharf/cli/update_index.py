@@ -7,18 +7,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
-from pywharf.cli.flags import CONTEXT, environment_name, nearest
-from pywharf.config import BackendSpec, ServerSettings, parse_spec, type_of
+from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
+from pywharf.config import BackendSpec, ServerSettings, UpdateIndexSettings, convert, parse_spec, type_of
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.index.update import Progress, Summary, update_index
+from pywharf.index.ports import Progress
+from pywharf.index.update import Summary, update_index
 from pywharf.web.config_source import ConfigSource
 
 _PROGRESS_EVERY_S = 0.2
@@ -26,21 +28,52 @@ _logger = logging.getLogger(__name__)
 
 
 async def run_update(
-    spec: BackendSpec, *, name: RepoName, root: Path, secret: str | None, progress: Progress = lambda _n, _what: None
+    spec: BackendSpec,
+    *,
+    name: RepoName,
+    root: Path,
+    secret: str | None,
+    progress: Progress = lambda _n, _what: None,
 ) -> Summary:
     """Open the repo's storage, write its index, close it. Raises PywharfError."""
     backend = open_backend(OpenBackend(spec, name, root, secret))
     try:
-        return await update_index(
-            backend, backend_type=type_of(spec), index_name=spec.index_name, progress=progress
-        )
+        return await update_index(backend, backend_type=type_of(spec), index_name=spec.index_name, progress=progress)
     finally:
         await backend.aclose()
 
 
-@click.command(
+def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - click's values
+    settings = convert(values, UpdateIndexSettings, "pywharf update_index")
+    try:
+        repo = parse_repo_name(name)
+    except InvalidNameError as error:
+        msg = f"NAME: {error}"
+        raise InvalidConfigError(msg) from error
+    target = _target(settings, backend_type, repo, _fields(fields, backend_type))
+    secret = _secret(settings)
+    if secret is not None and target.credentials.write is not None:
+        _check(secret, target.credentials, repo)
+    root = Path(settings.root)
+    summary = asyncio.run(_with_progress(target.spec, repo, root, target.admin_secret if secret is None else secret))
+    text = msgspec.json.encode(summary).decode()
+    if settings.report is not None:
+        Path(settings.report).write_text(text + "\n", encoding="utf-8")
+    click.echo(_for_people(summary) if sys.stdout.isatty() else text)
+    for problem in summary.problems:
+        _logger.warning("%s", problem)
+
+
+update_index_command = click.Command(
     "update_index",
-    context_settings={**CONTEXT, "ignore_unknown_options": True, "allow_interspersed_args": True},
+    callback=_run,
+    params=[
+        click.Argument(["backend_type"], metavar="TYPE", envvar=environment_name("type")),
+        click.Argument(["name"], metavar="NAME", envvar=environment_name("name")),
+        click.Argument(["fields"], metavar="[--FIELD=VALUE]...", nargs=-1, type=click.UNPROCESSED),
+        *options_of(UpdateIndexSettings),
+    ],
+    context_settings={**CONTEXT, "ignore_unknown_options": True},
     help="""Scan a repo's storage fully and write its index.
 
     TYPE is the backend's type, NAME the repo's name. Fields of the backend's configuration are given as further
@@ -55,44 +88,6 @@ async def run_update(
     On a terminal it shows progress; otherwise it prints a JSON summary: projects, files, bytes, changed, problems.
     """,
 )
-@click.argument("backend_type", metavar="TYPE", envvar=environment_name("type"))
-@click.argument("name", metavar="NAME", envvar=environment_name("name"))
-@click.argument("fields", metavar="[--FIELD=VALUE]...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--secret", envvar=environment_name("secret"), help="The secret with write permission. Visible in process lists: prefer --secret_env.")  # fmt: skip
-@click.option("--secret_env", envvar=environment_name("secret_env"), help="Environment variable that holds the secret.")
-@click.option("--root", envvar=environment_name("root"), default=".", show_default=True, help="The server's ROOT.")
-@click.option("--config", envvar=environment_name("config"), help="Path of a configuration with the repo's table.")
-@click.option("--admin_secret", envvar=environment_name("admin_secret"), help="Path of the admin secrets.")
-@click.option("--report", envvar=environment_name("report"), help="Path of a file to which the JSON summary is written, too.")  # fmt: skip
-def update_index_command(  # noqa: PLR0913 - one a flag
-    backend_type: str,
-    name: str,
-    fields: tuple[str, ...],
-    secret: str | None,
-    secret_env: str | None,
-    root: str,
-    config: str | None,
-    admin_secret: str | None,
-    report: str | None,
-) -> None:
-    """See the command's help."""
-    try:
-        repo = parse_repo_name(name)
-    except InvalidNameError as error:
-        msg = f"NAME: {error}"
-        raise InvalidConfigError(msg) from error
-    given = _fields(fields, backend_type)
-    spec, credentials, admin = _configured(backend_type, repo, given, root, config, admin_secret)
-    secret = _secret(secret, secret_env)
-    if secret is not None and credentials.write is not None:
-        _check(secret, credentials, repo)
-    summary = asyncio.run(_with_progress(spec, repo, Path(root), secret if secret is not None else admin))
-    text = msgspec.json.encode(summary).decode()
-    if report is not None:
-        Path(report).write_text(text + "\n", encoding="utf-8")
-    click.echo(_for_people(summary) if sys.stdout.isatty() else text)
-    for problem in summary.problems:
-        _logger.warning("%s", problem)
 
 
 def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
@@ -113,7 +108,7 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
         flag, equals, value = rest.pop(0).partition("=")
         field = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or field not in kinds:
-            known = [f"--{f}" for f in (*kinds, "secret", "secret_env", "root", "config", "admin_secret", "report")]
+            known = [f"--{f}" for f in (*kinds, *UpdateIndexSettings.__struct_fields__)]
             shown = flag if flag.startswith("--") else "that"
             msg = f"update_index {backend_type} has no flag {shown!r}.{nearest(f'--{field}', known)}"
             raise InvalidConfigError(msg)
@@ -136,43 +131,46 @@ def _typed(value: str, kind: object) -> object:
     return value
 
 
-def _configured(  # noqa: PLR0913 - what the flags say
-    backend_type: str,
-    repo: RepoName,
-    given: Mapping[str, object],
-    root: str,
-    config: str | None,
-    admin_secret: str | None,
-) -> tuple[BackendSpec, Credentials, str | None]:
-    """The repo's configuration, its secrets, and the admin secret."""
-    if config is None:
+class _Target(msgspec.Struct, frozen=True):
+    """The repo to scan, with its secrets in clear."""
+
+    spec: BackendSpec
+    credentials: Credentials
+    admin_secret: str | None = None
+
+
+def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, given: Mapping[str, object]) -> _Target:
+    if settings.config is None:
         spec = parse_spec({"type": backend_type, **given}, spec_types(), f"update_index {backend_type}")
-        texts = {f: v for f in ("read_secret", "write_secret") if isinstance(v := getattr(spec, f), str)}
-        return spec, Credentials(read=texts.get("read_secret"), write=texts.get("write_secret")), None
+        read, write = (s if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
+        return _Target(spec, Credentials(read=read, write=write))
     if given:
         msg = f"--config and --{next(iter(given))} do not go together: write the field into the configuration."
         raise InvalidConfigError(msg)
-    loaded = ConfigSource(ServerSettings(root=root, config=config, admin_secret=admin_secret), spec_types()).load()
+    server = ServerSettings(root=settings.root, config=settings.config, admin_secret=settings.admin_secret)
+    loaded = ConfigSource(server, spec_types()).load()
     definition = loaded.repos.get(repo)
     if definition is None:
-        hint = nearest(repo, list(loaded.repos))
-        msg = f"{config} has no table [{repo}].{hint}"
+        msg = f"{settings.config} has no table [{repo}].{nearest(repo, list(loaded.repos))}"
         raise InvalidConfigError(msg)
     if type_of(definition.spec) != backend_type:
-        msg = f"TYPE is {backend_type!r}, but the repo {repo!r} in {config} has the type {type_of(definition.spec)!r}."
+        msg = (
+            f"TYPE is {backend_type!r}, but the repo {repo!r} in {settings.config} has the type "
+            f"{type_of(definition.spec)!r}."
+        )
         raise InvalidConfigError(msg)
-    return definition.spec, definition.credentials, definition.admin_secret
+    return _Target(definition.spec, definition.credentials, definition.admin_secret)
 
 
-def _secret(secret: str | None, secret_env: str | None) -> str | None:
-    if secret is not None and secret_env is not None:
+def _secret(settings: UpdateIndexSettings) -> str | None:
+    if settings.secret is not None and settings.secret_env is not None:
         msg = "--secret and --secret_env do not go together; give one."
         raise InvalidConfigError(msg)
-    if secret_env is None:
-        return secret
-    value = os.environ.get(secret_env)
+    if settings.secret_env is None:
+        return settings.secret
+    value = os.environ.get(settings.secret_env)
     if not value:
-        msg = f"--secret_env: the environment variable {secret_env} is empty or not set."
+        msg = f"--secret_env: the environment variable {settings.secret_env} is empty or not set."
         raise InvalidConfigError(msg)
     return value
 
@@ -196,7 +194,11 @@ async def _with_progress(spec: BackendSpec, repo: RepoName, root: Path, secret: 
     on_terminal = sys.stderr.isatty()
     try:
         return await run_update(
-            spec, name=repo, root=root, secret=secret, progress=show if on_terminal else lambda _n, _what: None
+            spec,
+            name=repo,
+            root=root,
+            secret=secret,
+            progress=show if on_terminal else lambda _n, _what: None,
         )
     finally:
         if on_terminal:

@@ -133,7 +133,7 @@ def _pkg_info(names: set[str], filename: DistributionFilename) -> str:
 class _Bounded(io.RawIOBase):
     """A read-only stream that raises InvalidDistributionError once more than `limit` bytes came out of it."""
 
-    def __init__(self, inner: BinaryIO, limit: int, filename: DistributionFilename) -> None:
+    def __init__(self, inner: gzip.GzipFile, limit: int, filename: DistributionFilename) -> None:
         super().__init__()
         self._inner = inner
         self._left = limit

@@ -97,9 +97,7 @@ def version_of(filename: str, project: ProjectName) -> str | None:
         parts = stem.split("-")
         candidate = parts[1] if len(parts) > 1 else ""
     else:
-        candidate = next(
-            (stem[i + 1 :] for i, c in enumerate(stem) if c == "-" and _is_project(stem[:i], project)), ""
-        )
+        candidate = next((stem[i + 1 :] for i, c in enumerate(stem) if c == "-" and _is_project(stem[:i], project)), "")
     try:
         return str(Version(candidate))
     except InvalidVersion:

@@ -34,10 +34,14 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
         raise InvalidDistributionError(msg) from error
     name, version = fields.get("name", ""), fields.get("version", "")
     if not filename.has_project(name):
-        msg = f"The core metadata in {shown!r} names the project {name[:80]!r}; the file name says {filename.project!r}."
+        msg = (
+            f"The core metadata in {shown!r} names the project {name[:80]!r}; the file name says {filename.project!r}."
+        )
         raise InvalidDistributionError(msg)
     if not filename.has_version(version):
-        msg = f"The core metadata in {shown!r} has the version {version[:80]!r}; the file name says {filename.version!r}."
+        msg = (
+            f"The core metadata in {shown!r} has the version {version[:80]!r}; the file name says {filename.version!r}."
+        )
         raise InvalidDistributionError(msg)
     requires_python = fields.get("requires_python")
     if requires_python is not None:

@@ -73,7 +73,7 @@ def _weights(accept: str) -> dict[str, float]:
 
 
 def _quality(media: str, weights: dict[str, float]) -> float:
-    for pattern in (media, media.split("/")[0] + "/*", "*/*"):
+    for pattern in (media, media.partition("/")[0] + "/*", "*/*"):
         if pattern in weights:
             return weights[pattern]
     return 0.0

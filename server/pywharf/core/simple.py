@@ -24,9 +24,7 @@ def root_html(names: Sequence[ProjectName]) -> bytes:
 
 def root_json(names: Sequence[ProjectName]) -> bytes:
     """The page of all projects."""
-    return msgspec.json.encode(
-        {"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]}
-    )
+    return msgspec.json.encode({"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]})
 
 
 def project_html(project: Project, *, foreign: bool = False) -> bytes:
@@ -40,8 +38,11 @@ def project_html(project: Project, *, foreign: bool = False) -> bytes:
 
 
 def project_json(project: Project, *, foreign: bool = False) -> bytes:
-    """One project's page. PEP 700 requires every size: a file whose size is not known yet is left out, and a
-    foreign page that lacks some is of an older API version."""
+    """One project's page; see `project_html`.
+
+    PEP 700 requires every size: a file whose size is not known yet is left out, and a foreign page that lacks some
+    is of an older API version.
+    """
     offered = _offered(project)
     sized = all(f.size is not None for f in offered)
     version = API_VERSION if sized or not foreign else _BEFORE_SIZES
@@ -115,5 +116,3 @@ def _document(title: str, body: str, extra_head: str = "") -> bytes:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{head}\n<title>{title}</title>\n'
         f"</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
     ).encode()
-
-

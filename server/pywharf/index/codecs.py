@@ -90,7 +90,14 @@ def decode_index(content: bytes, filename: str) -> Index:
         if filename.endswith(".json"):
             return _decode_json(content)
         return _decode_toml(content.decode(), filename)
-    except (msgspec.MsgspecError, InvalidConfigError, InvalidNameError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (
+        msgspec.MsgspecError,
+        InvalidConfigError,
+        InvalidNameError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+    ) as error:
         msg = f"The index file {filename} cannot be read ({error}); run update_index to write it again."
         raise BackendUnavailableError(msg) from error
 
@@ -187,13 +194,12 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
     meta = {"distrib": str(project), "sha256": file.sha256}
     if file.size is not None:
         meta["size"] = str(file.size)
-    for key, value in (
-        ("upload_time", file.upload_time),
-        ("requires_python", file.requires_python),
-        ("metadata_sha256", file.metadata_sha256),
-    ):
-        if value is not None:
-            meta[key] = value
+    given = {
+        "upload_time": file.upload_time,
+        "requires_python": file.requires_python,
+        "metadata_sha256": file.metadata_sha256,
+    }
+    meta |= {key: value for key, value in given.items() if value is not None}
     if file.yanked is not None:
         meta["yanked"] = file.yanked or _NO_REASON
     return meta

@@ -104,7 +104,7 @@ class Backend(Protocol):
     def poll_interval_s(self) -> float:
         """Seconds between two looks at the journal and the index; both must be cheap at that rate."""
 
-    async def read_index(self, known: str | None = None) -> StoredIndex | None | Unchanged:
+    async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """The index file, None where there is none, UNCHANGED where its version is `known`.
 
         Where the configured file is not there but one of the other codec is, that one is read.

@@ -127,9 +127,7 @@ class Repository:
         policy = self._upstream
         if policy.url is None:
             return False
-        return may_look_up(
-            name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing
-        )
+        return may_look_up(name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing)
 
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:

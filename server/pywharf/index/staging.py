@@ -5,15 +5,21 @@ import contextlib
 import errno
 import hashlib
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, ParamSpec, Self, TypeVar
 
 from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLargeError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _BUFFER = 1024 * 1024
-DIGESTS = {"md5": hashlib.md5, "sha256": hashlib.sha256, "blake2b": lambda: hashlib.blake2b(digest_size=32)}
-"""The digests that the legacy upload API sends."""
+DIGESTS: dict[str, Callable[[], hashlib._Hash]] = {
+    "md5": lambda: hashlib.md5(usedforsecurity=False),
+    "blake2b": lambda: hashlib.blake2b(digest_size=32),  # type: ignore[dict-item,return-value]
+}
+"""The digests besides SHA-256 that the legacy upload API sends."""
 
 
 class StagedFile:
@@ -81,9 +87,9 @@ class StagedFile:
         await self._call(write)
 
     @staticmethod
-    async def _call(function, /, *args):  # type: ignore[no-untyped-def]
+    async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await asyncio.to_thread(function, *args)
+            return await asyncio.to_thread(function, *args, **kwargs)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 msg = "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."

@@ -51,9 +51,7 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
         problems.extend(scanned.problems)
 
     def encode(mtime: int) -> bytes:
-        return encode_index(
-            index_name, mtime, projects, backend_type=backend_type, location=backend.index_location
-        )
+        return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
 
     def is_current() -> bool:
         """Whether the index lies there already, written at another time."""

@@ -23,9 +23,7 @@ def matches(name: ProjectName, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern.lower().replace("_", "-").replace(".", "-")) for pattern in patterns)
 
 
-def may_look_up(
-    name: ProjectName, *, owned: bool, reserved: Iterable[str], allow_shadowing: Iterable[str]
-) -> bool:
+def may_look_up(name: ProjectName, *, owned: bool, reserved: Iterable[str], allow_shadowing: Iterable[str]) -> bool:
     """Whether the extra index may be asked for a name: never for one's own, so that nobody can take its place."""
     return matches(name, allow_shadowing) or not (owned or matches(name, reserved))
 
@@ -68,8 +66,9 @@ def _parse_json(name: ProjectName, content: bytes, url: str) -> Project:
     except msgspec.MsgspecError as error:
         msg = f"The extra index's page of {name!r} is not a Simple API page: {error}."
         raise UpstreamError(msg) from error
-    if not str(page.meta.get("api-version", "1.0")).startswith("1."):
-        msg = f"The extra index's page of {name!r} has the API version {str(page.meta.get('api-version'))[:20]!r}, not 1.x."
+    version = str(page.meta.get("api-version", "1.0"))
+    if not version.startswith("1."):
+        msg = f"The extra index's page of {name!r} has the API version {version[:20]!r}, not 1.x."
         raise UpstreamError(msg)
     files = []
     for foreign in page.files:

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import NotFoundError, PywharfError
@@ -17,7 +17,6 @@ from pywharf.web.instance import Instance
 from pywharf.web.problems import problem
 from pywharf.web.session import Sessions
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _logger = logging.getLogger(__name__)
 _MAX_SMALL_BODY = 16 * 1024 * 1024
 _CLIENT_GONE = 499
@@ -42,7 +41,9 @@ class _BadRequestError(PywharfError):
     title = "Bad request"
 
 
-def build_app(instance: Instance, sessions: Sessions, initializer: Initializer, access_log: AccessLog) -> web.Application:
+def build_app(
+    instance: Instance, sessions: Sessions, initializer: Initializer, access_log: AccessLog
+) -> web.Application:
     """The application for one worker."""
     app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[_outermost(instance, access_log)])
     app[INSTANCE] = instance
@@ -83,7 +84,7 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
             app.router.add_route(method, path, named)
 
 
-def _outermost(instance: Instance, access_log: AccessLog) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _outermost(instance: Instance, access_log: AccessLog) -> Middleware:
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
@@ -122,7 +123,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
-    """aiohttp's own answers in the form of all others."""
+    """The framework's own answers in the form of all others."""
     match error:
         case web.HTTPNotFound():
             return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")

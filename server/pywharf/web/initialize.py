@@ -14,7 +14,13 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from pywharf.core.errors import ForbiddenError, InvalidConfigError, NotFoundError, UnauthenticatedError, UnavailableError
+from pywharf.core.errors import (
+    ForbiddenError,
+    InvalidConfigError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from pywharf.web.config_source import ConfigSource, SubmittedConfig
 
 _ALL_WORKERS_S = 10.0
@@ -32,8 +38,10 @@ class Initializer:
         """Private folder that the workers share; None: this server takes no configuration."""
 
     async def handle(self, request: web.Request) -> web.Response:
-        """POST /initialize/: `config` and `admin_secret` as form fields or files; the secret in
-        `Authorization: Bearer SECRET` or as basic authentication's password."""
+        """POST /initialize/: `config` and `admin_secret` as form fields or files.
+
+        The secret comes in `Authorization: Bearer SECRET` or as basic authentication's password.
+        """
         if self._secret is None or self._folder is None:
             msg = "This server takes no configuration here: it was started without --initialize_secret."
             raise NotFoundError(msg)
@@ -97,7 +105,7 @@ async def _read_form(request: web.Request) -> SubmittedConfig:
     for field in _FIELDS:
         value = form.get(field, "")
         try:
-            texts[field] = value if isinstance(value, str) else value.file.read().decode()
+            texts[field] = value.file.read().decode() if isinstance(value, web.FileField) else str(value)
         except UnicodeDecodeError as error:
             msg = f"{field} is not UTF-8 text."
             raise InvalidConfigError(msg) from error

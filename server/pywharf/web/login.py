@@ -85,5 +85,3 @@ def _safe_next(path: str) -> str:
 
 def _html(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
-
-

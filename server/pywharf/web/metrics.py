@@ -3,7 +3,14 @@
 import os
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -17,11 +24,13 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self._registry}
-        self._requests = Counter(
-            "pywharf_http_requests", "Requests answered.", ["method", "route", "status"], **own
-        )
+        self._requests = Counter("pywharf_http_requests", "Requests answered.", ["method", "route", "status"], **own)
         self._seconds = Histogram(
-            "pywharf_http_request_seconds", "Seconds from request to last byte.", ["route"], buckets=_SECONDS, **own
+            "pywharf_http_request_seconds",
+            "Seconds from request to last byte.",
+            ["route"],
+            buckets=_SECONDS,
+            **own,
         )
         self.uploads = Counter("pywharf_uploads", "Uploads by repo and result.", ["repo", "result"], **own)
         self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)

@@ -33,13 +33,24 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
         content_type = "text/html"
     else:
         body = msgspec.json.encode(
-            {"type": f"urn:pywharf:problem:{error.code}", "title": error.title, "status": error.status, "detail": detail}
+            {
+                "type": f"urn:pywharf:problem:{error.code}",
+                "title": error.title,
+                "status": error.status,
+                "detail": detail,
+            }
         )
         content_type = PROBLEM_TYPE
     response = web.Response(
-        status=error.status, reason=reason or error.title, body=body, content_type=content_type, headers=headers
+        status=error.status,
+        reason=reason or error.title,
+        body=body,
+        content_type=content_type,
+        headers=headers,
     )
     if content_type == "text/html":
         response.charset = "utf-8"
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+        )
     return response

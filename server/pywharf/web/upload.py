@@ -1,6 +1,8 @@
 """The legacy upload API, as twine, uv, poetry, flit and pdm speak it."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
@@ -12,6 +14,7 @@ from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import INSTANCE, authorize
 
+T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
@@ -48,7 +51,7 @@ async def _upload(request: web.Request, repository: Repository) -> None:
         raise InvalidUploadError(msg)
     repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
     received = _Received()
-    async with await _staged(repository) as staged:
+    async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
         try:
             await _receive(await request.multipart(), received, staged)
         except _BOUNDARY_ERRORS as error:
@@ -58,10 +61,6 @@ async def _upload(request: web.Request, repository: Repository) -> None:
             msg = "The form has no file: send it as the field 'content'."
             raise InvalidUploadError(msg)
         await repository.publish(received.filename, received.form, staged)
-
-
-async def _staged(repository: Repository) -> StagedFile:
-    return StagedFile(repository.backend.staging_folder, repository.max_file_bytes)
 
 
 async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:
@@ -109,7 +108,7 @@ async def _receive_field(part: BodyPartReader, received: _Received) -> None:
     received.form.setdefault(part.name, content.decode("utf-8", "replace"))
 
 
-async def _in_time(reading):  # type: ignore[no-untyped-def]
+async def _in_time(reading: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(_IDLE_S):
             return await reading

@@ -14,7 +14,6 @@ from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, Upload
 from pywharf.index.staging import StagedFile
 
-_DIGEST_FIELDS = {"md5_digest": "md5", "blake2_256_digest": "blake2b"}
 _KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
 
 
@@ -81,10 +80,10 @@ async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: st
     given = form.get("sha256_digest")
     if given and given.lower() != sha256:
         raise InvalidUploadError(_digest_message("sha256_digest", given, sha256))
-    for field, algorithm in _DIGEST_FIELDS.items():
+    for field, digest in (("md5_digest", staged.md5), ("blake2_256_digest", staged.blake2_256)):
         given = form.get(field)
         if given:
-            actual = await staged.digest(algorithm)
+            actual = await digest()
             if given.lower() != actual:
                 raise InvalidUploadError(_digest_message(field, given, actual))
 

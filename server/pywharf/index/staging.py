@@ -8,18 +8,19 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, ParamSpec, Self, TypeVar
+from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
 
 from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLargeError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _BUFFER = 1024 * 1024
-DIGESTS: dict[str, Callable[[], hashlib._Hash]] = {
-    "md5": lambda: hashlib.md5(usedforsecurity=False),
-    "blake2b": lambda: hashlib.blake2b(digest_size=32),  # type: ignore[dict-item,return-value]
-}
-"""The digests besides SHA-256 that the legacy upload API sends."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 class StagedFile:
@@ -63,14 +64,19 @@ class StagedFile:
         await self._flush()
         return self._hash.hexdigest()
 
-    async def digest(self, algorithm: str) -> str:
-        """The content's digest by another of DIGESTS, as hex."""
+    async def md5(self) -> str:
+        """The content's MD5 as hex, which the legacy upload API may send."""
+        return await self._call(self._digest, hashlib.md5(usedforsecurity=False))
 
-        def compute() -> str:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, DIGESTS[algorithm]).hexdigest()
+    async def blake2_256(self) -> str:
+        """The content's BLAKE2b of 256 bits as hex, which the legacy upload API may send."""
+        return await self._call(self._digest, hashlib.blake2b(digest_size=32))
 
-        return await self._call(compute)
+    def _digest(self, digest: _Digest) -> str:
+        with self.path.open("rb") as file:
+            while chunk := file.read(_BUFFER):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     async def _flush(self) -> None:
         if not self._buffer:

@@ -2,15 +2,14 @@
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pywharf.web import metrics
 from pywharf.web.initialize import forget_worker
-from pywharf.web.metrics import MULTIPROCESS_VARIABLE
 
 _logger = logging.getLogger(__name__)
 _RESTART_PAUSE_S = 1.0
@@ -21,9 +20,9 @@ def supervise(count: int, run: Callable[[], None], folder: Path) -> None:
 
     One that dies is started again. `folder` is where they share their metrics.
     """
-    metrics = folder / "metrics"
-    metrics.mkdir()
-    os.environ[MULTIPROCESS_VARIABLE] = str(metrics)
+    shared_metrics = folder / "metrics"
+    shared_metrics.mkdir()
+    metrics.share(shared_metrics)
     stopping = False
     workers: dict[int, float] = {}
 
@@ -37,23 +36,20 @@ def supervise(count: int, run: Callable[[], None], folder: Path) -> None:
     blocked = {signal.SIGINT, signal.SIGTERM}
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    try:
-        while not stopping or workers:
-            while not stopping and len(workers) < count:
-                # A signal between fork and note would miss the new worker.
-                signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-                workers[_start(run, blocked)] = time.monotonic()
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-            pid, status = os.wait()
-            lived = time.monotonic() - workers.pop(pid)
-            forget_worker(folder, pid)
-            if not stopping:
-                _logger.error("Worker %d ended with %d; another is started.", pid, os.waitstatus_to_exitcode(status))
-                if lived < _RESTART_PAUSE_S:
-                    time.sleep(_RESTART_PAUSE_S)
-    finally:
-        del os.environ[MULTIPROCESS_VARIABLE]
-        shutil.rmtree(metrics, ignore_errors=True)
+    while not stopping or workers:
+        while not stopping and len(workers) < count:
+            # A signal between fork and note would miss the new worker.
+            signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+            workers[_start(run, blocked)] = time.monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        pid, status = os.wait()
+        lived = time.monotonic() - workers.pop(pid)
+        forget_worker(folder, pid)
+        metrics.forget(pid)
+        if not stopping:
+            _logger.error("Worker %d ended with %d; another is started.", pid, os.waitstatus_to_exitcode(status))
+            if lived < _RESTART_PAUSE_S:
+                time.sleep(_RESTART_PAUSE_S)
 
 
 def _start(run: Callable[[], None], blocked: set[signal.Signals]) -> int:

@@ -1,21 +1,27 @@
 """What `/metrics` tells (Prometheus)."""
 
 import os
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which the Prometheus client knows that several processes count."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
+
+
+def share(folder: Path) -> None:
+    """Count in files of this folder, together with other processes; before any Metrics is made."""
+    os.environ[_SHARED_FOLDER] = str(folder)
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+
+def forget(pid: int) -> None:
+    """A process has ended: its gauges no longer count."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -66,7 +72,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        if os.environ.get(MULTIPROCESS_VARIABLE):
+        if os.environ.get(_SHARED_FOLDER):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
             return generate_latest(registry)

@@ -1,0 +1,157 @@
+"""One project's folder of a file_system repo: its files, their records, its status. Blocking; call it in a thread."""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from pywharf.backends.durable import write_atomically
+from pywharf.core.archive import read_metadata
+from pywharf.core.errors import InvalidConfigError, InvalidInputError
+from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
+from pywharf.core.metadata import parse_metadata
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status
+from pywharf.index.ports import ScannedProject
+
+META_SUFFIX = ".meta"
+STATUS_FILENAME = ".status.toml"
+"""The project's status (PEP 792)."""
+_UNRECORDED = (InvalidConfigError, InvalidInputError, UnicodeDecodeError)
+"""What makes a record, or a file without one, unusable."""
+
+
+class ProjectFolder:
+    """A folder `storage/<project>`, which may come, change and go at any time."""
+
+    def __init__(self, storage: Path, name: ProjectName) -> None:
+        self._path = storage / name
+        self._name = name
+
+    def find(self) -> Project | None:
+        """The files that are recorded; None where there is no file at all.
+
+        A file without a record is not shown, but the name is the repo's from the moment it lies there.
+        """
+        listed = self._listed()
+        distributions = _distributions(listed)
+        if not distributions:
+            return None
+        files = []
+        for filename in distributions:
+            try:
+                files.append(self._recorded(filename))
+            except (FileNotFoundError, *_UNRECORDED):
+                continue  # not published yet, or for update_index to mend
+        status, reason = self._status(listed, [])
+        return Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
+
+    def scan(self) -> ScannedProject | None:
+        """Everything, recording what lacks a record; None where there is nothing to tell."""
+        listed = self._listed()
+        files: list[File] = []
+        problems: list[str] = []
+        for filename in _distributions(listed):
+            try:
+                files.append(self._with_metadata(self._recorded_or_adopted(filename), listed))
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except _UNRECORDED as error:
+                problems.append(f"{self._name}/{filename} is left out: {error}")
+        status, reason = self._status(listed, problems)
+        if not files and status == "active" and not problems:
+            return None
+        project = Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
+        return ScannedProject(project, tuple(problems))
+
+    def _listed(self) -> set[str]:
+        try:
+            with os.scandir(self._path) as entries:
+                return {entry.name for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
+    def _status(self, listed: set[str], problems: list[str]) -> tuple[str, str | None]:
+        if STATUS_FILENAME not in listed:
+            return "active", None
+        try:
+            text = (self._path / STATUS_FILENAME).read_text("utf-8")
+            return parse_status(text, f"{self._name}/{STATUS_FILENAME}")
+        except _UNRECORDED as error:
+            # What was to be kept from clients stays kept from them until somebody mends the file.
+            problems.append(str(error))
+            return "quarantined", "its status file cannot be read"
+
+    def _recorded_or_adopted(self, filename: str) -> File:
+        try:
+            return self._recorded(filename)
+        except FileNotFoundError:
+            return self._adopt(filename)
+
+    def _recorded(self, filename: str) -> File:
+        """A file as its sidecar says, with what the original did not record read from the storage."""
+        path = self._path / filename
+        sidecar = filename + META_SUFFIX
+        text = path.with_name(sidecar).read_text("utf-8")
+        file = file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}"))
+        status = path.stat()
+        if file.size is not None and file.size != status.st_size:
+            msg = f"it has {status.st_size} bytes, its record says {file.size}."
+            raise InvalidConfigError(msg)
+        upload_time = file.upload_time or _rfc3339(status.st_mtime)
+        return msgspec.structs.replace(file, size=status.st_size, upload_time=upload_time)
+
+    def _adopt(self, filename: str) -> File:
+        """Check and record a file that was put there without a sidecar, by hand or by a crashed upload."""
+        path = self._path / filename
+        parsed = parse_upload_filename(filename)
+        if parsed.project != self._name:
+            msg = f"it belongs into the folder {parsed.project!r}."
+            raise InvalidConfigError(msg)
+        with path.open("rb") as stream:
+            raw = read_metadata(stream, parsed)
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            status = os.fstat(stream.fileno())
+        metadata = parse_metadata(raw, parsed)
+        file = File(
+            filename=filename,
+            sha256=digest,
+            size=status.st_size,
+            upload_time=_rfc3339(status.st_mtime),
+            requires_python=metadata.requires_python,
+            metadata_sha256=hashlib.sha256(raw).hexdigest(),
+        )
+        write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
+        write_atomically(path.with_name(filename + META_SUFFIX), dumps(meta_of(self._name, file)).encode())
+        return file
+
+    def _with_metadata(self, file: File, listed: set[str]) -> File:
+        """The file with the digest of its core metadata, which the original did not keep."""
+        if file.metadata_sha256 is not None or not file.filename.endswith(".whl"):
+            return file
+        path = self._path / (file.filename + METADATA_SUFFIX)
+        if path.name in listed:
+            raw = path.read_bytes()
+        else:
+            try:
+                parsed = parse_upload_filename(file.filename)
+                with (self._path / file.filename).open("rb") as stream:
+                    raw = read_metadata(stream, parsed)
+            except InvalidInputError:
+                return file  # served as the original did, without
+            write_atomically(path, raw)
+        return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
+
+
+def _distributions(listed: set[str]) -> list[str]:
+    return sorted(name for name in listed if not name.startswith(".") and extension_of(name) is not None)
+
+
+def _rfc3339(seconds: float) -> str:
+    """Unix seconds as the Simple API writes times (PEP 700)."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

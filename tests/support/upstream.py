@@ -1,0 +1,177 @@
+"""A Simple index of another party on loopback, as well or as badly behaved as a test wants."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aiohttp import web
+
+JSON = "application/vnd.pypi.simple.v1+json"
+HTML = "text/html"
+_FLOOD_BYTES = 200 * 1024 * 1024
+_CHUNK = bytes(1024 * 1024)
+_DRIP_S = 0.2
+
+How = Literal["whole", "hang", "drip", "flood", "cut"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a project's address answers.
+
+    `how`: whole; hang (no byte ever comes); drip (the headers, then a byte now and then, for ever); flood (200 MiB
+    after `body`); cut (half of `body`, then the connection ends).
+    """
+
+    body: bytes = b""
+    content_type: str = JSON
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    how: How = "whole"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that came in."""
+
+    path: str
+    headers: Mapping[str, str]
+
+
+class Upstream:
+    """A running index; `url` is what --extra_index_url is given."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[Asked] = []
+        self.answers: dict[str, Answer | Callable[[Asked], Answer]] = {}
+        """What `/simple/<key>/` answers; 404 for others."""
+        self._files: dict[str, Path] = {}
+
+    def asked(self, project: str) -> int:
+        """How many requests there were for a project's page."""
+        return sum(request.path == f"/simple/{project}/" for request in self.requests)
+
+    def offer(self, project: str, *files: Path, formats: tuple[str, ...] = (JSON, HTML)) -> None:
+        """Let a project have these files, on a page in the best of `formats`, with relative links to them."""
+        self._files |= {file.name: file for file in files}
+        page = {"meta": {"api-version": "1.1"}, "name": project, "files": [_entry(f) for f in files]}
+        as_json = Answer(json.dumps(page).encode())
+        as_html = Answer(("<!DOCTYPE html><html><body>" + "".join(_anchor(f) for f in files)).encode(), HTML)
+
+        def answer(asked: Asked) -> Answer:
+            wants_json = JSON in formats and JSON in asked.headers.get("Accept", "")
+            return as_json if wants_json else as_html
+
+        self.answers[project] = answer
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        asked = Asked(request.raw_path, dict(request.headers))
+        self.requests.append(asked)
+        answer = self.answers.get(request.match_info["project"])
+        if callable(answer):
+            answer = answer(asked)
+        if answer is None:
+            raise web.HTTPNotFound
+        return await _respond(request, answer)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(Asked(request.raw_path, dict(request.headers)))
+        path = self._files.get(request.match_info["file"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.Response(body=path.read_bytes(), content_type="application/octet-stream")
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve within the context, on a free port."""
+        app = web.Application()
+        app.router.add_get("/simple/{project}/", self._page)
+        app.router.add_get("/files/{file}", self._file)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/simple/"
+            yield
+        finally:
+            await runner.cleanup()
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Upstream]:
+    """An index that serves from a thread of its own, for tests that are not asynchronous or block."""
+    index = Upstream()
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with index.serving():
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="upstream")
+    thread.start()
+    try:
+        assert ready.wait(10), "the fake index did not start"
+        yield index
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        loop.close()
+
+
+async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
+    headers = {"Content-Type": answer.content_type, **answer.headers}
+    match answer.how:
+        case "whole":
+            return web.Response(status=answer.status, body=answer.body, headers=headers)
+        case "hang":
+            await asyncio.Event().wait()
+            raise AssertionError
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    if answer.how == "cut":
+        response.content_length = len(answer.body)
+    await response.prepare(request)
+    match answer.how:
+        case "drip":
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(_DRIP_S)
+        case "flood":
+            await response.write(answer.body)
+            for _ in range(_FLOOD_BYTES // len(_CHUNK)):
+                await response.write(_CHUNK)
+            await response.write_eof()
+        case "cut":
+            await response.write(answer.body[: len(answer.body) // 2])
+            assert request.transport is not None
+            request.transport.abort()
+    return response
+
+
+def _entry(file: Path) -> dict[str, object]:
+    content = file.read_bytes()
+    return {
+        "filename": file.name,
+        "url": f"../../files/{file.name}",
+        "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
+        "size": len(content),
+        "requires-python": ">=3.8",
+        "upload-time": "2024-01-02T03:04:05.000000Z",
+        "yanked": False,
+    }
+
+
+def _anchor(file: Path) -> str:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    link = f"../../files/{file.name}#sha256={digest}"
+    return f'<a href="{link}" data-requires-python="&gt;=3.8">{file.name}</a><br>\n'

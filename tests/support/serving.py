@@ -1,5 +1,6 @@
 """A real `pywharf server` process, and a few requests to it."""
 
+import base64
 import contextlib
 import os
 import re
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PYWHARF = str(Path(sys.executable).with_name("pywharf"))
@@ -36,6 +37,8 @@ class Server:
     url: str
     log: Path
     root: Path
+    secrets: set[str] = field(default_factory=set)
+    """Secrets besides those of the configuration that must not stand in its log."""
 
     def repo(self, name: str = "demo", secret: str | None = None) -> str:
         """The index URL of a repo, with credentials where a secret is given."""
@@ -53,6 +56,25 @@ class Server:
         return self.log.read_text()
 
 
+_SECRET = re.compile(r"""\w*(?:secret|raw)\w*\s*=\s*["']([^"']{6,})["']""")
+
+
+def check_log(server: Server, config: str) -> None:
+    """Assert that a log holds no secret, in no form that a client sends it in, and no traceback."""
+    log = server.text()
+    tables = re.split(r"^\[([^\]]+)\]", config, flags=re.MULTILINE)
+    forms = {secret: secret for secret in server.secrets}
+    for name, table in zip(tables[1::2], tables[2::2], strict=True):
+        for secret in _SECRET.findall(table):
+            forms[secret] = secret
+            # Without the last four characters, which may hold bits of what follows.
+            forms[base64.b64encode(f"{name}:{secret}".encode()).decode().rstrip("=")[:-4]] = f"{name}:{secret}"
+    shown = [secret for form, secret in forms.items() if form in log]
+    assert not shown, f"the log of the server holds the secrets {shown}:\n{log}"
+    assert "Traceback" not in log, f"the log of the server holds a traceback:\n{log}"
+    assert "Logging error" not in log, f"a line could not be logged:\n{log}"
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would steer pywharf, pip or uv."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_"))}
@@ -67,10 +89,12 @@ def running(
     config: str = CONFIG,
     env: Mapping[str, str] | None = None,
     root: Path | None = None,
+    log_may_hold_tracebacks: bool = False,
 ) -> Iterator[Server]:
     """`pywharf server` on a free loopback port, without an extra index unless a flag names one.
 
-    The configuration is written to `folder`/config.toml. The process is ended on leaving, whatever happens.
+    The configuration is written to `folder`/config.toml. The process is ended on leaving, whatever happens; its log
+    is then held against `check_log`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = root or folder / "root"
@@ -79,12 +103,18 @@ def running(
         config_path.write_text(config)
     log = folder / f"server-{time.monotonic_ns()}.log"
     given = {flag.partition("=")[0].replace("-", "_") for flag in flags}
-    defaults = {"__host": "--host=127.0.0.1", "__port": "--port=0", "__extra_index_url": "--extra_index_url=", "__config": f"--config={config_path}"}  # fmt: skip
+    defaults = {
+        "__host": "--host=127.0.0.1",
+        "__port": "--port=0",
+        "__extra_index_url": "--extra_index_url=",
+        "__config": f"--config={config_path}",
+    }
     command = [PYWHARF, "server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(env))
     try:
-        yield Server(process, _url(process, log), log, root)
+        server = Server(process, _url(process, log), log, root)
+        yield server
     finally:
         if process.poll() is None:
             process.terminate()
@@ -93,6 +123,12 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+    if not log_may_hold_tracebacks:
+        check_log(server, config + "\n" + _read_if_there(config_path))
+
+
+def _read_if_there(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def _url(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -188,7 +188,6 @@ async def _serve(
             handle_signals=False,
             keepalive_timeout=settings.keepalive_timeout,
             shutdown_timeout=settings.shutdown_timeout,
-            handler_cancellation=True,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -1,0 +1,79 @@
+"""Documentation keeps up with the code: every flag, field, error and metric stands in it."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+import pywharf
+from pywharf.backends.opening import spec_types
+from pywharf.cli.flags import environment_name
+from pywharf.config import AdminSecret, ServerSettings, UpdateIndexSettings, Upstream
+from pywharf.core.errors import PywharfError
+from pywharf.web.metrics import Metrics
+from support.parts import CHECKOUT
+
+DOCS = {path.name: path.read_text() for path in (CHECKOUT / "docs").glob("*.md")}
+
+
+def error_classes() -> Iterator[type[PywharfError]]:
+    for module in pkgutil.walk_packages(pywharf.__path__, "pywharf."):
+        importlib.import_module(module.name)
+    pending = [PywharfError]
+    while pending:
+        found = pending.pop()
+        yield found
+        pending.extend(found.__subclasses__())
+
+
+@pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings])
+def test_every_flag_is_documented(struct):
+    named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root"}
+    assert set(struct.__struct_fields__) - named == set()
+
+
+def test_every_field_of_a_repo_is_documented():
+    fields = {field for spec in spec_types().values() for field in spec.__struct_fields__}
+    missing = {field for field in fields if f"`{field}`" not in DOCS["commands.md"]}
+    missing |= {field for field in Upstream.__struct_fields__ if f"`upstream.{field}`" not in DOCS["extra-index.md"]}
+    missing |= {field for field in ("raw", "env", "file") if f"`{field}`" not in DOCS["commands.md"]}
+    assert set(AdminSecret.__struct_fields__) == {"type", "raw", "env", "file"}
+    assert missing == set()
+
+
+def test_defaults_in_the_flag_table_are_the_code_s():
+    rows = re.findall(r"^\| `--(\w+)` \| \w+ \| `?([\w.]+)`? \|", DOCS["commands.md"], re.MULTILINE)
+    told = dict(rows)
+    actual = {field.name: field.default for field in msgspec.structs.fields(ServerSettings)}
+    checked = {name for name in told if isinstance(actual.get(name), int | float) and told[name].isdigit()}
+    assert {name: float(told[name]) for name in checked} == {name: float(actual[name]) for name in checked}
+    assert {"port", "workers", "backlog", "auth_read_expires", "auth_write_expires"} <= checked
+
+
+def test_every_error_is_documented_with_its_status():
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", DOCS["http.md"], re.MULTILINE))
+    actual = {error.code: str(error.status) for error in error_classes()}
+    assert rows == actual
+
+
+def test_every_metric_is_documented():
+    metrics = Metrics()
+    names = set(re.findall(r"^# TYPE (\w+) ", metrics.render().decode(), re.MULTILINE))
+    assert {name for name in names if f"`{name}`" not in DOCS["operations.md"]} == set()
+
+
+def test_the_environment_mode_is_documented():
+    assert environment_name("port") == "PYWHARF_COMMAND_PORT"
+    assert "PYWHARF_COMMAND_ROOT" in DOCS["commands.md"]
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for path in [CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            if not (path.parent / link).exists():
+                broken.append(f"{path.relative_to(CHECKOUT)}: {link}")
+    assert broken == []

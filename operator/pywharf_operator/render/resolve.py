@@ -1,0 +1,219 @@
+"""Which server takes which repo, and what is wrong with the others. One broken repo changes nothing for another."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pywharf.config import BackendSpec
+from pywharf.core.errors import InvalidConfigError
+from pywharf.core.names import RepoName
+from pywharf_operator.render.credentials import secret_path
+from pywharf_operator.render.endpoints import allowed
+from pywharf_operator.render.findings import Finding
+from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
+from pywharf_operator.render.snapshot import Environment, Snapshot
+from pywharf_operator.render.table import repo_table
+from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
+
+
+class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about a repo."""
+
+    repo: PackageRepo
+    accepted: Finding
+    secrets_resolved: Finding
+    spec: BackendSpec | None = None
+    """Its configuration; None where it is not accepted."""
+    secrets: RepoSecrets = RepoSecrets()
+
+    @property
+    def served(self) -> bool:
+        """Whether it is in its server's configuration."""
+        return self.accepted.status and self.secrets_resolved.status
+
+    @property
+    def name(self) -> RepoName:
+        """What clients call it."""
+        return self.repo.repo_name
+
+
+class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about a server, and the repos that it serves, by name."""
+
+    server: PackageServer
+    accepted: Finding
+    repos: tuple[RepoVerdict, ...]
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything found, sorted by namespace and name."""
+
+    servers: tuple[ServerVerdict, ...]
+    repos: tuple[RepoVerdict, ...]
+
+
+def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
+    """Decide on every repo and server."""
+    servers = {server.key: server for server in snapshot.servers}
+    secrets = {secret.key: secret for secret in snapshot.secrets}
+    repos = sorted(snapshot.repos, key=lambda repo: repo.key)
+    refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot.namespaces) for repo in repos}
+    admitted = [repo for repo in repos if refusals[repo.key] is None]
+    refusals |= _name_conflicts(admitted)
+    verdicts = tuple(
+        _verdict(repo, servers.get(repo.server_key), secrets, refusals[repo.key], environment) for repo in repos
+    )
+    return Resolution(
+        servers=tuple(
+            ServerVerdict(
+                server=servers[key],
+                accepted=_server_finding(servers[key], snapshot.namespaces),
+                repos=tuple(
+                    sorted(
+                        (v for v in verdicts if v.served and v.repo.server_key == key),
+                        key=lambda verdict: verdict.name,
+                    )
+                ),
+            )
+            for key in sorted(servers)
+        ),
+        repos=verdicts,
+    )
+
+
+def _verdict(
+    repo: PackageRepo,
+    server: PackageServer | None,
+    secrets: Mapping[ObjectKey, Secret],
+    refusal: Finding | None,
+    environment: Environment,
+) -> RepoVerdict:
+    resolved, values = resolve_secrets(repo, server, secrets)
+    spec = None
+    if refusal is None and server is not None:
+        refusal = _unsuitable(repo, server, environment)
+    if refusal is None and server is not None:
+        files = {
+            use: secret_path(environment.credentials_folder, repo.repo_name, use)
+            for use in values.given()
+            if use != "backend"
+        }
+        try:
+            spec = repo_table(repo, server, environment.specs, files)
+        except InvalidConfigError as error:
+            refusal = _no("InvalidBackend", str(error))
+    if refusal is not None:
+        return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
+    accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
+    return RepoVerdict(repo=repo, accepted=accepted, secrets_resolved=resolved, spec=spec, secrets=values)
+
+
+def _refused_at_the_door(
+    repo: PackageRepo,
+    servers: Mapping[ObjectKey, PackageServer],
+    namespaces: Mapping[str, Mapping[str, str]] | None,
+) -> Finding | None:
+    """Whether the repo may not even claim a name on its server."""
+    server = servers.get(repo.server_key)
+    if server is None:
+        return _no(
+            "ServerNotFound",
+            f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
+        )
+    if not _admits(server, repo.key.namespace, namespaces):
+        return _no(
+            "NamespaceNotAllowed",
+            f"PackageServer {server.key} takes no repos of the namespace {repo.key.namespace}; its "
+            "spec.allowedNamespaces must admit it, or spec.serverRef name another server.",
+        )
+    return None
+
+
+def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapping[str, str]] | None) -> bool:
+    if namespace == server.key.namespace:
+        return True
+    rule = server.spec.allowed_namespaces
+    match rule.from_:
+        case "Same":
+            return False
+        case "All":
+            return True
+        case "Selector":
+            labels = None if namespaces is None else namespaces.get(namespace)
+            return labels is not None and rule.selector is not None and rule.selector.matches(labels)
+
+
+def _name_conflicts(repos: Iterable[PackageRepo]) -> dict[ObjectKey, Finding]:
+    """Refusals of those whose name an older repo has on the same server.
+
+    Only admitted repos count, so that nobody can hold a name on a server that does not take their repos. What else is
+    wrong with the older one does not count: for a moment's mistake a name, and the packages that clients expect under
+    it, must not pass to another.
+    """
+    holders: dict[tuple[ObjectKey, str], PackageRepo] = {}
+    conflicts: dict[ObjectKey, Finding] = {}
+    for repo in sorted(repos, key=_age):
+        holder = holders.setdefault((repo.server_key, repo.repo_name), repo)
+        if holder is not repo:
+            conflicts[repo.key] = _no(
+                "NameConflict",
+                f"The older PackageRepo {holder.key} has the name {repo.repo_name!r} on PackageServer "
+                f"{repo.server_key}; make a new PackageRepo with another spec.repoName.",
+            )
+    return conflicts
+
+
+def _age(repo: PackageRepo) -> tuple[float, ObjectKey]:
+    """Oldest first; a repo without a creation time counts as older than any."""
+    created = repo.metadata.creation_timestamp
+    return (created.timestamp() if created is not None else float("-inf"), repo.key)
+
+
+def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
+    """What the server lacks, or does not allow, for an admitted repo."""
+    backend = repo.spec.backend
+    if backend.file_system is not None and server.spec.storage is None:
+        return _no(
+            "StorageMissing",
+            f"PackageServer {server.key} has no spec.storage, so it can keep no fileSystem repo; add it there, "
+            "or choose another backend.",
+        )
+    if backend.chosen.type_name not in environment.specs:
+        installed = ", ".join(sorted(environment.specs))
+        return _no(
+            "BackendNotInstalled",
+            f"spec.backend.{backend.chosen_field}: this backend is not installed (installed: {installed}); "
+            "use an image that has it, or another backend.",
+        )
+    named = {f"spec.backend.{backend.chosen_field}.{field}": url for field, url in backend.chosen.endpoints().items()}
+    if repo.spec.upstream.url is not None:
+        named["spec.upstream.url"] = repo.spec.upstream.url
+    for field, url in named.items():
+        if not allowed(server, url):
+            return _no(
+                "EndpointNotAllowed",
+                f"{field} is {url!r}, whose host is not among the spec.allowedEndpoints of PackageServer "
+                f"{server.key}; have it added there, or use an allowed one.",
+            )
+    return None
+
+
+def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None) -> Finding:
+    storage = server.spec.storage
+    if storage is not None and not storage.shared and server.most_replicas > 1:
+        return _no(
+            "StorageNotShared",
+            f"{server.most_replicas} replicas cannot share a volume of access mode {', '.join(storage.access_modes)}; "
+            "run one replica, or use storage with ReadWriteMany.",
+        )
+    if server.spec.allowed_namespaces.from_ == "Selector" and namespaces is None:
+        return _no(
+            "NamespacesNotWatched",
+            "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
+            "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
+        )
+    return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
+
+
+def _no(reason: str, message: str) -> Finding:
+    return Finding(status=False, reason=reason, message=message)

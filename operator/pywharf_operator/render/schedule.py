@@ -1,0 +1,15 @@
+"""When a repo's index is updated."""
+
+import hashlib
+
+from pywharf_operator.spec import PackageRepo
+
+_MINUTES = 60
+
+
+def schedule_of(repo: PackageRepo) -> str:
+    """The repo's own schedule; otherwise hourly at a minute that spreads repos and never moves."""
+    if repo.spec.index.schedule is not None:
+        return repo.spec.index.schedule
+    digest = hashlib.sha256(str(repo.key).encode()).digest()
+    return f"{int.from_bytes(digest[:8], 'big') % _MINUTES} * * * *"

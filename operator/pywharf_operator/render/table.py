@@ -1,0 +1,41 @@
+"""A repo's table in the server's configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pywharf.config import BackendSpec, parse_spec
+from pywharf_operator.spec import PackageRepo, PackageServer
+
+
+def repo_table(
+    repo: PackageRepo,
+    server: PackageServer,
+    specs: Mapping[str, type[BackendSpec]],
+    secret_files: Mapping[str, str],
+) -> BackendSpec:
+    """The repo as the server reads it; `secret_files` are the paths of `read` and `write`, as far as it has them.
+
+    The backend must be installed. Raises InvalidConfigError where the installed one refuses the table.
+    """
+    spec = repo.spec
+    table: dict[str, Any] = spec.backend.chosen.table() | {
+        "anonymous_read": spec.credentials.anonymous_read,
+        "sync_index_interval": spec.index.sync_interval_seconds,
+        "upstream": _upstream(repo, server),
+    }
+    for permission, path in secret_files.items():
+        table[f"{permission}_secret"] = {"file": path}
+    if spec.backend.file_system is not None:
+        table["owner"] = str(repo.key)
+    return parse_spec(table, specs, f"spec.backend.{spec.backend.chosen_field}")
+
+
+def _upstream(repo: PackageRepo, server: PackageServer) -> dict[str, Any]:
+    """The repo's own settings before the server's; what either reserves is reserved."""
+    own, default = repo.spec.upstream, server.spec.upstream
+    url = own.url or default.url
+    return {
+        "mode": own.mode or default.mode,
+        "reserved": list(dict.fromkeys((*default.reserved, *own.reserved))),
+        "allow_shadowing": list(own.allow_shadowing),
+    } | ({"url": url} if url else {})

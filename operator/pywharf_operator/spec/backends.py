@@ -1,0 +1,186 @@
+"""Where a repo's packages lie: one struct a backend, each also the source of the server's table for it."""
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from pywharf_operator.spec.forms import (
+    AzureAccount,
+    AzureContainer,
+    Branch,
+    Bucket,
+    Endpoint,
+    GithubOwner,
+    GithubRepo,
+    IndexFilename,
+    Prefix,
+    Region,
+    Url,
+)
+from pywharf_operator.spec.model import Model, Rule, exactly_one
+
+_INDEX_FILENAME = "Name of the index file in the storage. Its extension chooses the codec: .json reads fastest."
+_PREFIX = "Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."
+_ALLOW_HTTP = "Whether `endpoint` may be plain HTTP, over which credentials travel readable."
+_FIVE_GB = 5 * 1024**3 - 1
+_MAX_BYTES = 2**53
+"""Beyond it JSON numbers lose digits."""
+
+MaxFileBytes = Annotated[
+    int,
+    Meta(ge=1, le=_MAX_BYTES, description="The largest file that is taken, in bytes."),
+]
+
+
+class BackendModel(Model, frozen=True, kw_only=True):
+    """One backend's settings."""
+
+    type_name: ClassVar[str]
+    """The backend's type in the server's configuration."""
+
+    def table(self) -> dict[str, Any]:
+        """Its part of the server's table: the settings by attribute, without those that are None or empty."""
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {"type": self.type_name} | {name: value for name, value in values if value not in {None, ""}}
+
+    def endpoints(self) -> dict[str, str]:
+        """The URLs that the repo's owner chose, by field name."""
+        return {}
+
+
+def _https_unless_allowed(backend: "S3 | Gcs | Azure") -> bool:
+    return backend.allow_http or not backend.endpoint.startswith("http:")
+
+
+_PLAIN_HTTP = Rule(
+    cel="self.allowHTTP || !self.endpoint.startsWith('http:')",
+    message="endpoint is plain http; use https, or say allowHTTP: true",
+    holds=_https_unless_allowed,
+)
+
+
+class FileSystem(BackendModel, frozen=True, kw_only=True):
+    """A folder of the server's volume."""
+
+    type_name = "file_system"
+
+    max_file_bytes: MaxFileBytes = _FIVE_GB
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
+
+
+class Github(BackendModel, frozen=True, kw_only=True):
+    """A GitHub repository, a release for each file."""
+
+    type_name = "github"
+
+    owner: Annotated[GithubOwner, Meta(description="User or organisation that has the GitHub repository.")]
+    repo: Annotated[GithubRepo, Meta(description="The GitHub repository's name.")]
+    branch: Annotated[Branch, Meta(description="Branch that holds the index file.")] = "master"
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.toml"
+    max_file_bytes: MaxFileBytes = 2**31 - 1
+    api_url: Annotated[Url, Meta(description="GitHub's API. Of GitHub Enterprise: https://HOST/api/v3.")] = (
+        "https://api.github.com"
+    )
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"apiURL": self.api_url}
+
+
+class S3(BackendModel, frozen=True, kw_only=True):
+    """A bucket of Amazon S3 or of a storage that speaks its protocol."""
+
+    type_name = "s3"
+    rules = (_PLAIN_HTTP,)
+
+    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
+    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
+    region: Annotated[Region, Meta(description="The bucket's region. Empty: the storage's default.")] = ""
+    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Amazon's, of that region.")] = ""
+    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
+    max_file_bytes: MaxFileBytes = _FIVE_GB
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"endpoint": self.endpoint} if self.endpoint else {}
+
+
+class Gcs(BackendModel, frozen=True, kw_only=True):
+    """A bucket of Google Cloud Storage."""
+
+    type_name = "gcs"
+    rules = (_PLAIN_HTTP,)
+
+    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
+    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
+    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Google's.")] = ""
+    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
+    max_file_bytes: MaxFileBytes = _FIVE_GB
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"endpoint": self.endpoint} if self.endpoint else {}
+
+
+class Azure(BackendModel, frozen=True, kw_only=True):
+    """A container of Azure Blob Storage."""
+
+    type_name = "azure"
+    rules = (_PLAIN_HTTP,)
+
+    account: Annotated[AzureAccount, Meta(description="The storage account's name.")]
+    container: Annotated[AzureContainer, Meta(description="The container's name.")]
+    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
+    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: the account's at Azure.")] = ""
+    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
+    max_file_bytes: MaxFileBytes = _FIVE_GB
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"endpoint": self.endpoint} if self.endpoint else {}
+
+
+BACKEND_FIELDS = ("file_system", "github", "s3", "gcs", "azure")
+
+
+class Backend(Model, frozen=True, kw_only=True):
+    """Exactly one backend."""
+
+    rules = (
+        Rule(
+            cel=" + ".join(f"(has(self.{name}) ? 1 : 0)" for name in ("fileSystem", "github", "s3", "gcs", "azure"))
+            + " == 1",
+            message=(
+                "backend must hold exactly one of fileSystem, github, s3, gcs and azure, "
+                "for example backend: {fileSystem: {}}"
+            ),
+            holds=lambda backend: exactly_one(*(getattr(backend, name) for name in BACKEND_FIELDS)),
+        ),
+    )
+
+    file_system: Annotated[
+        FileSystem | None,
+        Meta(description="A folder of the PackageServer's volume; needs the server's `storage`."),
+    ] = None
+    github: Annotated[Github | None, Meta(description="A GitHub repository: each file is an asset of a release.")] = (
+        None
+    )
+    s3: Annotated[S3 | None, Meta(description="A bucket of Amazon S3 or of a compatible storage.")] = None
+    gcs: Annotated[Gcs | None, Meta(description="A bucket of Google Cloud Storage.")] = None
+    azure: Annotated[Azure | None, Meta(description="A container of Azure Blob Storage.")] = None
+
+    @property
+    def chosen(self) -> BackendModel:
+        """The one that is given."""
+        models = (getattr(self, name) for name in BACKEND_FIELDS)
+        return next(model for model in models if isinstance(model, BackendModel))
+
+    @property
+    def chosen_field(self) -> str:
+        """Its name in the manifest."""
+        fields = msgspec.structs.fields(self)
+        return next(field.encode_name for field in fields if getattr(self, field.name) is not None)

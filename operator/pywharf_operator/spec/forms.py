@@ -1,0 +1,159 @@
+"""The forms of texts in manifests, and the types that carry them."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from pywharf.config import DEFAULT_EXTRA_INDEX_URL, check_url
+from pywharf.core.names import REPO_NAME_PATTERN
+from pywharf_operator.spec.model import Form
+from pywharf_operator.spec.schedule import (
+    SCHEDULE_PATTERN,
+    TIME_ZONE_PATTERN,
+    check_schedule,
+    check_time_zone,
+)
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+REPO_NAME = Form(
+    pattern=REPO_NAME_PATTERN,
+    max_length=63,
+    must_be=(
+        "lower-case letters, digits, '.', '-' and '_', starting and ending with a letter or digit, such as team-a, "
+        "and none of the server's own keys credentials_revision and credentials_revision_file"
+    ),
+    forbidden=("credentials_revision", "credentials_revision_file"),
+)
+OBJECT_NAME = Form(
+    pattern=rf"^{_LABEL}(\.{_LABEL})*$",
+    max_length=253,
+    must_be="lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+)
+NAMESPACE = Form(
+    pattern=f"^{_LABEL}$",
+    max_length=63,
+    must_be="lower-case letters, digits and '-', starting and ending with a letter or digit",
+)
+SECRET_KEY = Form(pattern="^[-._a-zA-Z0-9]+$", max_length=253, must_be="letters, digits, '-', '_' and '.'")
+_URL = (
+    r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~!$&()*+,;=:%/-]*)?"
+)
+URL = Form(
+    pattern=f"^{_URL}$",
+    max_length=2048,
+    must_be="an http or https URL without user info, query or fragment",
+    check=lambda text: check_url(text, "it"),
+    may_hold_secret=True,
+)
+ENDPOINT = Form(
+    pattern=f"^({_URL})?$",
+    max_length=2048,
+    must_be="empty, or an http or https URL without user info, query or fragment",
+    check=lambda text: check_url(text, "it") if text else None,
+    may_hold_secret=True,
+)
+SCHEDULE = Form(
+    pattern=SCHEDULE_PATTERN,
+    max_length=100,
+    must_be=(
+        "five cron fields (minute, hour, day of the month, month, day of the week 0-6), such as '17 * * * *'; "
+        "neither H nor TZ= is known, the zone is named by timeZone"
+    ),
+    check=check_schedule,
+)
+TIME_ZONE = Form(
+    pattern=TIME_ZONE_PATTERN,
+    max_length=64,
+    must_be="a name of the IANA time zone database, such as Etc/UTC or Europe/Paris",
+    forbidden=("Local", "local"),
+    check=check_time_zone,
+)
+INDEX_FILENAME = Form(
+    pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}\.(toml|json)$",
+    max_length=106,
+    must_be="a file name that ends with .toml or .json, such as index.json",
+)
+NAME_PATTERN = Form(
+    pattern=r"^[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?$",
+    max_length=200,
+    must_be="a project's name, in which * stands for any characters, such as acme-*",
+)
+HOST = Form(
+    pattern=r"^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?)$",
+    max_length=253,
+    must_be="a host such as index.example.com or *.example.com, with or without :port, and without a scheme",
+)
+HOST_NAME = Form(
+    pattern=rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$",
+    max_length=253,
+    must_be="a DNS name such as packages.example.com",
+)
+QUANTITY = Form(
+    pattern=r"^[+]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$",
+    max_length=64,
+    must_be="a Kubernetes quantity such as 10Gi, 500m or 2",
+)
+GITHUB_OWNER = Form(
+    pattern="^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$",
+    max_length=39,
+    must_be="a GitHub user or organisation",
+)
+GITHUB_REPO = Form(
+    pattern="^[A-Za-z0-9._-]+$",
+    max_length=100,
+    must_be="a GitHub repository's name without its owner",
+    forbidden=(".", ".."),
+)
+BRANCH = Form(pattern="^[A-Za-z0-9_][A-Za-z0-9._/-]*$", max_length=244, must_be="a branch name such as master")
+BUCKET = Form(
+    pattern="^[a-z0-9][a-z0-9._-]*[a-z0-9]$",
+    max_length=222,
+    must_be="a bucket's name: lower-case letters, digits, '-', '_' and '.'",
+)
+AZURE_ACCOUNT = Form(pattern="^[a-z0-9]{3,24}$", max_length=24, must_be="3 to 24 lower-case letters and digits")
+AZURE_CONTAINER = Form(
+    pattern="^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+    max_length=63,
+    must_be="3 to 63 lower-case letters, digits and '-'",
+)
+PREFIX = Form(
+    pattern="^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*$",
+    max_length=512,
+    must_be="empty, or folders each ended by '/', such as python/team-a/",
+)
+REGION = Form(pattern="^[a-z0-9-]*$", max_length=64, must_be="empty, or a region such as eu-west-1")
+IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
+
+RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
+ObjectName = Annotated[str, Meta(extra={"form": OBJECT_NAME})]
+Namespace = Annotated[str, Meta(extra={"form": NAMESPACE})]
+SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
+Url = Annotated[str, Meta(extra={"form": URL})]
+Endpoint = Annotated[str, Meta(extra={"form": ENDPOINT})]
+ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
+TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]
+IndexFilename = Annotated[str, Meta(extra={"form": INDEX_FILENAME})]
+NamePattern = Annotated[str, Meta(extra={"form": NAME_PATTERN})]
+Host = Annotated[str, Meta(extra={"form": HOST})]
+HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
+Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]
+GithubOwner = Annotated[str, Meta(extra={"form": GITHUB_OWNER})]
+GithubRepo = Annotated[str, Meta(extra={"form": GITHUB_REPO})]
+Branch = Annotated[str, Meta(extra={"form": BRANCH})]
+Bucket = Annotated[str, Meta(extra={"form": BUCKET})]
+AzureAccount = Annotated[str, Meta(extra={"form": AZURE_ACCOUNT})]
+AzureContainer = Annotated[str, Meta(extra={"form": AZURE_CONTAINER})]
+Prefix = Annotated[str, Meta(extra={"form": PREFIX})]
+Region = Annotated[str, Meta(extra={"form": REGION})]
+Image = Annotated[str, Meta(extra={"form": IMAGE})]
+
+PUBLIC_ENDPOINTS = (
+    DEFAULT_EXTRA_INDEX_URL.split("/")[2],
+    "api.github.com",
+    "*.amazonaws.com",
+    "storage.googleapis.com",
+    "*.blob.core.windows.net",
+)
+"""Hosts that repos may name where a server's `allowedEndpoints` says nothing."""

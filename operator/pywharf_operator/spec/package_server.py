@@ -1,0 +1,281 @@
+"""PackageServer: one stateless server and what it lends to repos."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pywharf_operator.spec.conditions import Condition, Count, StatusModel, Text
+from pywharf_operator.spec.exposure import HttpRoute, Ingress
+from pywharf_operator.spec.forms import (
+    PUBLIC_ENDPOINTS,
+    Host,
+    Image,
+    NamePattern,
+    Namespace,
+    ObjectName,
+    Quantity,
+    Url,
+)
+from pywharf_operator.spec.metadata import Resource
+from pywharf_operator.spec.model import Model, Rule, exactly_one
+from pywharf_operator.spec.selector import LabelSelector
+
+PACKAGE_SERVER = "PackageServer"
+MAX_NAME_LENGTH = 50
+"""Of a server: the names of its own objects are longer, and a label's value holds 63 characters."""
+
+Replicas = Annotated[int, Meta(ge=0, le=1000)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=1000)]
+Hosts = Annotated[tuple[Host, ...], Meta(max_length=256)]
+
+
+class Autoscaling(Model, frozen=True, kw_only=True):
+    """Between how many replicas the server scales by its processor use."""
+
+    rules = (
+        Rule(
+            cel="self.minReplicas <= self.maxReplicas",
+            message="autoscaling: minReplicas is above maxReplicas; swap them",
+            holds=lambda scaling: scaling.min_replicas <= scaling.max_replicas,
+        ),
+    )
+
+    min_replicas: Annotated[AtLeastOne, Meta(description="The fewest replicas.")] = 1
+    max_replicas: Annotated[AtLeastOne, Meta(description="The most replicas.")]
+    target_cpu_utilization_percentage: Annotated[
+        int, Meta(ge=1, le=100, description="Mean processor use to aim at, in percent of what is requested.")
+    ] = 80
+
+
+class Resources(Model, frozen=True, kw_only=True):
+    """What a replica's container asks for and may use."""
+
+    requests: Annotated[
+        dict[str, Quantity] | None, Meta(description="What is kept for it, by resource: cpu, memory.")
+    ] = None
+    limits: Annotated[dict[str, Quantity] | None, Meta(description="What it may use at most, by resource.")] = None
+
+
+class Storage(Model, frozen=True, kw_only=True):
+    """The volume of fileSystem repos."""
+
+    rules = (
+        Rule(
+            cel="has(self.size) != has(self.existingClaim)",
+            message="storage must hold exactly one of size and existingClaim",
+            holds=lambda storage: exactly_one(storage.size, storage.existing_claim),
+        ),
+        Rule(
+            cel="!has(self.storageClassName) || has(self.size)",
+            message="storage: storageClassName has no effect on existingClaim; leave it out",
+            holds=lambda storage: storage.storage_class_name is None or storage.size is not None,
+        ),
+    )
+
+    size: Annotated[Quantity | None, Meta(description="Size of the volume that is claimed, such as 10Gi.")] = None
+    storage_class_name: Annotated[
+        ObjectName | None, Meta(description="Storage class of that volume. Absent: the cluster's default.")
+    ] = None
+    access_modes: Annotated[
+        tuple[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"], ...],
+        Meta(
+            min_length=1,
+            max_length=3,
+            description="How the volume may be mounted. Without ReadWriteMany the server has one replica.",
+        ),
+    ] = ("ReadWriteOnce",)
+    existing_claim: Annotated[
+        ObjectName | None,
+        Meta(description="A PersistentVolumeClaim of the server's namespace to use, instead of a new one."),
+    ] = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether several nodes may mount it at once."""
+        return "ReadWriteMany" in self.access_modes
+
+
+class AllowedNamespaces(Model, frozen=True, kw_only=True):
+    """From which namespaces repos may name this server."""
+
+    rules = (
+        Rule(
+            cel="(self.from == 'Selector') == has(self.selector)",
+            message="allowedNamespaces: give a selector with from: Selector, and only with it",
+            holds=lambda allowed: (allowed.from_ == "Selector") == (allowed.selector is not None),
+        ),
+    )
+
+    from_: Annotated[
+        Literal["Same", "All", "Selector"],
+        Meta(description="Same: the server's own namespace. All: every one. Selector: those whose labels match."),
+    ] = "Same"
+    selector: Annotated[LabelSelector | None, Meta(description="Labels of the namespaces that are allowed.")] = None
+
+
+class AmbientIdentity(Model, frozen=True, kw_only=True):
+    """Who may use the cloud identity that the server's pods have."""
+
+    namespaces: Annotated[
+        tuple[Namespace, ...],
+        Meta(
+            max_length=256,
+            description="Namespaces whose s3, gcs and azure repos may do without a backendSecretRef.",
+        ),
+    ] = ()
+
+
+class ServerUpstream(Model, frozen=True, kw_only=True):
+    """What repos that say nothing of their own answer for projects they do not hold."""
+
+    url: Annotated[
+        Url | None, Meta(description="Simple index that is asked. Absent: the product's default, PyPI's.")
+    ] = None
+    mode: Annotated[
+        Literal["None", "Pages"],
+        Meta(description="Pages: answer with that index's page. None: never ask it."),
+    ] = "Pages"
+    reserved: Annotated[
+        tuple[NamePattern, ...],
+        Meta(
+            max_length=256,
+            description="Names, * for any characters, that no repo of this server looks up there.",
+        ),
+    ] = ()
+
+
+class TlsSecretRef(Model, frozen=True, kw_only=True):
+    """A Secret of type kubernetes.io/tls in the server's own namespace."""
+
+    name: Annotated[ObjectName, Meta(description="The Secret's name; it holds tls.crt and tls.key.")]
+
+
+class Tls(Model, frozen=True, kw_only=True):
+    """TLS that the server itself speaks."""
+
+    secret_ref: Annotated[TlsSecretRef, Meta(description="The certificate, a Secret of the server's own namespace.")]
+
+
+class PackageServerSpec(Model, frozen=True, kw_only=True):
+    """How the server runs, and what it allows repos."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.replicas) && has(self.autoscaling))",
+            message="replicas and autoscaling exclude each other; leave one out",
+            holds=lambda spec: spec.replicas is None or spec.autoscaling is None,
+        ),
+    )
+
+    image: Annotated[Image | None, Meta(description="Container image. Absent: the operator's own.")] = None
+    replicas: Annotated[
+        Replicas | None, Meta(description="How many replicas run. Absent: 1, or what autoscaling says.")
+    ] = None
+    autoscaling: Annotated[Autoscaling | None, Meta(description="Scales the replicas by their processor use.")] = None
+    resources: Annotated[
+        Resources | None, Meta(description="What a replica asks for and may use. Absent: the operator's values.")
+    ] = None
+    storage: Annotated[
+        Storage | None,
+        Meta(description="The volume that fileSystem repos are kept on. Absent: none, and no such repo."),
+    ] = None
+    allowed_namespaces: Annotated[
+        AllowedNamespaces, Meta(description="From which namespaces repos may name this server.")
+    ] = AllowedNamespaces()
+    allowed_endpoints: Annotated[
+        Hosts | None,
+        Meta(
+            description=(
+                "Hosts that repos may name as apiURL, endpoint or upstream, with :port for a port of its own; *.HOST "
+                "stands for every subdomain and * for any host. Link-local and loopback addresses are refused unless "
+                f"listed. Absent: {', '.join(PUBLIC_ENDPOINTS)}."
+            ),
+        ),
+    ] = None
+    ambient_identity: Annotated[
+        AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
+    ] = AmbientIdentity()
+    upstream: Annotated[
+        ServerUpstream, Meta(description="What repos answer for projects they do not hold, unless they say.")
+    ] = ServerUpstream()
+    auth_read_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds for which a read permission is remembered.")
+    ] = 3600
+    auth_write_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds for which a write permission is remembered.")
+    ] = 300
+    tls: Annotated[Tls | None, Meta(description="TLS that the server itself speaks. Absent: plain HTTP.")] = None
+    ingress: Annotated[Ingress | None, Meta(description="An Ingress in front of the server.")] = None
+    http_route: Annotated[
+        HttpRoute | None, Meta(description="An HTTPRoute of the Gateway API in front of the server.")
+    ] = None
+    pod_template: Annotated[
+        dict[str, Any],
+        Meta(
+            description=(
+                "Merged into the Deployment's pod template (metadata and spec, by strategic merge). Whoever may write "
+                "it may create pods in this namespace."
+            )
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
+class RepoCounts(StatusModel, frozen=True, kw_only=True):
+    """How many repos name this server."""
+
+    total: Annotated[int, Meta(ge=0, description="Repos that name this server.")] = 0
+    ready: Annotated[int, Meta(ge=0, description="Those of them that are Ready.")] = 0
+
+
+class PackageServerStatus(StatusModel, frozen=True, kw_only=True):
+    """What the operator observed."""
+
+    observed_generation: Annotated[
+        Count | None, Meta(description="The metadata.generation that this status speaks of.")
+    ] = None
+    url: Annotated[Text | None, Meta(description="Where clients reach the server.")] = None
+    repos: Annotated[RepoCounts | None, Meta(description="How many repos name this server.")] = None
+    replicas: Annotated[Count | None, Meta(description="Replicas that are ready.")] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Meta(
+            max_length=16,
+            description="Accepted, ConfigRendered and Ready.",
+            extra={"list_map_keys": ("type",)},
+        ),
+    ] = ()
+
+
+def _short_name(server: "PackageServer") -> bool:
+    name = server.metadata.name
+    return len(name) <= MAX_NAME_LENGTH and "." not in name and name[:1].isalpha()
+
+
+class PackageServer(Resource, frozen=True, kw_only=True):
+    """A stateless server that serves the PackageRepos that name it."""
+
+    rules = (
+        Rule(
+            cel=r"self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            message=(
+                "metadata.name also names the server's Service; use at most 50 lower-case letters, digits and '-', "
+                "beginning with a letter"
+            ),
+            holds=_short_name,
+        ),
+    )
+
+    spec: Annotated[PackageServerSpec, Meta(description="How the server runs, and what it allows repos.")] = (
+        PackageServerSpec()
+    )
+    status: Annotated[
+        PackageServerStatus | None, Meta(description="What the operator observed. Only it writes here.")
+    ] = None
+
+    @property
+    def most_replicas(self) -> int:
+        """How many replicas may run at once."""
+        if self.spec.autoscaling is not None:
+            return self.spec.autoscaling.max_replicas
+        return 1 if self.spec.replicas is None else self.spec.replicas

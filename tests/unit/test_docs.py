@@ -75,5 +75,5 @@ def test_links_lead_somewhere():
     for path in [CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
             if not (path.parent / link).exists():
-                broken.append(f"{path.relative_to(CHECKOUT)}: {link}")
+                broken += [f"{path.relative_to(CHECKOUT)}: {link}"]
     assert broken == []

@@ -28,14 +28,14 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def permission_of(secret: str | None, credentials: Credentials) -> Permission:
-    """What `secret` allows; None stands for a client that sent none. Always compares with both secrets."""
-    granted = Permission.READ if credentials.anonymous_read else Permission.NONE
-    if secret:
-        if _equal(secret, credentials.read):
-            granted = Permission.READ
-        if _equal(secret, credentials.write):
-            granted = Permission.WRITE
-    return granted
+    """What a client may do that sent `secret`; None or empty: it sent none. A wrong one allows nothing."""
+    if not secret:
+        return Permission.READ if credentials.anonymous_read else Permission.NONE
+    # Always both comparisons, so that the time does not tell which secret was near.
+    reads, writes = _equal(secret, credentials.read), _equal(secret, credentials.write)
+    if writes:
+        return Permission.WRITE
+    return Permission.READ if reads else Permission.NONE
 
 
 def fingerprint(credentials: Credentials, key: bytes) -> str:

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import NotFoundError
 from pywharf.core.filenames import DistributionFilename
 from pywharf.core.model import File, Project
@@ -35,14 +34,13 @@ class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository:
-    """Use cases of one repo. The caller has decided on permissions."""
+    """Use cases of one repo. The caller has decided who may."""
 
     def __init__(  # noqa: PLR0913 - its parts, all by name
         self,
         *,
         name: RepoName,
         backend: Backend,
-        credentials: Credentials,
         upstream: UpstreamPolicy,
         extra_index: ExtraIndex,
         pages: PageCache,
@@ -51,16 +49,11 @@ class Repository:
     ) -> None:
         self.name = name
         self.backend = backend
-        self.credentials = credentials
         self.max_file_bytes = max_file_bytes
         self.follower = Follower(name, backend, on_parse)
         self._upstream = upstream
         self._extra_index = extra_index
         self._pages = pages
-
-    def permission(self, secret: str | None) -> Permission:
-        """What a client that sent this secret (None: no credentials) may do."""
-        return permission_of(secret, self.credentials)
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """The page of all projects. Raises IndexNotLoadedError."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.index.repository import Repository
@@ -23,32 +23,31 @@ REPO = "repo"
 def authorize(request: web.Request, needed: Permission) -> Repository:
     """The repo that the request is about, if the client may do this with it.
 
-    Raises UnauthenticatedError for missing or wrong credentials, the same whether the repo exists or not, and
-    ForbiddenError where right ones do not allow it.
+    Raises UnauthenticatedError for missing or wrong credentials, the same whether the repo exists or not,
+    ForbiddenError where right ones do not allow it, and only then what is wrong with the repo itself.
     """
+    instance = request.app[INSTANCE]
     in_path = request.match_info.get("repo")
     header = request.headers.get("Authorization")
     if header is not None:
         name, secret = parse_basic(header)
+        granted = permission_of(secret, instance.credentials(name))
         if in_path is not None and in_path.lower() != name:
             msg = "The user name must be the repo's name, as it stands in the path."
             raise UnauthenticatedError(msg)
-        repository = request.app[INSTANCE].repository(name)
-        granted = repository.permission(secret) if repository is not None else Permission.NONE
-        wrong = "The repo's name or the secret is wrong."
+        if granted is Permission.NONE:
+            msg = "The repo's name or the secret is wrong."
+            raise UnauthenticatedError(msg)
     else:
-        repository, granted = _from_session(request, needed)
-        if repository is None and in_path is not None:
-            repository = _in_path(request, in_path)
-            granted = repository.permission(None) if repository is not None else Permission.NONE
-        wrong = "Send the repo's name as the user name and its secret as the password."
-    if repository is None or granted is Permission.NONE or (header is None and granted < needed):
-        raise UnauthenticatedError(wrong)
+        name, granted = _without_header(request, in_path, needed)
+        if granted < needed:
+            msg = "Send the repo's name as the user name and its secret as the password."
+            raise UnauthenticatedError(msg)
     if granted < needed:
         msg = "This secret allows reading only; publishing needs the repo's write secret."
         raise ForbiddenError(msg)
-    request[REPO] = repository.name
-    return repository
+    request[REPO] = name
+    return instance.repository(name)
 
 
 def parse_basic(header: str) -> tuple[RepoName, str]:
@@ -68,35 +67,31 @@ def parse_basic(header: str) -> tuple[RepoName, str]:
     raise UnauthenticatedError(msg)
 
 
-def _in_path(request: web.Request, raw: str) -> Repository | None:
-    try:
-        return request.app[INSTANCE].repository(parse_repo_name(raw))
-    except InvalidNameError:
-        return None
-
-
-def session_repository(request: web.Request) -> tuple[Repository | None, Permission]:
-    """The repo that the browser's session is for, and what it allows."""
+def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:
+    """The repo that the browser's session is for, and what it allows; None without a valid one."""
     cookie = request.cookies.get(COOKIE)
-    if cookie is None:
-        return None, Permission.NONE
-    sessions = request.app[SESSIONS]
-    session = sessions.unverified(cookie)
-    repository = request.app[INSTANCE].repository(session.repo) if session is not None else None
-    if session is None or repository is None or not sessions.verify(cookie, repository.credentials):
-        return None, Permission.NONE
-    return repository, session.permission_at(time.time())
+    session = Sessions.unverified(cookie) if cookie is not None else None
+    if cookie is None or session is None:
+        return None
+    if not request.app[SESSIONS].verify(cookie, request.app[INSTANCE].credentials(session.repo)):
+        return None
+    return session.repo, session.permission_at(time.time())
 
 
-def _from_session(request: web.Request, needed: Permission) -> tuple[Repository | None, Permission]:
-    repository, granted = session_repository(request)
-    in_path = request.match_info.get("repo")
-    if repository is None or (in_path is not None and in_path.lower() != repository.name):
-        return None, Permission.NONE
-    if needed is Permission.WRITE and not is_same_origin(request, strict=True):
-        msg = "A browser's session publishes only from this server's own pages."
-        raise ForbiddenError(msg)
-    return repository, granted
+def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Permission]:
+    """By the browser's session, or as a client without credentials."""
+    session = session_permission(request)
+    if session is not None and (in_path is None or in_path.lower() == session[0]):
+        if needed is Permission.WRITE and not is_same_origin(request, strict=True):
+            msg = "A browser's session publishes only from this server's own pages."
+            raise ForbiddenError(msg)
+        if session[1] is not Permission.NONE:
+            return session
+    try:
+        name = parse_repo_name(in_path or "")
+    except InvalidNameError:
+        return RepoName(""), Permission.NONE
+    return name, permission_of(None, request.app[INSTANCE].credentials(name))
 
 
 def is_same_origin(request: web.BaseRequest, *, strict: bool) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 
 from pywharf.config import BackendSpec, ServerConfig, ServerSettings
 from pywharf.core.access import Credentials
-from pywharf.core.errors import PywharfError
+from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.pages import PageCache
@@ -46,6 +46,10 @@ class LoadedConfig(msgspec.Struct, frozen=True):
 Opener = Callable[[BackendSpec, RepoName, str | None], Backend]
 
 
+NO_CREDENTIALS = Credentials()
+"""Nobody's: a repo that does not exist is compared with it, so that it takes as long as one that does."""
+
+
 class _Running(msgspec.Struct):
     definition: RepoDefinition
     repository: Repository
@@ -67,6 +71,7 @@ class Instance:
         self._pages = PageCache(_PAGE_CACHE_BYTES)
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, PywharfError] = {}
+        self._credentials: dict[RepoName, Credentials] = {}
         self._applying = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -78,14 +83,16 @@ class Instance:
         for name in list(self._running):
             await self._stop(name)
 
-    def repository(self, name: RepoName) -> Repository | None:
-        """The repo of that name. Raises its error where it could not be opened."""
+    def credentials(self, name: RepoName) -> Credentials:
+        """The repo's secrets, which decide before anything else of it is told; of an unknown one, nobody's."""
+        return self._credentials.get(name, NO_CREDENTIALS)
+
+    def repository(self, name: RepoName) -> Repository:
+        """The repo of that name. Raises its error where it could not be opened, UnavailableError where it is gone."""
         running = self._running.get(name)
         if running is not None:
             return running.repository
-        if name in self._broken:
-            raise self._broken[name]
-        return None
+        raise self._broken.get(name, UnavailableError("The configuration is being replaced; try again."))
 
     @property
     def repositories(self) -> list[Repository]:
@@ -103,6 +110,7 @@ class Instance:
             for name in [n for n, r in self._running.items() if config.repos.get(n) != r.definition]:
                 await self._stop(name)
             self._broken = {}
+            self._credentials = {name: definition.credentials for name, definition in config.repos.items()}
             for name, definition in config.repos.items():
                 if name not in self._running:
                     self._start(name, definition)
@@ -120,7 +128,6 @@ class Instance:
         repository = Repository(
             name=name,
             backend=backend,
-            credentials=definition.credentials,
             upstream=upstream_policy(spec, self.settings.extra_index_url),
             extra_index=self._extra_index,
             pages=self._pages,

@@ -4,10 +4,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError
-from pywharf.core.names import parse_repo_name
-from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_repository
+from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission
 from pywharf.web.pages import login_page, start_page
 from pywharf.web.session import COOKIE
 
@@ -23,9 +23,8 @@ _FIELD_LIMIT = 4096
 
 async def start(request: web.Request) -> web.Response:
     """GET /: where a browser begins."""
-    repository, granted = session_repository(request)
-    signed_in = repository.name if repository is not None and granted else None
-    return _html(start_page(repo=signed_in))
+    session = session_permission(request)
+    return _html(start_page(repo=session[0] if session is not None and session[1] else None))
 
 
 async def form(request: web.Request) -> web.Response:
@@ -42,18 +41,20 @@ async def submit(request: web.Request) -> web.Response:
     name, secret = str(given.get("pkg_repo_name", "")), str(given.get("pkg_repo_secret_raw", ""))
     next_path = _safe_next(str(given.get("next", "") or request.query.get("next", "")))
     try:
-        repository = request.app[INSTANCE].repository(parse_repo_name(name[:_FIELD_LIMIT].strip()))
+        repo = parse_repo_name(name[:_FIELD_LIMIT].strip())
     except InvalidNameError:
-        repository = None
-    granted = repository.permission(secret[:_FIELD_LIMIT]) if repository is not None else Permission.NONE
-    if repository is None or granted is Permission.NONE or not secret:
+        repo = RepoName("")
+    credentials = request.app[INSTANCE].credentials(repo)
+    # Without a secret there is nothing to sign in with, even where everybody may read.
+    granted = permission_of(secret[:_FIELD_LIMIT], credentials) if secret else Permission.NONE
+    if granted is Permission.NONE:
         page = login_page(repo=name[:64], next_path=next_path, message="The repo's name or the secret is wrong.")
         return _html(page, status=401)
     sessions = request.app[SESSIONS]
-    response = web.Response(status=303, headers={"Location": next_path or f"/repo/{repository.name}/simple/"})
+    response = web.Response(status=303, headers={"Location": next_path or f"/repo/{repo}/simple/"})
     response.set_cookie(
         COOKIE,
-        sessions.issue(repository.name, granted, repository.credentials),
+        sessions.issue(repo, granted, credentials),
         max_age=sessions.max_age_s,
         httponly=True,
         samesite="Lax",

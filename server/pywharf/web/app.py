@@ -8,13 +8,13 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import NotFoundError, PywharfError
+from pywharf.core.errors import PywharfError
 from pywharf.web import login, simple, status, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance
-from pywharf.web.problems import problem
+from pywharf.web.problems import nothing_at, problem
 from pywharf.web.session import Sessions
 
 _logger = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def build_app(
         _add(app, "project", "GET", simple.without_slash, prefix + r"/simple/{project}")
         _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
+    # What a repo does not have is for its clients to know; anybody else is told to authenticate, as anywhere in a repo.
+    _add(app, "none", "GET", simple.nothing, r"/simple/{rest:.*}", "/repo/{repo}", r"/repo/{repo}/{rest:.*}")
     _add(app, "login", "GET", login.form, "/login", "/login/")
     _add(app, "login", "POST", login.submit, "/login", "/login/")
     _add(app, "logout", "GET", login.logout, "/logout", "/logout/")
@@ -126,7 +128,7 @@ def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
     """The framework's own answers in the form of all others."""
     match error:
         case web.HTTPNotFound():
-            return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
+            return nothing_at(request)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
             return _MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use {allowed}.")

@@ -3,7 +3,13 @@
 import msgspec
 from aiohttp import web
 
-from pywharf.core.errors import PywharfError, RangeNotSatisfiableError, UnauthenticatedError, UnavailableError
+from pywharf.core.errors import (
+    NotFoundError,
+    PywharfError,
+    RangeNotSatisfiableError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from pywharf.web.pages import problem_page
 
 PROBLEM_TYPE = "application/problem+json"
@@ -15,6 +21,11 @@ _RETRY_AFTER_S = "2"
 def prefers_html(request: web.BaseRequest) -> bool:
     """Whether a browser asks, and not a package manager or a script."""
     return request.headers.get("Accept", "").lstrip().startswith("text/html")
+
+
+def nothing_at(request: web.BaseRequest) -> NotFoundError:
+    """The error for an address that means nothing here."""
+    return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
 
 
 def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:

@@ -18,6 +18,7 @@ from pywharf.index.pages import Page
 from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
 from pywharf.index.repository import Repository
 from pywharf.web.auth import authorize
+from pywharf.web.problems import nothing_at
 
 _VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 _FILE_VARY = "Authorization, Cookie, Accept"
@@ -70,6 +71,12 @@ async def file(request: web.Request) -> web.StreamResponse:
         return web.Response(status=304, headers=headers)
     content = await repository.backend.open_file(name, found)
     return await _send(request, content, found, headers)
+
+
+async def nothing(request: web.Request) -> web.StreamResponse:
+    """GET of any other address in a repo."""
+    authorize(request, Permission.READ)
+    raise nothing_at(request)
 
 
 async def _page(request: web.Request, page: Page, page_format: PageFormat) -> web.Response:

@@ -69,7 +69,7 @@ def build_app(
     return app
 
 
-_ROUTE = "route"
+_ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
 
 
 def _add(app: web.Application, name: str, method: str, handler: Handler, *paths: str) -> None:

@@ -16,8 +16,8 @@ from pywharf.web.session import COOKIE, Sessions
 
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
-REPO = "repo"
-"""Key of a request under which the repo's name is noted for the logs."""
+REPO: web.RequestKey[str] = web.RequestKey("repo", str)
+"""Where a request notes the repo's name for the logs."""
 
 
 def authorize(request: web.Request, needed: Permission) -> Repository:
@@ -35,7 +35,7 @@ def authorize(request: web.Request, needed: Permission) -> Repository:
         if in_path is not None and in_path.lower() != name:
             msg = "The user name must be the repo's name, as it stands in the path."
             raise UnauthenticatedError(msg)
-        if granted is Permission.NONE:
+        if granted is Permission.NONE or (not secret and granted < needed):
             msg = "The repo's name or the secret is wrong."
             raise UnauthenticatedError(msg)
     else:
@@ -105,4 +105,7 @@ def is_same_origin(request: web.BaseRequest, *, strict: bool) -> bool:
     origin = request.headers.get("Origin")
     if origin is None:
         return not strict
-    return urlsplit(origin).netloc == request.host
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:  # for example half an IPv6 address
+        return False

@@ -70,7 +70,7 @@ class Instance:
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
         self._running: dict[RepoName, _Running] = {}
-        self._broken: dict[RepoName, PywharfError] = {}
+        self._broken: dict[RepoName, str] = {}
         self._credentials: dict[RepoName, Credentials] = {}
         self._applying = asyncio.Lock()
 
@@ -88,11 +88,16 @@ class Instance:
         return self._credentials.get(name, NO_CREDENTIALS)
 
     def repository(self, name: RepoName) -> Repository:
-        """The repo of that name. Raises its error where it could not be opened, UnavailableError where it is gone."""
+        """The repo of that name. Raises UnavailableError where it could not be opened or is being replaced."""
         running = self._running.get(name)
         if running is not None:
             return running.repository
-        raise self._broken.get(name, UnavailableError("The configuration is being replaced; try again."))
+        reason = self._broken.get(name)
+        if reason is not None:
+            msg = f"This repo cannot be opened: {reason}"
+            raise UnavailableError(msg)
+        msg = "The configuration is being replaced; try again."
+        raise UnavailableError(msg)
 
     @property
     def repositories(self) -> list[Repository]:
@@ -100,7 +105,7 @@ class Instance:
         return [running.repository for running in self._running.values()]
 
     @property
-    def broken(self) -> Mapping[RepoName, PywharfError]:
+    def broken(self) -> Mapping[RepoName, str]:
         """Those that could not, and why."""
         return self._broken
 
@@ -123,7 +128,7 @@ class Instance:
         except PywharfError as error:
             # Only this repo is out of service.
             _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
-            self._broken[name] = error
+            self._broken[name] = str(error)
             return
         repository = Repository(
             name=name,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -33,21 +34,38 @@ class StagedFile:
         self._buffer = bytearray()
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._in_use = threading.Lock()
+        """A cancelled request leaves its last call running in a thread; nothing is closed under it."""
+        self._left = False
 
     async def __aenter__(self) -> Self:
-        self._file = await self._call(self.path.open, "xb", 0)
+        try:
+            await self._call(self._open)
+        except BaseException:
+            await self._call(self._remove)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._remove()
+        # In a thread: giving back a large file takes the file system a while.
+        await self._call(self._remove)
+
+    def _open(self) -> None:
+        with self._in_use:
+            if not self._left:
+                self._file = self.path.open("xb", 0)
 
     def _remove(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with self._in_use:
+            self._left = True
+            # What is answered stays true where this fails; update_index removes the file once it is old.
+            with contextlib.suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     async def write(self, chunk: bytes) -> None:
         """Add bytes. Raises TooLargeError over the limit and StorageFullError on a full disk."""
@@ -84,11 +102,14 @@ class StagedFile:
         chunk, self._buffer = self._buffer, bytearray()
 
         def write() -> None:
-            assert self._file is not None  # noqa: S101 - the context was entered
-            self._hash.update(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[self._file.write(view) :]
+            with self._in_use:
+                if self._left:
+                    return
+                assert self._file is not None  # noqa: S101 - the context was entered
+                self._hash.update(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[self._file.write(view) :]
 
         await self._call(write)
 

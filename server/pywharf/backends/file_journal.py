@@ -19,6 +19,8 @@ from pywharf.backends.durable import fsync_folder, write_atomically
 from pywharf.index.ports import JournalEntry, JournalRead
 
 _NOTHING = "none:0"
+_HEADER_BYTES = 50
+"""A header has always this length, so that another one can take its place."""
 _logger = logging.getLogger(__name__)
 
 
@@ -62,6 +64,8 @@ class FileJournal:
                 os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, size)
+                # Somebody may have read the line already: a new generation makes everybody read from the beginning.
+                os.pwrite(fd, _new_header(), 0)
                 raise
         if created:
             fsync_folder(self._path.parent)
@@ -93,14 +97,14 @@ class FileJournal:
                 os.close(fd)
 
     def _repair(self, fd: int) -> bool:
-        """Cut off what a crashed writer left unfinished; write the header of a new file and say so."""
+        """Cut off what a crashed writer left unfinished; begin a file without a header anew and say so."""
         content_end = os.lseek(fd, 0, os.SEEK_END)
-        if content_end and os.pread(fd, 1, content_end - 1) == b"\n":
+        headed = _generation(os.pread(fd, _HEADER_BYTES, 0)) is not None
+        if headed and os.pread(fd, 1, content_end - 1) == b"\n":
             return False
-        content = _read_all(fd)
-        os.ftruncate(fd, content.rfind(b"\n") + 1)
+        os.ftruncate(fd, _read_all(fd).rfind(b"\n") + 1 if headed else 0)
         os.lseek(fd, 0, os.SEEK_END)
-        if b"\n" in content:
+        if headed:
             return False
         _write_all(fd, _new_header())
         return True

@@ -5,12 +5,13 @@ name; `<file>.metadata` holds a file's core metadata.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 from pywharf.backends.durable import (
     fsync_file,
@@ -154,13 +155,17 @@ class FileSystemBackend:
 
     def _claim(self, owner: str) -> None:
         path = self._folder / "owner"
-        with locked(self._lock):
-            recorded = path.read_text().strip() if path.exists() else None
-            if recorded is None:
-                write_atomically(path, f"{owner}\n".encode())
-        if recorded not in {None, owner}:
+        recorded = _read_if_there(path)
+        if recorded is None:
+            with locked(self._lock):
+                recorded = _read_if_there(path)
+                if recorded is None:
+                    recorded = f"{owner}\n".encode()
+                    write_atomically(path, recorded)
+        other = recorded.decode("utf-8", "replace").strip()
+        if other != owner:
             msg = (
-                f"The stored packages belong to {recorded!r}, not to {owner!r}. Choose another repo name, or remove "
+                f"The stored packages belong to {other[:320]!r}, not to {owner!r}. Choose another repo name, or remove "
                 "the file 'owner' in the repo's folder to hand them over."
             )
             raise DataOwnedByOtherError(msg)
@@ -172,15 +177,26 @@ class FileSystemBackend:
         return self._storage / project / filename
 
     def _read_index(self, known: str | None) -> StoredIndex | Unchanged | None:
-        for filename in self._index_names:
-            try:
-                file = (self._storage / filename).open("rb")
-            except FileNotFoundError:
-                continue
-            with file:
-                version = _version(filename, os.fstat(file.fileno()))
-                return UNCHANGED if version == known else StoredIndex(filename, file.read(), version)
-        return None
+        # Twice, because a file of the other codec may take the place of this one's between two looks.
+        return self._read_newest_index(known) or self._read_newest_index(known)
+
+    def _read_newest_index(self, known: str | None) -> StoredIndex | Unchanged | None:
+        # Both codecs' files lie there where a run with another codec than the one before was interrupted.
+        newest: tuple[int, str, BinaryIO] | None = None
+        with contextlib.ExitStack() as stack:
+            for filename in self._index_names:
+                try:
+                    file = stack.enter_context((self._storage / filename).open("rb"))
+                except FileNotFoundError:
+                    continue
+                written = os.fstat(file.fileno()).st_mtime_ns
+                if newest is None or written > newest[0]:
+                    newest = written, filename, file
+            if newest is None:
+                return None
+            _, name, opened = newest
+            version = _version(name, os.fstat(opened.fileno()))
+            return UNCHANGED if version == known else StoredIndex(name, opened.read(), version)
 
     def _write_index(self, content: bytes, expected: str | None) -> str:
         with locked(self._lock):
@@ -188,8 +204,10 @@ class FileSystemBackend:
             if current is not UNCHANGED and not (current is None and expected is None):
                 msg = "The index was replaced by another writer; run update_index again."
                 raise IndexConflictError(msg)
-            filename = self._index_names[0]
-            return _version(filename, write_atomically(self._storage / filename, content))
+            filename, superseded = self._index_names
+            version = _version(filename, write_atomically(self._storage / filename, content))
+            (self._storage / superseded).unlink(missing_ok=True)
+            return version
 
     def _project_names(self) -> list[ProjectName]:
         with os.scandir(self._storage) as entries:
@@ -261,6 +279,8 @@ class FileSystemBackend:
                     _logger.info("Removed %s, which an interrupted upload had left.", path.name)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
 
 
 def _version(filename: str, status: os.stat_result) -> str:

@@ -107,7 +107,7 @@ class Backend(Protocol):
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """The index file, None where there is none, UNCHANGED where its version is `known`.
 
-        Where the configured file is not there but one of the other codec is, that one is read.
+        Where one of the other codec lies there, too or instead, the newer one is read.
         """
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:

@@ -45,12 +45,21 @@ def config_map(server: PackageServer, config: str, admin_secret: str) -> dict[st
     }
 
 
-def _plain(struct: msgspec.Struct) -> Any:  # noqa: ANN401 - a table
-    """The struct as TOML has it: no empty table, lists instead of tuples."""
-    return _listed(msgspec.to_builtins(struct))
+def _plain(struct: msgspec.Struct) -> dict[str, Any]:
+    """The struct as TOML has it: lists instead of tuples, and nothing that equals its default.
+
+    msgspec's own `omit_defaults` goes by identity, so that the text would depend on how a number was made.
+    """
+    config = struct.__struct_config__
+    table: dict[str, Any] = {} if config.tag is None else {str(config.tag_field): config.tag}
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if value != field.default:
+            table[field.encode_name] = _value(value)
+    return table
 
 
-def _listed(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items() if item != {}}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+def _value(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        return _plain(value)
+    return list(value) if isinstance(value, tuple) else value

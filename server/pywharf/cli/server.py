@@ -6,7 +6,6 @@ import contextlib
 import logging
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
-from pywharf.cli.workers import supervise
+from pywharf.cli.workers import stop_signals, supervise
 from pywharf.config import BackendSpec, ServerSettings, convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
@@ -53,7 +52,13 @@ def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` che
         else:
             # Before the workers are started, so that a mistake is said once.
             ConfigSource(settings, spec_types()).load()
-            supervise(settings.workers, lambda: asyncio.run(_run_worker(settings, shared)), shared.folder)
+            supervise(
+                settings.workers,
+                lambda: asyncio.run(_run_worker(settings, shared)),
+                shared.folder,
+                # Or clients would wait for nobody once the workers stopped to listen.
+                on_stop=shared.listener.close,
+            )
 
 
 server = Command(
@@ -136,7 +141,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
 async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
 

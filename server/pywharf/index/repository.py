@@ -125,12 +125,33 @@ class Repository:
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
             raise _no_project(name)
+        key = (self.name, name, is_json)
+        page = self._pages.get(key, source)
+        if page is not None:
+            return page
+        shown = await self._with_sizes(project) if is_json else project
         return await self._pages.get_or_make(
-            (self.name, name, is_json),
+            key,
             source,
-            lambda: project_json(project) if is_json else project_html(project),
-            large=len(project.files) > _LARGE_PROJECT,
+            lambda: project_json(shown) if is_json else project_html(shown),
+            large=len(shown.files) > _LARGE_PROJECT,
         )
+
+    async def _with_sizes(self, project: Project) -> Project:
+        """The project with the sizes that the original did not record, without which a JSON page leaves a file out."""
+        if all(f.size is not None for f in project.files):
+            return project
+        stored = await self.backend.find_project(project.name)
+        found = {(f.filename, f.sha256): f for f in stored.files} if stored is not None else {}
+        return msgspec.structs.replace(
+            project, files=tuple(_sized(f, found.get((f.filename, f.sha256), f)) for f in project.files)
+        )
+
+
+def _sized(file: File, stored: File) -> File:
+    if file.size is not None:
+        return file
+    return msgspec.structs.replace(file, size=stored.size, upload_time=file.upload_time or stored.upload_time)
 
 
 def _no_project(name: ProjectName) -> NotFoundError:

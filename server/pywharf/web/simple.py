@@ -1,9 +1,10 @@
 """The Simple Repository API: pages, files, metadata."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from aiohttp import web
 
@@ -20,6 +21,7 @@ from pywharf.index.repository import Repository
 from pywharf.web.auth import authorize
 from pywharf.web.problems import nothing_at
 
+_logger = logging.getLogger(__name__)
 _VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 _FILE_VARY = "Authorization, Cookie, Accept"
 _SMALL = 256 * 1024
@@ -139,8 +141,8 @@ async def _send(request: web.Request, content: Content, found: File, headers: di
             return web.Response(status=302, headers={**headers, "Location": url, "Cache-Control": "private, no-store"})
         case LocalContent(path):
             return await _send_local(request, path, found, headers)
-        case StreamContent(size):
-            return await _send_stream(request, content, size, headers)
+        case StreamContent():
+            return await _send_stream(request, content, found, headers)
 
 
 def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[int, int, int]:
@@ -165,7 +167,7 @@ async def _send_local(request: web.Request, path: Path, found: File, headers: di
         if request.method == "HEAD":
             return web.Response(status=status, headers={**headers, "Content-Length": str(count)})
         if count <= _SMALL:
-            body = await asyncio.to_thread(_read, opened, first, count)
+            body = await asyncio.to_thread(_read, opened, first, count, found)
             return web.Response(status=status, headers=headers, body=body)
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = count
@@ -174,7 +176,8 @@ async def _send_local(request: web.Request, path: Path, found: File, headers: di
         if transport is None:
             msg = "the client is gone"
             raise ConnectionResetError(msg)
-        await asyncio.get_running_loop().sendfile(transport, opened, first, count)
+        if await asyncio.get_running_loop().sendfile(transport, opened, first, count) != count:
+            _break_off(request, found)
         await response.write_eof()
         return response
     finally:
@@ -197,20 +200,36 @@ def _open(path: Path, found: File) -> BinaryIO:
     return opened
 
 
-def _read(opened: BinaryIO, first: int, count: int) -> bytes:
+def _read(opened: BinaryIO, first: int, count: int, found: File) -> bytes:
     opened.seek(first)
-    return opened.read(count)
+    content = opened.read(count)
+    if len(content) != count:
+        msg = f"The file {found.filename!r} in the storage became shorter while it was read."
+        raise BackendUnavailableError(msg)
+    return content
+
+
+def _break_off(request: web.Request, found: File) -> NoReturn:
+    """End the connection, which alone tells the client that less came than was promised."""
+    _logger.error("The file %s in the storage became shorter while it was sent.", found.filename)
+    if request.transport is not None:
+        request.transport.abort()
+    msg = "the file became shorter"
+    raise ConnectionResetError(msg)
 
 
 async def _send_stream(
-    request: web.Request, content: StreamContent, size: int, headers: dict[str, str]
+    request: web.Request, content: StreamContent, found: File, headers: dict[str, str]
 ) -> web.StreamResponse:
-    first, last, status = _range(request, size, headers)
+    first, last, status = _range(request, content.size, headers)
     response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = last - first + 1
+    response.content_length = left = last - first + 1
     await response.prepare(request)
     if request.method != "HEAD":
         async for chunk in content.open(first, last):
+            left -= len(chunk)
             await response.write(chunk)
+        if left:
+            _break_off(request, found)
     await response.write_eof()
     return response

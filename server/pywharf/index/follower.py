@@ -28,6 +28,7 @@ class Follower:
         self._lock = asyncio.Lock()
         self._failure: PywharfError | None = None
         self._synchronised_at = 0.0
+        self._looked = asyncio.Event()
 
     @property
     def catalog(self) -> Catalog:
@@ -48,8 +49,18 @@ class Follower:
         """Unix seconds: when the index was written, or, as long as there is none, the last look at the storage."""
         return self.catalog.index.mtime or int(self._synchronised_at)
 
+    async def first_look(self) -> None:
+        """Wait until the storage was looked at once, with whatever result."""
+        await self._looked.wait()
+
     async def refresh(self) -> None:
         """Look once. What was known stays where the look fails. Raises PywharfError."""
+        try:
+            await self._refresh()
+        finally:
+            self._looked.set()
+
+    async def _refresh(self) -> None:
         async with self._lock:
             # The journal first: an entry that has gone from it is in the index that is read after it.
             journal = await self._backend.read_journal(self._cursor)

@@ -21,10 +21,11 @@ from pywharf.web.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
+_FIRST_LOOK_S = 2.0
 
 
 class RepoDefinition(msgspec.Struct, frozen=True):
-    """One repo's configuration with its secrets in clear. Two equal ones need no reopening."""
+    """One repo's configuration with its secrets in clear."""
 
     spec: BackendSpec
     credentials: Credentials
@@ -33,6 +34,17 @@ class RepoDefinition(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Nothing of the secrets."""
         return "RepoDefinition(...)"
+
+    def is_same_but_for_credentials(self, other: "RepoDefinition") -> bool:
+        """Whether only who may use it differs, if anything does."""
+        return (_without_credentials(self.spec), self.admin_secret) == (
+            _without_credentials(other.spec),
+            other.admin_secret,
+        )
+
+
+def _without_credentials(spec: BackendSpec) -> BackendSpec:
+    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False)
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
@@ -80,8 +92,8 @@ class Instance:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in list(self._running):
-            await self._stop(name)
+        for running in self._running.values():
+            await _close(running)
 
     def credentials(self, name: RepoName) -> Credentials:
         """The repo's secrets, which decide before anything else of it is told; of an unknown one, nobody's."""
@@ -110,26 +122,45 @@ class Instance:
         return self._broken
 
     async def apply(self, config: LoadedConfig) -> None:
-        """Serve this configuration: repos that did not change keep what they know."""
-        async with self._applying:
-            for name in [n for n, r in self._running.items() if config.repos.get(n) != r.definition]:
-                await self._stop(name)
-            self._broken = {}
-            self._credentials = {name: definition.credentials for name, definition in config.repos.items()}
-            for name, definition in config.repos.items():
-                if name not in self._running:
-                    self._start(name, definition)
-            self.digest = config.digest
+        """Serve this configuration.
 
-    def _start(self, name: RepoName, definition: RepoDefinition) -> None:
+        A repo of which only the credentials changed goes on as it is; one that changed is replaced when its storage
+        was looked at, so that its clients notice nothing.
+        """
+        async with self._applying:
+            running: dict[RepoName, _Running] = {}
+            opened: list[_Running] = []
+            broken: dict[RepoName, str] = {}
+            try:
+                for name, definition in config.repos.items():
+                    now = self._running.get(name)
+                    if now is not None and now.definition.is_same_but_for_credentials(definition):
+                        running[name] = now
+                        continue
+                    try:
+                        running[name] = self._open(name, definition)
+                    except PywharfError as error:
+                        # Only this repo is out of service.
+                        _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
+                        broken[name] = str(error)
+                    else:
+                        opened.append(running[name])
+                # At once: what was taken back must not go on for as long as another repo's storage takes.
+                self._credentials = {name: definition.credentials for name, definition in config.repos.items()}
+                await _first_looks(opened)
+            except BaseException:
+                for one in opened:
+                    await _close(one)
+                raise
+            gone = [one for name, one in self._running.items() if running.get(name) is not one]
+            self._running, self._broken = running, broken
+            self.digest = config.digest
+            for one in gone:
+                await _close(one)
+
+    def _open(self, name: RepoName, definition: RepoDefinition) -> _Running:
         spec = definition.spec
-        try:
-            backend = self._open_backend(spec, name, definition.admin_secret)
-        except PywharfError as error:
-            # Only this repo is out of service.
-            _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
-            self._broken[name] = str(error)
-            return
+        backend = self._open_backend(spec, name, definition.admin_secret)
         repository = Repository(
             name=name,
             backend=backend,
@@ -140,20 +171,32 @@ class Instance:
             on_parse=self.metrics.parses.labels(name).inc,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
-        self._running[name] = _Running(definition, repository, task)
-
-    async def _stop(self, name: RepoName) -> None:
-        running = self._running.pop(name)
-        running.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running.task
-        await running.repository.backend.aclose()
+        return _Running(definition, repository, task)
 
     def observe(self) -> None:
         """Bring the gauges up to date, just before they are read."""
         for repository in self.repositories:
             follower = repository.follower
             self.metrics.synchronised.labels(repository.name).set(0 if follower.failure else 1)
+
+
+async def _first_looks(opened: list[_Running]) -> None:
+    """Wait until each storage was looked at, but not long: one that is slow holds nobody up."""
+    looks = [asyncio.create_task(one.repository.follower.first_look()) for one in opened]
+    if not looks:
+        return
+    try:
+        await asyncio.wait(looks, timeout=_FIRST_LOOK_S)
+    finally:
+        for look in looks:
+            look.cancel()
+
+
+async def _close(running: _Running) -> None:
+    running.task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running.task
+    await running.repository.backend.aclose()
 
 
 def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:

@@ -1,0 +1,28 @@
+"""What the tests with real client tools share: a repo of their own and somebody's computer."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.clients import Computer
+from support.repos import Repo, many_repos
+
+REPOS = 40
+"""More than a file has tests that take one."""
+
+
+@pytest.fixture(scope="module")
+def repos(tmp_path_factory) -> Iterator[Iterator[Repo]]:
+    with many_repos(tmp_path_factory.mktemp("server"), REPOS) as made:
+        yield made
+
+
+@pytest.fixture
+def repo(repos: Iterator[Repo]) -> Repo:
+    """An empty repo that no other test uses, on a server that the file's tests share."""
+    return next(repos)
+
+
+@pytest.fixture
+def computer(tmp_path) -> Computer:
+    return Computer(tmp_path / "home")

@@ -1,0 +1,78 @@
+"""An authority of our own and a certificate of it for loopback, made with openssl."""
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.parts import require
+
+_AUTHORITY = """
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = pywharf tests
+[extensions]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+"""
+_SERVER = """
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = localhost
+[extensions]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:localhost, IP:127.0.0.1
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Paths of PEM files."""
+
+    authority: Path
+    cert: Path
+    key: Path
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        """For `pywharf server`."""
+        return f"--tls_cert={self.cert}", f"--tls_key={self.key}"
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Trusts this authority and no other."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+def certificates(folder: Path) -> Certificates:
+    """Make both, valid for two days, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    authority, authority_key = folder / "authority.pem", folder / "authority.key"
+    made = Certificates(authority, folder / "server.pem", folder / "server.key")
+    _make(folder / "authority.cnf", _AUTHORITY, authority, authority_key)
+    _make(folder / "server.cnf", _SERVER, made.cert, made.key, "-CA", str(authority), "-CAkey", str(authority_key))
+    return made
+
+
+def _make(config_path: Path, config: str, cert: Path, key: Path, *signer: str) -> None:
+    config_path.write_text(config)
+    openssl = require("openssl", "apt-get install openssl")
+    command = [str(openssl), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+    where = ["-config", str(config_path), "-days", "2", "-out", str(cert), "-keyout", str(key)]
+    done = subprocess.run([*command, *where, *signer], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"openssl failed:\n{done.stderr}"

@@ -1,0 +1,99 @@
+"""Stands between a client and a server, passes everything on and notes what was asked with which credentials."""
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+from support.background import in_background
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
+_MAX_BODY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A request; `user` and `secret` of its basic authentication, None where it had none."""
+
+    method: str
+    path: str
+    status: int
+    user: str | None
+    secret: str | None
+    requested_range: str | None
+    agent: str
+
+
+class Recorder:
+    """`url` takes the place of the server's, without a slash at its end."""
+
+    def __init__(self, target: str) -> None:
+        self.url = ""
+        self.requests: list[Recorded] = []
+        self._target = target
+
+    async def _pass_on(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
+        body = await request.read()
+        async with session.request(
+            request.method,
+            self._target + request.raw_path,
+            headers=headers,
+            data=body or None,
+            allow_redirects=False,
+        ) as answer:
+            content = await answer.read()
+            user, secret = _credentials(request.headers.get("Authorization"))
+            self.requests.append(
+                Recorded(
+                    request.method,
+                    request.raw_path,
+                    answer.status,
+                    user,
+                    secret,
+                    request.headers.get("Range"),
+                    request.headers.get("User-Agent", ""),
+                )
+            )
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
+            if request.method == "HEAD":
+                return web.Response(status=answer.status, reason=answer.reason, headers=kept)
+            kept.pop("Content-Length", None)
+            return web.Response(status=answer.status, reason=answer.reason, headers=kept, body=content)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Pass on within the context, from a free port."""
+        async with aiohttp.ClientSession(
+            auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers={"User-Agent", "Accept"}
+        ) as session:
+            app = web.Application(client_max_size=_MAX_BODY)
+            app.router.add_route("*", "/{path:.*}", lambda request: self._pass_on(request, session))
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, "127.0.0.1", 0)
+                await site.start()
+                self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+                yield
+            finally:
+                await runner.cleanup()
+
+
+@contextlib.contextmanager
+def recording(target: str) -> Iterator[Recorder]:
+    """A recorder in front of `target` (no slash at its end), in a thread."""
+    recorder = Recorder(target)
+    with in_background(recorder.serving(), "recorder"):
+        yield recorder
+
+
+def _credentials(header: str | None) -> tuple[str | None, str | None]:
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None, None
+    user, _, secret = base64.b64decode(encoded).decode().partition(":")
+    return user, secret

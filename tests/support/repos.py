@@ -1,0 +1,89 @@
+"""Many repos on one server, so that each test has one of its own without starting a server for it."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.clients import Index
+from support.serving import Server, running
+
+WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A line of the access log."""
+
+    method: str
+    path: str
+    status: int
+    repo: str | None
+    agent: str
+
+    @property
+    def filename(self) -> str:
+        """The path's last step; empty for a page."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A repo of a running server that logs JSON."""
+
+    server: Server
+    name: str
+
+    @property
+    def reading(self) -> Index:
+        return self.index("read")
+
+    @property
+    def writing(self) -> Index:
+        return self.index("write")
+
+    def index(self, permission: str, address: str = "/repo/{name}/simple/") -> Index:
+        """What a client is told that may "read" or "write"."""
+        return Index(self.server.url + address.format(name=self.name), self.name, f"{self.name}-{permission}")
+
+    @property
+    def storage(self) -> Path:
+        return self.server.root / "cache" / self.name / "storage"
+
+    def served(self) -> list[Served]:
+        """What was asked of this repo so far, by its own address or by its name."""
+        return [s for s in served(self.server) if s.repo == self.name or s.path.startswith(f"/repo/{self.name}/")]
+
+    def fetched(self) -> set[str]:
+        """Names of the files that were sent whole or in part."""
+        return {s.filename for s in self.served() if s.method == "GET" and s.filename and s.status in {200, 206}}
+
+
+def served(server: Server) -> list[Served]:
+    """The access log so far."""
+    entries = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
+    return [Served(e["method"], e["path"], e["status"], e["repo"], e["agent"]) for e in entries]
+
+
+def table(name: str, extra: str = "") -> str:
+    """A repo's table; its secrets are NAME-read and NAME-write."""
+    return f'[{name}]\ntype = "file_system"\nread_secret = "{name}-read"\nwrite_secret = "{name}-write"\n{extra}\n'
+
+
+@contextlib.contextmanager
+def many_repos(folder: Path, count: int, flags: Sequence[str] = (), extra: str = "") -> Iterator[Iterator[Repo]]:
+    """A server with that many empty repos, handed out one by one."""
+    names = [f"repo-{number}" for number in range(count)]
+    config = "\n".join(table(name, extra) for name in names)
+    with running(folder, ["--access_log=json", *flags], config=config) as server:
+        yield iter([Repo(server, name) for name in names])
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+    """Look until it is so. `what` is said where it never is."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"after {timeout_s} s it is not so: {what}"
+        time.sleep(0.05)

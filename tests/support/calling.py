@@ -118,15 +118,23 @@ def _part(boundary: str, given: FormField) -> bytes:
     return f"{head}\r\n".encode() + (content if isinstance(content, bytes) else content.encode()) + b"\r\n"
 
 
-def raw(url: str, *pieces: bytes, timeout_s: float = TIMEOUT_S, context: ssl.SSLContext | None = None) -> bytes:
-    """Send bytes as they are, say that no more come, and read until the server closes the connection."""
-    parts = urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s) as connection:
+def raw(url: str, *pieces: bytes, leave: bool = False, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Send bytes as they are and read until the server closes the connection.
+
+    `leave`: say that no more comes, as a client does whose program ends.
+    """
+    with dial(url, timeout_s=timeout_s) as connection:
         for piece in pieces:
             connection.sendall(piece)
-        if context is None:
+        if leave:
             connection.shutdown(socket.SHUT_WR)
         return read_to_end(connection)
+
+
+def dial(url: str, *, timeout_s: float = TIMEOUT_S) -> socket.socket:
+    """A connection without any HTTP on it yet."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s)
 
 
 def read_to_end(connection: socket.socket) -> bytes:

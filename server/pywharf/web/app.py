@@ -94,11 +94,18 @@ def _outermost(instance: Instance, access_log: AccessLog) -> Middleware:
         try:
             response = await _answer(request, handler)
             response.headers["Server"] = _SERVER
+        except ConnectionError:
+            # No answer can reach the client. The framework ends a cancelled request's connection without a word;
+            # any other error it would log as the server's.
+            raise asyncio.CancelledError from None
+        else:
             return response
         finally:
             seconds = time.perf_counter() - started
             answered = response.status if response is not None else _CLIENT_GONE
-            length = response.content_length or response.body_length if response is not None else 0
+            length = 0
+            if response is not None and request.method != hdrs.METH_HEAD:
+                length = response.content_length or response.body_length
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             instance.metrics.request(method, request.get(_ROUTE, "none"), answered, seconds)
             access_log.write(request, request.get(REPO), answered, length, seconds)
@@ -111,7 +118,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except PywharfError as error:
         if request.writer.output_size:  # part of an answer is out already: only the connection's end can tell
-            raise
+            _logger.error("An answer broke off: %s %s: %s", request.method[:20], request.rel_url.raw_path[:300], error)  # noqa: TRY400
+            raise ConnectionAbortedError from error
         return problem(request, error)
     except web.HTTPException as error:
         return problem(request, _as_problem(request, error))
@@ -120,7 +128,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         _logger.exception("A request failed: %s %s", request.method[:20], request.rel_url.raw_path[:300])
         if request.writer.output_size:
-            raise
+            raise ConnectionAbortedError from None
         return problem(request, PywharfError("Something went wrong inside the server; its log says what."))
 
 

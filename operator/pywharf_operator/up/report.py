@@ -72,7 +72,7 @@ class Reporter:
     def ready(self, base_url: str, root: Path, plan: Plan) -> None:
         """Say that the server listens now, and where its repos are."""
         self._base_url = base_url
-        self._tell(f"pywharf serves on {base_url}; packages of fileSystem repos are kept in {root}/cache.")
+        self._tell(f"Serving on {base_url} (packages of fileSystem repos: {root / 'cache'})")
         self.repos(plan)
 
     def repos(self, plan: Plan) -> None:

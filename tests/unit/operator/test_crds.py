@@ -1,0 +1,198 @@
+"""The CustomResourceDefinitions: they are what the structs say, and what the API server takes."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import yaml
+
+from pywharf_operator import crds as command
+from pywharf_operator.crds import crds, text_of
+from pywharf_operator.manifests import parse_file
+from pywharf_operator.schema import default_of, schema_of
+from pywharf_operator.spec import ObjectMeta, PackageRepo, PackageServer
+from support.parts import CHECKOUT
+
+CRDS = crds()
+NAMES = {"PackageRepo": "pywharf.dev_packagerepos.yaml", "PackageServer": "pywharf.dev_packageservers.yaml"}
+LARGEST_ANNOTATION = 262_144
+"""Client-side `kubectl apply` keeps the whole object in one."""
+CEL_TEXT_LIMIT = 5 * 1024
+"""Characters of one message or rule that are certainly taken."""
+
+
+def root(kind):
+    (version,) = CRDS[NAMES[kind]]["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]
+
+
+def walk(schema, path="") -> Iterator[tuple[str, Any]]:
+    yield path, schema
+    for name, field in schema.get("properties", {}).items():
+        yield from walk(field, f"{path}.{name}")
+    if "items" in schema:
+        yield from walk(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from walk(schema["additionalProperties"], f"{path}{{}}")
+
+
+EVERY = [(kind, path, schema) for kind in NAMES for path, schema in walk(root(kind))]
+
+
+@pytest.mark.parametrize("name", CRDS)
+def test_the_files_are_current_and_small(name):
+    text = (CHECKOUT / "deploy" / "crds" / name).read_text()
+    assert text == text_of(CRDS[name])
+    assert yaml.safe_load(text) == CRDS[name]
+    assert len(text) < LARGEST_ANNOTATION / 3
+
+
+def test_check_says_what_differs(tmp_path, capsys):
+    assert command.main([str(tmp_path)]) == 0
+    assert command.main(["--check", str(tmp_path)]) == 0
+    changed = tmp_path / NAMES["PackageRepo"]
+    changed.write_text(changed.read_text().replace("pkgrepo", "repo"))
+    capsys.readouterr()
+    assert command.main(["--check", str(tmp_path)]) == 1
+    assert f"{changed}: differs" in capsys.readouterr().out
+
+
+def test_as_a_module(tmp_path):
+    run = subprocess.run([sys.executable, "-m", "pywharf_operator.crds", tmp_path], check=True, capture_output=True)
+    assert run.stdout.count(b": written") == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "short", "columns"),
+    [
+        ("PackageRepo", "pkgrepo", ["Ready", "URL", "Files", "Updated", "Age"]),
+        ("PackageServer", "pkgserver", ["Ready", "URL", "Repos", "Replicas", "Age"]),
+    ],
+)
+def test_names_columns_and_subresource(kind, short, columns):
+    spec = CRDS[NAMES[kind]]["spec"]
+    (version,) = spec["versions"]
+    assert spec["group"] == "pywharf.dev"
+    assert spec["scope"] == "Namespaced"
+    assert spec["names"]["kind"] == kind
+    assert spec["names"]["shortNames"] == [short]
+    assert spec["names"]["categories"] == ["pywharf"]
+    assert CRDS[NAMES[kind]]["metadata"]["name"] == f"{spec['names']['plural']}.pywharf.dev"
+    assert version["subresources"] == {"status": {}}
+    assert [column["name"] for column in version["additionalPrinterColumns"]] == columns
+
+
+@pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
+def test_structural(kind, path, schema):
+    """The rules of structural schemas, as far as these schemas could break them."""
+    int_or_string = schema.get("x-kubernetes-int-or-string", False)
+    assert int_or_string or schema["type"] in {"object", "array", "string", "integer", "boolean"}
+    assert not {"$ref", "allOf", "oneOf", "not", "nullable", "definitions", "uniqueItems"} & set(schema)
+    assert ("anyOf" in schema) == int_or_string
+    assert not ("properties" in schema and "additionalProperties" in schema)
+    assert ("items" in schema) == (schema.get("type") == "array")
+    if schema.get("type") == "object" and path != ".metadata":
+        known = {"properties", "additionalProperties", "x-kubernetes-preserve-unknown-fields"} & set(schema)
+        assert len(known) == 1
+    assert set(schema.get("required", ())) <= set(schema.get("properties", {}))
+    for key in schema.get("x-kubernetes-list-map-keys", ()):
+        assert key in schema["items"]["required"]
+    if "pattern" in schema:
+        re.compile(schema["pattern"])
+    if path == "":
+        assert set(schema["properties"]) == {"apiVersion", "kind", "metadata", "spec", "status"}
+    if path == ".metadata":
+        assert schema == {"type": "object"}  # anything more is refused by the API server
+    if "default" in schema:
+        assert not path.startswith(".metadata")
+        jsonschema.validate(schema["default"], schema)
+
+
+@pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
+def test_described(kind, path, schema):
+    if path != ".metadata" and not path.endswith(("[]", "{}")):
+        assert schema["description"][0].isupper()
+        assert schema["description"].endswith(".")
+
+
+@pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
+def test_rules_are_bounded(kind, path, schema):
+    """What a rule may look at has a limit, so that the API server can bound its cost."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        assert set(rule) == {"rule", "message"}
+        assert "\n" not in rule["rule"] + rule["message"]
+        assert len(rule["rule"]) + len(rule["message"]) < CEL_TEXT_LIMIT
+        assert schema.get("type") != "string" or schema["maxLength"] <= 2048
+    if schema.get("type") == "array":
+        assert schema["maxItems"] <= 256
+    if "oldSelf" in str(schema.get("x-kubernetes-validations", "")):
+        assert (kind, path) == ("PackageRepo", ".spec")
+
+
+def structs() -> Iterator[type[msgspec.Struct]]:
+    """Every struct that the two kinds are made of, but their metadata."""
+    pending: list[Any] = [msgspec.inspect.type_info(kind) for kind in (PackageRepo, PackageServer)]
+    seen: set[type] = {ObjectMeta}
+    while pending:
+        found = pending.pop()
+        if isinstance(found, msgspec.inspect.StructType) and found.cls not in seen:
+            seen.add(found.cls)
+            yield found.cls
+            pending += [field.type for field in found.fields]
+        pending += [getattr(found, inner) for inner in ("type", "item_type", "value_type") if hasattr(found, inner)]
+        pending += getattr(found, "types", ())
+
+
+@pytest.mark.parametrize("struct", list(structs()), ids=lambda struct: struct.__name__)
+def test_defaults_are_the_structs(struct):
+    schema = schema_of(struct)
+    info: Any = msgspec.inspect.type_info(struct)
+    assert list(schema["properties"]) == [field.encode_name for field in info.fields]
+    assert schema.get("required", []) == [field.encode_name for field in info.fields if field.required]
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    for field in info.fields:
+        default = schema["properties"][field.encode_name].get("default", msgspec.UNSET)
+        assert default == default_of(field)
+        if default is not msgspec.UNSET:
+            assert msgspec.convert(default, types[field.encode_name]) == field.default
+        elif not field.required and field.default is not msgspec.NODEFAULT:
+            assert field.default in (None, (), type(field.default)())
+
+
+def test_the_rule_of_repo_name_stands_on_spec():
+    """A rule on the optional field itself would not see that it is added or cleared."""
+    rules = [rule["rule"] for rule in root("PackageRepo")["properties"]["spec"]["x-kubernetes-validations"]]
+    assert any("has(self.repoName) == has(oldSelf.repoName)" in rule for rule in rules)
+
+
+def examples():
+    for folder in ("examples", "tests/golden/render"):
+        for path in sorted((CHECKOUT / folder).rglob("*.yaml")):
+            if "broken" not in path.parts and not path.name.startswith("expected"):
+                yield path
+
+
+@pytest.mark.parametrize("path", list(examples()), ids=lambda path: "/".join(path.parts[-2:]))
+def test_examples_fit_schema_and_structs(path):
+    assert parse_file(path.name, path.read_bytes(), "default").problems == ()
+    for document in yaml.safe_load_all(path.read_text()):
+        if document["kind"] in NAMES:
+            schema = closed(root(document["kind"]))
+            schema["properties"]["metadata"] = {"type": "object"}
+            jsonschema.validate(document, schema)
+
+
+def closed(schema):
+    """The schema with unknown fields refused, as `kubectl --validate=strict` does."""
+    made = dict(schema)
+    if "properties" in schema:
+        made["properties"] = {name: closed(field) for name, field in schema["properties"].items()}
+        made["additionalProperties"] = False
+    if "items" in schema:
+        made["items"] = closed(schema["items"])
+    return made

@@ -1,0 +1,173 @@
+"""Faults at chosen points of the file system calls: an error, a pause, or the process's sudden end.
+
+In a test: `with injected(Fault("os.link", do="EPERM")):`. In a process of its own: `faulty_program(...)` and
+`environment(...)`, which run this file as the command `pywharf`.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "FAULTS"
+CALLS = ("os.link", "os.fsync", "os.replace", "os.rename", "os.write", "os.mkdir", "file.write")
+PROGRAM = (sys.executable, __file__)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens `before` or `after` the `nth` call (0: each) of `call` on a path that `path` matches.
+
+    `file.write` is a write to a file opened with Path.open. `do` is an errno's name, `kill`, `sleep SECONDS`, or
+    `half`: half of an os.write, then the end.
+    """
+
+    call: str
+    path: str = ""
+    do: str = "ENOSPC"
+    nth: int = 0
+    when: str = "before"
+
+    def __post_init__(self) -> None:
+        assert self.call in CALLS, self.call
+        assert self.when in {"before", "after"}, self.when
+
+
+def environment(*faults: Fault) -> dict[str, str]:
+    """What the program of its own finds its faults by."""
+    return {VARIABLE: json.dumps([asdict(f) for f in faults])}
+
+
+class _Faults:
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self._seen = [0] * len(faults)
+        self._lock = threading.Lock()
+
+    def of(self, call: str) -> "_Faults":
+        return _Faults([f for f in self._faults if f.call == call])
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def matches(self, path: str) -> bool:
+        return any(re.search(f.path, path) for f in self._faults)
+
+    def around(self, paths: Sequence[str], call: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
+        due = self._due(paths)
+        for fault in due:
+            if fault.do == "half":
+                assert half is not None
+                half()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault.when == "before":
+                _do(fault, paths)
+        result = call()
+        for fault in due:
+            if fault.when == "after":
+                _do(fault, paths)
+        return result
+
+    def _due(self, paths: Sequence[str]) -> list[Fault]:
+        due = []
+        with self._lock:
+            for number, fault in enumerate(self._faults):
+                if any(re.search(fault.path, path) for path in paths):
+                    self._seen[number] += 1
+                    if fault.nth in {0, self._seen[number]}:
+                        due.append(fault)
+        return due
+
+
+def _do(fault: Fault, paths: Sequence[str]) -> None:
+    what, _, seconds = fault.do.partition(" ")
+    match what:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "sleep":
+            time.sleep(float(seconds))
+        case name:
+            number = getattr(errno, name)
+            raise OSError(number, os.strerror(number), paths[0])
+
+
+@contextlib.contextmanager
+def injected(*faults: Fault) -> Iterator[None]:
+    """The faults within the context, in this process."""
+    everything = _Faults(faults)
+    undo: list[Callable[[], None]] = []
+
+    def patch(owner: Any, name: str, replacement: Any) -> None:
+        original = getattr(owner, name)
+        undo.append(lambda: setattr(owner, name, original))
+        setattr(owner, name, replacement)
+
+    for call in CALLS:
+        chosen = everything.of(call)
+        if not chosen:
+            continue
+        if call == "file.write":
+            patch(Path, "open", _opener(Path.open, chosen))
+        else:
+            name = call.removeprefix("os.")
+            patch(os, name, _wrapped(getattr(os, name), chosen))
+    try:
+        yield
+    finally:
+        for one in reversed(undo):
+            one()
+
+
+def _wrapped(original: Callable[..., Any], faults: _Faults) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        def half() -> Any:
+            return original(args[0], args[1][: len(args[1]) // 2])
+
+        return faults.around([_path(a) for a in args[:2]], lambda: original(*args, **kwargs), half)
+
+    return call
+
+
+def _path(given: object) -> str:
+    if isinstance(given, int):
+        try:
+            return str(Path(f"/proc/self/fd/{given}").readlink())
+        except OSError:
+            return ""
+    return os.fspath(given) if isinstance(given, str | os.PathLike) else ""
+
+
+class _FaultyFile(io.FileIO):
+    faults: _Faults
+
+    def write(self, content: Any) -> int:
+        written: int = self.faults.around([str(self.name)], lambda: super(_FaultyFile, self).write(content))
+        return written
+
+
+def _opener(original: Callable[..., Any], faults: _Faults) -> Callable[..., Any]:
+    def call(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if "b" in mode and set(mode) & {"w", "x", "a"} and faults.matches(str(path)):
+            opened = _FaultyFile(str(path), mode.replace("b", ""))
+            opened.faults = faults
+            return opened
+        return original(path, mode, *args, **kwargs)
+
+    return call
+
+
+if __name__ == "__main__":
+    from pywharf.cli.main import main
+
+    with injected(*(Fault(**f) for f in json.loads(os.environ.pop(VARIABLE)))):
+        main()

@@ -15,18 +15,31 @@ def in_background(part: contextlib.AbstractAsyncContextManager[None], name: str)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     ready = threading.Event()
+    failure: list[BaseException] = []
 
     async def hold() -> None:
         async with part:
             ready.set()
             await stop.wait()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(hold()), name=name)
+    def run() -> None:
+        try:
+            loop.run_until_complete(hold())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
+            failure.append(error)
+        finally:
+            loop.close()
+            ready.set()
+
+    thread = threading.Thread(target=run, name=name)
     thread.start()
     try:
         assert ready.wait(_START_S), f"{name} did not start"
-        yield
+        if not failure:
+            yield
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        if not failure:
+            loop.call_soon_threadsafe(stop.set)
         thread.join(_END_S)
-        loop.close()
+    if failure:
+        raise failure[0]

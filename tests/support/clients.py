@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from packaging.utils import canonicalize_name
 
@@ -147,6 +147,10 @@ class Index:
         """The address with the credentials in it."""
         scheme, _, rest = self.url.partition("://")
         return f"{scheme}://{quote(self.user, safe='')}:{quote(self.secret, safe='')}@{rest}"
+
+    def at(self, server: str) -> "Index":
+        """The same behind another scheme, host and port; `server` has no slash at its end."""
+        return replace(self, url=server + urlsplit(self.url).path)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class Recorded:
     secret: str | None
     requested_range: str | None
     agent: str
+    length: int
+    """Bytes of the answer's body."""
 
 
 class Recorder:
@@ -34,6 +36,11 @@ class Recorder:
         self.url = ""
         self.requests: list[Recorded] = []
         self._target = target
+        self._cuts: dict[str, int] = {}
+
+    def cut_after(self, filename: str, length: int) -> None:
+        """Once, end the connection after that many bytes of a file."""
+        self._cuts[filename] = length
 
     async def _pass_on(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
@@ -46,23 +53,34 @@ class Recorder:
             allow_redirects=False,
         ) as answer:
             content = await answer.read()
-            user, secret = _credentials(request.headers.get("Authorization"))
-            self.requests.append(
-                Recorded(
-                    request.method,
-                    request.raw_path,
-                    answer.status,
-                    user,
-                    secret,
-                    request.headers.get("Range"),
-                    request.headers.get("User-Agent", ""),
-                )
-            )
+            self._record(request, answer.status, len(content))
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
-            if request.method == "HEAD":
-                return web.Response(status=answer.status, reason=answer.reason, headers=kept)
-            kept.pop("Content-Length", None)
-            return web.Response(status=answer.status, reason=answer.reason, headers=kept, body=content)
+            cut = self._cuts.pop(request.path.rpartition("/")[2], None)
+            response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await response.write(content[:cut])
+            if cut is not None:
+                assert request.transport is not None
+                request.transport.close()
+                return response
+            await response.write_eof()
+            return response
+
+    def _record(self, request: web.Request, status: int, length: int) -> None:
+        user, secret = _credentials(request.headers.get("Authorization"))
+        self.requests.append(
+            Recorded(
+                request.method,
+                request.raw_path,
+                status,
+                user,
+                secret,
+                request.headers.get("Range"),
+                request.headers.get("User-Agent", ""),
+                length,
+            )
+        )
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -71,7 +89,11 @@ class Recorder:
             auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers={"User-Agent", "Accept"}
         ) as session:
             app = web.Application(client_max_size=_MAX_BODY)
-            app.router.add_route("*", "/{path:.*}", lambda request: self._pass_on(request, session))
+
+            async def pass_on(request: web.Request) -> web.StreamResponse:
+                return await self._pass_on(request, session)
+
+            app.router.add_route("*", "/{path:.*}", pass_on)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
             await runner.setup()
             try:

@@ -1,0 +1,164 @@
+"""What resolvers make of the pages: versions that do not fit, yanked files, metadata without the file, ranges."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pywharf.core.toml_text import dumps, loads
+from support.calling import call
+from support.clients import Computer, Python
+from support.distributions import wheel
+from support.installing import INSTALLERS, install
+from support.publishing import upload
+from support.recorder import recording
+from support.repos import Repo, wait_for
+from support.serving import PYWHARF, clean_environment
+
+JSON = "application/vnd.pypi.simple.v1+json"
+
+
+def requiring(folder: Path, name: str, version: str, *requires: str, requires_python: str = ">=3.8") -> Path:
+    extra = "".join(f"Requires-Dist: {r}\n" for r in requires)
+    payload = f"VALUE = {version!r}\n".encode()
+    return wheel(folder, name, version, payload=payload, requires_python=requires_python, extra_metadata=extra)
+
+
+def update_index(repo: Repo) -> dict[str, object]:
+    command = [PYWHARF, "update_index", "file_system", repo.name, f"--root={repo.server.root}"]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, object] = json.loads(done.stdout)
+    return summary
+
+
+def page(repo: Repo, project: str) -> dict[str, dict[str, object]]:
+    """The project's files by name, as the server lists them."""
+    auth = f"{repo.name}:{repo.reading.secret}"
+    reply = call(f"{repo.reading.url}{project}/", auth=auth, headers={"Accept": JSON})
+    return {f["filename"]: f for f in reply.json()["files"]}
+
+
+@pytest.mark.parametrize("tool", INSTALLERS)
+def test_a_version_for_another_python_is_passed_over(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+    newest = requiring(tmp_path, "acme", "3.0", requires_python=">=9")
+    upload(
+        computer,
+        repo.writing,
+        requiring(tmp_path, "acme", "1.0"),
+        requiring(tmp_path, "acme", "2.0", requires_python=">=3.9,<4"),
+        newest,
+    )
+
+    # poetry takes the newest for its constraint where it is told none, and looks at Requires-Python after that.
+    python, _ = install(tool, computer, repo.reading, "acme>=1")
+
+    assert python.installed() == {"acme": "2.0"}
+    assert newest.name not in repo.fetched()
+
+
+def yank(repo: Repo, file: Path, reason: str) -> None:
+    """As an administrator does: in the file's sidecar, then update_index."""
+    sidecar = repo.storage / "acme" / f"{file.name}.meta"
+    sidecar.write_text(dumps({**loads(sidecar.read_text(), "meta"), "yanked": reason or "true"}))
+    assert update_index(repo)["problems"] == []
+    wait_for(lambda: page(repo, "acme")[file.name]["yanked"] is not False, f"{file.name} is yanked")
+
+
+@pytest.mark.parametrize("tool", INSTALLERS)
+def test_a_yanked_file_is_passed_over_until_it_is_asked_for(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+    old, new = requiring(tmp_path, "acme", "1.0"), requiring(tmp_path, "acme", "2.0")
+    upload(computer, repo.writing, old, new)
+    yank(repo, new, 'it deletes "everything" <&>')
+
+    python, _ = install(tool, computer, repo.reading, "acme")
+    assert python.installed() == {"acme": "1.0"}
+    assert new.name not in repo.fetched()
+
+    python, output = install(tool, computer, repo.reading, "acme==2.0", into="pinned")
+    assert python.installed() == {"acme": "2.0"}
+    if tool in {"pip", "uv"}:  # the ones that warn, with the reason
+        assert 'it deletes "everything" <&>' in output.text
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_file_yanked_without_a_reason_and_taken_back(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+    old, new = requiring(tmp_path, "acme", "1.0"), requiring(tmp_path, "acme", "2.0")
+    upload(computer, repo.writing, old, new)
+    yank(repo, new, "")
+    python, _ = install(tool, computer, repo.reading, "acme", into="yanked")
+    assert python.installed() == {"acme": "1.0"}
+
+    sidecar = repo.storage / "acme" / f"{new.name}.meta"
+    table = loads(sidecar.read_text(), "meta")
+    del table["yanked"]
+    sidecar.write_text(dumps(table))
+    update_index(repo)
+    wait_for(lambda: page(repo, "acme")[new.name]["yanked"] is False, f"{new.name} is no longer yanked")
+
+    python, _ = install(tool, computer, repo.reading, "acme", into="back")
+    assert python.installed() == {"acme": "2.0"}
+
+
+@pytest.mark.parametrize("tool", INSTALLERS)
+def test_resolvers_read_metadata_instead_of_files(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+    """The newest versions need what the user has excluded, so that the resolver must look at several."""
+    newer = [requiring(tmp_path, "left", f"{major}.0", "shared>=2") for major in range(2, 6)]
+    chosen = [requiring(tmp_path, "left", "1.0", "shared>=1"), requiring(tmp_path, "shared", "1.5")]
+    upload(computer, repo.writing, *newer, *chosen, requiring(tmp_path, "shared", "2.0"))
+
+    python, _ = install(tool, computer, repo.reading, "left>=1", "shared<2")
+
+    assert python.installed() == {"left": "1.0", "shared": "1.5"}
+    fetched = repo.fetched()
+    assert {name for name in fetched if name.endswith(".whl")} == {f.name for f in chosen}
+    looked_at = {name.removesuffix(".metadata") for name in fetched if name.endswith(".metadata")}
+    assert looked_at & {f.name for f in newer}, fetched
+    assert looked_at >= {chosen[0].name}, fetched
+
+
+LAZY = [("pip", ("--use-feature=fast-deps",)), ("uv", ())]
+
+
+@pytest.mark.parametrize(("tool", "options"), LAZY, ids=[case[0] for case in LAZY])
+def test_without_metadata_resolvers_read_ranges_of_the_file(
+    repo: Repo, computer: Computer, tmp_path: Path, tool: str, options: tuple[str, ...]
+):
+    """An index that the original wrote knows no metadata files; the wheel is large enough that parts pay."""
+    newer = wheel(tmp_path, "left", "2.0", payload=b"#" * 3_000_000, extra_metadata="Requires-Dist: shared>=2\n")
+    chosen = [requiring(tmp_path, "left", "1.0", "shared>=1"), requiring(tmp_path, "shared", "1.5")]
+    upload(computer, repo.writing, newer, *chosen, requiring(tmp_path, "shared", "2.0"))
+    update_index(repo)
+    index = repo.storage / "index.toml"
+    index.write_text(re.sub(r"(?m)^metadata_sha256 = .*\n", "", index.read_text()))
+    wait_for(lambda: "core-metadata" not in page(repo, "left")[newer.name], "no metadata file is offered")
+
+    with recording(repo.server.url) as recorder:
+        recorded = repo.reading.at(recorder.url)
+        python, _ = install(tool, computer, recorded, *options, "left>=1", "shared<2")
+
+    assert python.installed() == {"left": "1.0", "shared": "1.5"}
+    asked = [r for r in recorder.requests if r.path.endswith(newer.name)]
+    ranged = [r for r in asked if r.method == "GET"]
+    assert ranged, recorder.requests
+    assert {r.status for r in ranged} == {206}, asked
+    assert sum(r.length for r in ranged) < 1_000_000, "the whole file was read in the end"
+    assert not [r for r in recorder.requests if r.path.endswith(".metadata")]
+
+
+def test_pip_resumes_a_download(repo: Repo, computer: Computer, tmp_path: Path):
+    file = wheel(tmp_path, "acme", "1.0", payload=b"#" * 6_000_000)
+    upload(computer, repo.writing, file)
+    python: Python = computer.python()
+
+    with recording(repo.server.url) as recorder:
+        recorder.cut_after(file.name, 2_000_000)
+        python.pip_install(repo.reading.at(recorder.url).with_user).run(computer, "--resume-retries=3", "acme")
+
+    assert python.installed() == {"acme": "1.0"}
+    asked = [(r.requested_range, r.status) for r in recorder.requests if r.path.endswith(file.name)]
+    assert asked[0] == (None, 200)
+    assert asked[1][0] is not None, asked
+    assert asked[1][1] == 206, asked

@@ -65,7 +65,7 @@ def _documents(text: str, first_line: int) -> Iterator[Document]:
         mark = error.problem_mark or error.context_mark
         place = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark else ""
         # PyYAML quotes parts of the text, an alias or a tag: a password that begins with * or ! is one.
-        problem = (error.problem or "").split("'")[0].split('"')[0].split("#")[0].strip()
+        problem = re.sub(r",? *(but (found|got))? *$", "", re.split("['\"#<]", error.problem or "")[0])
         yield Document(fault=f"{place}it is not valid YAML ({problem}); {_REMEDY}.")
     except yaml.reader.ReaderError as error:
         line = first_line + text.count("\n", 0, error.position) + 1

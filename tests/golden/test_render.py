@@ -1,0 +1,38 @@
+"""What `pywharf render` prints, held by files. PYWHARF_UPDATE_GOLDEN=1 writes them anew: read the difference."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pywharf.config import FileSystemSpec
+from pywharf_operator.manifests import load_folder
+from pywharf_operator.render import Environment
+from pywharf_operator.render_command import rendered, text_of
+from support.parts import CHECKOUT
+
+HERE = Path(__file__).parent / "render"
+# What is installed must not decide what is printed.
+ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
+FOLDERS = {
+    "quickstart": CHECKOUT / "examples" / "quickstart",
+    "two-teams": CHECKOUT / "examples" / "two-teams",
+    **{name: HERE / name for name in ("every-field", "conflicts", "broken", "no-server")},
+}
+
+
+def held(path, text):
+    if os.environ.get("PYWHARF_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_rendered(name):
+    manifests = load_folder(FOLDERS[name], "default")
+    objects, faults = rendered(manifests, ENVIRONMENT, "default")
+    problems = "".join(f"{line}\n" for line in (*map(str, manifests.problems), *faults))
+    assert held(HERE / f"expected-{name}.yaml", text_of(objects)) == text_of(objects)
+    assert held(HERE / f"expected-{name}.problems.txt", problems) == problems
+    assert list(yaml.safe_load_all(text_of(objects))) == objects

@@ -27,6 +27,7 @@ from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import Backend
+from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app
 from pywharf.web.config_source import ConfigSource, watch
@@ -161,6 +162,7 @@ async def _serve(
     settings: ServerSettings, shared: Shared, stop: asyncio.Event, on_ready: Callable[[str], None]
 ) -> None:
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
+    client_faults.quieten()
     root = Path(settings.root)
     metrics = Metrics()
     source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")

@@ -12,6 +12,7 @@ from pywharf.core.errors import PywharfError
 from pywharf.web import login, simple, status, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
+from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance
 from pywharf.web.problems import nothing_at, problem
@@ -125,6 +126,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return problem(request, _as_problem(request, error))
     except (asyncio.CancelledError, ConnectionError):
         raise
+    except UNREADABLE_BODY as error:
+        return problem(request, _BadRequestError(f"The body cannot be read: {reason_of(error)}."))
     except Exception:
         _logger.exception("A request failed: %s %s", request.method[:20], request.rel_url.raw_path[:300])
         if request.writer.output_size:

@@ -22,6 +22,7 @@ from pywharf.core.errors import (
     UnavailableError,
 )
 from pywharf.web.config_source import ConfigSource, SubmittedConfig
+from pywharf.web.forms import read_small_form
 
 _ALL_WORKERS_S = 10.0
 _ACKNOWLEDGED = "acknowledged-"
@@ -100,12 +101,12 @@ async def _read_form(request: web.Request) -> SubmittedConfig:
     if request.content_type not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         msg = f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
         raise InvalidConfigError(msg)
-    form = await request.post()
+    form = await read_small_form(request)
     texts: dict[str, str] = {}
     for field in _FIELDS:
         value = form.get(field, "")
         try:
-            texts[field] = value.file.read().decode() if isinstance(value, web.FileField) else str(value)
+            texts[field] = value.decode() if isinstance(value, bytes) else value
         except UnicodeDecodeError as error:
             msg = f"{field} is not UTF-8 text."
             raise InvalidConfigError(msg) from error

@@ -8,6 +8,7 @@ from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission
+from pywharf.web.forms import read_small_form
 from pywharf.web.pages import login_page, start_page
 from pywharf.web.session import COOKIE
 
@@ -37,9 +38,9 @@ async def submit(request: web.Request) -> web.Response:
     if not is_same_origin(request, strict=False):
         msg = "Sign in with this server's own form."
         raise ForbiddenError(msg)
-    given = await request.post()
-    name, secret = str(given.get("pkg_repo_name", "")), str(given.get("pkg_repo_secret_raw", ""))
-    next_path = _safe_next(str(given.get("next", "") or request.query.get("next", "")))
+    given = {field: value for field, value in (await read_small_form(request)).items() if isinstance(value, str)}
+    name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
+    next_path = _safe_next(given.get("next", "") or request.query.get("next", ""))
     try:
         repo = parse_repo_name(name[:_FIELD_LIMIT].strip())
     except InvalidNameError:

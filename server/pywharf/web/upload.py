@@ -13,14 +13,13 @@ from pywharf.index.publish import check_form
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import INSTANCE, authorize
+from pywharf.web.forms import UNREADABLE, reason_of
 
 T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
 _IDLE_S = 120
-_BOUNDARY_ERRORS = (ValueError, AssertionError, LookupError, RuntimeError)
-"""What the multipart reader raises on bodies that are none."""
 
 
 class _Received:
@@ -54,8 +53,8 @@ async def _upload(request: web.Request, repository: Repository) -> None:
     async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
         try:
             await _receive(await request.multipart(), received, staged)
-        except _BOUNDARY_ERRORS as error:
-            msg = f"The body is not a complete multipart form: {str(error)[:200] or type(error).__name__}."
+        except UNREADABLE as error:
+            msg = f"The body is not a complete multipart form: {reason_of(error)}."
             raise InvalidUploadError(msg) from error
         if received.filename is None:
             msg = "The form has no file: send it as the field 'content'."

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from pywharf.core.toml_text import dumps, loads
 from support.calling import call
 from support.clients import Computer, Python
-from support.distributions import wheel
+from support.distributions import sdist, wheel
 from support.installing import INSTALLERS, install
+from support.parts import client
 from support.publishing import upload
 from support.recorder import recording
 from support.repos import Repo, wait_for
@@ -39,6 +41,11 @@ def page(repo: Repo, project: str) -> dict[str, dict[str, object]]:
     auth = f"{repo.name}:{repo.reading.secret}"
     reply = call(f"{repo.reading.url}{project}/", auth=auth, headers={"Accept": JSON})
     return {f["filename"]: f for f in reply.json()["files"]}
+
+
+def projects(repo: Repo) -> list[str]:
+    auth = f"{repo.name}:{repo.reading.secret}"
+    return [p["name"] for p in call(repo.reading.url, auth=auth, headers={"Accept": JSON}).json()["projects"]]
 
 
 @pytest.mark.parametrize("tool", INSTALLERS)
@@ -100,6 +107,46 @@ def test_a_file_yanked_without_a_reason_and_taken_back(repo: Repo, computer: Com
 
     python, _ = install(tool, computer, repo.reading, "acme", into="back")
     assert python.installed() == {"acme": "2.0"}
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_files_laid_into_the_storage_by_hand_are_installed(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+    """What the sdist needs is computed when it is built: its PKG-INFO says so and names nothing (core metadata 2.2)."""
+    pyproject = """
+[build-system]
+requires = ["flit_core"]
+build-backend = "flit_core.buildapi"
+[project]
+name = "acme"
+version = "1.0"
+description = "Made for a test"
+dependencies = ["acme-lib"]
+"""
+    members = {
+        "acme-1.0/PKG-INFO": b"Metadata-Version: 2.2\nName: acme\nVersion: 1.0\nDynamic: Requires-Dist\n",
+        "acme-1.0/pyproject.toml": pyproject.encode(),
+        "acme-1.0/acme.py": b"VALUE = 1\n",
+    }
+    laid = {"acme": sdist(tmp_path, "acme", members=members), "acme-wheel": requiring(tmp_path, "acme-wheel", "1.0")}
+    upload(computer, repo.writing, requiring(tmp_path, "acme-lib", "1.0"))
+    for project, file in laid.items():
+        (repo.storage / project).mkdir()
+        shutil.copy(file, repo.storage / project)
+    update_index(repo)
+    wait_for(lambda: "acme-wheel" in projects(repo), "what was laid there by hand is listed")
+    target = tmp_path / "target"
+
+    # With the interpreter of the clients, as the sdist needs a build backend.
+    install_to = ("install", "--no-build-isolation", f"--target={target}")
+    if tool == "pip":
+        computer.run("pip", *install_to, f"--index-url={repo.reading.with_user}", "acme", "acme-wheel")
+    else:
+        named = (f"--python={client('python')}", f"--default-index={repo.reading.with_user}")
+        computer.run("uv", "pip", *install_to, *named, "acme", "acme-wheel")
+
+    assert {p.name for p in target.glob("acme*")} >= {"acme.py", "acme_lib.py", "acme_wheel.py"}
+    assert "core-metadata" in page(repo, "acme-wheel")["acme_wheel-1.0-py3-none-any.whl"]
+    assert "core-metadata" not in page(repo, "acme")["acme-1.0.tar.gz"]
 
 
 @pytest.mark.parametrize("tool", INSTALLERS)

@@ -56,6 +56,7 @@ def sdist(folder: Path, name: str, version: str = "1.0", *, members: dict[str, b
         for member, content in contents.items():
             info = tarfile.TarInfo(member)
             info.size = len(content)
+            info.mtime = 1_700_000_000  # build backends refuse times before zip's first, 1980
             archive.addfile(info, io.BytesIO(content))
     path = folder / f"{stem}.tar.gz"
     path.write_bytes(gzip.compress(packed.getvalue(), mtime=0))

@@ -10,7 +10,7 @@ import msgspec
 from pywharf.backends.durable import write_atomically
 from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
-from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
+from pywharf.core.filenames import METADATA_SUFFIX, Kind, extension_of, parse_upload_filename
 from pywharf.core.metadata import parse_metadata
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
@@ -118,15 +118,18 @@ class ProjectFolder:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             status = os.fstat(stream.fileno())
         metadata = parse_metadata(raw, parsed)
+        # As in publishing: an sdist's PKG-INFO may differ from what it builds, so it is not offered.
+        offered = parsed.kind is Kind.WHEEL
         file = File(
             filename=filename,
             sha256=digest,
             size=status.st_size,
             upload_time=_rfc3339(status.st_mtime),
             requires_python=metadata.requires_python,
-            metadata_sha256=hashlib.sha256(raw).hexdigest(),
+            metadata_sha256=hashlib.sha256(raw).hexdigest() if offered else None,
         )
-        write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
+        if offered:
+            write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
         write_atomically(path.with_name(filename + META_SUFFIX), dumps(meta_of(self._name, file)).encode())
         return file
 

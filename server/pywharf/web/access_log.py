@@ -24,8 +24,8 @@ class AccessLog:
         """Log one answer; `size` is its body in bytes."""
         if self._format == "off":
             return
-        path = request.rel_url.raw_path[:_MAX_FIELD]
-        agent = request.headers.get("User-Agent", "")[:_MAX_FIELD]
+        path = _printable(request.rel_url.raw_path[:_MAX_FIELD])
+        agent = _printable(request.headers.get("User-Agent", "")[:_MAX_FIELD])
         if self._format == "text":
             _logger.info(
                 "%s %s %s %s %s %.3fs repo=%s agent=%r",
@@ -44,3 +44,8 @@ class AccessLog:
             "agent": agent,
         }
         _logger.info("%s", msgspec.json.encode(entry).decode())
+
+
+def _printable(text: str) -> str:
+    """The text without what could end the line, steer a terminal or not be encoded."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -123,7 +123,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise ConnectionAbortedError from error
         return problem(request, error)
     except web.HTTPException as error:
-        return problem(request, _as_problem(request, error))
+        response = problem(request, _as_problem(request, error))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
     except (asyncio.CancelledError, ConnectionError):
         raise
     except UNREADABLE_BODY as error:

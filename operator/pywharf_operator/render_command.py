@@ -10,6 +10,7 @@ from pywharf.backends.opening import spec_types
 from pywharf_operator.folder import default_server, faults_of, snapshot_of, with_server
 from pywharf_operator.manifests import Manifests, load_folder
 from pywharf_operator.render import Environment, render_server, resolve
+from pywharf_operator.spec.forms import NAMESPACE
 
 _HELP = """Print the objects that the operator would apply for the manifests in DIR.
 
@@ -21,6 +22,14 @@ the exit code is 1.
 Example:
   pywharf render examples/quickstart
 """
+
+
+def _checked_namespace(context: click.Context, option: click.Parameter, value: str) -> str:
+    try:
+        NAMESPACE.verify("namespace", value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", context, option) from None
+    return value
 
 
 @click.command(help=_HELP)
@@ -35,6 +44,7 @@ Example:
     default="default",
     show_default=True,
     envvar="PYWHARF_COMMAND_NAMESPACE",
+    callback=_checked_namespace,
     help="Namespace of the objects that name none.",
 )
 @click.pass_context

@@ -1,0 +1,56 @@
+"""The files that `up` gives the server: private, complete, replaced at once, gone at the end."""
+
+import base64
+import stat
+from pathlib import Path
+
+from pywharf_operator.render import RenderedServer
+from pywharf_operator.up.delivery import Delivery
+
+
+def objects(config, **secrets):
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in secrets.items()}
+    return RenderedServer(
+        credentials={"data": data}, config_map={"data": {"config.toml": config, "admin_secret.toml": ""}}
+    )
+
+
+def modes(folder):
+    return {
+        (stat.S_IFMT(path.lstat().st_mode), stat.S_IMODE(path.lstat().st_mode))
+        for path in [folder, *folder.rglob("*")]
+        if not path.is_symlink()
+    }
+
+
+def test_private_complete_and_gone():
+    with Delivery() as delivery:
+        delivery.deliver(objects("one", read="a"))
+        folder = Path(delivery.config).parent
+        assert Path(delivery.config).read_text() == "one"
+        assert Path(delivery.admin_secret).read_text() == ""
+        assert Path(delivery.credentials_folder, "read").read_text() == "a"
+        assert modes(folder) == {(stat.S_IFDIR, 0o700), (stat.S_IFREG, 0o600)}
+    assert not folder.exists()
+
+
+def test_a_set_is_replaced_at_once():
+    with Delivery() as delivery:
+        delivery.deliver(objects("one", read="a", write="b"))
+        held = Path(delivery.config).resolve().parent
+        delivery.deliver(objects("two", read="c"))
+        assert Path(delivery.config).read_text() == "two"
+        assert [path.name for path in Path(delivery.credentials_folder).iterdir()] == ["read"]
+        # Whoever was reading the old set can go on; it is gone with the next but one.
+        assert (held / "credentials" / "write").read_text() == "b"
+        delivery.deliver(objects("three"))
+        assert not held.exists()
+        assert Path(delivery.config).read_text() == "three"
+
+
+def test_an_unchanged_set_is_left_alone():
+    with Delivery() as delivery:
+        delivery.deliver(objects("one"))
+        before = Path(delivery.config).stat()
+        delivery.deliver(objects("one"))
+        assert Path(delivery.config).stat() == before

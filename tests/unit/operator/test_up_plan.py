@@ -1,0 +1,111 @@
+"""What `up` serves of a folder."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pywharf.config import DEFAULT_EXTRA_INDEX_URL, FileSystemSpec
+from pywharf_operator.manifests import parse_file
+from pywharf_operator.render import Environment
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.up.plan import flags_of, plan
+
+ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
+REPO = """
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageRepo
+metadata: {name: NAME, namespace: NAMESPACE}
+spec: {backend: {fileSystem: {}}, credentials: {anonymousRead: true, readOnly: true}EXTRA}
+---
+"""
+SERVER = """
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageServer
+metadata: {name: NAME, namespace: central}
+spec: {storage: {size: 1Gi}EXTRA}
+---
+"""
+
+
+def repo(name, namespace="default", extra=""):
+    return REPO.replace("NAMESPACE", namespace).replace("NAME", name).replace("EXTRA", extra)
+
+
+def server(name, extra=""):
+    return SERVER.replace("NAME", name).replace("EXTRA", extra)
+
+
+def planned(*texts, first_seen=None):
+    found = parse_file("a.yaml", "".join(texts).encode(), "default")
+    return plan(found, ENVIRONMENT, "default", first_seen or {})
+
+
+def served(made):
+    return [verdict.name for verdict in made.verdict.repos]
+
+
+def test_without_a_server_every_repo_is_served():
+    repos = [repo("a"), repo("b", "ml"), repo("c", "web", ", serverRef: {name: x, namespace: y}")]
+    made = planned(*repos, repo("d", extra=", upstream: {url: 'http://localhost:1/'}"))
+    assert served(made) == ["a", "b", "c", "d"]
+    assert made.problems == made.notes == ()
+
+
+def test_an_empty_folder():
+    assert served(planned("")) == []
+
+
+def test_a_server_takes_repos_of_every_namespace_that_mean_it():
+    made = planned(
+        server("pywharf"),
+        repo("a", "central"),
+        repo("b", "ml"),
+        repo("c", "ml", ", serverRef: {namespace: central}"),
+        repo("d", "ml", ", serverRef: {namespace: elsewhere}"),
+        repo("e", "ml", ", serverRef: {name: other}"),
+    )
+    assert served(made) == ["a", "b", "c"]
+    assert [problem.split(":")[0] for problem in made.problems] == ["PackageRepo ml/d", "PackageRepo ml/e"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "chosen"),
+    [(["other"], "other"), (["another", "pywharf", "zebra"], "pywharf"), (["b", "a"], "a")],
+    ids=["only", "named", "first"],
+)
+def test_one_server_is_served_and_the_others_are_reported(servers, chosen):
+    made = planned(*map(server, servers))
+    assert made.verdict.server.key == ObjectKey("central", chosen)
+    assert made.notes == tuple(
+        f"PackageServer central/{name} and its repos are not served: `up` serves one server, here central/{chosen}."
+        for name in sorted(set(servers) - {chosen})
+    )
+
+
+def test_the_same_rules_as_in_a_cluster():
+    made = planned(server("pywharf").replace("storage: {size: 1Gi}", ""), repo("a"))
+    assert served(made) == []
+    assert "StorageMissing" in made.problems[0]
+
+
+def test_the_repo_that_was_there_first_keeps_the_name():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    texts = [repo("a", extra=", repoName: x"), repo("b", extra=", repoName: x")]
+    first_seen = {ObjectKey("default", "b"): now, ObjectKey("default", "a"): now + timedelta(seconds=1)}
+    made = planned(*texts, first_seen=first_seen)
+    assert [str(verdict.repo.key) for verdict in made.verdict.repos] == ["default/b"]
+    assert "(NameConflict)" in made.problems[0]
+
+
+def test_flags():
+    made = planned(server("pywharf", ", authReadExpires: 1, authWriteExpires: 2"))
+    flags = flags_of(made.verdict.server)
+    assert (flags.auth_read_expires, flags.auth_write_expires) == (1, 2)
+    assert flags.extra_index_url == DEFAULT_EXTRA_INDEX_URL
+    off = planned(server("pywharf", ", upstream: {mode: None}")).verdict.server
+    assert flags_of(off).extra_index_url == ""
+
+
+def test_tls_is_said_to_have_no_effect():
+    made = planned(server("pywharf", ", tls: {secretRef: {name: a}}"))
+    assert made.notes == ("PackageServer central/pywharf: spec.tls has no effect in `up`, which serves plain HTTP.",)

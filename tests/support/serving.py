@@ -87,7 +87,7 @@ def running(
     folder: Path,
     flags: Sequence[str] = (),
     *,
-    config: str = CONFIG,
+    config: str | None = CONFIG,
     env: Mapping[str, str] | None = None,
     root: Path | None = None,
     log_may_hold_tracebacks: bool = False,
@@ -95,13 +95,13 @@ def running(
 ) -> Iterator[Server]:
     """`pywharf server` on a free loopback port, without an extra index unless a flag names one.
 
-    The configuration is written to `folder`/config.toml. The process is ended on leaving, whatever happens; its log
-    is then held against `check_log`.
+    The configuration is written to `folder`/config.toml; None: the server is not told of any. The process is ended
+    on leaving, whatever happens; its log is then held against `check_log`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = root or folder / "root"
     config_path = folder / "config.toml"
-    if not config_path.exists():
+    if config is not None and not config_path.exists():
         config_path.write_text(config)
     log = folder / f"server-{time.monotonic_ns()}.log"
     given = {flag.partition("=")[0].replace("-", "_") for flag in flags}
@@ -109,7 +109,7 @@ def running(
         "__host": "--host=127.0.0.1",
         "__port": "--port=0",
         "__extra_index_url": "--extra_index_url=",
-        "__config": f"--config={config_path}",
+        **({} if config is None else {"__config": f"--config={config_path}"}),
     }
     command = [*program, "server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
     with log.open("wb") as output:
@@ -126,7 +126,7 @@ def running(
                 process.kill()
                 process.wait(10)
     if not log_may_hold_tracebacks:
-        check_log(server, config + "\n" + _read_if_there(config_path))
+        check_log(server, f"{config or ''}\n{_read_if_there(config_path)}")
 
 
 def _read_if_there(path: Path) -> str:

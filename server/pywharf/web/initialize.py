@@ -5,10 +5,13 @@ The original left this open to everybody. Here it is off unless a secret is set,
 
 import asyncio
 import base64
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -25,6 +28,7 @@ from pywharf.web.config_source import ConfigSource, SubmittedConfig
 from pywharf.web.forms import read_small_form
 
 _ALL_WORKERS_S = 10.0
+_LOOK_EVERY_S = 0.05
 _ACKNOWLEDGED = "acknowledged-"
 _FIELDS = ("config", "admin_secret")
 
@@ -54,8 +58,9 @@ class Initializer:
             raise ForbiddenError(msg)
         submitted = await _read_form(request)
         loaded = await asyncio.to_thread(self._source.load_submitted, submitted)
-        await asyncio.to_thread(_write, self._folder / "submitted.json", submitted)
-        await self._wait_for_workers(loaded.digest)
+        async with _turn(self._folder / "turn"):
+            await asyncio.to_thread(_write, self._folder / "submitted.json", submitted)
+            await self._wait_for_workers(loaded.digest)
         return web.Response(text="Done\n")
 
     @staticmethod
@@ -83,9 +88,33 @@ class Initializer:
             served = await asyncio.to_thread(_acknowledged, self._folder)
             if served and all(s == digest for s in served):
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_EVERY_S)
         msg = "The configuration was taken, but not every worker serves it yet; ask /readyz."
         raise UnavailableError(msg)
+
+
+@contextlib.asynccontextmanager
+async def _turn(path: Path) -> AsyncIterator[None]:
+    """One submission after the other, whichever worker takes it: each is served by all before the next is written."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        end = time.monotonic() + _ALL_WORKERS_S
+        while not _locked(descriptor):
+            if time.monotonic() > end:
+                msg = "Another configuration is just being taken; try again."
+                raise UnavailableError(msg)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def forget_worker(folder: Path, pid: int) -> None:

@@ -217,15 +217,17 @@ def check_url(url: str, field: str) -> None:
         parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        parts, valid = urlsplit(""), False
-    if parts.username is not None or parts.password is not None:
-        msg = f"{field} holds user info; leave it out"  # the value is not shown: it may hold a secret
+        valid = False
+    # What may hold a secret (user info, a token in the query) is not shown.
+    if any(c in url for c in "@?#"):
+        msg = f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
         raise ValueError(msg)
-    if not valid or parts.query or parts.fragment:
+    if not valid:
         msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as {DEFAULT_EXTRA_INDEX_URL}"
         raise ValueError(msg)
 
 
+_OWN_KEYS = {"credentials_revision", "credentials_revision_file"}
 _PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|stringdata|\bdata\b", re.IGNORECASE)
@@ -291,7 +293,7 @@ def parse_config(
     repos: dict[RepoName, BackendSpec] = {}
     revision: dict[str, str] = {}
     for key, table in loads(config, source).items():
-        if key in {"credentials_revision", "credentials_revision_file"} and isinstance(table, str):
+        if key in _OWN_KEYS and isinstance(table, str):
             revision[key] = table
             continue
         name = _table_name(key, table, repos, source)
@@ -337,6 +339,9 @@ def _table_name(key: str, table: object, seen: Mapping[RepoName, object], source
     except InvalidNameError as error:
         msg = f"{source}: {error}"
         raise InvalidConfigError(msg) from None
+    if name in _OWN_KEYS:
+        msg = f"{source}: {key!r} is the configuration's own key; give the repo another name."
+        raise InvalidConfigError(msg)
     if name in seen:
         msg = f"{source}: the repo {name!r} stands there twice (upper and lower case are the same name)."
         raise InvalidConfigError(msg)

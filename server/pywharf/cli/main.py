@@ -83,19 +83,22 @@ def _load(point: EntryPoint) -> click.Command:
     return command  # type: ignore[no-any-return]
 
 
-@click.group(cls=Commands, context_settings=CONTEXT)
+_HELP = """A private Python package index whose packages live where you already store things.
+
+\b
+Serve a folder of Kubernetes manifests:  pywharf up DIR
+Serve a TOML configuration:              pywharf server ROOT --config=config.toml
+Write a repo's index:                    pywharf update_index file_system NAME --root=ROOT
+
+Without arguments, the command and its flags are read from the environment: PYWHARF_COMMAND=server
+PYWHARF_COMMAND_ROOT=/data PYWHARF_COMMAND_PORT=8888. Flags may be written with '-' or '_'.
+"""
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, help=_HELP)
 @click.version_option(__version__, prog_name="pywharf")
 def pywharf() -> None:
-    r"""A private Python package index whose packages live where you already store things.
-
-    \b
-    Serve a folder of Kubernetes manifests:  pywharf up DIR
-    Serve a TOML configuration:              pywharf server ROOT --config=config.toml
-    Write a repo's index:                    pywharf update_index file_system NAME --root=ROOT
-
-    Without arguments, the command and its flags are read from the environment: PYWHARF_COMMAND=server
-    PYWHARF_COMMAND_ROOT=/data PYWHARF_COMMAND_PORT=8888. Flags may be written with '-' or '_'.
-    """
+    """See the help text."""
 
 
 def main() -> None:

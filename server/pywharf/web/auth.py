@@ -56,15 +56,23 @@ def parse_basic(header: str) -> tuple[RepoName, str]:
     try:
         if scheme.lower() != "basic":
             raise ValueError  # noqa: TRY301 - one message for every form that does not fit
-        user, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        user, colon, secret = _text(base64.b64decode(encoded.strip(), validate=True)).partition(":")
         if not colon:
             raise ValueError  # noqa: TRY301
         return parse_repo_name(user), secret
     except InvalidNameError:
         msg = "The repo's name or the secret is wrong."
-    except (ValueError, binascii.Error, UnicodeDecodeError):
+    except (ValueError, binascii.Error):
         msg = "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET."
     raise UnauthenticatedError(msg)
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8, as the challenge asks for; else Latin-1, which clients of the library requests (pip, twine) send."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:

@@ -21,16 +21,18 @@ def read_plain(text: str) -> dict[str, Any] | None:
     The form: either strings alone, or whole numbers and after them elements of arrays, `[[name]]`, each of strings
     and at most one table of strings, `[name.table]` after an empty line. No comment, escape, quoted key, indentation.
     """
-    head, *elements = _ARRAY.split(text)
-    document = _numbers(head) if elements else _strings(head)
+    # One by one: a split of the whole text would hold up every other thread meanwhile.
+    following = _ARRAY.search(text)
+    document = _strings(text) if following is None else _numbers(text[: following.start()])
     if document is None:
         return None
     arrays: dict[str, list[dict[str, Any]]] = {}
-    for name, body in zip(elements[::2], elements[1::2], strict=True):
-        element = _element(name, body)
+    while following is not None:
+        this, following = following, _ARRAY.search(text, following.end())
+        element = _element(this[1], text[this.end() : len(text) if following is None else following.start()])
         if element is None:
             return None
-        arrays.setdefault(name, []).append(element)
+        arrays.setdefault(this[1], []).append(element)
     return None if document.keys() & arrays.keys() else document | arrays
 
 

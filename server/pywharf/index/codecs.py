@@ -139,14 +139,18 @@ class _TomlProject(msgspec.Struct, frozen=True):
 
 class _TomlDocument(msgspec.Struct, frozen=True):
     mtime: int
-    pkgs: list[_TomlEntry] = []
+    pkgs: list[Any] = []
+    """Of _TomlEntry, converted one by one: all in one call would hold up the event loop of a large index."""
     projects: list[_TomlProject] = []
 
 
 def _decode_toml(text: str, source: str) -> Index:
     document = msgspec.convert(loads(text, source), _TomlDocument)
     files: dict[ProjectName, dict[str, File]] = {}
-    for entry in document.pkgs:
+    tables = document.pkgs[::-1]
+    document.pkgs.clear()
+    while tables:  # each is given back at once: all together would hold up the event loop, too
+        entry = msgspec.convert(tables.pop(), _TomlEntry)
         filename = f"{entry.package}.{entry.ext}"
         file = file_from_meta(filename, entry.meta | {"sha256": entry.sha256}, entry.url)
         files.setdefault(normalize(entry.distrib), {})[filename] = file

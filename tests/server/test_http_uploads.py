@@ -6,7 +6,6 @@ import io
 import re
 import socket
 import subprocess
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from support.calling import FormField, Reply, basic, call, dial, form, raw, read_to_end, request_head, statuses
 from support.distributions import metadata, sdist, wheel
 from support.serving import CONFIG, PYWHARF, Server, clean_environment, running
+from support.waiting import wait_for
 
 MAX_FILE_BYTES = 300_000
 CONFIG_HERE = (
@@ -218,14 +218,14 @@ REFUSED = [
     ),
     ("another project's wheel", lambda t, n: [named(wheel(t, "strange"), n)], 400, "dist-info"),
     ("another project's sdist", lambda t, n: [named(sdist(t, "strange"), n)], 400, "'strange'"),
-    ("another version", lambda t, n: [named(wheel(t, n, "2.0"), n)], 400, "'2.0'"),
+    ("another version", lambda t, n: [named(wheel(t, n, "2.0"), n)], 400, "2[.]0"),
     (
         "metadata of another project",
         lambda t, n: [content(described(t, n, metadata("strange", "1.0")))],
         400,
         "'strange'",
     ),
-    ("metadata of another version", lambda t, n: [content(described(t, n, metadata(n, "9")))], 400, "'9'"),
+    ("metadata of another version", lambda t, n: [content(described(t, n, metadata(n, "9")))], 400, "'?9'?"),
     (
         "metadata without a name",
         lambda t, n: [content(described(t, n, b"Version: 1.0\n\n"))],
@@ -239,7 +239,12 @@ REFUSED = [
         400,
         "Requires-Python",
     ),
-    ("no METADATA", lambda t, n: [content(wheel_with(t, n, dist_info(n, METADATA=None)))], 400, "METADATA is missing"),
+    (
+        "no METADATA",
+        lambda t, n: [content(wheel_with(t, n, dist_info(n, METADATA=None)))],
+        400,
+        "METADATA'? is missing",
+    ),
     ("no dist-info", lambda t, n: [content(wheel_with(t, n, {f"{n}.py": b""}))], 400, "dist-info"),
     ("a member outside", lambda t, n: [content(wheel_with(t, n, dist_info(n) | {"../evil.py": b""}))], 400, "outside"),
     ("an absolute member", lambda t, n: [content(sdist(t, n, members={"/etc/evil": b""}))], 400, "outside"),
@@ -372,13 +377,6 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(server, tmp_path, how
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     wait_for(lambda: not any("staging" in p or "left" in p for p in stored(server)), "the rest to go")
     assert call(f"{server.url}/repo/demo/simple/left/", auth="demo:demo-read").status == 404
-
-
-def wait_for(condition, what: str, longest_s=15.0) -> None:
-    end = time.monotonic() + longest_s
-    while not condition():
-        assert time.monotonic() < end, f"waited {longest_s} s for {what}"
-        time.sleep(0.02)
 
 
 def chunked(*chunks: bytes) -> bytes:

@@ -187,7 +187,6 @@ async def _serve(
             # The rest is on its way: not ready until it is there.
             _logger.warning("%s", error)
             metrics.config_valid.set(0)
-        signature = await asyncio.to_thread(source.signature)
         app = build_app(instance, sessions, initializer, AccessLog(settings.access_log))
         runner = web.AppRunner(
             app,
@@ -198,7 +197,7 @@ async def _serve(
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        tasks = [asyncio.create_task(watch(source, apply, metrics, signature))]
+        tasks = [asyncio.create_task(watch(source, apply, metrics))]
         context = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             context = tls_context(settings.tls_cert, settings.tls_key)

@@ -23,7 +23,8 @@ _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.5
 _MAX_CONFIG_BYTES = 64 * 1024 * 1024
 
-Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
+Seen = dict[str, tuple[int, int, int] | None]
+"""Files by path and what they were when they were looked at: inode, time, size; None where they could not be."""
 
 
 class SubmittedConfig(msgspec.Struct, frozen=True):
@@ -47,7 +48,8 @@ class ConfigSource:
         self._specs = specs
         self._submitted = submitted
         """File that the workers share, in which a configuration given to `/initialize/` stands."""
-        self._paths: tuple[str, ...] = ()
+        self._seen: Seen = {}
+        """What `load` read, as it was just before, so that no change of it is missed."""
 
     @property
     def takes_submissions(self) -> bool:
@@ -59,19 +61,19 @@ class ConfigSource:
 
     def load(self) -> LoadedConfig:
         """Read everything. Raises InvalidConfigError: one sentence that says what to do."""
-        paths: list[str] = []
+        seen: Seen = {}
         try:
             if self._submitted is not None:
-                paths.append(str(self._submitted))
+                _look(str(self._submitted), seen)
                 if self._submitted.exists():
                     submitted = msgspec.json.decode(self._submitted.read_bytes(), type=SubmittedConfig)
                     return self.load_submitted(submitted)
-            config, source = self._text(self._settings.config, "--config", paths)
-            admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", paths)
+            config, source = self._text(self._settings.config, "--config", seen)
+            admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", seen)
             parsed = parse_config(config, admin, specs=self._specs, source=source, admin_source=admin_source)
-            loaded = self._complete(parsed, config + "\0" + admin, paths)
+            loaded = self._complete(parsed, config + "\0" + admin, seen)
         finally:
-            self._paths = tuple(paths)
+            self._seen = seen
         return loaded
 
     def load_submitted(self, submitted: SubmittedConfig) -> LoadedConfig:
@@ -90,22 +92,22 @@ class ConfigSource:
         if parsed.credentials_revision_file is not None:
             msg = "config: credentials_revision_file is not taken by /initialize/; leave it out."
             raise InvalidConfigError(msg)
-        return self._complete(parsed, submitted.config + "\0" + submitted.admin_secret, [])
+        return self._complete(parsed, submitted.config + "\0" + submitted.admin_secret, {})
 
-    def _text(self, given: str | None, flag: str, paths: list[str]) -> tuple[str, str]:
+    def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
         """The TOML text and what to call it in messages."""
         if given is None:
             return "", flag
         if self._is_text(given):
             return given, flag
-        paths.append(given)
+        _look(given, seen)
         return _read(given, flag), given
 
-    def _complete(self, parsed: ServerConfig, texts: str, paths: list[str]) -> LoadedConfig:
-        self._check_revision(parsed, paths)
+    def _complete(self, parsed: ServerConfig, texts: str, seen: Seen) -> LoadedConfig:
+        self._check_revision(parsed, seen)
         found: dict[tuple[RepoName, str], str] = {}
         for name, field, secret in _secrets(parsed):
-            found[name, field] = _resolve(secret, f"table [{name}], {field}", paths)
+            found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
         digest = hashlib.sha256(texts.encode()).hexdigest()
@@ -113,11 +115,11 @@ class ConfigSource:
         return LoadedConfig(repos, digest)
 
     @staticmethod
-    def _check_revision(parsed: ServerConfig, paths: list[str]) -> None:
+    def _check_revision(parsed: ServerConfig, seen: Seen) -> None:
         """Refuse a configuration whose secrets have not arrived yet: the two are delivered apart."""
         if parsed.credentials_revision is None or parsed.credentials_revision_file is None:
             return
-        paths.append(parsed.credentials_revision_file)
+        _look(parsed.credentials_revision_file, seen)
         found = _read(parsed.credentials_revision_file, "credentials_revision_file").strip()
         if found != parsed.credentials_revision:
             msg = (
@@ -126,39 +128,33 @@ class ConfigSource:
             )
             raise IncompleteConfigError(msg)
 
-    def signature(self) -> Signature:
-        """Changes when a file that the last `load` read does."""
-        return tuple((path, _status(path)) for path in self._paths)
+    def changed(self) -> bool:
+        """Whether a file that the last `load` read, or could not read, is no longer as it was then."""
+        return any(_status(path) != status for path, status in self._seen.items())
 
 
-async def watch(
-    source: ConfigSource,
-    apply: Callable[[LoadedConfig], Awaitable[None]],
-    metrics: Metrics,
-    signature: Signature,
-) -> None:
+async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
     """Apply each new configuration until cancelled. A bad one is refused and said once; the last good one stays."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        seen = await asyncio.to_thread(source.signature)
-        if seen == signature:
+        if not await asyncio.to_thread(source.changed):
             continue
-        # The signature from before reading: what changes while it is read is seen at the next look.
-        signature = seen
         try:
             loaded = await asyncio.to_thread(source.load)
+            await apply(loaded)
         except InvalidConfigError as error:
             _logger.error("The new configuration is refused, the last good one stays: %s", error)  # noqa: TRY400
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
+        except Exception:
+            # Whatever it is, the next one must be seen.
+            _logger.exception("The new configuration cannot be served, the last good one stays.")
+            metrics.reloads.labels("refused").inc()
+            metrics.config_valid.set(0)
         else:
-            await apply(loaded)
             _logger.info("A new configuration is served: %d repos.", len(loaded.repos))
             metrics.reloads.labels("applied").inc()
             metrics.config_valid.set(1)
-        if {path for path, _ in source.signature()} != {path for path, _ in signature}:
-            # It names other files now, whose state counts from here on.
-            signature = await asyncio.to_thread(source.signature)
 
 
 def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
@@ -171,14 +167,14 @@ def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
     return found
 
 
-def _resolve(secret: Secret, where: str, paths: list[str]) -> str:
+def _resolve(secret: Secret, where: str, seen: Seen) -> str:
     if isinstance(secret, str):
         value, origin = secret, "it"
     elif secret.env is not None:
         value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
     else:
         assert secret.file is not None  # noqa: S101 - a SecretRef has one of both
-        paths.append(secret.file)
+        _look(secret.file, seen)
         value, origin = _read(secret.file, where).rstrip("\r\n"), f"the file {secret.file}"
     if not value:
         msg = f"{where}: {origin} is empty or not set; give the secret there."
@@ -207,6 +203,11 @@ def _read(path: str, what: str) -> str:
     except (UnicodeDecodeError, ValueError) as error:
         msg = f"{what}: the file {path[:300]!r} is not UTF-8 text."
         raise InvalidConfigError(msg) from error
+
+
+def _look(path: str, seen: Seen) -> None:
+    """Note what a file is like. Before reading it: what changes meanwhile differs at the next look."""
+    seen[path] = _status(path)
 
 
 def _status(path: str) -> tuple[int, int, int] | None:

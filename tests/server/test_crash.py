@@ -5,7 +5,6 @@ import http.client
 import os
 import random
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from support.distributions import wheel
 from support.faults import PROGRAM, Fault, environment
 from support.index_client import IndexClient, sha256
 from support.repos import wait_for
-from support.serving import PYWHARF, clean_environment, running
+from support.serving import running
+from support.updating import finished, update_index
 
 GONE = (OSError, http.client.HTTPException)
 """What a client sees of a server that dies."""
@@ -102,23 +102,6 @@ def watching(client: IndexClient, uploads: Uploads) -> Iterator[list[str]]:
     finally:
         stop.set()
         thread.join()
-
-
-def update_index(root: Path, *flags: str, program: tuple[str, ...] = (PYWHARF,), env: dict[str, str] | None = None):
-    """A process that runs `update_index file_system demo`."""
-    return subprocess.Popen(
-        [*program, "update_index", "file_system", "demo", f"--root={root}", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=clean_environment(env),
-    )
-
-
-def finished(process: subprocess.Popen[str], status: int = 0) -> str:
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == status, f"status {process.returncode}, expected {status}:\n{out}{err}"
-    return out
 
 
 def seeded() -> random.Random:

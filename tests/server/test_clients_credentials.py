@@ -45,7 +45,7 @@ TRUST_TO_INSTALL = [
     ("pip", "PIP_CERT"),
     ("uv", "SSL_CERT_FILE"),
     ("uv-add", "SSL_CERT_FILE"),
-    ("poetry", "POETRY_CERTIFICATES_WHARF_CERT"),
+    ("poetry", "REQUESTS_CA_BUNDLE"),
     ("pdm", "SSL_CERT_FILE"),
 ]
 

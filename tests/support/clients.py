@@ -83,6 +83,7 @@ class Computer:
             "PIP_CONFIG_FILE": "/dev/null",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "UV_PYTHON": str(client("python")),
             "UV_PYTHON_DOWNLOADS": "never",
             "PDM_CHECK_UPDATE": "0",
             "HTTP_PROXY": NOBODY,

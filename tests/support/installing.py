@@ -40,12 +40,14 @@ def _uv_add(_: Computer, folder: Path, index: Index) -> Command:
 
 
 def _poetry(_: Computer, folder: Path, index: Index) -> Command:
-    source = f'[[tool.poetry.source]]\nname = "wharf"\nurl = {json.dumps(index.url)}\npriority = "primary"\n'
+    """The source is named as the repo: poetry keys its cache by that name, not by the address."""
+    source = f'[[tool.poetry.source]]\nname = "{index.user}"\nurl = {json.dumps(index.url)}\npriority = "primary"\n'
     _write_project(folder, f"[tool.poetry]\npackage-mode = false\n{source}")
+    variable = f"POETRY_HTTP_BASIC_{index.user.upper().replace('-', '_')}"
     env = {
         "POETRY_VIRTUALENVS_IN_PROJECT": "true",
-        "POETRY_HTTP_BASIC_WHARF_USERNAME": index.user,
-        "POETRY_HTTP_BASIC_WHARF_PASSWORD": index.secret,
+        f"{variable}_USERNAME": index.user,
+        f"{variable}_PASSWORD": index.secret,
     }
     return Command("poetry", ("add", "--no-interaction"), folder, env)
 

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -32,10 +33,11 @@ class Recorded:
 class Recorder:
     """`url` takes the place of the server's, without a slash at its end."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, context: ssl.SSLContext | None) -> None:
         self.url = ""
         self.requests: list[Recorded] = []
         self._target = target
+        self._context = context
         self._cuts: dict[str, int] = {}
 
     def cut_after(self, filename: str, length: int) -> None:
@@ -97,18 +99,18 @@ class Recorder:
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
             await runner.setup()
             try:
-                site = web.TCPSite(runner, "127.0.0.1", 0)
+                site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._context)
                 await site.start()
-                self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+                self.url = f"{'https' if self._context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
                 yield
             finally:
                 await runner.cleanup()
 
 
 @contextlib.contextmanager
-def recording(target: str) -> Iterator[Recorder]:
-    """A recorder in front of `target` (no slash at its end), in a thread."""
-    recorder = Recorder(target)
+def recording(target: str, context: ssl.SSLContext | None = None) -> Iterator[Recorder]:
+    """A recorder in front of `target` (no slash at its end), in a thread; with a `context` it speaks TLS."""
+    recorder = Recorder(target, context)
     with in_background(recorder.serving(), "recorder"):
         yield recorder
 

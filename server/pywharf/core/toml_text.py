@@ -11,7 +11,6 @@ from typing import Any
 import toml
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.plain_toml import read_plain
 
 _ESCAPES = {
     '"': '\\"',
@@ -58,9 +57,6 @@ def dumps(document: Mapping[str, Any]) -> str:
 
 def loads(text: str, source: str) -> dict[str, Any]:
     """Read TOML. Raises InvalidConfigError that names `source`, the line and the column."""
-    plain = read_plain(text)
-    if plain is not None:
-        return plain
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

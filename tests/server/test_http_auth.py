@@ -20,6 +20,7 @@ from pywharf.web.config_source import ConfigSource
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig, RepoDefinition
 from pywharf.web.metrics import Metrics
+from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
 from pywharf.web.upstream_client import UpstreamClient
 from support.calling import Reply, basic, call, form
@@ -336,7 +337,7 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
     client = UpstreamClient(metrics, "tests")
     async with Instance(settings, refuse, ExtraIndex(client), metrics) as instance:
         await instance.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))
-        app = build_app(instance, sessions, initializer, AccessLog("off"))
+        app = build_app(instance, sessions, initializer, AccessLog("off"), RunningRequests())
         async with TestClient(TestServer(app)) as http:
             cookie = sessions.issue(RepoName("demo"), Permission.READ, credentials)
             table = [

@@ -29,18 +29,21 @@ from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import Backend
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
-from pywharf.web.app import build_app
+from pywharf.web.app import UNDER_WAY, build_app
 from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
-from pywharf.web.listening import accepting, tls_context, watch_tls
+from pywharf.web.listening import accepting, files_state, tls_context, watch_tls
 from pywharf.web.metrics import Metrics
+from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
 from pywharf.web.upstream_client import UpstreamClient
 
 _logger = logging.getLogger(__name__)
 _THREADS = 32
 _SESSION_KEY_BYTES = 32
+_CLOSING_S = 1.0
+"""For the framework to close the connections, on which no request is running any more."""
 
 
 def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
@@ -187,21 +190,24 @@ async def _serve(
             # The rest is on its way: not ready until it is there.
             _logger.warning("%s", error)
             metrics.config_valid.set(0)
-        app = build_app(instance, sessions, initializer, AccessLog(settings.access_log))
+        running = RunningRequests()
+        app = build_app(instance, sessions, initializer, AccessLog(settings.access_log), running)
         runner = web.AppRunner(
             app,
             access_log=None,
             handle_signals=False,
             keepalive_timeout=settings.keepalive_timeout,
-            shutdown_timeout=settings.shutdown_timeout,
+            shutdown_timeout=_CLOSING_S,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         tasks = [asyncio.create_task(watch(source, apply, metrics))]
         context = None
         if settings.tls_cert is not None and settings.tls_key is not None:
-            context = tls_context(settings.tls_cert, settings.tls_key)
-            tasks.append(asyncio.create_task(watch_tls(context, settings.tls_cert, settings.tls_key)))
+            pair = settings.tls_cert, settings.tls_key
+            seen = files_state(*pair)
+            context = tls_context(*pair)
+            tasks.append(asyncio.create_task(watch_tls(context, *pair, seen)))
         async with accepting(
             runner,
             shared.listener,
@@ -214,6 +220,9 @@ async def _serve(
             on_ready(f"{'https' if context else 'http'}://{shown}:{port}")
             await stop.wait()
             _logger.info("Stopping: running transfers may finish within %s s.", settings.shutdown_timeout)
+        await app[UNDER_WAY].finish(settings.shutdown_timeout)
+        if not await running.finish(settings.shutdown_timeout):
+            _logger.warning("Not all transfers finished in time; the others are cut off.")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

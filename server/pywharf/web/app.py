@@ -16,7 +16,9 @@ from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance
 from pywharf.web.problems import nothing_at, problem
+from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
+from pywharf.web.under_way import UnderWay
 
 _logger = logging.getLogger(__name__)
 _MAX_SMALL_BODY = 16 * 1024 * 1024
@@ -42,11 +44,21 @@ class _BadRequestError(PywharfError):
     title = "Bad request"
 
 
+UNDER_WAY: web.AppKey[UnderWay] = web.AppKey("under_way", UnderWay)
+
+
 def build_app(
-    instance: Instance, sessions: Sessions, initializer: Initializer, access_log: AccessLog
+    instance: Instance,
+    sessions: Sessions,
+    initializer: Initializer,
+    access_log: AccessLog,
+    running: RunningRequests,
 ) -> web.Application:
     """The application for one worker."""
-    app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[_outermost(instance, access_log)])
+    outermost = _outermost(instance, access_log, running)
+    under_way = UnderWay()
+    app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[outermost])
+    app.on_response_prepare.append(_name_server)
     app[INSTANCE] = instance
     app[SESSIONS] = sessions
     _add(app, "start", "GET", login.start, "/")
@@ -87,14 +99,26 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
             app.router.add_route(method, path, named)
 
 
-def _outermost(instance: Instance, access_log: AccessLog) -> Middleware:
+async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+    del request
+    response.headers["Server"] = _SERVER
+
+
+def _outermost(instance: Instance, access_log: AccessLog, running: RunningRequests) -> Middleware:
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         response: web.StreamResponse | None = None
+        sent = False
         try:
-            response = await _answer(request, handler)
-            response.headers["Server"] = _SERVER
+            with running.one():
+                response = await _answer(request, handler)
+                if running.ending:
+                    response.force_close()
+                # The framework would do it next; here it is part of the request's time and of what a stop waits for.
+                await response.prepare(request)
+                await response.write_eof()
+            sent = True
         except ConnectionError:
             # No answer can reach the client. The framework ends a cancelled request's connection without a word;
             # any other error it would log as the server's.
@@ -103,9 +127,9 @@ def _outermost(instance: Instance, access_log: AccessLog) -> Middleware:
             return response
         finally:
             seconds = time.perf_counter() - started
-            answered = response.status if response is not None else _CLIENT_GONE
+            answered = response.status if response is not None and sent else _CLIENT_GONE
             length = 0
-            if response is not None and request.method != hdrs.METH_HEAD:
+            if response is not None and sent and request.method != hdrs.METH_HEAD:
                 length = response.content_length or response.body_length
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             instance.metrics.request(method, request.get(_ROUTE, "none"), answered, seconds)

@@ -15,7 +15,10 @@ from pywharf.core.errors import InvalidConfigError
 _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _FULL_PAUSE_S = 0.01
+_NO_RESOURCES_PAUSE_S = 1.0
 _HANDSHAKE_S = 20.0
+
+Seen = tuple[tuple[int, int, int] | None, ...]
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:
@@ -36,12 +39,11 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
         raise InvalidConfigError(msg) from error
 
 
-async def watch_tls(context: ssl.SSLContext, cert: str, key: str) -> None:
+async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) -> None:
     """Read the pair again whenever it changes; a bad one is refused and the last good one stays."""
-    seen = await asyncio.to_thread(_state, cert, key)
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        state = await asyncio.to_thread(_state, cert, key)
+        state = await asyncio.to_thread(files_state, cert, key)
         if state == seen:
             continue
         seen = state
@@ -55,7 +57,8 @@ async def watch_tls(context: ssl.SSLContext, cert: str, key: str) -> None:
             _logger.info("A new certificate is served.")
 
 
-def _state(*paths: str) -> tuple[object, ...]:
+def files_state(*paths: str) -> Seen:
+    """What files are like now; noted before reading them, it shows any change of what was read."""
     state: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
@@ -107,7 +110,14 @@ async def _accept_limited(
     while True:
         while len(server.connections) + len(opening) >= max_connections:  # noqa: ASYNC110
             await asyncio.sleep(_FULL_PAUSE_S)  # the framework tells nobody when a connection ends
-        connection, _ = await loop.sock_accept(listener)
+        try:
+            connection, _ = await loop.sock_accept(listener)
+        except ConnectionError:  # it went away while it waited
+            continue
+        except OSError as error:  # no file descriptor or memory left
+            _logger.error("A connection cannot be accepted now: %s.", error.strerror)  # noqa: TRY400
+            await asyncio.sleep(_NO_RESOURCES_PAUSE_S)
+            continue
         opened = asyncio.ensure_future(
             loop.connect_accepted_socket(
                 server, connection, ssl=context, ssl_handshake_timeout=_HANDSHAKE_S if context else None

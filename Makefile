@@ -111,7 +111,7 @@ format: .venv-dev ## Format, and mend what ruff can mend
 # Nothing of this machine may come in: no uv.toml, no folder of wheels, no index of its own in the file.
 # Existing pins stay unless they must move; `make lock UPGRADE=--upgrade` moves all.
 compile = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
-  .venv-clients/bin/uv pip compile --quiet --no-config --generate-hashes --no-emit-index-url \
+  .venv-clients/bin/uv pip compile --quiet --no-config --no-strip-extras --generate-hashes --no-emit-index-url \
   --universal --python-version 3.11 $(UPGRADE) --output-file requirements/$(strip $(1)).txt $(2)
 
 # The order matters: what is installed together is held to the same versions by -c.

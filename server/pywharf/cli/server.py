@@ -29,7 +29,7 @@ from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import Backend
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
-from pywharf.web.app import UNDER_WAY, build_app
+from pywharf.web.app import build_app
 from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
@@ -220,7 +220,6 @@ async def _serve(
             on_ready(f"{'https' if context else 'http'}://{shown}:{port}")
             await stop.wait()
             _logger.info("Stopping: running transfers may finish within %s s.", settings.shutdown_timeout)
-        await app[UNDER_WAY].finish(settings.shutdown_timeout)
         if not await running.finish(settings.shutdown_timeout):
             _logger.warning("Not all transfers finished in time; the others are cut off.")
         for task in tasks:

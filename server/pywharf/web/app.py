@@ -18,7 +18,6 @@ from pywharf.web.instance import Instance
 from pywharf.web.problems import nothing_at, problem
 from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
-from pywharf.web.under_way import UnderWay
 
 _logger = logging.getLogger(__name__)
 _MAX_SMALL_BODY = 16 * 1024 * 1024
@@ -44,9 +43,6 @@ class _BadRequestError(PywharfError):
     title = "Bad request"
 
 
-UNDER_WAY: web.AppKey[UnderWay] = web.AppKey("under_way", UnderWay)
-
-
 def build_app(
     instance: Instance,
     sessions: Sessions,
@@ -56,7 +52,6 @@ def build_app(
 ) -> web.Application:
     """The application for one worker."""
     outermost = _outermost(instance, access_log, running)
-    under_way = UnderWay()
     app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[outermost])
     app.on_response_prepare.append(_name_server)
     app[INSTANCE] = instance

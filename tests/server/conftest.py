@@ -20,7 +20,9 @@ def repos(tmp_path_factory) -> Iterator[Iterator[Repo]]:
 @pytest.fixture
 def repo(repos: Iterator[Repo]) -> Repo:
     """An empty repo that no other test uses, on a server that the file's tests share."""
-    return next(repos)
+    made = next(repos, None)
+    assert made is not None, f"this file has more tests than the {REPOS} repos of conftest.py"
+    return made
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What resolvers make of the pages: versions that do not fit, yanked files, metadata without the file, ranges."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,8 +17,8 @@ from support.installing import INSTALLERS, install
 from support.parts import client
 from support.publishing import upload
 from support.recorder import recording
-from support.repos import Repo, wait_for
-from support.serving import PYWHARF, clean_environment
+from support.repos import Repo, table, wait_for
+from support.serving import PYWHARF, clean_environment, running
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -147,6 +148,23 @@ dependencies = ["acme-lib"]
     assert {p.name for p in target.glob("acme*")} >= {"acme.py", "acme_lib.py", "acme_wheel.py"}
     assert "core-metadata" in page(repo, "acme-wheel")["acme_wheel-1.0-py3-none-any.whl"]
     assert "core-metadata" not in page(repo, "acme")["acme-1.0.tar.gz"]
+
+
+def test_what_the_original_left_is_installed_before_update_index_has_run(computer: Computer, tmp_path: Path):
+    """Its index and its sidecars tell no size, no time and no metadata file."""
+    storage = tmp_path / "root" / "cache" / "team" / "storage"
+    (storage / "acme").mkdir(parents=True)
+    file = wheel(storage / "acme", "acme")
+    meta = {"distrib": "acme", "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "name": "acme"}
+    file.with_name(f"{file.name}.meta").write_text(dumps(meta))
+    entry = {"type": "file_system", "distrib": "acme", "package": file.stem, "ext": "whl", "sha256": meta["sha256"]}
+    index = {"mtime": 1_600_000_000, "pkgs": [{**entry, "package_path": str(file), "meta": meta}]}
+    (storage / "index.toml").write_text(dumps(index))
+
+    with running(tmp_path / "server", config=table("team"), root=tmp_path / "root") as server:
+        for tool in INSTALLERS:
+            python, _ = install(tool, computer, Repo(server, "team").reading, "acme", into=tool)
+            assert python.installed() == {"acme": "1.0"}, tool
 
 
 @pytest.mark.parametrize("tool", INSTALLERS)

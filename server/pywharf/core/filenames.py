@@ -2,6 +2,7 @@
 
 import enum
 import functools
+import re
 
 import msgspec
 from packaging.utils import (
@@ -23,6 +24,8 @@ _UPLOADABLE = (".whl", ".tar.gz", ".zip")
 _LEGACY = (".tar.bz2", ".tbz", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz", ".tar.lz", ".tar.lzma")
 _EXTENSIONS = tuple(sorted((*_UPLOADABLE, *_LEGACY), key=len, reverse=True))
 _MAX_FILENAME = 240
+_FILENAME = re.compile(r"[A-Za-z0-9._+!-]*\Z")
+"""What the names of distributions are made of, by the specifications; the packaging library lets more pass."""
 
 
 class Kind(enum.Enum):
@@ -64,8 +67,8 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
     if len(filename) > _MAX_FILENAME:
         msg = f"The file name {shown!r}… is over {_MAX_FILENAME} characters."
         raise InvalidFilenameError(msg)
-    if not filename.isascii() or not filename.isprintable() or "/" in filename or "\\" in filename:
-        msg = f"{shown!r} is not a file name: use printable ASCII without '/' and '\\'."
+    if not _FILENAME.match(filename):
+        msg = f"{shown!r} is not the file name of a distribution: use ASCII letters, digits and the signs . _ + ! -"
         raise InvalidFilenameError(msg)
     if not filename.endswith(_UPLOADABLE):
         msg = f"{shown!r} is neither a wheel (.whl) nor an sdist (.tar.gz, .zip)."

@@ -1,6 +1,7 @@
 """Core metadata (METADATA of a wheel, PKG-INFO of an sdist), as far as an index needs it."""
 
 import email.errors
+import re
 
 import msgspec
 from packaging.metadata import parse_email
@@ -10,6 +11,11 @@ from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import DistributionFilename
 
 MAX_METADATA_BYTES = 10 * 1024 * 1024
+MAX_FIELDS = 20_000
+MAX_FIELD_NAMES = 200
+"""Each of them is looked for among all fields."""
+_BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+_FIELD = re.compile(rb"(?:\A|[\r\n])([^\s:]+)")
 
 
 class CoreMetadata(msgspec.Struct, frozen=True):
@@ -28,7 +34,7 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
     """
     shown = filename.filename
     try:
-        fields, _ = parse_email(raw)
+        fields, unclear = parse_email(_fields(raw, shown))
     except (UnicodeError, ValueError, email.errors.MessageError) as error:
         msg = f"The core metadata in {shown!r} cannot be read: {error}."
         raise InvalidDistributionError(msg) from error
@@ -43,14 +49,35 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
             f"The core metadata in {shown!r} has the version {version[:80]!r}; the file name says {filename.version!r}."
         )
         raise InvalidDistributionError(msg)
-    requires_python = fields.get("requires_python")
-    if requires_python is not None:
-        try:
-            SpecifierSet(requires_python)
-        except InvalidSpecifier as error:
+    if "requires-python" in unclear:
+        msg = f"The core metadata in {shown!r} has two Requires-Python, or one that is not UTF-8; write one."
+        raise InvalidDistributionError(msg)
+    return CoreMetadata(name, version, _requires_python(fields.get("requires_python"), shown))
+
+
+def _fields(raw: bytes, shown: str) -> bytes:
+    """What stands before the description, which an index does not need and which could be any nest of e-mails."""
+    fields = _BLANK_LINE.split(raw, maxsplit=1)[0]
+    names: set[bytes] = set()
+    for count, found in enumerate(_FIELD.finditer(fields), 1):
+        names.add(found[1].lower())
+        if count > MAX_FIELDS or len(names) > MAX_FIELD_NAMES:
             msg = (
-                f"Requires-Python in {shown!r} is {requires_python[:80]!r}, which is not a version specifier, "
-                "for example '>=3.11'."
+                f"The core metadata in {shown!r} has more than {MAX_FIELDS} fields, or {MAX_FIELD_NAMES} names of them."
             )
-            raise InvalidDistributionError(msg) from error
-    return CoreMetadata(name, version, requires_python)
+            raise InvalidDistributionError(msg)
+    return fields
+
+
+def _requires_python(raw: str | None, shown: str) -> str | None:
+    """The specifier on one line; None where there is none, or an empty one, which says as much."""
+    specifier = " ".join((raw or "").split())
+    try:
+        SpecifierSet(specifier)
+    except InvalidSpecifier as error:
+        msg = (
+            f"Requires-Python in {shown!r} is {specifier[:80]!r}, which is not a version specifier, "
+            "for example '>=3.11'."
+        )
+        raise InvalidDistributionError(msg) from error
+    return specifier or None

@@ -34,7 +34,8 @@ def normalize(raw: str) -> ProjectName:
 def parse_repo_name(raw: str) -> RepoName:
     """Lower-case form, as the original did. Raises InvalidNameError."""
     name = raw.lower()
-    if not _REPO_NAME.match(name):
+    # Lower case of some letters beyond ASCII lies in it: the Kelvin sign's is "k".
+    if not raw.isascii() or not _REPO_NAME.match(name):
         msg = (
             f"{raw[:80]!r} is not a valid repo name: use at most 63 ASCII letters, digits, '.', '-' and '_', "
             "starting and ending with a letter or digit."

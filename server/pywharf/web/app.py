@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import PywharfError
+from pywharf.core.errors import PywharfError, TooLargeError
 from pywharf.web import login, simple, status, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
@@ -29,12 +29,6 @@ class _MethodNotAllowedError(PywharfError):
     status = 405
     code = "method-not-allowed"
     title = "Method not allowed"
-
-
-class _BodyTooLargeError(PywharfError):
-    status = 413
-    code = "too-large"
-    title = "Too large"
 
 
 class _BadRequestError(PywharfError):
@@ -166,6 +160,6 @@ def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
             allowed = ", ".join(sorted(error.allowed_methods))
             return _MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use {allowed}.")
         case web.HTTPRequestEntityTooLarge():
-            return _BodyTooLargeError(f"The body is over {_MAX_SMALL_BODY} bytes.")
+            return TooLargeError(f"The body is over {_MAX_SMALL_BODY} bytes.")
         case _:
             return _BadRequestError(error.reason or "The request cannot be read.")

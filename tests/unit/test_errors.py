@@ -1,0 +1,74 @@
+"""The error tree: what is raised on purpose has a status, a code and a title of its own."""
+
+import http
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+import pywharf
+from pywharf.core.errors import PywharfError, RangeNotSatisfiableError
+
+
+def _classes() -> Iterator[type[PywharfError]]:
+    for module in pkgutil.walk_packages(pywharf.__path__, "pywharf."):
+        importlib.import_module(module.name)
+    pending = [PywharfError]
+    while pending:
+        found = pending.pop()
+        yield found
+        pending.extend(found.__subclasses__())
+
+
+CLASSES = sorted(_classes(), key=lambda c: c.__name__)
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_every_error_is_mapped(error):
+    assert 400 <= http.HTTPStatus(error.status) < 600
+    assert error.code == "-".join(error.code.split("-")).lower()
+    assert error.code.replace("-", "").isalpha()
+    assert error.title[0].isupper()
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_every_error_says_its_code_and_title_itself(error):
+    assert {"code", "title"} <= vars(error).keys(), "an inherited code would tell two errors as one"
+
+
+@pytest.mark.parametrize("field", ["code", "title"])
+def test_no_two_errors_are_told_as_one(field):
+    assert [value for value, count in Counter(getattr(c, field) for c in CLASSES).items() if count > 1] == []
+
+
+def test_statuses_that_clients_rely_on():
+    """By code: what twine, pip and uv are told must not change by accident."""
+    statuses = {c.code: c.status for c in CLASSES}
+    assert statuses == statuses | {
+        "internal-error": 500,
+        "invalid-name": 400,
+        "invalid-filename": 400,
+        "invalid-distribution": 400,
+        "invalid-upload": 400,
+        "unauthenticated": 401,
+        "forbidden": 403,
+        "not-found": 404,
+        "not-acceptable": 406,
+        "file-exists": 409,
+        "too-large": 413,
+        "range-not-satisfiable": 416,
+        "upstream-error": 502,
+        "index-not-loaded": 503,
+        "backend-unavailable": 503,
+        "data-owned-by-other": 503,
+        "index-conflict": 503,
+        "upstream-timeout": 504,
+        "storage-full": 507,
+    }
+
+
+def test_range_error_knows_the_size():
+    error = RangeNotSatisfiableError("too far", 7)
+    assert (str(error), error.size) == ("too far", 7)

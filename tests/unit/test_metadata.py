@@ -1,0 +1,115 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pywharf.core.errors import InvalidDistributionError
+from pywharf.core.filenames import parse_upload_filename
+from pywharf.core.metadata import MAX_FIELD_NAMES, MAX_FIELDS, MAX_METADATA_BYTES, CoreMetadata, parse_metadata
+
+FILENAME = parse_upload_filename("foo_bar-1.0-py3-none-any.whl")
+BOTH = b"Name: foo-bar\nVersion: 1.0\n"
+
+
+def parse(raw: bytes) -> CoreMetadata:
+    return parse_metadata(raw, FILENAME)
+
+
+@pytest.mark.parametrize(
+    ("raw", "requires_python"),
+    [
+        (BOTH, None),
+        (b"Metadata-Version: 1.0\n" + BOTH, None),
+        (b"Metadata-Version: 2.5\nImport-Name: foo\nImport-Namespace:\n" + BOTH, None),
+        (b"Metadata-Version: 9.9\nNew-Field: x\n" + BOTH, None),
+        (BOTH + b"Requires-Python: >=3.11\n", ">=3.11"),
+        (BOTH + b"requires-python: >=3.8, !=3.9.*\n", ">=3.8, !=3.9.*"),
+        (BOTH + b"Requires-Python: >=3.8,\n        <4\n", ">=3.8, <4"),
+        (BOTH + b"Requires-Python:\n", None),
+        (BOTH + b"\nRequires-Python: >=99\n", None),  # in the description
+        (BOTH.replace(b"\n", b"\r\n") + b"Requires-Python: ~=3.11\r\n\r\nText", "~=3.11"),
+        (BOTH.replace(b"\n", b"\r") + b"Requires-Python: ~=3.11\r\rText", "~=3.11"),
+        (b"Name: Foo.Bar\nVersion: v1.0.0\n", None),
+        (BOTH + b"Summary: \xff\xfe not UTF-8\nAuthor: \xc3\xa9\n", None),
+        (BOTH + b"Content-Type: multipart/mixed; boundary=x\n\n--x\nName: other\n", None),
+        (BOTH + b"Content-Type: message/rfc822\n\n" * 5000, None),
+        (BOTH + b"Content-Transfer-Encoding: base64\n\n!!!", None),
+    ],
+)
+def test_read(raw, requires_python):
+    parsed = parse(raw)
+    assert FILENAME.has_project(parsed.name)
+    assert FILENAME.has_version(parsed.version)
+    assert parsed.requires_python == requires_python
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "names the project ''; the file name says 'foo-bar'"),
+        (b"\n" + BOTH, "names the project ''"),
+        (b"Version: 1.0\n", "names the project ''"),
+        (b"Name: foo\nVersion: 1.0\n", "names the project 'foo'; the file name says 'foo-bar'"),
+        (b"Name: foo bar\nVersion: 1.0\n", "names the project 'foo bar'"),
+        (b"Name: foo-bar\nName: foo-bar\nVersion: 1.0\n", "names the project ''"),
+        (b"Name: foo-bar\n", "has the version ''; the file name says '1.0'"),
+        (b"Name: foo-bar\nVersion: 1.1\n", "has the version '1.1'; the file name says '1.0'"),
+        (b"Name: foo-bar\nVersion: one\n", "has the version 'one'"),
+        (b"Name: foo-bar\nVersion: 1.0\nVersion: 1.0\n", "has the version ''"),
+        (b"Name: foo-bar\nnonsense\nVersion: 1.0\n", "has the version ''"),
+        (BOTH + b"Requires-Python: 3 or so\n", "Requires-Python in 'foo_bar-1.0-py3-none-any.whl' is '3 or so'"),
+        (BOTH + b"Requires-Python: >=3\nRequires-Python: >=4\n", "has two Requires-Python"),
+        (BOTH + b"Requires-Python: >=3\xff\n", "one that is not UTF-8"),
+        (b"\x00\xff" * 100, "names the project ''"),
+    ],
+)
+def test_refused(raw, reason):
+    with pytest.raises(InvalidDistributionError) as raised:
+        parse(raw)
+    assert reason in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+HOSTILE = {
+    "fields of many names": b"".join(b"X-%x: a\n" % i for i in range(100_000)),
+    "one name more than allowed": b"".join(b"X-%x: a\n" % i for i in range(MAX_FIELD_NAMES)),
+    "many fields": b"A: a\n" * (MAX_METADATA_BYTES // 5),
+    "one field more than allowed": b"A: a\n" * MAX_FIELDS,
+}
+
+
+@pytest.mark.parametrize("fields", HOSTILE.values(), ids=HOSTILE)
+def test_too_many_fields_are_refused_soon(fields):
+    started = time.process_time()
+    with pytest.raises(InvalidDistributionError, match="has more than 20000 fields, or 200 names of them"):
+        parse(BOTH + fields)
+    assert time.process_time() - started < 2
+
+
+def test_many_fields_of_a_real_project_are_read():
+    raw = BOTH + b"Requires-Dist: bar[x] (>=1.0); extra == 'y'\n" * (MAX_FIELDS - 2)
+    assert parse(raw).requires_python is None
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_any_bytes_are_read_or_refused(raw, after_both):
+    try:
+        parsed = parse(BOTH + raw if after_both else raw)
+    except InvalidDistributionError as error:
+        shown = str(error)
+    else:
+        shown = parsed.requires_python or "-"
+    assert shown.isprintable()
+
+
+@given(
+    st.lists(st.sampled_from([b"Name", b": ", b"foo-bar", b"\n", b"\r", b" ", b"Version", b"1.0", b"Content-Type:"]))
+)
+def test_any_lines_are_read_or_refused(parts):
+    try:
+        parsed = parse(b"".join(parts))
+    except InvalidDistributionError as error:
+        assert str(error).isprintable()  # noqa: PT017
+    else:
+        assert FILENAME.has_project(parsed.name)

@@ -48,17 +48,27 @@ class _Encoder(toml.TomlEncoder):  # type: ignore[type-arg]
 
 def dumps(document: Mapping[str, Any]) -> str:
     """The document as TOML. Raises ValueError where it holds what TOML cannot express."""
-    text: str = toml.dumps(document, encoder=_Encoder())
-    if tomllib.loads(text) != document:
+    try:
+        text: str = toml.dumps(document, encoder=_Encoder())
+        same = tomllib.loads(text) == document
+    except IndexError:  # of a key with a control character, which the package's own encoder breaks on
+        text, same = "", False
+    if not same:
         msg = "the document does not read back equal from TOML"
         raise ValueError(msg)
     return text
 
 
 def loads(text: str, source: str) -> dict[str, Any]:
-    """Read TOML. Raises InvalidConfigError that names `source`, the line and the column."""
+    """Read TOML. Raises InvalidConfigError that names `source` and, where tomllib knows, the line and the column."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         msg = f"{source} is not valid TOML: {error}."
+        raise InvalidConfigError(msg) from error
+    except RecursionError as error:
+        msg = f"{source} is not usable TOML: its values are nested too deeply."
+        raise InvalidConfigError(msg) from error
+    except ValueError as error:  # Python's own limit of digits, say
+        msg = f"{source} is not usable TOML: it holds a number or time that is too large."
         raise InvalidConfigError(msg) from error

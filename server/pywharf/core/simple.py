@@ -29,7 +29,9 @@ def root_json(names: Sequence[ProjectName]) -> bytes:
 
 def project_html(project: Project, *, foreign: bool = False) -> bytes:
     """One project's page. Links are relative to it; on a `foreign` page they are the files' locations."""
-    meta = "" if project.status == "active" else f'<meta name="pypi:project-status" content="{project.status}">'
+    meta = ""
+    if project.status != "active":
+        meta = f'<meta name="pypi:project-status" content="{html.escape(project.status)}">'
     if meta and project.status_reason:
         reason = html.escape(project.status_reason)
         meta += f'\n<meta name="pypi:project-status-reason" content="{reason}">'
@@ -75,12 +77,12 @@ def _status(project: Project) -> dict[str, str]:
 
 
 def _anchor(file: File, url: str) -> str:
-    fragment = f"#sha256={file.sha256}" if file.sha256 else ""
+    fragment = f"#sha256={html.escape(file.sha256)}" if file.sha256 else ""
     parts = [f'<a href="{html.escape(url)}{fragment}"']
     if file.requires_python is not None:
         parts.append(f' data-requires-python="{html.escape(file.requires_python)}"')
     if file.metadata_sha256 is not None:
-        digest = f"sha256={file.metadata_sha256}" if file.metadata_sha256 else "true"
+        digest = f"sha256={html.escape(file.metadata_sha256)}" if file.metadata_sha256 else "true"
         parts.append(f' data-core-metadata="{digest}" data-dist-info-metadata="{digest}"')
     if file.yanked is not None:
         parts.append(f' data-yanked="{html.escape(file.yanked)}"')
@@ -101,9 +103,8 @@ def _file_json(file: File, url: str) -> dict[str, Any]:
     if file.requires_python is not None:
         entry["requires-python"] = file.requires_python
     if file.metadata_sha256 is not None:
-        hashes = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
-        entry["core-metadata"] = hashes
-        entry["dist-info-metadata"] = hashes
+        # Not also as dist-info-metadata, the key's first name: pip 22.3 to 23.1 fail on it (PEP 714).
+        entry["core-metadata"] = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
     entry["yanked"] = False if file.yanked is None else (file.yanked or True)
     return entry
 

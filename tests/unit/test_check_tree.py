@@ -14,6 +14,7 @@ PINNED = f"name==1.0 ; sys_platform == 'linux' \\\n    {HASH} \\\n    {HASH}\n  
     [
         (PINNED, 0),
         ("# a comment\n" + PINNED + PINNED, 0),
+        (PINNED.replace("name", "name[one, two]"), 0),
         (PINNED + "unpinned>=1\n", 1),
         (PINNED + "unhashed==1\n", 1),
         ("--index-url https://index.example/simple\n" + PINNED, 2),

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A lock with a URL or an option works only where that host is reached; one without hashes locks nothing.
 FOREIGN_IN_LOCK = re.compile(r"://|^\s*-(?!-hash=)", re.MULTILINE)
-PIN = re.compile(r"^[A-Za-z0-9][^\s;=\[]*(?:\[[^\]\n]*\])?==[^\n]*\\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", re.MULTILINE)
+_NAME = r"^[A-Za-z0-9][^\s;=\[]*(?:\[[^\]\n]*\])?"
+PIN = re.compile(_NAME + r"==[^\n]*\\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", re.MULTILINE)
 REQUIREMENT = re.compile(r"^[A-Za-z0-9]", re.MULTILINE)
 
 # Folders where people and agents keep a checkout. In a longer path or a URL the name may stand.

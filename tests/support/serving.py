@@ -14,6 +14,7 @@ from pathlib import Path
 
 PYWHARF = str(Path(sys.executable).with_name("pywharf"))
 START_S = 20.0
+VARIABLES = "PYWHARF_COMMAND_"
 
 CONFIG = """
 [demo]
@@ -76,10 +77,20 @@ def check_log(server: Server, config: str) -> None:
         assert at < 0, f"the log of the server holds {sign!r}:\n…{log[max(0, at - 1000) : at + 5000]}"
 
 
+NOBODY = "http://127.0.0.1:9"
+"""A proxy that is not there: whatever would be fetched from beyond this machine fails at once."""
+_ENCLOSED = {"HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY, "ALL_PROXY": NOBODY, "NO_PROXY": "127.0.0.1,localhost"}
+_STEERING = ("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_")
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what would steer pywharf, pip or uv."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_"))}
-    return kept | dict(extra or {})
+    """This process's environment without what would steer pywharf, pip or uv, and without a way to other machines."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_STEERING) and not name.lower().endswith("_proxy")
+    }
+    return kept | _ENCLOSED | dict(extra or {})
 
 
 @contextlib.contextmanager
@@ -93,7 +104,7 @@ def running(
     log_may_hold_tracebacks: bool = False,
     program: Sequence[str] = (PYWHARF,),
 ) -> Iterator[Server]:
-    """`pywharf server` on a free loopback port, without an extra index unless a flag names one.
+    """`pywharf server` on a free loopback port, without an extra index, unless `flags` or `env` say otherwise.
 
     The configuration is written to `folder`/config.toml; None: the server is not told of any. The process is ended
     on leaving, whatever happens; its log is then held against `check_log`.
@@ -105,6 +116,7 @@ def running(
         config_path.write_text(config)
     log = folder / f"server-{time.monotonic_ns()}.log"
     given = {flag.partition("=")[0].replace("-", "_") for flag in flags}
+    given |= {"__" + name.removeprefix(VARIABLES).lower() for name in env or {} if name.startswith(VARIABLES)}
     defaults = {
         "__host": "--host=127.0.0.1",
         "__port": "--port=0",

@@ -1,6 +1,7 @@
 """Flags: with underscores or dashes, as environment variables, and with a hint where one is wrong."""
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -44,6 +45,15 @@ class Command(click.Command):
         raise click.BadParameter(msg)
 
 
+class _Option(click.Option):
+    """An option for which an empty variable is an empty text, where that means something else than the default."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        value = super().resolve_envvar_value(ctx)
+        empty = value is None and isinstance(self.envvar, str) and os.environ.get(self.envvar) == ""
+        return "" if empty and self.type is click.STRING and isinstance(self.default, str) else value
+
+
 def environment_name(field: str) -> str:
     """The variable that a flag can be given by."""
     return ENVIRONMENT_PREFIX + field.upper()
@@ -54,7 +64,7 @@ def option(field: str, kind: Any, default: Any, description: str, limits: msgspe
     shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
     if kind is bool:
         return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
-    return click.Option(
+    return _Option(
         [f"--{field}"],
         type=_click_type(kind, limits),
         default=default,

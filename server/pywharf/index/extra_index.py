@@ -59,9 +59,14 @@ class ExtraIndex:
         if task is None:
             task = asyncio.create_task(self._fetch(key))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task.add_done_callback(lambda done: self._forget(key, done))
         # One client that goes away does not end the look-up of the others.
         return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, ProjectName], done: asyncio.Task[Project | None]) -> None:
+        self._running.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # asked for here, so that asyncio does not report it where every client went away
 
     async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
         index_url, name = key

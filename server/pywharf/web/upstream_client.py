@@ -13,6 +13,8 @@ from pywharf.web.metrics import Metrics
 _MAX_BYTES = 64 * 1024 * 1024
 """Unpacked; the largest pages of PyPI have about half of it."""
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5, sock_read=10)
+_WITH_WAITING_S = 20.0
+"""For one of the places below, and then the answer."""
 _MAX_REDIRECTS = 5
 _AT_ONCE = 32
 _CHUNK = 256 * 1024
@@ -45,7 +47,7 @@ class UpstreamClient:
     async def fetch(self, url: str, accept: str) -> FetchedPage:
         """See `pywharf.index.extra_index.Fetcher`."""
         try:
-            async with self._places:
+            async with asyncio.timeout(_WITH_WAITING_S), self._places:
                 page = await self._fetch(url, accept)
         except TimeoutError as error:
             self._metrics.upstream.labels("timeout").inc()

@@ -123,7 +123,7 @@ def _new_header() -> bytes:
 
 def _generation(line: bytes) -> str | None:
     """The header's generation, None where the line is not a whole header."""
-    if not line.endswith(b"\n"):
+    if len(line) != _HEADER_BYTES or not line.endswith(b"\n"):
         return None
     try:
         return msgspec.json.decode(line, type=_Header).generation

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "FAULTS"
-CALLS = ("os.link", "os.fsync", "os.replace", "os.rename", "os.write", "os.mkdir", "file.write")
+CALLS = ("os.link", "os.fsync", "os.replace", "os.rename", "os.write", "os.mkdir", "file.open", "file.write")
 PROGRAM = (sys.executable, __file__)
 
 
@@ -28,8 +28,8 @@ PROGRAM = (sys.executable, __file__)
 class Fault:
     """What happens `before` or `after` the `nth` call (0: each) of `call` on a path that `path` matches.
 
-    `file.write` is a write to a file opened with Path.open. `do` is an errno's name, `kill`, `sleep SECONDS`, or
-    `half`: half of an os.write, then the end.
+    `file.open` is Path.open for writing, `file.write` a write to what it opened. `do` is an errno's name, `kill`,
+    `sleep SECONDS`; and of an os.write `half`, half of it and the end, or `short ERRNO`, half of it and the error.
     """
 
     call: str
@@ -66,10 +66,9 @@ class _Faults:
     def around(self, paths: Sequence[str], call: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
         due = self._due(paths)
         for fault in due:
-            if fault.do == "half":
+            if fault.do == "half" or fault.do.startswith("short "):
                 assert half is not None
                 half()
-                os.kill(os.getpid(), signal.SIGKILL)
             if fault.when == "before":
                 _do(fault, paths)
         result = call()
@@ -90,13 +89,12 @@ class _Faults:
 
 
 def _do(fault: Fault, paths: Sequence[str]) -> None:
-    what, _, seconds = fault.do.partition(" ")
-    match what:
-        case "kill":
+    match fault.do.split():
+        case ["kill" | "half"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        case "sleep":
+        case ["sleep", seconds]:
             time.sleep(float(seconds))
-        case name:
+        case [*_, name]:
             number = getattr(errno, name)
             raise OSError(number, os.strerror(number), paths[0])
 
@@ -116,10 +114,10 @@ def injected(*faults: Fault) -> Iterator[None]:
         chosen = everything.of(call)
         if not chosen:
             continue
-        if call == "file.write":
-            patch(Path, "open", _opener(Path.open, chosen))
+        owner, _, name = call.partition(".")
+        if owner == "file":
+            patch(Path, "open", _opener(Path.open, chosen, fails=name == "open"))
         else:
-            name = call.removeprefix("os.")
             patch(os, name, _wrapped(getattr(os, name), chosen))
     try:
         yield
@@ -155,13 +153,17 @@ class _FaultyFile(io.FileIO):
         return written
 
 
-def _opener(original: Callable[..., Any], faults: _Faults) -> Callable[..., Any]:
+def _opener(original: Callable[..., Any], faults: _Faults, *, fails: bool) -> Callable[..., Any]:
+    """Path.open whose call has the faults, or else the writes to what it opened."""
+
     def call(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if "b" in mode and set(mode) & {"w", "x", "a"} and faults.matches(str(path)):
-            opened = _FaultyFile(str(path), mode.replace("b", ""))
-            opened.faults = faults
-            return opened
-        return original(path, mode, *args, **kwargs)
+        if "b" not in mode or not set(mode) & {"w", "x", "a"} or not faults.matches(str(path)):
+            return original(path, mode, *args, **kwargs)
+        if fails:
+            return faults.around([str(path)], lambda: original(path, mode, *args, **kwargs))
+        opened = _FaultyFile(str(path), mode.replace("b", ""))
+        opened.faults = faults
+        return opened
 
     return call
 

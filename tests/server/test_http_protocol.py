@@ -263,7 +263,7 @@ def test_a_body_too_large_for_its_form_is_refused(server):
     finally:
         connection.close()
     assert reply.status == 413, reply
-    assert "16777216" in reply.json()["detail"]
+    assert "262144" in reply.json()["detail"]
 
 
 def test_many_connections_that_say_nothing_hold_nobody_up(server):

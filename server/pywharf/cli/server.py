@@ -198,6 +198,8 @@ async def _serve(
             handle_signals=False,
             keepalive_timeout=settings.keepalive_timeout,
             shutdown_timeout=_CLOSING_S,
+            # Or a small body of anybody's could unpack to gigabytes, and would before it is known whose it is.
+            auto_decompress=False,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import PywharfError, TooLargeError
+from pywharf.core.errors import PywharfError
 from pywharf.web import login, simple, status, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
@@ -20,7 +20,6 @@ from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
 
 _logger = logging.getLogger(__name__)
-_MAX_SMALL_BODY = 16 * 1024 * 1024
 _CLIENT_GONE = 499
 _SERVER = f"pywharf/{__version__}"
 
@@ -46,7 +45,7 @@ def build_app(
 ) -> web.Application:
     """The application for one worker."""
     outermost = _outermost(instance, access_log, running)
-    app = web.Application(client_max_size=_MAX_SMALL_BODY, middlewares=[outermost])
+    app = web.Application(middlewares=[outermost])
     app.on_response_prepare.append(_name_server)
     app[INSTANCE] = instance
     app[SESSIONS] = sessions
@@ -159,7 +158,5 @@ def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
             return _MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use {allowed}.")
-        case web.HTTPRequestEntityTooLarge():
-            return TooLargeError(f"The body is over {_MAX_SMALL_BODY} bytes.")
         case _:
             return _BadRequestError(error.reason or "The request cannot be read.")

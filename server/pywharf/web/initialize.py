@@ -31,6 +31,7 @@ _ALL_WORKERS_S = 10.0
 _LOOK_EVERY_S = 0.05
 _ACKNOWLEDGED = "acknowledged-"
 _FIELDS = ("config", "admin_secret")
+_MAX_FORM_BYTES = 16 * 1024 * 1024
 
 
 class Initializer:
@@ -130,7 +131,7 @@ async def _read_form(request: web.Request) -> SubmittedConfig:
     if request.content_type not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         msg = f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
         raise InvalidConfigError(msg)
-    form = await read_small_form(request)
+    form = await read_small_form(request, _MAX_FORM_BYTES)
     texts: dict[str, str] = {}
     for field in _FIELDS:
         value = form.get(field, "")

@@ -20,6 +20,8 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 _FIELD_LIMIT = 4096
+_MAX_FORM_BYTES = 256 * 1024
+"""Anybody may send one."""
 
 
 async def start(request: web.Request) -> web.Response:
@@ -38,7 +40,8 @@ async def submit(request: web.Request) -> web.Response:
     if not is_same_origin(request, strict=False):
         msg = "Sign in with this server's own form."
         raise ForbiddenError(msg)
-    given = {field: value for field, value in (await read_small_form(request)).items() if isinstance(value, str)}
+    form_sent = await read_small_form(request, _MAX_FORM_BYTES)
+    given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
     next_path = _safe_next(given.get("next", "") or request.query.get("next", ""))
     try:
@@ -75,12 +78,17 @@ async def logout(request: web.Request) -> web.Response:
 
 def is_secure(request: web.BaseRequest) -> bool:
     """Whether the browser speaks TLS, with this server or with the proxy before it."""
-    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+    # Of several proxies the first one speaks with the browser.
+    proxied = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
+    return request.secure or proxied.lower() == "https"
 
 
 def _safe_next(path: str) -> str:
     """A path of this server, or "" for anything that would lead elsewhere."""
-    parts = urlsplit(path)
+    try:
+        parts = urlsplit(path)
+    except ValueError:  # for example half an IPv6 address
+        return ""
     local = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
     return path if local and not parts.scheme and not parts.netloc else ""
 

@@ -59,7 +59,7 @@ class Sessions:
     def unverified(cookie: str) -> Session | None:
         """What the cookie claims, to find the repo whose credentials verify it; None where it cannot be read."""
         payload = cookie.partition(".")[0]
-        if len(cookie) > _MAX_COOKIE:
+        if len(cookie) > _MAX_COOKIE or not cookie.isascii():
             return None
         try:
             raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))

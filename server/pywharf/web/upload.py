@@ -13,7 +13,7 @@ from pywharf.index.publish import check_form
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import INSTANCE, authorize
-from pywharf.web.forms import UNREADABLE, reason_of
+from pywharf.web.forms import UNREADABLE, checked_part, reason_of, refuse_packed
 
 T = TypeVar("T")
 _MAX_FIELDS = 2_000
@@ -52,6 +52,7 @@ async def _upload(request: web.Request, repository: Repository) -> None:
     received = _Received()
     async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
         try:
+            refuse_packed(request)
             await _receive(await request.multipart(), received, staged)
         except UNREADABLE as error:
             msg = f"The body is not a complete multipart form: {reason_of(error)}."
@@ -65,23 +66,18 @@ async def _upload(request: web.Request, repository: Repository) -> None:
 async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:
     fields = 0
     while True:
-        part = await _in_time(form.next())
-        if part is None:
+        found = await _in_time(form.next())
+        if found is None:
             return
         fields += 1
         if fields > _MAX_FIELDS:
             msg = f"The form has more than {_MAX_FIELDS} fields."
             raise TooLargeError(msg)
-        if not isinstance(part, BodyPartReader) or part.name is None:
-            msg = "The form holds a part without a name."
-            raise InvalidUploadError(msg)
-        if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in {"binary", "8bit", "7bit"}:
-            msg = f"The field {part.name[:80]!r} has a Content-Transfer-Encoding; send it as it is."
-            raise InvalidUploadError(msg)
-        if part.name == "content":
+        part, name = checked_part(found)
+        if name == "content":
             await _receive_file(part, received, staged)
         else:
-            await _receive_field(part, received)
+            await _receive_field(part, name, received)
 
 
 async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
@@ -94,8 +90,7 @@ async def _receive_file(part: BodyPartReader, received: _Received, staged: Stage
         await staged.write(chunk)
 
 
-async def _receive_field(part: BodyPartReader, received: _Received) -> None:
-    assert part.name is not None  # noqa: S101 - checked by the caller
+async def _receive_field(part: BodyPartReader, name: str, received: _Received) -> None:
     content = bytearray()
     while chunk := await _in_time(part.read_chunk(_CHUNK)):
         content += chunk
@@ -104,7 +99,7 @@ async def _receive_field(part: BodyPartReader, received: _Received) -> None:
             msg = f"The form's fields, without the file, are over {_MAX_FORM_BYTES} bytes."
             raise TooLargeError(msg)
     # Of a repeated field (classifiers …) the first value counts; the index needs none that repeat.
-    received.form.setdefault(part.name, content.decode("utf-8", "replace"))
+    received.form.setdefault(name, content.decode("utf-8", "replace"))
 
 
 async def _in_time(reading: Awaitable[T]) -> T:

@@ -1,0 +1,180 @@
+"""Attacks: what a stranger, a client with a secret of its own or a hostile index tries on a real server."""
+
+import base64
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from support.calling import basic, call, form, raw, request_head, statuses
+from support.serving import CONFIG, Server, running
+
+OPEN = """
+[open]
+type = "file_system"
+read_secret = "open-read"
+write_secret = "open-write"
+anonymous_read = true
+"""
+URLENCODED = "application/x-www-form-urlencoded"
+HELD_UP_S = 2.0
+"""Far over what a busy machine needs for a request that does nothing, far under what these attacks took."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("security"), config=CONFIG + OPEN) as server:
+        yield server
+
+
+@contextmanager
+def others_are_served(server: Server) -> Iterator[None]:
+    """Assert that within the context nobody waits long for an answer."""
+    longest, stop = 0.0, threading.Event()
+
+    def ask() -> None:
+        nonlocal longest
+        while not stop.is_set():
+            before = time.monotonic()
+            assert call(f"{server.url}/healthz", timeout_s=120).status == 200
+            longest = max(longest, time.monotonic() - before)
+            stop.wait(0.01)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert longest < HELD_UP_S, f"a request that does nothing took {longest:.1f} s"
+
+
+# Forms: anybody may send one to /login
+
+PUNYCODE = b"x-" + b"a" * 200_000  # inserts each character before the others
+CODECS = ["punycode", "idna", "unicode_escape", "utf-7", "utf-16", "hex", "rot99", "x" * 3000]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_client_chooses_no_codec(server, codec):
+    """punycode took 8 seconds for 400 kB, and four times as long for twice of it."""
+    headers = {"Content-Type": f"{URLENCODED}; charset={codec}"}
+    with others_are_served(server):
+        reply = call(f"{server.url}/login", "POST", headers=headers, body=PUNYCODE)
+    assert reply.status == 400, reply
+    assert "UTF-8" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/login", "/repo/demo/simple/"])
+def test_a_forms_parts_choose_no_codec(server, path):
+    """Neither the form's own charset, nor one of a part, nor the one that a field's name comes in."""
+    slow = PUNYCODE[:100_000].decode()
+    bodies = {
+        "form": form(("_charset_", "punycode"), ("pkg_repo_name", slow), ("next", slow)),
+        "part": form(("pkg_repo_name", slow), ('next"\r\nContent-Type: "text/plain; charset=punycode', slow)),
+        "name": form((f"pkg_repo_name\"; name*=punycode''x-%61{'a' * 7000}; x=\"", "a"), ("next", "x")),
+    }
+    for where, (body, content_type) in bodies.items():
+        headers = {"Content-Type": content_type}
+        with others_are_served(server):
+            reply = call(server.url + path, "POST", auth="demo:demo-write", headers=headers, body=body)
+        assert reply.status in {400, 401}, f"{where}: {reply}"
+        if where == "name":
+            assert "punycode" in reply.json()["detail"], reply
+
+
+@pytest.mark.parametrize(
+    ("path", "auth", "status"),
+    [("/login", None, 400), ("/repo/demo/simple/", None, 401), ("/repo/demo/simple/", "demo:demo-write", 400)],
+)
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip"])
+def test_a_packed_body_is_not_unpacked(server, path, auth, status, coding):
+    """Neither where it is read nor where it is passed over: 1 MB becomes 1 GB."""
+    bomb = gzip.compress(bytes(256 * 1024 * 1024), compresslevel=1) * 8
+    content_type = URLENCODED if path == "/login" else "multipart/form-data; boundary=x"
+    headers = {"Content-Type": content_type, "Content-Encoding": coding}
+    with others_are_served(server):
+        reply = call(server.url + path, "POST", auth=auth, headers=headers, body=bomb)
+    assert reply.status == status, reply
+
+
+@pytest.mark.parametrize("body", [b"a&" * 100_000, b"a=b&" * 101, b"%41" * 100_000])
+def test_a_login_of_many_fields_is_refused(server, body):
+    reply = call(f"{server.url}/login", "POST", headers={"Content-Type": URLENCODED}, body=body)
+    assert reply.status in {400, 401, 413}, reply
+    fields, content_type = form(*[(f"a{number}", "b") for number in range(101)])
+    reply = call(f"{server.url}/login", "POST", headers={"Content-Type": content_type}, body=fields)
+    assert reply.status == 413, reply
+
+
+# Sessions
+
+CLAIM = base64.urlsafe_b64encode(
+    json.dumps({"repo": "demo", "permission": 2, "read_until": 2**40, "write_until": 2**40}).encode()
+).decode()
+
+
+@pytest.mark.parametrize(
+    "signature", ["", "0" * 64, "\xff", "\xe9" * 64, "\xc3\xa9", '"', "%ff", "0" * 64 + "\xed\xb2\x80"]
+)
+def test_a_forged_cookie_of_any_bytes_is_none(server, signature):
+    lines = ["Host: x", "Connection: close", f"Cookie: pywharf_session={CLAIM}.{signature}"]
+    received = raw(server.url, request_head("GET", "/simple/", lines))
+    assert statuses(received) == [401], received[:500]
+
+
+ELSEWHERE = [
+    "//evil.example/",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "http://evil.example/",
+    "https:/evil.example",
+    "javascript:alert(1)",
+    "//[",
+    "http://[",
+    "/\t/evil.example",
+    "/\r\nSet-Cookie: a=b",
+    " //evil.example",
+    "%2f%2fevil.example",
+    "x/y",
+]
+
+
+@pytest.mark.parametrize("target", ELSEWHERE)
+def test_a_login_leads_nowhere_else(server, target):
+    fields = {"pkg_repo_name": "demo", "pkg_repo_secret_raw": "demo-read", "next": target}
+    body = "&".join(f"{key}={quoted(value)}" for key, value in fields.items()).encode()
+    reply = call(f"{server.url}/login", "POST", headers={"Content-Type": URLENCODED}, body=body)
+    assert (reply.status, reply.header("Location")) == (303, "/repo/demo/simple/"), reply
+    assert str(reply.header("Set-Cookie")).startswith("pywharf_session="), reply
+    page = call(f"{server.url}/login?next={quoted(target)}")
+    assert page.status == 200, page
+    assert b'name="next" value=""' in page.body, page.body
+
+
+def quoted(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "secure"),
+    [(None, False), ("http", False), ("https", True), ("HTTPS", True), ("https, http", True), ("http, https", False)],
+)
+def test_the_cookie_is_for_tls_alone_where_the_browser_speaks_it(server, forwarded, secure):
+    headers = {"Content-Type": URLENCODED} | ({} if forwarded is None else {"X-Forwarded-Proto": forwarded})
+    body = b"pkg_repo_name=demo&pkg_repo_secret_raw=demo-read"
+    cookie = call(f"{server.url}/login", "POST", headers=headers, body=body).header("Set-Cookie")
+    assert cookie is not None
+    assert ("Secure" in cookie.split("; ")) is secure, cookie
+
+
+def test_user_names_that_look_alike_are_no_other_repo(server):
+    """The Kelvin sign's lower case is a plain k, the dotted I's is two characters: none opens what is not its own."""
+    for name in ("\N{KELVIN SIGN}", "DEMO\u0130", "de\u00admo", "demo\x00", "demo ", "\uff44emo"):
+        reply = call(f"{server.url}/simple/", headers={"Authorization": basic(f"{name}:demo-read")})
+        assert reply.status == 401, f"{name!r}: {reply}"

@@ -103,6 +103,7 @@ def running(
     root: Path | None = None,
     log_may_hold_tracebacks: bool = False,
     program: Sequence[str] = (PYWHARF,),
+    arguments: bool = True,
 ) -> Iterator[Server]:
     """`pywharf server` on a free loopback port, without an extra index, unless `flags` or `env` say otherwise.
 
@@ -123,7 +124,9 @@ def running(
         "__extra_index_url": "--extra_index_url=",
         **({} if config is None else {"__config": f"--config={config_path}"}),
     }
-    command = [*program, "server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
+    command = [*program]
+    if arguments:  # else `env` says all
+        command += ["server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(env))
     try:

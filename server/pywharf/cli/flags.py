@@ -78,10 +78,36 @@ def _click_type(kind: Any, limits: msgspec.Meta | None) -> click.ParamType[Any]:
         return click.Choice(get_args(kind))
     minimum, maximum = (limits.ge, limits.le) if limits else (None, None)
     if kind is int:
-        return click.IntRange(minimum, maximum)  # type: ignore[arg-type]
+        return _Int(minimum, maximum)  # type: ignore[arg-type]
     if kind is float:
-        return click.FloatRange(minimum, maximum)
+        return _Float(minimum, maximum)
     return click.STRING
+
+
+def _limits(of: click.IntRange | click.FloatRange) -> str:
+    if of.max is None:
+        return "" if of.min is None else f" of at least {of.min}"
+    return f" of at most {of.max}" if of.min is None else f" from {of.min} to {of.max}"
+
+
+class _Int(click.IntRange):
+    """One message for what is no number and for what is out of range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{str(value)[:80]!r} is not a whole number{_limits(self)}.", param, ctx)
+
+
+class _Float(click.FloatRange):
+    """One message for what is no number and for what is out of range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+        try:
+            return float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{str(value)[:80]!r} is not a number{_limits(self)}.", param, ctx)
 
 
 def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> list[click.Parameter]:
@@ -100,7 +126,7 @@ def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> l
     return made
 
 
-def nearest(given: str, known: Sequence[str]) -> str:
-    """A hint at what was meant, or "" where nothing is near."""
+def nearest(given: str, known: Sequence[str], prefix: str = "") -> str:
+    """A hint at what was meant, or "" where nothing is near; `prefix` stands before each."""
     found = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
-    return f" Did you mean {found[0]}?" if found else ""
+    return f" Did you mean {prefix}{found[0]}?" if found else ""

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from pywharf import __version__
-from pywharf.cli.flags import CONTEXT, nearest
+from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, nearest
 from pywharf.core.errors import InvalidConfigError, PywharfError
 
 COMMANDS_GROUP = "pywharf.commands"
@@ -101,13 +101,28 @@ def pywharf() -> None:
     """See the help text."""
 
 
+def _check_environment(name: str) -> None:
+    """Refuse a variable that is no flag, as a flag on the command line would be. Raises InvalidConfigError."""
+    command = pywharf.get_command(click.Context(pywharf), name)
+    if command is None or command.context_settings.get("ignore_unknown_options"):
+        return
+    variables = [parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)]
+    known = [variable.removeprefix(ENVIRONMENT_PREFIX) for variable in variables]
+    for variable in sorted(os.environ):
+        flag = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if known and variable != flag and flag not in known:
+            msg = f"{variable} is no flag of {name}.{nearest(flag, known, ENVIRONMENT_PREFIX)}"
+            raise InvalidConfigError(msg)
+
+
 def main() -> None:
     """Run the command line. Exits with 2 for a wrong flag or configuration, with 1 for another failure."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     args = sys.argv[1:]
-    if not args and os.environ.get(ENVIRONMENT_COMMAND):
-        args = [os.environ[ENVIRONMENT_COMMAND]]
     try:
+        if not args and os.environ.get(ENVIRONMENT_COMMAND):
+            args = [os.environ[ENVIRONMENT_COMMAND]]
+            _check_environment(args[0].replace("-", "_"))
         pywharf.main(args=args, prog_name="pywharf")
     except PywharfError as error:
         click.echo(f"Error: {error}", err=True)

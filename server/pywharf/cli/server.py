@@ -7,6 +7,7 @@ import logging
 import secrets
 import shutil
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,10 +31,10 @@ from pywharf.index.ports import Backend
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app
-from pywharf.web.config_source import ConfigSource, watch
+from pywharf.web.config_source import ConfigSource, exists, watch
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
-from pywharf.web.listening import accepting, files_state, tls_context, watch_tls
+from pywharf.web.listening import Seen, accepting, files_state, tls_context, watch_tls
 from pywharf.web.metrics import Metrics
 from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
@@ -49,13 +50,14 @@ _CLOSING_S = 1.0
 def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
     settings = convert(values, ServerSettings, "pywharf server")
     _set_up_logging(settings)
-    Path(settings.root).mkdir(parents=True, exist_ok=True)
+    _make_root(settings.root)
     with _shared(settings) as shared:
         if settings.workers == 1:
             asyncio.run(_run_worker(settings, shared))
         else:
             # Before the workers are started, so that a mistake is said once.
             ConfigSource(settings, spec_types()).load()
+            _tls(settings)
             supervise(
                 settings.workers,
                 lambda: asyncio.run(_run_worker(settings, shared)),
@@ -90,6 +92,24 @@ server = Command(
 )
 
 
+def _make_root(root: str) -> None:
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        msg = f"ROOT {root[:300]} cannot be used: {reason}. It is the folder that the server keeps packages in."
+        raise InvalidConfigError(msg) from error
+
+
+def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext, tuple[str, str], Seen] | None:
+    """The context, its pair's paths and what those files were like before they were read."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    pair = settings.tls_cert, settings.tls_key
+    seen = files_state(*pair)
+    return tls_context(*pair), pair, seen
+
+
 class Shared(msgspec.Struct, frozen=True):
     """What all workers of one server have in common."""
 
@@ -119,7 +139,7 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
         return None
     path = Path(given)
     try:
-        is_text = settings.config_or_admin_secret_can_be_text and not path.exists()
+        is_text = settings.config_or_admin_secret_can_be_text and not exists(given)
         text = given if is_text else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
@@ -205,10 +225,8 @@ async def _serve(
         stack.push_async_callback(runner.cleanup)
         tasks = [asyncio.create_task(watch(source, apply, metrics))]
         context = None
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            pair = settings.tls_cert, settings.tls_key
-            seen = files_state(*pair)
-            context = tls_context(*pair)
+        if (tls := _tls(settings)) is not None:
+            context, pair, seen = tls
             tasks.append(asyncio.create_task(watch_tls(context, *pair, seen)))
         async with accepting(
             runner,

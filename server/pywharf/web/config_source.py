@@ -22,6 +22,8 @@ from pywharf.web.metrics import Metrics
 _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.5
 _MAX_CONFIG_BYTES = 64 * 1024 * 1024
+_MAX_PATH = 300
+"""Longer ones are texts, or not worth showing."""
 
 Seen = dict[str, tuple[int, int, int] | None]
 """Files by path and what they were when they were looked at: inode, time, size; None where they could not be."""
@@ -57,7 +59,7 @@ class ConfigSource:
         return self._is_text(self._settings.config) and self._is_text(self._settings.admin_secret)
 
     def _is_text(self, given: str | None) -> bool:
-        return given is None or (self._settings.config_or_admin_secret_can_be_text and not _exists(given))
+        return given is None or (self._settings.config_or_admin_secret_can_be_text and not exists(given))
 
     def load(self) -> LoadedConfig:
         """Read everything. Raises InvalidConfigError: one sentence that says what to do."""
@@ -182,7 +184,8 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
     return value
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Whether there is such a file; also for texts that can be no path."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # a text too long for a path, or with a NUL byte
@@ -198,10 +201,17 @@ def _read(path: str, what: str) -> str:
             raise InvalidConfigError(msg)
         return content.decode()
     except OSError as error:
-        msg = f"{what}: the file {path[:300]} cannot be read: {error.strerror}."
+        # A text where a path is expected is not shown: it may hold secrets.
+        if len(path) > _MAX_PATH or any(c in path for c in "\n=["):
+            msg = (
+                f"{what} is the path of a file; what was given looks like the file's text. "
+                "Texts are taken with --config_or_admin_secret_can_be_text."
+            )
+            raise InvalidConfigError(msg) from None
+        msg = f"{what}: the file {path} cannot be read: {error.strerror}."
         raise InvalidConfigError(msg) from error
     except (UnicodeDecodeError, ValueError) as error:
-        msg = f"{what}: the file {path[:300]!r} is not UTF-8 text."
+        msg = f"{what}: the file {path[:_MAX_PATH]!r} is not UTF-8 text."
         raise InvalidConfigError(msg) from error
 
 

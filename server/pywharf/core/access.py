@@ -1,6 +1,7 @@
 """Who may do what: decisions on secrets, in constant time."""
 
 import enum
+import functools
 import hashlib
 import hmac
 
@@ -42,12 +43,15 @@ def fingerprint(credentials: Credentials, key: bytes) -> str:
     """A hex digest that changes when a secret does and, without `key`, tells nothing of them."""
     digest = hmac.new(key, digestmod=hashlib.sha256)
     for secret in (credentials.read, credentials.write):
-        digest.update(b"-" if secret is None else b"+" + hashlib.sha256(secret.encode()).digest())
+        digest.update(b"-" if secret is None else b"+" + _digest(secret))
     return digest.hexdigest()
 
 
 def _equal(secret: str, expected: str | None) -> bool:
     # Digests have one length, so that the time tells nothing of the expected secret's either.
-    given = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
-    wanted = hashlib.sha256((expected or "").encode()).digest()
-    return hmac.compare_digest(given, wanted) and bool(expected)
+    return hmac.compare_digest(_digest(secret), _digest(expected or "")) and bool(expected)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import time
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ def authorize(request: web.Request, needed: Permission) -> Repository:
     return instance.repository(name)
 
 
+@functools.lru_cache(maxsize=1024)  # clients send the same one with every request
 def parse_basic(header: str) -> tuple[RepoName, str]:
     """Repo name and secret of an Authorization header (RFC 7617). Raises UnauthenticatedError."""
     scheme, _, encoded = header.partition(" ")

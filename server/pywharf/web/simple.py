@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+import msgspec
 from aiohttp import web
 
 from pywharf.core.access import Permission
@@ -158,30 +159,48 @@ def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[in
     return *wanted, 206
 
 
+class _Part(msgspec.Struct):
+    """What is sent of an open file: `count` bytes from `first` on."""
+
+    file: BinaryIO
+    status: int
+    first: int
+    count: int
+    content: bytes | None
+    """The bytes themselves, where they are few."""
+
+
 async def _send_local(request: web.Request, path: Path, found: File, headers: dict[str, str]) -> web.StreamResponse:
-    opened = await asyncio.to_thread(_open, path, found)
-    try:
-        size = os.fstat(opened.fileno()).st_size
-        first, last, status = _range(request, size, headers)
-        count = last - first + 1
+    # One turn of a thread: for a small file a second one would cost more than all the rest.
+    part = await asyncio.to_thread(_begin, request, path, found, headers)
+    with part.file:
         if request.method == "HEAD":
-            return web.Response(status=status, headers={**headers, "Content-Length": str(count)})
-        if count <= _SMALL:
-            body = await asyncio.to_thread(_read, opened, first, count, found)
-            return web.Response(status=status, headers=headers, body=body)
-        response = web.StreamResponse(status=status, headers=headers)
-        response.content_length = count
+            return web.Response(status=part.status, headers={**headers, "Content-Length": str(part.count)})
+        if part.content is not None:
+            return web.Response(status=part.status, headers=headers, body=part.content)
+        response = web.StreamResponse(status=part.status, headers=headers)
+        response.content_length = part.count
         await response.prepare(request)
         transport = request.transport
         if transport is None:
             msg = "the client is gone"
             raise ConnectionResetError(msg)
-        if await asyncio.get_running_loop().sendfile(transport, opened, first, count) != count:
+        if await asyncio.get_running_loop().sendfile(transport, part.file, part.first, part.count) != part.count:
             _break_off(request, found)
         await response.write_eof()
         return response
-    finally:
+
+
+def _begin(request: web.Request, path: Path, found: File, headers: dict[str, str]) -> _Part:
+    opened = _open(path, found)
+    try:
+        first, last, status = _range(request, os.fstat(opened.fileno()).st_size, headers)
+        count = last - first + 1
+        is_small = count <= _SMALL and request.method != "HEAD"
+        return _Part(opened, status, first, count, _read(opened, first, count, found) if is_small else None)
+    except BaseException:
         opened.close()
+        raise
 
 
 def _open(path: Path, found: File) -> BinaryIO:

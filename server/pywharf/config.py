@@ -19,6 +19,7 @@ from pywharf.core.toml_text import loads
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 
 S = TypeVar("S", bound=msgspec.Struct)
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -52,6 +53,11 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def __post_init__(self) -> None:
         if self.url is not None:
             check_url(self.url, "url")
+        for field, patterns in (("reserved", self.reserved), ("allow_shadowing", self.allow_shadowing)):
+            wrong = next((p for p in patterns if not _NAME_PATTERN.match(p)), None)
+            if wrong is not None:
+                msg = f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
+                raise ValueError(msg)
 
 
 class BackendSpec(

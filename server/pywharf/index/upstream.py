@@ -1,26 +1,31 @@
 """The extra index: what may be looked up there, and reading its pages."""
 
 import fnmatch
-import html.parser
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
 from pywharf.core.errors import UpstreamError
+from pywharf.core.html_tags import start_tags
 from pywharf.core.model import STATUSES, File, Project
 from pywharf.core.names import ProjectName
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = {"application/vnd.pypi.simple.v1+html", "text/html"}
+_TAGS = frozenset({"a", "base", "meta"})
+MAX_FILES = 200_000
+"""Of a page; the largest projects of PyPI have a tenth of them."""
 _DIGEST_LENGTH = 64
+_SEPARATORS = re.compile(r"[-_.]+")
 
 
 def matches(name: ProjectName, patterns: Iterable[str]) -> bool:
-    """Whether a name fits one of the patterns (`acme-*`), in which '-', '_' and '.' are the same."""
-    return any(fnmatch.fnmatchcase(name, pattern.lower().replace("_", "-").replace(".", "-")) for pattern in patterns)
+    """Whether a name fits one of the patterns (`acme-*`), in which '-', '_', '.' and runs of them are the same."""
+    return any(fnmatch.fnmatchcase(name, _SEPARATORS.sub("-", pattern.lower())) for pattern in patterns)
 
 
 def may_look_up(name: ProjectName, *, owned: bool, reserved: Iterable[str], allow_shadowing: Iterable[str]) -> bool:
@@ -42,65 +47,93 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
     raise UpstreamError(msg)
 
 
+class _Hashes(msgspec.Struct, frozen=True):
+    sha256: str = ""
+
+
 class _ForeignFile(msgspec.Struct, frozen=True):
     filename: str
     url: str
-    hashes: dict[str, str] = {}
+    hashes: _Hashes = _Hashes()
     requires_python: str | None = msgspec.field(name="requires-python", default=None)
-    core_metadata: bool | dict[str, str] | None = msgspec.field(name="core-metadata", default=None)
-    dist_info_metadata: bool | dict[str, str] | None = msgspec.field(name="dist-info-metadata", default=None)
-    size: int | None = None
+    core_metadata: bool | _Hashes | None = msgspec.field(name="core-metadata", default=None)
+    dist_info_metadata: bool | _Hashes | None = msgspec.field(name="dist-info-metadata", default=None)
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
     upload_time: str | None = msgspec.field(name="upload-time", default=None)
     yanked: bool | str = False
 
 
+class _Meta(msgspec.Struct, frozen=True):
+    api_version: str | float = msgspec.field(name="api-version", default="1.0")
+
+
+class _Status(msgspec.Struct, frozen=True):
+    status: str = "active"
+    reason: str | None = None
+
+
 class _ForeignPage(msgspec.Struct, frozen=True):
-    files: list[_ForeignFile]
-    meta: dict[str, Any] = {}
-    project_status: dict[str, str] = msgspec.field(name="project-status", default_factory=dict)
+    files: list[msgspec.Raw]
+    """Of _ForeignFile, decoded once they have been counted."""
+    meta: _Meta = _Meta()
+    project_status: _Status = msgspec.field(name="project-status", default=_Status())
 
 
 def _parse_json(name: ProjectName, content: bytes, url: str) -> Project:
     try:
         page = msgspec.json.decode(content, type=_ForeignPage)
-    except msgspec.MsgspecError as error:
+        _check(name, str(page.meta.api_version), len(page.files))
+        found = [msgspec.json.decode(raw, type=_ForeignFile) for raw in page.files]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"The extra index's page of {name!r} is not a Simple API page: {error}."
         raise UpstreamError(msg) from error
-    version = str(page.meta.get("api-version", "1.0"))
+    return _project(name, [_from_json(foreign, url) for foreign in found], page.project_status)
+
+
+def _check(name: ProjectName, version: str, files: int) -> None:
     if not version.startswith("1."):
         msg = f"The extra index's page of {name!r} has the API version {version[:20]!r}, not 1.x."
         raise UpstreamError(msg)
-    files = []
-    for foreign in page.files:
-        location = _absolute(url, foreign.url)
-        if location is None:
-            continue
-        metadata = foreign.core_metadata if foreign.core_metadata is not None else foreign.dist_info_metadata
-        files.append(
-            File(
-                filename=foreign.filename,
-                sha256=_digest(foreign.hashes.get("sha256", "")),
-                size=foreign.size,
-                upload_time=foreign.upload_time,
-                requires_python=foreign.requires_python,
-                metadata_sha256=_metadata_digest(metadata),
-                yanked=_yanked(foreign.yanked),
-                location=location,
-            )
-        )
-    status = page.project_status.get("status", "active")
+    if files > MAX_FILES:
+        msg = f"The extra index's page of {name!r} has more than {MAX_FILES} files."
+        raise UpstreamError(msg)
+
+
+def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -> Project:
     return Project(
         name=name,
-        files=tuple(files),
-        status=status if status in STATUSES else "active",
-        status_reason=page.project_status.get("reason"),
+        files=tuple(f for f in files if f is not None),
+        status=status.status if status.status in STATUSES else "active",
+        status_reason=status.reason,
     )
 
 
-def _metadata_digest(metadata: bool | dict[str, str] | None) -> str | None:  # noqa: FBT001 - the API's own form
-    if not metadata:
+def _from_json(foreign: _ForeignFile, page: str) -> File | None:
+    sha256 = _digest(foreign.hashes.sha256)
+    location = _location(page, foreign.url, sha256)
+    if location is None or not _is_filename(foreign.filename):
         return None
-    return _digest(metadata.get("sha256", "")) if isinstance(metadata, dict) else ""
+    metadata = foreign.core_metadata if foreign.core_metadata is not None else foreign.dist_info_metadata
+    return File(
+        filename=foreign.filename,
+        sha256=sha256,
+        size=foreign.size,
+        upload_time=foreign.upload_time,
+        requires_python=foreign.requires_python,
+        metadata_sha256=_metadata_digest(metadata),
+        yanked=_yanked(foreign.yanked),
+        location=location,
+    )
+
+
+def _is_filename(raw: str) -> bool:
+    return bool(raw) and "/" not in raw
+
+
+def _metadata_digest(metadata: bool | _Hashes | None) -> str | None:  # noqa: FBT001 - the API's own form
+    if isinstance(metadata, _Hashes):
+        return _digest(metadata.sha256)
+    return "" if metadata else None
 
 
 def _yanked(yanked: bool | str) -> str | None:  # noqa: FBT001 - the API's own form
@@ -125,50 +158,46 @@ def _absolute(page: str, link: str) -> str | None:
     return url if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
-class _Anchors(html.parser.HTMLParser):
-    def __init__(self, url: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.base = url
-        self.files: list[File] = []
-        self.status: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {key: value or "" for key, value in attrs}
-        if tag == "base" and "href" in given:
-            self.base = _absolute(self.base, given["href"]) or self.base
-        elif tag == "meta" and given.get("name", "").startswith("pypi:project-status"):
-            self.status[given["name"]] = given.get("content", "")
-        elif tag == "a" and "href" in given:
-            self._add(given)
-
-    def _add(self, given: dict[str, str]) -> None:
-        location = _absolute(self.base, given["href"])
-        if location is None:
-            return
-        plain, fragment = urldefrag(location)
-        algorithm, _, digest = fragment.partition("=")
-        sha256 = _digest(digest) if algorithm == "sha256" else ""
-        metadata = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
-        self.files.append(
-            File(
-                filename=unquote(urlsplit(plain).path.rpartition("/")[2]),
-                sha256=sha256,
-                requires_python=given.get("data-requires-python"),
-                metadata_sha256=None if metadata is None else _digest(metadata.removeprefix("sha256=")),
-                yanked=given.get("data-yanked"),
-                location=plain if sha256 else location,
-            )
-        )
+def _location(base: str, link: str, sha256: str) -> str | None:
+    """The file's absolute URL. Its fragment stays where that is the only hash it comes with."""
+    url = _absolute(base, link)
+    return urldefrag(url).url if url is not None and sha256 else url
 
 
 def _parse_html(name: ProjectName, content: bytes, url: str) -> Project:
-    anchors = _Anchors(url)
-    anchors.feed(content.decode("utf-8", "replace"))
-    anchors.close()
-    status = anchors.status.get("pypi:project-status", "active")
-    return Project(
-        name=name,
-        files=tuple(anchors.files),
-        status=status if status in STATUSES else "active",
-        status_reason=anchors.status.get("pypi:project-status-reason"),
+    base: str | None = None
+    files: list[File | None] = []
+    said: dict[str, str] = {}
+    try:
+        for tag, given in start_tags(content.decode("utf-8", "replace"), _TAGS):
+            if tag == "a" and "href" in given:
+                files.append(_from_anchor(given, base or url))
+                _check(name, "1.0", len(files))
+            elif tag == "base" and base is None and "href" in given:
+                base = _absolute(url, given["href"])
+            elif tag == "meta":
+                said.setdefault(given.get("name", ""), given.get("content", ""))
+    except ValueError as error:  # a character reference of thousands of digits
+        msg = f"The extra index's page of {name!r} cannot be read: {error}."
+        raise UpstreamError(msg) from error
+    _check(name, said.get("pypi:repository-version", "1.0"), len(files))
+    status = _Status(said.get("pypi:project-status", "active"), said.get("pypi:project-status-reason"))
+    return _project(name, files, status)
+
+
+def _from_anchor(given: Mapping[str, str], base: str) -> File | None:
+    algorithm, _, digest = given["href"].strip().partition("#")[2].partition("=")
+    sha256 = _digest(digest) if algorithm == "sha256" else ""
+    location = _location(base, given["href"], sha256)
+    filename = unquote(urlsplit(location).path.rpartition("/")[2]) if location is not None else ""
+    if not _is_filename(filename):
+        return None
+    metadata = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
+    return File(
+        filename=filename,
+        sha256=sha256,
+        requires_python=given.get("data-requires-python"),
+        metadata_sha256=None if metadata is None else _digest(metadata.removeprefix("sha256=")),
+        yanked=given.get("data-yanked"),
+        location=location,
     )

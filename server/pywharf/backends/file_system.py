@@ -140,7 +140,8 @@ class FileSystemBackend:
     async def _call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         def call() -> T:
             with translated():
-                if not self._prepared:
+                # Looked at each time: whoever empties a volume need not restart what uses it.
+                if not self._prepared or not self._staging.is_dir():
                     self._prepare()
                 return function(*args, **kwargs)
 

@@ -19,6 +19,7 @@ from pywharf.core.toml_text import loads
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 
 S = TypeVar("S", bound=msgspec.Struct)
+_URL_CHARACTERS = re.compile(r"[!-~]*\Z")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
@@ -221,14 +222,14 @@ def check_url(url: str, field: str) -> None:
     """Raise ValueError unless `url` is http(s) with a host and without user info, query or fragment."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     # What may hold a secret (user info, a token in the query) is not shown.
     if any(c in url for c in "@?#"):
         msg = f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
         raise ValueError(msg)
-    if not valid:
+    if not valid or not _URL_CHARACTERS.match(url):  # urlsplit passes over spaces and line ends
         msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as {DEFAULT_EXTRA_INDEX_URL}"
         raise ValueError(msg)
 
@@ -282,9 +283,9 @@ def _value_at(data: object, path: str) -> object:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str | int | float | bool):
-        return f" is {value if not isinstance(value, str) else value[:120]!r}"
-    return ""
+    if isinstance(value, str):
+        return "" if "@" in value else f" is {value[:120]!r}"  # a URL may hold a password before it
+    return f" is {value!r}" if isinstance(value, int | float) else ""
 
 
 def parse_config(

@@ -59,10 +59,16 @@ class PageCache:
     def get(self, key: Hashable, source: object) -> Page | None:
         """The page, if it was made from an equal source."""
         found = self._pages.get(key)
-        if found is None or (found[0] is not source and found[0] != source):
+        if found is None:
             return None
+        made_from, page = found
+        if made_from is not source:
+            if made_from != source:
+                return None
+            # The next look then compares nothing; for many projects that takes longer than all of a request.
+            self._pages[key] = (source, page)
         self._pages.move_to_end(key)
-        return found[1]
+        return page
 
     def put(self, key: Hashable, source: object, page: Page) -> None:
         """Keep a page, unless it alone is too large."""

@@ -2,8 +2,11 @@
 
 import asyncio
 import gzip
+import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pywharf.index.pages import Page, PageCache
 
@@ -58,6 +61,84 @@ async def test_a_page_is_made_once_for_all_who_ask_at_once(large):
     pages = await asyncio.gather(*(cache.get_or_make(KEY, source, make, large=large) for _ in range(20)))
     assert {id(page) for page in pages} == {id(pages[0])}
     assert len(made) == 1
+
+
+class Slow:
+    """Makes a page when told to, in its thread, and counts."""
+
+    def __init__(self, body: bytes = b"page") -> None:
+        self.body = body
+        self.made = 0
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    async def until_begun(self) -> None:
+        assert await asyncio.to_thread(self.began.wait, 20)
+
+    def __call__(self) -> bytes:
+        self.made += 1
+        self.began.set()
+        assert self.go_on.wait(20)
+        return self.body
+
+
+async def test_a_page_is_made_once_for_all_who_ask_while_an_older_one_is_made():
+    cache, old, new = PageCache(10_000), Slow(b"old"), Slow(b"new")
+    asking_old = [asyncio.create_task(cache.get_or_make(KEY, Source(1), old, large=True)) for _ in range(5)]
+    await old.until_begun()
+    asking_new = [asyncio.create_task(cache.get_or_make(KEY, Source(2), new, large=True)) for _ in range(5)]
+    await new.until_begun()
+    old.go_on.set()
+    assert {page.body for page in await asyncio.gather(*asking_old)} == {b"old"}
+    new.go_on.set()
+    assert {page.body for page in await asyncio.gather(*asking_new)} == {b"new"}
+    assert (old.made, new.made) == (1, 1)
+    assert (await cache.get_or_make(KEY, Source(2), new, large=True)).body == b"new"
+    assert new.made == 1
+
+
+async def test_a_client_that_goes_away_ends_nothing_for_the_others():
+    cache, slow = PageCache(10_000), Slow()
+    asking = [asyncio.create_task(cache.get_or_make(KEY, Source(1), slow, large=True)) for _ in range(5)]
+    await slow.until_begun()
+    asking[0].cancel()
+    await asyncio.wait(asking[:1])
+    slow.go_on.set()
+    assert {page.body for page in await asyncio.gather(*asking[1:])} == {b"page"}
+    assert (asking[0].cancelled(), slow.made) == (True, 1)
+
+
+async def test_a_page_too_large_to_keep_is_made_once_for_all_who_ask_at_once():
+    cache, slow = PageCache(1_000), Slow(b"x" * 5_000)
+    slow.go_on.set()
+    asking = [cache.get_or_make(KEY, Source(1), slow, large=True) for _ in range(5)]
+    assert {len(page.body) for page in await asyncio.gather(*asking)} == {5_000}
+    assert slow.made == 1
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_page_that_cannot_be_made_is_tried_again(large):
+    cache, tries = PageCache(10_000), []
+
+    def make():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("broken")
+        return b"page"
+
+    with pytest.raises(ValueError, match="broken"):
+        await cache.get_or_make(KEY, Source(1), make, large=large)
+    assert (await cache.get_or_make(KEY, Source(1), make, large=large)).body == b"page"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3_000)), max_size=30))
+def test_pages_never_take_more_than_they_may(puts):
+    cache = PageCache(5_000)
+    for key, source, size in puts:
+        page = Page(b"x" * size)
+        cache.put(key, source, page)
+        kept = [cache.get(k, s) for k in "abcde" for s in range(4)]
+        assert sum(p.weight for p in kept if p) <= 5_000
+        assert (page in kept) is (page.weight <= 5_000)
 
 
 def test_the_least_recently_used_pages_are_dropped():

@@ -54,7 +54,7 @@ class PageCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._pages: OrderedDict[Hashable, tuple[object, Page]] = OrderedDict()
-        self._making: dict[Hashable, asyncio.Future[Page]] = {}
+        self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
 
     def get(self, key: Hashable, source: object) -> Page | None:
         """The page, if it was made from an equal source."""
@@ -92,18 +92,21 @@ class PageCache:
             page = Page(make())
             self.put(key, source, page)
             return page
-        running = self._making.get(key)
-        if running is not None:
-            await asyncio.wait([running])
-            found = self.get(key, source)
-            if found is not None:
-                return found
-        making = asyncio.ensure_future(asyncio.to_thread(lambda: Page(make())))
-        self._making[key] = making
-        try:
-            page = await asyncio.shield(making)
-        finally:
-            if self._making.get(key) is making:
-                del self._making[key]
+        making = self._making.get(key)
+        if making is None or making[0] != source:
+            task = asyncio.create_task(self._make(key, source, make))
+            making = self._making[key] = (source, task)
+            task.add_done_callback(lambda done: self._forget(key, done))
+        # One client that goes away does not end the making for the others.
+        return await asyncio.shield(making[1])
+
+    async def _make(self, key: Hashable, source: object, make: Callable[[], bytes]) -> Page:
+        page = await asyncio.to_thread(lambda: Page(make()))
         self.put(key, source, page)
         return page
+
+    def _forget(self, key: Hashable, done: asyncio.Task[Page]) -> None:
+        if self._making.get(key, (None, None))[1] is done:
+            del self._making[key]
+        if not done.cancelled():
+            done.exception()  # asked for here, so that asyncio does not report it where every client went away

@@ -9,16 +9,9 @@ from pywharf.core.errors import ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission
 from pywharf.web.forms import read_small_form
-from pywharf.web.pages import login_page, start_page
+from pywharf.web.pages import PAGE_HEADERS, login_page, start_page
 from pywharf.web.session import COOKIE
 
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
 _FIELD_LIMIT = 4096
 _MAX_FORM_BYTES = 256 * 1024
 """Anybody may send one."""
@@ -94,4 +87,4 @@ def _safe_next(path: str) -> str:
 
 
 def _html(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
+    return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS)

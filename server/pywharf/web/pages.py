@@ -8,6 +8,15 @@ from aiohttp import web
 
 from pywharf.core.errors import PywharfError
 
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+"""Of every page: not kept, no script, in nobody's frame."""
+
 
 @functools.cache
 def _environment() -> jinja2.Environment:

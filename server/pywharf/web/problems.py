@@ -10,10 +10,13 @@ from pywharf.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from pywharf.web.pages import problem_page
+from pywharf.web.pages import PAGE_HEADERS, problem_page
+from pywharf.web.session import COOKIE
 
 PROBLEM_TYPE = "application/problem+json"
 _CHALLENGE = 'Basic realm="pywharf", charset="UTF-8"'
+# To Basic a browser opens a window of its own; to what it does not know it shows the page, which holds the form.
+_CHALLENGE_OF_BROWSERS = f'Cookie realm="pywharf", form-action="/login", cookie-name="{COOKIE}"'
 _MAX_REASON = 200
 _RETRY_AFTER_S = "2"
 
@@ -21,6 +24,10 @@ _RETRY_AFTER_S = "2"
 def prefers_html(request: web.BaseRequest) -> bool:
     """Whether a browser asks, and not a package manager or a script."""
     return request.headers.get("Accept", "").lstrip().startswith("text/html")
+
+
+def _is_browser(request: web.BaseRequest) -> bool:
+    return prefers_html(request) and request.headers.get("User-Agent", "").startswith("Mozilla/")
 
 
 def nothing_at(request: web.BaseRequest) -> NotFoundError:
@@ -33,7 +40,7 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
     detail = str(error)
     headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, Cookie"}
     if isinstance(error, UnauthenticatedError):
-        headers["WWW-Authenticate"] = _CHALLENGE
+        headers["WWW-Authenticate"] = _CHALLENGE_OF_BROWSERS if _is_browser(request) else _CHALLENGE
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = _RETRY_AFTER_S
     if isinstance(error, RangeNotSatisfiableError):
@@ -61,7 +68,5 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
     )
     if content_type == "text/html":
         response.charset = "utf-8"
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
-        )
+        response.headers.update(PAGE_HEADERS)
     return response

@@ -45,6 +45,9 @@ async def run_update(
 
 def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - click's values
     settings = convert(values, UpdateIndexSettings, "pywharf update_index")
+    if backend_type.startswith("-") or name.startswith("-"):  # not shown: it may be a secret
+        msg = "TYPE and NAME come before the backend's flags, for example file_system demo --index_filename=index.json."
+        raise InvalidConfigError(msg)
     try:
         repo = parse_repo_name(name)
     except InvalidNameError as error:
@@ -55,13 +58,24 @@ def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -
     if secret is not None and target.credentials.write is not None:
         _check(secret, target.credentials, repo)
     root = Path(settings.root)
+    if not root.is_dir():
+        msg = f"--root: there is no folder {settings.root!r}; give the ROOT of the server."
+        raise InvalidConfigError(msg)
     summary = asyncio.run(_with_progress(target.spec, repo, root, target.admin_secret if secret is None else secret))
     text = msgspec.json.encode(summary).decode()
     if settings.report is not None:
-        Path(settings.report).write_text(text + "\n", encoding="utf-8")
+        _write_report(settings.report, text)
     click.echo(_for_people(summary) if sys.stdout.isatty() else text)
     for problem in summary.problems:
         _logger.warning("%s", problem)
+
+
+def _write_report(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        msg = f"--report: the index is written, but not {path!r}: {error.strerror}."
+        raise InvalidConfigError(msg) from error
 
 
 update_index_command = click.Command(
@@ -107,10 +121,12 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
         field = flag.removeprefix("--").replace("-", "_")
-        if not flag.startswith("--") or field not in kinds:
+        if not flag.startswith("--"):  # not shown: it may be a secret
+            msg = "After TYPE and NAME come flags only, for example --index_filename=index.json."
+            raise InvalidConfigError(msg)
+        if field not in kinds:
             known = [f"--{f}" for f in (*kinds, *UpdateIndexSettings.__struct_fields__)]
-            shown = flag if flag.startswith("--") else "that"
-            msg = f"update_index {backend_type} has no flag {shown!r}.{nearest(f'--{field}', known)}"
+            msg = f"update_index {backend_type} has no flag {flag!r}.{nearest(f'--{field}', known)}"
             raise InvalidConfigError(msg)
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
@@ -141,6 +157,9 @@ class _Target(msgspec.Struct, frozen=True):
 
 def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, given: Mapping[str, object]) -> _Target:
     if settings.config is None:
+        if settings.admin_secret is not None:
+            msg = "--admin_secret goes with --config; give both, or the secret with --secret_env."
+            raise InvalidConfigError(msg)
         spec = parse_spec({"type": backend_type, **given}, spec_types(), f"update_index {backend_type}")
         read, write = (s if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
         return _Target(spec, Credentials(read=read, write=write))

@@ -234,6 +234,11 @@ def test_idle_connections_are_closed_in_time(tmp_path):
             idle = time.monotonic()
             assert connection.recv(1) == b""
             assert 0.3 < time.monotonic() - idle < 10
+        # Also those on which no request was ever made, or none to its end.
+        with dial(server.url) as silent, dial(server.url) as half:
+            half.sendall(head[:-10])
+            assert silent.recv(1) == b""
+            assert half.recv(1) == b""
 
 
 @pytest.mark.parametrize(("backlog", "connected"), [(1, 2), (64, 20)])

@@ -178,3 +178,53 @@ def test_user_names_that_look_alike_are_no_other_repo(server):
     for name in ("\N{KELVIN SIGN}", "DEMO\u0130", "de\u00admo", "demo\x00", "demo ", "\uff44emo"):
         reply = call(f"{server.url}/simple/", headers={"Authorization": basic(f"{name}:demo-read")})
         assert reply.status == 401, f"{name!r}: {reply}"
+
+
+# Bodies of uploads
+
+BOUNDARY = "0123456789abcdef"
+MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+FIELD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'.encode()
+END = f"--{BOUNDARY}--\r\n".encode()
+LONG_FORMS = {
+    "fields": (FIELD * 100_000 + END, 413),
+    "lines before the form": (b"x\r\n" * 10_000_000 + FIELD + END, 400),
+    "a line before the form": (b"x" * 30_000_000 + FIELD + END, 400),
+    "a line after the form": (FIELD + END + b"x" * 30_000_000, 400),
+    "what looks like the boundary": (FIELD[:-2] + f"\r\n--{BOUNDARY[:-1]}".encode() * 500_000 + b"\r\n" + END, 400),
+}
+
+
+@pytest.mark.parametrize("what", LONG_FORMS)
+def test_a_form_with_too_much_of_something_holds_nobody_up(server, what):
+    body, status = LONG_FORMS[what]
+    with others_are_served(server):
+        reply = call(f"{server.url}/repo/demo/simple/", "POST", auth="demo:demo-write", headers=MULTIPART, body=body)
+    assert reply.status == status, reply
+
+
+INNER = request_head("GET", "/metrics", ["Host: x", "X-Inner: yes"])
+CHUNKED = b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"
+# Method, headers, the body with a request in it, statuses of the two answers
+SMUGGLED = [
+    ("POST", [f"Content-Length: {len(INNER)}"], INNER, [401, 200]),
+    ("POST", ["Transfer-Encoding: chunked"], CHUNKED, [401, 200]),
+    ("GET", [f"Content-Length: {len(INNER)}"], INNER, [401, 200]),
+    ("PUT", [f"Content-Length: {len(INNER)}"], INNER, [405, 200]),
+    ("POST", ["Transfer-Encoding: chunked", f"Content-Length: {len(INNER)}"], CHUNKED, [400]),
+    ("POST", ["Content-Length: 0", f"Content-Length: {len(INNER)}"], INNER, [400]),
+    ("POST", ["Transfer-Encoding: xchunked", f"Content-Length: {len(INNER)}"], INNER, [400]),
+    ("POST", ["Transfer-Encoding : chunked", f"Content-Length: {len(INNER)}"], INNER, [400]),
+    ("POST", ["Content-Length: +5"], INNER, [400]),
+    ("POST", ["Content-Length: 5\x0b"], INNER, [400]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SMUGGLED)))
+def test_the_body_of_a_refused_request_is_not_the_next_request(server, number):
+    """The connection's next answer is the next request's, or there is none."""
+    method, headers, body, expected = SMUGGLED[number]
+    last = request_head("GET", "/healthz", ["Host: x", "Connection: close"])
+    received = raw(server.url, request_head(method, "/repo/demo/simple/", ["Host: x", *headers]) + body + last)
+    assert statuses(received) == expected, received[:2000]
+    assert b"pywharf_http_requests" not in received

@@ -6,9 +6,10 @@ megabyte (punycode), and a packed body may unpack to any size.
 
 import asyncio
 import re
+from typing import cast
 from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http import HttpProcessingError
 
 from pywharf.core.errors import InvalidInputError, TooLargeError
@@ -25,6 +26,8 @@ UNREADABLE = (
 """What the framework's form readers raise on bodies that are none."""
 _MAX_SHOWN = 200
 _MAX_SMALL_FIELDS = 100
+_MAX_LINES = 50_000
+"""Of headers, boundaries and what stands before the first; real forms have some hundreds."""
 _SMALL_FORM_S = 60.0
 _CHUNK = 64 * 1024
 _CHARSETS = {"utf-8", "utf8", "us-ascii"}
@@ -37,7 +40,36 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split())[:_MAX_SHOWN] or type(error).__name__
 
 
-def refuse_packed(request: web.Request) -> None:
+class _Lines:
+    """A body as the form reader takes it, with a limit to its lines: reading one costs more than its bytes."""
+
+    def __init__(self, inner: StreamReader) -> None:
+        self.read, self.at_eof, self.unread_data = inner.read, inner.at_eof, inner.unread_data
+        self._inner = inner
+        self._left = _MAX_LINES
+
+    async def readline(self, *, max_line_length: int | None = None) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            msg = f"it has more than {_MAX_LINES} lines outside of its fields"
+            raise ValueError(msg)
+        return await self._inner.readline(max_line_length=max_line_length)
+
+
+def open_form(request: web.Request) -> MultipartReader:
+    """A reader of the multipart form that the body should be. Raises what UNREADABLE names."""
+    _refuse_packed(request)
+    # The framework's own limits for what describes a part.
+    protocol = request.protocol
+    return MultipartReader(
+        request.headers,
+        cast("StreamReader", _Lines(request.content)),
+        max_field_size=protocol.max_field_size,
+        max_headers=protocol.max_headers,
+    )
+
+
+def _refuse_packed(request: web.Request) -> None:
     """Raises ValueError for a body with a Content-Encoding, which the server does not undo."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
@@ -71,11 +103,11 @@ async def read_small_form(request: web.Request, max_bytes: int) -> dict[str, str
     Bounded in bytes, fields and time. Raises InvalidInputError, TooLargeError.
     """
     try:
-        refuse_packed(request)
+        _refuse_packed(request)
         _check_charset(request.charset)
         async with asyncio.timeout(_SMALL_FORM_S):
             if request.content_type == "multipart/form-data":
-                return await _read_multipart(await request.multipart(), max_bytes)
+                return await _read_multipart(open_form(request), max_bytes)
             return _read_urlencoded(await _read_body(request, max_bytes))
     except TimeoutError as error:
         msg = f"The form did not arrive within {_SMALL_FORM_S:.0f} seconds."

@@ -13,12 +13,14 @@ from pywharf.index.publish import check_form
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import INSTANCE, authorize
-from pywharf.web.forms import UNREADABLE, checked_part, reason_of, refuse_packed
+from pywharf.web.forms import UNREADABLE, checked_part, open_form, reason_of
 
 T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
+_FIELD_CHUNK = 8 * 1024
+"""Small, because what is read beyond a field's end is given back, which copies it."""
 _IDLE_S = 120
 
 
@@ -52,8 +54,7 @@ async def _upload(request: web.Request, repository: Repository) -> None:
     received = _Received()
     async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
         try:
-            refuse_packed(request)
-            await _receive(await request.multipart(), received, staged)
+            await _receive(open_form(request), received, staged)
         except UNREADABLE as error:
             msg = f"The body is not a complete multipart form: {reason_of(error)}."
             raise InvalidUploadError(msg) from error
@@ -78,6 +79,7 @@ async def _receive(form: MultipartReader, received: _Received, staged: StagedFil
             await _receive_file(part, received, staged)
         else:
             await _receive_field(part, name, received)
+        await asyncio.sleep(0)  # a form that is here already would else be read without letting others in
 
 
 async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
@@ -92,7 +94,7 @@ async def _receive_file(part: BodyPartReader, received: _Received, staged: Stage
 
 async def _receive_field(part: BodyPartReader, name: str, received: _Received) -> None:
     content = bytearray()
-    while chunk := await _in_time(part.read_chunk(_CHUNK)):
+    while chunk := await _in_time(part.read_chunk(_FIELD_CHUNK)):
         content += chunk
         received.size += len(chunk)
         if received.size > _MAX_FORM_BYTES:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.parts import missing
+from support.parts import missing, require
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Volume:
 def volume(path: Path, megabytes: int) -> Iterator[Volume]:
     """Mounted within the context; the folder is made."""
     path.mkdir(parents=True, exist_ok=True)
+    mount = require("mount", "apt-get install mount")
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", path], capture_output=True, text=True, check=False
+        [mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "none", path], capture_output=True, text=True, check=False
     )
     if done.returncode:
         missing("the right to mount a tmpfs", f"run as root ({done.stderr.strip()})")

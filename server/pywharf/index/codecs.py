@@ -1,5 +1,6 @@
 """The index file's two forms, `index.toml` (the original's) and `index.json`, and the `.meta` sidecar."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,8 +13,14 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
 
 _FORMAT = 1
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for content that is none of ours."""
 _NO_REASON = "true"
 """How a sidecar says 'yanked, no reason given'; flat strings have no other way."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
+_SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A backend's own field of an entry and its value."""
@@ -53,7 +60,7 @@ class Index:
             return found
         try:
             body = msgspec.json.decode(found, type=_ProjectBody)
-        except msgspec.ValidationError as error:
+        except _UNDECODABLE as error:
             msg = f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
             raise BackendUnavailableError(msg) from error
         return Project(name=name, files=body.files, status=body.status, status_reason=body.status_reason)
@@ -90,14 +97,7 @@ def decode_index(content: bytes, filename: str) -> Index:
         if filename.endswith(".json"):
             return _decode_json(content)
         return _decode_toml(content.decode(), filename)
-    except (
-        msgspec.MsgspecError,
-        InvalidConfigError,
-        InvalidNameError,
-        UnicodeDecodeError,
-        KeyError,
-        TypeError,
-    ) as error:
+    except (*_UNDECODABLE, InvalidConfigError, InvalidNameError) as error:
         msg = f"The index file {filename} cannot be read ({error}); run update_index to write it again."
         raise BackendUnavailableError(msg) from error
 
@@ -184,7 +184,7 @@ def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, loc
             if own is not None:
                 entry[own[0]] = own[1]
             pkgs.append(entry | {"meta": meta_of(project.name, file)})
-        if project.status != "active":
+        if project.status != "active" or not project.files:
             reason = {} if project.status_reason is None else {"reason": project.status_reason}
             statuses.append({"name": project.name, "status": project.status} | reason)
     document: dict[str, Any] = {"mtime": mtime, "pkgs": pkgs}
@@ -212,20 +212,29 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
 def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None = None) -> File:
     """A file from its flat strings; keys that are not ours (the original kept the whole form) are passed over.
 
-    Raises KeyError where `sha256` is missing.
+    What can be read from the storage again counts as unknown where it has not its form. Raises InvalidConfigError
+    where `sha256` is missing or none.
     """
-    size = meta.get("size", "")
+    sha256 = meta.get("sha256", "").lower()
+    if not _SHA256.match(sha256):
+        msg = f"the sha256 of {filename!r} is {sha256[:80]!r}; it must be 64 hexadecimal digits."
+        raise InvalidConfigError(msg)
     yanked = meta.get("yanked")
     return File(
         filename=filename,
-        sha256=meta["sha256"],
-        size=int(size) if size.isascii() and size.isdigit() else None,
-        upload_time=meta.get("upload_time"),
+        sha256=sha256,
+        size=int(size) if (size := _formed(meta, "size", _SIZE)) else None,
+        upload_time=_formed(meta, "upload_time", _UPLOAD_TIME),
         requires_python=meta.get("requires_python") or None,
-        metadata_sha256=meta.get("metadata_sha256"),
+        metadata_sha256=_formed(meta, "metadata_sha256", _SHA256),
         yanked="" if yanked == _NO_REASON else yanked,
         location=location,
     )
+
+
+def _formed(meta: Mapping[str, str], key: str, form: re.Pattern[str]) -> str | None:
+    value = meta.get(key, "")
+    return value if form.match(value) else None
 
 
 def parse_meta(text: str, source: str) -> dict[str, str]:

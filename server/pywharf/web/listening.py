@@ -90,40 +90,69 @@ async def accepting(
         return
     listener.listen(backlog)
     listener.setblocking(False)  # noqa: FBT003 - the socket's own interface
-    task = asyncio.create_task(_accept_limited(runner, listener, context, max_connections))
+    limited = _LimitedAccepting(runner, listener, context, max_connections)
+    limited.go_on()
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        limited.stop()
         listener.close()
 
 
-async def _accept_limited(
-    runner: web.AppRunner, listener: socket, context: ssl.SSLContext | None, max_connections: int
-) -> None:
-    """Accept while fewer than the limit are served; the others wait in the backlog."""
-    loop = asyncio.get_running_loop()
-    server = runner.server
-    assert server is not None  # noqa: S101 - the runner was set up
-    opening: set[asyncio.Task[object]] = set()
-    while True:
-        while len(server.connections) + len(opening) >= max_connections:  # noqa: ASYNC110
-            await asyncio.sleep(_FULL_PAUSE_S)  # the framework tells nobody when a connection ends
+class _LimitedAccepting:
+    """Accepts while fewer connections than the limit are served; the others wait in the backlog."""
+
+    def __init__(
+        self, runner: web.AppRunner, listener: socket, context: ssl.SSLContext | None, max_connections: int
+    ) -> None:
+        assert runner.server is not None  # noqa: S101 - the runner was set up
+        self._server = runner.server
+        self._listener = listener
+        self._context = context
+        self._max_connections = max_connections
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def go_on(self) -> None:
+        """Accept from now on; as long as the limit is reached, look again in a moment."""
+        self._pause = None
+        if len(self._server.connections) + len(self._opening) >= self._max_connections:
+            self._wait(_FULL_PAUSE_S)  # the framework tells nobody when a connection ends
+        else:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more. Nothing that was accepted is lost, as it would be with a cancelled `sock_accept`."""
+        self._loop.remove_reader(self._listener)
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(seconds, self.go_on)
+
+    def _accept(self) -> None:
         try:
-            connection, _ = await loop.sock_accept(listener)
-        except ConnectionError:  # it went away while it waited
-            continue
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):  # another worker has it, or it went away
+            return
         except OSError as error:  # no file descriptor or memory left
             _logger.error("A connection cannot be accepted now: %s.", error.strerror)  # noqa: TRY400
-            await asyncio.sleep(_NO_RESOURCES_PAUSE_S)
-            continue
+            self._wait(_NO_RESOURCES_PAUSE_S)
+            return
+        connection.setblocking(False)  # noqa: FBT003 - the socket's own interface
         opened = asyncio.ensure_future(
-            loop.connect_accepted_socket(
-                server, connection, ssl=context, ssl_handshake_timeout=_HANDSHAKE_S if context else None
+            self._loop.connect_accepted_socket(
+                self._server,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
             )
         )
-        opening.add(opened)
-        opened.add_done_callback(opening.discard)
+        self._opening.add(opened)
+        opened.add_done_callback(self._opening.discard)
         # A failed handshake is the client's matter; asking for its error keeps the loop from reporting it.
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if len(self._server.connections) + len(self._opening) >= self._max_connections:
+            self._wait(_FULL_PAUSE_S)

@@ -76,7 +76,7 @@ class Shape:
 SHAPES = {
     "many projects": Shape(FILES, 1),
     "many files": Shape(FILES // 20, 20),
-    "one large project": Shape(1, FILES),
+    "large projects": Shape(5, FILES // 5),
 }
 
 

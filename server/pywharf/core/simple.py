@@ -52,6 +52,7 @@ def project_json(project: Project, *, foreign: bool = False) -> bytes:
     if version == API_VERSION:
         page["project-status"] = _status(project)
         page["versions"] = versions(project.name, (f.filename for f in offered))
+    # Each on its own: encoding a page of 100,000 in one call would hold up the event loop from a thread, too.
     page["files"] = [_file_json(f, _url(f, foreign)) for f in offered if foreign or f.size is not None]
     return msgspec.json.encode(page)
 
@@ -90,7 +91,7 @@ def _anchor(file: File, url: str) -> str:
     return "".join(parts)
 
 
-def _file_json(file: File, url: str) -> dict[str, Any]:
+def _file_json(file: File, url: str) -> msgspec.Raw:
     entry: dict[str, Any] = {
         "filename": file.filename,
         "url": url,
@@ -106,7 +107,7 @@ def _file_json(file: File, url: str) -> dict[str, Any]:
         # Not also as dist-info-metadata, the key's first name: pip 22.3 to 23.1 fail on it (PEP 714).
         entry["core-metadata"] = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
     entry["yanked"] = False if file.yanked is None else (file.yanked or True)
-    return entry
+    return msgspec.Raw(msgspec.json.encode(entry))
 
 
 def _document(title: str, body: str, extra_head: str = "") -> bytes:

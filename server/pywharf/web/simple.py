@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
@@ -27,6 +27,8 @@ _VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 _FILE_VARY = "Authorization, Cookie, Accept"
 _SMALL = 256 * 1024
 """Bytes up to which a file is read at once instead of being sent by the kernel."""
+_PIECE = 1024 * 1024
+"""Bytes of a page that are handed over at once."""
 
 
 async def root(request: web.Request) -> web.StreamResponse:
@@ -82,7 +84,7 @@ async def nothing(request: web.Request) -> web.StreamResponse:
     raise nothing_at(request)
 
 
-async def _page(request: web.Request, page: Page, page_format: PageFormat) -> web.Response:
+async def _page(request: web.Request, page: Page, page_format: PageFormat) -> web.StreamResponse:
     body, etag, encoding = page.body, page.etag, None
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         gzipped = await page.gzipped()
@@ -99,7 +101,16 @@ async def _page(request: web.Request, page: Page, page_format: PageFormat) -> we
         return web.Response(status=304, headers=headers)
     if encoding:
         headers["Content-Encoding"] = encoding
-    return web.Response(body=body, headers=headers)
+    if len(body) <= _PIECE or request.method == hdrs.METH_HEAD:
+        return web.Response(body=body, headers=headers)
+    # In pieces, so that a slow client does not have a copy of its own, nor others wait while it is made.
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    for start in range(0, len(body), _PIECE):
+        await response.write(body[start : start + _PIECE])
+    await response.write_eof()
+    return response
 
 
 def _matches(request: web.Request, etag: str) -> bool:

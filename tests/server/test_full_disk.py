@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -162,7 +162,7 @@ class Repo:
     async def upload(self, path: Path) -> None:
         async with StagedFile(self.backend.staging_folder, 2**30) as staged:
             await staged.write(path.read_bytes())
-            await publish(self.backend, self.follower, parse_upload_filename(path.name), {}, staged)
+            await publish(self.backend, self.follower, parse_upload_filename(path.name), {}, staged, turn=nullcontext())
 
     async def update(self) -> Summary:
         return await update_index(

@@ -3,15 +3,20 @@
 import base64
 import gzip
 import json
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
+from pywharf.core.archive import MAX_MEMBERS
 from support.calling import basic, call, form, raw, request_head, statuses
+from support.distributions import wheel
 from support.serving import CONFIG, Server, running
+from support.waiting import wait_for
 
 OPEN = """
 [open]
@@ -228,3 +233,42 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(server, number):
     received = raw(server.url, request_head(method, "/repo/demo/simple/", ["Host: x", *headers]) + body + last)
     assert statuses(received) == expected, received[:2000]
     assert b"pywharf_http_requests" not in received
+
+
+def slow_sdist() -> bytes:
+    """A small upload of as many members as are taken, which takes seconds to read."""
+    text = b"Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n"
+    record = tarfile.TarInfo("slow-1.0/PKG-INFO")
+    record.size = len(text)
+    members = [record.tobuf(tarfile.USTAR_FORMAT) + text.ljust(512, b"\0")]
+    members += [tarfile.TarInfo(f"slow-1.0/{n:06}").tobuf(tarfile.USTAR_FORMAT) for n in range(MAX_MEMBERS // 10)]
+    return gzip.compress(b"".join(members) + bytes(1024), compresslevel=1, mtime=0)
+
+
+def test_many_slow_archives_at_once_hold_nobody_up(tmp_path):
+    """As many as the server has threads; meanwhile pages, downloads and uploads of another repo go on."""
+    body, content_type = form(("content", "slow-1.0.tar.gz", slow_sdist()))
+    other = wheel(tmp_path, "other")
+    other_body, other_type = form(("content", other.name, other.read_bytes()))
+    found: list[int] = []
+
+    def attack(server: Server) -> None:
+        headers = {"Content-Type": content_type}
+        reply = call(server.repo(), "POST", auth="demo:demo-write", headers=headers, body=body, timeout_s=110)
+        found.append(reply.status)
+
+    with running(tmp_path) as server, ThreadPoolExecutor(32) as attackers:
+        begun = [attackers.submit(attack, server) for _ in range(32)]
+        wait_for(lambda: len(list((server.root / "cache/demo/staging").iterdir())) > 20, "the attack to begin")
+        before = time.monotonic()
+        headers = {"Content-Type": other_type}
+        published = call(server.repo("other"), "POST", auth="other:other-write", headers=headers, body=other_body)
+        assert published.status == 200, published
+        file = call(f"{server.repo('other')}other/{other.name}", auth="other:other-read")
+        page = call(f"{server.repo('other')}other/", auth="other:other-read")
+        took = time.monotonic() - before
+        waiting = sum(not attack.done() for attack in begun)
+        assert (file.status, page.status, file.body) == (200, 200, other.read_bytes())
+        assert took < 4, f"publishing and reading took {took:.1f} s"
+        assert waiting > 16, "the attack was over before it was tried"
+    assert sorted(found) == [200] + [409] * 31

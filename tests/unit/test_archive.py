@@ -370,11 +370,11 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: zipped([(f"{INFO}/METADATA", b"\0" * 64 * MIB), (f"{INFO}/WHEEL", b""), (f"{INFO}/RECORD", b"")]),
         f"over {MAX_METADATA_BYTES} bytes",
     ),
-    "a tar that unpacks to far more": (SDIST, lambda: _unpacking_to(400 * MIB), "more than 200 times its size"),
+    "a tar that unpacks to far more": (SDIST, lambda: _unpacking_to(400 * MIB), "unpacks to more than"),
     "gzip that unpacks to far more after the tar": (
         SDIST,
         lambda: tarred(PKG_INFO) + gzip.compress(b"\0" * 100 * MIB, 9),
-        "more than 200 times its size",
+        "unpacks to more than",
     ),
     "long name of 100 MB": (SDIST, lambda: _with_header(b"L", b"a" * 100 * MIB), "over 8192 bytes to describe"),
     "long link of 100 MB": (SDIST, lambda: _with_header(b"K", b"a" * 100 * MIB), "over 8192 bytes to describe"),

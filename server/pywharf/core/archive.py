@@ -24,6 +24,9 @@ MAX_PATH = 1024
 MAX_EXPANSION = 200
 """How many times an sdist's size it may unpack to; far above real ones, far below a decompression bomb."""
 _EXPANSION_ALLOWANCE = 64 * 1024 * 1024
+_LARGE_EXPANSION = 8
+_LARGE_ALLOWANCE = 4 * 1024**3
+"""The same for large ones: what is unpacked takes a thread's time, some seconds for a GB."""
 _CHUNK = 1024 * 1024
 _MAX_DIRECTORY = 64 * 1024 * 1024
 """Bytes of a zip's list of members."""
@@ -208,7 +211,7 @@ class _Unpacked:
         data = self._inner.read(size)
         self._position += len(data)
         if self._position > self._total:
-            msg = f"{self._filename.filename!r} unpacks to more than {MAX_EXPANSION} times its size."
+            msg = f"{self._filename.filename!r} unpacks to more than {self._total} bytes, too much for its size."
             raise InvalidDistributionError(msg)
         if self._position > self._allowed:
             msg = f"{self._filename.filename!r} holds a member that takes over {_MAX_HEADER} bytes to describe."
@@ -228,7 +231,7 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     found: dict[str, bytes] = {}
     tops: set[str] = set()
     with gzip.GzipFile(fileobj=stream) as packed:
-        unpacked = _Unpacked(packed, size * MAX_EXPANSION + _EXPANSION_ALLOWANCE, filename)
+        unpacked = _Unpacked(packed, _most_unpacked(size), filename)
         # Stream mode: members come in order, nothing is sought, so each byte is unpacked once.
         with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=_TAR_BUFFER) as archive:
             for member in _members(archive, unpacked, filename):
@@ -249,6 +252,10 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     if path not in found:
         raise _without_pkg_info(path, filename)
     return found[path]
+
+
+def _most_unpacked(size: int) -> int:
+    return min(size * MAX_EXPANSION + _EXPANSION_ALLOWANCE, size * _LARGE_EXPANSION + _LARGE_ALLOWANCE)
 
 
 def _members(

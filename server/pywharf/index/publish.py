@@ -1,6 +1,7 @@
 """Publishing: a staged file and its form are checked, then handed to the storage."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,22 +18,27 @@ from pywharf.index.staging import StagedFile
 _KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
 
 
-async def publish(
+async def publish(  # noqa: PLR0913 - what it is about, and where
     backend: Backend,
     follower: Follower,
     filename: DistributionFilename,
     form: Mapping[str, str],
     staged: StagedFile,
+    *,
+    turn: contextlib.AbstractAsyncContextManager[None],
 ) -> File:
     """Check everything that the form and the content say, store the file and show it at once.
+
+    `turn` is held while the content is read, which for a hostile archive takes a thread minutes.
 
     Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
     uploads (PEP 792), FileExistsInRepoError. Nothing is kept where it raises.
     """
     check_form(form, filename)
     sha256 = await staged.finish()
-    await _check_digests(form, staged, sha256)
-    raw, metadata = await asyncio.to_thread(_read, staged, filename)
+    async with turn:
+        await _check_digests(form, staged, sha256)
+        raw, metadata = await asyncio.to_thread(_read, staged, filename)
     file = File(
         filename=filename.filename,
         sha256=sha256,

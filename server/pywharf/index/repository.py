@@ -1,6 +1,8 @@
 """One repo as clients see it: its pages, files and uploads."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -45,6 +47,7 @@ class Repository:
         extra_index: ExtraIndex,
         pages: PageCache,
         max_file_bytes: int,
+        checks: asyncio.Semaphore,
         on_parse: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -54,6 +57,9 @@ class Repository:
         self._upstream = upstream
         self._extra_index = extra_index
         self._pages = pages
+        self._checks = checks
+        """The places for uploads that are being checked, of all repos together."""
+        self._own_check = asyncio.Lock()
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """The page of all projects. Raises IndexNotLoadedError."""
@@ -114,7 +120,13 @@ class Repository:
 
     async def publish(self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile) -> File:
         """See `pywharf.index.publish`."""
-        return await publish(self.backend, self.follower, filename, form, staged)
+        return await publish(self.backend, self.follower, filename, form, staged, turn=self._check())
+
+    @contextlib.asynccontextmanager
+    async def _check(self) -> AsyncIterator[None]:
+        """A turn at checking an upload. One a repo, so that however many uploads of one leave a place to the others."""
+        async with self._own_check, self._checks:
+            yield
 
     def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
         policy = self._upstream

@@ -22,6 +22,8 @@ from pywharf.web.metrics import Metrics
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _FIRST_LOOK_S = 2.0
+_CHECKS_AT_ONCE = 2
+"""Uploads whose archives are read, each by a thread that others have to wait for."""
 
 
 class RepoDefinition(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Instance:
         self._open_backend = open_backend
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
+        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, str] = {}
         self._credentials: dict[RepoName, Credentials] = {}
@@ -168,6 +171,7 @@ class Instance:
             extra_index=self._extra_index,
             pages=self._pages,
             max_file_bytes=spec.max_file_bytes,
+            checks=self._checks,
             on_parse=self.metrics.parses.labels(name).inc,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")

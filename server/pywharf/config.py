@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.toml_text import loads
@@ -246,7 +247,7 @@ def convert(data: object, kind: type[S], source: str) -> S:
     Raises InvalidConfigError naming `source`, the field, its value unless it may be a secret, what is expected.
     """
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, decodable(kind))
     except msgspec.ValidationError as error:
         raise InvalidConfigError(describe(error, data, source)) from None
 

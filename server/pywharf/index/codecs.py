@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import extension_of
 from pywharf.core.model import STATUSES, File, Project
@@ -79,12 +80,14 @@ class Index:
 EMPTY_INDEX = Index(0, {})
 
 
+@decodable
 class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: tuple[File, ...] = ()
     status: str = "active"
     status_reason: str | None = None
 
 
+@decodable
 class _IndexDocument(msgspec.Struct, frozen=True):
     format: int
     mtime: int
@@ -121,6 +124,7 @@ def _decode_json(content: bytes) -> Index:
     return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
 
 
+@decodable
 class _TomlEntry(msgspec.Struct, frozen=True):
     distrib: str
     package: str
@@ -137,6 +141,7 @@ class _TomlProject(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+@decodable
 class _TomlDocument(msgspec.Struct, frozen=True):
     mtime: int
     pkgs: list[Any] = []

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
+from pywharf.core.decoding import decodable
 from pywharf.core.errors import UpstreamError
 from pywharf.core.html_tags import start_tags
 from pywharf.core.model import STATUSES, File, Project
@@ -51,6 +52,7 @@ class _Hashes(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
+@decodable
 class _ForeignFile(msgspec.Struct, frozen=True):
     filename: str
     url: str
@@ -72,6 +74,7 @@ class _Status(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+@decodable
 class _ForeignPage(msgspec.Struct, frozen=True):
     files: list[msgspec.Raw]
     """Of _ForeignFile, decoded once they have been counted."""

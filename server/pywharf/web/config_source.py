@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, ServerSettings, parse_config
+from pywharf.core.decoding import decodable
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
@@ -29,6 +30,7 @@ Seen = dict[str, tuple[int, int, int] | None]
 """Files by path and what they were when they were looked at: inode, time, size; None where they could not be."""
 
 
+@decodable
 class SubmittedConfig(msgspec.Struct, frozen=True):
     """What `/initialize/` was given."""
 

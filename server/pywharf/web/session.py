@@ -12,12 +12,14 @@ import time
 import msgspec
 
 from pywharf.core.access import Credentials, Permission, fingerprint
+from pywharf.core.decoding import decodable
 from pywharf.core.names import RepoName
 
 COOKIE = "pywharf_session"
 _MAX_COOKIE = 1024
 
 
+@decodable
 class Session(msgspec.Struct, frozen=True):
     """What a cookie says. Times are Unix seconds."""
 

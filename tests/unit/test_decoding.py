@@ -1,0 +1,88 @@
+"""Threads that are the first to decode a type at once; msgspec by itself ends the process then."""
+
+import ast
+import subprocess
+import sys
+
+from support.parts import CHECKOUT
+
+# In a process of its own: types are looked at once, and what is tested is the end of the process.
+AT_ONCE = """
+import sys, threading
+from pathlib import Path
+import msgspec
+from pywharf.backends.file_journal import FileJournal
+from pywharf.config import BUILT_IN_SPECS, parse_config
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName
+from pywharf.index.codecs import decode_index
+from pywharf.index.ports import JournalEntry
+from pywharf.index.upstream import parse_page
+
+folder = Path(sys.argv[1])
+journal = FileJournal(folder / "journal")
+journal.append(JournalEntry(ProjectName("a"), File(filename="a-1.0.tar.gz", sha256="0" * 64)))
+as_json = b'{"format": 1, "mtime": 1, "projects": {"a": {"files": [{"filename": "a-1.tar.gz", "sha256": "0"}]}}}'
+as_toml = '''mtime = 1
+[[pkgs]]
+distrib = "a"
+package = "a-1.0"
+ext = "tar.gz"
+sha256 = "%s"
+''' % ("0" * 64)
+page = b'{"meta": {"api-version": "1.1"}, "files": [{"filename": "a-1.tar.gz", "url": "a", "hashes": {"sha256": "x"}}]}'
+config = '[a]\\ntype = "file_system"\\nread_secret = {env = "A"}\\n'
+admin = '[a]\\ntype = "file_system"\\nraw = "x"\\n'
+
+def work(barrier):
+    barrier.wait()
+    FileJournal(folder / "journal").read(None)
+    decode_index(as_json, "index.json").project(ProjectName("a"))
+    decode_index(as_toml.encode(), "index.toml")
+    parse_page(ProjectName("a"), page, "application/vnd.pypi.simple.v1+json", "http://x/simple/a/")
+    parse_config(config, admin)
+    done.append(1)
+
+done = []
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit(len(done) != 8)
+"""
+
+
+def test_the_first_look_at_a_type_may_be_several_threads(tmp_path):
+    for attempt in range(4):
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", AT_ONCE, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"attempt {attempt} ended with {done.returncode}:\n{done.stderr[-3000:]}"
+
+
+def test_every_type_that_is_decoded_is_known_before():
+    """Whatever is given to msgspec's decoders is called `decodable(...)` somewhere, or decorated with it."""
+    decoded: dict[str, str] = {}
+    known: set[str] = set()
+    for path in sorted((CHECKOUT / "server").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                known |= {node.name for d in node.decorator_list if ast.unparse(d) == "decodable"}
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called == "decodable":
+                    known.add(ast.unparse(node.args[0]))
+                elif called in {"msgspec.json.decode", "msgspec.convert"}:
+                    types = [k.value for k in node.keywords if k.arg == "type"] or node.args[1:2]
+                    for given in types:
+                        decoded.setdefault(ast.unparse(given), f"{path.name}:{node.lineno}")
+    unknown = {name: where for name, where in decoded.items() if name not in known and "decodable(" not in name}
+    assert decoded
+    assert not unknown, f"decorate these with core.decoding.decodable: {unknown}"

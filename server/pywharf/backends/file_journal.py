@@ -16,14 +16,17 @@ from pathlib import Path
 import msgspec
 
 from pywharf.backends.durable import fsync_folder, write_atomically
+from pywharf.core.decoding import decodable
 from pywharf.index.ports import JournalEntry, JournalRead
 
 _NOTHING = "none:0"
 _HEADER_BYTES = 50
 """A header has always this length, so that another one can take its place."""
 _logger = logging.getLogger(__name__)
+decodable(JournalEntry)
 
 
+@decodable
 class _Header(msgspec.Struct, frozen=True):
     generation: str
 

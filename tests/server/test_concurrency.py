@@ -16,9 +16,9 @@ from support.calling import Reply
 from support.distributions import wheel
 from support.faults import PROGRAM, Fault, environment
 from support.index_client import IndexClient
-from support.repos import wait_for
 from support.serving import Server, running
 from support.updating import finished, update_index
+from support.waiting import wait_for
 
 AT_ONCE = 100
 VISIBLE_S = 2.0
@@ -108,7 +108,7 @@ def wait_for_file(client: IndexClient, filename: str) -> bytes:
         served.update(client.everything())
         return filename in served
 
-    wait_for(is_served, f"{filename} is listed at {client.url}", 10)
+    wait_for(is_served, f"{filename} is listed at {client.url}", longest_s=10)
     return served[filename]
 
 
@@ -191,7 +191,7 @@ class MixedLoad:
         for number, client in enumerate((alone, shared, alone, shared)):
             self.load.start(self.upload, client, self.wheels[number::4])
         done = self.load.done.is_set
-        wait_for(lambda: len(self.acknowledged) == len(self.wheels) or done(), "everything is uploaded", 60)
+        wait_for(lambda: len(self.acknowledged) == len(self.wheels) or done(), "everything is uploaded", longest_s=60)
         time.sleep(VISIBLE_S)  # what was uploaded last is looked for by the readers, too
         self.load.join()
 

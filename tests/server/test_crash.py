@@ -17,9 +17,9 @@ from pywharf.index.codecs import decode_index
 from support.distributions import wheel
 from support.faults import PROGRAM, Fault, environment
 from support.index_client import IndexClient, sha256
-from support.repos import wait_for
 from support.serving import running
 from support.updating import finished, update_index
+from support.waiting import wait_for
 
 GONE = (OSError, http.client.HTTPException)
 """What a client sees of a server that dies."""

@@ -24,11 +24,11 @@ from support.distributions import wheel
 from support.faults import Fault, injected
 from support.index_client import IndexClient
 from support.parts import require
-from support.repos import wait_for
 from support.serving import PYWHARF, Server, running
 from support.updating import finished
 from support.updating import update_index as run_update_index
 from support.volumes import volume
+from support.waiting import wait_for
 
 MB = 1024 * 1024
 CONFIG = """

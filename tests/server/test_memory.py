@@ -18,8 +18,8 @@ from support.calling import Reply, basic, connect, reply_of
 from support.index_client import IndexClient
 from support.large_wheel import LargeWheel
 from support.parts import missing
-from support.repos import wait_for
 from support.serving import Server, running
+from support.waiting import wait_for
 
 MB = 1_000_000
 LARGE_BYTES = 2_000 * MB

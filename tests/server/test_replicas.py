@@ -24,8 +24,8 @@ from pywharf.index.update import update_index
 from support.calling import Reply, ask, basic, connect, form, read_to_end
 from support.distributions import wheel
 from support.index_client import JSON, IndexClient, sha256
-from support.repos import wait_for
 from support.serving import Server, running
+from support.waiting import wait_for
 
 WITHIN_S = 2.0
 SAMPLES = 4
@@ -57,10 +57,12 @@ class Pinned:
         return reply.status == 200 and any(f["filename"] == filename for f in reply.json()["files"])
 
     def wait_for_page(self, project: str, filename: str) -> None:
-        wait_for(lambda: self.lists(project, filename), f"{filename} is listed", 10)
+        wait_for(lambda: self.lists(project, filename), f"{filename} is listed", longest_s=10)
 
     def wait_for_root(self, project: str) -> None:
-        wait_for(lambda: {"name": project} in self.get("").json()["projects"], f"{project} is on the root page", 10)
+        wait_for(
+            lambda: {"name": project} in self.get("").json()["projects"], f"{project} is on the root page", longest_s=10
+        )
 
     def close(self) -> None:
         self._connection.close()
@@ -292,7 +294,9 @@ def test_a_killed_worker_is_replaced_and_requests_go_on(tmp_path):
 
 
 def wait_for_another(server: Server, gone: int) -> None:
-    wait_for(lambda: len(now := {p.pid for p in workers(server)}) == 2 and gone not in now, "a new worker", 10)
+    wait_for(
+        lambda: len(now := {p.pid for p in workers(server)}) == 2 and gone not in now, "a new worker", longest_s=10
+    )
 
 
 class Asking:

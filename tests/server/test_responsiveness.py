@@ -18,8 +18,8 @@ from pywharf.index.codecs import encode_index
 from support.calling import call
 from support.distributions import wheel
 from support.index_client import IndexClient
-from support.repos import wait_for
 from support.serving import Server, running
+from support.waiting import wait_for
 
 FILES = 100_000
 AT_MOST_S = 0.2
@@ -96,7 +96,7 @@ class Large:
         new = storage / "new"
         new.write_bytes(self.shape.index(self.mtime))
         new.replace(storage / "index.json")
-        wait_for(lambda: self.index_mtime() == str(self.mtime), "the new index is served", 60)
+        wait_for(lambda: self.index_mtime() == str(self.mtime), "the new index is served", longest_s=60)
 
     def index_mtime(self) -> str:
         reply = call(f"{self.server.url}/index_mtime/", auth=f"{self.client.name}:{self.client.secret}")
@@ -130,7 +130,7 @@ def serving(folder: Path, shape: Shape) -> Iterator[Large]:
     try:
         with running(folder, root=folder / "root") as server:
             large = Large(server, shape)
-            wait_for(lambda: large.client.get("").status == 200, "the index is loaded", 60)
+            wait_for(lambda: large.client.get("").status == 200, "the index is loaded", longest_s=60)
             yield large
     finally:
         shutil.rmtree(folder / "root")

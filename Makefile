@@ -10,6 +10,7 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8888
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UPGRADE ?=
 # Test processes: one a core, four at the most (each may start servers and clients of its own).
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? 4 : n)))
@@ -125,11 +126,9 @@ lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newe
 	$(call compile, bench, requirements/bench.in)
 	$(call compile, docs, requirements/docs.in)
 
-# One process, in the written order, without the time limit: other work would be measured too.
-bench: .venv-dev .venv-clients .venv-bench ## Measure against other servers (tests/bench)
-	@test -d tests/bench || { echo "there is no tests/bench yet"; exit 1; }
-	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin \
-	  .venv-dev/bin/pytest tests/bench -p no:randomly --timeout 0 --capture no $(PYTEST_ARGS)
+# It measures and does not judge; what it needs besides (nginx, wrk) it names. On a machine at rest, please.
+bench: .venv-dev .venv-bench ## Measure against other servers (BENCH_ARGS="--json FILE", "--help" …)
+	PYTHONPATH=tests PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin .venv-dev/bin/python -m bench.main $(BENCH_ARGS)
 
 docs: .venv-docs ## The documentation as HTML, in build/docs
 	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going docs build/docs

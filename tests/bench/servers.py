@@ -1,0 +1,228 @@
+"""The servers, each a process of its own, all on one core."""
+
+import base64
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.data import SECRET
+from support.parts import BENCH_PEERS, CHECKOUT
+from support.serving import PYWHARF, clean_environment
+
+START_S = 60.0
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where nginx is, also for those who are not root
+NGINX = shutil.which("nginx", path=PATH) or "nginx"
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE = CORES[0]
+LOAD_CORES = set(CORES[1:]) or {SERVER_CORE}
+
+NGINX_CONF = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  tcp_nodelay on;
+  keepalive_requests 1000000;
+  gzip_static on;
+  default_type application/vnd.pypi.simple.v1+json;
+  open_file_cache max=1000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{ listen 127.0.0.1:{port}; root {folder}/html; index page; }}
+}}
+"""
+
+
+Running = contextlib.AbstractContextManager["Server"]
+
+
+class MissingError(Exception):
+    """What must be installed, and how."""
+
+
+@dataclass
+class Server:
+    """A running server; `headers` are what its clients must send."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    headers: Mapping[str, str]
+    folder: Path
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """Status and body of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={**self.headers, **(headers or {})})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def until_200(self, path: str) -> None:
+        """Ask until it answers 200."""
+        end = time.monotonic() + START_S
+        answer = ""
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                status, body = self.get(path)
+                answer = f"{status}: {body[:300]!r}"
+                if status == http.HTTPStatus.OK:
+                    return
+            except OSError as error:
+                answer = repr(error)
+            time.sleep(0.002)
+        msg = f"{self.name} did not answer {path} with 200 (exit status {self.process.poll()}); last: {answer}"
+        raise AssertionError(msg)
+
+    def _processes(self) -> list[psutil.Process]:
+        main = psutil.Process(self.process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def cpu_seconds(self) -> float:
+        """Used so far, by all of its processes."""
+        return sum(sum(p.cpu_times()[:2]) for p in self._processes())
+
+    def memory_mb(self) -> float:
+        """Resident now, in 10⁶ bytes."""
+        return sum(float(p.memory_info().rss) for p in self._processes()) / 1e6
+
+
+def check_parts() -> None:
+    """Raises MissingError."""
+    packages = {"wrk": "wrk", "nginx": "nginx-light", "taskset": "util-linux"}
+    missing = [f"{program} (apt-get install {package})" for program, package in packages.items() if not _found(program)]
+    missing += [f"{name} (make .venv-bench)" for name in ("pypi-server", "simpleindex") if not peer(name).exists()]
+    if missing:
+        msg = f"Not installed: {', '.join(missing)}."
+        raise MissingError(msg)
+
+
+def _found(program: str) -> bool:
+    return shutil.which(program, path=PATH) is not None
+
+
+def peer(program: str) -> Path:
+    return Path(os.environ.get(BENCH_PEERS) or CHECKOUT / ".venv-bench" / "bin") / program
+
+
+def versions() -> dict[str, str]:
+    """Of the other servers."""
+    pypiserver = subprocess.run([peer("pypi-server"), "--version"], capture_output=True, text=True, check=True)
+    nginx = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True)
+    return {"nginx": nginx.stderr.strip().rpartition("/")[2], "pypiserver": pypiserver.stdout.split()[-1]}
+
+
+def authorization(repo: str) -> dict[str, str]:
+    token = base64.b64encode(f"{repo}:{SECRET}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+@contextlib.contextmanager
+def pywharf(
+    folder: Path, root: Path, config: str, repo: str, flags: Sequence[str] = ("--access_log=off",)
+) -> Iterator[Server]:
+    """With basic authentication as `repo`, which is in its configuration like others may be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.toml"
+    path.write_text(config)
+    port = _free_port()
+    command = [PYWHARF, "server", str(root), f"--config={path}", "--host=127.0.0.1", f"--port={port}"]
+    headers = authorization(repo)
+    with _running("pywharf", [*command, "--extra_index_url=", *flags], port, folder, headers=headers) as server:
+        yield server
+
+
+PYPISERVER = {
+    "pypiserver": ("--backend=simple-dir",),
+    "pypiserver, cached-dir": ("--backend=cached-dir",),
+    "pypiserver, cached-dir, gunicorn": ("--backend=cached-dir", "--server=gunicorn"),
+}
+"""As `pip install pypiserver` gives it, with its extra `cache`, and as its container image runs it."""
+
+
+@contextlib.contextmanager
+def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
+    """Without authentication."""
+    port = _free_port()
+    command = [str(peer("pypi-server")), "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", "."]
+    command += ["--disable-fallback", "--log-stream=none", *PYPISERVER[name], str(packages)]
+    env = {"GUNICORN_CMD_ARGS": "--log-level=error"}
+    with _running(name, command, port, folder, env=env) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
+    """Its pages hold no hashes; without authentication."""
+    port = _free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "simpleindex.toml"
+    configuration.write_text(
+        f'[server]\nhost = "127.0.0.1"\nport = {port}\nlog-level = "error"\naccess-log = false\n'
+        f'[routes."{{project}}"]\nsource = "path"\nto = "{projects}/{{project}}"\n'
+    )
+    with _running("simpleindex", [str(peer("simpleindex")), str(configuration)], port, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[Server]:
+    """Serves `folder`/html; `page` in a folder is its page."""
+    port = _free_port()
+    (folder / "html").mkdir(parents=True, exist_ok=True)
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        ("user root;\n" if os.geteuid() == 0 else "") + NGINX_CONF.format(folder=folder, port=port)
+    )
+    command = [NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
+    with _running("nginx", command, port, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    *,
+    headers: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["taskset", "-c", str(SERVER_CORE), *command], stdout=log, stderr=log, env=clean_environment(env)
+        )
+    try:
+        yield Server(name, port, process, headers or {}, folder)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

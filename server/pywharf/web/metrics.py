@@ -1,11 +1,14 @@
 """What `/metrics` tells (Prometheus)."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable by which the Prometheus client knows that several processes count."""
@@ -72,8 +75,29 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        if os.environ.get(_SHARED_FOLDER):
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-            return generate_latest(registry)
-        return generate_latest(self._registry)
+        shared = os.environ.get(_SHARED_FOLDER)
+        if not shared:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        registry.register(_Shared(Path(shared)))
+        return generate_latest(registry)
+
+
+class _Shared(Collector):
+    """The sums over all processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        # A file is empty from its making to its first size, for good where its process was killed in between.
+        files = [str(path) for path in self._folder.glob("*.db") if _size(path)]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return metrics
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a gauge's, of a process that has just ended
+        return 0

@@ -1,11 +1,14 @@
 """What an index is made of: files, projects."""
 
+import bisect
 from collections.abc import Iterable
+from operator import attrgetter
 
 import msgspec
 
 from pywharf.core.names import ProjectName
 
+_filename = attrgetter("filename")
 STATUSES = ("active", "archived", "quarantined", "deprecated")
 """Project statuses of PEP 792."""
 
@@ -49,7 +52,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     def file(self, filename: str) -> File | None:
         """The file of that name, if there is one."""
-        return next((f for f in self.files if f.filename == filename), None)
+        at = bisect.bisect_left(self.files, filename, key=_filename)
+        return self.files[at] if at < len(self.files) and self.files[at].filename == filename else None
 
     def with_files(self, files: Iterable[File]) -> "Project":
         """A copy to which `files` are added; of equal names the added one stays."""

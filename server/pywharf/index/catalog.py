@@ -7,6 +7,9 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import EMPTY_INDEX, Index
 from pywharf.index.ports import JournalEntry
+from pywharf.index.recent import RecentProjects
+
+_RECENT_FILES = 20_000
 
 
 class Catalog:
@@ -16,6 +19,7 @@ class Catalog:
         self.index = index
         self._added: dict[ProjectName, dict[str, File]] = {}
         self._sources: dict[ProjectName, object] = {}
+        self._recent = RecentProjects(_RECENT_FILES)
         self._names: list[ProjectName] | None = None
         self._names_page: tuple[ProjectName, ...] | None = None
         for entry in entries:
@@ -27,13 +31,12 @@ class Catalog:
         if not added and entry.project not in self.index and self._names is not None:
             bisect.insort(self._names, entry.project)
             self._names_page = None
-        if added.get(entry.file.filename) != entry.file:
-            self._added[entry.project] = added | {entry.file.filename: entry.file}
-            self._sources.pop(entry.project, None)
-
-    def with_index(self, index: Index) -> "Catalog":
-        """The same uploads over another index."""
-        return Catalog(index, self.entries())
+        if added.get(entry.file.filename) == entry.file:
+            return
+        if self._sources.pop(entry.project, None) is not None:
+            added = self._added[entry.project] = dict(added)  # the old one is part of what was handed out
+        added[entry.file.filename] = entry.file
+        self._recent.drop(entry.project)
 
     def entries(self) -> list[JournalEntry]:
         """The uploads noted."""
@@ -41,11 +44,16 @@ class Catalog:
 
     def project(self, name: ProjectName) -> Project | None:
         """A project, or None where neither the index nor the journal has it."""
-        indexed = self.index.project(name)
+        project = self._recent.get(name)
+        if project is not None:
+            return project
+        project = self.index.project(name)
         added = self._added.get(name)
-        if not added:
-            return indexed
-        return (indexed or Project(name=name)).with_files(added.values())
+        if added:
+            project = (project or Project(name=name)).with_files(added.values())
+        if project is not None:
+            self._recent.put(project)
+        return project
 
     def source(self, name: ProjectName) -> object:
         """Something that compares equal as long as the project is the same; None where there is no project."""

@@ -49,7 +49,8 @@ class FileJournal:
             if generation is None:
                 return JournalRead((), _NOTHING, cursor != _NOTHING)
             known, _, position = (cursor or _NOTHING).partition(":")
-            restarted = known != generation
+            # Past the end: what had been read was lost in a crash before it was durable.
+            restarted = known != generation or int(position) > os.fstat(file.fileno()).st_size
             offset = len(header) if restarted else int(position)
             file.seek(offset)
             content = file.read()

@@ -106,11 +106,14 @@ class FileSystemBackend:
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """See Backend."""
         scanned = 0
-        for name in await self._call(self._project_names):
+        names, problems = await self._call(self._project_names)
+        if problems:
+            yield ScannedProject(None, problems)
+        for name in names:
             progress(scanned, name)
             found = await self._call(self._scan_project, name)
             if found is not None:
-                scanned += len(found.project.files)
+                scanned += len(found.project.files) if found.project else 0
                 yield found
         await self._call(self._remove_leftovers)
 
@@ -210,20 +213,22 @@ class FileSystemBackend:
             (self._storage / superseded).unlink(missing_ok=True)
             return version
 
-    def _project_names(self) -> list[ProjectName]:
+    def _project_names(self) -> tuple[list[ProjectName], tuple[str, ...]]:
+        """Folders that are projects', and what is to be said of others."""
         with os.scandir(self._storage) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-        projects = []
-        for name in names:
+            folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        projects, problems = [], []
+        for folder in folders:
             try:
-                normal = normalize(name)
-            except InvalidInputError:
-                normal = None
-            if normal == name:
+                normal = normalize(folder)
+            except InvalidInputError as error:
+                problems.append(f"The folder {folder!r} is left out: {error}")
+                continue
+            if normal == folder:
                 projects.append(normal)
             else:
-                _logger.warning("The folder %r is passed over: its name is not a normalized project name.", name)
-        return projects
+                problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
+        return projects, tuple(problems)
 
     def _find_project(self, name: ProjectName) -> Project | None:
         return ProjectFolder(self._storage, name).find()
@@ -236,11 +241,12 @@ class FileSystemBackend:
         final = folder / upload.file.filename
         new_folder = not folder.exists()
         folder.mkdir(exist_ok=True)
-        sidecars = {
-            final.with_name(final.name + META_SUFFIX): dumps(meta_of(upload.project, upload.file)).encode(),
-        }
+        # In this order: what the record names lies there before it, also where this ends in between.
+        sidecars: dict[Path, bytes] = {}
         if upload.file.metadata_sha256 is not None:
             sidecars[final.with_name(final.name + METADATA_SUFFIX)] = upload.metadata
+        meta = dumps(meta_of(upload.project, upload.file)).encode()
+        sidecars[final.with_name(final.name + META_SUFFIX)] = meta
         temporaries: dict[Path, Path] = {}
         placed = False
         try:

@@ -34,7 +34,7 @@ class MemoryBackend:
         self._index_name = index_name
         self._index: StoredIndex | None = None
         self._journal: list[JournalEntry] = []
-        self._folded = 0
+        self._folds = 0
         self._projects: dict[ProjectName, Project] = {}
         self._contents: dict[tuple[ProjectName, str], tuple[bytes, bytes]] = {}
 
@@ -71,18 +71,17 @@ class MemoryBackend:
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
         """See Backend."""
-        end = self._folded + len(self._journal)
-        start = int(cursor) if cursor is not None else -1
-        restarted = start < self._folded
-        entries = self._journal if restarted else self._journal[start - self._folded :]
-        return JournalRead(tuple(entries), str(end), restarted)
+        folds, _, position = (cursor or "none:0").partition(":")
+        restarted = folds != str(self._folds)
+        entries = self._journal if restarted else self._journal[int(position) :]
+        return JournalRead(tuple(entries), f"{self._folds}:{len(self._journal)}", restarted)
 
     async def fold_journal(self, cursor: str) -> None:
         """See Backend."""
-        count = int(cursor) - self._folded
-        if count > 0:
-            del self._journal[:count]
-            self._folded += count
+        folds, _, position = cursor.partition(":")
+        if folds == str(self._folds) and int(position) > 0:
+            del self._journal[: int(position)]
+            self._folds += 1
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """See Backend."""

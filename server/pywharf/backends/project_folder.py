@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class ProjectFolder:
         sidecar = filename + META_SUFFIX
         text = path.with_name(sidecar).read_text("utf-8")
         file = file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}"))
-        status = path.stat()
+        status = _regular(path)
         if file.size is not None and file.size != status.st_size:
             msg = f"it has {status.st_size} bytes, its record says {file.size}."
             raise InvalidConfigError(msg)
@@ -112,6 +113,7 @@ class ProjectFolder:
         if parsed.project != self._name:
             msg = f"it belongs into the folder {parsed.project!r}."
             raise InvalidConfigError(msg)
+        _regular(path)
         with path.open("rb") as stream:
             raw = read_metadata(stream, parsed)
             stream.seek(0)
@@ -149,6 +151,15 @@ class ProjectFolder:
                 return file  # served as the original did, without
             write_atomically(path, raw)
         return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
+
+
+def _regular(path: Path) -> os.stat_result:
+    """The status of a file, which must not be a folder, a pipe or a device: opening those may fail or wait."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        msg = "it is no regular file."
+        raise InvalidConfigError(msg)
+    return status
 
 
 def _distributions(listed: set[str]) -> list[str]:

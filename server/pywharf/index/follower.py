@@ -66,6 +66,8 @@ class Follower:
             journal = await self._backend.read_journal(self._cursor)
             stored = await self._backend.read_index(self._version)
             current = self._catalog or Catalog()
+            if stored is None and self._version is None and self._catalog is not None:
+                stored = UNCHANGED  # there is no index yet, as before
             if stored is not UNCHANGED:
                 index, version = await self._decode(stored)
                 current = Catalog(index, journal.entries if journal.restarted else current.entries())

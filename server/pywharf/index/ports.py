@@ -84,9 +84,10 @@ Progress = Callable[[int, str], None]
 
 
 class ScannedProject(msgspec.Struct, frozen=True):
-    """One project of a full scan, and what in its folder could not be indexed, a sentence each."""
+    """One project of a full scan, and what could not be indexed, a sentence each."""
 
-    project: Project
+    project: Project | None
+    """None: the problems are about no project."""
     problems: tuple[str, ...] = ()
 
 
@@ -98,7 +99,7 @@ class Backend(Protocol):
 
     @property
     def staging_folder(self) -> Path:
-        """An existing folder for uploads under way, from which publishing is cheap."""
+        """A folder for uploads under way, from which publishing is cheap; there once anything else was asked."""
 
     @property
     def poll_interval_s(self) -> float:
@@ -123,7 +124,7 @@ class Backend(Protocol):
         """What was published after `cursor`; cheap enough to be asked every second."""
 
     async def fold_journal(self, cursor: str) -> None:
-        """Forget the entries up to `cursor`, which the index now holds. Later ones stay."""
+        """Forget the entries up to `cursor`, which the index now holds. Later ones stay, and every reader restarts."""
 
     def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """Read the whole storage, sorted by project; what lacks a record (hash, size …) gets one."""
@@ -135,7 +136,7 @@ class Backend(Protocol):
         """Store a file durably and note it in the journal. Raises FileExistsInRepoError, and then changes nothing."""
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
-        """The content of a file. Raises NotFoundError."""
+        """The content of a file. Raises NotFoundError, or leaves it to whoever opens LocalContent to find it gone."""
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         """The raw core metadata of a file. Raises NotFoundError."""

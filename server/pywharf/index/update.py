@@ -47,7 +47,8 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     projects: list[Project] = []
     problems: list[str] = []
     async for scanned in backend.scan(progress):
-        projects.append(scanned.project)
+        if scanned.project is not None:
+            projects.append(scanned.project)
         problems.extend(scanned.problems)
 
     def encode(mtime: int) -> bytes:

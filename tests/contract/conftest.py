@@ -1,0 +1,44 @@
+"""A storage of each kind, opened as often as a test wants."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pywharf.index.ports import Backend
+from support.storages import STORAGES, Open
+
+
+@pytest.fixture(params=STORAGES)
+async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    """Open the test's storage; all that was opened is closed after the test."""
+    open_storage = STORAGES[request.param].make(tmp_path)
+    backends: dict[int, Backend] = {}
+
+    def open_(index_name: str) -> Backend:
+        backend = open_storage(index_name)
+        backends[id(backend)] = backend
+        return backend
+
+    yield open_
+    for backend in backends.values():
+        await backend.aclose()
+
+
+@pytest.fixture
+def backend(opened: Open) -> Backend:
+    return opened("index.json")
+
+
+@pytest.fixture
+def other(opened: Open, backend: Backend) -> Backend:
+    """Another server's view of the same storage; where none is possible, the same one."""
+    return opened("index.json")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder for what is published."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    return folder

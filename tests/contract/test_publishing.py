@@ -1,0 +1,175 @@
+"""Publishing: one name is given once, whoever asks for it, and what was published is found whole everywhere."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from pywharf.core.errors import FileExistsInRepoError, NotFoundError
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName
+from pywharf.index.ports import Backend
+from pywharf.index.staging import StagedFile
+from support.distributions import sdist, wheel
+from support.uploads import content, file_of, journal, publish, scanned
+
+FOO = ProjectName("foo")
+
+
+async def recorded(backend: Backend, name: ProjectName = FOO) -> dict[str, File]:
+    project = await backend.find_project(name)
+    return {f.filename: f for f in project.files} if project else {}
+
+
+@pytest.mark.parametrize("make", [wheel, sdist])
+async def test_what_was_published_is_found_by_everybody(backend, other, made, make):
+    path = make(made, "foo")
+    file = await publish(backend, path)
+    for one in (backend, other):
+        assert await recorded(one) == {path.name: file}
+        assert await content(one, FOO, file) == path.read_bytes()
+        assert (await journal(one))[path.name] == file
+        projects, problems = await scanned(one)
+        assert [(p.name, p.files) for p in projects] == [("foo", (file,))]
+        assert problems == []
+        if file.metadata_sha256 is not None:
+            raw = await one.read_metadata(FOO, file)
+            assert raw == file_of(path)[2]
+            assert hashlib.sha256(raw).hexdigest() == file.metadata_sha256
+
+
+async def test_files_of_one_project_lie_side_by_side(backend, made):
+    paths = [wheel(made, "foo", "1.0"), wheel(made, "foo", "2.0"), sdist(made, "foo", "1.0"), wheel(made, "bar", "1.0")]
+    files = [await publish(backend, path) for path in paths]
+    assert await recorded(backend) == {f.filename: f for f in files[:3]}
+    assert await recorded(backend, ProjectName("bar")) == {files[3].filename: files[3]}
+    found = await backend.find_project(FOO)
+    assert found is not None
+    assert [f.filename for f in found.files] == sorted(f.filename for f in files[:3])
+    for path, file in zip(paths, files, strict=True):
+        assert await content(backend, ProjectName(file.filename[:3]), file) == path.read_bytes()
+
+
+async def test_a_name_that_is_taken_stays_what_it_was(backend, other, made, tmp_path):
+    path = wheel(made, "foo", payload=b"first")
+    first = await publish(backend, path)
+    before = (await recorded(backend), await journal(backend), await backend.read_metadata(FOO, first))
+    again = wheel(tmp_path, "foo", payload=b"second, and longer", requires_python=">=3.12")
+    for one, attempt in ((backend, path), (other, again), (backend, again)):
+        with pytest.raises(FileExistsInRepoError, match=rf"^File already exists: {path.name}"):
+            await publish(one, attempt)
+        assert (await recorded(other), await journal(other), await other.read_metadata(FOO, first)) == before
+        assert await content(other, FOO, first) == path.read_bytes()
+    assert list(backend.staging_folder.iterdir()) == []
+
+
+async def test_of_a_hundred_uploads_of_one_name_one_wins(backend, other, made):
+    paths = []
+    for i in range(100):
+        folder = made / str(i)
+        folder.mkdir()
+        paths.append(wheel(folder, "foo", payload=b"%d" % i * (i + 1), requires_python=f">=3.{i}"))
+    uploads = (publish((backend, other)[i % 2], path) for i, path in enumerate(paths))
+    results = await asyncio.gather(*uploads, return_exceptions=True)
+    won = [i for i, result in enumerate(results) if isinstance(result, File)]
+    assert len(won) == 1, [repr(r) for r in results if not isinstance(r, FileExistsInRepoError)]
+    assert sum(isinstance(r, FileExistsInRepoError) for r in results) == 99, {type(r) for r in results}
+    winner = file_of(paths[won[0]])
+    for one in (backend, other):
+        assert await recorded(one) == {winner[1].filename: winner[1]}
+        assert await content(one, FOO, winner[1]) == paths[won[0]].read_bytes()
+        assert await one.read_metadata(FOO, winner[1]) == winner[2], "content of one upload, metadata of another"
+        assert await journal(one) == {winner[1].filename: winner[1]}
+    assert list(backend.staging_folder.iterdir()) == []
+
+
+async def test_uploads_of_many_names_at_once_all_win(backend, other, made):
+    paths = [wheel(made, name, f"{i}.0") for i in range(10) for name in ("foo", "bar", "baz")]
+    files = await asyncio.gather(*(publish((backend, other)[i % 2], path) for i, path in enumerate(paths)))
+    expected = {f.filename: f for f in files}
+    assert await journal(other) == expected
+    projects, problems = await scanned(other)
+    assert {f.filename: f for p in projects for f in p.files} == expected
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (0, 99), (100, 199), (5, 70_000), (199_999, 199_999), (0, 199_999)]
+)
+async def test_ranges(backend, made, first, last):
+    path = wheel(made, "foo", payload=bytes(i % 251 for i in range(200_000)))
+    file = await publish(backend, path)
+    assert await content(backend, FOO, file, first, last) == path.read_bytes()[first : last + 1]
+
+
+async def test_what_is_not_there(backend, made):
+    assert await backend.find_project(FOO) is None
+    missing = file_of(wheel(made, "foo"))[1]
+    for other_files in ([wheel(made, "foo", "2.0")], []):
+        with pytest.raises(NotFoundError):
+            await content(backend, FOO, missing)
+        with pytest.raises(NotFoundError):
+            await backend.read_metadata(FOO, missing)
+        for path in other_files:
+            await publish(backend, path)
+    assert await backend.find_project(ProjectName("bar")) is None
+    assert await scanned(backend) == ([await backend.find_project(FOO)], [])
+
+
+@pytest.mark.parametrize("filename", ["../../secret", "..", ".owner", "a/b", "foo-1.0.zip/x"])
+async def test_no_name_leads_out_of_the_storage(backend, made, filename):
+    file = await publish(backend, wheel(made, "foo"))
+    hostile = File(filename=filename, sha256=file.sha256)
+    with pytest.raises(NotFoundError):
+        await content(backend, FOO, hostile)
+    with pytest.raises(NotFoundError):
+        await backend.read_metadata(FOO, hostile)
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing(backend):
+    async def give_up() -> None:
+        async with StagedFile(backend.staging_folder, 10**7) as staged:
+            await staged.write(bytes(3 * 10**6))
+            assert staged.path.stat().st_size > 0
+            raise RuntimeError
+
+    await backend.read_journal()
+    with pytest.raises(RuntimeError):
+        await give_up()
+    assert list(backend.staging_folder.iterdir()) == []
+    assert await backend.find_project(FOO) is None
+
+
+async def test_a_scan_tells_how_far_it_is(backend, made):
+    for name in ("a", "b", "c"):
+        await publish(backend, wheel(made, name))
+        await publish(backend, wheel(made, name, "2.0"))
+    told: list[tuple[int, str]] = []
+    names = [s.project.name async for s in backend.scan(lambda n, what: told.append((n, what))) if s.project]
+    assert names == ["a", "b", "c"]
+    assert told == [(0, "a"), (2, "b"), (4, "c")]
+
+
+async def test_a_scan_during_uploads_has_all_that_were_done_before(backend, other, made):
+    before = [await publish(backend, wheel(made, "foo", f"{i}.0")) for i in range(5)]
+    more = [wheel(made, "foo", f"{i}.0") for i in range(5, 25)]
+
+    async def upload() -> None:
+        for path in more:
+            await publish(other, path)
+
+    uploading = asyncio.create_task(upload())
+    while not uploading.done():
+        projects, problems = await scanned(backend)
+        names = {f.filename: f for p in projects for f in p.files}
+        assert all(names.get(f.filename) == f for f in before)
+        assert problems == []
+        await asyncio.sleep(0)
+    await uploading
+    projects, _ = await scanned(backend)
+    assert len(projects[0].files) == 25
+
+
+async def test_polling_is_cheap_enough_for_the_promise(backend):
+    """An upload shows on other servers within two seconds."""
+    assert 0 < backend.poll_interval_s <= 1

@@ -1,0 +1,46 @@
+"""Every backend under test, as the contract suite sees it. A new backend joins by one entry of STORAGES."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pywharf.backends.opening import open_backend
+from pywharf.backends.registration import OpenBackend
+from pywharf.config import BackendSpec, FileSystemSpec, MemorySpec
+from pywharf.core.names import RepoName
+from pywharf.index.ports import Backend
+
+REPO = RepoName("team-a")
+
+Open = Callable[[str], Backend]
+"""Opens a storage with an index file of that name, as one more server would."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A backend's kind of storage: `make` an empty one, given a folder for whatever lies on disk."""
+
+    make: Callable[[Path], Open]
+    is_shared: bool
+    """Whether it is used by many: whoever opened it sees what others do. Else all get the same backend."""
+
+
+def _file_system(folder: Path) -> Open:
+    return lambda index: _opened(FileSystemSpec(index_filename=index), folder)
+
+
+def _memory(folder: Path) -> Open:
+    backend = _opened(MemorySpec(index_filename="index.json"), folder)
+    return lambda _index: backend
+
+
+def _opened(spec: BackendSpec, folder: Path) -> Backend:
+    return open_backend(OpenBackend(spec, REPO, folder, secret=None))
+
+
+STORAGES: Mapping[str, Kind] = {
+    "memory": Kind(_memory, is_shared=False),
+    "file_system": Kind(_file_system, is_shared=True),
+}
+
+SHARED = [name for name, kind in STORAGES.items() if kind.is_shared]

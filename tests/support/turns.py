@@ -1,0 +1,96 @@
+"""Calls of several tasks on their backends, in an order that the test chooses."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from pywharf.index.ports import Backend, Progress, ScannedProject
+
+T = TypeVar("T")
+LONGEST_S = 30.0
+
+
+class Turns:
+    """Runs tasks of which each call on its backend waits until it is chosen."""
+
+    def __init__(self) -> None:
+        self.trace: list[str] = []
+        """Who called what, in order: what a person needs where it went wrong."""
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._running = 0
+        self._settled = asyncio.Event()
+
+    def backend(self, backend: Backend, who: str) -> Any:
+        """The same backend, of which each call by `who` waits for its turn."""
+        return _Gated(backend, who, self)
+
+    async def run(self, choose: Callable[[list[str]], str], *tasks: Coroutine[Any, Any, None]) -> None:
+        """Run the tasks until all are done; `choose` says which of those that wait comes next."""
+        self._running = len(tasks)
+        running = [asyncio.create_task(self._counted(task)) for task in tasks]
+        try:
+            while not all(task.done() for task in running):
+                async with asyncio.timeout(LONGEST_S):
+                    await self._settled.wait()
+                self._settled.clear()
+                if self._running == 0 and self._waiting:
+                    self._running += 1
+                    self._waiting.pop(choose(sorted(self._waiting))).set_result(None)
+        finally:
+            for task in running:
+                task.cancel()
+            results = await asyncio.gather(*running, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def turn(self, who: str, what: str) -> None:
+        """Wait to be chosen."""
+        chosen = asyncio.get_running_loop().create_future()
+        self._waiting[who] = chosen
+        self._stop()
+        await chosen
+        self.trace.append(f"{who}: {what}")
+
+    async def aside(self, waited_for: Awaitable[T]) -> T:
+        """Wait for another task without holding up the choosing."""
+        self._stop()
+        try:
+            return await waited_for
+        finally:
+            self._running += 1
+
+    async def _counted(self, task: Coroutine[Any, Any, None]) -> None:
+        try:
+            await task
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._settled.set()
+
+
+class _Gated:
+    def __init__(self, backend: Backend, who: str, turns: Turns) -> None:
+        self._backend = backend
+        self._who = who
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._backend, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self._turns.turn(self._who, name)
+            return await found(*args, **kwargs)
+
+        return call
+
+    async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
+        await self._turns.turn(self._who, "scan")
+        async for one in self._backend.scan(progress):
+            yield one

@@ -23,7 +23,9 @@ _UPLOADABLE = (".whl", ".tar.gz", ".zip")
 # Kinds that the original stored and pip can install. They are served where they lie, and no longer taken.
 _LEGACY = (".tar.bz2", ".tbz", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz", ".tar.lz", ".tar.lzma")
 _EXTENSIONS = tuple(sorted((*_UPLOADABLE, *_LEGACY), key=len, reverse=True))
-_MAX_FILENAME = 240
+_MAX_UPLOAD = 240
+MAX_FILENAME = 255
+"""Bytes of a file's name; more no file system takes."""
 _FILENAME = re.compile(r"[A-Za-z0-9._+!-]*\Z")
 """What the names of distributions are made of, by the specifications; the packaging library lets more pass."""
 
@@ -63,9 +65,9 @@ def extension_of(filename: str) -> str | None:
 
 def parse_upload_filename(filename: str) -> DistributionFilename:
     """Take apart the name of a file to publish. Raises InvalidFilenameError for paths, other kinds, bad forms."""
-    shown = filename[:_MAX_FILENAME]
-    if len(filename) > _MAX_FILENAME:
-        msg = f"The file name {shown!r}… is over {_MAX_FILENAME} characters."
+    shown = filename[:_MAX_UPLOAD]
+    if len(filename) > _MAX_UPLOAD:
+        msg = f"The file name {shown!r}… is over {_MAX_UPLOAD} characters."
         raise InvalidFilenameError(msg)
     if not _FILENAME.match(filename):
         msg = f"{shown!r} is not the file name of a distribution: use ASCII letters, digits and the signs . _ + ! -"
@@ -93,7 +95,7 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
 def version_of(filename: str, project: ProjectName) -> str | None:
     """The version that a stored file's name says, in normal form; None where it says none that can be read."""
     extension = extension_of(filename)
-    if extension is None:
+    if extension is None or len(filename) > MAX_FILENAME:
         return None
     stem = filename[: -len(extension)]
     if extension == ".whl":

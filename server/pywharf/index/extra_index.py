@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from urllib.parse import urljoin
 
@@ -32,8 +33,11 @@ class FetchedPage(msgspec.Struct, frozen=True):
 class Fetcher(Protocol):
     """Reads pages over HTTP, bounded in time and size."""
 
-    async def fetch(self, url: str, accept: str) -> FetchedPage:
-        """Raises UpstreamError, or UpstreamTimeoutError where it took too long."""
+    def fetch(self, url: str, accept: str) -> AbstractAsyncContextManager[FetchedPage]:
+        """A page, which within the context takes one of few places if it is large.
+
+        Raises UpstreamError, or UpstreamTimeoutError where it took too long.
+        """
 
 
 class ExtraIndex:
@@ -69,17 +73,21 @@ class ExtraIndex:
             done.exception()  # asked for here, so that asyncio does not report it where every client went away
 
     async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
-        index_url, name = key
-        page = await self._fetcher.fetch(urljoin(index_url.rstrip("/") + "/", f"{name}/"), ACCEPT)
-        if page.status in _NOT_FOUND:
-            project = None
-        elif page.status != _OK:
-            msg = f"The extra index answered for {name!r} with the status {page.status}."
-            raise UpstreamError(msg)
+        try:
+            project = await self._look_up(key)
+        except UpstreamError as error:
+            # Without its traceback and cause, which would keep a page of many megabytes until a collection.
+            failure = type(error)(str(error))
         else:
-            project = await asyncio.to_thread(parse_page, name, page.content, page.content_type, page.url)
-        self._keep(key, project)
-        return project
+            self._keep(key, project)
+            return project
+        raise failure
+
+    async def _look_up(self, key: tuple[str, ProjectName]) -> Project | None:
+        index_url, name = key
+        url = urljoin(index_url.rstrip("/") + "/", f"{name}/")
+        async with self._fetcher.fetch(url, ACCEPT) as page:
+            return await _read(name, page)
 
     def _keep(self, key: tuple[str, ProjectName], project: Project | None) -> None:
         old = self._kept.pop(key, None)
@@ -90,6 +98,15 @@ class ExtraIndex:
         while self._files_kept > _MAX_FILES_KEPT and self._kept:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._files_kept -= _weight(dropped)
+
+
+async def _read(name: ProjectName, page: FetchedPage) -> Project | None:
+    if page.status in _NOT_FOUND:
+        return None
+    if page.status != _OK:
+        msg = f"The extra index answered for {name!r} with the status {page.status}."
+        raise UpstreamError(msg)
+    return await asyncio.to_thread(parse_page, name, page.content, page.content_type, page.url)
 
 
 def _weight(project: Project | None) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
 """Bytes from which compressing a body would hold up the event loop."""
+_LARGE_AT_ONCE = 2
+"""Large pages that are being made; each takes a thread, which others then wait for, and a multiple of its memory."""
 
 
 class Page:
@@ -53,7 +55,8 @@ class PageCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._pages: OrderedDict[Hashable, tuple[object, Page]] = OrderedDict()
+        self._pages: OrderedDict[Hashable, tuple[object, Page, int]] = OrderedDict()
+        self._places = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
 
     def get(self, key: Hashable, source: object) -> Page | None:
@@ -61,48 +64,52 @@ class PageCache:
         found = self._pages.get(key)
         if found is None:
             return None
-        made_from, page = found
+        made_from, page, weight = found
         if made_from is not source:
             if made_from != source:
                 return None
             # The next look then compares nothing; for many projects that takes longer than all of a request.
-            self._pages[key] = (source, page)
+            self._pages[key] = (source, page, weight)
         self._pages.move_to_end(key)
         return page
 
-    def put(self, key: Hashable, source: object, page: Page) -> None:
-        """Keep a page, unless it alone is too large."""
+    def put(self, key: Hashable, source: object, page: Page, source_bytes: int = 0) -> None:
+        """Keep a page, unless it alone is too large. `source_bytes`: what its source takes that nobody else keeps."""
         old = self._pages.pop(key, None)
         if old is not None:
-            self._bytes -= old[1].weight
-        if page.weight > self._max_bytes:
+            self._bytes -= old[2]
+        weight = page.weight + source_bytes
+        if weight > self._max_bytes:
             return
-        self._pages[key] = (source, page)
-        self._bytes += page.weight
+        self._pages[key] = (source, page, weight)
+        self._bytes += weight
         while self._bytes > self._max_bytes:
-            _, (_, dropped) = self._pages.popitem(last=False)
-            self._bytes -= dropped.weight
+            _, (_, _, dropped) = self._pages.popitem(last=False)
+            self._bytes -= dropped
 
-    async def get_or_make(self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool) -> Page:
-        """The page, made once however many ask at once; in a thread where it is `large`."""
+    async def get_or_make(
+        self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool, source_bytes: int = 0
+    ) -> Page:
+        """The page, made once however many ask at once; in a thread where it is `large`. See `put`."""
         page = self.get(key, source)
         if page is not None:
             return page
         if not large:
             page = Page(make())
-            self.put(key, source, page)
+            self.put(key, source, page, source_bytes)
             return page
         making = self._making.get(key)
         if making is None or making[0] != source:
-            task = asyncio.create_task(self._make(key, source, make))
+            task = asyncio.create_task(self._make(key, source, make, source_bytes))
             making = self._making[key] = (source, task)
             task.add_done_callback(lambda done: self._forget(key, done))
         # One client that goes away does not end the making for the others.
         return await asyncio.shield(making[1])
 
-    async def _make(self, key: Hashable, source: object, make: Callable[[], bytes]) -> Page:
-        page = await asyncio.to_thread(lambda: Page(make()))
-        self.put(key, source, page)
+    async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
+        async with self._places:
+            page = await asyncio.to_thread(lambda: Page(make()))
+        self.put(key, source, page, source_bytes)
         return page
 
     def _forget(self, key: Hashable, done: asyncio.Task[Page]) -> None:

@@ -24,6 +24,8 @@ from pywharf.index.upstream import may_look_up
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200
 """Entries from which rendering a page would hold up the event loop."""
+_FOREIGN_FILE_BYTES = 1024
+"""About what a file of another index takes in memory."""
 
 
 class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,8 @@ class Repository:
         foreign = None
         if self._upstream.url is not None and self._may_look_up(name, owned=own is not None):
             foreign = await self._extra_index.project(self._upstream.url, name)
+        if own is None and self.follower.catalog.source(name) is not None:
+            return await self.project_page(name, page_format)  # it was published here meanwhile
         if foreign is None:
             if own is None:
                 raise _no_project(name)
@@ -100,6 +104,7 @@ class Repository:
             (own, foreign),
             lambda: project_json(merged, foreign=True) if is_json else project_html(merged, foreign=True),
             large=len(merged.files) > _LARGE_PROJECT,
+            source_bytes=len(merged.files) * _FOREIGN_FILE_BYTES,
         )
 
     async def find_file(self, name: ProjectName, filename: str) -> File:

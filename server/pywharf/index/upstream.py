@@ -10,6 +10,7 @@ import msgspec
 
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import UpstreamError
+from pywharf.core.filenames import MAX_FILENAME
 from pywharf.core.html_tags import start_tags
 from pywharf.core.model import STATUSES, File, Project
 from pywharf.core.names import ProjectName
@@ -18,8 +19,10 @@ ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+ht
 _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = {"application/vnd.pypi.simple.v1+html", "text/html"}
 _TAGS = frozenset({"a", "base", "meta"})
-MAX_FILES = 200_000
-"""Of a page; the largest projects of PyPI have a tenth of them."""
+MAX_FILES = 100_000
+"""Of a page; the largest projects of PyPI have a fifth of them."""
+_MAX_TEXT = 16 * 1024
+"""Characters of what a page says of one file; real ones need some hundreds."""
 _DIGEST_LENGTH = 64
 _SEPARATORS = re.compile(r"[-_.]+")
 
@@ -105,10 +108,16 @@ def _check(name: ProjectName, version: str, files: int) -> None:
 def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -> Project:
     return Project(
         name=name,
-        files=tuple(f for f in files if f is not None),
+        files=tuple(f for f in files if f is not None and _is_shown(f)),
         status=status.status if status.status in STATUSES else "active",
-        status_reason=status.reason,
+        status_reason=status.reason and status.reason[:_MAX_TEXT],
     )
+
+
+def _is_shown(file: File) -> bool:
+    """Whether its fields are of a length that a real file's have: what they cost is the event loop's time."""
+    texts = (file.location, file.requires_python, file.yanked, file.upload_time)
+    return len(file.filename) <= MAX_FILENAME and sum(len(t) for t in texts if t is not None) <= _MAX_TEXT
 
 
 def _from_json(foreign: _ForeignFile, page: str) -> File | None:

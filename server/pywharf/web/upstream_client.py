@@ -1,22 +1,35 @@
 """Reads pages of the extra index, bounded in time, size, redirects and number."""
 
 import asyncio
+import contextlib
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from yarl import URL
 
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
 from pywharf.index.extra_index import FetchedPage
 from pywharf.web.metrics import Metrics
+from pywharf.web.upstream_addresses import Names, is_own, redirected
 
 _MAX_BYTES = 64 * 1024 * 1024
 """Unpacked; the largest pages of PyPI have about half of it."""
-_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5, sock_read=10)
+_WHOLE_S = 15.0
+"""For all of an answer, with its redirects."""
+_TIMEOUT = aiohttp.ClientTimeout(total=_WHOLE_S, connect=5, sock_read=10)
 _WITH_WAITING_S = 20.0
 """For one of the places below, and then the answer."""
 _MAX_REDIRECTS = 5
+_REDIRECTS = {301, 302, 303, 307, 308}
 _AT_ONCE = 32
+"""Of one index, so that one that hangs takes no other's places."""
+_LARGE = 1024 * 1024
+_LARGE_AT_ONCE = 2
+"""Pages over _LARGE that are in memory, of all indexes, until they have been understood."""
 _CHUNK = 256 * 1024
 
 
@@ -26,53 +39,85 @@ class UpstreamClient:
     def __init__(self, metrics: Metrics, user_agent: str) -> None:
         self._metrics = metrics
         self._user_agent = user_agent
-        self._session: aiohttp.ClientSession | None = None
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._open = contextlib.AsyncExitStack()
+        self._checked: aiohttp.ClientSession | None = None
+        self._unchecked: aiohttp.ClientSession | None = None
+        """For what the configuration itself says: a proxy, or an index on an address written as such."""
+        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
+        """By the index's host, of which there are as many as configurations name."""
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=_TIMEOUT,
-            headers={"User-Agent": self._user_agent},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,  # the proxies of the environment
-        )
+        self._checked = await self._open.enter_async_context(self._session(any_address=False))
+        self._unchecked = await self._open.enter_async_context(self._session(any_address=True))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._open.aclose()
 
-    async def fetch(self, url: str, accept: str) -> FetchedPage:
+    def _session(self, *, any_address: bool) -> aiohttp.ClientSession:
+        # The environment is not trusted as a whole: from a .netrc the framework would send credentials.
+        return aiohttp.ClientSession(
+            timeout=_TIMEOUT,
+            headers={"User-Agent": self._user_agent},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(resolver=Names(any_address=any_address)),
+        )
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
         """See `pywharf.index.extra_index.Fetcher`."""
-        try:
-            async with asyncio.timeout(_WITH_WAITING_S), self._places:
-                page = await self._fetch(url, accept)
-        except TimeoutError as error:
-            self._metrics.upstream.labels("timeout").inc()
-            msg = "The extra index did not answer in time; try again, or check --extra_index_url."
-            raise UpstreamTimeoutError(msg) from error
-        except (aiohttp.ClientError, ValueError) as error:
-            self._metrics.upstream.labels("failed").inc()
-            msg = f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
-            raise UpstreamError(msg) from error
-        except UpstreamError:
-            self._metrics.upstream.labels("failed").inc()
-            raise
-        self._metrics.upstream.labels("answered").inc()
-        return page
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_WITH_WAITING_S), self._places[URL(url).host or ""]:
+                    async with asyncio.timeout(_WHOLE_S):
+                        page = await self._fetch(URL(url), accept, held)
+            except TimeoutError as error:
+                self._metrics.upstream.labels("timeout").inc()
+                msg = "The extra index did not answer in time; try again, or check --extra_index_url."
+                raise UpstreamTimeoutError(msg) from error
+            except (aiohttp.ClientError, ValueError) as error:
+                self._metrics.upstream.labels("failed").inc()
+                msg = f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
+                raise UpstreamError(msg) from error
+            except UpstreamError:
+                self._metrics.upstream.labels("failed").inc()
+                raise
+            self._metrics.upstream.labels("answered").inc()
+            yield page
 
-    async def _fetch(self, url: str, accept: str) -> FetchedPage:
-        assert self._session is not None  # noqa: S101 - the context was entered
-        headers = {"Accept": accept}
-        async with self._session.get(url, headers=headers, max_redirects=_MAX_REDIRECTS) as response:
-            content = bytearray()
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                content += chunk
-                if len(content) > _MAX_BYTES:
-                    msg = f"The extra index's page is over {_MAX_BYTES} bytes."
-                    raise UpstreamError(msg)
-            return FetchedPage(
-                response.status, response.headers.get("Content-Type", ""), bytes(content), str(response.url)
-            )
+    async def _fetch(self, url: URL, accept: str, held: contextlib.AsyncExitStack) -> FetchedPage:
+        here = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            session, proxy = self._way(here, configured=url)
+            async with session.get(here, headers={"Accept": accept}, proxy=proxy, allow_redirects=False) as response:
+                if response.status not in _REDIRECTS or "Location" not in response.headers:
+                    content = await self._read(response, held)
+                    return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
+                here = redirected(here, response.headers["Location"], configured=url)
+        msg = f"The extra index redirects more than {_MAX_REDIRECTS} times."
+        raise UpstreamError(msg)
+
+    def _way(self, url: URL, *, configured: URL) -> tuple[aiohttp.ClientSession, str | None]:
+        """The session to ask with, and the environment's proxy for that address."""
+        assert self._checked is not None  # noqa: S101 - the context was entered
+        assert self._unchecked is not None  # noqa: S101
+        host = url.host or ""
+        proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(url.scheme)
+        is_configured = is_own(host) and url.origin() == configured.origin()
+        return self._unchecked if proxy or is_configured else self._checked, proxy
+
+    async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
+        content = bytearray()
+        is_large = False
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            content += chunk
+            if len(content) > _LARGE and not is_large:
+                await held.enter_async_context(self._large)
+                is_large = True
+            if len(content) > _MAX_BYTES:
+                msg = f"The extra index's page is over {_MAX_BYTES} bytes."
+                raise UpstreamError(msg)
+        return bytes(content)

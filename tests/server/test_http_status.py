@@ -195,8 +195,7 @@ def test_metrics_of_several_workers_are_summed(tmp_path):
 
 
 def test_metrics_of_a_worker_that_ended_stay_counted(tmp_path):
-
-    with running(tmp_path, ["--workers=2"]) as server:
+    with running(tmp_path, ["--workers=2"], env={"TMPDIR": str(tmp_path)}) as server:
         for _ in range(10):
             assert call(f"{server.url}/simple/", auth=AUTH).status == 200
         wait_for(lambda: answered_roots(server) == 10, "10 requests to be counted", longest_s=5)

@@ -325,6 +325,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
 def test_all_workers_take_a_new_configuration(tmp_path):
     config = tmp_path / "config.toml"
     with running(tmp_path, ["--workers=3"]) as server:
+        wait_for(lambda: server.text().count("Serving on") == 3, "each worker to serve the first one")
         replace(config, CONFIG + THIRD)
         wait_for(lambda: server.text().count("A new configuration is served") == 3, "each worker to take it")
         for _ in range(20):

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 import tarfile
 import threading
 import time
@@ -352,3 +353,52 @@ def memory_kb(server: Server) -> int:
     """The most that the process has had so far."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
+
+
+# Pages
+
+EVIL = "\"><script>alert(1)</script><img src=x onerror='alert(1)'>"
+
+
+def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
+    """Names, digests, reasons: of a hostile extra index, and of an index file that somebody else wrote."""
+    file = {"filename": f"x-1.0{EVIL}.tar.gz", "sha256": EVIL, "size": 1, "yanked": EVIL, "requires_python": EVIL}
+    file |= {"metadata_sha256": EVIL, "upload_time": EVIL}
+    project = {"files": [file], "status": EVIL, "status_reason": EVIL}
+    foreign = {
+        "meta": {"api-version": "1.4"},
+        "name": "theirs",
+        "project-status": {"status": "deprecated", "reason": EVIL},
+        "files": [
+            {
+                "filename": f"theirs-1.0{EVIL.replace('/', '')}.tar.gz",
+                "url": f"https://files.example/{EVIL}",
+                "hashes": {"sha256": EVIL},
+                "requires-python": EVIL,
+                "core-metadata": {"sha256": EVIL},
+                "yanked": EVIL,
+            },
+            {"filename": "theirs-2.0.tar.gz", "url": "javascript:alert(1)", "hashes": {}},
+        ],
+    }
+    storage = tmp_path / "root/cache/other/storage"
+    storage.mkdir(parents=True)
+    index = {"format": 1, "mtime": 1, "projects": {"x": project, EVIL: project}}
+    (storage / "index.json").write_text(json.dumps(index))
+    with upstream() as other, running(tmp_path, [f"--extra_index_url={other.url}"]) as server:
+        other.answers["theirs"] = Answer(json.dumps(foreign).encode())
+        for path in ("", "x/", "theirs/"):
+            for accept in ("text/html", "application/vnd.pypi.simple.v1+html"):
+                page = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": accept})
+                assert page.status == 200, page
+                assert b"alert" in page.body, page
+                assert not re.search(rb"<script|<img|javascript:", page.body), page.body
+                policy = page.header("Content-Security-Policy") or ""
+                assert policy.startswith("default-src 'none'"), page
+                assert page.header("X-Content-Type-Options") == "nosniff", page
+            as_json = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": JSON})
+            assert (as_json.status, as_json.header("Content-Type")) == (200, JSON), as_json
+        for path in (f"x/{quoted(file['filename'])}", f"{quoted(EVIL)}/", f"x/{quoted(EVIL)}"):
+            reply = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": "text/html"})
+            assert reply.status in {400, 404, 503}, reply
+            assert not re.search(rb"<script|<img", reply.body), reply.body

@@ -18,7 +18,8 @@ _BEFORE_SIZES = "1.0"
 
 def root_html(names: Sequence[ProjectName]) -> bytes:
     """The page of all projects."""
-    links = "\n".join(f'<a href="{name}/">{name}</a><br>' for name in names)
+    # Normalized names need no escaping, but it is an index file that says that they are.
+    links = "\n".join(f'<a href="{name}/">{name}</a><br>' for name in map(html.escape, names))
     return _document("Simple index", links)
 
 

@@ -25,6 +25,11 @@ from pywharf.web.problems import nothing_at
 _logger = logging.getLogger(__name__)
 _VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 _FILE_VARY = "Authorization, Cookie, Accept"
+_HTML_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What other indexes and whoever writes to the storage may say is shown in pages with the sessions of this server."""
 _SMALL = 256 * 1024
 """Bytes up to which a file is read at once instead of being sent by the kernel."""
 _PIECE = 1024 * 1024
@@ -101,6 +106,8 @@ async def _page(request: web.Request, page: Page, page_format: PageFormat) -> we
         return web.Response(status=304, headers=headers)
     if encoding:
         headers["Content-Encoding"] = encoding
+    if page_format is not PageFormat.JSON:
+        headers.update(_HTML_HEADERS)
     if len(body) <= _PIECE or request.method == hdrs.METH_HEAD:
         return web.Response(body=body, headers=headers)
     # In pieces, so that a slow client does not have a copy of its own, nor others wait while it is made.

@@ -9,6 +9,8 @@ import pytest
 
 from pywharf.backends.opening import spec_types
 from pywharf.config import ServerSettings
+from pywharf.core.errors import IncompleteConfigError
+from pywharf.core.names import RepoName
 from pywharf.web import config_source
 from pywharf.web.config_source import ConfigSource
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
@@ -308,18 +310,41 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
     config.write_text(CONFIG)
     source = ConfigSource(ServerSettings(root=str(tmp_path), config=str(config)), spec_types())
     read = config_source._read  # noqa: SLF001 - the moment of reading
+    changes = [CONFIG + THIRD]
 
-    def change_after_reading(path, what):
-        text = read(path, what)
-        replace(config, CONFIG + THIRD)
-        monkeypatch.undo()
+    def change_after_reading(path, what, seen):
+        text = read(path, what, seen)
+        if changes:
+            replace(config, changes.pop())
         return text
 
     monkeypatch.setattr(config_source, "_read", change_after_reading)
-    assert sorted(source.load().repos) == ["demo", "other"]
-    assert source.changed()
     assert sorted(source.load().repos) == ["demo", "other", "third"]
     assert not source.changed()
+    # Where it does not rest, nothing of it is taken.
+    changes += [CONFIG, THIRD] * 10
+    with pytest.raises(IncompleteConfigError, match="change while"):
+        source.load()
+    assert source.changed()
+
+
+@pytest.mark.parametrize("how", ["written again in the same moment", "with the time that it had"])
+def test_a_change_that_the_times_do_not_show_is_not_missed(tmp_path, how):
+    """Of one length, so that only the content tells."""
+    secret = tmp_path / "read"
+    config = tmp_path / "config.toml"
+    config.write_text(f'[demo]\ntype = "file_system"\nread_secret = {{file = "{secret}"}}\n')
+    source = ConfigSource(ServerSettings(root=str(tmp_path), config=str(config)), spec_types())
+    for _ in range(3):
+        secret.write_text("first-secret")
+        before = secret.stat()
+        assert source.load().repos[RepoName("demo")].credentials.read == "first-secret"
+        secret.write_text("other-secret")
+        if how == "with the time that it had":
+            os.utime(secret, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert source.changed()
+        assert source.load().repos[RepoName("demo")].credentials.read == "other-secret"
+        assert not source.changed()
 
 
 def test_all_workers_take_a_new_configuration(tmp_path):

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -26,8 +27,28 @@ _MAX_CONFIG_BYTES = 64 * 1024 * 1024
 _MAX_PATH = 300
 """Longer ones are texts, or not worth showing."""
 
-Seen = dict[str, tuple[int, int, int] | None]
-"""Files by path and what they were when they were looked at: inode, time, size; None where they could not be."""
+_READS = 5
+_SETTLED_NS = 2 * 10**9
+"""A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
+_DIGEST_ROUNDS = 100_000
+
+Status = tuple[int, int, int, int]
+"""Inode, times of content and of status, size."""
+
+
+class _File(msgspec.Struct):
+    """What a file was when it was looked at."""
+
+    status: Status | None
+    """None: it could not be looked at."""
+    settled: bool
+    """Whether any later change shows in the status."""
+    content: bytes | None = None
+    """A digest of what was read of it."""
+
+
+Seen = dict[str, _File]
+"""Files by path."""
 
 
 @decodable
@@ -64,21 +85,35 @@ class ConfigSource:
         return given is None or (self._settings.config_or_admin_secret_can_be_text and not exists(given))
 
     def load(self) -> LoadedConfig:
-        """Read everything. Raises InvalidConfigError: one sentence that says what to do."""
+        """Read everything, again where it changed meanwhile, so that what is loaded was there at one time.
+
+        Raises InvalidConfigError: one sentence that says what to do.
+        """
+        for left in reversed(range(_READS)):
+            try:
+                loaded = self._load_once()
+            except InvalidConfigError:
+                if not left or not self.changed():
+                    raise
+            else:
+                if not self.changed():
+                    return loaded
+        msg = "The files of the configuration change while they are read; they are taken as soon as they rest."
+        raise IncompleteConfigError(msg)
+
+    def _load_once(self) -> LoadedConfig:
         seen: Seen = {}
         try:
             if self._submitted is not None:
-                _look(str(self._submitted), seen)
-                if self._submitted.exists():
-                    submitted = msgspec.json.decode(self._submitted.read_bytes(), type=SubmittedConfig)
-                    return self.load_submitted(submitted)
+                submitted = _take_if_there(str(self._submitted), seen)
+                if submitted is not None:
+                    return self.load_submitted(msgspec.json.decode(submitted, type=SubmittedConfig))
             config, source = self._text(self._settings.config, "--config", seen)
             admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", seen)
             parsed = parse_config(config, admin, specs=self._specs, source=source, admin_source=admin_source)
-            loaded = self._complete(parsed, config + "\0" + admin, seen)
+            return self._complete(parsed, config + "\0" + admin, seen)
         finally:
             self._seen = seen
-        return loaded
 
     def load_submitted(self, submitted: SubmittedConfig) -> LoadedConfig:
         """Read a configuration that a client gave: it may name no file and no environment variable."""
@@ -104,8 +139,7 @@ class ConfigSource:
             return "", flag
         if self._is_text(given):
             return given, flag
-        _look(given, seen)
-        return _read(given, flag), given
+        return _read(given, flag, seen), given
 
     def _complete(self, parsed: ServerConfig, texts: str, seen: Seen) -> LoadedConfig:
         self._check_revision(parsed, seen)
@@ -114,7 +148,8 @@ class ConfigSource:
             found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
-        digest = hashlib.sha256(texts.encode()).hexdigest()
+        # Slow, because everybody is told it, and the texts may hold secrets that could else be guessed and tried.
+        digest = hashlib.pbkdf2_hmac("sha256", texts.encode(), b"pywharf configuration", _DIGEST_ROUNDS).hex()
         repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
         return LoadedConfig(repos, digest)
 
@@ -123,8 +158,7 @@ class ConfigSource:
         """Refuse a configuration whose secrets have not arrived yet: the two are delivered apart."""
         if parsed.credentials_revision is None or parsed.credentials_revision_file is None:
             return
-        _look(parsed.credentials_revision_file, seen)
-        found = _read(parsed.credentials_revision_file, "credentials_revision_file").strip()
+        found = _read(parsed.credentials_revision_file, "credentials_revision_file", seen).strip()
         if found != parsed.credentials_revision:
             msg = (
                 f"The secrets mounted are of the revision {found[:12]!r}, the configuration needs "
@@ -134,7 +168,7 @@ class ConfigSource:
 
     def changed(self) -> bool:
         """Whether a file that the last `load` read, or could not read, is no longer as it was then."""
-        return any(_status(path) != status for path, status in self._seen.items())
+        return any(_has_changed(path, file) for path, file in self._seen.items())
 
 
 async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
@@ -178,8 +212,7 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
         value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
     else:
         assert secret.file is not None  # noqa: S101 - a SecretRef has one of both
-        _look(secret.file, seen)
-        value, origin = _read(secret.file, where).rstrip("\r\n"), f"the file {secret.file}"
+        value, origin = _read(secret.file, where, seen).rstrip("\r\n"), f"the file {secret.file}"
     if not value:
         msg = f"{where}: {origin} is empty or not set; give the secret there."
         raise InvalidConfigError(msg)
@@ -194,10 +227,9 @@ def exists(path: str) -> bool:
         return False
 
 
-def _read(path: str, what: str) -> str:
+def _read(path: str, what: str, seen: Seen) -> str:
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MAX_CONFIG_BYTES + 1)
+        content = _take(path, seen)
         if len(content) > _MAX_CONFIG_BYTES:
             msg = f"{what}: the file {path} is over {_MAX_CONFIG_BYTES} bytes."
             raise InvalidConfigError(msg)
@@ -217,14 +249,48 @@ def _read(path: str, what: str) -> str:
         raise InvalidConfigError(msg) from error
 
 
-def _look(path: str, seen: Seen) -> None:
-    """Note what a file is like. Before reading it: what changes meanwhile differs at the next look."""
-    seen[path] = _status(path)
+def _take(path: str, seen: Seen) -> bytes:
+    """A file's content, and in `seen` what it was like before: what changes meanwhile differs at the next look."""
+    status = _status(path)
+    seen[path] = file = _File(status, _is_settled(status))
+    content = _content(path)
+    file.content = hashlib.sha256(content).digest()
+    return content
 
 
-def _status(path: str) -> tuple[int, int, int] | None:
+def _take_if_there(path: str, seen: Seen) -> bytes | None:
+    try:
+        return _take(path, seen)
+    except FileNotFoundError:
+        return None
+
+
+def _has_changed(path: str, file: _File) -> bool:
+    status = _status(path)
+    if status != file.status:
+        return True
+    if file.settled or file.content is None:
+        return False
+    try:
+        is_same = hashlib.sha256(_content(path)).digest() == file.content
+    except OSError:
+        return True
+    file.settled = _is_settled(status)
+    return not is_same
+
+
+def _content(path: str) -> bytes:
+    with Path(path).open("rb") as opened:
+        return opened.read(_MAX_CONFIG_BYTES + 1)
+
+
+def _is_settled(status: Status | None) -> bool:
+    return status is None or time.time_ns() - max(status[1], status[2]) > _SETTLED_NS
+
+
+def _status(path: str) -> Status | None:
     try:
         status = os.stat(path)  # noqa: PTH116 - called often
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

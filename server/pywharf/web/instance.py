@@ -128,7 +128,8 @@ class Instance:
         """Serve this configuration.
 
         A repo of which only the credentials changed goes on as it is; one that changed is replaced when its storage
-        was looked at, so that its clients notice nothing.
+        was looked at, so that its clients notice nothing. Where its credentials changed, too, the new ones may be
+        somebody else's: they never open what was there before.
         """
         async with self._applying:
             running: dict[RepoName, _Running] = {}
@@ -146,10 +147,22 @@ class Instance:
                         # Only this repo is out of service.
                         _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
                         broken[name] = str(error)
+                    except Exception as error:  # of a third party's backend
+                        _logger.exception("Repo %s cannot be opened.", name)
+                        broken[name] = f"internal error ({type(error).__name__})."
                     else:
                         opened.append(running[name])
                 # At once: what was taken back must not go on for as long as another repo's storage takes.
-                self._credentials = {name: definition.credentials for name, definition in config.repos.items()}
+                credentials = {name: definition.credentials for name, definition in config.repos.items()}
+                served = {
+                    name: one
+                    for name, one in self._running.items()
+                    if running.get(name) is one or credentials.get(name) == self._credentials.get(name)
+                }
+                others = [one for name, one in self._running.items() if name not in served]
+                self._running, self._credentials = served, credentials
+                for one in others:
+                    await _close(one)
                 await _first_looks(opened)
             except BaseException:
                 for one in opened:

@@ -18,7 +18,7 @@ _FULL_PAUSE_S = 0.01
 _NO_RESOURCES_PAUSE_S = 1.0
 _HANDSHAKE_S = 20.0
 
-Seen = tuple[tuple[int, int, int] | None, ...]
+Seen = tuple[tuple[int, int, int, int] | None, ...]
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:
@@ -59,14 +59,14 @@ async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) ->
 
 def files_state(*paths: str) -> Seen:
     """What files are like now; noted before reading them, it shows any change of what was read."""
-    state: list[tuple[int, int, int] | None] = []
+    state: list[tuple[int, int, int, int] | None] = []
     for path in paths:
         try:
             status = Path(path).stat()
         except OSError:
             state.append(None)
         else:
-            state.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            state.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
     return tuple(state)
 
 

@@ -398,7 +398,7 @@ def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
                 assert page.header("X-Content-Type-Options") == "nosniff", page
             as_json = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": JSON})
             assert (as_json.status, as_json.header("Content-Type")) == (200, JSON), as_json
-        for path in (f"x/{quoted(file['filename'])}", f"{quoted(EVIL)}/", f"x/{quoted(EVIL)}"):
+        for path in (f"x/{quoted(str(file['filename']))}", f"{quoted(EVIL)}/", f"x/{quoted(EVIL)}"):
             reply = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": "text/html"})
             assert reply.status in {400, 404, 503}, reply
             assert not re.search(rb"<script|<img", reply.body), reply.body

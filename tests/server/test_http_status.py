@@ -178,6 +178,8 @@ def answered_roots(server: Server) -> float:
 
 def test_metrics_of_several_workers_are_summed(tmp_path):
     with running(tmp_path, ["--workers=3"]) as server:
+        # A worker that begins has a gauge before it has said that its configuration is valid.
+        wait_for(lambda: server.text().count("Serving on") == 3, "three workers")
         asked = 0
         for _ in range(12):  # each connection goes to some worker
             connection = connect(server.url)

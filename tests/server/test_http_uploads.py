@@ -401,7 +401,8 @@ def test_a_chunked_upload(server, tmp_path):
     )
     received = raw(server.url, head, chunked(*pieces))
     assert statuses(received) == [200], received
-    broken = raw(server.url, head, chunked(*pieces[:3]).removesuffix(b"0\r\n\r\n") + b"zz\r\n")
+    # In one piece: of what is broken later the framework tells nobody, and the limit of a pause ends the upload.
+    broken = raw(server.url, head + chunked(*pieces[:3]).removesuffix(b"0\r\n\r\n") + b"zz\r\n")
     assert statuses(broken) == [400], broken
 
 

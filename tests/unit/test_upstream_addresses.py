@@ -3,8 +3,9 @@
 import pytest
 from yarl import URL
 
+from pywharf.core.addresses import is_elsewhere, is_own
 from pywharf.core.errors import UpstreamError
-from pywharf.web.upstream_addresses import Names, is_allowed, is_own, redirected
+from pywharf.web.upstream_addresses import Names, redirected
 
 # Where the index is configured, where the redirect comes from, its Location, where it leads (None: nowhere)
 REDIRECTS = [
@@ -69,7 +70,7 @@ def test_redirects(configured, here, location, leads):
     ],
 )
 def test_addresses(address, allowed):
-    assert is_allowed(address) is allowed
+    assert is_elsewhere(address) is allowed
     assert is_own(address) is not allowed
 
 

@@ -1,17 +1,16 @@
-"""Which addresses an index may bring this server to: one's own machine and network segment are no index's to name.
+"""Where an index may bring this server to: its own machine and network segment are no index's to name.
 
-A name in a configuration or a redirect may lead anywhere, also to this machine's own ports or to a cloud's metadata
-service (169.254.169.254). What a name means is looked at where the connection is made, so it cannot change between.
+What a name means is looked at where the connection is made, so it cannot change between.
 """
 
 import asyncio
 import concurrent.futures
-import ipaddress
 import socket
 
 from aiohttp import abc
 from yarl import URL
 
+from pywharf.core.addresses import is_elsewhere, is_own
 from pywharf.core.errors import UpstreamError
 
 _NAME_THREADS = 4
@@ -19,7 +18,7 @@ _NAME_THREADS = 4
 
 
 class Names(abc.AbstractResolver):
-    """Resolves host names, to those addresses that are `allowed` alone."""
+    """Resolves host names, to addresses elsewhere alone, unless `any_address` is wanted."""
 
     def __init__(self, *, any_address: bool) -> None:
         self._any_address = any_address
@@ -30,7 +29,7 @@ class Names(abc.AbstractResolver):
     ) -> list[abc.ResolveResult]:
         """See AbstractResolver. Raises OSError where no address may be used."""
         found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port, family)
-        usable = [one for one in found if self._any_address or is_allowed(one["host"])]
+        usable = [one for one in found if self._any_address or is_elsewhere(one["host"])]
         if not usable:
             msg = f"{host} is an address of this machine or network segment"
             raise OSError(msg)
@@ -48,23 +47,6 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[abc.Res
         abc.ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=numeric)
         for kind, _, protocol, _, address in infos
     ]
-
-
-def is_allowed(address: str) -> bool:
-    """Whether any index may lead there."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast)
-
-
-def is_own(host: str) -> bool:
-    """Whether a host as it is written, without asking anybody, is this machine or its network segment."""
-    try:
-        return not is_allowed(host)
-    except ValueError:
-        name = host.lower()
-        return name == "localhost" or name.endswith(".localhost")
 
 
 def redirected(here: URL, location: str, *, configured: URL) -> URL:

@@ -398,6 +398,12 @@ def test_namespaces(rule, labels, taken):
         (", allowedEndpoints: ['[::1]:9000']", "https://[::1]:9000", True),
         (", allowedEndpoints: ['[::1]']", "https://[::1]", True),
         (", allowedEndpoints: ['*']", "https://10.0.0.1:1234", True),
+        (", allowedEndpoints: ['*']", "https://127.0.0.1", False),
+        (", allowedEndpoints: ['*']", "https://169.254.169.254", False),
+        (", allowedEndpoints: ['*']", "https://[fe80::1]", False),
+        (", allowedEndpoints: ['*']", "https://[::ffff:127.0.0.1]", False),
+        (", allowedEndpoints: ['*']", "https://localhost:8443", False),
+        (", allowedEndpoints: ['*', '169.254.169.254']", "https://169.254.169.254", True),
     ],
 )
 def test_endpoints(listed, url, taken):

@@ -71,6 +71,7 @@ def measure_changes(settings: Settings, extension: str, changes: int) -> list[Ro
             loaded = time.perf_counter() - loaded
             busy = load.result(process.communicate()[0])
         parses_busy = _parses(server) - parses
+        root = load.read(server, f"/repo/{REPO}/simple/", load.PIP, folder, seconds=settings.seconds, connections=32)
     exactly = "exactly one a change" if parses_alone == parses_busy == changes else "NOT ONE A CHANGE"
     counted = f"{changes} changes: {parses_alone:.0f} parses; {changes} under load: {parses_busy:.0f}; {exactly}"
     name = f"a change of index.{extension}"
@@ -79,6 +80,7 @@ def measure_changes(settings: Settings, extension: str, changes: int) -> list[Ro
         Row(f"{name}: CPU", "ms", {"pywharf": 1e3 * (cpu - idle) / changes}, None, [counted]),
         Row(f"{name}: small page before", "/s", {"pywharf": quiet.per_second}, None, [_latency(quiet)]),
         Row(f"{name}: small page during", "/s", {"pywharf": busy.per_second}, None, [_latency(busy), share]),
+        Row(f"{name}: root page after it", "/s", {"pywharf": root.per_second}, None, [_latency(root)]),
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench import data, load, servers
 from bench.data import Data
 from bench.load import Load
-from bench.report import BEST, Row, Target, Unit
+from bench.report import BETTER, Row, Target, Unit
 from bench.servers import Server
 from bench.settings import Settings
 
@@ -37,12 +37,13 @@ class Reading:
 
 def readings(made: Data) -> list[Reading]:
     """All of them, in the order of the table."""
-    # In a repo of 100 files pypiserver as pip installs it answers 350/s, as it did where the targets were set.
-    small, large, big = Target("pypiserver", least=25), Target(BEST, least=50), Target("nginx", least=0.6)
+    # The targets were set where pypiserver, as pip installs it, answered 340/s: what it does in a repo of 100 files.
+    small, large, big = Target(BETTER, least=25), Target(BETTER, least=50), Target("nginx", least=0.6)
     as_pip = "as pip asks: JSON, gzip; pypiserver has HTML alone and does not compress"
     plain = "not compressed"
     folders = "pypiserver has one empty file a project, pywharf an index of 100,000 files"
     page, thousand = "/simple/small1/", "/simple/thousand/"
+    nth = "thousand-1.500-py3-none-any.whl"
     tiny, huge = f"/packages/{made.tiny}", f"/packages/{made.big}"
     return [
         Reading("small page", "small", "small1/", page, target=small, notes=(as_pip, "in a repo of 100 files")),
@@ -60,6 +61,7 @@ def readings(made: Data) -> list[Reading]:
         Reading("root of 20,000", "root", "", "/simple/", target=large, notes=(folders,)),
         Reading("root of 20,000, plain", "root", "", "/simple/", headers=load.PLAIN, target=large, notes=(plain,)),
         Reading("tiny wheel", "small", f"tiny/{made.tiny}", tiny),
+        Reading("tiny wheel, one of 1,000", "thousand", f"thousand/{nth}", f"/packages/{nth}"),
         Reading("20 MB wheel", "small", f"big/{made.big}", huge, unit="MB/s", connections=8, target=big),
     ]
 
@@ -122,7 +124,7 @@ def _pypiservers(
     reading: Reading, made: Data, settings: Settings, stack: contextlib.ExitStack
 ) -> Iterator[tuple[str, Server]]:
     for name in servers.PYPISERVER:
-        folder = settings.folder / name.replace(", ", "-")
+        folder = settings.folder / name.replace(" ", "-")
         server = stack.enter_context(servers.pypiserver(folder, made.plain / reading.repo, name))
         server.until_200(reading.pypiserver_path)
         yield name, server

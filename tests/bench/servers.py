@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from bench.data import SECRET
+from bench.report import CACHED, DEFAULT, GUNICORN
 from support.parts import BENCH_PEERS, CHECKOUT
 from support.serving import PYWHARF, clean_environment
 
@@ -151,11 +152,10 @@ def pywharf(
 
 
 PYPISERVER = {
-    "pypiserver": ("--backend=simple-dir",),
-    "pypiserver, cached-dir": ("--backend=cached-dir",),
-    "pypiserver, cached-dir, gunicorn": ("--backend=cached-dir", "--server=gunicorn"),
+    DEFAULT: ("--backend=simple-dir",),
+    CACHED: ("--backend=cached-dir",),
+    GUNICORN: ("--backend=cached-dir", "--server=gunicorn"),
 }
-"""As `pip install pypiserver` gives it, with its extra `cache`, and as its container image runs it."""
 
 
 @contextlib.contextmanager

@@ -103,8 +103,8 @@ WHEEL = "foo-1.0-py3-none-any.whl"
     [
         (True, {}, [WHEEL], False),
         (False, {}, ["foo-9.0.zip"], True),
-        (False, {"reserved": ("fo*",)}, None, False),
-        (True, {"reserved": ("fo*",)}, [WHEEL], False),
+        (False, {"reserved": ("foo*",)}, None, False),
+        (True, {"reserved": ("foo*",)}, [WHEEL], False),
         (True, {"allow_shadowing": ("foo",)}, [WHEEL, "foo-9.0.zip"], True),
         (False, {"allow_shadowing": ("foo",), "reserved": ("foo",)}, ["foo-9.0.zip"], True),
         (False, {"url": None}, None, False),

@@ -117,9 +117,9 @@ class FileSystemBackend:
                 yield found
         await self._call(self._remove_leftovers)
 
-    async def find_project(self, name: ProjectName) -> Project | None:
+    async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         """See Backend."""
-        return await self._call(self._find_project, name)
+        return await self._call(self._find_project, name, only)
 
     async def publish(self, upload: Upload) -> None:
         """See Backend."""
@@ -230,8 +230,9 @@ class FileSystemBackend:
                 problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
         return projects, tuple(problems)
 
-    def _find_project(self, name: ProjectName) -> Project | None:
-        return ProjectFolder(self._storage, name).find()
+    def _find_project(self, name: ProjectName, only: str | None) -> Project | None:
+        folder = ProjectFolder(self._storage, name)
+        return folder.find() if only is None else folder.find_file(only)
 
     def _scan_project(self, name: ProjectName) -> ScannedProject | None:
         return ProjectFolder(self._storage, name).scan()

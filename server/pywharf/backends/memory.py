@@ -92,8 +92,9 @@ class MemoryBackend:
             scanned += len(project.files)
             yield ScannedProject(project)
 
-    async def find_project(self, name: ProjectName) -> Project | None:
+    async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         """See Backend."""
+        del only
         return self._projects.get(name)
 
     async def publish(self, upload: Upload) -> None:

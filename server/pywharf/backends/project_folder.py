@@ -51,6 +51,18 @@ class ProjectFolder:
         status, reason = self._status(listed, [])
         return Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
 
+    def find_file(self, filename: str) -> Project | None:
+        """The project with that file alone; None where it is not recorded. What others there are costs nothing."""
+        if "/" in filename or "\0" in filename or not _distributions({filename}):
+            return None
+        try:
+            file = self._recorded(filename)
+        except (FileNotFoundError, NotADirectoryError, *_UNRECORDED):
+            return None
+        has_status = (self._path / STATUS_FILENAME).exists()
+        status, reason = self._status({STATUS_FILENAME} if has_status else set(), [])
+        return Project(name=self._name, files=(file,), status=status, status_reason=reason)
+
     def scan(self) -> ScannedProject | None:
         """Everything, recording what lacks a record; None where there is nothing to tell."""
         listed = self._listed()

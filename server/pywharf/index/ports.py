@@ -129,8 +129,11 @@ class Backend(Protocol):
     def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """Read the whole storage, sorted by project; what lacks a record (hash, size …) gets one."""
 
-    async def find_project(self, name: ProjectName) -> Project | None:
-        """Ask the storage itself for a project; None where it holds no file of that name."""
+    async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
+        """Ask the storage itself for a project; None where it holds no file of that name.
+
+        `only`: the one file, of any name, that is asked for, so that the others may be left out.
+        """
 
     async def publish(self, upload: Upload) -> None:
         """Store a file durably and note it in the journal. Raises FileExistsInRepoError, and then changes nothing."""

@@ -24,6 +24,8 @@ from pywharf.index.upstream import may_look_up
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200
 """Entries from which rendering a page would hold up the event loop."""
+_LOOKS_AT_ONCE = 2
+"""Times that the storage itself is asked for a project, which for a large one takes a thread's time."""
 _FOREIGN_FILE_BYTES = 1024
 """About what a file of another index takes in memory."""
 
@@ -62,6 +64,7 @@ class Repository:
         self._checks = checks
         """The places for uploads that are being checked, of all repos together."""
         self._own_check = asyncio.Lock()
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """The page of all projects. Raises IndexNotLoadedError."""
@@ -88,7 +91,7 @@ class Repository:
                 return page
             return await self._own_page(name, catalog.project(name), source, is_json=is_json)
         # Another server may just have taken an upload of this name, so the storage itself is asked.
-        own = catalog.project(name) if source is not None else await self.backend.find_project(name)
+        own = catalog.project(name) if source is not None else await self._find(name)
         foreign = None
         if self._upstream.url is not None and self._may_look_up(name, owned=own is not None):
             foreign = await self._extra_index.project(self._upstream.url, name)
@@ -113,7 +116,8 @@ class Repository:
         file = project.file(filename) if project else None
         if file is None:
             # It may be known from the page of a server that took it a moment ago.
-            project = await self.backend.find_project(name)
+            async with self._looks:
+                project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
             msg = f"This repo has no file {filename[:250]!r} of the project {name!r}."
@@ -132,6 +136,10 @@ class Repository:
         """A turn at checking an upload. One a repo, so that however many uploads of one leave a place to the others."""
         async with self._own_check, self._checks:
             yield
+
+    async def _find(self, name: ProjectName) -> Project | None:
+        async with self._looks:
+            return await self.backend.find_project(name)
 
     def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
         policy = self._upstream
@@ -158,7 +166,7 @@ class Repository:
         """The project with the sizes that the original did not record, without which a JSON page leaves a file out."""
         if all(f.size is not None for f in project.files):
             return project
-        stored = await self.backend.find_project(project.name)
+        stored = await self._find(project.name)
         found = {(f.filename, f.sha256): f for f in stored.files} if stored is not None else {}
         return msgspec.structs.replace(
             project, files=tuple(_sized(f, found.get((f.filename, f.sha256), f)) for f in project.files)

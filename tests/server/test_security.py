@@ -1,6 +1,7 @@
 """Attacks: what a stranger, a client with a secret of its own or a hostile index tries on a real server."""
 
 import base64
+import fcntl
 import gzip
 import json
 import re
@@ -402,3 +403,38 @@ def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
             reply = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": "text/html"})
             assert reply.status in {400, 404, 503}, reply
             assert not re.search(rb"<script|<img", reply.body), reply.body
+
+
+# A storage that does not answer
+
+
+def test_a_repo_whose_storage_is_locked_leaves_the_others_alone(tmp_path):
+    """Another server was stopped while it wrote, and keeps the lock: more uploads wait than there are threads."""
+    with running(tmp_path) as server, ThreadPoolExecutor(40) as clients:
+        first = wheel(tmp_path, "first")
+        body, content_type = form(("content", first.name, first.read_bytes()))
+        headers = {"Content-Type": content_type}
+        for repo in ("demo", "other"):
+            reply = call(server.repo(repo), "POST", auth=f"{repo}:{repo}-write", headers=headers, body=body)
+            assert reply.status == 200, reply
+
+        def upload(number: int) -> int:
+            file = wheel(tmp_path, f"waits-{number}")
+            body, content_type = form(("content", file.name, file.read_bytes()))
+            headers = {"Content-Type": content_type}
+            return call(server.repo(), "POST", auth="demo:demo-write", headers=headers, body=body).status
+
+        with (server.root / "cache/demo/journal").open("rb") as journal:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            waiting = [clients.submit(upload, number) for number in range(40)]
+            staging = server.root / "cache/demo/staging"
+            wait_for(lambda: len(list(staging.iterdir())) == 40, "all uploads to wait")
+            with others_are_served(server):
+                for _ in range(10):
+                    page = call(f"{server.repo('other')}first/", auth="other:other-read", timeout_s=5)
+                    file = call(f"{server.repo('other')}first/{first.name}", auth="other:other-read", timeout_s=5)
+                    assert (page.status, file.status) == (200, 200)
+                again = call(f"{server.repo()}first/{first.name}", auth="demo:demo-read", timeout_s=5)
+                assert again.body == first.read_bytes()
+            assert not any(upload.done() for upload in waiting)
+        assert {upload.result() for upload in waiting} == {200}

@@ -4,13 +4,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pywharf.core.errors import BackendUnavailableError, StorageFullError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LOCK_S = 20.0
+"""A lock is held for milliseconds. Whoever holds it longer is stopped or gone with its machine."""
+_LOCK_AGAIN_S = 0.005
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -44,6 +49,27 @@ def fsync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def open_fresh(path: Path) -> BinaryIO:
+    """Open a file to read. NFS remembers that there was none for up to a minute, unless the folder is opened, too."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+        return path.open("rb")
+
+
+def is_current(fd: int, path: Path) -> bool:
+    """Whether the open file is what `path` names now; by opening that, which NFS remembers nothing of."""
+    try:
+        other = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(fd), os.fstat(other))
+    finally:
+        os.close(other)
 
 
 def write_temporary(folder: Path, content: bytes) -> Path:
@@ -81,7 +107,9 @@ def place_new(staged: Path, final: Path, lock: Path) -> None:
     try:
         os.link(staged, final)
     except FileExistsError:
-        raise
+        # On NFS also where it was done and the answer was lost on its way, so that it was done again.
+        if not os.path.samestat(staged.stat(), final.stat()):
+            raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -96,7 +124,26 @@ def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock that other processes, and on NFS other machines, respect; freed by a crash."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        lock(fd)
         yield
     finally:
         os.close(fd)
+
+
+def lock(fd: int) -> None:
+    """Lock an open file until it is closed. Raises BackendUnavailableError where somebody else keeps it."""
+    end = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise kept_locked() from None
+            time.sleep(_LOCK_AGAIN_S)
+        else:
+            return
+
+
+def kept_locked() -> BackendUnavailableError:
+    """The error for a lock that does not become free."""
+    return BackendUnavailableError(f"Another writer has kept this repo's storage locked for {LOCK_S:.0f} seconds.")

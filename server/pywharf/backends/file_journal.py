@@ -6,16 +6,16 @@ generation, which tells readers to read it from its beginning.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.durable import fsync_folder, write_atomically
+from pywharf.backends.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
 from pywharf.core.decoding import decodable
 from pywharf.index.ports import JournalEntry, JournalRead
 
@@ -36,11 +36,13 @@ class FileJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writers = threading.Lock()
+        """This process' own, which wait for one another without asking again and again."""
 
     def read(self, cursor: str | None) -> JournalRead:
         """What came after `cursor`. An unfinished last line (a writer that is not done) is left for later."""
         try:
-            file = self._path.open("rb")
+            file = open_fresh(self._path)
         except FileNotFoundError:
             return JournalRead((), _NOTHING, cursor != _NOTHING)
         with file:
@@ -61,7 +63,8 @@ class FileJournal:
         """Add an entry, durably. Leaves the journal as it was where it fails."""
         line = msgspec.json.encode(entry) + b"\n"
         with self._locked() as fd:
-            created = self._repair(fd)
+            if self._repair(fd):
+                fsync_folder(self._path.parent)
             size = os.lseek(fd, 0, os.SEEK_END)
             try:
                 _write_all(fd, line)
@@ -71,8 +74,6 @@ class FileJournal:
                 # Somebody may have read the line already: a new generation makes everybody read from the beginning.
                 os.pwrite(fd, _new_header(), 0)
                 raise
-        if created:
-            fsync_folder(self._path.parent)
 
     def fold(self, cursor: str) -> None:
         """Drop the entries before `cursor`, unless another fold was first."""
@@ -89,16 +90,21 @@ class FileJournal:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                # While waiting for the lock, a fold may have put another file in this one's place.
-                if _same_file(fd, self._path):
-                    yield fd
-                    return
-            finally:
-                os.close(fd)
+        if not self._writers.acquire(timeout=LOCK_S):
+            raise kept_locked()
+        try:
+            while True:
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                try:
+                    lock(fd)
+                    # While waiting for the lock, a fold may have put another file in this one's place.
+                    if is_current(fd, self._path):
+                        yield fd
+                        return
+                finally:
+                    os.close(fd)
+        finally:
+            self._writers.release()
 
     def _repair(self, fd: int) -> bool:
         """Cut off what a crashed writer left unfinished; begin a file without a header anew and say so."""
@@ -112,13 +118,6 @@ class FileJournal:
             return False
         _write_all(fd, _new_header())
         return True
-
-
-def _same_file(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _new_header() -> bytes:

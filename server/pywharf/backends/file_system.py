@@ -17,6 +17,7 @@ from pywharf.backends.durable import (
     fsync_file,
     fsync_folder,
     locked,
+    open_fresh,
     place_new,
     translated,
     write_atomically,
@@ -54,6 +55,9 @@ from pywharf.index.ports import (
 _LEFTOVER_AGE_S = 24 * 3600
 """After this long no upload is still running, so its temporary files are a crash's."""
 
+_AT_ONCE = 16
+"""Calls of one repo, so that a storage that answers slowly leaves threads to the others."""
+
 _logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +76,7 @@ class FileSystemBackend:
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
         self._owner = owner
         self._prepared = False
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     @property
     def staging_folder(self) -> Path:
@@ -148,7 +153,8 @@ class FileSystemBackend:
                     self._prepare()
                 return function(*args, **kwargs)
 
-        return await asyncio.to_thread(call)
+        async with self._places:
+            return await asyncio.to_thread(call)
 
     def _prepare(self) -> None:
         self._storage.mkdir(parents=True, exist_ok=True)
@@ -190,7 +196,7 @@ class FileSystemBackend:
         with contextlib.ExitStack() as stack:
             for filename in self._index_names:
                 try:
-                    file = stack.enter_context((self._storage / filename).open("rb"))
+                    file = stack.enter_context(open_fresh(self._storage / filename))
                 except FileNotFoundError:
                     continue
                 written = os.fstat(file.fileno()).st_mtime_ns

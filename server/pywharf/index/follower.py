@@ -89,7 +89,12 @@ class Follower:
     async def note(self, entry: JournalEntry) -> None:
         """Show an upload of this server at once, before its journal is looked at again."""
         async with self._lock:
-            if self._catalog is not None:
+            if self._catalog is None:
+                return
+            project = self._catalog.project(entry.project)
+            known = project.file(entry.file.filename) if project is not None else None
+            # A run of update_index may have been faster: what the index then says of the file is newer.
+            if known is None or known.sha256 != entry.file.sha256:
                 self._catalog.add(entry)
 
     async def run(self) -> None:

@@ -24,6 +24,19 @@ _URL_CHARACTERS = re.compile(r"[!-~]*\Z")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
+def without_secrets(struct: msgspec.Struct) -> str:
+    """A struct's representation in which whatever may be a secret is left out, so that no log or traceback holds it."""
+    shown = (
+        f"{field}={'...' if _MAY_BE_SECRET.search(field) and value is not None else repr(value)}"
+        for field, value in zip(struct.__struct_fields__, msgspec.structs.astuple(struct), strict=True)
+    )
+    return f"{type(struct).__name__}({', '.join(shown)})"
+
+
+_MAY_BE_SECRET = re.compile(r"secret|key|raw|password|token|\Aconfig\Z")
+"""Names of fields; `config` may be a text with secrets in it."""
+
+
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a secret stands: `{env = "NAME"}` or `{file = "/path"}`."""
 
@@ -89,6 +102,10 @@ class BackendSpec(
     upstream: Upstream = Upstream()
     """The extra index."""
 
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
+
     @property
     def index_name(self) -> str:
         """The index file's name."""
@@ -123,6 +140,10 @@ class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if sum(value is not None for value in (self.raw, self.env, self.file)) != 1:
             msg = "name exactly one of raw, env and file"
             raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
 
     @property
     def secret(self) -> Secret:
@@ -204,6 +225,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
 
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
+
 
 class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What `pywharf update_index` is told, besides type, name and the backend's own fields."""
@@ -217,6 +242,10 @@ class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
     admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
     report: Annotated[str | None, Meta(description="Path of a file to which the JSON summary is written, too.")] = None
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
 
 
 def check_url(url: str, field: str) -> None:

@@ -23,7 +23,7 @@ from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
-from pywharf.config import BackendSpec, ServerSettings, convert
+from pywharf.config import BackendSpec, ServerSettings, convert, without_secrets
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
@@ -118,6 +118,10 @@ class Shared(msgspec.Struct, frozen=True):
     """Private; gone with the server."""
     session_key: bytes
     initialize_secret: str | None
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
 
 
 @contextlib.contextmanager

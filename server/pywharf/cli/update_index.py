@@ -15,7 +15,15 @@ import msgspec
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
-from pywharf.config import BackendSpec, ServerSettings, UpdateIndexSettings, convert, parse_spec, type_of
+from pywharf.config import (
+    BackendSpec,
+    ServerSettings,
+    UpdateIndexSettings,
+    convert,
+    parse_spec,
+    type_of,
+    without_secrets,
+)
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
@@ -153,6 +161,10 @@ class _Target(msgspec.Struct, frozen=True):
     spec: BackendSpec
     credentials: Credentials
     admin_secret: str | None = None
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
 
 
 def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, given: Mapping[str, object]) -> _Target:

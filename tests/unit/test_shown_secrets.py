@@ -1,0 +1,52 @@
+"""No struct shows a secret where it is printed, in a log or in a traceback."""
+
+import pathlib
+import socket
+
+import pytest
+
+from pywharf.backends.registration import OpenBackend
+from pywharf.cli.server import Shared
+from pywharf.config import FileSystemSpec, ServerSettings, UpdateIndexSettings, parse_config
+from pywharf.core.access import Credentials
+from pywharf.core.names import RepoName
+from pywharf.web.config_source import SubmittedConfig
+from pywharf.web.instance import LoadedConfig, RepoDefinition
+
+SECRET = "a-secret-that-nobody-may-see"
+TABLE = '[demo]\ntype = "file_system"\n'
+SPEC = FileSystemSpec(read_secret=SECRET, write_secret=SECRET, owner="team/demo")
+DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET)
+
+
+@pytest.mark.parametrize(
+    "struct",
+    [
+        SPEC,
+        DEFINITION,
+        DEFINITION.credentials,
+        LoadedConfig({RepoName("demo"): DEFINITION}, "digest"),
+        parse_config(f'{TABLE}read_secret = "{SECRET}"\n', f'{TABLE}raw = "{SECRET}"\n'),
+        ServerSettings(
+            root="root", config=SECRET, admin_secret=SECRET, session_secret=SECRET, initialize_secret=SECRET
+        ),
+        UpdateIndexSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
+        SubmittedConfig(SECRET, SECRET),
+        OpenBackend(SPEC, RepoName("demo"), pathlib.Path(), SECRET),
+    ],
+    ids=lambda struct: type(struct).__name__,
+)
+def test_no_secret_is_shown(struct):
+    for shown in (repr(struct), str(struct), f"{struct}", repr({"x": [struct]})):
+        assert SECRET not in shown
+
+
+def test_what_workers_share_is_not_shown():
+    with socket.socket() as listener:
+        shared = Shared(listener, pathlib.Path(), SECRET.encode(), SECRET)
+        assert SECRET not in repr(shared)
+
+
+def test_what_is_no_secret_is_shown():
+    assert "owner='team/demo'" in repr(SPEC)
+    assert "port=8888" in repr(ServerSettings(root="root"))

@@ -8,7 +8,7 @@ import re
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -363,9 +363,8 @@ EVIL = "\"><script>alert(1)</script><img src=x onerror='alert(1)'>"
 
 def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
     """Names, digests, reasons: of a hostile extra index, and of an index file that somebody else wrote."""
-    file = {"filename": f"x-1.0{EVIL}.tar.gz", "sha256": EVIL, "size": 1, "yanked": EVIL, "requires_python": EVIL}
-    file |= {"metadata_sha256": EVIL, "upload_time": EVIL}
-    project = {"files": [file], "status": EVIL, "status_reason": EVIL}
+    file = {"filename": f"x-1.0{EVIL}.tar.gz", "sha256": "0" * 64, "size": 1, "yanked": EVIL, "requires_python": EVIL}
+    project = {"files": [file | {"upload_time": EVIL}], "status": EVIL, "status_reason": EVIL}
     foreign = {
         "meta": {"api-version": "1.4"},
         "name": "theirs",
@@ -382,10 +381,7 @@ def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
             {"filename": "theirs-2.0.tar.gz", "url": "javascript:alert(1)", "hashes": {}},
         ],
     }
-    storage = tmp_path / "root/cache/other/storage"
-    storage.mkdir(parents=True)
-    index = {"format": 1, "mtime": 1, "projects": {"x": project, EVIL: project}}
-    (storage / "index.json").write_text(json.dumps(index))
+    write_index(tmp_path, {"x": project, EVIL: project})
     with upstream() as other, running(tmp_path, [f"--extra_index_url={other.url}"]) as server:
         other.answers["theirs"] = Answer(json.dumps(foreign).encode())
         for path in ("", "x/", "theirs/"):
@@ -403,6 +399,61 @@ def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
             reply = call(server.repo("other") + path, auth="other:other-read", headers={"Accept": "text/html"})
             assert reply.status in {400, 404, 503}, reply
             assert not re.search(rb"<script|<img", reply.body), reply.body
+
+
+def write_index(folder: Path, projects: Mapping[str, object]) -> None:
+    """Lay an index into the storage of `other`, of a server that is then started in that folder."""
+    storage = folder / "root/cache/other/storage"
+    storage.mkdir(parents=True)
+    (storage / "index.json").write_text(json.dumps({"format": 1, "mtime": 1, "projects": projects}))
+
+
+OUTSIDE = [
+    "../../../demo/storage/y/y-1.0.tar.gz",
+    "../../../../../outside-1.0.tar.gz",
+    "../y/y-1.0.tar.gz",
+    "../index.json",
+    "/etc/passwd",
+    "..",
+    ".hidden-1.0.tar.gz",
+    "nul-1.0.tar.gz\0.whl",
+    "line-1.0\r\nX-Evil: 1.whl",
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_an_index_names_no_file_elsewhere(tmp_path, name):
+    """What somebody wrote into an index is served from the project's own folder, or not at all."""
+    file = {"filename": name, "sha256": "0" * 64, "size": 7, "metadata_sha256": "0" * 64}
+    write_index(tmp_path, {"x": {"files": [file]}, "../../demo/storage/y": {"files": [file]}, "..": {"files": [file]}})
+    for folder in ("root/cache/demo/storage/y", "root/cache/other/storage/y", "root/cache/other/storage/x"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "y-1.0.tar.gz").write_bytes(b"private")
+        (tmp_path / folder / ".hidden-1.0.tar.gz").write_bytes(b"private")
+    (tmp_path / "outside-1.0.tar.gz").write_bytes(b"private")
+    login = f"Authorization: {basic('other:other-read')}"
+    with running(tmp_path) as server:
+        for project in ("x", "..", "%2e%2e", "..%2f..%2fdemo%2fstorage%2fy", "y%2f..%2fx", "%2f", "x%00"):
+            for path in (quoted(name), name.replace("\0", "%00").replace("\r\n", "%0d%0a").replace(" ", "%20")):
+                for suffix in ("", ".metadata"):
+                    target = f"/repo/other/simple/{project}/{path}{suffix}"
+                    received = raw(server.url, request_head("GET", target, ["Host: x", "Connection: close", login]))
+                    assert statuses(received)[0] in {400, 404}, received[:500]
+                    assert b"private" not in received
+                    assert b"\r\nX-Evil" not in received
+
+
+@pytest.mark.parametrize("digest", ["", "0", "0" * 63 + "\n", "a\r\nX-Evil: 1", "g" * 64])
+@pytest.mark.parametrize("field", ["sha256", "metadata_sha256"])
+def test_a_digest_that_is_none_becomes_no_header(tmp_path, field, digest):
+    file = {"filename": "x-1.0.tar.gz", "sha256": "0" * 64, "metadata_sha256": "0" * 64, "size": 1, field: digest}
+    write_index(tmp_path, {"x": {"files": [file]}})
+    with running(tmp_path) as server:
+        for path in ("", "x-1.0.tar.gz", "x-1.0.tar.gz.metadata"):
+            reply = call(f"{server.repo('other')}x/{path}", auth="other:other-read")
+            assert (reply.status, reply.header("X-Evil")) == (503, None), reply
+            assert "update_index" in reply.json()["detail"], reply
+        assert call(server.repo("other"), auth="other:other-read").status == 200
 
 
 # A storage that does not answer

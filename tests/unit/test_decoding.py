@@ -22,7 +22,8 @@ from pywharf.index.upstream import parse_page
 folder = Path(sys.argv[1])
 journal = FileJournal(folder / "journal")
 journal.append(JournalEntry(ProjectName("a"), File(filename="a-1.0.tar.gz", sha256="0" * 64)))
-as_json = b'{"format": 1, "mtime": 1, "projects": {"a": {"files": [{"filename": "a-1.tar.gz", "sha256": "0"}]}}}'
+file = b'{"filename": "a-1.tar.gz", "sha256": "%s"}' % (b"0" * 64)
+as_json = b'{"format": 1, "mtime": 1, "projects": {"a": {"files": [%s]}}}' % file
 as_toml = '''mtime = 1
 [[pkgs]]
 distrib = "a"

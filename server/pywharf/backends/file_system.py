@@ -181,7 +181,7 @@ class FileSystemBackend:
             raise DataOwnedByOtherError(msg)
 
     def _path(self, project: ProjectName, filename: str) -> Path:
-        if "/" in filename or filename.startswith("."):
+        if "/" in filename or "\0" in filename or filename.startswith("."):
             msg = f"{filename!r} is not a file of {project!r}."
             raise NotFoundError(msg)
         return self._storage / project / filename

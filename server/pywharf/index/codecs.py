@@ -61,6 +61,7 @@ class Index:
             return found
         try:
             body = msgspec.json.decode(found, type=_ProjectBody)
+            _check_digests(body.files)
         except _UNDECODABLE as error:
             msg = f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
             raise BackendUnavailableError(msg) from error
@@ -85,6 +86,14 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: tuple[File, ...] = ()
     status: str = "active"
     status_reason: str | None = None
+
+
+def _check_digests(files: Iterable[File]) -> None:
+    """Digests become headers of answers, in which not all that a JSON text may hold has a place."""
+    for file in files:
+        if not all(_SHA256.match(digest) for digest in (file.sha256, file.metadata_sha256) if digest is not None):
+            msg = f"a digest of {file.filename!r} is not of 64 hexadecimal digits"
+            raise msgspec.ValidationError(msg)
 
 
 @decodable

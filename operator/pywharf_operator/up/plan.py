@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -65,7 +66,7 @@ def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str
     if not snapshot.servers:
         server = default_server(namespace)
         # Whoever runs it has written the folder, so nobody needs to be kept from any host.
-        spec = msgspec.structs.replace(server.spec, allowed_endpoints=("*",))
+        spec = msgspec.structs.replace(server.spec, allowed_endpoints=("*", *_named_hosts(snapshot)))
         return msgspec.structs.replace(server, spec=spec), []
     by_key = sorted(snapshot.servers, key=lambda server: (server.key.name != DEFAULT_SERVER_NAME, server.key))
     notes = [
@@ -75,6 +76,13 @@ def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str
     if by_key[0].spec.tls is not None:
         notes.append(f"PackageServer {by_key[0].key}: spec.tls has no effect in `up`, which serves plain HTTP.")
     return by_key[0], notes
+
+
+def _named_hosts(snapshot: Snapshot) -> list[str]:
+    """Those that repos name, with their ports; `*` does not stand for the server's own machine."""
+    urls = {url for repo in snapshot.repos for url in repo.spec.backend.chosen.endpoints().values()}
+    urls |= {repo.spec.upstream.url for repo in snapshot.repos if repo.spec.upstream.url is not None}
+    return sorted(urlsplit(url).netloc for url in urls)
 
 
 def _open(server: PackageServer) -> PackageServer:

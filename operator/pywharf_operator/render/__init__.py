@@ -9,13 +9,14 @@ from pywharf_operator.render.credentials import credentials_content, credentials
 from pywharf_operator.render.findings import ACCEPTED, SECRETS_RESOLVED, Finding
 from pywharf_operator.render.resolve import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.schedule import schedule_of
-from pywharf_operator.render.snapshot import Environment, Snapshot
+from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
 
 __all__ = [
     "ACCEPTED",
     "SECRETS_RESOLVED",
     "Environment",
     "Finding",
+    "NameClaim",
     "RenderedServer",
     "RepoVerdict",
     "Resolution",

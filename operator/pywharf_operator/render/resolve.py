@@ -11,7 +11,7 @@ from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
-from pywharf_operator.render.snapshot import Environment, Snapshot
+from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.render.table import repo_table
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 
@@ -59,7 +59,12 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
     refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot.namespaces) for repo in repos}
     admitted = [repo for repo in repos if refusals[repo.key] is None]
-    refusals |= _name_conflicts(admitted)
+    claims = [
+        claim
+        for claim in snapshot.claims
+        if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
+    ]
+    refusals |= _name_conflicts(admitted, claims)
     verdicts = tuple(
         _verdict(repo, servers.get(repo.server_key), secrets, refusals[repo.key], environment) for repo in repos
     )
@@ -143,30 +148,30 @@ def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapp
             return labels is not None and rule.selector is not None and rule.selector.matches(labels)
 
 
-def _name_conflicts(repos: Iterable[PackageRepo]) -> dict[ObjectKey, Finding]:
+def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -> dict[ObjectKey, Finding]:
     """Refusals of those whose name an older repo has on the same server.
 
     Only admitted repos count, so that nobody can hold a name on a server that does not take their repos. What else is
     wrong with the older one does not count: for a moment's mistake a name, and the packages that clients expect under
     it, must not pass to another.
     """
-    holders: dict[tuple[ObjectKey, str], PackageRepo] = {}
+    readable = [NameClaim(one.server_key, one.repo_name, one.key, one.metadata.creation_timestamp) for one in repos]
+    holders: dict[tuple[ObjectKey, str], ObjectKey] = {}
     conflicts: dict[ObjectKey, Finding] = {}
-    for repo in sorted(repos, key=_age):
-        holder = holders.setdefault((repo.server_key, repo.repo_name), repo)
-        if holder is not repo:
-            conflicts[repo.key] = _no(
+    for claim in sorted((*readable, *claims), key=_age):
+        holder = holders.setdefault((claim.server, claim.name), claim.repo)
+        if holder != claim.repo:
+            conflicts[claim.repo] = _no(
                 "NameConflict",
-                f"The older PackageRepo {holder.key} has the name {repo.repo_name!r} on PackageServer "
-                f"{repo.server_key}; make a new PackageRepo with another spec.repoName.",
+                f"The older PackageRepo {holder} has the name {claim.name!r} on PackageServer "
+                f"{claim.server}; make a new PackageRepo with another spec.repoName.",
             )
     return conflicts
 
 
-def _age(repo: PackageRepo) -> tuple[float, ObjectKey]:
+def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
     """Oldest first; a repo without a creation time counts as older than any."""
-    created = repo.metadata.creation_timestamp
-    return (created.timestamp() if created is not None else float("-inf"), repo.key)
+    return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
 
 
 def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:

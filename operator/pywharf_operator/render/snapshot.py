@@ -8,8 +8,8 @@ import msgspec
 from pywharf.config import BackendSpec
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 
-CREDENTIALS_FOLDER = "/etc/pywharf/credentials"
-"""Where a pod mounts the credentials Secret."""
+CREDENTIALS_FOLDER = "/etc/pywharf"
+"""Where a pod mounts the configuration and the credentials, both as one volume, so that they lie side by side."""
 
 
 class NameClaim(msgspec.Struct, frozen=True):

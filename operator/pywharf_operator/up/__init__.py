@@ -16,9 +16,10 @@ from pywharf.cli.server import serve
 from pywharf.config import ServerSettings
 from pywharf_operator.manifests import Manifests
 from pywharf_operator.render import Environment
+from pywharf_operator.render.server_flags import Flags, flags_of
 from pywharf_operator.spec import ObjectKey, PackageRepo
 from pywharf_operator.up.delivery import Delivery
-from pywharf_operator.up.plan import Flags, Plan, flags_of, plan
+from pywharf_operator.up.plan import Plan, plan
 from pywharf_operator.up.report import Reporter
 from pywharf_operator.up.schedules import Schedules, jobs_of
 from pywharf_operator.up.watch import WatchedFolder

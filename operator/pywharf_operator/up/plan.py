@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pywharf.config import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.folder import DEFAULT_SERVER_NAME, default_server, faults_of, snapshot_of
 from pywharf_operator.manifests import Manifests
 from pywharf_operator.render import Environment, RenderedServer, ServerVerdict, Snapshot, render_server, resolve
@@ -21,14 +20,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rendered: RenderedServer
     problems: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-class Flags(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server reads from its flags, and so only when it starts."""
-
-    auth_read_expires: int
-    auth_write_expires: int
-    extra_index_url: str
 
 
 def plan(
@@ -48,16 +39,6 @@ def plan(
         rendered=render_server(verdict, environment),
         problems=(*map(str, manifests.problems), *faults_of(resolution)),
         notes=(*map(str, manifests.notes), *notes),
-    )
-
-
-def flags_of(server: PackageServer) -> Flags:
-    """The flags that `server` stands for."""
-    upstream = server.spec.upstream
-    return Flags(
-        auth_read_expires=server.spec.auth_read_expires,
-        auth_write_expires=server.spec.auth_write_expires,
-        extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else "",
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 from pywharf.config import DEFAULT_EXTRA_INDEX_URL, FileSystemSpec
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment
+from pywharf_operator.render.server_flags import flags_of
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.up.plan import flags_of, plan
+from pywharf_operator.up.plan import plan
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 REPO = """

@@ -3,6 +3,7 @@
 Pure: of the server, the operator imports only this and `pywharf.core`.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -157,8 +158,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     repos: Mapping[RepoName, BackendSpec] = {}
     admin_secrets: Mapping[RepoName, AdminSecret] = {}
     credentials_revision: str | None = None
-    """What the file `credentials_revision_file` must hold for the mounted secrets to belong to this text."""
-    credentials_revision_file: str | None = None
+    """What each `credentials_revision_file` must hold for the mounted secrets to belong to this text."""
+    credentials_revision_file: tuple[str, ...] = ()
+    """Several where the secrets are delivered in several parts."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +192,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
     host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
+    internal_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="Port of its own for probes, metrics and GET /config, which clients then cannot reach."),
+    ] = None
     workers: Annotated[int, Meta(ge=1, le=256, description="Processes that share the port.")] = 1
     access_log: Annotated[
         Literal["off", "text", "json"],
@@ -214,6 +220,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
     ] = 0
+    shutdown_delay: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
+    ] = 0.0
     shutdown_timeout: Annotated[
         float, Meta(ge=0, le=86400, description="Seconds that running transfers may take after a SIGTERM.")
     ] = 60.0
@@ -264,7 +274,10 @@ def check_url(url: str, field: str) -> None:
         raise ValueError(msg)
 
 
-_OWN_KEYS = {"credentials_revision", "credentials_revision_file"}
+_REVISION = "credentials_revision"
+_REVISION_FILE = "credentials_revision_file"
+_OWN_KEYS = {_REVISION, _REVISION_FILE}
+_DIGEST_ROUNDS = 100_000
 _PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|stringdata|\bdata\b", re.IGNORECASE)
@@ -328,10 +341,14 @@ def parse_config(
 ) -> ServerConfig:
     """Both TOML texts. Raises InvalidConfigError: one sentence with the table, the field and the remedy."""
     repos: dict[RepoName, BackendSpec] = {}
-    revision: dict[str, str] = {}
+    revision: str | None = None
+    revision_files: tuple[str, ...] = ()
     for key, table in loads(config, source).items():
-        if key in _OWN_KEYS and isinstance(table, str):
-            revision[key] = table
+        if key == _REVISION and isinstance(table, str):
+            revision = table
+            continue
+        if key == _REVISION_FILE and isinstance(table, str | list):
+            revision_files = _revision_files(table, source)
             continue
         name = _table_name(key, table, repos, source)
         repos[name] = parse_spec(table, specs, f"{source}, table [{key}]")
@@ -346,7 +363,22 @@ def parse_config(
             )
             raise InvalidConfigError(msg)
         admin_secrets[name] = secret
-    return ServerConfig(repos=repos, admin_secrets=admin_secrets, **revision)
+    return ServerConfig(
+        repos=repos,
+        admin_secrets=admin_secrets,
+        credentials_revision=revision,
+        credentials_revision_file=revision_files,
+    )
+
+
+def config_digest(config: str, admin_secret: str) -> str:
+    """What replicas report of the configuration that they serve: a digest of its two texts.
+
+    Slow, 0.1 s whatever their size, because everybody is told it and the texts may hold secrets, which could else be
+    guessed and tried.
+    """
+    texts = f"{config}\0{admin_secret}".encode()
+    return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", _DIGEST_ROUNDS).hex()
 
 
 def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]], source: str) -> BackendSpec:
@@ -365,6 +397,14 @@ def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]],
 def type_of(spec: BackendSpec) -> str:
     """The backend's type, as its tables name it."""
     return str(type(spec).__struct_config__.tag)
+
+
+def _revision_files(given: str | list[object], source: str) -> tuple[str, ...]:
+    paths = [given] if isinstance(given, str) else given
+    if not paths or not all(isinstance(path, str) and path for path in paths):
+        msg = f"{source}: {_REVISION_FILE!r} is neither the path of a file nor a list of such paths."
+        raise InvalidConfigError(msg)
+    return tuple(str(path) for path in paths)
 
 
 def _table_name(key: str, table: object, seen: Mapping[RepoName, object], source: str) -> RepoName:

@@ -312,8 +312,8 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
     read = config_source._read  # noqa: SLF001 - the moment of reading
     changes = [CONFIG + THIRD]
 
-    def change_after_reading(path, what, seen):
-        text = read(path, what, seen)
+    def change_after_reading(*args):
+        text = read(*args)
         if changes:
             replace(config, changes.pop())
         return text

@@ -19,6 +19,7 @@ from pywharf.config import (
     ServerSettings,
     Upstream,
     check_url,
+    config_digest,
     convert,
     parse_config,
     parse_spec,
@@ -61,7 +62,8 @@ env = "ADMIN"
 
 def test_every_field():
     config = parse_config(WHOLE, WHOLE_ADMIN)
-    assert (config.credentials_revision, config.credentials_revision_file) == ("0123", "/run/credentials/revision")
+    assert config.credentials_revision == "0123"
+    assert config.credentials_revision_file == ("/run/credentials/revision",)
     assert config.repos == {
         "team-a": FileSystemSpec(
             read_secret="foo",
@@ -79,6 +81,18 @@ def test_every_field():
     assert config.admin_secrets[TEAM_A].secret == "foo"
     assert config.admin_secrets[RepoName("open")].secret == SecretRef(env="ADMIN")
     assert [type_of(spec) for spec in config.repos.values()] == ["file_system", "memory"]
+
+
+def test_secrets_in_several_parts():
+    config = parse_config('credentials_revision_file = ["/run/revision-0", "/run/revision-1"]', "")
+    assert config.credentials_revision_file == ("/run/revision-0", "/run/revision-1")
+
+
+def test_the_digest_is_of_both_texts_apart():
+    digests = {config_digest(*texts) for texts in [("a", "b"), ("ab", ""), ("", "ab"), ("a", "c"), ("b", "a")]}
+    assert len(digests) == 5
+    assert config_digest("a", "b") in digests
+    assert all(len(digest) == 64 for digest in digests)
 
 
 def test_defaults():
@@ -151,6 +165,10 @@ IN_A = "config, table [a]: "
         (table("write_secret = {raw = 'x'}"), f"{IN_A}the field 'write_secret.raw' is unknown;"),
         (table("write_secret = {env = 1}"), f"{IN_A}write_secret.env: expected `str | null`, got `int`."),
         ("credentials_revision = 1", "config: 'credentials_revision' is not a table;"),
+        ("credentials_revision_file = 1", "config: 'credentials_revision_file' is not a table;"),
+        ("credentials_revision_file = ''", "config: 'credentials_revision_file' is neither the path of a file nor a"),
+        ("credentials_revision_file = []", "config: 'credentials_revision_file' is neither the path of a file nor a"),
+        ("credentials_revision_file = ['/a', 1]", "config: 'credentials_revision_file' is neither the path of a file"),
     ],
 )
 def test_fault(config, message):

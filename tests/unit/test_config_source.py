@@ -147,7 +147,7 @@ def test_secrets_that_have_not_arrived(load, tmp_path, found):
         with pytest.raises(IncompleteConfigError, match="are of the revision '0123', the configuration needs '4567'"):
             load(config)
     else:
-        with pytest.raises(InvalidConfigError, match=r"credentials_revision_file: the file .* cannot be read"):
+        with pytest.raises(IncompleteConfigError, match=r"have not all arrived: there is no .*revision yet"):
             load(config)
 
 

@@ -120,8 +120,10 @@ def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> l
         hint, limits = hints[field.name], None
         if get_origin(hint) is Annotated:
             hint, limits = get_args(hint)[0], get_args(hint)[1]
-        kind = next((k for k in get_args(hint) if k is not type(None)), hint) if type(None) in get_args(hint) else hint
         description = (limits.description if limits else None) or ""
+        kind = next((k for k in get_args(hint) if k is not type(None)), hint) if type(None) in get_args(hint) else hint
+        if get_origin(kind) is Annotated:
+            kind, limits = get_args(kind)[0], get_args(kind)[1]
         made.append(option(field.name, kind, field.default, description, limits))
     return made
 

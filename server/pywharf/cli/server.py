@@ -31,7 +31,7 @@ from pywharf.index.ports import Backend
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app
-from pywharf.web.config_source import ConfigSource, exists, watch
+from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
 from pywharf.web.listening import Seen, accepting, files_state, tls_context, watch_tls
@@ -39,6 +39,7 @@ from pywharf.web.metrics import Metrics
 from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
 from pywharf.web.upstream_client import UpstreamClient
+from pywharf.web.watched_files import exists
 
 _logger = logging.getLogger(__name__)
 _THREADS = 32

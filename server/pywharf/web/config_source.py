@@ -5,50 +5,35 @@ every volume.
 """
 
 import asyncio
-import hashlib
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, ServerSettings, parse_config
+from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, ServerSettings, config_digest, parse_config
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
 from pywharf.web.metrics import Metrics
+from pywharf.web.watched_files import (
+    Seen,
+    UnreadableFileError,
+    exists,
+    has_changed,
+    plain_and_compressed,
+    take,
+    take_if_there,
+    take_plain_or_compressed,
+)
 
 _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.5
-_MAX_CONFIG_BYTES = 64 * 1024 * 1024
 _MAX_PATH = 300
 """Longer ones are texts, or not worth showing."""
-
 _READS = 5
-_SETTLED_NS = 2 * 10**9
-"""A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
-_DIGEST_ROUNDS = 100_000
-
-Status = tuple[int, int, int, int]
-"""Inode, times of content and of status, size."""
-
-
-class _File(msgspec.Struct):
-    """What a file was when it was looked at."""
-
-    status: Status | None
-    """None: it could not be looked at."""
-    settled: bool
-    """Whether any later change shows in the status."""
-    content: bytes | None = None
-    """A digest of what was read of it."""
-
-
-Seen = dict[str, _File]
-"""Files by path."""
 
 
 @decodable
@@ -82,7 +67,9 @@ class ConfigSource:
         return self._is_text(self._settings.config) and self._is_text(self._settings.admin_secret)
 
     def _is_text(self, given: str | None) -> bool:
-        return given is None or (self._settings.config_or_admin_secret_can_be_text and not exists(given))
+        return given is None or (
+            self._settings.config_or_admin_secret_can_be_text and not any(map(exists, plain_and_compressed(given)))
+        )
 
     def load(self) -> LoadedConfig:
         """Read everything, again where it changed meanwhile, so that what is loaded was there at one time.
@@ -105,13 +92,13 @@ class ConfigSource:
         seen: Seen = {}
         try:
             if self._submitted is not None:
-                submitted = _take_if_there(str(self._submitted), seen)
+                submitted = take_if_there(str(self._submitted), seen)
                 if submitted is not None:
                     return self.load_submitted(msgspec.json.decode(submitted, type=SubmittedConfig))
             config, source = self._text(self._settings.config, "--config", seen)
             admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", seen)
             parsed = parse_config(config, admin, specs=self._specs, source=source, admin_source=admin_source)
-            return self._complete(parsed, config + "\0" + admin, seen)
+            return self._complete(parsed, config, admin, seen)
         finally:
             self._seen = seen
 
@@ -128,10 +115,10 @@ class ConfigSource:
             if isinstance(secret, SecretRef):
                 msg = f"config, table [{name}]: {field} names a file or variable; /initialize/ takes texts only."
                 raise InvalidConfigError(msg)
-        if parsed.credentials_revision_file is not None:
+        if parsed.credentials_revision_file:
             msg = "config: credentials_revision_file is not taken by /initialize/; leave it out."
             raise InvalidConfigError(msg)
-        return self._complete(parsed, submitted.config + "\0" + submitted.admin_secret, {})
+        return self._complete(parsed, submitted.config, submitted.admin_secret, {})
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
         """The TOML text and what to call it in messages."""
@@ -139,36 +126,36 @@ class ConfigSource:
             return "", flag
         if self._is_text(given):
             return given, flag
-        return _read(given, flag, seen), given
+        return _read(given, flag, seen, take_plain_or_compressed), given
 
-    def _complete(self, parsed: ServerConfig, texts: str, seen: Seen) -> LoadedConfig:
+    def _complete(self, parsed: ServerConfig, config: str, admin_secret: str, seen: Seen) -> LoadedConfig:
         self._check_revision(parsed, seen)
         found: dict[tuple[RepoName, str], str] = {}
         for name, field, secret in _secrets(parsed):
             found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
-        # Slow, because everybody is told it, and the texts may hold secrets that could else be guessed and tried.
-        digest = hashlib.pbkdf2_hmac("sha256", texts.encode(), b"pywharf configuration", _DIGEST_ROUNDS).hex()
         repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
-        return LoadedConfig(repos, digest)
+        return LoadedConfig(repos, config_digest(config, admin_secret))
 
     @staticmethod
     def _check_revision(parsed: ServerConfig, seen: Seen) -> None:
-        """Refuse a configuration whose secrets have not arrived yet: the two are delivered apart."""
-        if parsed.credentials_revision is None or parsed.credentials_revision_file is None:
+        """Refuse a configuration of whose secrets a part has not arrived yet: they are delivered apart."""
+        wanted = parsed.credentials_revision
+        if wanted is None:
             return
-        found = _read(parsed.credentials_revision_file, "credentials_revision_file", seen).strip()
-        if found != parsed.credentials_revision:
-            msg = (
-                f"The secrets mounted are of the revision {found[:12]!r}, the configuration needs "
-                f"{parsed.credentials_revision[:12]!r}; it is taken as soon as they arrive."
-            )
-            raise IncompleteConfigError(msg)
+        for path in parsed.credentials_revision_file:
+            found = _read(path, "credentials_revision_file", seen, _take_arrived).strip()
+            if found != wanted:
+                msg = (
+                    f"The secrets of {path} are of the revision {found[:12]!r}, the configuration needs "
+                    f"{wanted[:12]!r}; it is taken as soon as they arrive."
+                )
+                raise IncompleteConfigError(msg)
 
     def changed(self) -> bool:
         """Whether a file that the last `load` read, or could not read, is no longer as it was then."""
-        return any(_has_changed(path, file) for path, file in self._seen.items())
+        return any(has_changed(path, file) for path, file in self._seen.items())
 
 
 async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
@@ -219,21 +206,18 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
     return value
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file; also for texts that can be no path."""
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # a text too long for a path, or with a NUL byte
-        return False
+def _take_arrived(path: str, seen: Seen) -> bytes:
+    """Raises IncompleteConfigError where there is no such file yet."""
+    content = take_if_there(path, seen)
+    if content is None:
+        msg = f"The secrets have not all arrived: there is no {path} yet; the configuration is taken as soon as it is."
+        raise IncompleteConfigError(msg)
+    return content
 
 
-def _read(path: str, what: str, seen: Seen) -> str:
+def _read(path: str, what: str, seen: Seen, take: Callable[[str, Seen], bytes] = take) -> str:
     try:
-        content = _take(path, seen)
-        if len(content) > _MAX_CONFIG_BYTES:
-            msg = f"{what}: the file {path} is over {_MAX_CONFIG_BYTES} bytes."
-            raise InvalidConfigError(msg)
-        return content.decode()
+        return take(path, seen).decode()
     except OSError as error:
         # A text where a path is expected is not shown: it may hold secrets.
         if len(path) > _MAX_PATH or any(c in path for c in "\n=["):
@@ -244,53 +228,9 @@ def _read(path: str, what: str, seen: Seen) -> str:
             raise InvalidConfigError(msg) from None
         msg = f"{what}: the file {path} cannot be read: {error.strerror}."
         raise InvalidConfigError(msg) from error
+    except UnreadableFileError as error:
+        msg = f"{what}: the file {path} {error}."
+        raise InvalidConfigError(msg) from error
     except (UnicodeDecodeError, ValueError) as error:
         msg = f"{what}: the file {path[:_MAX_PATH]!r} is not UTF-8 text."
         raise InvalidConfigError(msg) from error
-
-
-def _take(path: str, seen: Seen) -> bytes:
-    """A file's content, and in `seen` what it was like before: what changes meanwhile differs at the next look."""
-    status = _status(path)
-    seen[path] = file = _File(status, _is_settled(status))
-    content = _content(path)
-    file.content = hashlib.sha256(content).digest()
-    return content
-
-
-def _take_if_there(path: str, seen: Seen) -> bytes | None:
-    try:
-        return _take(path, seen)
-    except FileNotFoundError:
-        return None
-
-
-def _has_changed(path: str, file: _File) -> bool:
-    status = _status(path)
-    if status != file.status:
-        return True
-    if file.settled or file.content is None:
-        return False
-    try:
-        is_same = hashlib.sha256(_content(path)).digest() == file.content
-    except OSError:
-        return True
-    file.settled = _is_settled(status)
-    return not is_same
-
-
-def _content(path: str) -> bytes:
-    with Path(path).open("rb") as opened:
-        return opened.read(_MAX_CONFIG_BYTES + 1)
-
-
-def _is_settled(status: Status | None) -> bool:
-    return status is None or time.time_ns() - max(status[1], status[2]) > _SETTLED_NS
-
-
-def _status(path: str) -> Status | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - called often
-    except (OSError, ValueError):
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

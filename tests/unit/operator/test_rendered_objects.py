@@ -80,7 +80,7 @@ def test_the_server_reads_what_is_rendered():
     upstream = config.repos[RepoName("one.two")].upstream
     assert (upstream.mode, upstream.reserved, upstream.allow_shadowing) == ("None", ("acme-*",), ("x",))
     assert {name: secret.file for name, secret in config.admin_secrets.items()} == {"wheels": "/creds/wheels.backend"}
-    assert config.credentials_revision_file == "/creds/revision"
+    assert config.credentials_revision_file == ("/creds/revision",)
     secrets = {key: base64.b64decode(value) for key, value in objects.credentials["data"].items()}
     assert secrets == {
         "one.two.read": b"READ",

@@ -148,12 +148,12 @@ class Kube:
         path = kind.path(metadata["namespace"], metadata["name"])
         return await self._call(_Request("apply", "PATCH", path, _FORCED, manifest, _APPLY))
 
-    async def apply_status(self, kind: Kind, key: ObjectKey, status: Mapping[str, Any]) -> Json:
-        """Server-side apply of the status alone."""
+    async def apply_status(self, kind: Kind, key: ObjectKey, status: Mapping[str, Any], *, uid: str) -> Json:
+        """Server-side apply of the status alone, of this very object."""
         body = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
-            "metadata": {"name": key.name, "namespace": key.namespace},
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": status,
         }
         path = kind.path(key.namespace, key.name, "status")

@@ -1,0 +1,163 @@
+"""Making a server's objects so: what differs is applied, what belongs no more is deleted, what is another's is left."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from pywharf_operator.drift import Contest, Difference, differs, other_owner, owned_by, with_hash
+from pywharf_operator.kinds import CRON_JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
+from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.render.labels import SERVER_LABEL, Manifest
+from pywharf_operator.spec import ObjectKey, PackageServer
+
+_CHUNK = 50
+"""Objects that are applied at once, before newer wishes have their turn."""
+_MANY = 10
+"""Missing objects of a kind from which on one list is cheaper than to ask for each."""
+
+Live = dict[tuple[Kind, str], Json]
+"""Objects of the server's namespace as they are now, by kind and name."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An object that is not as it should be, and stays so."""
+
+    object: str
+    """`Kind namespace/name`."""
+    reason: str
+    """A reason of the server's condition Ready."""
+    message: str
+    again_s: float
+    """Seconds after which another try may go better."""
+
+
+class Applier:
+    """Applies one server's objects. Remembers what is known to be as it should, so that it is not compared again."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
+        self._same: dict[str, tuple[str, str]] = {}
+        """By uid: resourceVersion and hash of what was wanted."""
+        self.writes = 0
+
+    async def read(self, server: PackageServer, kinds: Iterable[Kind]) -> Live:
+        """The objects that carry the server's label."""
+        kinds = tuple(kinds)
+        labels = f"{SERVER_LABEL}={server.key.name}"
+        lists = await asyncio.gather(*(self._kube.list(kind, server.key.namespace, labels) for kind in kinds))
+        return {
+            (kind, item["metadata"]["name"]): item for kind, items in zip(kinds, lists, strict=True) for item in items
+        }
+
+    async def apply(
+        self,
+        server: PackageServer,
+        manifests: Sequence[Manifest],
+        live: Live,
+        superseded: Callable[[], bool] = lambda: False,
+    ) -> list[Refusal]:
+        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError."""
+        await self._find_others(server, manifests, live)
+        refusals: list[Refusal] = []
+        for start in range(0, len(manifests), _CHUNK):
+            if start and superseded():
+                break
+            chunk = manifests[start : start + _CHUNK]
+            found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
+            refusals += [refusal for refusal in found if refusal is not None]
+        return refusals
+
+    async def prune(self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]) -> None:
+        """Delete what the server owns and nobody wants. Volume claims stay: they hold packages."""
+        names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
+        gone = [
+            (kind, item)
+            for (kind, name), item in live.items()
+            if (kind, name) not in names
+            and name not in keep
+            and kind is not VOLUME_CLAIM
+            and owned_by(item, server.metadata.uid or "")
+            and item["metadata"].get("deletionTimestamp") is None
+        ]
+        for kind, item in gone:
+            key = ObjectKey(server.key.namespace, item["metadata"]["name"])
+            self.writes += 1
+            await self._kube.delete(kind, key, item["metadata"]["uid"])
+
+    async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
+        """Add to `live` what has the name of an object to be and does not carry the server's label."""
+        missing = [(kind_of(one), one["metadata"]["name"]) for one in manifests]
+        missing = [one for one in missing if one not in live]
+        for kind in {kind for kind, _ in missing}:
+            names = {name for other, name in missing if other is kind}
+            if len(names) > _MANY and kind is CRON_JOB:
+                items = await self._kube.list(kind, server.key.namespace)
+            else:
+                got = await asyncio.gather(
+                    *(self._kube.get(kind, ObjectKey(server.key.namespace, name)) for name in names)
+                )
+                items = [item for item in got if item is not None]
+            live |= {(kind, item["metadata"]["name"]): item for item in items if item["metadata"]["name"] in names}
+
+    async def _apply(self, server: PackageServer, manifest: Manifest, live: Live) -> Refusal | None:
+        kind, name = kind_of(manifest), manifest["metadata"]["name"]
+        key = ObjectKey(server.key.namespace, name)
+        current = live.get((kind, name))
+        if current is not None and not _belongs(kind, current, server):
+            return Refusal(
+                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), 60.0
+            )
+        desired = with_hash(manifest)
+        if current is not None and self._is_known(current, desired):
+            return None
+        difference = differs(desired, current)
+        if difference.kind == "same":
+            self._know(current, desired)
+            return None
+        if difference.kind == "drifted" and (refusal := self._contested(kind, key, difference, current)) is not None:
+            return refusal
+        try:
+            self.writes += 1
+            applied = await self._kube.apply(kind, desired)
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            message = f"the API server refuses it: {error.message or error.reason}"
+            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0)
+        live[kind, name] = applied
+        return None
+
+    def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
+        """Whether to wait, because somebody changes the object again and again."""
+        contest = self._contests.setdefault((kind, key), Contest())
+        wait = contest.wait(self._clock())
+        if wait <= 0:
+            contest.put_back(self._clock())
+            return None
+        message = contest.message(current, difference)
+        return Refusal(f"{kind.name} {key}", "Contested", message, wait)
+
+    def _is_known(self, current: Json, desired: Manifest) -> bool:
+        return self._same.get(current["metadata"]["uid"]) == _state(current, desired)
+
+    def _know(self, current: Json | None, desired: Manifest) -> None:
+        if current is not None:
+            self._same[current["metadata"]["uid"]] = _state(current, desired)
+
+
+def _state(current: Json, desired: Manifest) -> tuple[str, str]:
+    return current["metadata"]["resourceVersion"], desired["metadata"]["annotations"]["pywharf.dev/rendered"]
+
+
+def _belongs(kind: Kind, current: Mapping[str, Json], server: PackageServer) -> bool:
+    if kind is VOLUME_CLAIM:  # it has no owner, so that it outlives its server
+        return (current["metadata"].get("labels") or {}).get(SERVER_LABEL) == server.key.name
+    return owned_by(current, server.metadata.uid or "")
+
+
+READ_FIRST = tuple(kind for kind in OWNED if kind.name in {"Secret", "ConfigMap"})
+"""What a delivery needs."""
+READ_LATER = tuple(kind for kind in OWNED if kind not in READ_FIRST)

@@ -1,0 +1,77 @@
+"""The Jobs that update indexes: what they reported, and those that are to be run at once."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update
+from pywharf_operator.kinds import JOB, POD
+from pywharf_operator.kube import Json, Kube
+from pywharf_operator.render import Finding, RepoVerdict
+from pywharf_operator.render.job import update_job
+from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
+from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.package_repo import IndexStatus
+
+FIRST_UPDATE = "first"
+"""The trigger of the update that a new repo gets."""
+
+
+class Runs(msgspec.Struct, frozen=True):
+    """Jobs and their pods, by repo name."""
+
+    jobs: Mapping[str, list[Json]]
+    pods: Mapping[str, list[Json]]
+    server_pods: list[Json]
+    """The other pods of the server: its replicas."""
+
+
+async def read_runs(kube: Kube, server: PackageServer) -> Runs:
+    """Every Job and pod of a server."""
+    labels = f"{SERVER_LABEL}={server.key.name}"
+    jobs, pods = await asyncio.gather(
+        kube.list(JOB, server.key.namespace, labels), kube.list(POD, server.key.namespace, labels)
+    )
+    return Runs(_by_repo(jobs), _by_repo(pods), [pod for pod in pods if _repo_of(pod) is None])
+
+
+def _by_repo(items: list[Json]) -> Mapping[str, list[Json]]:
+    found: dict[str, list[Json]] = defaultdict(list)
+    for item in items:
+        repo = _repo_of(item)
+        if repo is not None:
+            found[repo].append(item)
+    return found
+
+
+def _repo_of(item: Json) -> str | None:
+    repo = (item["metadata"].get("labels") or {}).get(REPO_LABEL)
+    return repo if isinstance(repo, str) else None
+
+
+async def update_index_of(
+    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, now: datetime
+) -> tuple[Finding, IndexStatus]:
+    """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
+    jobs = runs.jobs.get(verdict.name, [])
+    trigger = due_trigger(verdict.repo)
+    if trigger is not None:
+        await _start(kube, cron_job, trigger, jobs)
+    elif needs_first_update(verdict.repo) and not jobs:
+        await _start(kube, cron_job, FIRST_UPDATE, jobs)
+    finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
+    if trigger is not None:
+        state = msgspec.structs.replace(state, last_trigger=trigger)
+    return finding, state
+
+
+async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Json]) -> None:
+    job = update_job(cron_job, trigger)
+    if any(one["metadata"]["name"] == job["metadata"]["name"] for one in jobs):
+        return
+    made = await kube.create(JOB, job)
+    if made is not None:
+        jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)

@@ -1,0 +1,313 @@
+"""One server made so, level-triggered: a fresh reading, pure rendering, what differs applied, statuses written."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import aiohttp
+import msgspec
+
+from pywharf.config import BackendSpec
+from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusal
+from pywharf_operator.conditions import malformed_status, repo_status, server_status
+from pywharf_operator.deliver import Nudges, deliver
+from pywharf_operator.index_updates import Runs, read_runs, update_index_of
+from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER
+from pywharf_operator.kube import Json, Kube
+from pywharf_operator.observe import Observed, Observer
+from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.render import (
+    Environment,
+    Finding,
+    RenderedServer,
+    RepoVerdict,
+    Resolution,
+    ServerVerdict,
+    render_server,
+    resolve,
+)
+from pywharf_operator.render.labels import REPO_LABEL, object_name
+from pywharf_operator.render.urls import base_url, repo_url
+from pywharf_operator.replicas import ask, is_ready
+from pywharf_operator.session_key import ForeignSecretError, session_key
+from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.package_repo import PackageRepoStatus
+from pywharf_operator.spec.package_server import RepoCounts
+from pywharf_operator.statuses import Statuses
+
+_logger = logging.getLogger(__name__)
+_REFUSED_AGAIN_S = 60.0
+_APIS_FOR_S = 60.0
+"""For so long it is remembered which optional kinds the cluster has."""
+_WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
+"""Between looks at replicas that do not serve the newest configuration yet."""
+_NUDGED_AGAIN_AFTER = 4
+"""Looks after which a replica's kubelet is told once more."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What does not change while the operator runs."""
+
+    namespaces: tuple[str, ...] | None
+    """Those that are watched; None: all."""
+    specs: Mapping[str, type[BackendSpec]]
+    image: str
+
+
+class _Memory(msgspec.Struct):
+    """What is remembered of a server between two reconciles, and may be lost."""
+
+    applier: Applier
+    history: ConfigHistory
+    looks: int = 0
+    """At replicas that did not serve the newest configuration."""
+
+
+class Reconciler:
+    """Makes servers so. `counted` is told how many repos have each condition."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        http: aiohttp.ClientSession,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
+    ) -> None:
+        self._kube = kube
+        self._http = http
+        self._settings = settings
+        self._now = now
+        self._counted = counted
+        self._observer = Observer(kube, settings.namespaces)
+        self._statuses = Statuses(kube)
+        self._nudges = Nudges(kube)
+        self._memories: dict[ObjectKey, _Memory] = {}
+        self._apis: frozenset[str] = frozenset()
+        self._apis_until = 0.0
+
+    async def keys(self) -> set[ObjectKey]:
+        """Every server, and every one that a repo names: what a full resync goes over."""
+        keys = await self._observer.server_keys()
+        self._observer.forget()
+        for gone in self._memories.keys() - keys:
+            del self._memories[gone]
+        return keys
+
+    async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
+        """Make everything about a server so. The seconds after which to look again; None: when something changes.
+
+        `superseded` tells whether a newer wish waits; then what is left is done with it. Raises KubeError.
+        """
+        observed = await self._observer.observe(key)
+        if observed.server is None:
+            await self._without_server(observed)
+            return None
+        return await self._with_server(observed, observed.server, superseded)
+
+    async def _with_server(
+        self, observed: Observed, server: PackageServer, superseded: Callable[[], bool]
+    ) -> float | None:
+        memory = self._memories.setdefault(server.key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
+        applier = memory.applier
+        try:
+            key = await session_key(self._kube, server)
+        except ForeignSecretError as error:
+            await self._blocked(observed, server, str(error))
+            return _REFUSED_AGAIN_S
+        environment = Environment(
+            specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
+        )
+        # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        verdict = resolution.servers[0]
+        rendered = await asyncio.to_thread(render_server, verdict, environment)
+        memory.history.remember(rendered.digest, rendered.contents)
+        live, runs = await asyncio.gather(applier.read(server, READ_FIRST), read_runs(self._kube, server))
+        refusals: list[Refusal] = []
+        if rendered.config_rendered.status:
+            refusals = await deliver(applier, server, rendered, live)
+            await self._nudges.nudge(runs.server_pods, rendered.digest)
+        live |= await applier.read(server, READ_LATER)
+        if verdict.accepted.status:
+            refusals += await applier.apply(server, rendered.workload, live)
+        refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
+        await self._prune(applier, server, rendered, live, runs)
+        reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
+        result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
+        waiting = await self._tell(result, memory)
+        again = [refusal.again_s for refusal in refusals]
+        if waiting:
+            again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
+            memory.looks += 1
+            if memory.looks % _NUDGED_AGAIN_AFTER == 0:
+                late = [report.pod for report in reports if report.digest != rendered.digest]
+                await self._nudges.nudge(runs.server_pods, rendered.digest, again=late)
+        else:
+            memory.looks = 0
+        return min(again, default=None)
+
+    async def _blocked(self, observed: Observed, server: PackageServer, why: str) -> None:
+        """Nothing can be made for the server; its repos' statuses stay."""
+        now = self._now()
+        finding = Finding(status=False, reason="ObjectNotOwned", message=why)
+        status = server_status(
+            ServerVerdict(server=server, accepted=_CAN_RUN, repos=()),
+            url=None,
+            repos=RepoCounts(total=len(observed.repos) + len(observed.malformed)),
+            ready_replicas=0,
+            config_rendered=finding,
+            ready=finding,
+            now=now,
+        )
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+
+    async def _prune(
+        self, applier: Applier, server: PackageServer, rendered: RenderedServer, live: Live, runs: Runs
+    ) -> None:
+        """Delete what belongs no more. Without a new configuration the last good one stays, whole."""
+        wanted = [*rendered.workload, *rendered.cron_jobs, *rendered.credentials]
+        if rendered.config_map is not None:
+            wanted.append(rendered.config_map)
+        else:
+            live = {(kind, name): item for (kind, name), item in live.items() if kind not in READ_FIRST}
+        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs}
+        jobs = {
+            (JOB, job["metadata"]["name"]): job
+            for repo, found in runs.jobs.items()
+            if repo not in served
+            for job in found
+        }
+        await applier.prune(server, wanted, live | jobs, keep={object_name(server, "session")})
+
+    async def _tell(self, result: "_Result", memory: _Memory) -> bool:
+        """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
+        now = self._now()
+        observed, verdict, server = result.observed, result.verdict, result.verdict.server
+        jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
+        wanted: list[tuple[Json, PackageRepoStatus]] = []
+        waiting = False
+        for repo in result.resolution.repos:
+            if repo.served and repo.name in jobs:
+                serving = self._programmed(result, repo, memory)
+                waiting = waiting or (not serving.status and bool(result.reports))
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
+                url = repo_url(server, repo.name)
+            else:
+                serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
+            status = repo_status(
+                repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
+            )
+            wanted.append((observed.raws[repo.repo.key], status))
+        await self._statuses.write(REPO, wanted, now)
+        await self.write_malformed(observed, now)
+        statuses = [status for _, status in wanted]
+        self._counted(server.key, _counts(statuses))
+        status = server_status(
+            verdict,
+            url=base_url(server),
+            repos=RepoCounts(
+                total=len(statuses) + len(observed.malformed),
+                ready=sum(_is_ready(status) for status in statuses),
+            ),
+            ready_replicas=len(result.reports),
+            config_rendered=result.rendered.config_rendered,
+            ready=_server_ready(result),
+            now=now,
+        )
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+        return waiting
+
+    async def _without_server(self, observed: Observed) -> None:
+        """Tell the repos; what a server that cannot be read has made stays as it is."""
+        now = self._now()
+        if observed.server_raw is not None and observed.server_fault is not None:
+            status = malformed_status(observed.server_raw, observed.server_fault, now)
+            await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+            return
+        environment = Environment(specs=self._settings.specs)
+        resolution = resolve(observed.snapshot, environment)
+        unserved = Finding(status=False, reason="NotServed", message="No server takes the repo.")
+        wanted = [
+            (
+                observed.raws[verdict.repo.key],
+                repo_status(
+                    verdict,
+                    url=None,
+                    programmed=unserved,
+                    index_up_to_date=Finding(status=None, reason="NotServed", message=unserved.message),
+                    index=None,
+                    now=now,
+                ),
+            )
+            for verdict in resolution.repos
+        ]
+        await self._statuses.write(REPO, wanted, now)
+        await self.write_malformed(observed, now)
+        self._counted(observed.key, _counts([status for _, status in wanted]))
+
+    async def write_malformed(self, observed: Observed, now: datetime) -> None:
+        """Tell the repos that got past the schema."""
+        wanted = [(one.raw, malformed_status(one.raw, one.finding, now)) for one in observed.malformed]
+        await self._statuses.write(REPO, wanted, now)
+
+    async def apis(self) -> frozenset[str]:
+        """The optional kinds that the cluster has."""
+        if time.monotonic() >= self._apis_until:
+            found = await asyncio.gather(*(self._kube.exists(kind) for kind in OPTIONAL))
+            self._apis = frozenset(kind.name for kind, there in zip(OPTIONAL, found, strict=True) if there)
+            self._apis_until = time.monotonic() + _APIS_FOR_S
+        return self._apis
+
+    @staticmethod
+    def _programmed(result: "_Result", repo: RepoVerdict, memory: _Memory) -> Finding:
+        if not result.rendered.config_rendered.status:
+            return Finding(status=False, reason="ConfigNotRendered", message=result.rendered.config_rendered.message)
+        return programmed(repo.name, result.rendered.contents[repo.name], result.reports, memory.history)
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """What one reconcile found and did."""
+
+    observed: Observed
+    verdict: ServerVerdict
+    resolution: Resolution
+    rendered: RenderedServer
+    runs: Runs
+    reports: tuple[ReplicaReport, ...]
+    """Of the replicas that are ready."""
+    refusals: tuple[Refusal, ...]
+
+
+_NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")
+_NO_UPDATES = Finding(status=None, reason="NotServed", message="Its index is not updated while it is not served.")
+_CAN_RUN = Finding(status=True, reason="Accepted", message="The server can run as it is described.")
+_SHOWN = 3
+"""Objects that one message names."""
+
+
+def _server_ready(result: _Result) -> Finding:
+    if result.refusals:
+        first = result.refusals[0]
+        told = " ".join(f"{one.object}: {one.message}" for one in result.refusals[:_SHOWN])
+        more = len(result.refusals) - _SHOWN
+        return Finding(status=False, reason=first.reason, message=told + (f" And {more} more." if more > 0 else ""))
+    ready, wanted = len(result.reports), result.verdict.server.most_replicas
+    if not ready:
+        return Finding(status=False, reason="NoReadyReplica", message="No replica is ready yet.")
+    return Finding(status=True, reason="Ready", message=f"{ready} of {wanted} replicas are ready.")
+
+
+def _is_ready(status: PackageRepoStatus) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+
+
+def _counts(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:
+    """How many repos have each condition, by type and status."""
+    return Counter((one.type, one.status) for status in statuses for one in status.conditions)

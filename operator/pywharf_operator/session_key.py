@@ -1,0 +1,54 @@
+"""The Secret `<server>-session`: what replicas sign cookies with. It is made once and never rendered again."""
+
+import base64
+import binascii
+import secrets
+
+from pywharf_operator.drift import other_owner, owned_by
+from pywharf_operator.kinds import SECRET
+from pywharf_operator.kube import Json, Kube
+from pywharf_operator.render.labels import Manifest, metadata, object_name
+from pywharf_operator.spec import ObjectKey, PackageServer
+
+_BYTES = 32
+_KEY = "key"
+
+
+class ForeignSecretError(Exception):
+    """A Secret of that name is somebody else's. The text says whose."""
+
+
+async def session_key(kube: Kube, server: PackageServer) -> bytes:
+    """The key, made where there is none. Raises ForeignSecretError and KubeError."""
+    name = object_name(server, "session")
+    key = ObjectKey(server.key.namespace, name)
+    while True:
+        found = await kube.get(SECRET, key)
+        if found is None:
+            found = await kube.create(SECRET, _manifest(server))
+        if found is None:
+            continue  # somebody else was faster: look whose it is
+        if not owned_by(found, server.metadata.uid or ""):
+            raise ForeignSecretError(f"Secret {key}: {other_owner(found, server.metadata.uid or '')}")
+        value = _value(found)
+        if value:
+            return value
+        # Emptied by hand: made anew, which logs browsers out and nothing else.
+        await kube.delete(SECRET, key, found["metadata"]["uid"])
+
+
+def _manifest(server: PackageServer) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(server, "session"),
+        "type": "Opaque",
+        "data": {_KEY: base64.b64encode(secrets.token_hex(_BYTES).encode()).decode()},
+    }
+
+
+def _value(found: Json) -> bytes:
+    try:
+        return base64.b64decode((found.get("data") or {}).get(_KEY) or "", validate=True).strip()
+    except (binascii.Error, TypeError):
+        return b""

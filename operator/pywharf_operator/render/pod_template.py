@@ -1,0 +1,217 @@
+"""The pod template of a server: a restricted pod that holds nothing but its configuration and its volume."""
+
+from typing import Final
+
+from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
+from pywharf_operator.render.labels import Manifest, labels, object_name, selector
+from pywharf_operator.render.security import container_security, pod_security
+from pywharf_operator.render.server_flags import flags_of
+from pywharf_operator.render.snapshot import CREDENTIALS_FOLDER, Environment
+from pywharf_operator.render.strategic_merge import InvalidPodTemplateError, merged_pod_template
+from pywharf_operator.spec import PackageServer
+
+CONTAINER: Final = "server"
+ROOT: Final = "/var/lib/pywharf"
+SESSION_FOLDER: Final = "/etc/pywharf-session"
+SESSION_KEY: Final = "key"
+TLS_FOLDER: Final = "/etc/pywharf-tls"
+HTTP_PORT: Final = 8888
+INTERNAL_PORT: Final = 9090
+CREDENTIALS_SHARDS: Final = 8
+"""How many Secrets the credentials may be spread over. Pods name all of them, so that none starts anew for one more."""
+DATA_VOLUME: Final = "data"
+
+_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
+_FILE_MODE = 0o440
+_DELAY_S = 5
+"""Between the end of a pod's endpoint and SIGTERM: proxies and gateways hear of the one later than of the other."""
+_TRANSFERS_S = 60
+"""For running transfers after SIGTERM."""
+_SPARE_S = 10
+
+_RESOURCES: Final = {
+    # HPA counts in requests, so that this is what 100 % are. No limit: a throttled server only answers late, and
+    # an idle one uses nothing.
+    # Memory: about 100 MB for a small server; 128 MiB more for rendered pages, and an index of 100,000 files.
+    # Ephemeral storage: uploads on their way, each 5 GB at the most.
+    "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
+    "limits": {"memory": "1Gi", "ephemeral-storage": "20Gi"},
+}
+
+
+def claim_name(server: PackageServer) -> str | None:
+    """The PersistentVolumeClaim of the ROOT; None: the server has none."""
+    storage = server.spec.storage
+    if storage is None:
+        return None
+    return storage.existing_claim or object_name(server, "data")
+
+
+def pod_template(server: PackageServer, environment: Environment) -> Manifest:
+    """The template with `spec.podTemplate` merged into it. Raises InvalidPodTemplateError."""
+    patch = server.spec.pod_template
+    _check_patch(patch)
+    ours = labels(server)
+    made = merged_pod_template(_template(server, environment), patch)
+    if not any(container["name"] == CONTAINER for container in made["spec"].get("containers", ())):
+        msg = f"podTemplate.spec.containers leaves out the container {CONTAINER!r}; patch it, but keep it."
+        raise InvalidPodTemplateError(msg)
+    # By these the Deployment, the Service and the operator find the pods.
+    made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
+    return made
+
+
+def _check_patch(patch: Manifest) -> None:
+    for path, part, known in (
+        ("podTemplate", patch, {"metadata", "spec"}),
+        ("podTemplate.metadata", patch.get("metadata", {}), {"labels", "annotations"}),
+        ("podTemplate.spec", patch.get("spec", {}), None),
+    ):
+        if not isinstance(part, dict):
+            msg = f"{path} must be a map."
+            raise InvalidPodTemplateError(msg)
+        unknown = sorted(str(field)[:80] for field in part if known is not None and field not in known)
+        if unknown:
+            msg = f"{path} holds {', '.join(unknown)}; of it there may be {' and '.join(sorted(known or ()))}."
+            raise InvalidPodTemplateError(msg)
+        if part.get("$patch", "merge") != "merge":
+            msg = f"{path}.$patch: this part is merged only; remove the field."
+            raise InvalidPodTemplateError(msg)
+    for field in ("labels", "annotations"):
+        for key, value in ((patch.get("metadata") or {}).get(field) or {}).items():
+            if value is not None and not isinstance(value, str):
+                msg = f"podTemplate.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
+                raise InvalidPodTemplateError(msg)
+
+
+def _template(server: PackageServer, environment: Environment) -> Manifest:
+    spec: Manifest = {
+        "serviceAccountName": object_name(server),
+        "automountServiceAccountToken": False,
+        # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _DELAY_S + _TRANSFERS_S + _SPARE_S,
+        "securityContext": pod_security(),
+        "containers": [_container(server, environment)],
+        "volumes": _volumes(server),
+    }
+    if server.most_replicas > 1:
+        spec["topologySpreadConstraints"] = [
+            _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        ]
+    return {"metadata": {"labels": labels(server)}, "spec": spec}
+
+
+def _container(server: PackageServer, environment: Environment) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": server.spec.image or environment.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": _arguments(server),
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
+        ],
+        "resources": _resources(server),
+        "securityContext": container_security(),
+        # 2 minutes to start, while nothing else is asked; then out of the Service after 4 seconds without an answer, as
+        # another replica may have one; and killed only after 2 minutes, as it comes back no sooner than it recovers.
+        "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
+        "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
+        "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DELAY_S}}},
+        # Each is read-only but the ROOT and /tmp.
+        "volumeMounts": _mounts(server),
+    }
+
+
+def _arguments(server: PackageServer) -> list[str]:
+    flags = flags_of(server)
+    made = [
+        "server",
+        ROOT,
+        f"--config={CREDENTIALS_FOLDER}/{CONFIG_KEY}",
+        f"--admin_secret={CREDENTIALS_FOLDER}/{ADMIN_SECRET_KEY}",
+        f"--session_secret={SESSION_FOLDER}/{SESSION_KEY}",
+        f"--port={HTTP_PORT}",
+        f"--internal_port={INTERNAL_PORT}",
+        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
+        f"--shutdown_timeout={_TRANSFERS_S}",
+        "--access_log=json",
+    ]
+    if server.spec.tls is not None:
+        made += [f"--tls_cert={TLS_FOLDER}/tls.crt", f"--tls_key={TLS_FOLDER}/tls.key"]
+    return made
+
+
+def _resources(server: PackageServer) -> Manifest:
+    """The server's own in place of all of ours; what the autoscaler counts in is always there."""
+    given = server.spec.resources
+    if given is None:
+        return {kind: dict(amounts) for kind, amounts in _RESOURCES.items()}
+    made = {
+        kind: dict(amounts) for kind, amounts in (("requests", given.requests), ("limits", given.limits)) if amounts
+    }
+    if server.spec.autoscaling is not None and not any("cpu" in amounts for amounts in made.values()):
+        made["requests"] = {"cpu": _RESOURCES["requests"]["cpu"], **made.get("requests", {})}
+    return made
+
+
+def _probe(path: str, *, period_s: int, timeout_s: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "internal"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": timeout_s,
+        "failureThreshold": failures,
+    }
+
+
+def _mounts(server: PackageServer) -> list[Manifest]:
+    made: list[Manifest] = [
+        {"name": DATA_VOLUME, "mountPath": ROOT},
+        {"name": _TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        {"name": _CONFIG_VOLUME, "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
+        {"name": _SESSION_VOLUME, "mountPath": SESSION_FOLDER, "readOnly": True},
+    ]
+    if server.spec.tls is not None:
+        made.append({"name": _TLS_VOLUME, "mountPath": TLS_FOLDER, "readOnly": True})
+    return made
+
+
+def _volumes(server: PackageServer) -> list[Manifest]:
+    claim = claim_name(server)
+    made: list[Manifest] = [
+        {"name": DATA_VOLUME}
+        | ({"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}),
+        {"name": _TMP_VOLUME, "emptyDir": {}},
+        {"name": _CONFIG_VOLUME, "projected": {"defaultMode": _FILE_MODE, "sources": _sources(server)}},
+        {
+            "name": _SESSION_VOLUME,
+            "secret": {"secretName": object_name(server, "session"), "defaultMode": _FILE_MODE},
+        },
+    ]
+    if server.spec.tls is not None:
+        secret = server.spec.tls.secret_ref.name
+        made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": _FILE_MODE}})
+    return made
+
+
+def _sources(server: PackageServer) -> list[Manifest]:
+    """The configuration and every shard of the credentials, whose keys (`<repo>.<use>`) are no others' names."""
+    shards = (f"credentials-{number}" for number in range(1, CREDENTIALS_SHARDS))
+    return [
+        {"configMap": {"name": object_name(server, "config")}},
+        {"secret": {"name": object_name(server, "credentials")}},
+        *({"secret": {"name": object_name(server, shard), "optional": True}} for shard in shards),
+    ]
+
+
+def _spread(server: PackageServer, topology_key: str) -> Manifest:
+    """As evenly as it goes; a cluster of one node runs them all the same."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology_key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(server)},
+        "matchLabelKeys": ["pod-template-hash"],
+    }

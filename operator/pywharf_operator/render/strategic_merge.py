@@ -1,0 +1,165 @@
+"""PURE. Strategic merge of a patch into a pod template, by the rules of the Kubernetes API conventions.
+
+Maps are merged field by field and null removes a field; lists of the fields in `_POD_TEMPLATE` are merged item by item,
+by their key; every other list is replaced. `$patch: replace` and `$patch: delete` are known, in maps and in lists. In
+a volume the fields that the patch does not name go, as the API's strategy `retainKeys` has it: a volume has one source.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pywharf.core.errors import InvalidConfigError
+
+_MAX_DEPTH = 100
+_DIRECTIVE = "$patch"
+
+Json = Any
+"""What JSON can hold."""
+
+
+class InvalidPodTemplateError(InvalidConfigError):
+    """A patch that does not fit a pod template; the message names the field and the remedy."""
+
+    code = "invalid-pod-template"
+    title = "Invalid pod template"
+
+
+class _Keyed(msgspec.Struct, frozen=True):
+    """A list whose items are told apart by a key."""
+
+    key: str
+    defaults: Mapping[str, Json] = {}
+    """Further fields that tell items apart, with what they are where an item lacks them."""
+    fields: Mapping[str, Any] = {}
+    """What is known of the items' own fields."""
+    retain_keys: bool = False
+    """Whether fields that the patch's item does not name are dropped."""
+
+
+_CONTAINERS: Final = _Keyed(
+    "name",
+    fields={
+        "env": _Keyed("name"),
+        "ports": _Keyed("containerPort", defaults={"protocol": "TCP"}),
+        "volumeDevices": _Keyed("devicePath"),
+        "volumeMounts": _Keyed("mountPath"),
+    },
+)
+_POD_TEMPLATE: Final[Mapping[str, Any]] = {
+    "spec": {
+        "containers": _CONTAINERS,
+        "hostAliases": _Keyed("ip"),
+        "imagePullSecrets": _Keyed("name"),
+        "initContainers": _CONTAINERS,
+        "resourceClaims": _Keyed("name", retain_keys=True),
+        "schedulingGates": _Keyed("name"),
+        "topologySpreadConstraints": _Keyed("topologyKey"),
+        "volumes": _Keyed("name", retain_keys=True),
+    }
+}
+
+
+def merged_pod_template(base: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
+    """A new template; neither argument is changed. Raises InvalidPodTemplateError."""
+    return _map(base, patch, _POD_TEMPLATE, "podTemplate")
+
+
+def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str, Any], path: str) -> dict[str, Json]:
+    _check_depth(path)
+    directive = patch.get(_DIRECTIVE, "merge")
+    if directive not in {"merge", "replace", "delete"}:
+        msg = f"{path}.$patch must be one of merge, replace and delete."
+        raise InvalidPodTemplateError(msg)
+    if directive == "delete":
+        return {}
+    made = {} if directive == "replace" else dict(base)
+    for field, value in patch.items():
+        if field == _DIRECTIVE:
+            continue
+        _check_field(field, path)
+        if value is None or (isinstance(value, Mapping) and value.get(_DIRECTIVE) == "delete"):
+            made.pop(field, None)
+        else:
+            made[field] = _value(made.get(field), value, known.get(field, {}), f"{path}.{field}")
+    return made
+
+
+def _value(base: Json, patch: Json, known: Mapping[str, Any] | _Keyed, path: str) -> Json:
+    if isinstance(known, _Keyed):
+        return _keyed_list(base or [], patch, known, path)
+    if isinstance(patch, Mapping):
+        _check_same_kind(base, Mapping, "a map", path)
+        return _map(base or {}, patch, known, path)
+    if known or isinstance(base, Mapping):
+        msg = f"{path} must be a map."
+        raise InvalidPodTemplateError(msg)
+    if isinstance(patch, list | tuple):
+        _check_same_kind(base, list, "a list", path)
+        return [_copy(item, f"{path}[{number}]") for number, item in enumerate(patch)]
+    if isinstance(base, list):
+        msg = f"{path} must be a list."
+        raise InvalidPodTemplateError(msg)
+    return patch
+
+
+def _keyed_list(base: list[Json], patch: Json, known: _Keyed, path: str) -> list[Json]:
+    if not isinstance(patch, list | tuple):
+        msg = f"{path} must be a list."
+        raise InvalidPodTemplateError(msg)
+    made: dict[tuple[Json, ...], Json] = {}
+    if {_DIRECTIVE: "replace"} not in patch:
+        made = {_identity(item, known, path): item for item in base}
+    for number, item in enumerate(patch):
+        where = f"{path}[{number}]"
+        if item == {_DIRECTIVE: "replace"}:
+            continue
+        if not isinstance(item, Mapping):
+            msg = f"{where} must be a map."
+            raise InvalidPodTemplateError(msg)
+        identity = _identity(item, known, where)
+        if item.get(_DIRECTIVE) == "delete":
+            made.pop(identity, None)
+            continue
+        before = made.get(identity, {})
+        if known.retain_keys:
+            before = {field: value for field, value in before.items() if field in item}
+        made[identity] = _map(before, item, known.fields, where)
+    return list(made.values())
+
+
+def _identity(item: Mapping[str, Json], known: _Keyed, path: str) -> tuple[Json, ...]:
+    key = item.get(known.key)
+    if not isinstance(key, str | int):
+        msg = f"{path}.{known.key} is missing; items of this list are told apart by it."
+        raise InvalidPodTemplateError(msg)
+    return (key, *(str(item.get(field, default)) for field, default in known.defaults.items()))
+
+
+def _copy(value: Json, path: str) -> Json:
+    """The value without directives and nulls in its maps, which have no meaning in what nothing is merged with."""
+    if isinstance(value, Mapping):
+        return _map({}, value, {}, path)
+    if isinstance(value, list | tuple):
+        _check_depth(path)
+        return [_copy(item, f"{path}[{number}]") for number, item in enumerate(value)]
+    return value
+
+
+def _check_same_kind(base: Json, kind: type, what: str, path: str) -> None:
+    if base is not None and not isinstance(base, kind):
+        msg = f"{path} cannot be {what}."
+        raise InvalidPodTemplateError(msg)
+
+
+def _check_field(field: object, path: str) -> None:
+    if not isinstance(field, str) or field.startswith("$"):
+        msg = f"{path}: {str(field)[:80]!r} is not known here; of the merge directives there is $patch."
+        raise InvalidPodTemplateError(msg)
+
+
+def _check_depth(path: str) -> None:
+    if path.count(".") + path.count("[") > _MAX_DEPTH:
+        msg = f"podTemplate is nested deeper than {_MAX_DEPTH} levels."
+        raise InvalidPodTemplateError(msg)

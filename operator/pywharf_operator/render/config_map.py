@@ -1,5 +1,7 @@
 """The ConfigMap `<server>-config`: what `pywharf server --config --admin_secret` reads. It holds no secret."""
 
+import base64
+import gzip
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,44 +10,61 @@ import msgspec
 from pywharf.config import AdminSecret, BackendSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps
-from pywharf_operator.render.credentials import REVISION_KEY, secret_path
-from pywharf_operator.render.labels import metadata
+from pywharf_operator.render.credentials import revision_key, secret_path
+from pywharf_operator.render.labels import Manifest, metadata
+from pywharf_operator.render.sizes import LARGE_BYTES, size_of
 from pywharf_operator.spec import PackageServer
 
 CONFIG_KEY = "config.toml"
 ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
+COMPRESSED_SUFFIX = ".gz"
 
 
-def config_text(repos: Mapping[RepoName, BackendSpec], revision_hex: str, folder: str) -> str:
-    """A table for each repo, after the revision that the credentials must have."""
+def config_text(repos: Mapping[RepoName, BackendSpec], revision_hex: str, shard_count: int, folder: str) -> str:
+    """A table for each repo, after the revision that every shard of the credentials must have."""
     document: dict[str, Any] = {
         "credentials_revision": revision_hex,
-        "credentials_revision_file": f"{folder}/{REVISION_KEY}",
+        "credentials_revision_file": [f"{folder}/{revision_key(shard)}" for shard in range(shard_count)],
     }
-    return dumps(document | {name: _plain(repos[name]) for name in sorted(repos)})
+    return dumps(document | {name: plain(repos[name]) for name in sorted(repos)})
 
 
 def admin_secret_text(repos: Mapping[RepoName, BackendSpec], folder: str) -> str:
     """A table for each repo of `repos`, all of which have a backend secret."""
     return dumps(
         {
-            name: _plain(AdminSecret(type=type_of(repos[name]), file=secret_path(folder, name, "backend")))
+            name: plain(AdminSecret(type=type_of(repos[name]), file=secret_path(folder, name, "backend")))
             for name in sorted(repos)
         }
     )
 
 
-def config_map(server: PackageServer, config: str, admin_secret: str) -> dict[str, Any]:
-    """The ConfigMap."""
-    return {
+def config_map(server: PackageServer, config: str, admin_secret: str) -> Manifest:
+    """The ConfigMap, its texts compressed where they are large."""
+    texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret}
+    made: Manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(server, "config"),
-        "data": {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret},
+        "data": texts,
+    }
+    if size_of(made) < LARGE_BYTES:
+        return made
+    del made["data"]
+    compressed = {key + COMPRESSED_SUFFIX: gzip.compress(text.encode(), mtime=0) for key, text in texts.items()}
+    return made | {"binaryData": {key: base64.b64encode(value).decode() for key, value in compressed.items()}}
+
+
+def texts_of(made: Manifest) -> dict[str, str]:
+    """What a ConfigMap holds, by CONFIG_KEY and ADMIN_SECRET_KEY, compressed or not."""
+    compressed = made.get("binaryData", {}).items()
+    return made.get("data", {}) | {
+        key.removesuffix(COMPRESSED_SUFFIX): gzip.decompress(base64.b64decode(value)).decode()
+        for key, value in compressed
     }
 
 
-def _plain(struct: msgspec.Struct) -> dict[str, Any]:
+def plain(struct: msgspec.Struct) -> dict[str, Any]:
     """The struct as TOML has it: lists instead of tuples, and nothing that equals its default.
 
     msgspec's own `omit_defaults` goes by identity, so that the text would depend on how a number was made.
@@ -61,5 +80,5 @@ def _plain(struct: msgspec.Struct) -> dict[str, Any]:
 
 def _value(value: object) -> object:
     if isinstance(value, msgspec.Struct):
-        return _plain(value)
+        return plain(value)
     return list(value) if isinstance(value, tuple) else value

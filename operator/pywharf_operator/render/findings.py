@@ -35,12 +35,16 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "SecretNotFound": "Create the Secret in the repo's own namespace; no other is looked at.",
         "SecretNotLabelled": 'Label the Secret with `pywharf.dev/credentials: "true"`.',
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
-        "SecretInvalid": "Give the key a value that is a text and not empty.",
+        "SecretInvalid": "Give the key a value that is a text, not empty and at most 16 KiB.",
     },
     "PackageServer Accepted": {
         "Accepted": "The server can run as it is described.",
         "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
+    },
+    "PackageServer ConfigRendered": {
+        "Rendered": "The configuration fits into its objects.",
+        "ConfigTooLarge": "Move repos to another PackageServer. Until then the last configuration stays.",
     },
 }
 """Every reason by resource and condition, with what to do."""

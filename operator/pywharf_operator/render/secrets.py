@@ -7,6 +7,9 @@ import msgspec
 from pywharf_operator.render.findings import Finding
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
 
+_MAX_BYTES = 16 * 1024
+"""A token, a password or an account's keys are far shorter; one repo must not fill what all have together."""
+
 
 class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
     """A repo's secrets in clear."""
@@ -105,6 +108,8 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
 
 def _fault(value: bytes) -> str | None:
     """Why the server would not take the value. It reads a text and drops line ends at its end."""
+    if len(value) > _MAX_BYTES:
+        return f"has {len(value)} bytes; give it one of at most {_MAX_BYTES}."
     try:
         text = value.decode()
     except UnicodeDecodeError:

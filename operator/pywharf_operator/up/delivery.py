@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pywharf_operator.render import RenderedServer
-from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
+from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, texts_of
 
 _CURRENT = "..data"
 _CREDENTIALS = "credentials"
@@ -58,7 +58,8 @@ class Delivery:
             return
         self._number += 1
         name = f"..{self._number}"
-        _write(self._folder / name, rendered.config_map["data"], rendered.credentials["data"])
+        secrets = {key: value for shard in rendered.credentials for key, value in shard["data"].items()}
+        _write(self._folder / name, texts_of(rendered.config_map), secrets)
         link = self._folder / "..link"
         link.unlink(missing_ok=True)
         link.symlink_to(name)

@@ -80,13 +80,13 @@ def test_the_server_reads_what_is_rendered():
     upstream = config.repos[RepoName("one.two")].upstream
     assert (upstream.mode, upstream.reserved, upstream.allow_shadowing) == ("None", ("acme-*",), ("x",))
     assert {name: secret.file for name, secret in config.admin_secrets.items()} == {"wheels": "/creds/wheels.backend"}
-    assert config.credentials_revision_file == ("/creds/revision",)
-    secrets = {key: base64.b64decode(value) for key, value in objects.credentials["data"].items()}
+    assert config.credentials_revision_file == ("/creds/revision-0",)
+    secrets = {key: base64.b64decode(value) for key, value in objects.credentials[0]["data"].items()}
     assert secrets == {
         "one.two.read": b"READ",
         "one.two.write": "w\u00e4ite \\x41".encode(),
         "wheels.backend": b"storage-keys",
-        "revision": (config.credentials_revision or "").encode(),
+        "revision-0": (config.credentials_revision or "").encode(),
     }
 
 
@@ -98,7 +98,7 @@ def test_no_secret_stands_in_the_config_map():
 
 def test_metadata():
     objects = rendered()
-    for made, name in ((objects.config_map, "pywharf-config"), (objects.credentials, "pywharf-credentials")):
+    for made, name in ((objects.config_map, "pywharf-config"), (objects.credentials[0], "pywharf-credentials")):
         metadata = made["metadata"]
         assert (metadata["name"], metadata["namespace"]) == (name, "ml")
         assert metadata["labels"]["pywharf.dev/server"] == "pywharf"
@@ -109,13 +109,13 @@ def test_metadata():
 def test_the_revision_is_keyed():
     """Without the key nobody can try the usual passwords against it."""
     objects = rendered(session_key=b"k")
-    content = {k: base64.b64decode(v) for k, v in objects.credentials["data"].items() if k != "revision"}
-    found = base64.b64decode(objects.credentials["data"]["revision"]).decode()
+    content = {k: base64.b64decode(v) for k, v in objects.credentials[0]["data"].items() if k != "revision-0"}
+    found = base64.b64decode(objects.credentials[0]["data"]["revision-0"]).decode()
     canonical = b"".join(
         len(part).to_bytes(8, "big") + part for key in sorted(content) for part in (key.encode(), content[key])
     )
     assert found == hmac.new(b"k", canonical, hashlib.sha256).hexdigest() == revision(content, b"k")
-    assert found != base64.b64decode(rendered(session_key=b"l").credentials["data"]["revision"]).decode()
+    assert found != base64.b64decode(rendered(session_key=b"l").credentials[0]["data"]["revision-0"]).decode()
     assert found in objects.config_map["data"]["config.toml"]
 
 
@@ -131,7 +131,7 @@ def test_revisions_differ_exactly_where_the_content_does(one, two):
 @pytest.mark.parametrize("change", [("READ", "READ2"), ("key: read}", "key: backend}"), ("one.two", "one-two")])
 def test_a_change_of_any_secret_changes_the_revision(change):
     changed = rendered(FOLDER.replace(*change))
-    assert changed.credentials["data"]["revision"] != rendered().credentials["data"]["revision"]
+    assert changed.credentials[0]["data"]["revision-0"] != rendered().credentials[0]["data"]["revision-0"]
 
 
 def test_rendering_is_a_function():

@@ -4,14 +4,16 @@ import base64
 import stat
 from pathlib import Path
 
-from pywharf_operator.render import RenderedServer
+from pywharf_operator.render import Finding, RenderedServer
 from pywharf_operator.up.delivery import Delivery
 
 
 def objects(config, **secrets):
     data = {key: base64.b64encode(value.encode()).decode() for key, value in secrets.items()}
     return RenderedServer(
-        credentials={"data": data}, config_map={"data": {"config.toml": config, "admin_secret.toml": ""}}
+        credentials=({"data": data},),
+        config_map={"data": {"config.toml": config, "admin_secret.toml": ""}},
+        config_rendered=Finding(status=True, reason="Rendered", message=""),
     )
 
 

@@ -1,0 +1,25 @@
+"""The PersistentVolumeClaim `<server>-data`: the ROOT of fileSystem repos, and so the packages themselves."""
+
+from pywharf_operator.render.labels import Manifest, metadata
+from pywharf_operator.render.resolve import ServerVerdict
+from pywharf_operator.render.snapshot import Environment
+
+
+def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+    """The claim; None without storage, or with a claim that exists. It has no owner: packages outlive servers."""
+    server = verdict.server
+    storage = server.spec.storage
+    if storage is None or storage.size is None:
+        return None
+    spec: Manifest = {
+        "accessModes": list(storage.access_modes),
+        "resources": {"requests": {"storage": str(storage.size)}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(server, "data", owned=False),
+        "spec": spec,
+    }

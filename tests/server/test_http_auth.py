@@ -21,6 +21,7 @@ from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig, RepoDefinition
 from pywharf.web.metrics import Metrics
 from pywharf.web.running import RunningRequests
+from pywharf.web.served import ServedConfigs
 from pywharf.web.session import Sessions
 from pywharf.web.upstream_client import UpstreamClient
 from support.calling import Reply, basic, call, form
@@ -333,7 +334,7 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
     sessions = Sessions(b"key", 60, 60)
     credentials = Credentials(read="demo-read", write="demo-write")
     definition = RepoDefinition(FileSystemSpec(), credentials, None)
-    initializer = Initializer(None, ConfigSource(settings, {}), None)
+    initializer = Initializer(None, ConfigSource(settings, {}), None, ServedConfigs(None))
     client = UpstreamClient(metrics, "tests")
     async with Instance(settings, refuse, ExtraIndex(client), metrics) as instance:
         await instance.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))

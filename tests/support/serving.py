@@ -47,6 +47,13 @@ class Server:
         user = f"{name}:{secret}@" if secret is not None else ""
         return f"{scheme}://{user}{rest}/repo/{name}/simple/"
 
+    @property
+    def internal_url(self) -> str:
+        """Of its internal port, which it must have been told to open."""
+        found = re.search(r"GET /config on (http://\S+)", self.text())
+        assert found, f"the server has no internal port; its log:\n{self.text()}"
+        return found[1]
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         """Send a signal and wait for the end; gives the exit status."""
         self.process.send_signal(number)

@@ -43,7 +43,7 @@ def test_no_secret_is_shown(struct):
 
 def test_what_workers_share_is_not_shown():
     with socket.socket() as listener:
-        shared = Shared(listener, pathlib.Path(), SECRET.encode(), SECRET)
+        shared = Shared(listener, None, pathlib.Path(), SECRET.encode(), SECRET)
         assert SECRET not in repr(shared)
 
 

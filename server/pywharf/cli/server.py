@@ -34,9 +34,11 @@ from pywharf.web.app import build_app
 from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
+from pywharf.web.internal import answering, build_internal_app
 from pywharf.web.listening import Seen, accepting, files_state, tls_context, watch_tls
 from pywharf.web.metrics import Metrics
 from pywharf.web.running import RunningRequests
+from pywharf.web.served import ServedConfigs
 from pywharf.web.session import Sessions
 from pywharf.web.upstream_client import UpstreamClient
 from pywharf.web.watched_files import exists
@@ -64,7 +66,7 @@ def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` che
                 lambda: asyncio.run(_run_worker(settings, shared)),
                 shared.folder,
                 # Or clients would wait for nobody once the workers stopped to listen.
-                on_stop=shared.listener.close,
+                on_stop=shared.close_listeners,
             )
 
 
@@ -115,6 +117,8 @@ class Shared(msgspec.Struct, frozen=True):
     """What all workers of one server have in common."""
 
     listener: socket.socket
+    internal: socket.socket | None
+    """For the cluster, not for clients."""
     folder: Path
     """Private; gone with the server."""
     session_key: bytes
@@ -124,19 +128,26 @@ class Shared(msgspec.Struct, frozen=True):
         """Nothing of the secrets."""
         return without_secrets(self)
 
+    def close_listeners(self) -> None:
+        """Leave them to the other processes that have them."""
+        self.listener.close()
+        if self.internal is not None:
+            self.internal.close()
+
 
 @contextlib.contextmanager
 def _shared(settings: ServerSettings) -> Iterator[Shared]:
     key = _secret_text(settings, settings.session_secret, "--session_secret")
     initialize_secret = _secret_text(settings, settings.initialize_secret, "--initialize_secret")
-    listener = _listen(settings)
-    folder = Path(tempfile.mkdtemp(prefix="pywharf-"))
-    try:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listen(settings, settings.port, "--port"))
+        internal = None
+        if settings.internal_port is not None:
+            internal = stack.enter_context(_listen(settings, settings.internal_port, "--internal_port"))
+        folder = Path(tempfile.mkdtemp(prefix="pywharf-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         session_key = key.encode() if key is not None else secrets.token_bytes(_SESSION_KEY_BYTES)
-        yield Shared(listener, folder, session_key, initialize_secret)
-    finally:
-        listener.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        yield Shared(listener, internal, folder, session_key, initialize_secret)
 
 
 def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str | None:
@@ -156,15 +167,19 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
     return text.strip()
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
+def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
+        return socket.create_server((settings.host, port), family=family, backlog=settings.backlog)
     except OSError as error:
-        msg = (
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Choose another --host or --port."
-        )
+        msg = f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
         raise InvalidConfigError(msg) from error
+
+
+def _url(listener: socket.socket, scheme: str) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}"
 
 
 async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
@@ -194,7 +209,9 @@ async def _serve(
     root = Path(settings.root)
     metrics = Metrics()
     source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")
-    initializer = Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None)
+    served = ServedConfigs(shared.folder if settings.workers > 1 else None)
+    submissions = shared.folder if shared.initialize_secret else None
+    initializer = Initializer(shared.initialize_secret, source, submissions, served)
     sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
@@ -206,8 +223,13 @@ async def _serve(
 
         async def apply(config: LoadedConfig) -> None:
             await instance.apply(config)
-            initializer.acknowledge(config.digest)
+            served.tell(config.digest)
 
+        running = RunningRequests()
+        if shared.internal is not None:
+            internal_app = build_internal_app(instance, running, served.common)
+            await stack.enter_async_context(answering(internal_app, shared.internal))
+            _logger.info("Probes, metrics and GET /config on %s", _url(shared.internal, "http"))
         try:
             await apply(await asyncio.to_thread(source.load))
             metrics.config_valid.set(1)
@@ -215,8 +237,14 @@ async def _serve(
             # The rest is on its way: not ready until it is there.
             _logger.warning("%s", error)
             metrics.config_valid.set(0)
-        running = RunningRequests()
-        app = build_app(instance, sessions, initializer, AccessLog(settings.access_log), running)
+        app = build_app(
+            instance,
+            sessions,
+            initializer,
+            AccessLog(settings.access_log),
+            running,
+            tells_metrics=shared.internal is None,
+        )
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -240,10 +268,12 @@ async def _serve(
             backlog=settings.backlog,
             max_connections=settings.max_connections,
         ):
-            host, port = shared.listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            on_ready(f"{'https' if context else 'http'}://{shown}:{port}")
+            on_ready(_url(shared.listener, "https" if context else "http"))
             await stop.wait()
+            running.ending = True
+            if settings.shutdown_delay:
+                _logger.info("Stopping: new connections are taken for another %s s.", settings.shutdown_delay)
+                await asyncio.sleep(settings.shutdown_delay)
             _logger.info("Stopping: running transfers may finish within %s s.", settings.shutdown_timeout)
         if not await running.finish(settings.shutdown_timeout):
             _logger.warning("Not all transfers finished in time; the others are cut off.")

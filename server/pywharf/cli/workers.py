@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pywharf.web import metrics
-from pywharf.web.initialize import forget_worker
+from pywharf.web.served import forget_worker
 
 _logger = logging.getLogger(__name__)
 _RESTART_PAUSE_S = 1.0

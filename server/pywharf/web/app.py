@@ -36,19 +36,22 @@ class _BadRequestError(PywharfError):
     title = "Bad request"
 
 
-def build_app(
+def build_app(  # noqa: PLR0913 - its parts
     instance: Instance,
     sessions: Sessions,
     initializer: Initializer,
     access_log: AccessLog,
     running: RunningRequests,
+    *,
+    tells_metrics: bool = True,
 ) -> web.Application:
-    """The application for one worker."""
+    """The application for one worker, without `/metrics` where its clients are not to see the repos' names."""
     outermost = _outermost(instance, access_log, running)
     app = web.Application(middlewares=[outermost])
-    app.on_response_prepare.append(_name_server)
+    app.on_response_prepare.append(name_server)
     app[INSTANCE] = instance
     app[SESSIONS] = sessions
+    app[status.RUNNING] = running
     _add(app, "start", "GET", login.start, "/")
     for prefix in ("", r"/repo/{repo}"):
         _add(app, "root", "GET", simple.root, f"{prefix}/simple/")
@@ -66,7 +69,8 @@ def build_app(
     _add(app, "initialize", "POST", initializer.handle, "/initialize", "/initialize/")
     _add(app, "healthz", "GET", status.healthz, "/healthz")
     _add(app, "readyz", "GET", status.readyz, "/readyz")
-    _add(app, "metrics", "GET", status.metrics, "/metrics")
+    if tells_metrics:
+        _add(app, "metrics", "GET", status.metrics, "/metrics")
     return app
 
 
@@ -87,7 +91,8 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
             app.router.add_route(method, path, named)
 
 
-async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+async def name_server(request: web.Request, response: web.StreamResponse) -> None:
+    """Say what answers, and not which framework it is built with."""
     del request
     response.headers["Server"] = _SERVER
 

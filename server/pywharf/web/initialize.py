@@ -26,10 +26,10 @@ from pywharf.core.errors import (
 )
 from pywharf.web.config_source import ConfigSource, SubmittedConfig
 from pywharf.web.forms import read_small_form
+from pywharf.web.served import ServedConfigs
 
 _ALL_WORKERS_S = 10.0
 _LOOK_EVERY_S = 0.05
-_ACKNOWLEDGED = "acknowledged-"
 _FIELDS = ("config", "admin_secret")
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 
@@ -37,9 +37,10 @@ _MAX_FORM_BYTES = 16 * 1024 * 1024
 class Initializer:
     """Takes a configuration, checks it, hands it to every worker and waits until each serves it."""
 
-    def __init__(self, secret: str | None, source: ConfigSource, folder: Path | None) -> None:
+    def __init__(self, secret: str | None, source: ConfigSource, folder: Path | None, served: ServedConfigs) -> None:
         self._secret = secret
         self._source = source
+        self._served = served
         self._folder = folder
         """Private folder that the workers share; None: this server takes no configuration."""
 
@@ -77,17 +78,10 @@ class Initializer:
         digests = (hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in (given, secret))
         return hmac.compare_digest(*digests)
 
-    def acknowledge(self, digest: str) -> None:
-        """Note that this worker serves the configuration of that digest."""
-        if self._folder is not None:
-            (self._folder / f"{_ACKNOWLEDGED}{os.getpid()}").write_text(digest)
-
     async def _wait_for_workers(self, digest: str) -> None:
-        assert self._folder is not None  # noqa: S101 - checked by the caller
         end = time.monotonic() + _ALL_WORKERS_S
         while time.monotonic() < end:
-            served = await asyncio.to_thread(_acknowledged, self._folder)
-            if served and all(s == digest for s in served):
+            if await asyncio.to_thread(self._served.common) == digest:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
         msg = "The configuration was taken, but not every worker serves it yet; ask /readyz."
@@ -116,15 +110,6 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def forget_worker(folder: Path, pid: int) -> None:
-    """A worker has ended: nobody need wait for it."""
-    (folder / f"{_ACKNOWLEDGED}{pid}").unlink(missing_ok=True)
-
-
-def _acknowledged(folder: Path) -> list[str]:
-    return [path.read_text() for path in folder.glob(f"{_ACKNOWLEDGED}*")]
 
 
 async def _read_form(request: web.Request) -> SubmittedConfig:

@@ -16,7 +16,7 @@ class RunningRequests:
         self._none = asyncio.Event()
         self._none.set()
         self.ending = False
-        """Whether connections should be closed after their answer."""
+        """Whether the server was told to stop, so that connections should be closed after their answer."""
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:

@@ -7,6 +7,9 @@ from pywharf.core.access import Permission
 from pywharf.core.errors import PywharfError
 from pywharf.web.auth import INSTANCE, authorize
 from pywharf.web.metrics import CONTENT_TYPE
+from pywharf.web.running import RunningRequests
+
+RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -16,7 +19,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 once each repo's index was looked at.
+    """GET /readyz: 200 once each repo's index was looked at, until the server is told to stop.
 
     A repo whose storage fails does not make the server unready, since the others are served.
     """
@@ -31,7 +34,7 @@ async def readyz(request: web.Request) -> web.Response:
             repository.follower.catalog  # noqa: B018 - raises while it is not loaded
         except PywharfError:
             waiting += 1
-    ready = bool(instance.digest) and not waiting
+    ready = bool(instance.digest) and not waiting and not request.app[RUNNING].ending
     body = {
         "ready": ready,
         "repos": len(instance.repositories) + len(instance.broken),

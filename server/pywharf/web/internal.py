@@ -1,0 +1,67 @@
+"""The internal port: what the cluster asks of a server, apart from what clients ask, and until the server's end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from socket import socket
+
+import msgspec
+from aiohttp import web
+
+from pywharf.web import status
+from pywharf.web.app import name_server
+from pywharf.web.auth import INSTANCE
+from pywharf.web.instance import Instance
+from pywharf.web.running import RunningRequests
+
+_CLOSING_S = 1.0
+
+
+class ConfigReport(msgspec.Struct, frozen=True):
+    """What GET /config tells."""
+
+    digest: str
+    """`pywharf.config.config_digest` of what every worker serves; "" before the first, or while they differ."""
+    broken: dict[str, str]
+    """Repos that cannot be served now, and why, a sentence each."""
+
+
+def build_internal_app(
+    instance: Instance, running: RunningRequests, served_by_all: Callable[[], str]
+) -> web.Application:
+    """The application of one worker's internal port. `served_by_all` gives the digest; it may block for moments."""
+
+    async def config(request: web.Request) -> web.Response:
+        del request
+        broken = {str(name): reason for name, reason in instance.broken.items()}
+        for repository in instance.repositories:
+            if repository.follower.failure is not None:
+                broken[repository.name] = str(repository.follower.failure)
+        report = ConfigReport(await asyncio.to_thread(served_by_all), broken)
+        return web.Response(
+            body=msgspec.json.encode(report) + b"\n",
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    app = web.Application()
+    app.on_response_prepare.append(name_server)
+    app[INSTANCE] = instance
+    app[status.RUNNING] = running
+    app.router.add_get("/healthz", status.healthz)
+    app.router.add_get("/readyz", status.readyz)
+    app.router.add_get("/metrics", status.metrics)
+    app.router.add_get("/config", config)
+    return app
+
+
+@asynccontextmanager
+async def answering(app: web.Application, listener: socket) -> AsyncIterator[None]:
+    """Serve the application on that socket, in plain HTTP, within the context."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSING_S)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,175 @@
+"""The internal port: what a server tells the cluster, and that it does so until its end."""
+
+import contextlib
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from pywharf.config import config_digest
+from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
+from support.distributions import wheel
+from support.serving import CONFIG, Server, running
+from support.waiting import wait_for
+
+THIRD = '\n[third]\ntype = "file_system"\nread_secret = "third-read"\n'
+
+
+def report(server: Server) -> dict[str, object]:
+    reply = call(f"{server.internal_url}/config")
+    assert (reply.status, reply.header("Content-Type")) == (200, "application/json"), reply
+    told: dict[str, object] = reply.json()
+    return told
+
+
+def test_each_port_has_its_own(tmp_path):
+    with running(tmp_path, ["--internal_port=0"]) as server:
+        answered = {
+            path: (call(server.url + path).status, call(server.internal_url + path).status)
+            for path in ("/healthz", "/readyz", "/metrics", "/config", "/simple/", "/login")
+        }
+        assert answered == {
+            "/healthz": (200, 200),
+            "/readyz": (200, 200),
+            "/metrics": (404, 200),
+            "/config": (404, 200),
+            "/simple/": (401, 404),
+            "/login": (200, 404),
+        }
+        assert report(server) == {"digest": config_digest(CONFIG, ""), "broken": {}}
+        reply = call(f"{server.internal_url}/metrics")
+        assert b"pywharf_config_valid 1.0" in reply.body
+        assert (reply.header("Server") or "").startswith("pywharf/")
+
+
+def test_the_report_follows_what_is_served(tmp_path):
+    config, revision = tmp_path / "config.toml", tmp_path / "revision"
+    waiting = f'credentials_revision = "two"\ncredentials_revision_file = ["{revision}"]\n{CONFIG}'
+    with running(tmp_path, ["--internal_port=0"], config=waiting) as server:
+        assert report(server) == {"digest": "", "broken": {}}
+        assert call(f"{server.internal_url}/readyz").status == 503
+        assert call(f"{server.internal_url}/healthz").status == 200
+        revision.write_text("two")
+        wait_for(lambda: report(server)["digest"] == config_digest(waiting, ""), "the first one to be told")
+        config.write_text("[demo")
+        wait_for(lambda: "is refused" in server.text(), "the refusal")
+        assert report(server)["digest"] == config_digest(waiting, "")
+        config.write_text(CONFIG + THIRD)
+        wait_for(lambda: report(server)["digest"] == config_digest(CONFIG + THIRD, ""), "the second one to be told")
+        assert call(server.repo("third"), auth="third:third-read").status == 200
+
+
+def test_the_report_names_broken_repos(tmp_path):
+    """One whose storage fails and one that cannot be opened; the others are served."""
+    blocked = tmp_path / "root" / "cache" / "other"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where the repo's folder should be")
+    with running(tmp_path, ["--internal_port=0"]) as server:
+        broken = report(server)["broken"]
+        assert isinstance(broken, dict)
+        assert broken.keys() == {"other"}
+        assert str(tmp_path) not in broken["other"]
+        blocked.unlink()
+        wait_for(lambda: report(server)["broken"] == {}, "the repo to recover")
+
+
+def test_workers_tell_what_all_of_them_serve(tmp_path):
+    """Not what the one serves that happens to answer: one stopped worker is enough for the digest not to be told."""
+    config = tmp_path / "config.toml"
+    with running(tmp_path, ["--internal_port=0", "--workers=2"], log_may_hold_tracebacks=True) as server:
+        wait_for(lambda: server.text().count("Serving on") == 2, "two workers")
+        first, second = config_digest(CONFIG, ""), config_digest(CONFIG + THIRD, "")
+        assert {str(report(server)["digest"]) for _ in range(8)} == {first}
+        stopped = psutil.Process(server.process.pid).children()[0]
+        stopped.suspend()
+        try:
+            config.write_text(CONFIG + THIRD)
+            wait_for(lambda: "A new configuration is served" in server.text(), "the other worker to take it")
+            told = set()
+            for _ in range(8):
+                # What the stopped one accepts is never answered.
+                with contextlib.suppress(TimeoutError):
+                    told.add(call(f"{server.internal_url}/config", timeout_s=2).json()["digest"])
+        finally:
+            stopped.resume()
+        assert told <= {""}
+        wait_for(lambda: report(server)["digest"] == second, "both to take it")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_answers_until_the_last_transfer_is_done(tmp_path, workers):
+    with running(tmp_path, ["--internal_port=0", f"--workers={workers}"]) as server:
+        wait_for(lambda: server.text().count("Serving on") == workers, "all workers")
+        internal = server.internal_url
+        file = wheel(tmp_path, "pkg")
+        body, content_type = form(("content", file.name, file.read_bytes()))
+        head = [
+            "Host: x",
+            f"Authorization: {basic('demo:demo-write')}",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
+        ]
+        with dial(server.url) as upload:
+            upload.sendall(request_head("POST", "/repo/demo/simple/", [*head, "Expect: 100-continue"]))
+            assert upload.recv(1000).startswith(b"HTTP/1.1 100 ")  # so it is under way
+            upload.sendall(body[:100])
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: call(f"{internal}/readyz").status == 503, "the server not to be ready")
+            for _ in range(5):
+                assert call(f"{internal}/healthz").status == 200
+                assert call(f"{internal}/config").json()["digest"] == config_digest(CONFIG, "")
+            upload.sendall(body[100:])
+            assert statuses(read_to_end(upload)) == [200]
+        assert server.process.wait(30) == 0
+        with pytest.raises(OSError, match="refused"):
+            call(f"{internal}/healthz")
+
+
+def test_connections_are_taken_for_a_while_after_the_signal(tmp_path):
+    """As long as others may not know yet that this server stops: not one request fails."""
+    with running(tmp_path, ["--shutdown_delay=2"]) as server:
+        kept = connect(server.url)
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().read() == b"ok\n"
+        server.process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        wait_for(lambda: call(f"{server.url}/readyz").status == 503, "the server not to be ready")
+        while time.monotonic() < told + 1:
+            reply = call(server.repo(), auth="demo:demo-read")
+            assert (reply.status, reply.header("Connection")) == (200, "close"), reply
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().getheader("Connection") == "close"
+        kept.close()
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - told >= 1.9
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with running(tmp_path) as server:
+        port = server.url.rpartition(":")[2]
+        with (
+            pytest.raises(AssertionError, match=rf"port {port}: .*Choose another --host or --internal_port\."),
+            running(tmp_path / "second", [f"--internal_port={port}"]),
+        ):
+            pass
+
+
+def test_many_ask_at_once(tmp_path):
+    """Also while clients keep the other port's connections to themselves."""
+    with running(tmp_path, ["--internal_port=0", "--max_connections=1"]) as server:
+        internal = server.internal_url
+        kept = connect(server.url)
+        kept.request("GET", "/healthz")
+        kept.getresponse().read()
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(call(f"{internal}/healthz").status)) for _ in range(10)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * 10
+        kept.close()

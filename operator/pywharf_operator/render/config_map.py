@@ -58,7 +58,8 @@ def config_map(server: PackageServer, config: str, admin_secret: str) -> Manifes
 def texts_of(made: Manifest) -> dict[str, str]:
     """What a ConfigMap holds, by CONFIG_KEY and ADMIN_SECRET_KEY, compressed or not."""
     compressed = made.get("binaryData", {}).items()
-    return made.get("data", {}) | {
+    plain_texts: dict[str, str] = made.get("data", {})
+    return plain_texts | {
         key.removesuffix(COMPRESSED_SUFFIX): gzip.decompress(base64.b64decode(value)).decode()
         for key, value in compressed
     }

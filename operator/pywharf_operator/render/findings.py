@@ -39,6 +39,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "PackageServer Accepted": {
         "Accepted": "The server can run as it is described.",
+        "InvalidPodTemplate": "Correct the field of `spec.podTemplate` that the message names.",
         "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
     },

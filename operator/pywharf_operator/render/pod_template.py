@@ -3,6 +3,7 @@
 from typing import Final
 
 from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
+from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.labels import Manifest, labels, object_name, selector
 from pywharf_operator.render.security import container_security, pod_security
 from pywharf_operator.render.server_flags import flags_of
@@ -17,8 +18,6 @@ SESSION_KEY: Final = "key"
 TLS_FOLDER: Final = "/etc/pywharf-tls"
 HTTP_PORT: Final = 8888
 INTERNAL_PORT: Final = 9090
-CREDENTIALS_SHARDS: Final = 8
-"""How many Secrets the credentials may be spread over. Pods name all of them, so that none starts anew for one more."""
 DATA_VOLUME: Final = "data"
 
 _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
@@ -197,12 +196,15 @@ def _volumes(server: PackageServer) -> list[Manifest]:
 
 
 def _sources(server: PackageServer) -> list[Manifest]:
-    """The configuration and every shard of the credentials, whose keys (`<repo>.<use>`) are no others' names."""
-    shards = (f"credentials-{number}" for number in range(1, CREDENTIALS_SHARDS))
+    """The configuration and every shard that the credentials may have; no key of the one is a key of the others.
+
+    Of equal keys the last source's counts: the lowest shard's, which is why it stands last.
+    """
+    shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
         {"configMap": {"name": object_name(server, "config")}},
-        {"secret": {"name": object_name(server, "credentials")}},
-        *({"secret": {"name": object_name(server, shard), "optional": True}} for shard in shards),
+        *({"secret": {"name": name, "optional": True}} for name in shards),
+        {"secret": {"name": shard_name(server, 0)}},
     ]
 
 

@@ -10,8 +10,10 @@ from pywharf.core.names import RepoName
 from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
+from pywharf_operator.render.pod_template import pod_template
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
+from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.table import repo_table
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 
@@ -72,7 +74,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
         servers=tuple(
             ServerVerdict(
                 server=servers[key],
-                accepted=_server_finding(servers[key], snapshot.namespaces),
+                accepted=_server_finding(servers[key], snapshot.namespaces, environment),
                 repos=tuple(
                     sorted(
                         (v for v in verdicts if v.served and v.repo.server_key == key),
@@ -203,7 +205,9 @@ def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environme
     return None
 
 
-def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None) -> Finding:
+def _server_finding(
+    server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None, environment: Environment
+) -> Finding:
     storage = server.spec.storage
     if storage is not None and not storage.shared and server.most_replicas > 1:
         return _no(
@@ -217,6 +221,10 @@ def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str,
             "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
         )
+    try:
+        pod_template(server, environment)
+    except InvalidPodTemplateError as error:
+        return _no("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
 
 

@@ -69,7 +69,7 @@ def merged_pod_template(base: Mapping[str, Json], patch: Mapping[str, Json]) -> 
 def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str, Any], path: str) -> dict[str, Json]:
     _check_depth(path)
     directive = patch.get(_DIRECTIVE, "merge")
-    if directive not in {"merge", "replace", "delete"}:
+    if directive not in ("merge", "replace", "delete"):
         msg = f"{path}.$patch must be one of merge, replace and delete."
         raise InvalidPodTemplateError(msg)
     if directive == "delete":

@@ -258,6 +258,8 @@ SERVER_CASES = [
     ("{storage: {size: 1Gi, accessModes: [ReadWriteMany]}, replicas: 2}", "Accepted"),
     ("{allowedNamespaces: {from: Selector, selector: {matchLabels: {a: b}}}}", "NamespacesNotWatched"),
     ("{allowedNamespaces: {from: All}}", "Accepted"),
+    ("{podTemplate: {spec: {nodeSelector: {a: b}}}}", "Accepted"),
+    ("{podTemplate: {spec: {containers: {name: server}}}}", "InvalidPodTemplate"),
 ]
 
 

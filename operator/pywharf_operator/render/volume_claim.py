@@ -1,8 +1,17 @@
 """The PersistentVolumeClaim `<server>-data`: the ROOT of fileSystem repos, and so the packages themselves."""
 
+from typing import Final
+
 from pywharf_operator.render.labels import Manifest, metadata
 from pywharf_operator.render.resolve import ServerVerdict
 from pywharf_operator.render.snapshot import Environment
+
+_KEEP: Final = {
+    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+}
+"""Where Argo CD tracks by the label app.kubernetes.io/instance, an Application with the server's name would count the
+claim, which has no owner, as its own and prune it."""
 
 
 def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
@@ -20,6 +29,6 @@ def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest |
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(server, "data", owned=False),
+        "metadata": metadata(server, "data", owned=False, annotations=_KEEP),
         "spec": spec,
     }

@@ -133,10 +133,9 @@ class Reconciler:
             refusals = await deliver(applier, server, rendered, live)
             await self._nudges.nudge(runs.server_pods, rendered.digest)
         live |= await applier.read(server, READ_LATER)
-        if verdict.accepted.status:
-            refusals += await applier.apply(server, rendered.workload, live)
+        refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
-        await self._prune(applier, server, rendered, live, runs)
+        await self._prune(applier, verdict, rendered, live, runs)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
         waiting = await self._tell(result, memory)
@@ -168,14 +167,12 @@ class Reconciler:
         await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
 
     async def _prune(
-        self, applier: Applier, server: PackageServer, rendered: RenderedServer, live: Live, runs: Runs
+        self, applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs
     ) -> None:
-        """Delete what belongs no more. Without a new configuration the last good one stays, whole."""
-        wanted = [*rendered.workload, *rendered.cron_jobs, *rendered.credentials]
-        if rendered.config_map is not None:
-            wanted.append(rendered.config_map)
-        else:
-            live = {(kind, name): item for (kind, name), item in live.items() if kind not in READ_FIRST}
+        """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
+        stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
+        if not rendered.config_rendered.status:
+            stays |= set(READ_FIRST)
         served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs}
         jobs = {
             (JOB, job["metadata"]["name"]): job
@@ -183,7 +180,8 @@ class Reconciler:
             if repo not in served
             for job in found
         }
-        await applier.prune(server, wanted, live | jobs, keep={object_name(server, "session")})
+        live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
+        await applier.prune(verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")})
 
     async def _tell(self, result: "_Result", memory: _Memory) -> bool:
         """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
@@ -193,13 +191,13 @@ class Reconciler:
         wanted: list[tuple[Json, PackageRepoStatus]] = []
         waiting = False
         for repo in result.resolution.repos:
-            if repo.served and repo.name in jobs:
+            serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
+            if repo.served:
                 serving = self._programmed(result, repo, memory)
                 waiting = waiting or (not serving.status and bool(result.reports))
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
                 url = repo_url(server, repo.name)
-            else:
-                serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
+            if repo.name in jobs and repo.served:
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )

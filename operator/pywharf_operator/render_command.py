@@ -70,7 +70,7 @@ def rendered(
         snapshot = with_server(snapshot, default_server(namespace))
     resolution = resolve(snapshot, environment)
     servers = (render_server(server, environment) for server in resolution.servers)
-    objects = [item for server in servers for item in (*server.credentials, server.config_map)]
+    objects = [item for server in servers for item in server.objects]
     return objects, faults_of(resolution)
 
 

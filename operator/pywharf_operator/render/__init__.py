@@ -1,15 +1,35 @@
 """PURE. From resources to Kubernetes objects: the same in the cluster, in `pywharf render` and in `pywharf up`."""
 
+import functools
+import hashlib
+import hmac
+from collections.abc import Mapping
+
 import msgspec
 
-from pywharf_operator.render.config_map import admin_secret_text, config_map, config_text
+from pywharf.config import config_digest
+from pywharf.core.names import RepoName
+from pywharf_operator.render.autoscaler import autoscaler
+from pywharf_operator.render.config_map import (
+    ADMIN_SECRET_KEY,
+    CONFIG_KEY,
+    admin_secret_text,
+    config_map,
+    config_text,
+    texts_of,
+)
 from pywharf_operator.render.credentials import credentials_content, credentials_secrets, revision, shards
+from pywharf_operator.render.cron_job import cron_jobs
+from pywharf_operator.render.deployment import deployment
+from pywharf_operator.render.disruption_budget import disruption_budget
 from pywharf_operator.render.findings import ACCEPTED, SECRETS_RESOLVED, Finding
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.schedule import schedule_of
+from pywharf_operator.render.service_accounts import index_account, server_account
 from pywharf_operator.render.sizes import config_rendered
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
+from pywharf_operator.render.volume_claim import volume_claim
 
 __all__ = [
     "ACCEPTED",
@@ -28,18 +48,39 @@ __all__ = [
 ]
 
 
+# In the order in which they are applied.
+_WORKLOAD = (server_account, index_account, volume_claim, deployment, disruption_budget, autoscaler)
+
+
 class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's objects."""
+    """A server's objects, and what is known of them."""
 
     credentials: tuple[Manifest, ...]
     """The Secrets; they are applied first, as the ConfigMap names their revision."""
     config_map: Manifest
+    workload: tuple[Manifest, ...]
+    """What runs it and leads to it. Empty where the server is not accepted."""
+    cron_jobs: tuple[Manifest, ...]
+    """One for each repo. Empty where the server is not accepted."""
     config_rendered: Finding
-    """False: the API server would not take them."""
+    """False: the API server would not take the configuration."""
+    contents: Mapping[RepoName, str]
+    """Of each repo a hash of everything that the server is told of it. They stay with the operator."""
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
         return "RenderedServer(...)"
+
+    @property
+    def digest(self) -> str:
+        """What replicas report that serve this configuration."""
+        texts = texts_of(self.config_map)
+        return _digest(texts[CONFIG_KEY], texts[ADMIN_SECRET_KEY])
+
+    @property
+    def objects(self) -> tuple[Manifest, ...]:
+        """All of them, in the order in which they are applied."""
+        return (*self.credentials, self.config_map, *self.workload, *self.cron_jobs)
 
 
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
@@ -56,4 +97,25 @@ def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedS
         config_text(specs, revision_hex, len(made), folder),
         admin_secret_text({name: spec for name, spec in specs.items() if name in with_backend}, folder),
     )
-    return RenderedServer(credentials=secrets, config_map=config, config_rendered=config_rendered(config, secrets))
+    runs = verdict.accepted.status
+    workload = (make(verdict, environment) for make in _WORKLOAD) if runs else ()
+    return RenderedServer(
+        credentials=secrets,
+        config_map=config,
+        workload=tuple(manifest for manifest in workload if manifest is not None),
+        cron_jobs=cron_jobs(verdict, environment) if runs else (),
+        config_rendered=config_rendered(config, secrets),
+        contents={repo.name: _content(repo, environment.session_key) for repo in verdict.repos},
+    )
+
+
+def _content(verdict: RepoVerdict, session_key: bytes) -> str:
+    digest = hmac.new(session_key, msgspec.json.encode(verdict.spec), hashlib.sha256)
+    for use, value in sorted(verdict.secrets.given().items()):
+        digest.update(f"{use} {len(value)} ".encode() + value)
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(config: str, admin_secret: str) -> str:
+    return config_digest(config, admin_secret)

@@ -13,7 +13,10 @@ def objects(config, **secrets):
     return RenderedServer(
         credentials=({"data": data},),
         config_map={"data": {"config.toml": config, "admin_secret.toml": ""}},
+        workload=(),
+        cron_jobs=(),
         config_rendered=Finding(status=True, reason="Rendered", message=""),
+        contents={},
     )
 
 

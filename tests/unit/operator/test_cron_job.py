@@ -1,0 +1,329 @@
+"""The CronJob of each repo: its name, its arguments, and that it gets what is its repo's and nothing else."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pywharf.cli.update_index import update_index_command
+from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.core.names import RepoName
+from pywharf_operator.folder import default_server, snapshot_of
+from pywharf_operator.manifests import parse_file
+from pywharf_operator.render import Environment, resolve
+from pywharf_operator.render.cron_job import cron_job_name, cron_jobs
+from pywharf_operator.render.job import update_job
+from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
+from pywharf_operator.spec import PackageServer
+
+
+class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
+    bucket: str
+    prefix: str = ""
+    allow_http: bool = False
+    lists: tuple[str, ...] = ("a",)
+
+
+ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec, "s3": S3Spec}, image="pywharf:1")
+SERVER = """
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageServer
+metadata: {name: pywharf, namespace: servers, uid: u-1}
+spec: SPEC
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys, namespace: ml, labels: {pywharf.dev/credentials: "true"}}
+stringData: {read: a-read, write: a-write, backend: a-backend}
+---
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageRepo
+metadata: {name: files, namespace: ml}
+spec:
+  serverRef: {namespace: servers}
+  backend: {fileSystem: {maxFileBytes: 7}}
+  credentials: {readSecretRef: {name: keys, key: read}, writeSecretRef: {name: keys, key: write}}
+  index: {schedule: "1 2 * * *", timeZone: Europe/Paris, suspend: true, syncIntervalSeconds: 5}
+  upstream: {reserved: [a]}
+---
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageRepo
+metadata: {name: wheels, namespace: ml}
+spec:
+  serverRef: {namespace: servers}
+  repoName: wheels_1
+  backend: {s3: {bucket: abc, prefix: a/, allowHTTP: true}}
+  credentials: CREDENTIALS
+---
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageRepo
+metadata: {name: broken, namespace: ml}
+spec: {serverRef: {namespace: servers}, backend: {fileSystem: {}}}
+"""
+STORAGE = "storage: {size: 1Gi}"
+TMP = "/tmp"  # noqa: S108 - the container's own
+KEYS = "{anonymousRead: true, readOnly: true, backendSecretRef: {name: keys, key: backend}}"
+NO_KEYS = "{anonymousRead: true, readOnly: true}"
+
+
+def jobs(spec=STORAGE, credentials=KEYS):
+    """CronJobs by repo name."""
+    text = SERVER.replace("SPEC", f"{{allowedNamespaces: {{from: All}}, {spec}}}")
+    found = parse_file("a.yaml", text.replace("CREDENTIALS", credentials).encode(), "default")
+    assert found.problems == ()
+    (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
+    return {job["metadata"]["labels"]["pywharf.dev/repo"]: job for job in cron_jobs(server, ENVIRONMENT)}
+
+
+def template(job):
+    return job["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def pod(job):
+    return template(job)["spec"]
+
+
+def container(job):
+    (only,) = pod(job)["containers"]
+    return only
+
+
+def test_one_for_each_served_repo():
+    made = jobs()
+    assert {repo: job["metadata"]["name"] for repo, job in made.items()} == {
+        "files": "pywharf-index-files",
+        "wheels_1": cron_job_name(default_server("servers"), RepoName("wheels_1")),
+    }
+    for job in made.values():
+        assert job["metadata"]["namespace"] == "servers"
+        assert job["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+        assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "index"
+        assert job["metadata"]["labels"]["pywharf.dev/server"] == "pywharf"
+        assert job["spec"]["jobTemplate"]["metadata"]["labels"] == job["metadata"]["labels"]
+        assert template(job)["metadata"]["labels"] == job["metadata"]["labels"]
+
+
+def test_when_it_runs():
+    spec = jobs()["files"]["spec"]
+    assert {field: value for field, value in spec.items() if field != "jobTemplate"} == {
+        "schedule": "1 2 * * *",
+        "timeZone": "Europe/Paris",
+        "suspend": True,
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 600,
+        "successfulJobsHistoryLimit": 1,
+        "failedJobsHistoryLimit": 1,
+    }
+    job = spec["jobTemplate"]["spec"]
+    assert (job["backoffLimit"], job["activeDeadlineSeconds"], job["ttlSecondsAfterFinished"]) == (2, 10800, 86400)
+    assert re.fullmatch(r"[0-9]+ \* \* \* \*", jobs()["wheels_1"]["spec"]["schedule"])
+
+
+@pytest.mark.parametrize(
+    ("repo", "credentials", "arguments"),
+    [
+        (
+            "files",
+            KEYS,
+            [
+                *("update_index", "file_system", "files", "--root=/var/lib/pywharf"),
+                *("--index_filename=index.json", "--max_file_bytes=7", "--owner=ml/files"),
+                "--report=/dev/termination-log",
+            ],
+        ),
+        (
+            "wheels_1",
+            KEYS,
+            [
+                *("update_index", "s3", "wheels_1", "--root=/tmp"),
+                *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
+                *("--report=/dev/termination-log", "--secret_file=/etc/pywharf/wheels_1.backend"),
+            ],
+        ),
+        (
+            "wheels_1",
+            NO_KEYS,
+            [
+                *("update_index", "s3", "wheels_1", "--root=/tmp"),
+                *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
+                "--report=/dev/termination-log",
+            ],
+        ),
+    ],
+)
+def test_arguments(repo, credentials, arguments):
+    made = jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}", credentials)[repo]
+    assert container(made)["args"] == arguments
+
+
+def test_the_command_has_these_flags():
+    known = {name for option in update_index_command.params for name in option.opts}
+    assert {"--root", "--report", "--secret_file"} <= known
+
+
+def volumes(job):
+    """Each mounted volume: where, and what it is."""
+    named = {volume["name"]: {k: v for k, v in volume.items() if k != "name"} for volume in pod(job)["volumes"]}
+    return {
+        mount["mountPath"]: named.pop(mount["name"]) | {k: v for k, v in mount.items() if k in {"subPath", "readOnly"}}
+        for mount in container(job)["volumeMounts"]
+    } | named
+
+
+def test_only_what_is_the_repo_s_is_mounted():
+    made = jobs()
+    assert volumes(made["files"]) == {
+        TMP: {"emptyDir": {}},
+        "/var/lib/pywharf/cache/files": {
+            "persistentVolumeClaim": {"claimName": "pywharf-data"},
+            "subPath": "cache/files",
+        },
+    }
+    items = [{"key": "wheels_1.backend", "path": "wheels_1.backend"}]
+    assert volumes(made["wheels_1"]) == {
+        TMP: {"emptyDir": {}},
+        "/etc/pywharf": {
+            "secret": {"secretName": "pywharf-credentials", "defaultMode": 0o440, "items": items},
+            "readOnly": True,
+        },
+    }
+    assert set(volumes(jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}", NO_KEYS)["wheels_1"])) == {TMP}
+
+
+@pytest.mark.parametrize(
+    ("storage", "replicas", "beside"),
+    [
+        ("{size: 1Gi}", 1, True),
+        ("{size: 1Gi}", 0, False),
+        ("{existingClaim: mine}", 1, True),
+        ("{size: 1Gi, accessModes: [ReadWriteMany]}", 3, False),
+    ],
+)
+def test_beside_the_server_where_the_volume_is_not_shared(storage, replicas, beside):
+    made = jobs(f"storage: {storage}, replicas: {replicas}")
+    assert "affinity" not in pod(made["wheels_1"])
+    assert ("affinity" in pod(made["files"])) == beside
+    if beside:
+        affinity = pod(made["files"])["affinity"]["podAffinity"]
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "server"
+    claim = "mine" if "mine" in storage else "pywharf-data"
+    assert {"claimName": claim} in [volume.get("persistentVolumeClaim") for volume in pod(made["files"])["volumes"]]
+
+
+def test_a_restricted_pod():
+    for job in jobs().values():
+        spec, only = pod(job), container(job)
+        assert spec["restartPolicy"] == "Never"
+        assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("pywharf-index", False)
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert only["securityContext"]["readOnlyRootFilesystem"] is True
+        assert only["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert only["terminationMessagePath"] == "/dev/termination-log"
+        assert only["terminationMessagePolicy"] == "FallbackToLogsOnError"
+        assert set(only["resources"]) == {"requests", "limits"}
+        assert "a-backend" not in str(job)
+
+
+POD_TEMPLATE = """podTemplate: {
+  metadata: {labels: {team: x, pywharf.dev/repo: stolen}, annotations: {a: b}},
+  spec: {nodeSelector: {disk: fast}, tolerations: [{key: t}], imagePullSecrets: [{name: pull}], affinity: {},
+         priorityClassName: low, runtimeClassName: gvisor, hostNetwork: true, serviceAccountName: identity,
+         containers: [{name: server, image: other}]}}"""
+
+
+def test_of_the_pod_template_only_where_pods_run():
+    made = jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}, {POD_TEMPLATE}", NO_KEYS)
+    for repo, account in (("files", "pywharf-index"), ("wheels_1", "identity")):
+        spec = pod(made[repo])
+        assert spec["nodeSelector"] == {"disk": "fast"}
+        assert spec["tolerations"] == [{"key": "t"}]
+        assert spec["imagePullSecrets"] == [{"name": "pull"}]
+        assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("low", "gvisor")
+        assert ("affinity" in spec) == (repo == "files")
+        assert "hostNetwork" not in spec
+        assert container(made[repo])["image"] == "pywharf:1"
+        assert spec["serviceAccountName"] == account
+        labels = template(made[repo])["metadata"]["labels"]
+        assert (labels["team"], labels["pywharf.dev/repo"]) == ("x", repo)
+        assert template(made[repo])["metadata"]["annotations"] == {"a": "b"}
+
+
+def test_a_pod_template_that_fits_no_pod():
+    with pytest.raises(InvalidPodTemplateError, match="nodeSelector"):
+        jobs(f"{STORAGE}, podTemplate: {{spec: {{nodeSelector: {{$patch: sometimes}}}}}}")
+
+
+def test_the_server_s_image():
+    assert container(jobs(f"{STORAGE}, image: mine:2")["files"])["image"] == "mine:2"
+
+
+def server(name):
+    text = f"""
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageServer
+metadata: {{name: {name}, namespace: ml}}
+"""
+    (made,) = parse_file("a.yaml", text.encode(), "default").of(PackageServer)
+    return made
+
+
+LOOKS_HASHED = "a-0123456789abcdef"
+NAMES = [
+    # server, repo, whether the name is the two as they are
+    ("pywharf", "team-a", True),
+    ("pywharf", "a" * 38, True),
+    ("pywharf", "a" * 39, False),
+    ("pywharf", "a.b", False),
+    ("pywharf", "a_b", False),
+    ("s" * 50, "a", False),
+    ("pywharf", LOOKS_HASHED, False),
+    ("a", "index-b", False),
+    ("a-index", "b", False),
+    ("index", "b", True),
+    ("a", "b-index", True),
+]
+
+
+@pytest.mark.parametrize(("name", "repo", "plain"), NAMES, ids=range(len(NAMES)))
+def test_names(name, repo, plain):
+    made = cron_job_name(server(name), RepoName(repo))
+    assert (made == f"{name}-index-{repo}") == plain
+    assert len(made) <= 52
+    assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", made)
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "index", "0123456789abcdef", "x" * 20]), min_size=1, max_size=4)
+REPOS = st.builds("".join, st.tuples(PARTS.map("-".join), st.sampled_from(["", ".a", "_a", "-a", "--a"])))
+KEYS_OF_JOBS = st.tuples(PARTS.map(lambda parts: "s" + "-".join(parts)[:49].rstrip("-")), REPOS)
+
+
+@given(st.sets(KEYS_OF_JOBS, min_size=2, max_size=30))
+def test_no_two_repos_of_a_namespace_have_one_name(keys):
+    names = [cron_job_name(server(name), RepoName(repo)) for name, repo in keys]
+    assert len(set(names)) == len(keys)
+    assert all(len(name) <= 52 and re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) for name in names)
+
+
+def test_a_job_at_once():
+    cron_job = jobs()["files"]
+    made = update_job(cron_job, "now")
+    assert made == update_job(cron_job, "now")
+    assert (made["apiVersion"], made["kind"]) == ("batch/v1", "Job")
+    assert re.fullmatch("pywharf-index-files-[0-9a-f]{10}", made["metadata"]["name"])
+    assert made["metadata"]["namespace"] == "servers"
+    assert made["metadata"]["annotations"] == {"cronjob.kubernetes.io/instantiate": "manual"}
+    assert made["metadata"]["labels"] == cron_job["metadata"]["labels"]
+    assert made["metadata"]["ownerReferences"] == cron_job["metadata"]["ownerReferences"]
+    assert made["spec"] == cron_job["spec"]["jobTemplate"]["spec"]
+
+
+def test_names_of_jobs_at_once():
+    files, wheels = jobs()["files"], jobs()["wheels_1"]
+    made = [(files, "1"), (files, "2"), (wheels, "1"), (files, ""), (files, "\udc80 a\nvery" * 1000)]
+    names = [update_job(cron_job, trigger)["metadata"]["name"] for cron_job, trigger in made]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 63 for name in names)

@@ -1,0 +1,327 @@
+"""kopf: its watches wake servers, and do nothing else. Where kopf gives up, it is started anew.
+
+kopf runs in a thread with an event loop of its own: where it ends, it cancels every task of its loop, and in the main
+thread it takes the signals.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import kopf
+import msgspec
+
+from pywharf_operator.kinds import (
+    AUTOSCALER,
+    CONFIG_MAP,
+    CRON_JOB,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    INGRESS,
+    JOB,
+    NAMESPACE,
+    NETWORK_POLICY,
+    POD,
+    REPO,
+    SECRET,
+    SERVER,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    VOLUME_CLAIM,
+    Kind,
+)
+from pywharf_operator.kube import connect
+from pywharf_operator.render.labels import SERVER_LABEL
+from pywharf_operator.spec import CREDENTIALS_LABEL
+from pywharf_operator.waking import Waking, Woken
+from pywharf_operator.work_queue import place_of
+
+_logger = logging.getLogger(__name__)
+_STOPPING_S: Final = 3.0
+_UP_S: Final = 10.0
+"""A run of kopf that lasts so long has started."""
+_DOWN_S: Final = 300.0
+"""Where none has for so long, starting the process anew may help."""
+_FIRST_BACKOFF_S: Final = 0.5
+_LONGEST_BACKOFF_S: Final = 10.0
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """The objects of a kind that have a label."""
+
+    kind: Kind
+    labels: str | None = None
+    """A label selector of the API."""
+
+
+_OWNED = (
+    CONFIG_MAP,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    VOLUME_CLAIM,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    AUTOSCALER,
+    NETWORK_POLICY,
+    INGRESS,
+    CRON_JOB,
+    JOB,
+    POD,
+)
+RESOURCES: Final = (
+    Watch(REPO),
+    Watch(SERVER),
+    Watch(SECRET, f"{CREDENTIALS_LABEL}=true"),
+    *(Watch(kind, SERVER_LABEL) for kind in _OWNED),
+)
+OWNED_SECRETS: Final = (Watch(SECRET, SERVER_LABEL),)
+"""Apart, because kopf watches a kind with one selector, and no selector means one label or another."""
+NAMESPACES: Final = Watch(NAMESPACE)
+"""Only where all namespaces are watched."""
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a watch waits for what."""
+
+    stream_s: int = 40
+    """The API server ends a stream after so long; a silent one is given up a little later."""
+    connect_s: float = 5.0
+    request_s: float = 30.0
+    error_backoffs_s: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 5.0)
+    """Between the tries of a request; after the last one kopf ends and is started anew."""
+
+
+def quieten(*, debug: bool) -> None:
+    """Leave of kopf's log what says something: why it ended is said once, here, and it would log whole objects."""
+    logging.getLogger("kopf").setLevel(logging.WARNING if debug else logging.CRITICAL)
+    for name in ("kopf._cogs.clients.watching", "kopf._core.reactor.running"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSettings:
+    """Nothing is written to any object, nothing is looked for besides the kinds that are watched."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = None
+    settings.queueing.idle_timeout = 0.5
+    settings.queueing.exit_timeout = 0.5
+    settings.watching.server_timeout = patience.stream_s
+    settings.watching.client_timeout = patience.stream_s + 5
+    settings.watching.inactivity_timeout = patience.stream_s + 10
+    settings.watching.connect_timeout = patience.connect_s
+    settings.watching.chunk_size = 500
+    settings.networking.connect_timeout = patience.connect_s
+    settings.networking.request_timeout = patience.request_s
+    settings.networking.error_backoffs = patience.error_backoffs_s
+    for watch in watches:
+        if watch.labels is not None:
+            settings.watching.label_selectors[watch.kind.api_version, watch.kind.plural] = watch.labels
+    return settings
+
+
+def registry_of(watches: Sequence[Watch], tell: Callable[[Woken], None]) -> kopf.OperatorRegistry:
+    """Handlers that tell which servers an event wakes. Each registry begins with an empty memory."""
+    registry = kopf.OperatorRegistry()
+    waking = Waking()
+    kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_login)
+    for watch in watches:
+        _register(registry, watch.kind, waking, tell)
+    return registry
+
+
+def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Woken], None]) -> None:
+    async def handle(event: Any, **_: object) -> None:  # noqa: ANN401 - kopf's raw event
+        try:
+            woken = waking.woken(kind, event["type"], event["object"])
+        except Exception as error:  # noqa: BLE001 - one odd object must not end every watch
+            _logger.warning("An event of %s cannot be read, so everything is looked at: %s", kind.name, place_of(error))
+            woken = Woken(everything=True)
+        if woken.keys or woken.everything:
+            tell(woken)
+
+    kopf.on.event(kind.api_version, kind.plural, registry=registry, id=f"wake-by-{kind.plural}")(handle)
+
+
+async def _login(**_: object) -> kopf.ConnectionInfo:
+    """As the API client logs in; called anew where a token was refused."""
+    client = await connect()
+    try:
+        configuration = client.configuration
+        header: str = await configuration.get_api_key_with_prefix("BearerToken") or ""
+        scheme, _separator, token = header.strip().rpartition(" ")
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            username=configuration.username or None,
+            password=configuration.password or None,
+            scheme=(scheme or "Bearer") if token else None,
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+
+
+class _Run:
+    """One life of kopf, in its own thread."""
+
+    def __init__(
+        self, watches: Sequence[Watch], namespaces: Sequence[str], patience: Patience, tell: Callable[[Woken], None]
+    ) -> None:
+        self._watches = watches
+        self._namespaces = namespaces
+        self._patience = patience
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def start(self, name: str) -> None:
+        threading.Thread(target=self._main, name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask it to end, from any thread."""
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._kopf())
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+            self.ended.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+        else:
+            self.ended.set_result(None)
+
+    async def _kopf(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        await kopf.operator(
+            registry=registry_of(self._watches, self._tell),
+            settings=settings_of(self._watches, self._patience),
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            standalone=True,
+            stop_flag=self._stop,
+        )
+
+
+class Watcher:
+    """Keeps kopf running. After each start `wake` is told to look at everything: nobody knows what was missed."""
+
+    def __init__(  # noqa: PLR0913 - all but the first three are options
+        self,
+        watches: Sequence[Watch],
+        namespaces: Sequence[str],
+        wake: Callable[[Woken], None],
+        *,
+        name: str = "watches",
+        missing: Callable[[], Awaitable[str | None]] | None = None,
+        restarted: Callable[[], None] = lambda: None,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without namespaces, the whole cluster. `missing` says what must be there first and is not."""
+        self._watches = watches
+        self._namespaces = namespaces
+        self._wake = wake
+        self._name = name
+        self._missing = missing
+        self._restarted = restarted
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._started_at: float | None = None
+        self._up_at: float | None = None
+        """When kopf was last known to run, or to be held back for a reason that no restart mends."""
+        self._said = ""
+
+    def fault(self) -> str | None:
+        """What a start of the whole process may mend."""
+        now = self._clock()
+        if self._up_at is None or (self._started_at is not None and now - self._started_at >= _UP_S):
+            return None
+        down = now - self._up_at
+        return f"The {self._name} could not be started for {down:.0f} s." if down > _DOWN_S else None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+
+        def tell(woken: Woken) -> None:
+            with contextlib.suppress(RuntimeError):  # the main loop is closed: the process ends
+                loop.call_soon_threadsafe(self._wake, woken)
+
+        failures = 0
+        self._up_at = self._clock()
+        while True:
+            if not await self._is_complete():
+                failures += 1
+                await asyncio.sleep(_backoff(failures))
+                continue
+            reason, lasted_s = await self._run_once(tell)
+            failures = 1 if lasted_s >= _UP_S else failures + 1
+            wait = _backoff(failures)
+            _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
+            self._restarted()
+            await asyncio.sleep(wait)
+
+    async def _run_once(self, tell: Callable[[Woken], None]) -> tuple[str, float]:
+        run = _Run(self._watches, self._namespaces, self._patience, tell)
+        self._started_at = began = self._clock()
+        run.start(self._name)
+        self._wake(Woken(everything=True))
+        ended = asyncio.wrap_future(run.ended)
+        try:
+            await ended
+            reason = "without a reason"
+        except asyncio.CancelledError:
+            run.stop()
+            await asyncio.to_thread(concurrent.futures.wait, [run.ended], _STOPPING_S)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started anew
+            reason = _reason(error)
+        finally:
+            lasted_s = self._clock() - began
+            self._started_at = None
+            if lasted_s >= _UP_S:
+                self._up_at = self._clock()
+        return reason, lasted_s
+
+    async def _is_complete(self) -> bool:
+        if self._missing is None:
+            return True
+        try:
+            lacking = await self._missing()
+        except Exception as error:  # noqa: BLE001 - the API server cannot be asked
+            lacking = f"The API server cannot be asked what it has ({place_of(error)})."
+        else:
+            if lacking:
+                self._up_at = self._clock()
+        if lacking and lacking != self._said:
+            _logger.warning("%s Waiting for it.", lacking)
+        self._said = lacking or ""
+        return not lacking
+
+
+def _backoff(failures: int) -> float:
+    longest = min(_FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), _LONGEST_BACKOFF_S)
+    return longest * (0.75 + random.random() / 4)  # noqa: S311 - it spreads load
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause, in one line without what it is about."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    status = getattr(error, "status", None)
+    text = f"{type(error).__name__} {status}" if status else f"{type(error).__name__}"
+    code = getattr(error, "code", None)
+    return f"{text}, code {code}" if code and code != status else text

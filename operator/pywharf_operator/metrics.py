@@ -1,0 +1,73 @@
+"""What the operator's `/metrics` tells (Prometheus)."""
+
+from collections import Counter as Counts
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from pywharf_operator.spec import ObjectKey
+
+_SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One process's counters."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._reconciles = Counter(
+            "pywharf_operator_reconciles", "Reconciles by result.", ["result"], registry=registry
+        )
+        self._seconds = Histogram(
+            "pywharf_operator_reconcile_seconds", "Seconds a reconcile took.", buckets=_SECONDS, registry=registry
+        )
+        self._depth = Gauge("pywharf_operator_queue_depth", "Servers that wait for a reconcile.", registry=registry)
+        self._repos = Gauge(
+            "pywharf_operator_repos", "PackageRepos by condition.", ["condition", "status"], registry=registry
+        )
+        self._requests = Counter(
+            "pywharf_operator_api_requests", "Requests to the API server.", ["verb", "code"], registry=registry
+        )
+        self._leader = Gauge("pywharf_operator_leader", "1 where this replica leads.", registry=registry)
+        self._restarts = Counter("pywharf_operator_kopf_restarts", "Times the watches ended.", registry=registry)
+        ProcessCollector(registry=registry)
+        for result in ("success", "error"):
+            self._reconciles.labels(result)
+        self._by_server: dict[ObjectKey, Counts[tuple[str, str]]] = {}
+
+    def watch(self, *, depth: Callable[[], float], leads: Callable[[], bool]) -> None:
+        """What is asked for when somebody reads."""
+        self._depth.set_function(depth)
+        self._leader.set_function(lambda: float(leads()))
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """Count one reconcile: `success` or `error`."""
+        self._reconciles.labels(result).inc()
+        self._seconds.observe(seconds)
+
+    def requested(self, verb: str, code: str) -> None:
+        """Count one request; the code is `none` where there was no answer."""
+        self._requests.labels(verb, code).inc()
+
+    def restarted(self) -> None:
+        """Count one end of the watches."""
+        self._restarts.inc()
+
+    def repos(self, server: ObjectKey, counts: Mapping[tuple[str, str], int]) -> None:
+        """How many repos of a server have which (condition, status); an empty mapping where it is gone."""
+        if counts:
+            self._by_server[server] = Counts(counts)
+        else:
+            self._by_server.pop(server, None)
+        total: Counts[tuple[str, str]] = Counts()
+        for of_server in self._by_server.values():
+            total.update(of_server)
+        self._repos.clear()
+        for (condition, status), number in total.items():
+            self._repos.labels(condition, status).set(number)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self._registry)

@@ -1,0 +1,50 @@
+"""PURE. What the flags of `pywharf operator` say."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pywharf import __version__
+from pywharf.core.errors import InvalidConfigError
+from pywharf_operator.spec.forms import NAMESPACE
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the flags say."""
+
+    namespace: tuple[str, ...] = ()
+    all_namespaces: Annotated[bool, Meta(description="Look after every namespace; needs a ClusterRole.")] = False
+    leader_elect: Annotated[
+        bool, Meta(description="Of several replicas let the one work that holds the Lease `pywharf-operator`.")
+    ] = False
+    lease_namespace: Annotated[
+        str | None,
+        Meta(description="Namespace of the Lease. Default: the pod's own, else the first that is looked after."),
+    ] = None
+    image: Annotated[str, Meta(description="Image of the servers whose PackageServer names none.")] = (
+        f"pywharf:{__version__}"
+    )
+    host: Annotated[str, Meta(description="Address that probes and metrics listen on.")] = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port of probes and metrics; 0: any free one.")] = 8081
+    debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
+
+
+def checked(options: Options) -> Options:
+    """The options, each namespace once. Raises InvalidConfigError."""
+    names = tuple(dict.fromkeys(name for given in options.namespace for name in given.replace(",", " ").split()))
+    if bool(names) == options.all_namespaces:
+        msg = (
+            "--namespace and --all-namespaces exclude each other; give one of them."
+            if names
+            else "What to look after is missing: give --namespace=NAME (once for each) or --all-namespaces."
+        )
+        raise InvalidConfigError(msg)
+    leases = () if options.lease_namespace is None else (options.lease_namespace,)
+    for flag, name in [*(("--namespace", name) for name in names), *(("--lease_namespace", name) for name in leases)]:
+        try:
+            NAMESPACE.verify(flag, name)
+        except ValueError as error:
+            msg = f"{error}."
+            raise InvalidConfigError(msg) from None
+    return msgspec.structs.replace(options, namespace=names)

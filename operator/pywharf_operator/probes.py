@@ -1,0 +1,81 @@
+"""The listener for the kubelet and Prometheus: `/healthz`, `/readyz`, `/metrics`."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+_LOOK_EVERY_S: Final = 1.0
+_LONGEST_LAG_S: Final = 10.0
+
+
+class Pulse:
+    """How late the event loop is: what blocks it keeps everything else waiting."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen_at = clock()
+        self._lag_s = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._seen_at = self._clock()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self._lag_s = self._clock() - self._seen_at - _LOOK_EVERY_S
+
+    def fault(self) -> str | None:
+        """What is wrong, as a sentence."""
+        lag = max(self._lag_s, self._clock() - self._seen_at - _LOOK_EVERY_S)
+        return f"The event loop is {lag:.0f} s late." if lag > _LONGEST_LAG_S else None
+
+
+class Probes:
+    """`faults` says what a restart may mend, `not_ready` why nothing is done yet; both are empty where all is well."""
+
+    def __init__(
+        self,
+        faults: Callable[[], Iterable[str]],
+        not_ready: Callable[[], str | None],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._faults = faults
+        self._not_ready = not_ready
+        self._metrics = metrics
+
+    def application(self) -> web.Application:
+        """For aiohttp."""
+        application = web.Application()
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._tell_metrics)
+        return application
+
+    @contextlib.asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
+        """Answer as long as the context lasts; gives the port. Raises OSError where it is taken."""
+        runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            yield int(runner.addresses[0][1])
+        finally:
+            await runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(" ".join(self._faults()))
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._not_ready() or "")
+
+    async def _tell_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(fault: str) -> web.Response:
+    return web.Response(status=503 if fault else 200, text=f"{fault or 'ok'}\n")

@@ -1,0 +1,304 @@
+"""Keys to be worked on: each once, never one twice at a time, after a failure later and later."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pywharf_operator.spec import ObjectKey
+
+_logger = logging.getLogger(__name__)
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the queue waits for what."""
+
+    delay_s: float = 0.1
+    """From the last event of a key to its work: what comes in between needs no work of its own."""
+    longest_delay_s: float = 0.5
+    """From the first event: a stream of events puts a key off no longer."""
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 60.0
+    impatient_s: float = 2.0
+    """How long a failed key is put off at most where an event says that something changed."""
+    resync_s: tuple[float, float] = (300.0, 600.0)
+    """Between two resyncs; where between these two, chance says."""
+    resync_retry_s: float = 15.0
+    longest_work_s: float = 300.0
+    """A key that is worked on for longer is stuck."""
+    longest_wait_s: float = 120.0
+    """A key that is due for longer is stuck."""
+
+
+class _Entry(msgspec.Struct):
+    added_at: float | None = None
+    """When the first event came that no work has begun for."""
+    due_at: float | None = None
+    later_at: float | None = None
+    """When to look again though nothing happened."""
+    retry_at: float | None = None
+    not_before: float = 0.0
+    failures: Annotated[int, Meta(ge=0)] = 0
+    active_since: float | None = None
+
+    def due(self) -> float | None:
+        """When the key is due; None: not before something happens."""
+        moments = [moment for moment in (self.due_at, self.later_at, self.retry_at) if moment is not None]
+        return min(moments) if moments else None
+
+
+class Agenda:
+    """PURE but for its memory: which key is due when. Every method is told the time."""
+
+    def __init__(self, timing: Timing, chance: Callable[[], float] = random.random) -> None:
+        self._timing = timing
+        self._chance = chance
+        """From 0 to 1."""
+        self._entries: dict[ObjectKey, _Entry] = {}
+
+    def __len__(self) -> int:
+        """How many keys wait because something happened."""
+        return sum(entry.added_at is not None or entry.retry_at is not None for entry in self._entries.values())
+
+    def keys(self) -> set[ObjectKey]:
+        """Every key that there is something to do for, now or later."""
+        return set(self._entries)
+
+    def add(self, key: ObjectKey, now: float) -> None:
+        """Something happened to the key."""
+        entry = self._entries.setdefault(key, _Entry())
+        entry.added_at = now if entry.added_at is None else entry.added_at
+        wanted = min(now + self._timing.delay_s, entry.added_at + self._timing.longest_delay_s)
+        entry.due_at = max(wanted, entry.not_before)
+
+    def add_after(self, key: ObjectKey, seconds: float, now: float) -> None:
+        """Look at the key then, or earlier if it is due earlier."""
+        entry = self._entries.setdefault(key, _Entry())
+        at = now + seconds
+        entry.later_at = at if entry.later_at is None else min(at, entry.later_at)
+
+    def take(self, now: float) -> ObjectKey | None:
+        """The key that is due for the longest time. It is worked on until `done` is called."""
+        due = [(at, key) for key, entry in self._entries.items() if (at := _takeable(entry)) is not None and at <= now]
+        if not due:
+            return None
+        key = min(due)[1]
+        entry = self._entries[key]
+        entry.added_at = entry.due_at = entry.later_at = entry.retry_at = None
+        entry.active_since = now
+        return key
+
+    def done(self, key: ObjectKey, now: float, *, failed: bool, again_s: float | None = None) -> None:
+        """The work on a key has ended; `again_s` says after how many seconds to look again."""
+        entry = self._entries[key]
+        entry.active_since = None
+        if failed:
+            longest = min(self._timing.first_backoff_s * 2.0**entry.failures, self._timing.longest_backoff_s)
+            entry.failures = min(entry.failures + 1, 30)
+            wait = longest * (0.5 + self._chance() / 2)
+            entry.retry_at = now + wait
+            entry.not_before = now + min(wait, self._timing.impatient_s)
+            if entry.due_at is not None:
+                entry.due_at = max(entry.due_at, entry.not_before)
+        else:
+            entry.failures, entry.not_before = 0, 0.0
+        if again_s is not None:
+            self.add_after(key, again_s, now)
+        if entry.due() is None:
+            del self._entries[key]
+
+    def has_news(self, key: ObjectKey) -> bool:
+        """Whether something happened to the key that no work has begun for."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.added_at is not None
+
+    def next_due(self) -> float | None:
+        """When the next key is due that nobody works on."""
+        return min((at for entry in self._entries.values() if (at := _takeable(entry)) is not None), default=None)
+
+    def stalled(self, now: float) -> list[str]:
+        """What is stuck, as sentences."""
+        found = []
+        for key, entry in self._entries.items():
+            if entry.active_since is not None:
+                if (seconds := now - entry.active_since) > self._timing.longest_work_s:
+                    found.append(f"{key} is worked on for {seconds:.0f} s.")
+            elif (due := entry.due()) is not None and (seconds := now - due) > self._timing.longest_wait_s:
+                found.append(f"{key} waits for {seconds:.0f} s.")
+        return sorted(found)
+
+
+def _takeable(entry: _Entry) -> float | None:
+    return entry.due() if entry.active_since is None else None
+
+
+def place_of(error: Exception) -> str:
+    """What kind of error and where it was raised: its own text may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
+
+
+async def _nothing() -> Iterable[ObjectKey]:
+    return ()
+
+
+class WorkQueue:
+    """Works on keys, several at a time.
+
+    `work` gets a key and what tells whether something happened to it meanwhile. It says after how many seconds to look
+    at the key again (None: at the next event or resync); where it raises, the key is tried again. `listing` reads every
+    key there is, for the resync. `finished` is told each result and its seconds, `describe` makes a text of an error,
+    without secrets.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first are options
+        self,
+        work: Callable[[ObjectKey, Callable[[], bool]], Awaitable[float | None]],
+        *,
+        listing: Callable[[], Awaitable[Iterable[ObjectKey]]] = _nothing,
+        finished: Callable[[str, float], None] = lambda _result, _seconds: None,
+        describe: Callable[[Exception], str] = place_of,
+        workers: int = 4,
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._work = work
+        self._listing = listing
+        self._finished = finished
+        self._describe = describe
+        self._workers = workers
+        self._timing = timing or Timing()
+        self._clock = clock
+        self._agenda = Agenda(self._timing)
+        self._known: set[ObjectKey] = set()
+        self._messages: dict[ObjectKey, str] = {}
+        """What was last logged of a key that fails."""
+        self._listing_message = ""
+        self._running: dict[asyncio.Task[None], ObjectKey] = {}
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._started = False
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait."""
+        return len(self._agenda)
+
+    def add(self, key: ObjectKey) -> None:
+        """Something happened to the key. Only from the event loop's own thread."""
+        self._known.add(key)
+        self._agenda.add(key, self._clock())
+        self._changed.set()
+
+    def add_after(self, key: ObjectKey, seconds: float) -> None:
+        """Look at the key in so many seconds."""
+        self._agenda.add_after(key, seconds, self._clock())
+        self._changed.set()
+
+    def resync(self) -> None:
+        """Look at every key, as soon as the listing is read."""
+        self._wanted.set()
+
+    def stalled(self) -> list[str]:
+        """What is stuck, as sentences; nothing as long as the queue was not started."""
+        return self._agenda.stalled(self._clock()) if self._started else []
+
+    async def run(self) -> None:
+        """Work until cancelled; then `stop` waits for what is still worked on."""
+        self._started = True
+        resyncing = asyncio.create_task(self._resync_for_ever(), name="resync")
+        try:
+            while True:
+                self._changed.clear()
+                while len(self._running) < self._workers and (key := self._agenda.take(self._clock())) is not None:
+                    task = asyncio.create_task(self._work_on(key), name=f"reconcile {key}")
+                    self._running[task] = key
+                    task.add_done_callback(self._ended)
+                due = self._agenda.next_due() if len(self._running) < self._workers else None
+                await _first(self._changed, None if due is None else max(due - self._clock(), 0.0))
+        finally:
+            self._started = False
+            resyncing.cancel()
+
+    async def stop(self, grace_s: float) -> None:
+        """After `run` was cancelled: let running work finish for so long, then cancel it."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_s)
+        left = dict(self._running)
+        for task, key in left.items():
+            _logger.warning("%s: cut off; the next start goes on.", key)
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._changed.set()
+
+    async def _work_on(self, key: ObjectKey) -> None:
+        began = self._clock()
+        failed, again_s = True, None
+        try:
+            again_s = await self._work(key, lambda: self._agenda.has_news(key))
+            failed = False
+        except Exception as error:  # noqa: BLE001 - one key's fault stops no other
+            self._say(key, error)
+        else:
+            if self._messages.pop(key, None) is not None:
+                _logger.info("%s: works again.", key)
+        finally:
+            now = self._clock()
+            self._agenda.done(key, now, failed=failed, again_s=again_s)
+            self._finished("error" if failed else "success", now - began)
+
+    def _say(self, key: ObjectKey, error: Exception) -> None:
+        message = self._describe(error)
+        if self._messages.get(key) != message:
+            self._messages[key] = message
+            _logger.warning("%s: failed and is tried again: %s", key, message)
+        _logger.debug("%s: %s", key, place_of(error))
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            listed = await self._resync_once()
+            wait = random.uniform(*self._timing.resync_s) if listed else self._timing.resync_retry_s  # noqa: S311
+            await _first(self._wanted, wait)
+            # A fault of the watches often comes with many: one listing is enough for all.
+            await asyncio.sleep(self._timing.delay_s)
+            self._wanted.clear()
+
+    async def _resync_once(self) -> bool:
+        """Add every key, that of a server gone since the last listing too. False where the listing failed."""
+        found: set[ObjectKey] | None = None
+        try:
+            found = set(await self._listing())
+        except Exception as error:  # noqa: BLE001 - the known keys are looked at all the same
+            message = self._describe(error)
+            if message != self._listing_message:
+                _logger.warning("The objects cannot be listed, which is tried again: %s", message)
+            self._listing_message = message
+        else:
+            if self._listing_message:
+                _logger.info("The objects can be listed again.")
+            self._listing_message = ""
+        for key in self._known | (found or set()):
+            self.add(key)
+        if found is not None:
+            # What is gone is looked at once more, and then only if something happens to it.
+            left = self._agenda.keys()
+            self._messages = {key: said for key, said in self._messages.items() if key in left}
+            self._known = found
+        return found is not None
+
+
+async def _first(event: asyncio.Event, timeout_s: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

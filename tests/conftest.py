@@ -8,8 +8,10 @@ import pytest
 
 from support.parts import REQUIRE_ALL, all_required
 
+pytest_plugins = ["support.cluster_fixtures"]
+
 # Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
-FOLDERS = ("unit", "contract", "golden", "server")
+FOLDERS = ("unit", "contract", "golden", "server", "cluster", "operator")
 HERE = Path(__file__).parent
 
 

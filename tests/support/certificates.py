@@ -34,6 +34,20 @@ subjectAltName = DNS:localhost, IP:127.0.0.1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 """
+_CLIENT = """
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+{name}
+[extensions]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
 
 
 @dataclass(frozen=True)
@@ -69,10 +83,30 @@ def certificates(folder: Path) -> Certificates:
     return made
 
 
+def client_certificate(folder: Path, name: str, user: str, group: str | None = None) -> None:
+    """Make `name`.pem and `name`.key, of the authority in `folder`, as the API server reads them: CN user, O group."""
+    subject = "\n".join([f"CN = {user}", *([f"O = {group}"] if group else [])])
+    authority = ("-CA", str(folder / "authority.pem"), "-CAkey", str(folder / "authority.key"))
+    config, paths = _CLIENT.format(name=subject), (folder / f"{name}.pem", folder / f"{name}.key")
+    _make(folder / f"{name}.cnf", config, *paths, *authority)
+
+
+def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a private and a public key."""
+    private, public = folder / f"{name}.key", folder / f"{name}.pub"
+    _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(private))
+    _openssl("pkey", "-in", str(private), "-pubout", "-out", str(public))
+    return private, public
+
+
 def _make(config_path: Path, config: str, cert: Path, key: Path, *signer: str) -> None:
     config_path.write_text(config)
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
+    where = ("-config", str(config_path), "-days", "2", "-out", str(cert), "-keyout", str(key))
+    _openssl("req", "-x509", *new_key, *where, *signer)
+
+
+def _openssl(*arguments: str) -> None:
     openssl = require("openssl", "apt-get install openssl")
-    command = [str(openssl), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
-    where = ["-config", str(config_path), "-days", "2", "-out", str(cert), "-keyout", str(key)]
-    done = subprocess.run([*command, *where, *signer], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(openssl), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"openssl failed:\n{done.stderr}"

@@ -1,0 +1,261 @@
+"""The Kubernetes that a test run uses, and what tests do with it.
+
+In this order: PYWHARF_TEST_KUBECONFIG (a cluster that is there: kind, k3d, a real one), KUBEBUILDER_ASSETS (a folder
+with etcd and kube-apiserver), a `go` that builds them. Without any the tests are left out.
+"""
+
+import base64
+import functools
+import http
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from support import cluster_build
+from support.control_plane import API_SERVER, CONTROLLER_MANAGER, ETCD, ControlPlane, kubeconfig_text
+from support.kube_client import ApiError, Json, KubeClient
+from support.parts import CHECKOUT, missing
+from support.waiting import wait_for
+
+GIVEN = "PYWHARF_TEST_KUBECONFIG"
+ASSETS = "KUBEBUILDER_ASSETS"
+CRDS = CHECKOUT / "deploy" / "crds"
+HOME = "pywharf-tests"
+"""Namespace of the tests' own account, which may do everything."""
+
+_ADMIN = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {HOME}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: admin, namespace: {HOME}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: {HOME}-admin}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}
+subjects: [{{kind: ServiceAccount, name: admin, namespace: {HOME}}}]
+"""
+
+
+class KubectlError(AssertionError):
+    """kubectl ended with an error, which `stderr` holds."""
+
+    def __init__(self, arguments: tuple[str, ...], stderr: str) -> None:
+        super().__init__(f"kubectl {' '.join(arguments)}: {stderr}")
+        self.stderr = stderr
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An API server that has the CRDs of deploy/crds, with RBAC on."""
+
+    url: str
+    """Without a slash at its end."""
+    ca_file: Path
+    kubeconfig: Path
+    """The administrator's."""
+    token: str
+    """A bearer token of an account that may do everything."""
+    kubectl_program: Path
+    folder: Path
+    """For files of this process: kubeconfigs, kubectl's cache."""
+    has_controllers: bool
+    """Whether garbage collection, CronJobs and the end of namespaces work."""
+
+    def kubectl(self, *arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:  # noqa: A002 - as subprocess.run calls it
+        """What it printed; as the administrator, or whom `kubeconfig` says. Raises KubectlError."""
+        return run_kubectl(self.kubectl_program, kubeconfig or self.kubeconfig, *arguments, text=input)
+
+    def client(self, token: str | None = None, url: str | None = None, ca_file: Path | None = None) -> KubeClient:
+        """The administrator's, or with another token; close it."""
+        return KubeClient(url or self.url, ca_file or self.ca_file, token or self.token)
+
+    def token_of(self, service_account: str, namespace: str, seconds: int = 3600) -> str:
+        """A new token; the account is made where it is not there."""
+        manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": service_account}}
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        client = self.client()
+        try:
+            client.apply(f"{path}/{service_account}", manifest)
+            return str(client.create(f"{path}/{service_account}/token", request)["status"]["token"])
+        finally:
+            client.close()
+
+    def kubeconfig_for(
+        self, service_account: str, namespace: str, *, url: str | None = None, ca_file: Path | None = None
+    ) -> Path:
+        """Of that account's token and namespace; `url` and `ca_file` of a proxy where it goes through one."""
+        return self._kubeconfig(self.token_of(service_account, namespace), url, ca_file, namespace)
+
+    def kubeconfig_through(self, url: str, ca_file: Path) -> Path:
+        """The administrator's, by a token, to a proxy."""
+        return self._kubeconfig(self.token, url, ca_file, None)
+
+    def _kubeconfig(self, token: str, url: str | None, ca_file: Path | None, namespace: str | None) -> Path:
+        path = self.folder / f"{secrets.token_hex(6)}.kubeconfig"
+        user = {"token": token}
+        path.write_text(kubeconfig_text(url or self.url, ca_file or self.ca_file, "tests", user, namespace))
+        return path
+
+    def need_controllers(self) -> None:
+        """Leave the test out where there is no controller manager."""
+        if not self.has_controllers:
+            missing(CONTROLLER_MANAGER, f"{ASSETS} has none; unset it to build one with go")
+
+
+class OwnCluster(Cluster):
+    """One that a test may break."""
+
+    plane: ControlPlane
+
+    def stop_apiserver(self) -> None:
+        """Kill it; connections to it are reset."""
+        self.plane.kill(API_SERVER)
+
+    def start_apiserver(self) -> None:
+        """Again, with the same data and address; returns when it is ready."""
+        self.plane.start_apiserver()
+
+    def kill(self, part: str) -> None:
+        """Kill one of etcd, kube-apiserver and kube-controller-manager."""
+        self.plane.kill(part)
+
+    def start(self, part: str) -> None:
+        """Start one of them again."""
+        starts = {
+            ETCD: self.plane.start_etcd,
+            API_SERVER: self.plane.start_apiserver,
+            CONTROLLER_MANAGER: self.plane.start_controller_manager,
+        }
+        starts[part]()
+
+
+def own_cluster_of(plane: ControlPlane, folder: Path) -> OwnCluster:
+    made = OwnCluster(**vars(cluster_of(plane, folder)))
+    object.__setattr__(made, "plane", plane)
+    return made
+
+
+def cluster_of(plane: ControlPlane, folder: Path) -> Cluster:
+    kubectl = kubectl_program(plane.programs)
+    token = admin_token(kubectl, plane.kubeconfig)
+    return _usable(
+        Cluster(plane.url, plane.made.authority, plane.kubeconfig, token, kubectl, folder, plane.has_controllers)
+    )
+
+
+def prepare(plane: ControlPlane) -> None:
+    """The CRDs, before the controller manager looks which kinds there are."""
+    apply_crds(kubectl_program(plane.programs), plane.kubeconfig)
+
+
+def apply_crds(kubectl: Path, kubeconfig: Path) -> None:
+    run_kubectl(kubectl, kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    run_kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRDS))
+
+
+def admin_token(kubectl: Path, kubeconfig: Path) -> str:
+    run_kubectl(kubectl, kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-", text=_ADMIN)
+    return run_kubectl(kubectl, kubeconfig, "create", "token", "admin", f"--namespace={HOME}", "--duration=24h").strip()
+
+
+def given_cluster(kubeconfig: Path, folder: Path) -> Cluster:
+    """A cluster that is there already."""
+    program = kubectl_program(None)
+    shown = run_kubectl(program, kubeconfig, "config", "view", "--raw", "--minify", "--flatten", "--output=json")
+    cluster = json.loads(shown)["clusters"][0]["cluster"]
+    if "certificate-authority-data" not in cluster:
+        missing("a kubeconfig with its cluster's authority", f"{GIVEN} names one without certificate-authority")
+    ca_file = folder / "authority.pem"
+    ca_file.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    apply_crds(program, kubeconfig)
+    token = admin_token(program, kubeconfig)
+    return _usable(Cluster(cluster["server"].rstrip("/"), ca_file, kubeconfig, token, program, folder, True))  # noqa: FBT003
+
+
+def _usable(cluster: Cluster) -> Cluster:
+    """A moment passes until a new account's rights and new kinds are known everywhere."""
+    client = cluster.client()
+
+    def works() -> bool:
+        try:
+            client.list("/apis/pywharf.dev/v1alpha1/packagerepos")
+            client.list("/apis/pywharf.dev/v1alpha1/packageservers")
+        except ApiError as error:
+            if error.status in {http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND, http.HTTPStatus.UNAUTHORIZED}:
+                return False
+            raise
+        return True
+
+    try:
+        wait_for(works, "the rights of the tests' account", longest_s=60)
+    finally:
+        client.close()
+    return cluster
+
+
+@functools.cache
+def programs() -> Path:
+    """Folder of etcd, kube-apiserver and, mostly, the others; else the calling test is left out."""
+    if assets := os.environ.get(ASSETS):
+        return Path(assets)
+    try:
+        return cluster_build.build(cluster_build.CLUSTER)
+    except cluster_build.BuildError as error:
+        missing("a Kubernetes control plane", f"{GIVEN}, {ASSETS}, or {error}")
+
+
+def kubectl_program(folder: Path | None) -> Path:
+    if folder is not None and (folder / "kubectl").exists():
+        return folder / "kubectl"
+    if found := shutil.which("kubectl"):
+        return Path(found)
+    return programs() / "kubectl"
+
+
+def run_kubectl(program: Path, kubeconfig: Path, *arguments: str, text: str | None = None) -> str:
+    environment = os.environ | {
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECACHEDIR": str(kubeconfig.with_suffix(".cache")),
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    done = subprocess.run(
+        [str(program), *arguments],
+        input=text,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    if done.returncode:
+        raise KubectlError(arguments, done.stderr)
+    return done.stdout
+
+
+def manifests(text: str) -> list[Json]:
+    """The documents of a YAML text."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def new_namespace(client: KubeClient, labels: Mapping[str, str] | None = None) -> str:
+    """A namespace with a name that no other test has."""
+    name = f"t-{secrets.token_hex(5)}"
+    metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": HOME} | dict(labels or {})}
+    client.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return name

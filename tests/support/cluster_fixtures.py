@@ -1,0 +1,57 @@
+"""Fixtures: `cluster`, `kube`, `namespace`, `own_cluster`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cluster import (
+    GIVEN,
+    Cluster,
+    OwnCluster,
+    given_cluster,
+    new_namespace,
+    own_cluster_of,
+    prepare,
+    programs,
+)
+from support.control_plane import ControlPlane
+from support.kube_client import KubeClient
+from support.shared_control_plane import shared_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The Kubernetes of this run, which all its processes share: tests change only what is theirs."""
+    own = tmp_path_factory.mktemp("cluster")
+    if given := os.environ.get(GIVEN):
+        yield given_cluster(Path(given), own)
+        return
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-cluster"
+    with shared_cluster(shared, own, programs()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster) -> Iterator[KubeClient]:
+    """The administrator's client."""
+    client = cluster.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def namespace(kube: KubeClient) -> Iterator[str]:
+    """A new one; at the end it is deleted, and nobody waits for that."""
+    name = new_namespace(kube)
+    yield name
+    kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[OwnCluster]:
+    """A control plane of the test's own, whose parts it may kill and start; never PYWHARF_TEST_KUBECONFIG's."""
+    with ControlPlane(tmp_path / "control-plane", programs(), prepare) as plane:
+        yield own_cluster_of(plane, tmp_path)

@@ -1,0 +1,250 @@
+"""etcd, kube-apiserver and kube-controller-manager as processes of this machine, on free loopback ports.
+
+Whoever starts them outlives them: each gets a death signal of its parent (`setpriv`), so even a SIGKILL of the tests
+leaves nothing behind. Their data is thrown away, so they are always killed and never asked.
+"""
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import yaml
+
+from support.certificates import Certificates, certificates, client_certificate, key_pair
+
+START_S = 90.0
+"""Longest start of one part, on a busy machine."""
+ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
+
+# No node is there, so nothing needs to be done about nodes that are lost; pods that a test itself runs stay.
+_CONTROLLERS = "*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller"
+
+
+@dataclass
+class ControlPlane:
+    """Its parts are started and killed one by one; they find each other again, whatever the order."""
+
+    folder: Path
+    """Certificates, logs and data. Made where it is not there."""
+    programs: Path
+    """Folder of the programs; without kube-controller-manager nothing is collected, scheduled or finalized."""
+    url: str = field(init=False)
+    made: Certificates = field(init=False)
+    kubeconfig: Path = field(init=False)
+    """The administrator's."""
+    before_controllers: Callable[["ControlPlane"], None] = lambda _plane: None
+    """What must be there when the controller manager first looks: it finds new kinds only every half minute."""
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.made = certificates(self.folder)
+        self.accounts = key_pair(self.folder, "service-accounts")
+        self.kubeconfig = self._kubeconfig("admin", "pywharf-tests", "system:masters")
+        self._choose_ports()
+
+    def _choose_ports(self) -> None:
+        self._etcd_port, self._peer_port, self._port = free_ports(3)
+        self.url = f"https://127.0.0.1:{self._port}"
+        self._write(self.kubeconfig)
+        self._write(self._kubeconfig("controller-manager", "system:kube-controller-manager"))
+
+    def _kubeconfig(self, name: str, user: str, group: str | None = None) -> Path:
+        """The path; `_write` fills it in once the port is known."""
+        if not (self.folder / f"{name}.key").exists():
+            client_certificate(self.folder, name, user, group)
+        return self.folder / f"{name}.kubeconfig"
+
+    def _write(self, path: Path) -> None:
+        name = path.stem
+        pair = {"client-certificate": str(path.with_suffix(".pem")), "client-key": str(path.with_suffix(".key"))}
+        path.write_text(kubeconfig_text(self.url, self.made.authority, name, pair))
+
+    @property
+    def has_controllers(self) -> bool:
+        return (self.programs / CONTROLLER_MANAGER).exists()
+
+    def start(self) -> None:
+        """All parts. A port that somebody took meanwhile is no reason to fail: others are chosen."""
+        for last in (False, False, True):
+            try:
+                self.start_etcd()
+                self.start_apiserver()
+            except AssertionError:
+                self.stop()
+                if last:
+                    raise
+                self._choose_ports()
+            else:
+                break
+        self.before_controllers(self)
+        if self.has_controllers:
+            self.start_controller_manager()
+
+    def start_etcd(self) -> None:
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, self._peer_port))
+        self._run(
+            ETCD,
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        )
+        self._wait_for(ETCD, f"{client}/readyz", None)
+
+    def start_apiserver(self) -> None:
+        """At the same address as before; back when it says that it is ready."""
+        private, public = self.accounts
+        self._run(
+            API_SERVER,
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            f"--tls-cert-file={self.made.cert}",
+            f"--tls-private-key-file={self.made.key}",
+            f"--client-ca-file={self.made.authority}",
+            f"--service-account-key-file={public}",
+            f"--service-account-signing-key-file={private}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",
+            "--allow-privileged=true",
+        )
+        self._wait_for(API_SERVER, f"{self.url}/readyz", self._admin_context())
+
+    def start_controller_manager(self) -> None:
+        self._run(
+            CONTROLLER_MANAGER,
+            f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
+            f"--service-account-private-key-file={self.accounts[0]}",
+            f"--root-ca-file={self.made.authority}",
+            "--use-service-account-credentials=true",
+            "--leader-elect=false",
+            "--secure-port=0",
+            f"--controllers={_CONTROLLERS}",
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
+            "--concurrent-namespace-syncs=20",
+        )
+
+    def stop_apiserver(self, number: int = signal.SIGKILL) -> None:
+        """With SIGTERM it ends its connections politely, and waits for them."""
+        self.kill(API_SERVER, number)
+
+    def kill(self, part: str, number: int = signal.SIGKILL) -> None:
+        """End one part and wait for its end."""
+        process = self.processes.pop(part)
+        process.send_signal(number)
+        process.wait(60)
+
+    def stop(self) -> None:
+        """All parts, in any state."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait(60)
+        self.processes.clear()
+
+    def log(self, part: str) -> str:
+        return (self.folder / f"{part}.log").read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self, part: str, *flags: str) -> None:
+        with (self.folder / f"{part}.log").open("ab") as log:
+            self.processes[part] = spawn([str(self.programs / part), *flags], log)
+
+    def _admin_context(self) -> ssl.SSLContext:
+        context = self.made.client_context()
+        context.load_cert_chain(self.folder / "admin.pem", self.folder / "admin.key")
+        return context
+
+    def _wait_for(self, part: str, url: str, context: ssl.SSLContext | None) -> None:
+        end = time.monotonic() + START_S
+        while not _answers(url, context):
+            status = self.processes[part].poll()
+            if status is not None or time.monotonic() > end:
+                msg = f"{part} did not start (status {status}); its log:\n{self.log(part)[-4000:]}"
+                raise AssertionError(msg)
+            time.sleep(0.05)
+
+
+def kubeconfig_text(
+    url: str, authority: Path, user: str, credentials: dict[str, str], namespace: str | None = None
+) -> str:
+    place = {"cluster": "tests", "user": user} | ({"namespace": namespace} if namespace else {})
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "tests", "cluster": {"server": url, "certificate-authority": str(authority)}}],
+        "users": [{"name": user, "user": credentials}],
+        "contexts": [{"name": "tests", "context": place}],
+        "current-context": "tests",
+    }
+    return yaml.safe_dump(content)
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody had a moment ago, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def spawn(command: Sequence[str], log: object) -> "subprocess.Popen[bytes]":
+    """A process that ends with this one, whatever ends it.
+
+    The kernel sends the death signal when the thread that started it ends, so one thread that lives as long as the
+    process starts them all.
+    """
+    return _starter().submit(_spawn, command, log).result()
+
+
+@functools.cache
+def _starter() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "starter")
+
+
+def _spawn(command: Sequence[str], log: object) -> "subprocess.Popen[bytes]":
+    setpriv = shutil.which("setpriv")
+    tied = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        [*tied, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
+
+
+def _answers(url: str, context: ssl.SSLContext | None) -> bool:
+    try:
+        with urlopen(Request(url), timeout=5, context=context) as answer:  # noqa: S310 - of this machine
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False

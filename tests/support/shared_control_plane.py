@@ -1,0 +1,98 @@
+"""One control plane for all processes of a test run: the first that asks starts it, the last that ends stops it.
+
+Each user holds a shared lock for as long as it lives, however it ends; the process that holds the control plane waits
+for the exclusive one. Run as a program it is that process: `python -m support.shared_control_plane FOLDER PROGRAMS`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from support.cluster import Cluster, cluster_of, prepare
+from support.control_plane import ControlPlane
+
+START_S = 240.0
+_TESTS = Path(__file__).resolve().parents[1]
+_PATHS = ("ca_file", "kubeconfig", "kubectl_program", "folder")
+
+
+@contextlib.contextmanager
+def shared_cluster(folder: Path, own_folder: Path, programs: Path) -> Iterator[Cluster]:
+    """The cluster of all that name the same `folder`, for as long as the context; `own_folder` is this process's.
+
+    Once in a process: the lock is the process's own, so that no child holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "start.lock").open("w") as starting, (folder / "users.lock").open("a+b") as users:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        fcntl.lockf(users, fcntl.LOCK_SH)
+        described = _read(folder) or _start(folder, programs)
+        fcntl.flock(starting, fcntl.LOCK_UN)
+        described.pop("holder")
+        yield Cluster(**{**described, **{name: Path(described[name]) for name in _PATHS}, "folder": own_folder})
+
+
+def _start(folder: Path, programs: Path) -> dict[str, Any]:
+    """Start the holder, which goes into the background at once, and wait until it says that all is ready."""
+    failure = folder / "failure.txt"
+    failure.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "support.shared_control_plane", str(folder), str(programs)]
+    with (folder / "holder.log").open("ab") as log:
+        subprocess.run(
+            command, cwd=_TESTS, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=True
+        )
+    end = time.monotonic() + START_S
+    while True:
+        if found := _read(folder):
+            return found
+        assert not failure.exists(), f"the control plane did not start:\n{failure.read_text()}"
+        assert time.monotonic() < end, f"the control plane did not start in {START_S} s"
+        time.sleep(0.05)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What the holder wrote, while it lives."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "cluster.json").read_text())
+        os.kill(found["holder"], 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return found
+
+
+def _hold(folder: Path, programs: Path) -> None:
+    described = folder / "cluster.json"
+    work = folder / f"control-plane-{secrets.token_hex(3)}"
+    with (folder / "users.lock").open("a+b") as users, ControlPlane(work, programs, prepare) as plane:
+        unfinished = work / "cluster.json"
+        content = asdict(cluster_of(plane, work)) | {"holder": os.getpid()}
+        unfinished.write_text(json.dumps(content, default=str))
+        unfinished.rename(described)
+        fcntl.lockf(users, fcntl.LOCK_EX)  # granted when the last user has gone
+        described.unlink()
+
+
+def main(folder: Path, programs: Path) -> None:
+    if os.fork():  # the parent of this process waits for nobody
+        return
+    try:
+        _hold(folder, programs)
+    except BaseException:
+        unfinished = folder / "failure.unfinished"
+        unfinished.write_text(traceback.format_exc())
+        unfinished.rename(folder / "failure.txt")
+        raise
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

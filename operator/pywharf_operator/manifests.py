@@ -24,6 +24,7 @@ from pywharf_operator.yaml_text import documents
 SUFFIXES = (".yaml", ".yml")
 MAX_FILE_BYTES = 4 * 1024**2
 MAX_FILES = 10_000
+_PATCH = "podTemplate"
 _KINDS: Mapping[tuple[str, str], type[Resource]] = {
     (API_VERSION, PACKAGE_REPO): PackageRepo,
     (API_VERSION, PACKAGE_SERVER): PackageServer,
@@ -201,7 +202,9 @@ def _object_name(item: Mapping[str, Any], namespace: str) -> str:
 
 
 def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
-    """A key without a value is as good as absent, as in the API server."""
+    """A key without a value is as good as absent, as in the API server; but in a patch it removes what is there."""
     return {
-        key: _without_nulls(item) if isinstance(item, dict) else item for key, item in value.items() if item is not None
+        key: _without_nulls(item) if isinstance(item, dict) and key != _PATCH else item
+        for key, item in value.items()
+        if item is not None
     }

@@ -23,9 +23,9 @@ DATA_VOLUME: Final = "data"
 _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
 _FILE_MODE = 0o440
 _DELAY_S = 5
-"""Between the end of a pod's endpoint and SIGTERM: proxies and gateways hear of the one later than of the other."""
+"""For which connections are taken after SIGTERM: proxies and gateways hear of a pod's end later than the pod."""
 _TRANSFERS_S = 60
-"""For running transfers after SIGTERM."""
+"""For running transfers after that."""
 _SPARE_S = 10
 
 _RESOURCES: Final = {
@@ -48,7 +48,7 @@ def claim_name(server: PackageServer) -> str | None:
 
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
     """The template with `spec.podTemplate` merged into it. Raises InvalidPodTemplateError."""
-    patch = server.spec.pod_template
+    patch = {part: value for part, value in server.spec.pod_template.items() if value is not None}
     _check_patch(patch)
     ours = labels(server)
     made = merged_pod_template(_template(server, environment), patch)
@@ -61,26 +61,33 @@ def pod_template(server: PackageServer, environment: Environment) -> Manifest:
 
 
 def _check_patch(patch: Manifest) -> None:
-    for path, part, known in (
-        ("podTemplate", patch, {"metadata", "spec"}),
-        ("podTemplate.metadata", patch.get("metadata", {}), {"labels", "annotations"}),
-        ("podTemplate.spec", patch.get("spec", {}), None),
-    ):
-        if not isinstance(part, dict):
-            msg = f"{path} must be a map."
-            raise InvalidPodTemplateError(msg)
-        unknown = sorted(str(field)[:80] for field in part if known is not None and field not in known)
-        if unknown:
-            msg = f"{path} holds {', '.join(unknown)}; of it there may be {' and '.join(sorted(known or ()))}."
-            raise InvalidPodTemplateError(msg)
-        if part.get("$patch", "merge") != "merge":
-            msg = f"{path}.$patch: this part is merged only; remove the field."
-            raise InvalidPodTemplateError(msg)
-    for field in ("labels", "annotations"):
-        for key, value in ((patch.get("metadata") or {}).get(field) or {}).items():
+    """Only what a pod template has at its top: the rest is merged as it is, and the API server judges it."""
+    _check_part("podTemplate", patch, {"metadata", "spec"})
+    metadata = patch.get("metadata", {})
+    _check_part("podTemplate.metadata", metadata, {"labels", "annotations"})
+    _check_part("podTemplate.spec", patch.get("spec", {}), None)
+    for field, texts in metadata.items():
+        _check_part(f"podTemplate.metadata.{field}", {} if texts is None else texts, None)
+        for key, value in (texts or {}).items():
             if value is not None and not isinstance(value, str):
                 msg = f"podTemplate.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
                 raise InvalidPodTemplateError(msg)
+
+
+def _check_part(path: str, part: object, known: set[str] | None) -> None:
+    if not isinstance(part, dict):
+        msg = f"{path} must be a map."
+        raise InvalidPodTemplateError(msg)
+    if "$patch" in part:
+        msg = f"{path}.$patch: this part can only be merged; remove the field."
+        raise InvalidPodTemplateError(msg)
+    # What kubectl prints holds `creationTimestamp: null`.
+    unknown = sorted(
+        str(field)[:80] for field, value in part.items() if value is not None and field not in (known or part)
+    )
+    if unknown:
+        msg = f"{path} holds {', '.join(unknown)}; here there may be {' and '.join(sorted(known or ()))}."
+        raise InvalidPodTemplateError(msg)
 
 
 def _template(server: PackageServer, environment: Environment) -> Manifest:
@@ -118,7 +125,6 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
         "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
         "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),
-        "lifecycle": {"preStop": {"sleep": {"seconds": _DELAY_S}}},
         # Each is read-only but the ROOT and /tmp.
         "volumeMounts": _mounts(server),
     }
@@ -135,6 +141,7 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--port={HTTP_PORT}",
         f"--internal_port={INTERNAL_PORT}",
         *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
+        f"--shutdown_delay={_DELAY_S}",
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",
     ]
@@ -149,7 +156,9 @@ def _resources(server: PackageServer) -> Manifest:
     if given is None:
         return {kind: dict(amounts) for kind, amounts in _RESOURCES.items()}
     made = {
-        kind: dict(amounts) for kind, amounts in (("requests", given.requests), ("limits", given.limits)) if amounts
+        kind: {name: str(quantity) for name, quantity in amounts.items()}
+        for kind, amounts in (("requests", given.requests), ("limits", given.limits))
+        if amounts
     }
     if server.spec.autoscaling is not None and not any("cpu" in amounts for amounts in made.values()):
         made["requests"] = {"cpu": _RESOURCES["requests"]["cpu"], **made.get("requests", {})}

@@ -90,7 +90,7 @@ def condition(found: Mapping[str, Any] | None, kind: str) -> Json:
     return next((one for one in conditions if one["type"] == kind), {})
 
 
-def wait_for_condition(  # noqa: PLR0913 - options
+def wait_for_condition(
     kube: KubeClient,
     where: str,
     kind: str,
@@ -102,13 +102,13 @@ def wait_for_condition(  # noqa: PLR0913 - options
     """Wait until the object at that path has the condition for its present generation; gives the object."""
     last: Json | None = None
 
-    def holds() -> Json | None:
+    def holds() -> Json:
         nonlocal last
         last = kube.get(where)
         found = condition(last, kind)
         current = found.get("observedGeneration") == (last or {}).get("metadata", {}).get("generation")
         fits = current and found.get("status") == status and reason in {None, found.get("reason")}
-        return last if fits else None
+        return (last or {}) if fits else {}
 
     try:
         return wait_for(holds, f"{kind}={status} ({reason or 'any reason'}) of {where}", longest_s=longest_s)
@@ -126,9 +126,9 @@ def config_text(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> st
 def wait_for_config(kube: KubeClient, namespace: str, *repos: str, longest_s: float = 60.0) -> str:
     """Wait until the configuration has exactly these repos; gives it."""
 
-    def fits() -> str | None:
+    def fits() -> str:
         text = config_text(kube, namespace)
         names = {line.strip("[]") for line in text.splitlines() if line.startswith("[") and "." not in line}
-        return text if text and names == set(repos) else None
+        return text if names == set(repos) else ""
 
     return wait_for(fits, f"a configuration with the repos {sorted(repos)} in {namespace}", longest_s=longest_s)

@@ -173,7 +173,8 @@ def test_the_rule_of_repo_name_stands_on_spec():
 def examples():
     for folder in ("examples", "tests/golden/render"):
         for path in sorted((CHECKOUT / folder).rglob("*.yaml")):
-            if "broken" not in path.parts and not path.name.startswith("expected"):
+            # What SOPS has encrypted is no Secret yet.
+            if "broken" not in path.parts and not path.name.startswith("expected") and ".sops." not in path.name:
                 yield path
 
 

@@ -1,0 +1,72 @@
+"""The files of examples/gitops, as their tools read them."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from support import lua
+from support.cluster_build import CLUSTER, BuildError, build
+from support.parts import CHECKOUT, missing
+
+GITOPS = CHECKOUT / "examples" / "gitops"
+OVERLAYS = ("staging", "production")
+KUBECTL_S = 900.0
+"""Longest wait for a kubectl that has to be built first."""
+
+
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What Argo CD takes from a health script."""
+
+    status: str
+    message: str = ""
+
+
+def script(name: str) -> str:
+    return (GITOPS / "argocd" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def health(obj: Mapping[str, Any]) -> Health:
+    """How Argo CD finds a PackageRepo or PackageServer."""
+    return msgspec.convert(lua.run(script(f"health-{obj['kind'].lower()}"), obj), Health)
+
+
+def kubectl() -> Path:
+    """Any version will do: the one on PATH, otherwise the tests' own."""
+    if found := shutil.which("kubectl"):
+        return Path(found)
+    try:
+        return build(CLUSTER) / "kubectl"
+    except BuildError as error:
+        missing("kubectl", str(error))
+
+
+def kustomized(overlay: str) -> list[dict[str, Any]]:
+    """The objects of an overlay, as Argo CD and Flux make them."""
+    folder = GITOPS / "overlays" / overlay
+    done = subprocess.run([kubectl(), "kustomize", folder], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def decrypted(objects: list[dict[str, Any]], values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The same where SOPS or External Secrets have done their work: a Secret with these values, labelled as it says."""
+    return [_decrypted(item, values) for item in objects]
+
+
+def _decrypted(item: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    if item["kind"] == "Secret":
+        metadata = item["metadata"]
+    elif item["kind"] == "ExternalSecret":
+        target = item["spec"]["target"]
+        metadata = {
+            "name": target["name"],
+            "namespace": item["metadata"]["namespace"],
+            **target["template"]["metadata"],
+        }
+    else:
+        return item
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}

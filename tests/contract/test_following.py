@@ -17,6 +17,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index import follower as follower_module
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
+from pywharf.index.glances import Glanceable, Glances
 from pywharf.index.ports import Backend, JournalEntry, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions import wheel
@@ -62,6 +63,43 @@ async def test_an_upload_shows_with_the_next_look_and_stays_when_it_is_folded(ba
         await follower.refresh()
         assert files_of(follower) == shown
         assert follower.catalog.entries() == []
+
+
+class Reads:
+    """A storage whose reads are counted."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.journals = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._backend, name)
+
+    async def read_journal(self, cursor: str | None) -> object:
+        self.journals += 1
+        return await self._backend.read_journal(cursor)
+
+
+async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the_same(backend, other, made):
+    """And whatever another server does to it shows, at the latest with the look after."""
+    reads = Reads(other)
+    follower = Follower("team-a", cast("Backend", reads), glances=Glances())
+    several_looks_s = 3 * other.poll_interval_s
+    following = asyncio.create_task(follower.run())
+    try:
+        await follower.first_look()
+        if isinstance(other, Glanceable):
+            await until(lambda: reads.journals == 2)  # the first glance is compared with none
+            await asyncio.sleep(several_looks_s)
+            assert reads.journals == 2
+        for version in ("1.0", "2.0"):
+            name = (await publish(backend, wheel(made, "foo", version))).filename
+            await until(lambda: name in files_of(follower))  # noqa: B023
+            await update(backend)
+            await until(lambda: not follower.catalog.entries())
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_an_index_change_costs_one_parse_and_it_is_done_off_the_event_loop(backend, other, made, monkeypatch):

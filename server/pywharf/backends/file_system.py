@@ -24,6 +24,7 @@ from pywharf.backends.durable import (
     write_temporary,
 )
 from pywharf.backends.file_journal import FileJournal
+from pywharf.backends.folder_glance import FolderGlance
 from pywharf.backends.project_folder import META_SUFFIX, ProjectFolder
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config import FileSystemSpec
@@ -74,6 +75,7 @@ class FileSystemBackend:
         self._journal = FileJournal(folder / "journal")
         stem, _, extension = index_name.rpartition(".")
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
+        self._glance = FolderGlance(folder, self._storage, self._staging, "journal", self._index_names)
         self._owner = owner
         self._prepared = False
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -87,6 +89,10 @@ class FileSystemBackend:
     def poll_interval_s(self) -> float:
         """See Backend."""
         return 1.0
+
+    def glance(self) -> object:
+        """See Glanceable."""
+        return self._glance()
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""

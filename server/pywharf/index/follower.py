@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
+from pywharf.index.glances import Glanceable, Glances
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
 
 _logger = logging.getLogger(__name__)
@@ -18,10 +20,17 @@ _LONGEST_RETRY_S = 30.0
 class Follower:
     """One repo's catalog, as fresh as the last look. Use `refresh` once or `run` for good."""
 
-    def __init__(self, name: str, backend: Backend, on_parse: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, name: str, backend: Backend, on_parse: Callable[[], None] = lambda: None, glances: Glances | None = None
+    ) -> None:
         self._name = name
         self._on_parse = on_parse
         self._backend = backend
+        self._glances = glances
+        """None: the storage itself is read at every look."""
+        self._glance = backend.glance if isinstance(backend, Glanceable) else None
+        self._seen: object = None
+        """What it looked like at a glance, before it was last read."""
         self._catalog: Catalog | None = None
         self._version: str | None = None
         self._cursor: str | None = None
@@ -100,6 +109,8 @@ class Follower:
     async def run(self) -> None:
         """Look again and again until cancelled. A failure is logged when it begins and when it is over."""
         retry = _FIRST_RETRY_S
+        # Many repos begin at one time, and should not be looked at all at once ever after.
+        pause = self._backend.poll_interval_s * random.random()  # noqa: S311 - no secret
         while True:
             try:
                 await self.refresh()
@@ -118,4 +129,14 @@ class Follower:
             if self._failure is not None:
                 _logger.info("Repo %s: its index is synchronised again.", self._name)
                 self._failure, retry = None, _FIRST_RETRY_S
-            await asyncio.sleep(self._backend.poll_interval_s)
+            await asyncio.sleep(pause)
+            pause = self._backend.poll_interval_s
+            while not await self._may_have_changed():
+                self._synchronised_at = time.time()
+                await asyncio.sleep(pause)
+
+    async def _may_have_changed(self) -> bool:
+        if self._glances is None or self._glance is None:
+            return True
+        seen, self._seen = self._seen, await self._glances.take(self._glance)
+        return seen != self._seen

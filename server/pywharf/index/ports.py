@@ -94,7 +94,8 @@ class ScannedProject(msgspec.Struct, frozen=True):
 class Backend(Protocol):
     """One repo's storage. Every method may raise BackendUnavailableError; every write StorageFullError.
 
-    Methods never block the event loop. Instances are used by one event loop.
+    Methods never block the event loop. Instances are used by one event loop. One that can tell at a glance that nothing
+    has changed is a `pywharf.index.glances.Glanceable`, too; then it is read only where something may have.
     """
 
     @property

@@ -15,6 +15,7 @@ from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.follower import Follower
+from pywharf.index.glances import Glances
 from pywharf.index.pages import Page, PageCache
 from pywharf.index.ports import Backend
 from pywharf.index.publish import publish
@@ -53,11 +54,12 @@ class Repository:
         max_file_bytes: int,
         checks: asyncio.Semaphore,
         on_parse: Callable[[], None] = lambda: None,
+        glances: Glances | None = None,
     ) -> None:
         self.name = name
         self.backend = backend
         self.max_file_bytes = max_file_bytes
-        self.follower = Follower(name, backend, on_parse)
+        self.follower = Follower(name, backend, on_parse, glances)
         self._upstream = upstream
         self._extra_index = extra_index
         self._pages = pages

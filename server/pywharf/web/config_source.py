@@ -30,7 +30,7 @@ from pywharf.web.watched_files import (
 )
 
 _logger = logging.getLogger(__name__)
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.25
 _MAX_PATH = 300
 """Longer ones are texts, or not worth showing."""
 _READS = 5

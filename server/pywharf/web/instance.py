@@ -14,6 +14,7 @@ from pywharf.core.access import Credentials
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.glances import Glances
 from pywharf.index.pages import PageCache
 from pywharf.index.ports import Backend
 from pywharf.index.repository import Repository, UpstreamPolicy
@@ -83,6 +84,7 @@ class Instance:
         self._open_backend = open_backend
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
+        self._glances = Glances()
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, str] = {}
@@ -186,6 +188,7 @@ class Instance:
             max_file_bytes=spec.max_file_bytes,
             checks=self._checks,
             on_parse=self.metrics.parses.labels(name).inc,
+            glances=self._glances,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
         return _Running(definition, repository, task)

@@ -1,0 +1,72 @@
+"""Glances: what changes a file system repo's, and many taken in few turns of a thread."""
+
+import asyncio
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from pywharf.backends.file_system import FileSystemBackend
+from pywharf.index.glances import Glances
+from pywharf.index.update import update_index
+from support.distributions import wheel
+from support.uploads import publish
+
+
+@pytest.fixture
+def made(tmp_path):
+    (tmp_path / "made").mkdir()
+    return tmp_path / "made"
+
+
+async def update(folder: Path, index_name: str) -> None:
+    backend = FileSystemBackend(folder, index_name, None)
+    await update_index(backend, backend_type="file_system", index_name=index_name, progress=lambda _n, _what: None)
+
+
+async def test_whatever_another_server_does_changes_the_glance(tmp_path, made):
+    folder = tmp_path / "repo"
+    backend, other = (FileSystemBackend(folder, "index.toml", None) for _ in range(2))
+    with pytest.raises(FileNotFoundError):
+        other.glance()
+    await other.read_journal()
+    seen = [other.glance()]
+    steps = {
+        "an upload": lambda: publish(backend, wheel(made, "foo", "1.0")),
+        "another one": lambda: publish(backend, wheel(made, "foo", "2.0")),
+        "an index, which folds the journal": lambda: update(folder, "index.toml"),
+        "an upload after it": lambda: publish(backend, wheel(made, "foo", "3.0")),
+        "an index of the other codec": lambda: update(folder, "index.json"),
+    }
+    for what, step in steps.items():
+        assert other.glance() == seen[-1]
+        await step()
+        assert other.glance() not in seen, what
+        seen.append(other.glance())
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError):
+        other.glance()
+
+
+async def test_many_are_taken_in_few_turns():
+    glances = Glances()
+    threads: set[int] = set()
+
+    def glance() -> str:
+        threads.add(threading.get_ident())
+        return "as it was"
+
+    def failing() -> str:
+        raise OSError
+
+    taken = [asyncio.create_task(glances.take(glance)) for _ in range(250)]
+    failed = [asyncio.create_task(glances.take(failing)) for _ in range(2)]
+    await asyncio.sleep(0)
+    taken.pop().cancel()
+    assert set(await asyncio.gather(*taken)) == {"as it was"}
+    first, second = await asyncio.gather(*failed)
+    assert first != second
+    assert threading.get_ident() not in threads
+    assert len(threads) <= 3
+    assert await glances.take(glance) == "as it was"

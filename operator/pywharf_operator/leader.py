@@ -73,7 +73,7 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
-        while not await self._attempt():  # noqa: ASYNC110 - nothing in this process tells of it
+        while not await self.attempt():  # noqa: ASYNC110 - nothing in this process tells of it
             await asyncio.sleep(self._times.retry_s * (1 + random.random() / 5))  # noqa: S311 - it spreads load
         _logger.info("This replica leads (%s).", self._identity)
 
@@ -85,7 +85,7 @@ class Leadership:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._left()):
-                    if not await self._attempt() and self._renewed_at is None:
+                    if not await self.attempt() and self._renewed_at is None:
                         break
         self._renewed_at = None
         msg = f"The Lease {self._key} could not be renewed in {self._times.renew_s:.0f} s, or another replica has it."
@@ -107,7 +107,7 @@ class Leadership:
     def _left(self) -> float:
         return max((self._renewed_at or 0.0) + self._times.renew_s - self._clock(), 0.0)
 
-    async def _attempt(self) -> bool:
+    async def attempt(self) -> bool:
         """Take or renew the Lease if that is allowed."""
         try:
             taken = await self._take()

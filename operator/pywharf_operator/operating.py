@@ -20,7 +20,7 @@ from pywharf_operator.kinds import REPO, SERVER
 from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.leader import Leadership, LeadershipLostError
 from pywharf_operator.metrics import Metrics
-from pywharf_operator.options import Options
+from pywharf_operator.options import Options, lease_namespace
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.waking import Woken
@@ -178,15 +178,6 @@ class Operator:
             self.queue.add(key)
         if woken.everything:
             self.queue.resync()
-
-
-def lease_namespace(options: Options, own: str | None) -> str:
-    """Where the Lease is. Raises InvalidConfigError where nothing says it."""
-    found = options.lease_namespace or own or next(iter(options.namespace), None)
-    if found is None:
-        msg = "--leader_elect with --all_namespaces needs --lease_namespace outside a cluster."
-        raise InvalidConfigError(msg)
-    return found
 
 
 def _always() -> bool:

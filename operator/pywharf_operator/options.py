@@ -48,3 +48,12 @@ def checked(options: Options) -> Options:
             msg = f"{error}."
             raise InvalidConfigError(msg) from None
     return msgspec.structs.replace(options, namespace=names)
+
+
+def lease_namespace(options: Options, own: str | None) -> str:
+    """Where the Lease is. Raises InvalidConfigError where nothing says it."""
+    found = options.lease_namespace or own or next(iter(options.namespace), None)
+    if found is None:
+        msg = "--leader_elect with --all_namespaces needs --lease_namespace outside a cluster."
+        raise InvalidConfigError(msg)
+    return found

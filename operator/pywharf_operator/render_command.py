@@ -6,6 +6,7 @@ from typing import Any
 import click
 import yaml
 
+from pywharf import __version__
 from pywharf.backends.opening import spec_types
 from pywharf_operator.folder import default_server, faults_of, snapshot_of, with_server
 from pywharf_operator.manifests import Manifests, load_folder
@@ -14,14 +15,17 @@ from pywharf_operator.spec.forms import NAMESPACE
 
 _HELP = """Print the objects that the operator would apply for the manifests in DIR.
 
-These are a Secret and a ConfigMap for each PackageServer. The Secret holds the credentials: do not commit what this
-prints. A folder without a PackageServer is rendered for the one that the Helm chart makes. Problems go to stderr; then
+Those of each PackageServer are its Deployment and whatever goes with it, but for the Secret of its session key, which
+the operator makes up. A Secret here holds the credentials: do not commit what this prints. A folder without a PackageServer is rendered for the one that the Helm chart makes. Problems go to stderr; then
 the exit code is 1.
 
 \b
 Example:
   pywharf render examples/quickstart
 """
+
+_APIS = frozenset({"HTTPRoute", "ServiceMonitor"})
+"""A folder knows no cluster: whatever it asks for is printed."""
 
 
 def _checked_namespace(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -47,11 +51,18 @@ def _checked_namespace(context: click.Context, option: click.Parameter, value: s
     callback=_checked_namespace,
     help="Namespace of the objects that name none.",
 )
+@click.option(
+    "--image",
+    default=f"pywharf:{__version__}",
+    show_default=True,
+    envvar="PYWHARF_COMMAND_IMAGE",
+    help="Image of the servers whose PackageServer names none.",
+)
 @click.pass_context
-def render(context: click.Context, folder: Path, namespace: str) -> None:
+def render(context: click.Context, folder: Path, namespace: str, image: str) -> None:
     """Print the objects and say what is wrong."""
     manifests = load_folder(folder, namespace)
-    objects, faults = rendered(manifests, Environment(specs=spec_types()), namespace)
+    objects, faults = rendered(manifests, Environment(specs=spec_types(), image=image, apis=_APIS), namespace)
     for note in manifests.notes:
         click.echo(f"note: {note}", err=True)
     for problem in (*manifests.problems, *faults):

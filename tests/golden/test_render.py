@@ -6,20 +6,32 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pywharf.config import FileSystemSpec
+from pywharf.config import BackendSpec, FileSystemSpec
 from pywharf_operator.manifests import load_folder
 from pywharf_operator.render import Environment
 from pywharf_operator.render_command import rendered, text_of
 from support.parts import CHECKOUT
 
 HERE = Path(__file__).parent / "render"
-# What is installed must not decide what is printed.
-ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 FOLDERS = {
     "quickstart": CHECKOUT / "examples" / "quickstart",
     "two-teams": CHECKOUT / "examples" / "two-teams",
-    **{name: HERE / name for name in ("every-field", "conflicts", "broken", "no-server")},
+    **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }
+
+
+class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
+    bucket: str
+    prefix: str
+    allow_http: bool
+
+
+# What is installed must not decide what is printed.
+ENVIRONMENT = Environment(
+    specs={"file_system": FileSystemSpec, "s3": S3Spec},
+    image="pywharf:1",
+    apis=frozenset({"HTTPRoute", "ServiceMonitor"}),
+)
 
 
 def held(path, text):

@@ -47,5 +47,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Rendered": "The configuration fits into its objects.",
         "ConfigTooLarge": "Move repos to another PackageServer. Until then the last configuration stays.",
     },
+    "PackageServer Ready": {
+        "ApiMissing": "Install what the message names, or leave the field out.",
+    },
 }
 """Every reason by resource and condition, with what to do."""

@@ -124,6 +124,11 @@ PREFIX = Form(
     must_be="empty, or folders each ended by '/', such as python/team-a/",
 )
 REGION = Form(pattern="^[a-z0-9-]*$", max_length=64, must_be="empty, or a region such as eu-west-1")
+DURATION = Form(
+    pattern="^[1-9][0-9]{0,5}(ms|s|m|h)$",
+    max_length=8,
+    must_be="a time such as 30s or 1m",
+)
 IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
 
 RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
@@ -147,6 +152,7 @@ AzureAccount = Annotated[str, Meta(extra={"form": AZURE_ACCOUNT})]
 AzureContainer = Annotated[str, Meta(extra={"form": AZURE_CONTAINER})]
 Prefix = Annotated[str, Meta(extra={"form": PREFIX})]
 Region = Annotated[str, Meta(extra={"form": REGION})]
+Duration = Annotated[str, Meta(extra={"form": DURATION})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
 
 PUBLIC_ENDPOINTS = (

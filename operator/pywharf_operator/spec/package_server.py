@@ -19,6 +19,7 @@ from pywharf_operator.spec.forms import (
 )
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model, Rule, exactly_one
+from pywharf_operator.spec.monitoring import ServiceMonitor
 from pywharf_operator.spec.selector import LabelSelector
 
 PACKAGE_SERVER = "PackageServer"
@@ -78,11 +79,14 @@ class Storage(Model, frozen=True, kw_only=True):
         ObjectName | None, Meta(description="Storage class of that volume. Absent: the cluster's default.")
     ] = None
     access_modes: Annotated[
-        tuple[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"], ...],
+        tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...],
         Meta(
             min_length=1,
-            max_length=3,
-            description="How the volume may be mounted. Without ReadWriteMany the server has one replica.",
+            max_length=2,
+            description=(
+                "How the volume may be mounted. Without ReadWriteMany the server has one replica, and updates of "
+                "indexes run on its node."
+            ),
         ),
     ] = ("ReadWriteOnce",)
     existing_claim: Annotated[
@@ -209,6 +213,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     ingress: Annotated[Ingress | None, Meta(description="An Ingress in front of the server.")] = None
     http_route: Annotated[
         HttpRoute | None, Meta(description="An HTTPRoute of the Gateway API in front of the server.")
+    ] = None
+    service_monitor: Annotated[
+        ServiceMonitor | None, Meta(description="A ServiceMonitor of the Prometheus operator for the server's metrics.")
     ] = None
     pod_template: Annotated[
         dict[str, Any],

@@ -254,7 +254,6 @@ SERVER_CASES = [
     ("{storage: {size: 1Gi}, replicas: 0}", "Accepted"),
     ("{storage: {size: 1Gi}, replicas: 2}", "StorageNotShared"),
     ("{storage: {existingClaim: a}, autoscaling: {maxReplicas: 2}}", "StorageNotShared"),
-    ("{storage: {size: 1Gi, accessModes: [ReadWriteOncePod]}, replicas: 2}", "StorageNotShared"),
     ("{storage: {size: 1Gi, accessModes: [ReadWriteMany]}, replicas: 2}", "Accepted"),
     ("{allowedNamespaces: {from: Selector, selector: {matchLabels: {a: b}}}}", "NamespacesNotWatched"),
     ("{allowedNamespaces: {from: All}}", "Accepted"),

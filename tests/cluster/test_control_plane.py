@@ -1,5 +1,7 @@
 """The control plane that other tests stand on."""
 
+from typing import Any
+
 import pytest
 
 from support.cluster import Cluster
@@ -7,7 +9,7 @@ from support.kube_client import KubeClient
 from support.waiting import wait_for
 
 
-def config_map(name: str, **metadata) -> dict:
+def config_map(name: str, **metadata) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}}
 
 

@@ -185,7 +185,7 @@ def given_cluster(kubeconfig: Path, folder: Path) -> Cluster:
     ca_file.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     apply_crds(program, kubeconfig)
     token = admin_token(program, kubeconfig)
-    return _usable(Cluster(cluster["server"].rstrip("/"), ca_file, kubeconfig, token, program, folder, True))  # noqa: FBT003
+    return _usable(Cluster(cluster["server"].rstrip("/"), ca_file, kubeconfig, token, program, folder, True))
 
 
 def _usable(cluster: Cluster) -> Cluster:

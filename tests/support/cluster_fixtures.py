@@ -1,4 +1,4 @@
-"""Fixtures: `cluster`, `kube`, `namespace`, `own_cluster`."""
+"""Fixtures: `cluster`, `kube`, `namespace`, `own_cluster`, `api_proxy`."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.api_proxy import ApiProxy, proxied
 from support.cluster import (
     GIVEN,
     Cluster,
@@ -55,3 +56,10 @@ def own_cluster(tmp_path: Path) -> Iterator[OwnCluster]:
     """A control plane of the test's own, whose parts it may kill and start; never PYWHARF_TEST_KUBECONFIG's."""
     with ControlPlane(tmp_path / "control-plane", programs(), prepare) as plane:
         yield own_cluster_of(plane, tmp_path)
+
+
+@pytest.fixture
+def api_proxy(cluster: Cluster, tmp_path: Path) -> Iterator[ApiProxy]:
+    """In front of the run's cluster, for one test; `cluster.kubeconfig_through(api_proxy.url, api_proxy.ca_file)`."""
+    with proxied(cluster.url, cluster.ca_file, tmp_path / "api-proxy") as proxy:
+        yield proxy

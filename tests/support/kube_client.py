@@ -1,11 +1,12 @@
 """A client of the Kubernetes API for tests: JSON by path, over connections that are kept."""
 
+import contextlib
 import http.client
 import json
 import select
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,11 +22,12 @@ _TIMEOUT_S = 60.0
 class ApiError(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, answer: Json) -> None:
+    def __init__(self, status: int, answer: Json, retry_after: str | None = None) -> None:
         super().__init__(f"{status} {answer.get('reason')}: {answer.get('message')}")
         self.status = status
         self.answer = answer
         """The Status object."""
+        self.retry_after = retry_after
 
     @property
     def message(self) -> str:
@@ -48,20 +50,29 @@ class KubeClient:
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = JSON, **query: str) -> Json:
         """What was answered. Raises ApiError, OSError and http.client.HTTPException."""
-        target = self._address.path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        with self.open(method, path + (f"?{urlencode(query)}" if query else ""), body, content_type) as response:
+            answer = _decoded(response.read())
+            if response.status >= http.HTTPStatus.BAD_REQUEST:
+                raise ApiError(response.status, answer, response.headers.get("Retry-After"))
+        return answer
+
+    @contextlib.contextmanager
+    def open(
+        self, method: str, target: str, body: Any = None, content_type: str = JSON
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer as it comes (a watch); this thread's next request waits for its end."""
         content = None if body is None else json.dumps(body)
         connection = self._connection()
+        headers = self._headers | {"Content-Type": content_type}
         try:
-            connection.request(method, target, content, self._headers | {"Content-Type": content_type})
+            connection.request(method, self._address.path.rstrip("/") + target, content, headers)
             with connection.getresponse() as response:
-                answered, status = response.read(), response.status
+                yield response
+        except ApiError:
+            raise
         except BaseException:
             connection.close()
             raise
-        answer = _decoded(answered)
-        if status >= http.HTTPStatus.BAD_REQUEST:
-            raise ApiError(status, answer)
-        return answer
 
     def get(self, path: str) -> Json | None:
         """The object; None where there is none."""

@@ -245,13 +245,16 @@ class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     secret: Annotated[
         str | None,
-        Meta(description="The secret with write permission. It shows in process lists: prefer --secret_env."),
+        Meta(description="The secret with write permission. It shows in process lists: prefer --secret_file."),
     ] = None
     secret_env: Annotated[str | None, Meta(description="Environment variable that holds the secret.")] = None
+    secret_file: Annotated[str | None, Meta(description="Path of a file that holds the secret.")] = None
     root: Annotated[str, Meta(description="The ROOT of the server, for file_system repos.")] = "."
     config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
     admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
-    report: Annotated[str | None, Meta(description="Path of a file to which the JSON summary is written, too.")] = None
+    report: Annotated[
+        str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
+    ] = None
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""

@@ -163,6 +163,10 @@ WRONG = [
     ("file_system demo --root={root} --index_filename=../index.toml", 2, "index_filename is '../index.toml'"),
     ("file_system demo --root={root} --anonymous_read=perhaps", 2, "anonymous_read is 'perhaps'"),
     ("file_system demo --root={root} --secret=a --secret_env=THE_SECRET", 2, "do not go together; give one"),
+    ("file_system demo --root={root} --secret=a --secret_file=b", 2, "--secret and --secret_file do not go together"),
+    ("file_system demo --root={root} --secret_file={folder}/nowhere", 2, "--secret_file: its file cannot be read: No"),
+    ("file_system demo --root={root} --secret_file={folder}", 2, "--secret_file: its file cannot be read: Is a dir"),
+    ("file_system demo --root={root} --secret_file=/dev/null", 2, "--secret_file: the file is empty; give the secret"),
     ("file_system demo --root={root} --secret_env=NOT_SET", 2, "the environment variable NOT_SET is empty or not set"),
     ("file_system demo --root={root} --admin_secret={admin}", 2, "--admin_secret goes with --config"),
     ("file_system demo --root={root} --config={folder}/nowhere", 2, "nowhere cannot be read: No such file"),
@@ -215,6 +219,41 @@ def test_the_report_is_the_summary(tmp_path, root):
     said = finished(update_index(root, f"--report={tmp_path}/no/folder"), status=2)
     assert "--report: the index is written, but not" in said
     assert "Traceback" not in said
+
+
+def test_the_secret_comes_from_a_file(tmp_path, root):
+    secret = tmp_path / "secret"
+    places = places_in(tmp_path, root)
+    for content, status in (("demo-write\r\n", 0), ("demo-write", 0), ("demo-read\n", 1)):
+        secret.write_bytes(content.encode())
+        arguments = [f"--config={places['config']}", f"--admin_secret={places['admin']}", f"--secret_file={secret}"]
+        said = finished(update_index(root, *arguments), status)
+        assert content.strip() not in said
+
+
+def test_a_failure_is_in_the_report(tmp_path, root):
+    report = tmp_path / "report.json"
+    said = finished(update_index(root, f"--report={report}", "--write_secret=demo-write", "--secret=guess"), status=1)
+    assert json.loads(report.read_text()) == {"error": "The secret given is not the write secret of the repo 'demo'."}
+    assert "Error: The secret given" in said
+    # Where the report cannot be written either, the failure itself is what is said.
+    said = finished(update_index(root, f"--report={tmp_path}/no/folder", "--secret_env=NOT_SET"), status=2)
+    assert "Error: --secret_env" in said
+    assert "no/folder' cannot be written" in said
+
+
+def test_the_report_is_written_to_what_cannot_be_replaced(root):
+    """As a container's termination message is, which is mounted for itself: here, a pipe."""
+    reading, writing = os.pipe()
+    try:
+        command = [PYWHARF, "update_index", "file_system", "demo", f"--root={root}", f"--report=/dev/fd/{writing}"]
+        subprocess.run(
+            command, check=True, capture_output=True, env=clean_environment(), timeout=60, pass_fds=[writing]
+        )
+        assert json.loads(os.read(reading, 5000)) == totals(root) | {"changed": True}
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def on_terminal(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:

@@ -14,6 +14,7 @@ import msgspec
 
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.cli import report
 from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
 from pywharf.config import (
     BackendSpec,
@@ -25,7 +26,7 @@ from pywharf.config import (
     without_secrets,
 )
 from pywharf.core.access import Credentials, Permission, permission_of
-from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError
+from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
@@ -53,6 +54,21 @@ async def run_update(
 
 def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - click's values
     settings = convert(values, UpdateIndexSettings, "pywharf update_index")
+    try:
+        summary = _update(backend_type, name, fields, settings)
+    except Exception as error:
+        # Of what is no fault of the storage or of the call, the log has the traceback.
+        reason = str(error) if isinstance(error, PywharfError) else f"internal error ({type(error).__name__})."
+        _report_failure(settings.report, reason)
+        raise
+    if settings.report is not None:
+        _report_success(settings.report, summary)
+    click.echo(_for_people(summary) if sys.stdout.isatty() else msgspec.json.encode(summary).decode())
+    for problem in summary.problems:
+        _logger.warning("%s", problem)
+
+
+def _update(backend_type: str, name: str, fields: tuple[str, ...], settings: UpdateIndexSettings) -> Summary:
     if backend_type.startswith("-") or name.startswith("-"):  # not shown: it may be a secret
         msg = "TYPE and NAME come before the backend's flags, for example file_system demo --index_filename=index.json."
         raise InvalidConfigError(msg)
@@ -69,21 +85,24 @@ def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -
     if not root.is_dir():
         msg = f"--root: there is no folder {settings.root!r}; give the ROOT of the server."
         raise InvalidConfigError(msg)
-    summary = asyncio.run(_with_progress(target.spec, repo, root, target.admin_secret if secret is None else secret))
-    text = msgspec.json.encode(summary).decode()
-    if settings.report is not None:
-        _write_report(settings.report, text)
-    click.echo(_for_people(summary) if sys.stdout.isatty() else text)
-    for problem in summary.problems:
-        _logger.warning("%s", problem)
+    return asyncio.run(_with_progress(target.spec, repo, root, target.admin_secret if secret is None else secret))
 
 
-def _write_report(path: str, text: str) -> None:
+def _report_success(path: str, summary: Summary) -> None:
     try:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        report.write(path, report.of_summary(summary))
     except OSError as error:
         msg = f"--report: the index is written, but not {path!r}: {error.strerror}."
         raise InvalidConfigError(msg) from error
+
+
+def _report_failure(path: str | None, reason: str) -> None:
+    if path is None:
+        return
+    try:
+        report.write(path, report.of_failure(reason))
+    except OSError as error:
+        _logger.warning("--report: %r cannot be written: %s.", path, error.strerror)
 
 
 update_index_command = click.Command(
@@ -194,14 +213,31 @@ def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, gi
 
 
 def _secret(settings: UpdateIndexSettings) -> str | None:
-    if settings.secret is not None and settings.secret_env is not None:
-        msg = "--secret and --secret_env do not go together; give one."
+    flags = {"--secret": settings.secret, "--secret_env": settings.secret_env, "--secret_file": settings.secret_file}
+    given = [flag for flag, value in flags.items() if value is not None]
+    if len(given) > 1:
+        msg = f"{' and '.join(given)} do not go together; give one."
         raise InvalidConfigError(msg)
+    if settings.secret_file is not None:
+        return _secret_of_file(settings.secret_file)
     if settings.secret_env is None:
         return settings.secret
     value = os.environ.get(settings.secret_env)
     if not value:
         msg = f"--secret_env: the environment variable {settings.secret_env} is empty or not set."
+        raise InvalidConfigError(msg)
+    return value
+
+
+def _secret_of_file(path: str) -> str:
+    try:
+        value = Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        msg = f"--secret_file: its file cannot be read: {reason}. It is the path of a file that holds the secret."
+        raise InvalidConfigError(msg) from error
+    if not value:
+        msg = "--secret_file: the file is empty; give the secret there."
         raise InvalidConfigError(msg)
     return value
 

@@ -23,10 +23,15 @@ from pywharf_operator.render.cron_job import cron_jobs
 from pywharf_operator.render.deployment import deployment
 from pywharf_operator.render.disruption_budget import disruption_budget
 from pywharf_operator.render.findings import ACCEPTED, SECRETS_RESOLVED, Finding
+from pywharf_operator.render.http_route import http_route
+from pywharf_operator.render.ingress import ingress
 from pywharf_operator.render.labels import Manifest
+from pywharf_operator.render.network_policy import index_network_policy, network_policy
 from pywharf_operator.render.resolve import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.schedule import schedule_of
+from pywharf_operator.render.service import service
 from pywharf_operator.render.service_accounts import index_account, server_account
+from pywharf_operator.render.service_monitor import metrics_service, service_monitor
 from pywharf_operator.render.sizes import config_rendered
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.render.volume_claim import volume_claim
@@ -49,7 +54,21 @@ __all__ = [
 
 
 # In the order in which they are applied.
-_WORKLOAD = (server_account, index_account, volume_claim, deployment, disruption_budget, autoscaler)
+_WORKLOAD = (
+    server_account,
+    index_account,
+    volume_claim,
+    network_policy,
+    index_network_policy,
+    service,
+    metrics_service,
+    deployment,
+    disruption_budget,
+    autoscaler,
+    ingress,
+    http_route,
+    service_monitor,
+)
 
 
 class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,13 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
 
 import msgspec
 
 from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update
 from pywharf_operator.kinds import JOB, POD
-from pywharf_operator.kube import Json, Kube
+from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
 from pywharf_operator.render.job import update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
@@ -53,19 +52,30 @@ def _repo_of(item: Json) -> str | None:
 
 
 async def update_index_of(
-    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, now: datetime
+    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs
 ) -> tuple[Finding, IndexStatus]:
     """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
     jobs = runs.jobs.get(verdict.name, [])
     trigger = due_trigger(verdict.repo)
-    if trigger is not None:
-        await _start(kube, cron_job, trigger, jobs)
-    elif needs_first_update(verdict.repo) and not jobs:
-        await _start(kube, cron_job, FIRST_UPDATE, jobs)
-    finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
+    try:
+        if trigger is not None:
+            await _start(kube, cron_job, trigger, jobs)
+        elif needs_first_update(verdict.repo) and not jobs:
+            await _start(kube, cron_job, FIRST_UPDATE, jobs)
+    except KubeError as error:
+        if not error.is_permanent:
+            raise
+        message = f"The API server refuses its Job: {error.message or error.reason}"
+        return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
+    finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []))
     if trigger is not None:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
+
+
+def _previous(verdict: RepoVerdict) -> IndexStatus:
+    status = verdict.repo.status
+    return (status.index if status is not None else None) or IndexStatus()
 
 
 async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Json]) -> None:

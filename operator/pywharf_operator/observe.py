@@ -22,6 +22,7 @@ from pywharf_operator.spec import (
 )
 from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus
+from pywharf_operator.waking import server_named_by
 
 R = TypeVar("R", bound=Resource)
 _CHUNK = 100
@@ -77,7 +78,7 @@ class Observer:
         self._kube = kube
         self._namespaces = namespaces
         """Those that are watched; None: all."""
-        self._parsed: dict[str, tuple[str, object]] = {}
+        self._parsed: dict[str, tuple[str, Any]] = {}
         """By uid: resourceVersion, and the struct or a Finding."""
 
     def watches(self, namespace: str) -> bool:
@@ -87,14 +88,14 @@ class Observer:
     async def server_keys(self) -> set[ObjectKey]:
         """Every server, and every one that a repo names."""
         servers, repos = await asyncio.gather(self._everywhere(SERVER), self._everywhere(REPO))
-        return {key_of(raw) for raw in servers} | {named_server(raw) for raw in repos}
+        return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
 
     async def observe(self, key: ObjectKey) -> Observed:
         """Everything about the server `key` and the repos that name it."""
         server_raw, repos_raw, secrets_raw, namespaces = await asyncio.gather(
             self._server(key), self._everywhere(REPO), self._credentials(), self._labels()
         )
-        repos_raw = [raw for raw in repos_raw if named_server(raw) == key and not is_leaving(raw)]
+        repos_raw = [raw for raw in repos_raw if server_named_by(raw) == key and not is_leaving(raw)]
         server, server_fault = None, None
         if server_raw is not None:
             found = self._parse(server_raw, PackageServer)
@@ -146,7 +147,8 @@ class Observer:
         uid, version = str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
         known = self._parsed.get(uid)
         if known is not None and known[0] == version:
-            return known[1]  # type: ignore[return-value] - an object never changes its kind
+            cached: R | Finding = known[1]  # an object never changes its kind
+            return cached
         parsed = _parsed(raw, struct)
         self._parsed[uid] = (version, parsed)
         return parsed
@@ -198,19 +200,6 @@ def is_leaving(raw: Mapping[str, Any]) -> bool:
     return raw["metadata"].get("deletionTimestamp") is not None
 
 
-def named_server(raw: Mapping[str, Any]) -> ObjectKey:
-    """The server that a PackageRepo names, as far as that can be read; otherwise the default one."""
-    spec = raw.get("spec")
-    ref = spec.get("serverRef") if isinstance(spec, dict) else None
-    ref = ref if isinstance(ref, dict) else {}
-    name, namespace = ref.get("name"), ref.get("namespace")
-    own = key_of(raw).namespace
-    return ObjectKey(
-        namespace if isinstance(namespace, str) and namespace else own,
-        name if isinstance(name, str) and name else "pywharf",
-    )
-
-
 def _claim(one: Malformed) -> NameClaim | None:
     """The name that a repo held before it became unreadable, and still holds."""
     spec = one.raw.get("spec")
@@ -220,4 +209,4 @@ def _claim(one: Malformed) -> NameClaim | None:
         created = msgspec.convert(one.raw["metadata"].get("creationTimestamp"), datetime | None)
     except msgspec.ValidationError:
         created = None
-    return NameClaim(named_server(one.raw), name, one.key, created) if isinstance(name, str) else None
+    return NameClaim(server_named_by(one.raw), name, one.key, created) if isinstance(name, str) else None

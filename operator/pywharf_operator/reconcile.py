@@ -29,6 +29,7 @@ from pywharf_operator.render import (
     render_server,
     resolve,
 )
+from pywharf_operator.render.apis import api_missing
 from pywharf_operator.render.labels import REPO_LABEL, object_name
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.replicas import ask, is_ready
@@ -138,7 +139,7 @@ class Reconciler:
         await self._prune(applier, verdict, rendered, live, runs)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
-        waiting = await self._tell(result, memory)
+        waiting = await self._tell(result, memory, environment)
         again = [refusal.again_s for refusal in refusals]
         if waiting:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
@@ -183,7 +184,7 @@ class Reconciler:
         live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
         await applier.prune(verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")})
 
-    async def _tell(self, result: "_Result", memory: _Memory) -> bool:
+    async def _tell(self, result: "_Result", memory: _Memory, environment: Environment) -> bool:
         """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
         now = self._now()
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
@@ -197,7 +198,7 @@ class Reconciler:
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs)
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
@@ -206,7 +207,7 @@ class Reconciler:
         await self.write_malformed(observed, now)
         statuses = [status for _, status in wanted]
         self._counted(server.key, _counts(statuses))
-        status = server_status(
+        of_server = server_status(
             verdict,
             url=base_url(server),
             repos=RepoCounts(
@@ -215,11 +216,11 @@ class Reconciler:
             ),
             ready_replicas=len(result.reports),
             config_rendered=result.rendered.config_rendered,
-            ready=_server_ready(result),
+            ready=_server_ready(result, environment),
             now=now,
         )
         assert observed.server_raw is not None  # noqa: S101 - there is a server
-        await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+        await self._statuses.write(SERVER, [(observed.server_raw, of_server)], now)
         return waiting
 
     async def _without_server(self, observed: Observed) -> None:
@@ -290,12 +291,15 @@ _SHOWN = 3
 """Objects that one message names."""
 
 
-def _server_ready(result: _Result) -> Finding:
+def _server_ready(result: _Result, environment: Environment) -> Finding:
     if result.refusals:
         first = result.refusals[0]
         told = " ".join(f"{one.object}: {one.message}" for one in result.refusals[:_SHOWN])
         more = len(result.refusals) - _SHOWN
         return Finding(status=False, reason=first.reason, message=told + (f" And {more} more." if more > 0 else ""))
+    missing = api_missing(result.verdict.server, environment)
+    if missing is not None:
+        return missing
     ready, wanted = len(result.reports), result.verdict.server.most_replicas
     if not ready:
         return Finding(status=False, reason="NoReadyReplica", message="No replica is ready yet.")

@@ -19,6 +19,7 @@ _logger = logging.getLogger(__name__)
 _MAX_MESSAGE = 1024
 _CHUNK = 100
 _CONFLICT = 409
+Status = msgspec.Struct | Mapping[str, Any]
 
 
 class Statuses:
@@ -27,13 +28,13 @@ class Statuses:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def write(self, kind: Kind, wanted: Sequence[tuple[Json, msgspec.Struct]], now: datetime) -> None:
+    async def write(self, kind: Kind, wanted: Sequence[tuple[Json, Status]], now: datetime) -> None:
         """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over."""
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             await asyncio.gather(*(self._write_one(kind, raw, status, now) for raw, status in chunk))
 
-    async def _write_one(self, kind: Kind, raw: Json, status: msgspec.Struct, now: datetime) -> None:
+    async def _write_one(self, kind: Kind, raw: Json, status: Status, now: datetime) -> None:
         body = as_json(status)
         if same(raw.get("status"), body):
             return

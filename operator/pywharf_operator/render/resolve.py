@@ -31,7 +31,7 @@ class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def served(self) -> bool:
         """Whether it is in its server's configuration."""
-        return self.accepted.status and self.secrets_resolved.status
+        return self.accepted.status is True and self.secrets_resolved.status is True
 
     @property
     def name(self) -> RepoName:

@@ -1,0 +1,69 @@
+"""PURE. Whether every replica serves a repo as it is described now."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from pywharf.core.names import RepoName
+from pywharf_operator.render import Finding
+
+_REMEMBERED: Final = 32
+"""Configurations. A replica is hardly ever more than one behind."""
+_SHOWN: Final = 300
+
+
+class ReplicaReport(msgspec.Struct, frozen=True):
+    """What a replica said of itself."""
+
+    pod: str
+    digest: str | None
+    """Of the configuration that it serves; None: it serves none, or did not answer."""
+    broken: Mapping[str, str]
+    """Repos that it could not open, and why."""
+    failure: str | None
+    """Why it could not be asked."""
+
+
+class ConfigHistory:
+    """What the last configurations said of each repo, by their digests. It may be lost: then only the newest counts."""
+
+    def __init__(self) -> None:
+        self._contents: OrderedDict[str, Mapping[RepoName, str]] = OrderedDict()
+
+    def remember(self, digest: str, contents: Mapping[RepoName, str]) -> None:
+        """A configuration that was rendered, and a hash of each repo's part of it."""
+        self._contents[digest] = contents
+        self._contents.move_to_end(digest)
+        while len(self._contents) > _REMEMBERED:
+            self._contents.popitem(last=False)
+
+    def content(self, digest: str | None, name: RepoName) -> str | None:
+        """What the configuration says of the repo; None where it is not in it, or not known."""
+        return None if digest is None else self._contents.get(digest, {}).get(name)
+
+
+def programmed(name: RepoName, content: str, reports: Sequence[ReplicaReport], history: ConfigHistory) -> Finding:
+    """The condition Programmed of a repo whose part of the configuration has the hash `content`.
+
+    A replica that still serves an older configuration counts where that said the same of this repo: another repo's
+    change is nothing to it.
+    """
+    if not reports:
+        return Finding(
+            status=False,
+            reason="NoReadyReplica",
+            message="No replica of the server is ready; see the conditions of its PackageServer and its pods.",
+        )
+    behind = [report for report in reports if history.content(report.digest, name) != content]
+    if behind:
+        why = next((f" {report.pod}: {report.failure}." for report in behind if report.failure), "")
+        message = f"{len(reports) - len(behind)} of {len(reports)} ready replicas serve the newest configuration.{why}"
+        return Finding(status=False, reason="Waiting", message=message)
+    broken = next((report for report in reports if name in report.broken), None)
+    if broken is not None:
+        why = "".join(c if c.isprintable() else " " for c in broken.broken[name])[:_SHOWN]
+        return Finding(status=False, reason="BrokenOnReplica", message=f"Replica {broken.pod} cannot open it: {why}")
+    count = f"{len(reports)} ready replicas serve" if len(reports) > 1 else "The ready replica serves"
+    return Finding(status=True, reason="Programmed", message=f"{count} this configuration.")

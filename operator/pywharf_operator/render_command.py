@@ -16,8 +16,8 @@ from pywharf_operator.spec.forms import NAMESPACE
 _HELP = """Print the objects that the operator would apply for the manifests in DIR.
 
 Those of each PackageServer are its Deployment and whatever goes with it, but for the Secret of its session key, which
-the operator makes up. A Secret here holds the credentials: do not commit what this prints. A folder without a PackageServer is rendered for the one that the Helm chart makes. Problems go to stderr; then
-the exit code is 1.
+the operator makes up. A Secret here holds the credentials: do not commit what this prints. A folder without a
+PackageServer is rendered for the one that the Helm chart makes. Problems go to stderr; then the exit code is 1.
 
 \b
 Example:

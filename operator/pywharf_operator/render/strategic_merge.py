@@ -22,9 +22,6 @@ Json = Any
 class InvalidPodTemplateError(InvalidConfigError):
     """A patch that does not fit a pod template; the message names the field and the remedy."""
 
-    code = "invalid-pod-template"
-    title = "Invalid pod template"
-
 
 class _Keyed(msgspec.Struct, frozen=True):
     """A list whose items are told apart by a key."""

@@ -281,7 +281,7 @@ class Watcher:
         self._wake(Woken(everything=True))
         ended = asyncio.wrap_future(run.ended)
         try:
-            await ended
+            await asyncio.shield(ended)  # or it would be cancelled, too, and kopf's thread could not end it
             reason = "without a reason"
         except asyncio.CancelledError:
             run.stop()

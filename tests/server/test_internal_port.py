@@ -127,15 +127,18 @@ def test_it_answers_until_the_last_transfer_is_done(tmp_path, workers):
             call(f"{internal}/healthz")
 
 
-def test_connections_are_taken_for_a_while_after_the_signal(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_are_taken_for_a_while_after_the_signal(tmp_path, workers):
     """As long as others may not know yet that this server stops: not one request fails."""
-    with running(tmp_path, ["--shutdown_delay=2"]) as server:
+    with running(tmp_path, ["--shutdown_delay=2", f"--workers={workers}"]) as server:
+        wait_for(lambda: server.text().count("Serving on") == workers, "all workers")
         kept = connect(server.url)
         kept.request("GET", "/healthz")
         assert kept.getresponse().read() == b"ok\n"
         server.process.send_signal(signal.SIGTERM)
         told = time.monotonic()
-        wait_for(lambda: call(f"{server.url}/readyz").status == 503, "the server not to be ready")
+        wait_for(lambda: server.text().count("Stopping: new connections") == workers, "all workers to be told")
+        assert call(f"{server.url}/readyz").status == 503
         while time.monotonic() < told + 1:
             reply = call(server.repo(), auth="demo:demo-read")
             assert (reply.status, reply.header("Connection")) == (200, "close"), reply

@@ -1,5 +1,6 @@
 """Configuration and secrets that change while the server runs."""
 
+import gzip
 import os
 import threading
 import time
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from pywharf.backends.opening import spec_types
-from pywharf.config import ServerSettings
+from pywharf.config import ServerSettings, config_digest
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
 from pywharf.web import config_source
 from pywharf.web.config_source import ConfigSource
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
+from support.delivery import ProjectedVolume
 from support.distributions import wheel
 from support.metrics import metric
 from support.serving import CONFIG, Server, running
@@ -360,3 +362,36 @@ def test_all_workers_take_a_new_configuration(tmp_path):
         for _ in range(10):
             assert serves(server, "third")
             assert metric(server, "pywharf_config_valid") == 0
+
+
+def test_a_repo_is_added_to_many(tmp_path):
+    """As the operator delivers it, compressed from then on: the others' indexes are not read again."""
+    count = 200
+    volume = ProjectedVolume(tmp_path / "volume")
+
+    def deliver(repos: int, *, compressed: bool) -> str:
+        folder = f"{volume.folder}/credentials"
+        files: dict[str, str | bytes] = {"admin_secret.toml": "", "credentials/revision-0": f"{repos}"}
+        text = f'credentials_revision = "{repos}"\ncredentials_revision_file = ["{folder}/revision-0"]\n'
+        for number in range(repos):
+            files[f"credentials/team-{number}.read"] = f"secret-{number}"
+            text += f'[team-{number}]\ntype = "file_system"\nread_secret = {{file = "{folder}/team-{number}.read"}}\n'
+        packed = gzip.compress(text.encode())
+        volume.deliver(files | ({"config.toml.gz": packed} if compressed else {"config.toml": text}))
+        return config_digest(text, "")
+
+    first = deliver(count, compressed=False)
+    flags = [f"--config={volume.folder}/config.toml", f"--admin_secret={volume.folder}/admin_secret.toml"]
+    with running(tmp_path, [*flags, "--internal_port=0"], config=None) as server:
+        server.secrets |= {f"secret-{number}" for number in range(100, count + 1)}
+        assert call(f"{server.internal_url}/config").json() == {"digest": first, "broken": {}}
+        before = call(server.repo("team-0"), auth="team-0:secret-0")
+        digest = deliver(count + 1, compressed=True)
+        delivered = time.monotonic()
+        auth = f"team-{count}:secret-{count}"
+        wait_for(lambda: call(server.repo(f"team-{count}"), auth=auth).status == 200, "the new repo")
+        took = time.monotonic() - delivered
+        assert took < NOTICED_S or os.getloadavg()[0] > 2, f"it took {took:.1f} s"
+        wait_for(lambda: call(f"{server.internal_url}/config").json()["digest"] == digest, "the report to say so")
+        assert call(server.repo("team-0"), auth="team-0:secret-0").header("ETag") == before.header("ETag")
+        assert "Traceback" not in server.text()

@@ -1,17 +1,15 @@
 """The files of examples/gitops, as their tools read them."""
 
-import shutil
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
 from support import lua
-from support.cluster_build import CLUSTER, BuildError, build
-from support.parts import CHECKOUT, missing
+from support.cluster import kubectl_program
+from support.parts import CHECKOUT
 
 GITOPS = CHECKOUT / "examples" / "gitops"
 OVERLAYS = ("staging", "production")
@@ -35,20 +33,10 @@ def health(obj: Mapping[str, Any]) -> Health:
     return msgspec.convert(lua.run(script(f"health-{obj['kind'].lower()}"), obj), Health)
 
 
-def kubectl() -> Path:
-    """Any version will do: the one on PATH, otherwise the tests' own."""
-    if found := shutil.which("kubectl"):
-        return Path(found)
-    try:
-        return build(CLUSTER) / "kubectl"
-    except BuildError as error:
-        missing("kubectl", str(error))
-
-
 def kustomized(overlay: str) -> list[dict[str, Any]]:
     """The objects of an overlay, as Argo CD and Flux make them."""
     folder = GITOPS / "overlays" / overlay
-    done = subprocess.run([kubectl(), "kustomize", folder], check=True, capture_output=True, text=True)
+    done = subprocess.run([kubectl_program(None), "kustomize", folder], check=True, capture_output=True, text=True)
     return list(yaml.safe_load_all(done.stdout))
 
 

@@ -1,8 +1,8 @@
 -- Health of a PackageRepo: Healthy, Progressing (it gets there by itself) or Degraded (somebody must act).
 -- Argo CD runs it as Lua 5.1 without the libraries string and math.
 -- IndexUpToDate does not count: the packages are served whatever it says.
-local aspects = {"Accepted", "SecretsResolved", "Programmed"}
-local waiting = {Programmed = true} -- not so yet, and nobody need act
+local aspects = {"Accepted", "SecretsResolved", "Programmed", "Ready"} -- the first that is not True decides
+local waiting = {NoReadyReplica = true, Waiting = true} -- reasons that pass by themselves
 
 local function health(status, message)
   return {status = status, message = message}
@@ -20,17 +20,14 @@ local found = {}
 for _, condition in ipairs(status.conditions) do
   found[condition.type] = condition
 end
-local ready = found.Ready
-if ready ~= nil and ready.status == "True" then
-  return health("Healthy", ready.message)
+if found.Ready == nil then
+  return health("Progressing", "It is not Ready yet.")
 end
-for _, aspect in ipairs(aspects) do
+for _, aspect in ipairs(found.Ready.status == "True" and {} or aspects) do
   local condition = found[aspect]
   if condition ~= nil and condition.status ~= "True" then
-    if condition.status == "Unknown" or waiting[aspect] then
-      return health("Progressing", condition.message)
-    end
-    return health("Degraded", condition.message)
+    local passes = condition.status == "Unknown" or waiting[condition.reason]
+    return health(passes and "Progressing" or "Degraded", condition.message)
   end
 end
-return health("Progressing", ready ~= nil and ready.message or "It is not Ready yet.")
+return health("Healthy", found.Ready.message)

@@ -61,19 +61,27 @@ def _start(folder: Path, programs: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """What the holder wrote, while it lives."""
-    try:
-        found: dict[str, Any] = json.loads((folder / "cluster.json").read_text())
-        os.kill(found["holder"], 0)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return found
+    """What the holder wrote, while it lives; that a lock tells, for its process number may outlive it."""
+    with (folder / "holder.lock").open("a+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with contextlib.suppress(FileNotFoundError):
+                found: dict[str, Any] = json.loads((folder / "cluster.json").read_text())
+                return found
+    return None
 
 
 def _hold(folder: Path, programs: Path) -> None:
     described = folder / "cluster.json"
     work = folder / f"control-plane-{secrets.token_hex(3)}"
-    with (folder / "users.lock").open("a+b") as users, ControlPlane(work, programs, prepare) as plane:
+    described.unlink(missing_ok=True)  # of a holder that was killed
+    with (
+        (folder / "holder.lock").open("a+b") as alive,
+        (folder / "users.lock").open("a+b") as users,
+        ControlPlane(work, programs, prepare) as plane,
+    ):
+        fcntl.flock(alive, fcntl.LOCK_EX)
         unfinished = work / "cluster.json"
         content = asdict(cluster_of(plane, work)) | {"holder": os.getpid()}
         unfinished.write_text(json.dumps(content, default=str))

@@ -133,7 +133,9 @@ def _pod_template(
     patch = server.spec.pod_template
     wanted = _OF_PODS | ({"serviceAccountName"} if _uses_lent_identity(repo, spec) else set())
     of_pods = {field: value for field, value in (patch.get("spec") or {}).items() if field in wanted}
-    made = merged_pod_template({"metadata": {}, "spec": pod}, {**patch, "spec": of_pods})
+    made = merged_pod_template(
+        {"metadata": {}, "spec": pod}, {"metadata": patch.get("metadata") or {}, "spec": of_pods}
+    )
     made["metadata"]["labels"] = {
         **made["metadata"].get("labels", {}),
         **labels(server, "index"),

@@ -29,10 +29,9 @@ _TRANSFERS_S = 60
 _SPARE_S = 10
 
 _RESOURCES: Final = {
-    # HPA counts in requests, so that this is what 100 % are. No limit: a throttled server only answers late, and
-    # an idle one uses nothing.
-    # Memory: about 100 MB for a small server; 128 MiB more for rendered pages, and an index of 100,000 files.
-    # Ephemeral storage: uploads on their way, each 5 GB at the most.
+    # An autoscaler counts in what is requested. No processor limit: docs/decisions/0009-resources-and-images.md.
+    # Memory: 83 MB were measured with 100,000 files; rendered pages take up to 128 MiB more, the extra index some.
+    # Ephemeral storage: uploads on their way, of 5 GB at the most.
     "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
     "limits": {"memory": "1Gi", "ephemeral-storage": "20Gi"},
 }
@@ -151,18 +150,15 @@ def _arguments(server: PackageServer) -> list[str]:
 
 
 def _resources(server: PackageServer) -> Manifest:
-    """The server's own in place of all of ours; what the autoscaler counts in is always there."""
-    given = server.spec.resources
-    if given is None:
-        return {kind: dict(amounts) for kind, amounts in _RESOURCES.items()}
-    made = {
-        kind: {name: str(quantity) for name, quantity in amounts.items()}
-        for kind, amounts in (("requests", given.requests), ("limits", given.limits))
-        if amounts
+    """Ours of every resource that the server's own do not name: a limit of the one fits no request of the other."""
+    own = server.spec.resources
+    given = {"requests": (own and own.requests) or {}, "limits": (own and own.limits) or {}}
+    named = {name for amounts in given.values() for name in amounts}
+    return {
+        kind: {name: amount for name, amount in amounts.items() if name not in named}
+        | {name: str(amount) for name, amount in given[kind].items()}
+        for kind, amounts in _RESOURCES.items()
     }
-    if server.spec.autoscaling is not None and not any("cpu" in amounts for amounts in made.values()):
-        made["requests"] = {"cpu": _RESOURCES["requests"]["cpu"], **made.get("requests", {})}
-    return made
 
 
 def _probe(path: str, *, period_s: int, timeout_s: int, failures: int) -> Manifest:

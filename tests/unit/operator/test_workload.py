@@ -172,31 +172,30 @@ def test_replicas_and_strategy(spec):
     assert (autoscaler(verdict(spec), ENVIRONMENT) is not None) == ("autoscaling" in spec)
 
 
+STORAGE = {"ephemeral-storage": "256Mi"}, {"ephemeral-storage": "20Gi"}
 RESOURCES = {
-    "{resources: {limits: {memory: 2Gi}}}": {"limits": {"memory": "2Gi"}},
-    "{resources: {requests: {cpu: 2}}}": {"requests": {"cpu": "2"}},
-    "{resources: {}}": {},
-    "{resources: {limits: {memory: 1}}, autoscaling: {maxReplicas: 2}}": {
-        "limits": {"memory": "1"},
-        "requests": {"cpu": "100m"},
+    "{}": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+    "{resources: {}}": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+    # A request of ours could be above a limit of theirs.
+    "{resources: {limits: {memory: 64Mi}}}": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
+    "{resources: {requests: {memory: 2Gi}}}": {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {}},
+    "{resources: {requests: {cpu: 2}, limits: {cpu: 4, gpu: 1}}}": {
+        "requests": {"cpu": "2", "memory": "256Mi"},
+        "limits": {"cpu": "4", "gpu": "1", "memory": "1Gi"},
     },
-    "{resources: {limits: {cpu: 1}}, autoscaling: {maxReplicas: 2}}": {"limits": {"cpu": "1"}},
-    "{resources: {requests: {memory: 1Mi}}, autoscaling: {maxReplicas: 2}}": {
-        "requests": {"cpu": "100m", "memory": "1Mi"}
+    "{resources: {limits: {cpu: 1}}, autoscaling: {maxReplicas: 2}}": {
+        "requests": {"memory": "256Mi"},
+        "limits": {"cpu": "1", "memory": "1Gi"},
     },
 }
 
 
 @pytest.mark.parametrize("spec", RESOURCES)
 def test_resources(spec):
-    assert container(spec)["resources"] == RESOURCES[spec]
-
-
-def test_default_resources():
-    found = container()["resources"]
-    assert "cpu" in found["requests"]
-    assert "cpu" not in found["limits"]
-    assert "memory" in found["limits"]
+    requests, limits = STORAGE
+    expected = RESOURCES[spec]
+    found = container(spec)["resources"]
+    assert found == {"requests": expected["requests"] | requests, "limits": expected["limits"] | limits}
 
 
 def test_probes_ask_the_internal_port():

@@ -1,0 +1,134 @@
+"""The overlays of examples/gitops, applied as Argo CD and Flux do, beside an operator that works on them."""
+
+import contextlib
+import json
+
+import pytest
+
+from pywharf_operator.render.labels import MANAGER
+from support.gitops import Health, decrypted, health, kustomized
+from support.operating import grant, operating
+from support.resources import condition, path, wait_for_condition
+from support.waiting import wait_for
+
+PASSWORDS = {"read": "gitops-read-value", "write": "gitops-write-value"}
+SERVER_SIDE = {
+    name: ("--server-side", f"--field-manager={name}") for name in ("argocd-controller", "kustomize-controller")
+}
+# Argo CD without the option ServerSideApply.
+APPLIED = {**SERVER_SIDE, "client-side": ("--field-manager=argocd-controller",)}
+PLURALS = {"PackageRepo": "packagerepos", "PackageServer": "packageservers"}
+
+
+def manifests(overlay, namespace):
+    """The overlay's objects in a namespace of the test's own, once their Secret is there."""
+    objects = decrypted(kustomized(overlay), PASSWORDS)
+    objects = [item for item in objects if item["kind"] != "Namespace"]
+    for item in objects:
+        item["metadata"]["namespace"] = namespace
+    return objects
+
+
+def text_of(objects):
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def live(kube, item):
+    namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+    where = path("secrets", namespace, name, "/api/v1")
+    found = kube.get(where if item["kind"] == "Secret" else path(PLURALS[item["kind"]], namespace, name))
+    assert found is not None
+    return found
+
+
+def settled(found):
+    """All that belongs to the object's author."""
+    passing = {"resourceVersion", "managedFields"}
+    metadata = {key: value for key, value in found["metadata"].items() if key not in passing}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
+
+
+def of_kind(objects, kind):
+    return next(item for item in objects if item["kind"] == kind)
+
+
+@contextlib.contextmanager
+def at_work(cluster, tmp_path, namespace):
+    with operating(tmp_path, grant(cluster, namespace), namespace) as operator:
+        operator.secrets |= set(PASSWORDS.values())
+        yield operator
+
+
+def where(item):
+    return path(PLURALS[item["kind"]], item["metadata"]["namespace"], item["metadata"]["name"])
+
+
+def told(found, aspect, status):
+    """That health, with the condition's message."""
+    return Health(status, condition(found, aspect)["message"])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", APPLIED)
+def test_applying_the_same_again_shows_no_drift(cluster, kube, namespace, tmp_path, way):
+    objects = manifests("production", namespace)
+    text, flags = text_of(objects), APPLIED[way]
+    cluster.kubectl("apply", *flags, "-f", "-", input=text)
+    before = [live(kube, item) for item in objects]
+    with at_work(cluster, tmp_path, namespace):
+        repo = wait_for_condition(kube, where(of_kind(objects, "PackageRepo")), "SecretsResolved", "True")
+        server = wait_for_condition(kube, where(of_kind(objects, "PackageServer")), "ConfigRendered", "True")
+        cluster.kubectl("diff", *flags, "-f", "-", input=text)  # it ends with 1 where something differs
+        cluster.kubectl("apply", *flags, "-f", "-", input=text)
+        after = [live(kube, item) for item in objects]
+    assert [settled(found) for found in after] == [settled(found) for found in before]
+    for first, last in zip(before, after, strict=True):
+        assert "finalizers" not in last["metadata"]
+        if last["kind"] == "Secret":
+            assert last["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+        for entry in last["metadata"]["managedFields"]:
+            if entry["manager"] == MANAGER:
+                assert (entry["subresource"], set(entry["fieldsV1"])) == ("status", {"f:status"})
+    assert {MANAGER} <= {entry["manager"] for found in (repo, server) for entry in found["metadata"]["managedFields"]}
+
+
+@pytest.mark.timeout(300)
+def test_health_of_what_the_operator_wrote(cluster, kube, namespace, tmp_path):
+    """Nothing runs here, so the best is a server whose replicas are waited for."""
+    objects = manifests("production", namespace)
+    repo, server, secret = (of_kind(objects, kind) for kind in ("PackageRepo", "PackageServer", "Secret"))
+    cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([repo, server]))
+    assert [health(live(kube, item)).status for item in (repo, server)] == ["Progressing", "Progressing"]
+    with at_work(cluster, tmp_path, namespace):
+        found = wait_for_condition(kube, where(repo), "SecretsResolved", "False", reason="SecretNotFound")
+        assert health(found) == told(found, "SecretsResolved", "Degraded")
+
+        cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([secret]))
+        found = wait_for_condition(kube, where(repo), "SecretsResolved", "True")
+        assert health(found) == told(found, "Programmed", "Progressing")
+        found = wait_for_condition(kube, where(server), "ConfigRendered", "True")
+        assert health(found) == told(found, "Ready", "Progressing")
+
+        # Two replicas cannot share a volume that one node mounts.
+        server["spec"]["storage"] = {"size": "1Gi", "accessModes": ["ReadWriteOnce"]}
+        cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([server]))
+        found = wait_for_condition(kube, where(server), "Accepted", "False", reason="StorageNotShared")
+        assert health(found) == told(found, "Accepted", "Degraded")
+
+
+@pytest.mark.timeout(300)
+def test_the_action_is_no_drift(cluster, kube, namespace, tmp_path):
+    """Argo CD sets the annotation by a patch of its own; Git does not name it."""
+    objects = manifests("staging", namespace)
+    repo, text = of_kind(objects, "PackageRepo"), text_of(objects)
+    flags = SERVER_SIDE["argocd-controller"]
+    cluster.kubectl("apply", *flags, "-f", "-", input=text)
+    with at_work(cluster, tmp_path, namespace):
+        wait_for_condition(kube, where(repo), "SecretsResolved", "True")
+        kube.patch(
+            where(repo), {"metadata": {"annotations": {"pywharf.dev/update-index": "1"}}}, manager="argocd-server"
+        )
+        cluster.kubectl("diff", *flags, "-f", "-", input=text)
+        cluster.kubectl("apply", *flags, "-f", "-", input=text)
+        wait_for(lambda: condition(live(kube, repo), "Ready"), "a status that speaks of Ready")
+        assert live(kube, repo)["metadata"]["annotations"] == {"pywharf.dev/update-index": "1"}

@@ -8,7 +8,7 @@ import pytest
 
 from support.parts import REQUIRE_ALL, all_required
 
-pytest_plugins = ["support.cluster_fixtures"]
+pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures"]
 
 # Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
 FOLDERS = ("unit", "contract", "golden", "server", "cluster", "operator")

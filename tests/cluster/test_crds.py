@@ -1,0 +1,156 @@
+"""The custom resources on a real API server: what is taken, what is refused, what is shown."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.cluster import Cluster
+from support.kube_client import ApiError, KubeClient
+from support.manifest_cases import MALFORMED, WELL_FORMED
+from support.parts import CHECKOUT
+
+GROUP = "apis/pywharf.dev/v1alpha1"
+PREFIXES = {
+    "PackageRepo": (GROUP, "packagerepos"),
+    "PackageServer": (GROUP, "packageservers"),
+    "Secret": ("api/v1", "secrets"),
+}
+
+PAST_THE_SCHEMA = (
+    "endpoint is 'https://s3:99999'",
+    "no month that it names has a day 30",
+    "its minute has the range 30-10",
+    "the IANA time zone database has no such name",
+)
+"""What no schema says: the operator alone refuses it."""
+WITHOUT_PATH = ("kind is", "metadata.name is missing", "metadata is missing")
+"""What has no address to be sent to."""
+
+
+def create_dry(kube: KubeClient, namespace: str, text: str, validation: str = "Strict") -> None:
+    """As `kubectl create --dry-run=server --validate=strict`. Raises ApiError."""
+    group, plural = PREFIXES[yaml.safe_load(text)["kind"]]
+    path = f"/{group}/namespaces/{namespace}/{plural}"
+    kube.request("POST", path, text.encode(), "application/yaml", dryRun="All", fieldValidation=validation)
+
+
+REFUSED = [text for text, sentence in MALFORMED if not any(part in sentence for part in PAST_THE_SCHEMA + WITHOUT_PATH)]
+
+
+def test_malformed_manifests_are_refused(kube, namespace):
+    """One test for all: each takes some milliseconds."""
+    answers = {text: refusal(kube, namespace, text) for text in REFUSED}
+    assert {text: status for text, status in answers.items() if status not in {400, 422}} == {}
+
+
+def refusal(kube: KubeClient, namespace: str, text: str) -> int | None:
+    try:
+        create_dry(kube, namespace, text)
+    except ApiError as error:
+        return error.status
+    return None
+
+
+def test_what_only_the_operator_refuses_is_taken(kube, namespace):
+    texts = [text for text, sentence in MALFORMED if any(part in sentence for part in PAST_THE_SCHEMA)]
+    assert len(texts) == len(PAST_THE_SCHEMA)
+    for text in texts:
+        create_dry(kube, namespace, text)
+
+
+def test_well_formed_manifests_are_taken(kube, namespace):
+    for text in WELL_FORMED:
+        later = "later:" in text  # a field of a status that a later version wrote
+        create_dry(kube, namespace, text, "Ignore" if later else "Strict")
+
+
+def put(kube: KubeClient, namespace: str, plural: str, name: str, spec: dict[str, Any]) -> str:
+    """Apply an object; its path."""
+    kind = {"packagerepos": "PackageRepo", "packageservers": "PackageServer"}[plural]
+    path = f"/{GROUP}/namespaces/{namespace}/{plural}/{name}"
+    kube.apply(path, {"apiVersion": "pywharf.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({"repoName": "a"}, {"repoName": "b"}), ({"repoName": "a"}, {}), ({}, {"repoName": "b"})]
+)
+def test_a_repos_name_stays(kube, namespace, before, after):
+    backend: dict[str, Any] = {"backend": {"fileSystem": {}}}
+    path = put(kube, namespace, "packagerepos", "demo", backend | before)
+    with pytest.raises(ApiError) as refused:
+        put(kube, namespace, "packagerepos", "demo", backend | after)
+    assert refused.value.status == 422
+    assert "repoName" in refused.value.message
+    assert (kube.get(path) or {})["spec"].get("repoName") == before.get("repoName")
+
+
+FOLDERS = [
+    CHECKOUT / "examples" / "quickstart",
+    CHECKOUT / "examples" / "two-teams",
+    CHECKOUT / "tests" / "golden" / "render" / "every-field",
+]
+
+
+@pytest.mark.parametrize("how", [("--server-side",), ()], ids=["server-side", "client-side"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_applies(cluster: Cluster, kube, namespace, folder: Path, how, tmp_path):
+    """Twice: the second time nothing changes. Every namespace that it names becomes the test's own."""
+    documents = [
+        document for path in sorted(folder.rglob("*.yaml")) for document in yaml.safe_load_all(path.read_text())
+    ]
+    objects = [document for document in documents if document["kind"] in PREFIXES]
+    for document in objects:
+        document["metadata"].pop("namespace", None)
+    text = yaml.safe_dump_all(objects)
+    apply = ("apply", *how, "--validate=strict", f"--namespace={namespace}", "-f", "-")
+    cluster.kubectl(*apply, "--dry-run=server", input=text)
+    cluster.kubectl(*apply, input=text)
+    versions = resource_versions(kube, namespace)
+    cluster.kubectl(*apply, input=text)
+    assert resource_versions(kube, namespace) == versions
+    assert len(versions) == len(objects)
+
+
+def resource_versions(kube: KubeClient, namespace: str) -> dict[str, str]:
+    items = [
+        item for group, plural in PREFIXES.values() for item in kube.list(f"/{group}/namespaces/{namespace}/{plural}")
+    ]
+    return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in items}
+
+
+def kustomizations() -> list[Path]:
+    return sorted((CHECKOUT / "examples").rglob("kustomization.yaml"))
+
+
+@pytest.mark.parametrize("path", kustomizations(), ids=lambda path: path.parent.name)
+def test_a_kustomization_builds(cluster: Cluster, path: Path):
+    built = cluster.kubectl("kustomize", str(path.parent))
+    assert [document for document in yaml.safe_load_all(built) if document["kind"] in PREFIXES]
+
+
+def test_columns(cluster: Cluster, kube, namespace):
+    put(kube, namespace, "packageservers", "demo", {})
+    path = put(kube, namespace, "packagerepos", "demo", {"backend": {"fileSystem": {}}})
+    condition = {"type": "Ready", "status": "False", "reason": "SecretMissing", "message": "", "observedGeneration": 1}
+    condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    kube.patch_status(path, {"conditions": [condition], "index": {"files": 7}})
+    where = f"--namespace={namespace}"
+    header, row = cluster.kubectl("get", "pkgrepo", where).splitlines()
+    assert header.split() == ["NAME", "READY", "URL", "FILES", "UPDATED", "AGE"]
+    assert re.match(r"demo\s+False\s+7\s", row)
+    header, row = cluster.kubectl("get", "pkgserver", where).splitlines()
+    assert header.split() == ["NAME", "READY", "URL", "REPOS", "REPLICAS", "AGE"]
+    assert len(cluster.kubectl("get", "pywharf", where, "--output=name").splitlines()) == 2
+    with pytest.raises(AssertionError, match="timed out"):
+        cluster.kubectl("wait", "--for=condition=Ready", "--timeout=1s", where, "pkgrepo/demo")
+    kube.patch_status(path, {"conditions": [condition | {"status": "True"}]})
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", where, "pkgrepo/demo")
+
+
+def test_the_fields_are_explained(cluster: Cluster):
+    assert "fileSystem" in cluster.kubectl("explain", "packagerepo.spec.backend")
+    assert "DESCRIPTION" in cluster.kubectl("explain", "packageserver.spec.allowedNamespaces")

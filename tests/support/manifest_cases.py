@@ -1,0 +1,173 @@
+"""Manifests with one fault each and the sentence about it, and manifests without any."""
+
+REPO = """
+apiVersion: pywharf.dev/v1alpha1
+kind: PackageRepo
+metadata: {name: demo}
+spec:
+"""
+GOOD = "  backend: {fileSystem: {}}\n"
+SERVER = REPO.replace("PackageRepo", "PackageServer")
+SECRET = """
+apiVersion: v1
+kind: Secret
+metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
+"""
+
+MALFORMED = [
+    # the object
+    (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
+    (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),
+    (REPO.replace("Repo", "Repos"), "kind is 'PackageRepos'; pywharf.dev/v1alpha1 has PackageRepo and PackageServer."),
+    (REPO.replace("kind: PackageRepo", ""), "kind is missing; pywharf.dev/v1alpha1 has"),
+    (REPO.replace("{name: demo}", "{}") + GOOD, "metadata.name is missing; add it."),
+    (REPO.replace("metadata: {name: demo}", "") + GOOD, "metadata is missing; add it."),
+    (REPO.replace("demo", "Demo") + GOOD, "metadata.name is 'Demo': it must be lower-case letters"),
+    (REPO.replace("demo}", "demo, namespace: a.b}") + GOOD, "metadata.namespace is 'a.b': it must be lower-case"),
+    (REPO.replace("demo}", "demo, labels: {a: true}}") + GOOD, "a must be a text; put its value in quotes"),
+    (REPO.replace("demo", "d" * 64) + GOOD, "metadata.name is longer than 63 characters"),
+    (REPO, "spec is missing; add it."),
+    (REPO.strip() + " []", "spec: expected `object`, got `array`."),
+    # spec
+    (REPO + "  {}", "spec.backend is missing; add it."),
+    (REPO + GOOD + "  repoNmae: x", "the field spec.repoNmae is unknown; did you mean repoName?"),
+    (REPO + GOOD + "  zzz: x", "the field spec.zzz is unknown; known there: serverRef, repoName, backend"),
+    (REPO + GOOD + "  repoName: Team A", "spec.repoName is 'Team A': it must be lower-case letters"),
+    (REPO + GOOD + '  repoName: "a\\n"', "spec.repoName is 'a\\n': it must be"),
+    (REPO + GOOD + "  repoName: credentials_revision", "none of the server's own keys credentials_revision"),
+    (REPO + GOOD + "  repoName: " + "a" * 64, "at most 63 characters are allowed, not 64"),
+    (REPO + GOOD + "  repoName: 5", "spec.repoName is 5: expected `str`, got `int`; put the value in quotes."),
+    # backend
+    (REPO + "  backend: {}", "spec.backend must hold exactly one of fileSystem, github, s3, gcs and azure"),
+    (REPO + "  backend: {fileSystem: }", "spec.backend must hold exactly one of"),
+    (REPO + "  backend: {fileSystem: {}, gcs: {bucket: abc}}", "spec.backend must hold exactly one of"),
+    (REPO + "  backend: {filesystem: {}}", "the field spec.backend.filesystem is unknown; did you mean fileSystem?"),
+    (
+        REPO + "  backend: {fileSystem: {maxFileBytes: 0}}",
+        "spec.backend.fileSystem.maxFileBytes is 0: expected `int` >= 1.",
+    ),
+    (REPO + "  backend: {fileSystem: {indexFilename: a.txt}}", "indexFilename is 'a.txt': it must be a file name that"),
+    (
+        REPO + "  backend: {fileSystem: {indexFilename: ../a.toml}}",
+        "indexFilename is '../a.toml': it must be a file name",
+    ),
+    (REPO + "  backend: {github: {owner: acme}}", "spec.backend.github.repo is missing; add it."),
+    (REPO + "  backend: {github: {owner: -a, repo: b}}", "spec.backend.github.owner is '-a': it must be a GitHub user"),
+    (REPO + "  backend: {github: {owner: a, repo: ..}}", "spec.backend.github.repo is '..': it must be a GitHub"),
+    (
+        REPO + "  backend: {github: {owner: a, repo: b, apiURL: ftp://x}}",
+        "apiURL is 'ftp://x': it must be an http or https",
+    ),
+    (REPO + "  backend: {github: {owner: a, repo: b, apiUrl: x}}", "unknown; did you mean apiURL?"),
+    (REPO + "  backend: {s3: {bucket: B}}", "spec.backend.s3.bucket is 'B': it must be a bucket's name"),
+    (
+        REPO + "  backend: {s3: {bucket: abc, prefix: /a}}",
+        "prefix is '/a': it must be empty, or folders each ended by '/'",
+    ),
+    (REPO + "  backend: {s3: {bucket: abc, prefix: ../}}", "prefix is '../': it must be empty, or folders"),
+    (
+        REPO + "  backend: {s3: {bucket: abc, endpoint: 'http://s3'}}",
+        "endpoint is plain http; use https, or say allowHTTP: true",
+    ),
+    (REPO + "  backend: {s3: {bucket: abc, endpoint: 'https://s3:99999'}}", "endpoint is 'https://s3:99999': it is"),
+    (
+        REPO + "  backend: {azure: {account: a, container: abc}}",
+        "account is 'a': it must be 3 to 24 lower-case letters",
+    ),
+    # credentials
+    (
+        REPO + GOOD + "  credentials: {readSecretRef: demo}",
+        "spec.credentials.readSecretRef: expected `object`, got `str`.",
+    ),
+    (
+        REPO + GOOD + "  credentials: {readSecretRef: {name: a}}",
+        "spec.credentials.readSecretRef.key is missing; add it.",
+    ),
+    (
+        REPO + GOOD + "  credentials: {readSecretRef: {name: a, key: b, namespace: other}}",
+        "the field spec.credentials.readSecretRef.namespace is unknown",
+    ),
+    (REPO + GOOD + "  credentials: {readSecretRef: {name: a, key: a/b}}", "key is 'a/b': it must be letters, digits"),
+    (
+        REPO + GOOD + "  credentials: {readOnly: true, writeSecretRef: {name: a, key: b}}",
+        "spec.credentials: readOnly is true, so nobody publishes; leave writeSecretRef out, or readOnly.",
+    ),
+    (REPO + GOOD + "  credentials: {backendSecretRef: {name: a, key: b}}", "a fileSystem backend has no credentials"),
+    (REPO + "  backend: {github: {owner: a, repo: b}}\n  credentials: {readOnly: true}", "with github, GitHub says"),
+    # index
+    (REPO + GOOD + "  index: {schedule: H * * * *}", "spec.index.schedule is 'H * * * *': it must be five cron fields"),
+    (REPO + GOOD + "  index: {schedule: 'TZ=UTC 0 * * * *'}", "it must be five cron fields"),
+    (REPO + GOOD + "  index: {schedule: '@hourly'}", "it must be five cron fields"),
+    (REPO + GOOD + "  index: {schedule: '0 0 30 2 *'}", "no month that it names has a day 30, so it would never come."),
+    (REPO + GOOD + "  index: {schedule: '30-10 * * * *'}", "its minute has the range 30-10, which runs backwards."),
+    (REPO + GOOD + "  index: {timeZone: Mars/Olympus}", "the IANA time zone database has no such name; write for"),
+    (REPO + GOOD + "  index: {timeZone: Local}", "spec.index.timeZone is 'Local': it must be a name of the IANA"),
+    (REPO + GOOD + "  index: {timeZone: ../../etc/passwd}", "it must be a name of the IANA time zone database"),
+    (REPO + GOOD + "  index: {suspend: 'yes'}", "spec.index.suspend is 'yes': expected `bool`, got `str`."),
+    (REPO + GOOD + "  index: {syncIntervalSeconds: 0}", "spec.index.syncIntervalSeconds is 0: expected `int` >= 1."),
+    # upstream
+    (REPO + GOOD + "  upstream: {mode: Page}", "spec.upstream.mode is 'Page'; it must be one of None, Pages."),
+    (
+        REPO + GOOD + "  upstream: {url: example.com}",
+        "spec.upstream.url is 'example.com': it must be an http or https URL",
+    ),
+    (
+        REPO + GOOD + "  upstream: {reserved: acme-*}",
+        "spec.upstream.reserved is 'acme-*': expected `array`, got `str`.",
+    ),
+    (
+        REPO + GOOD + "  upstream: {reserved: ['acme-[ab]']}",
+        "reserved is 'acme-[ab]': it must be a project's name, in which",
+    ),
+    # PackageServer
+    (SERVER.replace("demo", "1demo"), "metadata.name also names the server's Service; use at most 50"),
+    (SERVER.replace("demo", "a.b"), "metadata.name also names the server's Service; use at most 50"),
+    (SERVER + "  replicas: -1", "spec.replicas is -1: expected `int` >= 0."),
+    (
+        SERVER + "  replicas: 2\n  autoscaling: {maxReplicas: 3}",
+        "replicas and autoscaling exclude each other; leave one out",
+    ),
+    (SERVER + "  autoscaling: {minReplicas: 3, maxReplicas: 2}", "spec.autoscaling: minReplicas is above maxReplicas"),
+    (SERVER + "  storage: {}", "spec.storage must hold exactly one of size and existingClaim."),
+    (SERVER + "  storage: {size: 1 GB}", "spec.storage.size is '1 GB': it must be a Kubernetes quantity such as 10Gi"),
+    (SERVER + "  storage: {size: 1, accessModes: [RWO]}", "accessModes[0] is 'RWO'; it must be one of ReadWriteMany"),
+    (SERVER + "  storage: {existingClaim: a, storageClassName: b}", "storageClassName has no effect on existingClaim"),
+    (SERVER + "  allowedNamespaces: {from: Selector}", "give a selector with from: Selector, and only with it"),
+    (
+        SERVER + "  allowedNamespaces: {selector: {matchLabels: {a: b}}}",
+        "give a selector with from: Selector, and only",
+    ),
+    (
+        SERVER + "  allowedNamespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: In}]}}",
+        "In and NotIn need values; Exists and DoesNotExist have none",
+    ),
+    (
+        SERVER + "  allowedEndpoints: ['https://a.example']",
+        "allowedEndpoints is 'https://a.example': it must be a host such",
+    ),
+    (SERVER + "  image: 'a b'", "spec.image is 'a b': it must be a container image's reference."),
+    (SERVER + "  tls: {secretRef: {}}", "spec.tls.secretRef.name is missing; add it."),
+    # Secret
+    (SECRET + "stringData: {read: 12345}", "stringData.read must be a text; put its value in quotes."),
+    (SECRET + "data: {read: '%%%'}", "data.read is not base64; encode it, or write it as plain text under stringData."),
+    (SECRET + "stringdata: {read: a}", "the field stringdata is unknown; did you mean stringData?"),
+    (SECRET + "stringData: a", "stringData: expected `object`, got `str`."),
+]
+
+WELL_FORMED = [
+    REPO + GOOD,
+    REPO + "  backend: {fileSystem: {}}\n  index:\n  upstream:\n  credentials:\n",
+    REPO.replace("demo}", "demo, creationTimestamp: null, finalizers: [a], managedFields: []}") + GOOD,
+    REPO.replace("demo}", "demo, creationTimestamp: 2026-01-01T00:00:00Z}") + GOOD,
+    REPO + GOOD + "status: {conditions: [], later: x}\n",
+    REPO + GOOD + "  index: {schedule: '*/15 0-6,22 1 jan-MAR MON-FRI', timeZone: Europe/Paris}",
+    REPO + GOOD + "  index: {schedule: '0 0 30 2 MON'}",
+    REPO + "  backend: {s3: {bucket: abc, endpoint: 'http://s3:9000', allowHTTP: true, prefix: a/b/}}",
+    REPO + GOOD + "  upstream: {url: 'https://[2001:db8::1]:8443/simple/', mode: None}",
+    SERVER,
+    SERVER + "  replicas: 2\n  podTemplate: {spec: {nodeSelector: {a: b}}}",
+    SERVER + "  resources: {requests: {cpu: 500m, memory: 1Gi}, limits: {cpu: 2}}",
+    SERVER + "  allowedEndpoints: ['*.example.com', 'a.example:8443', '[::1]:80', '*']",
+    SECRET + 'stringData: {read: "12345"}\ntype: Opaque\nimmutable: true',
+    SECRET + "data:\n  read: |\n    YWJj\n    ZGVm\n",
+]

@@ -70,3 +70,17 @@ async def test_many_are_taken_in_few_turns():
     assert threading.get_ident() not in threads
     assert len(threads) <= 3
     assert await glances.take(glance) == "as it was"
+
+
+async def test_a_storage_that_does_not_answer_holds_up_no_other():
+    glances = Glances()
+    answers = threading.Event()
+    held = asyncio.create_task(glances.take(lambda: answers.wait(20)))
+    try:
+        await asyncio.sleep(0.1)  # its turn has begun
+        async with asyncio.timeout(10):
+            assert await glances.take(lambda: "another") == "another"
+        assert not held.done()
+    finally:
+        answers.set()
+    assert await held

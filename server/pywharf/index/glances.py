@@ -8,7 +8,11 @@ _GATHERING_S = 0.02
 _A_TURN = 100
 """Glances in a row, each of microseconds, so that nobody waits long for the thread or the interpreter."""
 
+_TURNS_AT_ONCE = 8
+"""On a volume that answers over a network each glance takes milliseconds."""
+
 Glance = Callable[[], object]
+_Asked = tuple[Glance, asyncio.Future[object]]
 
 
 @runtime_checkable
@@ -26,25 +30,38 @@ class Glances:
     """All repos' glances. Use in one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Glance, asyncio.Future[object]]] = []
-        self._turns: asyncio.Task[None] | None = None
+        self._waiting: list[_Asked] = []
+        self._gathering: asyncio.Task[None] | None = None
+        self._turns: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(_TURNS_AT_ONCE)
 
     async def take(self, glance: Glance) -> object:
         """What it says; where it fails, something that equals nothing else."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((glance, future))
-        if self._turns is None or self._turns.done():
-            self._turns = asyncio.create_task(self._take_turns())
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(self._gather())
         return await future
 
-    async def _take_turns(self) -> None:
+    async def _gather(self) -> None:
         while self._waiting:
             await asyncio.sleep(_GATHERING_S)
+            await self._places.acquire()
             some, self._waiting = self._waiting[:_A_TURN], self._waiting[_A_TURN:]
-            answers = await asyncio.to_thread(_all, [glance for glance, _ in some])
-            for (_, future), answer in zip(some, answers, strict=True):
-                if not future.done():  # its repo is closed meanwhile
-                    future.set_result(answer)
+            turn = asyncio.create_task(_turn(some))
+            self._turns.add(turn)
+            turn.add_done_callback(self._end_turn)
+
+    def _end_turn(self, turn: asyncio.Task[None]) -> None:
+        self._turns.discard(turn)
+        self._places.release()
+
+
+async def _turn(asked: Sequence[_Asked]) -> None:
+    answers = await asyncio.to_thread(_all, [glance for glance, _ in asked])
+    for (_, future), answer in zip(asked, answers, strict=True):
+        if not future.done():  # its repo is closed meanwhile
+            future.set_result(answer)
 
 
 def _all(glances: Sequence[Glance]) -> list[object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 _MAX_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 _SETTLED_NS = 2 * 10**9
 """A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -117,8 +118,13 @@ def has_changed(path: str, file: WatchedFile) -> bool:
 
 
 def _content(path: str) -> bytes:
-    with Path(path).open("rb") as opened:
-        return opened.read(_MAX_BYTES + 1)
+    left = _MAX_BYTES + 1
+    pieces = []
+    with open(path, "rb", buffering=0) as opened:  # noqa: PTH123 - called for thousands of files
+        while left and (piece := opened.read(min(left, _PIECE_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    return b"".join(pieces)
 
 
 def _is_settled(status: Status | None) -> bool:

@@ -1,5 +1,6 @@
 """The CronJob of each repo: its name, its arguments, and that it gets what is its repo's and nothing else."""
 
+import json
 import re
 
 import pytest
@@ -16,6 +17,7 @@ from pywharf_operator.render.cron_job import cron_job_name, cron_jobs
 from pywharf_operator.render.job import update_job
 from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
+from support.distributions import wheel
 
 
 class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
@@ -160,6 +162,23 @@ def test_arguments(repo, credentials, arguments):
 def test_the_command_has_these_flags():
     known = {name for option in update_index_command.params for name in option.opts}
     assert {"--root", "--report", "--secret_file"} <= known
+
+
+def test_the_command_takes_the_arguments(tmp_path):
+    (root := tmp_path / "root").mkdir()
+    report = tmp_path / "report"
+    folders = {"--root=/var/lib/pywharf": f"--root={root}", "--report=/dev/termination-log": f"--report={report}"}
+    arguments = [folders.get(argument, argument) for argument in container(jobs()["files"])["args"]]
+    folder = root / "cache" / "files"
+    (folder / "storage" / "one").mkdir(parents=True)  # up to `files` the kubelet makes it
+    wheel(folder / "storage" / "one", "one")
+    for changed in (True, False):
+        update_index_command.main(arguments[1:], standalone_mode=False)
+        found = json.loads(report.read_text())
+        assert (found["files"], found["changed"]) == (1, changed)
+    assert (folder / "storage" / "index.json").is_file()
+    outside = [path for path in root.rglob("*") if folder not in (path, *path.parents)]
+    assert outside == [root / "cache"], "only that folder is mounted"
 
 
 def volumes(job):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from pywharf_operator.render.labels import MANAGER
+from support.cluster import KubectlError
 from support.gitops import Health, decrypted, health, kustomized
 from support.operating import grant, operating
 from support.resources import condition, path, wait_for_condition
@@ -132,3 +133,30 @@ def test_the_action_is_no_drift(cluster, kube, namespace, tmp_path):
         cluster.kubectl("apply", *flags, "-f", "-", input=text)
         wait_for(lambda: condition(live(kube, repo), "Ready"), "a status that speaks of Ready")
         assert live(kube, repo)["metadata"]["annotations"] == {"pywharf.dev/update-index": "1"}
+
+
+@pytest.mark.timeout(300)
+def test_what_is_served_is_healthy_and_no_drift(cluster, kube, kubelet, namespace, tmp_path):
+    """Its schedule is suspended, which takes nothing from its health."""
+    objects = manifests("staging", namespace)
+    repo, server, text = of_kind(objects, "PackageRepo"), of_kind(objects, "PackageServer"), text_of(objects)
+    flags = SERVER_SIDE["kustomize-controller"]
+    with at_work(cluster, tmp_path, namespace):
+        cluster.kubectl("apply", *flags, "-f", "-", input=text)
+        for item in (server, repo):
+            found = wait_for_condition(kube, where(item), "Ready", "True", longest_s=120)
+            assert health(found) == told(found, "Ready", "Healthy")
+        cluster.kubectl("diff", *flags, "-f", "-", input=text)
+        kube.patch(where(repo), {"spec": {"upstream": {"reserved": []}}}, manager="somebody")
+        with pytest.raises(KubectlError) as differs:  # so a difference above would have been seen
+            cluster.kubectl("diff", *flags, "--force-conflicts", "-f", "-", input=text)
+        assert "error" not in differs.value.stderr.lower()
+
+
+@pytest.mark.parametrize("way", APPLIED)
+def test_no_cluster_takes_an_encrypted_secret(cluster, namespace, way):
+    """Otherwise its cipher text, which everybody can read in Git, would be the password."""
+    secret = of_kind(kustomized("staging"), "Secret")
+    secret["metadata"]["namespace"] = namespace
+    with pytest.raises(KubectlError, match=r"sops|base64"):
+        cluster.kubectl("apply", *APPLIED[way], "-f", "-", input=text_of([secret]))

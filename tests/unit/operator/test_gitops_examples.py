@@ -284,6 +284,9 @@ def test_an_overlay_renders_once_its_secret_is_there(overlay, tmp_path):
     assert (manifests.problems, manifests.notes, faults) == ((), (), ())
     assert {item["kind"] for item in made} >= {"ConfigMap", "Secret"}
     assert {item["metadata"]["namespace"] for item in made} == {"packages"}
+    # Without an owner: Argo CD that tracks by app.kubernetes.io/instance could take it for its own and prune it.
+    (claim,) = (item for item in made if item["kind"] == "PersistentVolumeClaim")
+    assert "Prune=false" in claim["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
 
 
 @pytest.mark.timeout(KUBECTL_S)

@@ -77,9 +77,16 @@ def check_log(server: Server, config: str) -> None:
             forms[secret] = secret
             # Without the last four characters, which may hold bits of what follows.
             forms[base64.b64encode(f"{name}:{secret}".encode()).decode().rstrip("=")[:-4]] = f"{name}:{secret}"
+    check_text(log, forms)
+
+
+def check_text(
+    log: str, forms: Mapping[str, str], signs: Sequence[str] = ("Traceback", "Logging error", "Warning:")
+) -> None:
+    """Assert that a log holds none of the forms, which are told by what they stand for, and no sign of a fault."""
     shown = [secret for form, secret in forms.items() if form in log]
     assert not shown, f"the log of the server holds the secrets {shown}:\n{log}"
-    for sign in ("Traceback", "Logging error", "Warning:"):
+    for sign in signs:
         at = log.find(sign)
         assert at < 0, f"the log of the server holds {sign!r}:\n…{log[max(0, at - 1000) : at + 5000]}"
 

@@ -127,11 +127,24 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
     return settings
 
 
-def registry_of(watches: Sequence[Watch], tell: Callable[[Woken], None]) -> kopf.OperatorRegistry:
-    """Handlers that tell which servers an event wakes. Each registry begins with an empty memory."""
+def registry_of(
+    watches: Sequence[Watch], tell: Callable[[Woken], None], failed: Callable[[Exception], None]
+) -> kopf.OperatorRegistry:
+    """Handlers that tell which servers an event wakes, and of a login that failed: kopf would wait for ever.
+
+    Each registry begins with an empty memory.
+    """
+
+    async def login(**_: object) -> kopf.ConnectionInfo:
+        try:
+            return await _login()
+        except Exception as error:
+            failed(error)
+            raise
+
     registry = kopf.OperatorRegistry()
     waking = Waking()
-    kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_login)
+    kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(login)
     for watch in watches:
         _register(registry, watch.kind, waking, tell)
     return registry
@@ -150,7 +163,7 @@ def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell:
     kopf.on.event(kind.api_version, kind.plural, registry=registry, id=f"wake-by-{kind.plural}")(handle)
 
 
-async def _login(**_: object) -> kopf.ConnectionInfo:
+async def _login() -> kopf.ConnectionInfo:
     """As the API client logs in; called anew where a token was refused."""
     client = await connect()
     try:
@@ -184,6 +197,7 @@ class _Run:
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._fault: Exception | None = None
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def start(self, name: str) -> None:
@@ -206,13 +220,19 @@ class _Run:
     async def _kopf(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         await kopf.operator(
-            registry=registry_of(self._watches, self._tell),
+            registry=registry_of(self._watches, self._tell, self._failed),
             settings=settings_of(self._watches, self._patience),
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             standalone=True,
             stop_flag=self._stop,
         )
+        if self._fault is not None:
+            raise self._fault
+
+    def _failed(self, error: Exception) -> None:
+        self._fault = error
+        self.stop()
 
 
 class Watcher:

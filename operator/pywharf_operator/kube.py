@@ -67,7 +67,9 @@ async def connect() -> ApiClient:
     if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
-        await kube_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        # The client reads the variable when it is imported, and never again.
+        path = os.environ.get("KUBECONFIG")
+        await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = _AT_ONCE + 4
     client = ApiClient(configuration)
     client.user_agent = f"{MANAGER}/{__version__}"

@@ -58,7 +58,8 @@ async def _operate(options: Options) -> int:
         metrics.watch(depth=lambda: operator.queue.depth, leads=leads)
         probes = Probes(operator.faults, operator.not_ready, metrics.render)
         port = await stack.enter_async_context(_listening(probes, options))
-        _logger.info("Probes and metrics: port %d.", port)
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        _logger.info("Probes and metrics: http://%s:%d", shown, port)
         return await operator.run(stop)
 
 

@@ -75,7 +75,7 @@ $(DEV_PACKAGE): $(DEV_STAMP)
 .venv-bench: $(BENCH_STAMP)
 .venv-docs: $(DOCS_STAMP)
 
-.PHONY: help run test pytest coverage lint format lock bench docs clean
+.PHONY: help run test cluster pytest coverage lint format lock bench docs clean
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -86,8 +86,14 @@ run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywh
 test: lint ## Every check and test this machine can run; names what it leaves out
 	@$(MAKE) --no-print-directory pytest
 
+# Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/development.md.
+cluster: ## Build the Kubernetes and the linters that the tests run (needs go)
+	@$(PYTHON) tests/support/cluster_build.py cluster lint
+
+# Without go, or without a way to its modules, the tests that need a cluster are left out and say why.
 # tests/bench is left out, any other folder is in. Fast folders come first: tests/conftest.py.
 pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
+	-@$(PYTHON) tests/support/cluster_build.py cluster lint >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
 

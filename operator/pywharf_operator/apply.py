@@ -12,7 +12,7 @@ from pywharf_operator.render.labels import SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
 
 _CHUNK = 50
-"""Objects that are applied at once, before newer wishes have their turn."""
+"""Objects that are compared and applied at once, before others have their turn."""
 _MANY = 10
 """Missing objects of a kind from which on one list is cheaper than to ask for each."""
 
@@ -41,13 +41,12 @@ class Applier:
         self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
         self._same: dict[str, tuple[str, str]] = {}
         """By uid: resourceVersion and hash of what was wanted."""
-        self.writes = 0
 
-    async def read(self, server: PackageServer, kinds: Iterable[Kind]) -> Live:
+    async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
         """The objects that carry the server's label."""
         kinds = tuple(kinds)
-        labels = f"{SERVER_LABEL}={server.key.name}"
-        lists = await asyncio.gather(*(self._kube.list(kind, server.key.namespace, labels) for kind in kinds))
+        labels = f"{SERVER_LABEL}={server.name}"
+        lists = await asyncio.gather(*(self._kube.list(kind, server.namespace, labels) for kind in kinds))
         return {
             (kind, item["metadata"]["name"]): item for kind, items in zip(kinds, lists, strict=True) for item in items
         }
@@ -57,14 +56,11 @@ class Applier:
         server: PackageServer,
         manifests: Sequence[Manifest],
         live: Live,
-        superseded: Callable[[], bool] = lambda: False,
     ) -> list[Refusal]:
-        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError."""
+        """Apply what differs, in chunks. Raises KubeError."""
         await self._find_others(server, manifests, live)
         refusals: list[Refusal] = []
         for start in range(0, len(manifests), _CHUNK):
-            if start and superseded():
-                break
             chunk = manifests[start : start + _CHUNK]
             found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
             refusals += [refusal for refusal in found if refusal is not None]
@@ -84,8 +80,7 @@ class Applier:
         ]
         for kind, item in gone:
             key = ObjectKey(server.key.namespace, item["metadata"]["name"])
-            self.writes += 1
-            await self._kube.delete(kind, key, item["metadata"]["uid"])
+                await self._kube.delete(kind, key, item["metadata"]["uid"])
 
     async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
         """Add to `live` what has the name of an object to be and does not carry the server's label."""
@@ -120,8 +115,7 @@ class Applier:
         if difference.kind == "drifted" and (refusal := self._contested(kind, key, difference, current)) is not None:
             return refusal
         try:
-            self.writes += 1
-            applied = await self._kube.apply(kind, desired)
+                applied = await self._kube.apply(kind, desired)
         except KubeError as error:
             if not error.is_permanent:
                 raise

@@ -12,7 +12,7 @@ from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
 from pywharf_operator.render.job import update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
-from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
 
 FIRST_UPDATE = "first"
@@ -28,11 +28,11 @@ class Runs(msgspec.Struct, frozen=True):
     """The other pods of the server: its replicas."""
 
 
-async def read_runs(kube: Kube, server: PackageServer) -> Runs:
+async def read_runs(kube: Kube, server: ObjectKey) -> Runs:
     """Every Job and pod of a server."""
-    labels = f"{SERVER_LABEL}={server.key.name}"
+    labels = f"{SERVER_LABEL}={server.name}"
     jobs, pods = await asyncio.gather(
-        kube.list(JOB, server.key.namespace, labels), kube.list(POD, server.key.namespace, labels)
+        kube.list(JOB, server.namespace, labels), kube.list(POD, server.namespace, labels)
     )
     return Runs(_by_repo(jobs), _by_repo(pods), [pod for pod in pods if _repo_of(pod) is None])
 

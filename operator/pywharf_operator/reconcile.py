@@ -99,21 +99,25 @@ class Reconciler:
             del self._memories[gone]
         return keys
 
-    async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
+    async def reconcile(self, key: ObjectKey) -> float | None:
         """Make everything about a server so. The seconds after which to look again; None: when something changes.
 
-        `superseded` tells whether a newer wish waits; then what is left is done with it. Raises KubeError.
+        Raises KubeError.
         """
-        observed = await self._observer.observe(key)
+        memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
+        if not self._observer.watches(key.namespace):
+            await self._without_server(await self._observer.observe(key))
+            return None
+        observed, live, runs = await asyncio.gather(
+            self._observer.observe(key), memory.applier.read(key, READ_FIRST), read_runs(self._kube, key)
+        )
         if observed.server is None:
             await self._without_server(observed)
             return None
-        return await self._with_server(observed, observed.server, superseded)
+        return await self._with_server(observed, observed.server, live, runs)
 
-    async def _with_server(
-        self, observed: Observed, server: PackageServer, superseded: Callable[[], bool]
-    ) -> float | None:
-        memory = self._memories.setdefault(server.key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
+    async def _with_server(self, observed: Observed, server: PackageServer, live: Live, runs: Runs) -> float | None:
+        memory = self._memories[server.key]
         applier = memory.applier
         try:
             key = await session_key(self._kube, server)
@@ -128,14 +132,13 @@ class Reconciler:
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         memory.history.remember(rendered.digest, rendered.contents)
-        live, runs = await asyncio.gather(applier.read(server, READ_FIRST), read_runs(self._kube, server))
         refusals: list[Refusal] = []
         if rendered.config_rendered.status:
             refusals = await deliver(applier, server, rendered, live)
             await self._nudges.nudge(runs.server_pods, rendered.digest)
-        live |= await applier.read(server, READ_LATER)
+        live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
+        refusals += await applier.apply(server, rendered.cron_jobs, live)
         await self._prune(applier, verdict, rendered, live, runs)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pywharf_operator.kinds import DEPLOYMENT, JOB, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
-from pywharf_operator.render.labels import SERVER_LABEL
+from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey
 
 TRIGGER_ANNOTATION: Final = "pywharf.dev/update-index"
@@ -59,6 +59,8 @@ class Waking:
         self._seen.move_to_end(name)
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
+        if kind not in _OTHERS and _written_by_operator(manifest):
+            return Woken(everything=event is LISTED and before is not None)
         return Woken(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
 
     def _keys(self, kind: Kind, manifest: Json, *, gone: bool) -> frozenset[ObjectKey]:
@@ -101,6 +103,21 @@ def server_named_by(repo: Json) -> ObjectKey:
         namespace if isinstance(namespace, str) and namespace else own,
         name if isinstance(name, str) and name else _DEFAULT_SERVER,
     )
+
+
+_OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
+"""Kinds whose objects the operator does not apply."""
+
+
+def _written_by_operator(manifest: Json) -> bool:
+    """Whether the operator wrote last: it knows what it did. In doubt, within one second, somebody else did."""
+    written: dict[bool, str] = {}
+    entries = _mapping(manifest, "metadata").get("managedFields")
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, Mapping):
+            own = entry.get("manager") == MANAGER
+            written[own] = max(written.get(own, ""), str(entry.get("time") or ""))
+    return written.get(True, "") > written.get(False, "")
 
 
 def _digest(kind: Kind, manifest: Json) -> bytes:

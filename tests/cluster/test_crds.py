@@ -154,3 +154,21 @@ def test_columns(cluster: Cluster, kube, namespace):
 def test_the_fields_are_explained(cluster: Cluster):
     assert "fileSystem" in cluster.kubectl("explain", "packagerepo.spec.backend")
     assert "DESCRIPTION" in cluster.kubectl("explain", "packageserver.spec.allowedNamespaces")
+
+
+RENDERED = sorted((CHECKOUT / "tests" / "golden" / "render").glob("expected-*.yaml"))
+WITHOUT_THEIR_CRDS = {"HTTPRoute", "ServiceMonitor"}
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem.removeprefix("expected-"))
+def test_what_is_rendered_is_taken(cluster: Cluster, namespace, path: Path):
+    """By the kinds' own schemas and rules, field by field."""
+    documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    objects = [document for document in documents if document["kind"] not in WITHOUT_THEIR_CRDS]
+    for document in objects:
+        document["metadata"]["namespace"] = namespace
+        for reference in document["metadata"].get("ownerReferences", ()):
+            reference["uid"] = "00000000-0000-0000-0000-000000000000"
+    if objects:
+        text = yaml.safe_dump_all(objects)
+        cluster.kubectl("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-", input=text)

@@ -1,7 +1,8 @@
 """The Kubernetes that a test run uses, and what tests do with it.
 
 In this order: PYWHARF_TEST_KUBECONFIG (a cluster that is there: kind, k3d, a real one), KUBEBUILDER_ASSETS (a folder
-with etcd and kube-apiserver), a `go` that builds them. Without any the tests are left out.
+with etcd and kube-apiserver), a `go` that builds them. Without any the tests are left out, or fail where
+PYWHARF_REQUIRE_CLUSTER=1 (or PYWHARF_REQUIRE_ALL=1) says so.
 """
 
 import base64
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 
 from support import cluster_build
@@ -26,6 +28,7 @@ from support.waiting import wait_for
 
 GIVEN = "PYWHARF_TEST_KUBECONFIG"
 ASSETS = "KUBEBUILDER_ASSETS"
+REQUIRE = "PYWHARF_REQUIRE_CLUSTER"
 CRDS = CHECKOUT / "deploy" / "crds"
 HOME = "pywharf-tests"
 """Namespace of the tests' own account, which may do everything."""
@@ -209,15 +212,25 @@ def _usable(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@functools.cache
 def programs() -> Path:
     """Folder of etcd, kube-apiserver and, mostly, the others; else the calling test is left out."""
+    found = programs_or_why()
+    if isinstance(found, Path):
+        return found
+    if os.environ.get(REQUIRE, "") not in {"", "0"}:
+        pytest.fail(f"left out, but {REQUIRE} is set: no Kubernetes control plane: {found}")
+    missing("a Kubernetes control plane", found)
+
+
+@functools.cache
+def programs_or_why() -> Path | str:
+    """That folder, or why there is none and what to do. May build for minutes."""
     if assets := os.environ.get(ASSETS):
         return Path(assets)
     try:
         return cluster_build.build(cluster_build.CLUSTER)
     except cluster_build.BuildError as error:
-        missing("a Kubernetes control plane", f"{GIVEN}, {ASSETS}, or {error}")
+        return f"{GIVEN}, {ASSETS}, or {error}"
 
 
 def kubectl_program(folder: Path | None) -> Path:

@@ -16,10 +16,18 @@ from support.cluster import (
     own_cluster_of,
     prepare,
     programs,
+    programs_or_why,
 )
 from support.control_plane import ControlPlane
 from support.kube_client import KubeClient
 from support.shared_control_plane import shared_cluster
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What takes minutes, the first build, is no test's time."""
+    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "own_cluster" in asked or ("cluster" in asked and GIVEN not in os.environ):
+        programs_or_why()
 
 
 @pytest.fixture(scope="session")

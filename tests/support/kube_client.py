@@ -60,7 +60,7 @@ class KubeClient:
     def open(
         self, method: str, target: str, body: Any = None, content_type: str = JSON
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer as it comes (a watch); this thread's next request waits for its end. A body of bytes is sent as is."""
+        """The answer as it comes (a watch); this thread's next request waits for its end. Bytes are sent as is."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body)
         connection = self._connection()
         headers = self._headers | {"Content-Type": content_type}

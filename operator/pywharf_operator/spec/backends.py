@@ -1,5 +1,6 @@
 """Where a repo's packages lie: one struct a backend, each also the source of the server's table for it."""
 
+import functools
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -147,6 +148,9 @@ class Azure(BackendModel, frozen=True, kw_only=True):
 BACKEND_FIELDS = ("file_system", "github", "s3", "gcs", "azure")
 
 
+_fields = functools.cache(msgspec.structs.fields)
+
+
 class Backend(Model, frozen=True, kw_only=True):
     """Exactly one backend."""
 
@@ -182,5 +186,5 @@ class Backend(Model, frozen=True, kw_only=True):
     @property
     def chosen_field(self) -> str:
         """Its name in the manifest."""
-        fields = msgspec.structs.fields(self)
+        fields = _fields(type(self))
         return next(field.encode_name for field in fields if getattr(self, field.name) is not None)

@@ -87,12 +87,12 @@ def _commands(mounts: Sequence[Mount], folder: Path) -> list[str]:
     for base in sorted(outermost):
         made += _mirrored(base)
     for number, mount in enumerate(ordered):
-        target, held = _q(mount.target), f"/mnt/held/{number}"
+        target, shown = _q(mount.target), f"/mnt/held/{number}"
         if mount.source.is_dir():
             made.append(f"mkdir -p {target}")
         else:
             made += [f"mkdir -p {_q(Path(mount.target).parent)}", f"touch {target}"]
-        made.append(f"mount --bind {held} {target}")
+        made.append(f"mount --bind {shown} {target}")
         if mount.read_only:
             made.append(f"mount -o remount,bind,ro {target}")
     return made

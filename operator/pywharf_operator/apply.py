@@ -80,7 +80,7 @@ class Applier:
         ]
         for kind, item in gone:
             key = ObjectKey(server.key.namespace, item["metadata"]["name"])
-                await self._kube.delete(kind, key, item["metadata"]["uid"])
+            await self._kube.delete(kind, key, item["metadata"]["uid"])
 
     async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
         """Add to `live` what has the name of an object to be and does not carry the server's label."""
@@ -115,7 +115,7 @@ class Applier:
         if difference.kind == "drifted" and (refusal := self._contested(kind, key, difference, current)) is not None:
             return refusal
         try:
-                applied = await self._kube.apply(kind, desired)
+            applied = await self._kube.apply(kind, desired)
         except KubeError as error:
             if not error.is_permanent:
                 raise

@@ -19,7 +19,7 @@ for package; do package=${package%/v3}; echo "$package" > "$folder${package##*/}
 
 
 @pytest.fixture
-def log(tmp_path, monkeypatch) -> Path:
+def log(tmp_path: Path, monkeypatch) -> Path:
     """What a go of ours was asked to build."""
     programs = tmp_path / "bin"
     programs.mkdir()

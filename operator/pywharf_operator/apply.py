@@ -56,11 +56,14 @@ class Applier:
         server: PackageServer,
         manifests: Sequence[Manifest],
         live: Live,
+        superseded: Callable[[], bool] = lambda: False,
     ) -> list[Refusal]:
-        """Apply what differs, in chunks. Raises KubeError."""
+        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError."""
         await self._find_others(server, manifests, live)
         refusals: list[Refusal] = []
         for start in range(0, len(manifests), _CHUNK):
+            if start and superseded():
+                break
             chunk = manifests[start : start + _CHUNK]
             found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
             refusals += [refusal for refusal in found if refusal is not None]

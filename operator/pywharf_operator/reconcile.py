@@ -99,10 +99,10 @@ class Reconciler:
             del self._memories[gone]
         return keys
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
+    async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
         """Make everything about a server so. The seconds after which to look again; None: when something changes.
 
-        Raises KubeError.
+        `superseded` tells whether a newer wish waits: then what is left is done with it. Raises KubeError.
         """
         memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
         if not self._observer.watches(key.namespace):
@@ -114,9 +114,16 @@ class Reconciler:
         if observed.server is None:
             await self._without_server(observed)
             return None
-        return await self._with_server(observed, observed.server, live, runs)
+        return await self._with_server(observed, observed.server, live, runs, superseded)
 
-    async def _with_server(self, observed: Observed, server: PackageServer, live: Live, runs: Runs) -> float | None:
+    async def _with_server(
+        self,
+        observed: Observed,
+        server: PackageServer,
+        live: Live,
+        runs: Runs,
+        superseded: Callable[[], bool],
+    ) -> float | None:
         memory = self._memories[server.key]
         applier = memory.applier
         try:
@@ -138,11 +145,11 @@ class Reconciler:
             await self._nudges.nudge(runs.server_pods, rendered.digest)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, rendered.cron_jobs, live)
+        refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
         await self._prune(applier, verdict, rendered, live, runs)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
-        waiting = await self._tell(result, memory, environment)
+        waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
         if waiting:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
@@ -187,7 +194,9 @@ class Reconciler:
         live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
         await applier.prune(verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")})
 
-    async def _tell(self, result: "_Result", memory: _Memory, environment: Environment) -> bool:
+    async def _tell(
+        self, result: "_Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]
+    ) -> bool:
         """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
         now = self._now()
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
@@ -206,7 +215,7 @@ class Reconciler:
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
             wanted.append((observed.raws[repo.repo.key], status))
-        await self._statuses.write(REPO, wanted, now)
+        await self._statuses.write(REPO, wanted, now, superseded)
         await self.write_malformed(observed, now)
         statuses = [status for _, status in wanted]
         self._counted(server.key, _counts(statuses))

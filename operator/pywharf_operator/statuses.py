@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,16 +28,26 @@ class Statuses:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def write(self, kind: Kind, wanted: Sequence[tuple[Json, Status]], now: datetime) -> None:
-        """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over."""
-        for start in range(0, len(wanted), _CHUNK):
-            chunk = wanted[start : start + _CHUNK]
-            await asyncio.gather(*(self._write_one(kind, raw, status, now) for raw, status in chunk))
+    async def write(
+        self,
+        kind: Kind,
+        wanted: Sequence[tuple[Json, Status]],
+        now: datetime,
+        superseded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over.
 
-    async def _write_one(self, kind: Kind, raw: Json, status: Status, now: datetime) -> None:
-        body = as_json(status)
-        if same(raw.get("status"), body):
-            return
+        `superseded` ends it between two chunks.
+        """
+        wanted = [(raw, as_json(status)) for raw, status in wanted]
+        wanted = [(raw, status) for raw, status in wanted if not same(raw.get("status"), status)]
+        for start in range(0, len(wanted), _CHUNK):
+            if start and superseded():
+                return
+            chunk = wanted[start : start + _CHUNK]
+            await asyncio.gather(*(self._write_one(kind, raw, as_json(status), now) for raw, status in chunk))
+
+    async def _write_one(self, kind: Kind, raw: Json, body: Json, now: datetime) -> None:
         events = events_of(raw.get("status"), body)
         key = key_of(raw)
         try:

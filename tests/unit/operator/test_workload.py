@@ -1,5 +1,7 @@
 """A server's Deployment and what goes with it: security, volumes, flags the server knows, and what users change."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -83,7 +85,7 @@ def test_every_mount_has_its_volume():
         assert {mount["name"] for mount in container(spec)["volumeMounts"]} == set(volumes(spec))
 
 
-FLAGS = {
+FLAGS: dict[str, dict[str, Any]] = {
     "{}": {"extra_index_url": DEFAULT_EXTRA_INDEX_URL, "auth_read_expires": 3600, "auth_write_expires": 300},
     "{upstream: {mode: None}, authReadExpires: 1, authWriteExpires: 0}": {
         "extra_index_url": "",

@@ -27,6 +27,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "debug": ("True", True),
     "host": ("::1", "::1"),
     "port": ("0", 0),
+    "internal_port": ("0", 0),
     "workers": ("3", 3),
     "access_log": ("json", "json"),
     "tls_cert": ("tls.crt", "tls.crt"),
@@ -36,6 +37,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "backlog": ("5", 5),
     "keepalive_timeout": ("2.5", 2.5),
     "max_connections": ("100", 100),
+    "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }
 PAIRS = {"tls_cert": ["--tls_key=tls.key"], "tls_key": ["--tls_cert=tls.crt"]}

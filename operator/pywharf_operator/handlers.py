@@ -219,6 +219,7 @@ class _Run:
 
     async def _kopf(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(_unhandled)
         await kopf.operator(
             registry=registry_of(self._watches, self._tell, self._failed),
             settings=settings_of(self._watches, self._patience),
@@ -233,6 +234,11 @@ class _Run:
     def _failed(self, error: Exception) -> None:
         self._fault = error
         self.stop()
+
+
+def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """When kopf ends, its callbacks fail at what is gone already."""
+    _logger.debug("kopf: %s", type(context.get("exception")).__name__)
 
 
 class Watcher:

@@ -9,8 +9,7 @@ import msgspec
 
 from pywharf_operator.render import Finding
 from pywharf_operator.spec import PackageRepo
-from pywharf_operator.spec.package_repo import IndexStatus
-from pywharf_operator.waking import TRIGGER_ANNOTATION
+from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION, IndexStatus
 
 _MAX_RESULT: Final = 500
 _MAX_TRIGGER: Final = 1000

@@ -39,13 +39,13 @@ class Statuses:
 
         `superseded` ends it between two chunks.
         """
-        wanted = [(raw, as_json(status)) for raw, status in wanted]
-        wanted = [(raw, status) for raw, status in wanted if not same(raw.get("status"), status)]
-        for start in range(0, len(wanted), _CHUNK):
+        bodies = [(raw, as_json(status)) for raw, status in wanted]
+        changed = [(raw, body) for raw, body in bodies if not same(raw.get("status"), body)]
+        for start in range(0, len(changed), _CHUNK):
             if start and superseded():
                 return
-            chunk = wanted[start : start + _CHUNK]
-            await asyncio.gather(*(self._write_one(kind, raw, as_json(status), now) for raw, status in chunk))
+            chunk = changed[start : start + _CHUNK]
+            await asyncio.gather(*(self._write_one(kind, raw, body, now) for raw, body in chunk))
 
     async def _write_one(self, kind: Kind, raw: Json, body: Json, now: datetime) -> None:
         events = events_of(raw.get("status"), body)

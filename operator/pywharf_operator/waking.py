@@ -10,8 +10,8 @@ import msgspec
 from pywharf_operator.kinds import DEPLOYMENT, JOB, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
 from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey
+from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
-TRIGGER_ANNOTATION: Final = "pywharf.dev/update-index"
 DELETED: Final = "DELETED"
 LISTED: Final = None
 """The type of an event that says only that the object is there."""

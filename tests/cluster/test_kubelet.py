@@ -1,14 +1,12 @@
 """The stand-in for a kubelet: what tests of whole servers stand on."""
 
-import base64
 import json
 import os
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
+from support.asking import index_status
 from support.cluster import Cluster
 from support.kube_client import KubeClient
 from support.kubelet import Kubelet, kubelet_of
@@ -117,18 +115,6 @@ def available(kube: KubeClient, namespace: str) -> int:
     return found["status"].get("availableReplicas", 0) if found else 0
 
 
-def asked(url: str, user: str, secret: str) -> int:
-    """Status of a repo's index page."""
-    login = base64.b64encode(f"{user}:{secret}".encode()).decode()
-    request = Request(f"{url}/repo/{user}/simple/", headers={"Authorization": f"Basic {login}"})  # noqa: S310 - of a pod
-    try:
-        with urlopen(request, timeout=10) as answer:  # noqa: S310
-            return int(answer.status)
-    except HTTPError as error:
-        error.close()
-        return error.code
-
-
 def nudge(kube: KubeClient, namespace: str, pod: str, value: str) -> None:
     kube.patch(
         f"/api/v1/namespaces/{namespace}/pods/{pod}", {"metadata": {"annotations": {"pywharf.dev/config": value}}}
@@ -158,8 +144,8 @@ def test_a_deployment_serves(cluster, kube, namespace, kubelet: Kubelet):
     assert len(set(urls)) == 2
     assert all(url.startswith("http://127.") and url.endswith(":8888") for url in urls)
     assert all(url.endswith(":9090") for url in kubelet.urls(namespace, "wharf", "internal"))
-    assert [asked(url, "demo", "first-secret") for url in urls] == [200, 200]
-    assert [asked(url, "demo", "wrong") for url in urls] == [401, 401]
+    assert [index_status(url, "demo", "first-secret") for url in urls] == [200, 200]
+    assert [index_status(url, "demo", "wrong") for url in urls] == [401, 401]
     # By hand, a claim's state comes from the controllers, which take a moment.
     claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/data"
     wait_for(lambda: (kube.get(claim) or {})["status"]["phase"] == "Bound", "the claim")
@@ -177,7 +163,7 @@ def test_a_change_is_seen_once_the_annotations_change(cluster, kube, namespace, 
     assert file.read_text() == "first-secret"  # as on a node, for up to a minute
     nudge(kube, namespace, name, "1")
     wait_for(lambda: file.read_text() == "second-secret", "the nudge", longest_s=5)
-    wait_for(lambda: asked(url, "demo", "second-secret") == 200, "the new secret", longest_s=15)
+    wait_for(lambda: index_status(url, "demo", "second-secret") == 200, "the new secret", longest_s=15)
 
     kubelet.hold_volumes(name, "Secret")
     rotate(kube, namespace, "third-secret")

@@ -83,7 +83,10 @@ class Kubelet:
                 return (found,) if len(found) == count else None
             return None
 
-        (found,) = wait_for(complete, f"{count} ready pods of {service}", longest_s=longest_s) or ([],)
+        try:
+            (found,) = wait_for(complete, f"{count} ready pods of {service}", longest_s=longest_s) or ([],)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.account()}") from None
         return found
 
     def hold_volumes(self, pod: str, *kinds: str) -> None:
@@ -123,7 +126,7 @@ class Kubelet:
     def account(self) -> str:
         """Of each pod so far, with the end of its log; for a test that failed."""
         pods = list(self._node.pods.values())
-        return "\n".join(
+        return f"{len(pods)} pods so far\n" + "\n".join(
             f"--- pod {pod.name} at {pod.address}: {pod.phase} {pod.waits_for}\n{self.log(pod.name)[-_SHOWN_BYTES:]}"
             for pod in pods
         )

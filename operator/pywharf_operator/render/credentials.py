@@ -12,7 +12,7 @@ from typing import Final
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.render.secrets import RepoSecrets
-from pywharf_operator.render.sizes import LARGE_BYTES
+from pywharf_operator.render.sizes import LARGE_BYTES, entry_size
 from pywharf_operator.spec import PackageServer
 
 MAX_SHARDS: Final = 8
@@ -99,5 +99,5 @@ def _suffix(shard: int) -> str:
 
 def _size(shard: Mapping[str, bytes]) -> int:
     """Bytes of the shard with its revision, which is a SHA-256 in hex."""
-    revision_size = len(revision_key(0)) + 2 * hashlib.sha256().digest_size
-    return revision_size + sum(len(key.encode()) + len(value) for key, value in shard.items())
+    of_revision = entry_size(revision_key(0), 2 * hashlib.sha256().digest_size)
+    return of_revision + sum(entry_size(key, len(value)) for key, value in shard.items())

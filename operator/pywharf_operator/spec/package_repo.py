@@ -23,6 +23,8 @@ from pywharf_operator.spec.metadata import ObjectKey, Resource
 from pywharf_operator.spec.model import Model, Rule
 
 PACKAGE_REPO = "PackageRepo"
+TRIGGER_ANNOTATION = "pywharf.dev/update-index"
+"""Any new value of it runs an update of the index at once."""
 
 
 class ServerRef(Model, frozen=True, kw_only=True):

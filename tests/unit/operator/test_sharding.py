@@ -155,7 +155,7 @@ def test_a_configuration_that_compresses_badly_is_too_large():
     noise = "".join(f"{number:x}" for number in (pow(7, i, 2**521 - 1) for i in range(20_000)))
     found = config_rendered(config_map(SERVER, noise, ""), ())
     assert (found.status, found.reason) == (False, "ConfigTooLarge")
-    assert "ConfigMap pywharf-config would hold" in found.message
+    assert "ConfigMap pywharf-config would take" in found.message
 
 
 def test_the_text_names_the_revision_of_every_shard():

@@ -4,7 +4,7 @@ import base64
 import gzip
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywharf.core.names import RepoName, parse_repo_name
@@ -86,6 +86,7 @@ REPOS = st.dictionaries(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(REPOS)
 def test_shards_together_hold_exactly_the_content(repos):
     content = credentials_content(repos)
@@ -111,6 +112,7 @@ def _halved(content, count):
     return credentials_secrets(SERVER, tuple(parts), "0" * 64)
 
 
+@settings(max_examples=40, deadline=None)
 @given(REPOS.filter(lambda repos: any(secrets.given() for secrets in repos.values())), st.data())
 def test_a_changed_secret_changes_the_revision_in_every_shard(repos, data):
     content = credentials_content(repos)

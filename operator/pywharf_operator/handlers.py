@@ -44,6 +44,8 @@ from pywharf_operator.work_queue import place_of
 
 _logger = logging.getLogger(__name__)
 _STOPPING_S: Final = 3.0
+_LISTED_S: Final = 5.0
+"""By then kopf has listed everything."""
 _UP_S: Final = 10.0
 """A run of kopf that lasts so long has started."""
 _DOWN_S: Final = 300.0
@@ -305,6 +307,8 @@ class Watcher:
         self._started_at = began = self._clock()
         run.start(self._name)
         self._wake(Woken(everything=True))
+        # And once more: what is deleted between that listing and kopf's own has no event.
+        again = asyncio.get_running_loop().call_later(_LISTED_S, self._wake, Woken(everything=True))
         ended = asyncio.wrap_future(run.ended)
         try:
             await asyncio.shield(ended)  # or it would be cancelled, too, and kopf's thread could not end it
@@ -316,6 +320,7 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started anew
             reason = _reason(error)
         finally:
+            again.cancel()
             lasted_s = self._clock() - began
             self._started_at = None
             if lasted_s >= _UP_S:
@@ -344,10 +349,11 @@ def _backoff(failures: int) -> float:
 
 
 def _reason(error: BaseException) -> str:
-    """The first cause, in one line without what it is about."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    status = getattr(error, "status", None)
-    text = f"{type(error).__name__} {status}" if status else f"{type(error).__name__}"
-    code = getattr(error, "code", None)
-    return f"{text}, code {code}" if code and code != status else text
+    """The error and the HTTP status of its cause, in one line without what it is about."""
+    name = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(status := getattr(cause, "status", None), int):
+            return f"{name}, HTTP {status}"
+        cause = cause.__cause__
+    return name

@@ -88,7 +88,7 @@ class Computer:
             "PDM_CHECK_UPDATE": "0",
             "HTTP_PROXY": NOBODY,
             "HTTPS_PROXY": NOBODY,
-            "NO_PROXY": "127.0.0.1,localhost",
+            "NO_PROXY": "127.0.0.1,127.0.0.0/8,localhost",
         }
         return base | dict(self.env) | dict(extra)
 

@@ -93,7 +93,12 @@ def check_text(
 
 NOBODY = "http://127.0.0.1:9"
 """A proxy that is not there: whatever would be fetched from beyond this machine fails at once."""
-_ENCLOSED = {"HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY, "ALL_PROXY": NOBODY, "NO_PROXY": "127.0.0.1,localhost"}
+_ENCLOSED = {
+    "HTTP_PROXY": NOBODY,
+    "HTTPS_PROXY": NOBODY,
+    "ALL_PROXY": NOBODY,
+    "NO_PROXY": "127.0.0.1,127.0.0.0/8,localhost",
+}
 _STEERING = ("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_")
 
 

@@ -1,0 +1,21 @@
+"""One request to a repo, of which only the status matters."""
+
+import base64
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+_OPENER = build_opener(ProxyHandler({}))
+
+
+def index_status(url: str, repo: str, secret: str) -> int:
+    """Status of a repo's index page on the server at `url`; 0 where the server does not answer."""
+    login = base64.b64encode(f"{repo}:{secret}".encode()).decode()
+    request = Request(f"{url}/repo/{repo}/simple/", headers={"Authorization": f"Basic {login}"})  # noqa: S310 - of a test
+    try:
+        with _OPENER.open(request, timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0

@@ -44,6 +44,8 @@ from pywharf_operator.work_queue import place_of
 
 _logger = logging.getLogger(__name__)
 _STOPPING_S: Final = 3.0
+_CLOSING_S: Final = 0.25
+"""For the connections that kopf has left to be closed, before their event loop goes."""
 _LISTED_S: Final = 5.0
 """By then kopf has listed everything."""
 _UP_S: Final = 10.0
@@ -129,6 +131,10 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
     return settings
 
 
+class LoginRefusedError(Exception):
+    """The API server takes these credentials no more, and there are no others (HTTP 401)."""
+
+
 def registry_of(
     watches: Sequence[Watch], tell: Callable[[Woken], None], failed: Callable[[Exception], None]
 ) -> kopf.OperatorRegistry:
@@ -136,13 +142,18 @@ def registry_of(
 
     Each registry begins with an empty memory.
     """
+    refused: list[kopf.ConnectionInfo] = []
 
     async def login(**_: object) -> kopf.ConnectionInfo:
         try:
-            return await _login()
+            found = await _login()
+            if found in refused:
+                raise LoginRefusedError  # noqa: TRY301 - told of like any other
         except Exception as error:
             failed(error)
             raise
+        refused.append(found)  # where kopf asks once more, it was
+        return found
 
     registry = kopf.OperatorRegistry()
     waking = Waking()
@@ -222,16 +233,19 @@ class _Run:
     async def _kopf(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(_unhandled)
-        await kopf.operator(
-            registry=registry_of(self._watches, self._tell, self._failed),
-            settings=settings_of(self._watches, self._patience),
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            standalone=True,
-            stop_flag=self._stop,
-        )
-        if self._fault is not None:
-            raise self._fault
+        try:
+            await kopf.operator(
+                registry=registry_of(self._watches, self._tell, self._failed),
+                settings=settings_of(self._watches, self._patience),
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                standalone=True,
+                stop_flag=self._stop,
+            )
+        finally:
+            await asyncio.sleep(_CLOSING_S)
+            if self._fault is not None:
+                raise self._fault
 
     def _failed(self, error: Exception) -> None:
         self._fault = error

@@ -12,6 +12,15 @@ from pywharf_operator.render import Finding
 _REMEMBERED: Final = 32
 """Configurations. A replica is hardly ever more than one behind."""
 _SHOWN: Final = 300
+_REASONS: Final = {"data-owned-by-other": "DataOwnedByOther"}
+"""Of faults that somebody has to settle, by their codes."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a replica cannot serve a repo."""
+
+    code: str
+    message: str
 
 
 class ReplicaReport(msgspec.Struct, frozen=True):
@@ -20,7 +29,7 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     pod: str
     digest: str | None
     """Of the configuration that it serves; None: it serves none, or did not answer."""
-    broken: Mapping[str, str]
+    broken: Mapping[str, Fault]
     """Repos that it could not open, and why."""
     failure: str | None
     """Why it could not be asked."""
@@ -63,7 +72,9 @@ def programmed(name: RepoName, content: str, reports: Sequence[ReplicaReport], h
         return Finding(status=False, reason="Waiting", message=message)
     broken = next((report for report in reports if name in report.broken), None)
     if broken is not None:
-        why = "".join(c if c.isprintable() else " " for c in broken.broken[name])[:_SHOWN]
-        return Finding(status=False, reason="BrokenOnReplica", message=f"Replica {broken.pod} cannot open it: {why}")
+        fault = broken.broken[name]
+        why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
+        reason = _REASONS.get(fault.code, "BrokenOnReplica")
+        return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
     count = f"{len(reports)} ready replicas serve" if len(reports) > 1 else "The ready replica serves"
     return Finding(status=True, reason="Programmed", message=f"{count} this configuration.")

@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from pywharf_operator.kube import Json
-from pywharf_operator.programmed import ReplicaReport
+from pywharf_operator.programmed import Fault, ReplicaReport
 
 INTERNAL_PORT = 9090
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0, connect=1.5)
@@ -18,7 +18,7 @@ _OK = 200
 
 class _Answer(msgspec.Struct):
     digest: str
-    broken: dict[str, str] = {}
+    broken: dict[str, Fault] = {}
 
 
 async def ask(client: aiohttp.ClientSession, pods: Sequence[Json]) -> tuple[ReplicaReport, ...]:

@@ -70,7 +70,8 @@ def test_the_report_names_broken_repos(tmp_path):
         broken = report(server)["broken"]
         assert isinstance(broken, dict)
         assert broken.keys() == {"other"}
-        assert str(tmp_path) not in broken["other"]
+        assert broken["other"]["code"] == "backend-unavailable"
+        assert str(tmp_path) not in broken["other"]["message"]
         blocked.unlink()
         wait_for(lambda: report(server)["broken"] == {}, "the repo to recover")
 

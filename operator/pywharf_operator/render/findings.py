@@ -43,6 +43,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Programmed": "Every ready replica serves the repo as it is described now.",
         "Waiting": "Nothing: a moment passes until each replica has it. The message says how many have.",
         "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+        "DataOwnedByOther": (
+            "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
+        ),
         "BrokenOnReplica": "Correct what the message says; the replica cannot open the repo's storage.",
         "ConfigNotRendered": "See the condition ConfigRendered of the PackageServer.",
         "NotServed": "See Accepted and SecretsResolved.",

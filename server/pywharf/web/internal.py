@@ -8,6 +8,7 @@ from socket import socket
 import msgspec
 from aiohttp import web
 
+from pywharf.core.errors import UnavailableError
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.auth import INSTANCE
@@ -17,13 +18,22 @@ from pywharf.web.running import RunningRequests
 _CLOSING_S = 1.0
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """Why a repo cannot be served now."""
+
+    code: str
+    """As in an answer to a client."""
+    message: str
+    """A sentence."""
+
+
 class ConfigReport(msgspec.Struct, frozen=True):
     """What GET /config tells."""
 
     digest: str
     """`pywharf.config.config_digest` of what every worker serves; "" before the first, or while they differ."""
-    broken: dict[str, str]
-    """Repos that cannot be served now, and why, a sentence each."""
+    broken: dict[str, Fault]
+    """Repos that cannot be served now, and why."""
 
 
 def build_internal_app(
@@ -33,10 +43,11 @@ def build_internal_app(
 
     async def config(request: web.Request) -> web.Response:
         del request
-        broken = {str(name): reason for name, reason in instance.broken.items()}
+        broken = {str(name): Fault(UnavailableError.code, reason) for name, reason in instance.broken.items()}
         for repository in instance.repositories:
-            if repository.follower.failure is not None:
-                broken[repository.name] = str(repository.follower.failure)
+            failure = repository.follower.failure
+            if failure is not None:
+                broken[repository.name] = Fault(failure.code, str(failure))
         report = ConfigReport(await asyncio.to_thread(served_by_all), broken)
         return web.Response(
             body=msgspec.json.encode(report) + b"\n",

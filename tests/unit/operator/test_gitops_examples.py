@@ -53,6 +53,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
         "Waiting": (False, PROGRESSING),
+        "DataOwnedByOther": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
         "ConfigNotRendered": (False, DEGRADED),
         "NotServed": (False, DEGRADED),

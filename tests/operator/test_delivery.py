@@ -34,6 +34,8 @@ from support.waiting import wait_for
 REPLICAS = 3
 SHARED = {"size": "1Gi", "accessModes": ["ReadWriteMany"]}
 READ = "team-a-read-value"
+REFUSED = "The new configuration is refused"
+"""What a server logs that sees half a set."""
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_a_replica_never_serves_half_a_set(kube, namespace, kubelet, urls, held)
     )
     where = path("packagerepos", namespace, "team-b")
     wait_for(
-        lambda: "2 of 3 ready" in condition(kube.get(where), "Programmed")["message"],
+        lambda: "2 of 3 ready" in condition(kube.get(where), "Programmed").get("message", ""),
         "Programmed to tell of the others",
     )
     wait_for_condition(kube, where, "Programmed", "False", reason="Waiting")
@@ -122,6 +124,42 @@ def test_a_replica_never_serves_half_a_set(kube, namespace, kubelet, urls, held)
     wait_for(lambda: served(urls, "team-a", "another-read-value"), "the late replica")
     wait_for(lambda: served(urls, "team-b", "team-b-read-value"), "the late replica")
     wait_for_condition(kube, where, "Programmed", "True")
+
+
+def test_a_set_of_several_secrets_is_whole_or_not_served(kube, namespace, kubelet, operator):
+    """Credentials too large for one Secret arrive in any order, too."""
+    names = [f"team-{number}" for number in range(60)]
+    large = "w" * 15_000
+    apply(kube, namespace, *(secret(name, read=f"{name}-read-value", write=large) for name in names))
+    apply(kube, namespace, *(repo(name, index={"suspend": True}) for name in names))
+    apply(kube, namespace, server(storage=SHARED, replicas=1))
+    urls = kubelet.wait_for_urls(namespace, SERVER_NAME, 1, longest_s=90)
+    wait_for(lambda: served(urls, names[-1], f"{names[-1]}-read-value"), "the repos")
+    (pod,) = pods_of(kubelet, namespace)
+    replica = pod["metadata"]["name"]
+    shards = [f"{SERVER_NAME}-credentials", f"{SERVER_NAME}-credentials-1"]
+    for late, early in (shards, shards[::-1]):
+        keys = kube.get(path("secrets", namespace, early, "/api/v1"))["data"]
+        name = next(key.removesuffix(".read") for key in keys if key.endswith(".read"))
+        config = kubelet.volume(replica, "config") / "config.toml"
+        before, refused = config.read_text(), kubelet.log(replica).count(REFUSED)
+        kubelet.hold_volumes(replica, f"Secret/{late}")
+        apply(kube, namespace, secret(name, read="another-read-value", write=large))
+        wait_for(functools.partial(_differs, config, before), "all but one Secret")
+        wait_for(functools.partial(_says_more, kubelet, replica, refused), "the replica to look at them")
+        wait_for_condition(kube, path("packagerepos", namespace, name), "Programmed", "False", reason="Waiting")
+        assert served(urls, name, f"{name}-read-value")
+        assert index_status(urls[0], name, "another-read-value") == 401
+        kubelet.release(replica)
+        wait_for(functools.partial(served, urls, name, "another-read-value"), "the whole set")
+
+
+def _differs(file: Path, text: str) -> bool:
+    return file.read_text() != text
+
+
+def _says_more(kubelet: Kubelet, replica: str, refused: int) -> bool:
+    return kubelet.log(replica).count(REFUSED) > refused
 
 
 def test_a_frozen_replica_is_waited_for_by_name(kube, namespace, kubelet, urls):

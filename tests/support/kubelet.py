@@ -90,13 +90,16 @@ class Kubelet:
         return found
 
     def hold_volumes(self, pod: str, *kinds: str) -> None:
-        """Of these kinds (else ConfigMap and Secret) the pod's volumes see what they saw last, until `release`."""
+        """Of these (else ConfigMap and Secret) the pod's volumes see what they saw last, until `release`.
+
+        Each is a kind, or one object as KIND/NAME.
+        """
         self._node.held_of(pod).kinds |= set(kinds or ("ConfigMap", "Secret"))
 
     def release(self, pod: str, *kinds: str) -> None:
-        """No longer, for these kinds (else all); the pod's volumes are brought up to date at once."""
+        """No longer, of these (else of all); the pod's volumes are brought up to date at once."""
         held = self._node.held_of(pod)
-        held.kinds -= set(kinds or ("ConfigMap", "Secret"))
+        held.kinds -= set(kinds or held.kinds)
         self.refresh(pod)
 
     def refresh(self, pod: str) -> None:

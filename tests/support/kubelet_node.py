@@ -29,7 +29,7 @@ _GONE = 404, 409
 
 @dataclass
 class Held:
-    """Kinds whose objects a pod's volumes do not see anew."""
+    """Kinds, or objects as KIND/NAME, that a pod's volumes do not see anew."""
 
     kinds: set[str] = field(default_factory=set)
     seen: dict[tuple[str, str], Json | None] = field(default_factory=dict)
@@ -194,10 +194,8 @@ class Node:
 
     async def _read(self, pod: str, namespace: str, kind: str, name: str) -> Json | None:
         held = self.held_of(pod)
-        if kind in held.kinds and (kind, name) in held.seen:
-            return held.seen[kind, name]
-        if kind in held.kinds:
-            return None  # it is not delivered at all yet
+        if {kind, f"{kind}/{name}"} & held.kinds:
+            return held.seen.get((kind, name))  # None: it was not delivered at all yet
         plural = {"ConfigMap": "configmaps", "Secret": "secrets"}[kind]
         found = await self.api.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
         held.seen[kind, name] = found

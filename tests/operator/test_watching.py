@@ -1,4 +1,4 @@
-"""kopf's watches on a real API server, through a proxy that does harm: whatever it does, the right servers are woken."""
+"""kopf's watches on a real API server behind a proxy that does harm: whatever it does, the right servers are woken."""
 
 import asyncio
 import contextlib

@@ -117,6 +117,9 @@ def test_it_answers_until_the_last_transfer_is_done(tmp_path, workers):
             assert upload.recv(1000).startswith(b"HTTP/1.1 100 ")  # so it is under way
             upload.sendall(body[:100])
             server.process.send_signal(signal.SIGTERM)
+            if workers > 1:  # the idle one ends, and with it a connection that it has just taken
+                parent = psutil.Process(server.process.pid)
+                wait_for(lambda: len(parent.children()) == 1, "the idle worker's end")
             wait_for(lambda: call(f"{internal}/readyz").status == 503, "the server not to be ready")
             for _ in range(5):
                 assert call(f"{internal}/healthz").status == 200

@@ -105,7 +105,9 @@ class Leadership:
             _logger.warning("The Lease %s was not released (%s); another takes over when it ends.", self._key, error)
 
     def _left(self) -> float:
-        return max((self._renewed_at or 0.0) + self._times.renew_s - self._clock(), 0.0)
+        """Seconds for one attempt: to the deadline, or less, so that a request that hangs is not the only one."""
+        left = (self._renewed_at or 0.0) + self._times.renew_s - self._clock()
+        return max(min(left, self._times.renew_s / 3), 0.0)
 
     async def attempt(self) -> bool:
         """Take or renew the Lease if that is allowed."""

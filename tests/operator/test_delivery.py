@@ -203,6 +203,24 @@ def test_the_servers_serve_while_the_operator_is_away(kube, namespace, kubelet, 
     assert served(again(), "team-a", READ)
 
 
+def test_a_rollout_drops_no_request(kube, namespace, kubelet, urls):
+    """Asked is each replica that was ready a moment ago, as a Service's users would."""
+    old = {pod["metadata"]["uid"] for pod in pods_of(kubelet, namespace)}
+    changed = server(storage=SHARED, replicas=REPLICAS, podTemplate={"metadata": {"annotations": {"rollout": "1"}}})
+    apply(kube, namespace, changed)
+    answers: list[int] = []
+
+    def rolled_out() -> bool:
+        ready = kubelet.urls(namespace, SERVER_NAME)
+        assert len(ready) >= REPLICAS
+        answers.extend(index_status(url, "team-a", READ) for url in ready)
+        return not old & {pod["metadata"]["uid"] for pod in pods_of(kubelet, namespace)}
+
+    wait_for(rolled_out, "the rollout", longest_s=90)
+    assert set(answers) == {200}
+    assert len(answers) > 2 * REPLICAS
+
+
 def wait_for_restart(kubelet: Kubelet, namespace: str, name: str) -> Callable[[], list[str]]:
     def restarted() -> bool:
         (pod,) = [one for one in pods_of(kubelet, namespace) if one["metadata"]["name"] == name]

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from pywharf.core.errors import InvalidConfigError
 
 _MAX_DEPTH = 100
 _DIRECTIVE = "$patch"
@@ -19,7 +18,7 @@ Json = Any
 """What JSON can hold."""
 
 
-class InvalidPodTemplateError(InvalidConfigError):
+class InvalidPodTemplateError(Exception):
     """A patch that does not fit a pod template; the message names the field and the remedy."""
 
 

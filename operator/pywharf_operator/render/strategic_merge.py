@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-
 _MAX_DEPTH = 100
 _DIRECTIVE = "$patch"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from pywharf_operator.drift import Contest, Difference, differs, other_owner, owned_by, with_hash
+from pywharf_operator.drift import RENDERED_ANNOTATION, Contest, Difference, differs, other_owner, owned_by, with_hash
 from pywharf_operator.kinds import CRON_JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
@@ -41,6 +41,8 @@ class Applier:
         self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
         self._same: dict[str, tuple[str, str]] = {}
         """By uid: resourceVersion and hash of what was wanted."""
+        self._applied: dict[tuple[Kind, ObjectKey], str] = {}
+        """Hash of what was applied last. Where it is gone again, somebody else writes the whole object."""
 
     async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
         """The objects that carry the server's label."""
@@ -115,8 +117,12 @@ class Applier:
         if difference.kind == "same":
             self._know(current, desired)
             return None
-        if difference.kind == "drifted" and (refusal := self._contested(kind, key, difference, current)) is not None:
-            return refusal
+        rendered = desired["metadata"]["annotations"][RENDERED_ANNOTATION]
+        undone = difference.kind == "changed" and self._applied.get((kind, key)) == rendered
+        if difference.kind == "drifted" or undone:
+            refusal = self._contested(kind, key, difference, current)
+            if refusal is not None:
+                return refusal
         try:
             applied = await self._kube.apply(kind, desired)
         except KubeError as error:
@@ -125,6 +131,7 @@ class Applier:
             message = f"the API server refuses it: {error.message or error.reason}"
             return Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0)
         live[kind, name] = applied
+        self._applied[kind, key] = rendered
         return None
 
     def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
@@ -146,7 +153,7 @@ class Applier:
 
 
 def _state(current: Json, desired: Manifest) -> tuple[str, str]:
-    return current["metadata"]["resourceVersion"], desired["metadata"]["annotations"]["pywharf.dev/rendered"]
+    return current["metadata"]["resourceVersion"], desired["metadata"]["annotations"][RENDERED_ANNOTATION]
 
 
 def _belongs(kind: Kind, current: Mapping[str, Json], server: PackageServer) -> bool:

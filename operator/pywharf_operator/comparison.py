@@ -1,0 +1,198 @@
+"""PURE. Whether an object still says what was rendered, whatever the API server and others added to it.
+
+The API server leaves out what is empty, fills in defaults, writes quantities anew (`1000m` as `1`) and merges some
+lists by a key. All else it stores as it was given.
+"""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+Step = str | int | tuple[str, str | int]
+"""Into a value: a field, a position, or a key of an item with its value."""
+Steps = tuple[Step, ...]
+
+_KEYS: Final = {
+    "containers": "name",
+    "initContainers": "name",
+    "ephemeralContainers": "name",
+    "env": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "imagePullSecrets": "name",
+    "resourceClaims": "name",
+    "schedulingGates": "name",
+    "hostAliases": "ip",
+    "topologySpreadConstraints": "topologyKey",
+    "ownerReferences": "uid",
+}
+"""Lists that the API server merges by a key, so that others may add items. Of every other list the whole is ours."""
+_WHOLE: Final = {"selector", "podSelector", "namespaceSelector", "labelSelector", "matchLabels", "nodeSelector"}
+"""Maps in which a field that somebody adds changes what ours mean."""
+_EMPTY_MEANS_MUCH: Final = {*_WHOLE - {"matchLabels", "nodeSelector"}, "emptyDir"}
+"""Maps that mean something without a field: a selector selects everything."""
+_TEXTS: Final = {"annotations", "binaryData", "data", "labels", "matchLabels", "nodeSelector"}
+"""Maps in which an empty text is a value."""
+_DROPPED_ZEROS: Final = {
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPort",
+    "initialDelaySeconds",
+    "minReadySeconds",
+    "nodePort",
+    "paused",
+    "publishNotReadyAddresses",
+    "readOnly",
+    "stdin",
+    "stdinOnce",
+    "tty",
+}
+"""Fields that the API server leaves out where they are false or zero. Others, when absent, may have another default:
+without `automountServiceAccountToken: false` a pod gets a token."""
+_AMOUNTS: Final = {"capacity", "limits", "requests"}
+_AMOUNT: Final = {"averageValue", "divisor", "sizeLimit", "storage"}
+_QUANTITY = re.compile(r"([+-]?[0-9.]{1,40}(?:[eE][+-]?[0-9]{1,2})?)([KMGTPE]i|[numkMGTPE])?\Z")
+_UNITS: Final = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def first_difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Steps | None:
+    """The way to the first field of `desired` that is not so in `live`; None: all are."""
+    if desired.get("kind") == "Secret" and "stringData" in desired:
+        desired = _with_data_alone(desired)
+    return _in_map(desired, live, (), service=desired.get("kind") == "Service")
+
+
+def path_of(steps: Steps) -> str:
+    """For people, such as `spec.ports[http].port`."""
+    made = ""
+    for step in steps:
+        match step:
+            case str() if re.search(r"[^\w$-]", step):
+                made += f"[{step!r}]"
+            case str():
+                made += f".{step}" if made else step
+            case int():
+                made += f"[{step}]"
+            case (_, value):
+                made += f"[{value}]"
+    return made
+
+
+def _with_data_alone(secret: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As the API server keeps it."""
+    texts = secret["stringData"] or {}
+    encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
+    rest = {key: value for key, value in secret.items() if key != "stringData"}
+    return {**rest, "data": {**(secret.get("data") or {}), **encoded}}
+
+
+def _in_value(desired: object, live: object, steps: Steps, *, service: bool) -> Steps | None:
+    if isinstance(desired, Mapping):
+        return _in_map(desired, live, steps, service=service)
+    if isinstance(desired, list | tuple):
+        return _in_list(desired, live, steps, service=service)
+    return None if _is_same_scalar(desired, live, steps) else steps
+
+
+def _in_map(desired: Mapping[str, object], live: object, steps: Steps, *, service: bool) -> Steps | None:
+    field = _field(steps)
+    if not isinstance(live, Mapping):
+        return None if live is None and field not in _EMPTY_MEANS_MUCH and _is_empty(desired, steps) else steps
+    for key, value in desired.items():
+        found = _in_value(value, live.get(key), (*steps, key), service=service)
+        if found is not None:
+            return found
+    if field in _WHOLE:
+        added = sorted(key for key, value in live.items() if key not in desired and value not in (None, {}, []))
+        return (*steps, added[0]) if added else None
+    return None
+
+
+def _in_list(desired: Sequence[object], live: object, steps: Steps, *, service: bool) -> Steps | None:
+    if not isinstance(live, list | tuple):
+        return None if not desired and live is None else steps
+    key = _merge_key(desired, steps, service=service)
+    if key is None:
+        if len(desired) != len(live):
+            return steps
+        pairs = enumerate(zip(desired, live, strict=True))
+        found = (_in_value(one, other, (*steps, number), service=service) for number, (one, other) in pairs)
+        return next((difference for difference in found if difference is not None), None)
+    by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
+    for item in desired:
+        assert isinstance(item, Mapping)  # noqa: S101 - a key was found in each
+        difference = _in_value(item, by_key.get(item[key], _MISSING), (*steps, (key, item[key])), service=service)
+        if difference is not None:
+            return difference
+    return None
+
+
+_MISSING: Final = object()
+
+
+def _merge_key(items: Sequence[object], steps: Steps, *, service: bool) -> str | None:
+    """By what the items of such a list are told apart; None: by their position."""
+    field = _field(steps)
+    key = _KEYS.get(field)
+    if field == "ports":
+        in_container = any(isinstance(item, Mapping) and "containerPort" in item for item in items)
+        key = "containerPort" if in_container else "port" if service else None
+    if key is None:
+        return None
+    values = [item.get(key) if isinstance(item, Mapping) else None for item in items]
+    usable = all(isinstance(value, str | int) for value in values) and len(set(values)) == len(values)
+    return key if usable else None
+
+
+def _is_same_scalar(desired: object, live: object, steps: Steps) -> bool:
+    if desired is None or desired == live:
+        return True
+    if live is None:
+        return _is_empty(desired, steps)
+    if isinstance(desired, bool) or isinstance(live, bool):
+        return False
+    if _field(steps) in _AMOUNT or _field(steps[:-1]) in _AMOUNTS:
+        first, second = _quantity(desired), _quantity(live)
+        return first is not None and first == second
+    # A port or a share may be written as a number or as a text.
+    return {type(desired), type(live)} == {int, str} and str(desired) == str(live)
+
+
+def _is_empty(value: object, steps: Steps) -> bool:
+    """Whether the API server leaves it out, so that absent means the same."""
+    match value:
+        case None:
+            return True
+        case Mapping():
+            inner = ((item, (*steps, key)) for key, item in value.items())
+            return all(_is_empty(item, path) and _field(path) not in _EMPTY_MEANS_MUCH for item, path in inner)
+        case list() | tuple():
+            return not value
+        case bool() | int():
+            return not value and _field(steps) in _DROPPED_ZEROS
+    return value == "" and _field(steps[:-1]) not in _TEXTS
+
+
+def _field(steps: Steps) -> str:
+    """The last step's name; empty where it has none."""
+    last = steps[-1] if steps else ""
+    return last if isinstance(last, str) else ""
+
+
+def _quantity(value: object) -> Decimal | None:
+    found = _QUANTITY.match(str(value)) if isinstance(value, str | int) else None
+    try:
+        return None if found is None else Decimal(found[1]) * _UNITS[found[2] or ""]
+    except ArithmeticError:
+        return None

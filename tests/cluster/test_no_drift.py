@@ -1,0 +1,93 @@
+"""What the operator applied and reads back is as it was rendered; what somebody changed is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pywharf_operator.drift import differs, other_managers, with_hash
+from pywharf_operator.kinds import kind_of
+from pywharf_operator.render.labels import MANAGER
+from support.kube_client import JSON_PATCH, MERGE
+
+CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-*.yaml"))
+
+
+def applied(kube, namespace, path):
+    """Each object as it was rendered, and where it is now."""
+    for item in yaml.safe_load_all(path.read_text()):
+        kind = kind_of(item)
+        if kind.optional:
+            continue
+        item["metadata"]["namespace"] = namespace
+        desired = with_hash(item)
+        where = kind.path(namespace, item["metadata"]["name"])
+        kube.apply(where, desired, MANAGER, force=True)
+        yield desired, where
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem.removeprefix("expected-"))
+def test_what_was_applied_is_the_same_when_it_is_read_back(kube, namespace, path):
+    for desired, where in applied(kube, namespace, path):
+        difference = differs(desired, kube.get(where))
+        assert difference.kind == "same", f"{where}: {difference.path}"
+
+
+CHANGES: list[tuple[str, str, dict[str, Any] | list[dict[str, Any]], str]] = [
+    ("Deployment", MERGE, {"spec": {"replicas": 7}}, "spec.replicas"),
+    (
+        "Deployment",
+        MERGE,
+        {"spec": {"template": {"spec": {"automountServiceAccountToken": None}}}},
+        "spec.template.spec.automountServiceAccountToken",
+    ),
+    (
+        "Deployment",
+        JSON_PATCH,
+        [
+            {
+                "op": "remove",
+                "path": "/spec/template/spec/containers/0/securityContext/allowPrivilegeEscalation",
+            }
+        ],
+        "spec.template.spec.containers[server].securityContext.allowPrivilegeEscalation",
+    ),
+    ("Service", MERGE, {"spec": {"selector": {"more": "x"}}}, "spec.selector.more"),
+    ("ConfigMap", MERGE, {"data": {"config.toml": "other"}}, "data['config.toml']"),
+    ("NetworkPolicy", JSON_PATCH, [{"op": "add", "path": "/spec/ingress/-", "value": {}}], "spec.ingress"),
+    ("CronJob", MERGE, {"spec": {"schedule": "1 1 1 1 1"}}, "spec.schedule"),
+    ("ServiceAccount", MERGE, {"automountServiceAccountToken": None}, "automountServiceAccountToken"),
+    ("Secret", MERGE, {"metadata": {"labels": {"pywharf.dev/server": None}}}, "metadata.labels['pywharf.dev/server']"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "change", "path"), CHANGES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_somebody_changed_is_found_and_put_back(kube, namespace, kind, form, change, path):
+    case = next(case for case in CASES if case.stem == "expected-quickstart")
+    desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == kind)
+    kube.request("PATCH", where, change, form, fieldManager="somebody")
+    live = kube.get(where)
+    difference = differs(desired, live)
+    assert (difference.kind, difference.path) == ("drifted", path)
+    removed = (isinstance(change, list) and change[0]["op"] == "remove") or "None" in str(change)
+    if not removed:
+        assert other_managers(live, difference.steps) == ["somebody"]
+    kube.apply(where, desired, MANAGER, force=True)
+    assert differs(desired, kube.get(where)).kind == "same"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"labels": {"team": "x"}, "annotations": {"note": "y"}}},
+        {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}},
+    ],
+)
+def test_what_somebody_added_stays(kube, namespace, change):
+    case = next(case for case in CASES if case.stem == "expected-quickstart")
+    desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == "Deployment")
+    kube.request("PATCH", where, change, MERGE, fieldManager="somebody")
+    assert differs(desired, kube.get(where)).kind == "same"

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from pywharf_operator.render import Finding
 from pywharf_operator.spec import PackageRepo
@@ -13,6 +14,8 @@ from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION, IndexStatus
 
 _MAX_RESULT: Final = 500
 _MAX_TRIGGER: Final = 1000
+_FAILED: Final = "Failed: "
+"""What the result of an update that failed begins with."""
 _WAITING: Final = {
     "ImagePullBackOff": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
     "ErrImagePull": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
@@ -22,14 +25,17 @@ _WAITING: Final = {
 }
 
 
-class _Report(msgspec.Struct):
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class _Report(msgspec.Struct, frozen=True):
     """The termination message of a Job's container."""
 
-    projects: int | None = None
-    files: int | None = None
-    bytes: int | None = None
+    projects: _Count | None = None
+    files: _Count | None = None
+    bytes: _Count | None = None
     error: str | None = None
-    problems: list[str] = []
+    problems: tuple[str, ...] = ()
 
 
 def due_trigger(repo: PackageRepo) -> str | None:
@@ -53,49 +59,76 @@ def index_state(
 ) -> tuple[Finding, IndexStatus]:
     """The condition IndexUpToDate and `status.index`. What is known no more stays as the last status says."""
     previous = (repo.status.index if repo.status is not None else None) or IndexStatus()
-    finished = sorted((job for job in jobs if _finished_at(job) is not None), key=_order)
-    last = finished[-1] if finished else None
-    stuck = _stuck(jobs, pods)
-    if last is None:
-        finding = _remembered(repo, previous)
-        return (stuck or finding), previous
-    name, finished_at = str(last["metadata"]["name"]), _finished_at(last)
-    report = _report(name, pods)
-    if _condition(last, "Complete"):
-        text = f"{_count(report.projects)} projects, {_count(report.files)} files" if report.files is not None else ""
-        if report.files is None and previous.last_job == name:
-            return (stuck or _remembered(repo, previous)), previous
-        problems = f"; {len(report.problems)} problems: {_shown(report.problems[0])}" if report.problems else ""
-        state = IndexStatus(
-            projects=report.projects if report.projects is not None else previous.projects,
-            files=report.files if report.files is not None else previous.files,
-            bytes=report.bytes if report.bytes is not None else previous.bytes,
-            last_update_time=finished_at,
-            last_job=name,
-            last_result=f"Updated: {text}{problems}."[:_MAX_RESULT] if text else "Updated.",
-            last_trigger=previous.last_trigger,
-        )
-        finding = Finding(status=True, reason="Updated", message=state.last_result or "Updated.")
-        return (stuck or finding), state
-    if previous.last_job == name and previous.last_result and report.error is None:
-        state = previous  # its pod is gone; what it said was told then
-    else:
-        why = _shown(report.error) if report.error else _failure(last, name, pods)
-        state = msgspec.structs.replace(previous, last_job=name, last_result=f"Failed: {why}"[:_MAX_RESULT])
-    return Finding(status=False, reason="UpdateFailed", message=_advice(state.last_result or "Failed.")), state
+    finished = sorted((job for job in jobs if _is_news(job, previous)), key=_order)
+    finding, state = (
+        _of_last(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
+    )
+    return (_stuck(jobs, pods) or finding), state
 
 
-def _advice(result: str) -> str:
-    return f"{result.rstrip('.')}. The index before it is still served; the next update is tried by schedule."
+def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
+    """Whether it finished, and not before an update that is known already: Jobs go in another order than they came."""
+    finished = _finished_at(job)
+    return finished is not None and (previous.last_update_time is None or finished >= previous.last_update_time)
+
+
+def _of_last(
+    repo: PackageRepo, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], previous: IndexStatus
+) -> tuple[Finding, IndexStatus]:
+    name = str(job["metadata"]["name"])
+    own = _newest_first(name, pods)
+    if previous.last_job == name and not any(_terminated(pod) for pod in own):
+        return _remembered(repo, previous), previous  # its pod is gone; what it said was told then
+    if not _condition(job, "Complete"):
+        return _failed(repo, name, _failure(job, name, own), previous)
+    report = _report(own)
+    if report is None:
+        return _failed(repo, name, f"Job {name} ended, but its report cannot be read; check its image", previous)
+    state = IndexStatus(
+        projects=report.projects if report.projects is not None else previous.projects,
+        files=report.files if report.files is not None else previous.files,
+        bytes=report.bytes if report.bytes is not None else previous.bytes,
+        last_update_time=_finished_at(job),
+        last_job=name,
+        last_result=_summary(report),
+        last_trigger=previous.last_trigger,
+    )
+    return _updated(state), state
+
+
+def _summary(report: _Report) -> str:
+    if report.files is None:
+        return "Updated."
+    problems = f"; {len(report.problems)} problems: {_shown(report.problems[0])}" if report.problems else ""
+    text = f"Updated: {_count(report.projects)} projects, {_count(report.files)} files{problems}"
+    return f"{text[: _MAX_RESULT - 1].rstrip('.')}."
+
+
+def _updated(state: IndexStatus) -> Finding:
+    return Finding(status=True, reason="Updated", message=state.last_result or "Updated.")
+
+
+def _failed(repo: PackageRepo, job: str, why: str, previous: IndexStatus) -> tuple[Finding, IndexStatus]:
+    result = f"{_FAILED}{why}"[:_MAX_RESULT]
+    finding = Finding(status=False, reason="UpdateFailed", message=_advice(repo, result))
+    return finding, msgspec.structs.replace(previous, last_job=job, last_result=result)
+
+
+def _advice(repo: PackageRepo, result: str) -> str:
+    when = "updates are suspended" if repo.spec.index.suspend else "the next update is tried by schedule"
+    return (
+        f"{result.rstrip('.')}. The index before it is still served; {when}, "
+        f"or at once with another value of the annotation {TRIGGER_ANNOTATION}."
+    )
 
 
 def _remembered(repo: PackageRepo, previous: IndexStatus) -> Finding:
     """What the last status says, where no Job is left."""
     result = previous.last_result
-    if result is not None and result.startswith("Failed"):
-        return Finding(status=False, reason="UpdateFailed", message=_advice(result))
+    if result is not None and result.startswith(_FAILED):
+        return Finding(status=False, reason="UpdateFailed", message=_advice(repo, result))
     if previous.last_update_time is not None:
-        return Finding(status=True, reason="Updated", message=result or "Updated.")
+        return _updated(previous)
     if repo.spec.index.suspend:
         message = "Updates are suspended (spec.index.suspend); uploads are visible all the same."
         return Finding(status=None, reason="Suspended", message=message)
@@ -122,34 +155,48 @@ def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]])
 
 
 def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]]) -> str:
-    for pod in _pods_of(name, pods):
-        for ended in _terminated(pod):
-            if ended.get("reason") == "OOMKilled":
-                return f"Job {name} needed more memory than its limit."
+    """Why, from what is nearest to the cause: its deadline, its pods' newest end, what the Job says."""
     failed = _condition(job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
         return f"Job {name} took longer than it may."
-    return f"Job {name}: {_shown(str(failed.get('message') or 'it failed'))}"
-
-
-def _report(name: str, pods: Sequence[Mapping[str, Any]]) -> _Report:
-    """What the newest pod that reported said; hostile texts are no reports."""
-    for pod in sorted(
-        _pods_of(name, pods), key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True
-    ):
+    for pod in pods:
+        if (pod.get("status") or {}).get("reason") == "Evicted":
+            return f"Job {name}: its node was short of something and evicted its pod."
         for ended in _terminated(pod):
-            message = ended.get("message")
-            if not isinstance(message, str) or not message:
-                continue
-            try:
-                return msgspec.convert(json.loads(message), _Report)
-            except (ValueError, RecursionError, msgspec.ValidationError):
-                return _Report(error=_shown(message)) if ended.get("exitCode") else _Report()
+            if ended.get("reason") == "OOMKilled":
+                return f"Job {name} needed more memory than its limit."
+            report, message = _decoded(ended.get("message")), ended.get("message")
+            said = report.error if report is not None else _last_line(message) if isinstance(message, str) else ""
+            if said and (shown := _shown(said)):
+                return shown
+    return f"Job {name}: {_shown(str(failed.get('message') or '')) or 'it failed'}"
+
+
+def _report(pods: Sequence[Mapping[str, Any]]) -> _Report | None:
+    """What the newest pod that reported said; None where that is no report."""
+    for pod in pods:
+        for ended in _terminated(pod):
+            if ended.get("message") and not ended.get("exitCode"):
+                return _decoded(ended["message"])
     return _Report()
 
 
-def _pods_of(name: str, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [pod for pod in pods if _job_of(pod) == name]
+def _decoded(message: object) -> _Report | None:
+    """A termination message may hold anything."""
+    try:
+        return msgspec.convert(json.loads(message), _Report) if isinstance(message, str) else None
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
+
+
+def _last_line(text: str) -> str:
+    """Where a container reports nothing, its message is the end of its log."""
+    return next((line for line in reversed(text.splitlines()) if _shown(line)), "")
+
+
+def _newest_first(name: str, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    own = [pod for pod in pods if _job_of(pod) == name]
+    return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
 
 
 def _job_of(pod: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
 
-FIRST_UPDATE = "first"
-"""The trigger of the update that a new repo gets."""
+FIRST_UPDATE = ""
+"""The trigger of the update that a new repo gets; no annotation that is acted upon has it."""
 
 
 class Runs(msgspec.Struct, frozen=True):
@@ -56,10 +56,10 @@ async def update_index_of(
 ) -> tuple[Finding, IndexStatus]:
     """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
     jobs = runs.jobs.get(verdict.name, [])
-    trigger = due_trigger(verdict.repo)
+    trigger, started = due_trigger(verdict.repo), False
     try:
         if trigger is not None:
-            await _start(kube, cron_job, trigger, jobs)
+            started = await _start(kube, cron_job, f"{_previous(verdict).last_trigger or ''}\0{trigger}", jobs)
         elif needs_first_update(verdict.repo) and not jobs:
             await _start(kube, cron_job, FIRST_UPDATE, jobs)
     except KubeError as error:
@@ -68,7 +68,7 @@ async def update_index_of(
         message = f"The API server refuses its Job: {error.message or error.reason}"
         return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
     finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []))
-    if trigger is not None:
+    if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
 
@@ -78,10 +78,14 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
     return (status.index if status is not None else None) or IndexStatus()
 
 
-async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Json]) -> None:
+async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Json]) -> bool:
+    """See that there is a Job of the trigger; whether there is one that stays."""
     job = update_job(cron_job, trigger)
-    if any(one["metadata"]["name"] == job["metadata"]["name"] for one in jobs):
-        return
+    same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)
+    if same is not None:
+        # One that is being deleted wakes this server when it is gone.
+        return same["metadata"].get("deletionTimestamp") is None
     made = await kube.create(JOB, job)
     if made is not None:
         jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)
+    return True

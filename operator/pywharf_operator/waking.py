@@ -139,7 +139,8 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
         return [*lasting, metadata.get("resourceVersion")]
     if kind == POD:
         annotations = metadata.get("annotations")
-        return [*lasting, annotations, status.get("phase"), status.get("podIP"), _ready(status), _terminated(status)]
+        now = [status.get("phase"), status.get("podIP"), _ready(status), _unscheduled(status)]
+        return [*lasting, annotations, *now, _containers(status)]
     if kind == JOB:
         return [*lasting, _conditions(status)]
     return [
@@ -163,11 +164,20 @@ def _ready(status: Json) -> bool:
     return ["Ready", "True"] in _conditions(status)
 
 
-def _terminated(status: Json) -> list[object]:
-    """Of each container: when and how it ended, and how often it was started."""
+def _unscheduled(status: Json) -> bool:
+    return ["PodScheduled", "False"] in _conditions(status)
+
+
+def _containers(status: Json) -> list[object]:
+    """Of each container: what it waits for, when and how it ended, and how often it was started."""
     listed = status.get("containerStatuses")
     return [
-        [item.get("name"), item.get("restartCount"), _mapping(_mapping(item, "state"), "terminated").get("finishedAt")]
+        [
+            item.get("name"),
+            item.get("restartCount"),
+            _mapping(_mapping(item, "state"), "waiting").get("reason"),
+            _mapping(_mapping(item, "state"), "terminated").get("finishedAt"),
+        ]
         for item in (listed if isinstance(listed, list) else [])
         if isinstance(item, Mapping)
     ]

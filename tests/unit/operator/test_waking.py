@@ -133,6 +133,20 @@ POD_STATUS = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "
             [{"name": "index", "restartCount": 0, "state": {"terminated": {"finishedAt": "now"}}}],
             True,
         ),
+        (
+            POD,
+            made(labels=OWNED, status=POD_STATUS),
+            "status.containerStatuses",
+            [{"name": "index", "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+            True,
+        ),
+        (
+            POD,
+            made(labels=OWNED, status=POD_STATUS),
+            "status.conditions",
+            [*POD_STATUS["conditions"], {"type": "PodScheduled", "status": "False"}],
+            True,
+        ),
         (JOB, made(labels=OWNED), "status", {"conditions": [{"type": "Complete", "status": "True"}]}, True),
     ],
 )

@@ -1,0 +1,278 @@
+"""What Jobs and their pods say of an index, whatever stands in a termination message."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update
+from pywharf_operator.spec import API_VERSION, ObjectMeta, PackageRepo, PackageRepoSpec
+from pywharf_operator.spec.backends import Backend, FileSystem
+from pywharf_operator.spec.package_repo import Credentials, Index, IndexStatus, PackageRepoStatus
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+AT_NOON, LATER, EARLIER = "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z", "2026-01-01T11:00:00Z"
+KNOWN = IndexStatus(
+    projects=1,
+    files=2,
+    bytes=3,
+    last_update_time=NOON,
+    last_job="known",
+    last_result="Updated: 1 projects, 2 files.",
+    last_trigger="a",
+)
+GOOD = {"projects": 4, "files": 5000, "bytes": 6, "problems": []}
+
+
+def repo(index: IndexStatus | None = None, *, suspend: bool = False, trigger: object = None) -> PackageRepo:
+    annotations = {} if trigger is None else {"pywharf.dev/update-index": trigger}
+    backend = Backend(file_system=FileSystem())
+    return PackageRepo(
+        api_version=API_VERSION,
+        kind="PackageRepo",
+        metadata=ObjectMeta(name="demo", namespace="ml", annotations=annotations),
+        spec=PackageRepoSpec(backend=backend, credentials=Credentials(), index=Index(suspend=suspend)),
+        status=None if index is None else PackageRepoStatus(index=index),
+    )
+
+
+def job(name="new", end=LATER, kind="Complete", **condition):
+    ended = {"type": kind, "status": "True", "lastTransitionTime": end, **condition}
+    return {
+        "metadata": {"name": name, "creationTimestamp": end},
+        "status": {"conditions": [] if kind is None else [ended]},
+    }
+
+
+def failed(name="new", end=LATER, **condition):
+    return job(name, end, "Failed", **{"reason": "BackoffLimitExceeded", "message": "Too often.", **condition})
+
+
+def pod(of="new", message=None, code=0, created=LATER, **status):
+    ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
+    if message is not None:
+        ended["message"] = message if isinstance(message, str) else json.dumps(message)
+    status = {"containerStatuses": [{"name": "index", "state": {"terminated": ended}}]} | status
+    labels = {"batch.kubernetes.io/job-name": of}
+    return {"metadata": {"name": f"{of}-x", "labels": labels, "creationTimestamp": created}, "status": status}
+
+
+def waiting(reason, of="new"):
+    return pod(of, containerStatuses=[{"name": "index", "state": {"waiting": {"reason": reason}}}])
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes\x1b[31m are free",
+}
+OOM = [{"name": "index", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "the log's end"}}}]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pods", "status", "reason", "says"),
+    [
+        pytest.param([], [], None, "Pending", "first update", id="nothing"),
+        pytest.param([job(kind=None)], [], None, "Pending", "first update", id="running"),
+        pytest.param([job()], [pod(message=GOOD)], True, "Updated", "4 projects, 5,000 files.", id="good"),
+        pytest.param(
+            [job()],
+            [pod(message=GOOD | {"problems": ["a\x1b[31m", "b"]})],
+            True,
+            "Updated",
+            "2 problems: a [31m.",
+            id="problems",
+        ),
+        pytest.param([job()], [], True, "Updated", "Updated.", id="pod gone before it was seen"),
+        pytest.param(
+            [failed()], [pod(message={"error": "No\x00 room."}, code=1)], False, "UpdateFailed", "No  room.", id="error"
+        ),
+        pytest.param([failed()], [], False, "UpdateFailed", "Job new: Too often.", id="failed, pod gone"),
+        pytest.param(
+            [failed()],
+            [pod(message={"error": "old"}, code=1, created=EARLIER), pod(message={"error": "last"}, code=1)],
+            False,
+            "UpdateFailed",
+            "last",
+            id="the newest pod",
+        ),
+        pytest.param(
+            [failed()],
+            [pod(message="Starting\nno such flag: --x\n \n", code=2)],
+            False,
+            "UpdateFailed",
+            "Failed: no such flag: --x.",
+            id="the end of a log",
+        ),
+        pytest.param([failed()], [pod(containerStatuses=OOM)], False, "UpdateFailed", "more memory", id="memory"),
+        pytest.param(
+            [failed(reason="DeadlineExceeded")],
+            [pod(message={"error": "x"}, code=1)],
+            False,
+            "UpdateFailed",
+            "took longer",
+            id="deadline",
+        ),
+        pytest.param(
+            [failed()],
+            [pod(reason="Evicted", containerStatuses=[])],
+            False,
+            "UpdateFailed",
+            "evicted",
+            id="evicted",
+        ),
+        pytest.param(
+            [job(kind=None)], [waiting("ImagePullBackOff")], False, "UpdateStuck", "image cannot be pulled", id="image"
+        ),
+        pytest.param(
+            [job(kind=None)],
+            [pod(containerStatuses=[], conditions=[UNSCHEDULABLE])],
+            False,
+            "UpdateStuck",
+            "no node: 0/1 nodes [31m are free",
+            id="no node",
+        ),
+        pytest.param([job(kind=None)], [waiting("ContainerCreating")], None, "Pending", "first", id="starting"),
+        pytest.param(
+            [failed("old", EARLIER), job(kind=None)],
+            [waiting("ErrImagePull")],
+            False,
+            "UpdateStuck",
+            "image cannot be pulled",
+            id="stuck after a failure",
+        ),
+        pytest.param(
+            [job("old", EARLIER), failed()],
+            [pod("old", GOOD)],
+            False,
+            "UpdateFailed",
+            "Too often",
+            id="the last one counts",
+        ),
+        pytest.param(
+            [failed("old", EARLIER), job()],
+            [pod(message=GOOD), pod("old", {"error": "x"}, 1)],
+            True,
+            "Updated",
+            "4 projects",
+            id="recovered",
+        ),
+        pytest.param([job(end="yesterday")], [pod(message=GOOD)], True, "Updated", "4 projects", id="no time"),
+    ],
+)
+def test_of_a_new_repo(jobs, pods, status, reason, says):
+    finding, state = index_state(repo(), jobs, pods)
+    assert (finding.status, finding.reason) == (status, reason), finding.message
+    assert says in finding.message
+    assert finding.message.isprintable()
+    assert (state.last_result or "").isprintable()
+
+
+HOSTILE = [
+    "{",
+    "null",
+    "[]",
+    "7",
+    '"text"',
+    "\x00\x1b[2J" * 1024,
+    "[" * 4096,
+    '{"files": -1}',
+    '{"files": 1e400}',
+    '{"files": 9223372036854775808}',
+    '{"files": ' + "9" * 4000 + "}",
+    '{"files": "7"}',
+    '{"files": true}',
+    '{"files": 7.5}',
+    '{"files": 7, "projects": null, "bytes": []}',
+    '{"problems": "none"}',
+    '{"problems": [1]}',
+    '{"error": {}}',
+]
+
+
+@pytest.mark.parametrize("message", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("ended", [job(), failed()], ids=["complete", "failed"])
+def test_a_hostile_message_changes_no_count(message, ended):
+    code = 0 if ended == job() else 1
+    finding, state = index_state(repo(KNOWN), [ended], [pod(message=message, code=code)])
+    assert (finding.status, finding.reason) == (False, "UpdateFailed")
+    assert (state.projects, state.files, state.bytes, state.last_update_time) == (1, 2, 3, NOON)
+    assert (state.last_job, state.last_trigger) == ("new", "a")
+    for text in (finding.message, state.last_result or ""):
+        assert text.isprintable()
+        assert len(text) < 800
+    if code == 0:
+        assert "its report cannot be read" in finding.message
+    # It says the same at the next look, and when the pod is gone.
+    again, same = index_state(repo(state), [ended], [pod(message=message, code=code)])
+    gone, kept = index_state(repo(state), [ended], [])
+    assert (again, same) == (gone, kept) == (finding, state)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pods"),
+    [
+        pytest.param([], [], id="all gone"),
+        pytest.param([job("known", AT_NOON)], [], id="its pod is gone"),
+        pytest.param([failed("older", EARLIER)], [pod("older", {"error": "x"}, 1)], id="only an older failure is left"),
+        pytest.param([job("older", EARLIER)], [pod("older", GOOD)], id="only an older success is left"),
+        pytest.param([job(kind=None)], [], id="one runs"),
+    ],
+)
+def test_what_is_gone_is_remembered(jobs, pods):
+    finding, state = index_state(repo(KNOWN), jobs, pods)
+    assert (finding.status, finding.reason, state) == (True, "Updated", KNOWN)
+
+
+def test_pods_that_are_seen_after_their_job_say_why():
+    finding, state = index_state(repo(KNOWN), [failed()], [])
+    assert "Too often" in finding.message
+    finding, state = index_state(repo(state), [failed()], [pod(containerStatuses=OOM)])
+    assert "more memory" in finding.message
+
+
+def test_counts_that_are_seen_after_their_job_are_taken():
+    _, state = index_state(repo(KNOWN), [job()], [])
+    assert (state.files, state.last_job) == (2, "new")
+    _, state = index_state(repo(state), [job()], [pod(message=GOOD)])
+    assert (state.projects, state.files, state.bytes) == (4, 5000, 6)
+
+
+@pytest.mark.parametrize(
+    ("suspend", "index", "reason", "first"),
+    [
+        (True, None, "Suspended", False),
+        (True, KNOWN, "Updated", False),
+        (False, None, "Pending", True),
+        (False, KNOWN, "Updated", False),
+        (False, IndexStatus(last_job="x", last_result="Failed: y"), "UpdateFailed", False),
+    ],
+)
+def test_without_jobs(suspend, index, reason, first):
+    made = repo(index, suspend=suspend)
+    assert index_state(made, [], [])[0].reason == reason
+    assert needs_first_update(made) is first
+
+
+def test_a_failure_says_whether_updates_go_on():
+    index = IndexStatus(last_job="x", last_result="Failed: y.")
+    for suspend, says in ((False, "tried by schedule"), (True, "updates are suspended")):
+        assert says in index_state(repo(index, suspend=suspend), [], [])[0].message
+
+
+@pytest.mark.parametrize(
+    ("trigger", "last", "due"),
+    [
+        (None, None, None),
+        ("", None, None),
+        ("a", None, "a"),
+        ("a", "a", None),
+        ("b", "a", "b"),
+        (None, "a", None),
+        ("c" * 2000, None, "c" * 1000),
+        ("c" * 2000, "c" * 1000, None),
+    ],
+)
+def test_a_trigger_is_due_once(trigger, last, due):
+    assert due_trigger(repo(IndexStatus(last_trigger=last), trigger=trigger)) == due

@@ -8,13 +8,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
-from pywharf_operator.spec import Condition
+from pywharf_operator.spec import Condition, PackageRepo
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
 _QUIET_REASONS: Final = {"Waiting", "NoReadyReplica", "NotServed", "Pending", "Suspended", "ConfigNotRendered"}
 """Of conditions that are False or Unknown for a while, or because another one is: no Event tells of them."""
+_NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
 _MAX_MESSAGE: Final = 32_000
 _STATUS: Final[dict[bool | None, Literal["True", "False", "Unknown"]]] = {True: "True", False: "False", None: "Unknown"}
 
@@ -76,7 +77,10 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
 
 
 def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) -> dict[str, Any]:
-    """The status, as JSON, of an object that got past the schema and cannot be read. What else it said stays."""
+    """The status, as JSON, of an object that got past the schema and cannot be read.
+
+    What else it said stays, but for a repo's being served: a server that cannot be read runs on, a repo does not.
+    """
     status = raw.get("status")
     status = status if isinstance(status, dict) else {}
     generation = raw["metadata"].get("generation") or 0
@@ -84,11 +88,13 @@ def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) ->
         previous = msgspec.convert(status.get("conditions") or [], tuple[Condition, ...])
     except msgspec.ValidationError:
         previous = ()
-    findings = {"Accepted": finding, READY: finding}
+    findings, kept = {"Accepted": finding, READY: finding}, {"url", "repos", "replicas"}
+    if raw.get("kind") == PackageRepo.__name__:
+        findings, kept = findings | {"Programmed": _NOT_SERVED}, {"repoName", "index"}
     conditions = _conditions(findings, previous, generation, now)
     others = tuple(one for one in previous if one.type not in findings)
     return {
-        **{key: value for key, value in status.items() if key in {"url", "repoName", "index", "repos", "replicas"}},
+        **{key: value for key, value in status.items() if key in kept},
         "observedGeneration": generation,
         "conditions": [as_json(one) for one in (*conditions, *others)],
     }
@@ -165,25 +171,19 @@ def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def events_of(previous: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> tuple[EventText, ...]:
-    """An Event for each fault that is new and for each that is gone; none for what passes by itself."""
-    before = _comparable(previous or {})["conditions"]
+    """An Event for each fault that is new and for each that is gone; none for what passes by itself.
+
+    What was good from the first has none, so that a thousand repos at once are no thousand Events.
+    """
+    before = _telling(previous or {})
     told: list[EventText] = []
-    for one in wanted.get("conditions") or []:
-        old = before.get(one["type"]) or {}
-        if one["type"] == READY:
-            continue  # it repeats another condition
-        was_fault, is_fault = _is_fault(old), _is_fault(one)
-        if is_fault and (old.get("reason"), was_fault) != (one["reason"], True):
-            told.append(EventText("Warning", one["reason"], f"{one['type']}: {one['message']}"))
-        elif was_fault and one["status"] == "True":
-            told.append(EventText("Normal", one["reason"], f"{one['type']}: {one['message']}"))
-    ready, was_ready = _ready_of(wanted), _ready_of({"conditions": list(before.values())})
-    fault = {text.reason for text in told}
-    if ready.get("status") == "False" and _is_fault(ready) and ready["reason"] not in _reasons(wanted):
-        if was_ready.get("reason") != ready["reason"] and ready["reason"] not in fault:
-            told.append(EventText("Warning", ready["reason"], ready["message"]))
-    elif ready.get("status") == "True" and was_ready.get("status") == "False":
-        told.append(EventText("Normal", READY, ready["message"]))
+    for kind, one in _telling(wanted).items():
+        old = before.get(kind, {})
+        message = f"{kind}: {one.get('message')}"
+        if _is_fault(one) and not (_is_fault(old) and old.get("reason") == one["reason"]):
+            told.append(EventText("Warning", one["reason"], message))
+        elif _is_fault(old) and one.get("status") == "True":
+            told.append(EventText("Normal", one["reason"], message))
     return tuple(told)
 
 
@@ -191,13 +191,12 @@ def _is_fault(condition: Mapping[str, Any]) -> bool:
     return condition.get("status") == "False" and condition.get("reason") not in _QUIET_REASONS
 
 
-def _ready_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next((one for one in status.get("conditions") or [] if one.get("type") == READY), {})
-    return found
-
-
-def _reasons(status: Mapping[str, Any]) -> set[str]:
-    """Of the other conditions that are False."""
-    return {
-        one["reason"] for one in status.get("conditions") or [] if one["type"] != READY and one["status"] == "False"
-    }
+def _telling(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The conditions by type, without a Ready that repeats another one."""
+    found: dict[str, Mapping[str, Any]] = _comparable(status)["conditions"]
+    ready = found.get(READY, {})
+    others = {kind: one for kind, one in found.items() if kind != READY}
+    repeats = ready.get("status") == "False" and any(
+        one.get("status") != "True" and one.get("reason") == ready.get("reason") for one in others.values()
+    )
+    return others if repeats else found

@@ -65,16 +65,16 @@ def programmed(name: RepoName, content: str, reports: Sequence[ReplicaReport], h
             reason="NoReadyReplica",
             message="No replica of the server is ready; see the conditions of its PackageServer and its pods.",
         )
-    behind = [report for report in reports if history.content(report.digest, name) != content]
-    if behind:
-        why = next((f" {report.pod}: {report.failure}." for report in behind if report.failure), "")
-        message = f"{len(reports) - len(behind)} of {len(reports)} ready replicas serve the newest configuration.{why}"
-        return Finding(status=False, reason="Waiting", message=message)
-    broken = next((report for report in reports if name in report.broken), None)
+    current = [report for report in reports if history.content(report.digest, name) == content]
+    broken = next((report for report in current if name in report.broken), None)
     if broken is not None:
         fault = broken.broken[name]
         why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
         reason = _REASONS.get(fault.code, "BrokenOnReplica")
         return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
-    count = f"{len(reports)} ready replicas serve" if len(reports) > 1 else "The ready replica serves"
-    return Finding(status=True, reason="Programmed", message=f"{count} this configuration.")
+    if len(current) < len(reports):
+        why = next((f" {report.pod}: {report.failure}." for report in reports if report.failure), "")
+        message = f"{len(current)} of {len(reports)} ready replicas serve the newest configuration.{why}"
+        return Finding(status=False, reason="Waiting", message=message)
+    # Of no number, or each change of scale would be a write for each repo.
+    return Finding(status=True, reason="Programmed", message="Every ready replica serves this configuration.")

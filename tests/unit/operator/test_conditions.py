@@ -32,7 +32,7 @@ ALL = {"accepted": YES, "secrets_resolved": YES, "programmed": YES, "index_up_to
 
 
 def raw(kind: str = "PackageRepo", status: Any = None, generation: int = 7) -> dict[str, Any]:
-    spec = {"backend": {"fileSystem": {}}} if kind == "PackageRepo" else {}
+    spec: dict[str, Any] = {"backend": {"fileSystem": {}}} if kind == "PackageRepo" else {}
     metadata = {"name": "demo", "namespace": "ml", "generation": generation, "uid": "1"}
     made = {"apiVersion": "pywharf.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
     return made if status is None else {**made, "status": status}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -16,12 +16,14 @@ _MAX_RESULT: Final = 500
 _MAX_TRIGGER: Final = 1000
 _FAILED: Final = "Failed: "
 """What the result of an update that failed begins with."""
+_STARTS_WITHIN: Final = timedelta(minutes=5)
+"""From when on a pod that does not start is told of."""
 _WAITING: Final = {
     "ImagePullBackOff": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
     "ErrImagePull": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
     "InvalidImageName": "its image's name is invalid; correct the PackageServer's image",
-    "CreateContainerConfigError": "what it mounts is missing",
-    "CreateContainerError": "its container cannot be made",
+    "CreateContainerConfigError": "what it mounts is missing; see its pod's Events",
+    "CreateContainerError": "its container cannot be made; see its pod's Events",
 }
 
 
@@ -54,8 +56,14 @@ def needs_first_update(repo: PackageRepo) -> bool:
     return not repo.spec.index.suspend and (index is None or index.last_job is None)
 
 
+def of_this_repo(repo: PackageRepo, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the Jobs of a former repo of the same name."""
+    since = repo.metadata.creation_timestamp
+    return [job for job in jobs if since is None or (created := _created(job)) is None or created >= since]
+
+
 def index_state(
-    repo: PackageRepo, jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+    repo: PackageRepo, jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], now: datetime
 ) -> tuple[Finding, IndexStatus]:
     """The condition IndexUpToDate and `status.index`. What is known no more stays as the last status says."""
     previous = (repo.status.index if repo.status is not None else None) or IndexStatus()
@@ -63,7 +71,7 @@ def index_state(
     finding, state = (
         _of_last(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
     )
-    return (_stuck(jobs, pods) or finding), state
+    return (_stuck(jobs, pods, now) or finding), state
 
 
 def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
@@ -135,36 +143,58 @@ def _remembered(repo: PackageRepo, previous: IndexStatus) -> Finding:
     return Finding(status=None, reason="Pending", message="The first update has not finished yet.")
 
 
-def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> Finding | None:
-    """A running Job whose pod cannot start."""
-    running = {str(job["metadata"]["name"]) for job in jobs if _finished_at(job) is None}
-    for pod in pods:
-        job, status = _job_of(pod), pod.get("status") or {}
-        if job not in running:
+def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], now: datetime) -> Finding | None:
+    """Why a running Job cannot start."""
+    for job in jobs:
+        name, of_job = str(job["metadata"]["name"]), job.get("spec") or {}
+        if _finished_at(job) is not None or of_job.get("suspend"):
             continue
-        for container in status.get("containerStatuses") or []:
-            reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
-            if reason in _WAITING:
-                message = f"Job {job} cannot start: {_WAITING[reason]}."
-                return Finding(status=False, reason="UpdateStuck", message=message)
-        for one in status.get("conditions") or []:
-            if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
-                message = f"Job {job} finds no node: {_shown(str(one.get('message')))}"
-                return Finding(status=False, reason="UpdateStuck", message=message)
+        own = _newest_first(name, pods)
+        why = next((why for pod in own if (why := _not_started(pod, now)) is not None), None)
+        if why is None and not own and _is_late(job, now):
+            why = f"has no pod; `kubectl describe job {name}` says why"
+        if why is not None:
+            return Finding(status=False, reason="UpdateStuck", message=f"Job {name} {why}.")
     return None
+
+
+def _not_started(pod: Mapping[str, Any], now: datetime) -> str | None:
+    status = pod.get("status") or {}
+    for container in status.get("containerStatuses") or []:
+        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
+        if reason in _WAITING:
+            return f"cannot start: {_WAITING[reason]}"
+    for one in status.get("conditions") or []:
+        if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
+            return f"finds no node: {_shown(str(one.get('message'))).rstrip('.')}"
+    if status.get("phase") == "Pending" and _is_late(pod, now):
+        return f"has not started; `kubectl describe pod {pod['metadata']['name']}` says why"
+    return None
+
+
+def _is_late(started: Mapping[str, Any], now: datetime) -> bool:
+    created = _created(started)
+    return created is not None and now - created > _STARTS_WITHIN
+
+
+def _created(manifest: Mapping[str, Any]) -> datetime | None:
+    try:
+        return msgspec.convert(manifest["metadata"].get("creationTimestamp"), datetime)
+    except msgspec.ValidationError:
+        return None
 
 
 def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]]) -> str:
     """Why, from what is nearest to the cause: its deadline, its pods' newest end, what the Job says."""
     failed = _condition(job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
-        return f"Job {name} took longer than it may."
+        return f"Job {name} took longer than it may, or could not start."
     for pod in pods:
         if (pod.get("status") or {}).get("reason") == "Evicted":
             return f"Job {name}: its node was short of something and evicted its pod."
         for ended in _terminated(pod):
             if ended.get("reason") == "OOMKilled":
-                return f"Job {name} needed more memory than its limit."
+                return f"Job {name} needed more memory than its limit; divide the repo into smaller ones."
             report, message = _decoded(ended.get("message")), ended.get("message")
             said = report.error if report is not None else _last_line(message) if isinstance(message, str) else ""
             if said and (shown := _shown(said)):

@@ -3,10 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update
+from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update, of_this_repo
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
@@ -14,9 +16,6 @@ from pywharf_operator.render.job import update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
-
-FIRST_UPDATE = ""
-"""The trigger of the update that a new repo gets; no annotation that is acted upon has it."""
 
 
 class Runs(msgspec.Struct, frozen=True):
@@ -52,22 +51,23 @@ def _repo_of(item: Json) -> str | None:
 
 
 async def update_index_of(
-    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs
+    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, now: datetime
 ) -> tuple[Finding, IndexStatus]:
     """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
-    jobs = runs.jobs.get(verdict.name, [])
+    jobs = of_this_repo(verdict.repo, runs.jobs.get(verdict.name, []))
     trigger, started = due_trigger(verdict.repo), False
     try:
         if trigger is not None:
             started = await _start(kube, cron_job, f"{_previous(verdict).last_trigger or ''}\0{trigger}", jobs)
         elif needs_first_update(verdict.repo) and not jobs:
-            await _start(kube, cron_job, FIRST_UPDATE, jobs)
+            # No trigger is a uid, and a repo that is made anew gets a first update of its own.
+            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs)
     except KubeError as error:
         if not error.is_permanent:
             raise
         message = f"The API server refuses its Job: {error.message or error.reason}"
         return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
-    finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []))
+    finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
     if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
@@ -78,7 +78,7 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
     return (status.index if status is not None else None) or IndexStatus()
 
 
-async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Json]) -> bool:
+async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]]) -> bool:
     """See that there is a Job of the trigger; whether there is one that stays."""
     job = update_job(cron_job, trigger)
     same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)

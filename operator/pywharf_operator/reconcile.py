@@ -210,7 +210,7 @@ class Reconciler:
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs)
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )

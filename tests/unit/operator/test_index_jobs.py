@@ -1,11 +1,12 @@
 """What Jobs and their pods say of an index, whatever stands in a termination message."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
-from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update
+from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update, of_this_repo
 from pywharf_operator.spec import API_VERSION, ObjectMeta, PackageRepo, PackageRepoSpec
 from pywharf_operator.spec.backends import Backend, FileSystem
 from pywharf_operator.spec.package_repo import Credentials, Index, IndexStatus, PackageRepoStatus
@@ -68,6 +69,10 @@ UNSCHEDULABLE = {
     "message": "0/1 nodes\x1b[31m are free",
 }
 OOM = [{"name": "index", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "the log's end"}}}]
+
+
+def seen(repo, jobs, pods, now=NOON + timedelta(hours=1, minutes=1)):
+    return index_state(repo, jobs, pods, now)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ OOM = [{"name": "index", "state": {"terminated": {"exitCode": 137, "reason": "OO
     ],
 )
 def test_of_a_new_repo(jobs, pods, status, reason, says):
-    finding, state = index_state(repo(), jobs, pods)
+    finding, state = seen(repo(), jobs, pods)
     assert (finding.status, finding.reason) == (status, reason), finding.message
     assert says in finding.message
     assert finding.message.isprintable()
@@ -195,7 +200,7 @@ HOSTILE = [
 @pytest.mark.parametrize("ended", [job(), failed()], ids=["complete", "failed"])
 def test_a_hostile_message_changes_no_count(message, ended):
     code = 0 if ended == job() else 1
-    finding, state = index_state(repo(KNOWN), [ended], [pod(message=message, code=code)])
+    finding, state = seen(repo(KNOWN), [ended], [pod(message=message, code=code)])
     assert (finding.status, finding.reason) == (False, "UpdateFailed")
     assert (state.projects, state.files, state.bytes, state.last_update_time) == (1, 2, 3, NOON)
     assert (state.last_job, state.last_trigger) == ("new", "a")
@@ -205,8 +210,8 @@ def test_a_hostile_message_changes_no_count(message, ended):
     if code == 0:
         assert "its report cannot be read" in finding.message
     # It says the same at the next look, and when the pod is gone.
-    again, same = index_state(repo(state), [ended], [pod(message=message, code=code)])
-    gone, kept = index_state(repo(state), [ended], [])
+    again, same = seen(repo(state), [ended], [pod(message=message, code=code)])
+    gone, kept = seen(repo(state), [ended], [])
     assert (again, same) == (gone, kept) == (finding, state)
 
 
@@ -221,21 +226,21 @@ def test_a_hostile_message_changes_no_count(message, ended):
     ],
 )
 def test_what_is_gone_is_remembered(jobs, pods):
-    finding, state = index_state(repo(KNOWN), jobs, pods)
+    finding, state = seen(repo(KNOWN), jobs, pods)
     assert (finding.status, finding.reason, state) == (True, "Updated", KNOWN)
 
 
 def test_pods_that_are_seen_after_their_job_say_why():
-    finding, state = index_state(repo(KNOWN), [failed()], [])
+    finding, state = seen(repo(KNOWN), [failed()], [])
     assert "Too often" in finding.message
-    finding, state = index_state(repo(state), [failed()], [pod(containerStatuses=OOM)])
+    finding, state = seen(repo(state), [failed()], [pod(containerStatuses=OOM)])
     assert "more memory" in finding.message
 
 
 def test_counts_that_are_seen_after_their_job_are_taken():
-    _, state = index_state(repo(KNOWN), [job()], [])
+    _, state = seen(repo(KNOWN), [job()], [])
     assert (state.files, state.last_job) == (2, "new")
-    _, state = index_state(repo(state), [job()], [pod(message=GOOD)])
+    _, state = seen(repo(state), [job()], [pod(message=GOOD)])
     assert (state.projects, state.files, state.bytes) == (4, 5000, 6)
 
 
@@ -251,14 +256,53 @@ def test_counts_that_are_seen_after_their_job_are_taken():
 )
 def test_without_jobs(suspend, index, reason, first):
     made = repo(index, suspend=suspend)
-    assert index_state(made, [], [])[0].reason == reason
+    assert seen(made, [], [])[0].reason == reason
     assert needs_first_update(made) is first
+
+
+PENDING = pod(
+    phase="Pending", containerStatuses=[{"name": "index", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pods", "minutes", "says"),
+    [
+        ([job(kind=None)], [PENDING], 5, None),
+        ([job(kind=None)], [PENDING], 6, "Job new has not started; `kubectl describe pod new-x` says why."),
+        ([job(kind=None)], [pod(phase="Running", containerStatuses=[])], 60, None),
+        ([job(kind=None)], [], 5, None),
+        ([job(kind=None)], [], 6, "Job new has no pod; `kubectl describe job new` says why."),
+        ([job(kind=None) | {"spec": {"suspend": True}}], [], 60, None),
+        ([job(kind=None, end="odd")], [], 60, None),
+        ([job()], [], 60, None),
+        ([job(kind=None)], [pod("other")], 6, "has no pod"),
+        ([job(kind=None)], [pod(message={"error": "x"}, code=1)], 60, None),
+    ],
+)
+def test_what_does_not_start_is_told_of_after_a_while(jobs, pods, minutes, says):
+    finding, state = seen(repo(KNOWN), jobs, pods, NOON + timedelta(hours=1, minutes=minutes))
+    assert (finding.reason == "UpdateStuck") is (says is not None), finding
+    assert (says or "") in finding.message
+    if says is not None:
+        assert state == KNOWN
+        assert seen(repo(KNOWN), jobs, pods, NOON + timedelta(hours=2))[0] == finding
+
+
+@pytest.mark.parametrize(
+    ("created", "kept"), [(None, ["a", "b", "c"]), (EARLIER, ["a", "b", "c"]), (AT_NOON, ["b", "c"]), (LATER, ["c"])]
+)
+def test_jobs_of_a_former_repo_of_the_name_are_none_of_this_one(created, kept):
+    when = None if created is None else datetime.fromisoformat(created)
+    made = msgspec.structs.replace(repo(), metadata=ObjectMeta(name="demo", namespace="ml", creation_timestamp=when))
+    jobs = [job("a", EARLIER), job("b", AT_NOON), job("c", "odd")]
+    assert [one["metadata"]["name"] for one in of_this_repo(made, jobs)] == kept
 
 
 def test_a_failure_says_whether_updates_go_on():
     index = IndexStatus(last_job="x", last_result="Failed: y.")
     for suspend, says in ((False, "tried by schedule"), (True, "updates are suspended")):
-        assert says in index_state(repo(index, suspend=suspend), [], [])[0].message
+        assert says in seen(repo(index, suspend=suspend), [], [])[0].message
 
 
 @pytest.mark.parametrize(

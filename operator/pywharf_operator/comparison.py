@@ -53,6 +53,22 @@ _DROPPED_ZEROS: Final = {
 }
 """Fields that the API server leaves out where they are false or zero. Others, when absent, may have another default:
 without `automountServiceAccountToken: false` a pod gets a token."""
+_DEFAULTED: Final = {
+    "dnsPolicy",
+    "failureThreshold",
+    "imagePullPolicy",
+    "path",
+    "periodSeconds",
+    "protocol",
+    "restartPolicy",
+    "schedulerName",
+    "scheme",
+    "successThreshold",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "timeoutSeconds",
+}
+"""Fields whose empty text or zero the API server takes for its default."""
 _AMOUNTS: Final = {"capacity", "limits", "requests"}
 _AMOUNT: Final = {"averageValue", "divisor", "sizeLimit", "storage"}
 _QUANTITY = re.compile(r"([+-]?[0-9.]{1,40}(?:[eE][+-]?[0-9]{1,2})?)([KMGTPE]i|[numkMGTPE])?\Z")
@@ -156,7 +172,7 @@ def _merge_key(items: Sequence[object], steps: Steps, *, service: bool) -> str |
 
 
 def _is_same_scalar(desired: object, live: object, steps: Steps) -> bool:
-    if desired is None or desired == live:
+    if desired is None or desired == live or (desired in ("", 0) and _field(steps) in _DEFAULTED):
         return True
     if live is None:
         return _is_empty(desired, steps)

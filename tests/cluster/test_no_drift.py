@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from pywharf.config import FileSystemSpec
 from pywharf_operator.drift import differs, other_managers, with_hash
-from pywharf_operator.kinds import kind_of
+from pywharf_operator.folder import default_server
+from pywharf_operator.kinds import DEPLOYMENT, kind_of
+from pywharf_operator.render import Environment, Snapshot, resolve
+from pywharf_operator.render.deployment import deployment
 from pywharf_operator.render.labels import MANAGER
 from support.kube_client import JSON_PATCH, MERGE
 
@@ -32,6 +37,111 @@ def test_what_was_applied_is_the_same_when_it_is_read_back(kube, namespace, path
     for desired, where in applied(kube, namespace, path):
         difference = differs(desired, kube.get(where))
         assert difference.kind == "same", f"{where}: {difference.path}"
+
+
+# What users may write in podTemplate, and the API server writes in another way, or leaves out.
+ODD: dict[str, dict[str, Any]] = {
+    "false": {
+        "hostNetwork": False,
+        "hostPID": False,
+        "hostIPC": False,
+        "shareProcessNamespace": False,
+        "setHostnameAsFQDN": False,
+        "hostUsers": False,
+        "containers": [{"name": "server", "stdin": False, "stdinOnce": False, "tty": False}],
+    },
+    "zeros": {
+        "terminationGracePeriodSeconds": 0,
+        "priority": 0,
+        "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}],
+        "containers": [
+            {
+                "name": "server",
+                "ports": [{"containerPort": 8888, "name": "http", "hostPort": 0}],
+                "livenessProbe": {
+                    "initialDelaySeconds": 0,
+                    "timeoutSeconds": 0,
+                    "periodSeconds": 0,
+                    "successThreshold": 0,
+                    "failureThreshold": 0,
+                },
+            }
+        ],
+    },
+    "empty texts": {
+        "hostname": "",
+        "subdomain": "",
+        "nodeName": "",
+        "priorityClassName": "",
+        "schedulerName": "",
+        "dnsPolicy": "",
+        "restartPolicy": "",
+        "containers": [
+            {
+                "name": "server",
+                "workingDir": "",
+                "imagePullPolicy": "",
+                "terminationMessagePath": "",
+                "env": [{"name": "A", "value": ""}],
+                "ports": [{"containerPort": 8888, "name": "http", "hostIP": ""}],
+            }
+        ],
+    },
+    "empty maps and lists": {
+        "nodeSelector": {},
+        "tolerations": [],
+        "affinity": {},
+        "dnsConfig": {},
+        "hostAliases": [],
+        "initContainers": [],
+        "securityContext": {"sysctls": [], "seLinuxOptions": {}},
+        "containers": [{"name": "server", "command": [], "lifecycle": {}, "envFrom": [], "resources": {"limits": {}}}],
+    },
+    "amounts": {
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "0.5Gi"}}],
+        "containers": [
+            {
+                "name": "server",
+                "resources": {
+                    "requests": {"cpu": 1, "memory": "1024Mi", "ephemeral-storage": "1e6"},
+                    "limits": {"cpu": "1500m", "memory": "1.5Gi", "ephemeral-storage": 1000000000},
+                },
+                "env": [
+                    {"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1000m"}}}
+                ],
+            }
+        ],
+    },
+    "read-only": {
+        "volumes": [{"name": "more", "persistentVolumeClaim": {"claimName": "x", "readOnly": False}}],
+        "containers": [{"name": "server", "volumeMounts": [{"name": "more", "mountPath": "/m", "readOnly": False}]}],
+    },
+    "ports by number and by name": {
+        "containers": [
+            {
+                "name": "server",
+                "ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53, "protocol": "TCP"}],
+                "lifecycle": {"preStop": {"httpGet": {"path": "/", "port": "http"}}},
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_pod_template_is_the_same_when_it_is_read_back(kube, namespace, name):
+    server = msgspec.structs.replace(
+        default_server(namespace),
+        spec=msgspec.structs.replace(default_server(namespace).spec, pod_template={"spec": ODD[name]}),
+    )
+    environment = Environment(specs={"file_system": FileSystemSpec}, image="x:1")
+    made = resolve(Snapshot(servers=(server,)), environment).servers[0]
+    assert made.accepted.status, made.accepted.message
+    desired = with_hash(deployment(made, environment))
+    where = DEPLOYMENT.path(namespace, desired["metadata"]["name"])
+    kube.apply(where, desired, MANAGER, force=True)
+    difference = differs(desired, kube.get(where))
+    assert difference.kind == "same", difference.path
 
 
 CHANGES: list[tuple[str, str, dict[str, Any] | list[dict[str, Any]], str]] = [

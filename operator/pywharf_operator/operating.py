@@ -24,7 +24,7 @@ from pywharf_operator.options import Options, lease_namespace
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.waking import Woken
-from pywharf_operator.work_queue import WorkQueue, place_of
+from pywharf_operator.work_queue import Timing, WorkQueue, place_of
 
 _logger = logging.getLogger(__name__)
 _GRACE_S: Final = 4.0
@@ -86,6 +86,7 @@ class Operator:
             listing=self._reconciler.keys,
             finished=metrics.reconciled,
             describe=_described,
+            timing=Timing(resync_s=(float(options.resync), 2.0 * options.resync)),
         )
 
         def watcher(name: str, *watches: Watch) -> Watcher:

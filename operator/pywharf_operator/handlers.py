@@ -48,6 +48,8 @@ _CLOSING_S: Final = 0.25
 """For the connections that kopf has left to be closed, before their event loop goes."""
 _LISTED_S: Final = 5.0
 """By then kopf has listed everything."""
+_HANGING_S: Final = 5.0
+"""kopf's tasks end at once when they are cancelled; one that does not is stuck."""
 _UP_S: Final = 10.0
 """A run of kopf that lasts so long has started."""
 _DOWN_S: Final = 300.0
@@ -129,6 +131,10 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
         if watch.labels is not None:
             settings.watching.label_selectors[watch.kind.api_version, watch.kind.plural] = watch.labels
     return settings
+
+
+class KopfHungError(Exception):
+    """kopf wanted to end and could not."""
 
 
 class LoginRefusedError(Exception):
@@ -223,33 +229,68 @@ class _Run:
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def _main(self) -> None:
+        # Not asyncio.run: it waits for its tasks, however long they take to end.
+        loop = asyncio.new_event_loop()
         try:
-            asyncio.run(self._kopf())
+            loop.run_until_complete(self._kopf())
         except BaseException as error:  # noqa: BLE001 - whoever waits is told
-            self.ended.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+            self._fault = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(_end_tasks())
+            loop.close()
+        if self._fault is not None:
+            self.ended.set_exception(self._fault)
         else:
             self.ended.set_result(None)
 
     async def _kopf(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(_unhandled)
-        try:
-            await kopf.operator(
+        # Before kopf's own tasks: those that it finds it leaves alone.
+        hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
+        running = asyncio.create_task(
+            kopf.operator(
                 registry=registry_of(self._watches, self._tell, self._failed),
                 settings=settings_of(self._watches, self._patience),
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 standalone=True,
                 stop_flag=self._stop,
-            )
-        finally:
-            await asyncio.sleep(_CLOSING_S)
-            if self._fault is not None:
-                raise self._fault
+            ),
+            name="kopf",
+        )
+        await asyncio.wait({hanging, running}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise KopfHungError
+        await running
+        await asyncio.sleep(_CLOSING_S)
 
     def _failed(self, error: Exception) -> None:
         self._fault = error
         self.stop()
+
+
+async def _until_hanging() -> None:
+    """Until a task has been asked to end for long and does not: kopf then waits for it for ever, with no watch open."""
+    since: dict[asyncio.Task[Any], float] = {}
+    while True:
+        await asyncio.sleep(1.0)
+        now = time.monotonic()
+        since = {task: since.get(task, now) for task in asyncio.all_tasks() if task.cancelling()}
+        if any(now - asked > _HANGING_S for asked in since.values()):
+            return
+
+
+async def _end_tasks() -> None:
+    """Cancel whatever is left, again where it does not listen, and wait for it, but not long."""
+    own = asyncio.current_task()
+    for _ in range(3):
+        left = {task for task in asyncio.all_tasks() if task is not own}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_STOPPING_S / 3)
 
 
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
-from pywharf_operator.spec import Condition, PackageRepo
+from pywharf_operator.spec import Condition, PackageRepo, PackageServer
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
@@ -74,6 +74,19 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
         replicas=ready_replicas,
         conditions=_conditions(findings, previous.conditions, generation, now),
     )
+
+
+def ready_replicas(server: PackageServer, ready: int) -> Finding:
+    """What a server's number of ready replicas says of it."""
+    if ready:
+        scaling = server.spec.autoscaling
+        wanted = str(server.most_replicas) if scaling is None else f"{scaling.min_replicas} to {scaling.max_replicas}"
+        return Finding(status=True, reason=READY, message=f"{ready} of {wanted} replicas are ready.")
+    if server.most_replicas == 0:
+        message = "No replica is wanted: spec.replicas is 0; raise it to serve again."
+    else:
+        message = f"No replica is ready yet; if it stays so, look at the Deployment {server.key} and its pods."
+    return Finding(status=False, reason="NoReadyReplica", message=message)
 
 
 def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) -> dict[str, Any]:

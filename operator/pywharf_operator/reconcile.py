@@ -12,7 +12,7 @@ import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusal
-from pywharf_operator.conditions import malformed_status, repo_status, server_status
+from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, update_index_of
 from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER
@@ -41,8 +41,8 @@ from pywharf_operator.statuses import Statuses
 
 _logger = logging.getLogger(__name__)
 _REFUSED_AGAIN_S = 60.0
-_APIS_FOR_S = 60.0
-"""For so long it is remembered which optional kinds the cluster has."""
+_APIS_FOR_S = 15.0
+"""For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Between looks at replicas that do not serve the newest configuration yet."""
 _NUDGED_AGAIN_AFTER = 4
@@ -151,6 +151,8 @@ class Reconciler:
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
         waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
+        if api_missing(server, environment) is not None:
+            again.append(_APIS_FOR_S)
         if waiting:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1
@@ -312,10 +314,7 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
     missing = api_missing(result.verdict.server, environment)
     if missing is not None:
         return missing
-    ready, wanted = len(result.reports), result.verdict.server.most_replicas
-    if not ready:
-        return Finding(status=False, reason="NoReadyReplica", message="No replica is ready yet.")
-    return Finding(status=True, reason="Ready", message=f"{ready} of {wanted} replicas are ready.")
+    return ready_replicas(result.verdict.server, len(result.reports))
 
 
 def _is_ready(status: PackageRepoStatus) -> bool:

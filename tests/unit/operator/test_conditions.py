@@ -12,6 +12,7 @@ from pywharf_operator.conditions import (
     as_json,
     events_of,
     malformed_status,
+    ready_replicas,
     repo_status,
     same,
     server_status,
@@ -145,6 +146,22 @@ def test_ready_of_a_repo(findings, expected):
 )
 def test_ready_of_a_server(findings, expected):
     assert ready(of_server(**findings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "count", "expected", "told"),
+    [
+        ({}, 1, True, "1 of 1 replicas"),
+        ({"replicas": 3}, 2, True, "2 of 3 replicas"),
+        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 5}}, 2, True, "2 of 2 to 5 replicas"),
+        ({}, 0, False, "Deployment ml/demo"),
+        ({"replicas": 0}, 0, False, "spec.replicas is 0"),
+    ],
+)
+def test_ready_replicas(spec, count, expected, told):
+    found = ready_replicas(msgspec.convert({**raw("PackageServer"), "spec": spec}, PackageServer), count)
+    assert (found.status, found.reason) == (expected, "Ready" if expected else "NoReadyReplica")
+    assert told in found.message
 
 
 def test_a_status_that_is_not_known_is_unknown():

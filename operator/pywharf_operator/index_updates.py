@@ -58,7 +58,9 @@ async def update_index_of(
     trigger, started = due_trigger(verdict.repo), False
     try:
         if trigger is not None:
-            started = await _start(kube, cron_job, f"{_previous(verdict).last_trigger or ''}\0{trigger}", jobs)
+            # A value may come again after another, or for a repo that is made anew.
+            wish = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
+            started = await _start(kube, cron_job, "\0".join(wish), jobs)
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that is made anew gets a first update of its own.
             await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs)

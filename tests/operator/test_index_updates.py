@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,30 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
         run("while it was down", 5)
         looked_again(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 5
+
+
+def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
+    """Even where nobody saw it go, and with the value that the former one was asked for an update with."""
+    pods = IndexPods(kube, namespace, demo=ended(GOOD))
+    annotated = repo("demo")
+    annotated["metadata"]["annotations"] = {"pywharf.dev/update-index": "now"}
+
+    def told() -> bool:
+        return index_of(kube, namespace, "demo").get("lastTrigger") == "now"
+
+    apply(kube, namespace, server(), secret_of("demo"), annotated)
+    with operating(tmp_path / "a", granted, namespace):
+        pods.until(lambda: told() and "files" in index_of(kube, namespace, "demo"), "the update")
+    assert len(jobs(kube, namespace)) == 1
+    former = index_of(kube, namespace, "demo")["lastJob"]
+    made = jobs(kube, namespace)[0]["metadata"]["creationTimestamp"]
+    wait_for(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) > made, "another second: times are whole ones")
+    kube.delete(path("packagerepos", namespace, "demo"))
+    apply(kube, namespace, annotated)
+    pods.of_repo["demo"] = ended(GOOD | {"files": 9})
+    with operating(tmp_path / "b", granted, namespace):
+        pods.until(lambda: told() and index_of(kube, namespace, "demo").get("files") == 9, "an update of its own")
+    assert index_of(kube, namespace, "demo")["lastJob"] != former
 
 
 def names_of(found: list[Json]) -> set[str]:

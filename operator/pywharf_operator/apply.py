@@ -5,7 +5,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from pywharf_operator.drift import RENDERED_ANNOTATION, Contest, Difference, differs, other_owner, owned_by, with_hash
+from pywharf_operator.drift import (
+    KEEPER,
+    RENDERED_ANNOTATION,
+    Contest,
+    Difference,
+    differs,
+    kept_replicas,
+    other_owner,
+    owned_by,
+    with_hash,
+)
 from pywharf_operator.kinds import CRON_JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
@@ -124,6 +134,9 @@ class Applier:
             if refusal is not None:
                 return refusal
         try:
+            kept = kept_replicas(desired, current)
+            if kept is not None:
+                await self._kube.apply(kind, kept, KEEPER)
             applied = await self._kube.apply(kind, desired)
         except KubeError as error:
             if not error.is_permanent:

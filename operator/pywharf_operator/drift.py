@@ -11,6 +11,9 @@ from pywharf_operator.comparison import Steps, first_difference, path_of
 from pywharf_operator.render.labels import MANAGER, Manifest
 
 RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
+KEEPER: Final = f"{MANAGER}-replicas"
+"""Field manager of a number of replicas until an autoscaler writes it."""
+_REPLICAS: Final = ("spec", "replicas")
 _HASH_LENGTH = 32
 _MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
@@ -51,6 +54,23 @@ def differs(desired: Manifest, live: Mapping[str, Any] | None) -> Difference:
         return Difference("changed")
     steps = first_difference(desired, live)
     return Difference("same") if steps is None else Difference("drifted", steps)
+
+
+def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest | None:
+    """What KEEPER is to apply before a Deployment whose number of replicas is left to an autoscaler from now on.
+
+    A field that its last manager takes back gets its default: all replicas but one would end.
+    """
+    spec = (live or {}).get("spec") or {}
+    if live is None or desired["kind"] != "Deployment" or "replicas" in desired["spec"] or "replicas" not in spec:
+        return None
+    entries = live["metadata"].get("managedFields") or []
+    if not any(one.get("manager") == MANAGER and _covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
+        return None
+    # Of this very object: one that was made anew under its name is not touched.
+    metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
+    kind = {key: desired[key] for key in ("apiVersion", "kind")}
+    return {**kind, "metadata": metadata, "spec": {"replicas": spec["replicas"]}}
 
 
 def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:

@@ -144,11 +144,12 @@ class Kube:
             raise
         return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
 
-    async def apply(self, kind: Kind, manifest: Mapping[str, Any]) -> Json:
+    async def apply(self, kind: Kind, manifest: Mapping[str, Any], manager: str = MANAGER) -> Json:
         """Server-side apply: what the manifest says becomes so, what it said before and says no more is removed."""
         metadata = manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
-        return await self._call(_Request("apply", "PATCH", path, _FORCED, manifest, _APPLY))
+        query = _FORCED | {"fieldManager": manager}
+        return await self._call(_Request("apply", "PATCH", path, query, manifest, _APPLY))
 
     async def apply_status(self, kind: Kind, key: ObjectKey, status: Mapping[str, Any], *, uid: str) -> Json:
         """Server-side apply of the status alone, of this very object."""

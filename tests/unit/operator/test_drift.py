@@ -11,6 +11,7 @@ from pywharf_operator.drift import (
     Difference,
     applied_hash,
     differs,
+    kept_replicas,
     other_managers,
     other_owner,
     owned_by,
@@ -115,6 +116,29 @@ def test_other_owner(metadata, said):
     sentence = other_owner({"metadata": metadata}, UID)
     assert said in sentence
     assert sentence.endswith("delete or rename it, or give the PackageServer another name.")
+
+
+REPLICAS: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "writers", "expected"),
+    [
+        ("Deployment", {}, [("pywharf-operator", REPLICAS)], 3),
+        ("Deployment", {}, [("pywharf-operator", {"f:spec": {"f:selector": {}}}), ("hpa", REPLICAS)], None),
+        ("Deployment", {"replicas": 2}, [("pywharf-operator", REPLICAS)], None),
+        ("Service", {}, [("pywharf-operator", REPLICAS)], None),
+    ],
+    ids=["an autoscaler from now on", "an autoscaler's already", "a number of its own", "no Deployment"],
+)
+def test_replicas_stay_when_they_are_rendered_no_more(kind, wanted, writers, expected):
+    desired = {"apiVersion": "apps/v1", "kind": kind, "metadata": {}, "spec": wanted}
+    managed = [wrote(manager, "1", fields) for manager, fields in writers]
+    metadata = {"name": "a", "namespace": "ml", "uid": UID}
+    live = {"metadata": metadata | {"managedFields": managed}, "spec": {"replicas": 3, "paused": False}}
+    kept = None if expected is None else {**desired, "metadata": metadata, "spec": {"replicas": expected}}
+    assert kept_replicas(desired, live) == kept
+    assert kept_replicas(desired, None) is None
 
 
 FIELDS = {

@@ -225,7 +225,7 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
 def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
     """Even where nobody saw it go, and with the value that the former one was asked for an update with."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
-    annotated = repo("demo")
+    annotated = repo("demo", index={"suspend": True})  # so that it gets no update but the one that is asked for
     annotated["metadata"]["annotations"] = {"pywharf.dev/update-index": "now"}
 
     def told() -> bool:

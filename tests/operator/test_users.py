@@ -100,6 +100,9 @@ def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet
     assert row(cluster, namespace, "pkgserver")[:5] == ["pywharf", "True", base, "1", "1"]
     together = cluster.kubectl("get", "pywharf", where, "--output=name").split()
     assert together == ["packagerepo.pywharf.dev/team-a", "packageserver.pywharf.dev/pywharf"]
+    assert operator.metric("pywharf_operator_repos", condition="Ready", status="True") == 1
+    assert operator.metric("pywharf_operator_reconciles_total", result="success") > 0
+    assert operator.metric("pywharf_operator_reconciles_total", result="error") == 0
     for turn, secret in enumerate(("other-read-value", "third-read-value"), start=2):
         name = f"other-{turn}"
         other = {**secret_of(name), "stringData": {"read": secret, "write": "other-write-value"}}
@@ -178,6 +181,7 @@ def test_whatever_is_deleted_packages_stay(cluster, kube, namespace, kubelet, op
     apply(kube, namespace, server())
     assert "parcel" in page(served_at(kube, kubelet, namespace), "team-a", READ)
     assert (kube.get(claim) or {})["metadata"]["uid"] == uid
+    wait_for_condition(kube, path("packageservers", namespace, SERVER_NAME), "Ready", "True")
 
 
 def served_at(kube: KubeClient, kubelet: Kubelet, namespace: str) -> str:

@@ -12,10 +12,33 @@ from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_up
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
-from pywharf_operator.render.job import update_job
+from pywharf_operator.render.job import INSTANTIATE, update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
+
+AT_ONCE = 20
+"""Jobs of a server that the operator itself has started: a thousand new repos must not be a thousand pods at once."""
+
+
+class Starts(msgspec.Struct):
+    """How many more may be started now. Those that may not are started when others have ended."""
+
+    left: int
+
+
+def starts(runs: "Runs") -> Starts:
+    """What the Jobs that run leave."""
+    running = sum(_is_running(job) for jobs in runs.jobs.values() for job in jobs)
+    return Starts(max(AT_ONCE - running, 0))
+
+
+def _is_running(job: Mapping[str, Any]) -> bool:
+    """Whether it is one of the operator's own that has not ended; a CronJob's own come by their schedules."""
+    is_own = (job["metadata"].get("annotations") or {}).get(INSTANTIATE) == "manual"
+    conditions = (job.get("status") or {}).get("conditions") or []
+    ended = any(one.get("type") in {"Complete", "Failed"} and one.get("status") == "True" for one in conditions)
+    return is_own and not ended
 
 
 class Runs(msgspec.Struct, frozen=True):
@@ -50,8 +73,8 @@ def _repo_of(item: Json) -> str | None:
     return repo if isinstance(repo, str) else None
 
 
-async def update_index_of(
-    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, now: datetime
+async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
+    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, left: Starts, now: datetime
 ) -> tuple[Finding, IndexStatus]:
     """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
     jobs = of_this_repo(verdict.repo, runs.jobs.get(verdict.name, []))
@@ -60,10 +83,10 @@ async def update_index_of(
         if trigger is not None:
             # A value may come again after another, or for a repo that is made anew.
             wish = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
-            started = await _start(kube, cron_job, "\0".join(wish), jobs)
+            started = await _start(kube, cron_job, "\0".join(wish), jobs, left)
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that is made anew gets a first update of its own.
-            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs)
+            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, left)
     except KubeError as error:
         if not error.is_permanent:
             raise
@@ -80,13 +103,16 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
     return (status.index if status is not None else None) or IndexStatus()
 
 
-async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]]) -> bool:
-    """See that there is a Job of the trigger; whether there is one that stays."""
+async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], left: Starts) -> bool:
+    """See that there is a Job of the trigger, unless too many run; whether there is one that stays."""
     job = update_job(cron_job, trigger)
     same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)
     if same is not None:
         # One that is being deleted wakes this server when it is gone.
         return same["metadata"].get("deletionTimestamp") is None
+    if not left.left:
+        return False
+    left.left -= 1
     made = await kube.create(JOB, job)
     if made is not None:
         jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)

@@ -14,7 +14,7 @@ from pywharf.config import BackendSpec
 from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusal
 from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
-from pywharf_operator.index_updates import Runs, read_runs, update_index_of
+from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
 from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER
 from pywharf_operator.kube import Json, Kube
 from pywharf_operator.observe import Observed, Observer
@@ -204,6 +204,7 @@ class Reconciler:
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
         jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
         wanted: list[tuple[Json, PackageRepoStatus]] = []
+        left = starts(result.runs)
         waiting = False
         for repo in result.resolution.repos:
             serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
@@ -212,7 +213,7 @@ class Reconciler:
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, now)
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, left, now)
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pywharf_operator.index_updates import AT_ONCE
 from support.cluster import Cluster
 from support.distributions import wheel
 from support.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting
@@ -220,6 +221,23 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
         run("while it was down", 5)
         looked_again(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 5
+
+
+def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
+    """A thousand of them must not be a thousand pods at once."""
+    names = [f"many-{number}" for number in range(AT_ONCE + 2)]
+    make(kube, namespace, *names)
+    wait_for_config(kube, namespace, *names)
+    wait_for(lambda: len(jobs(kube, namespace)) >= AT_ONCE, "the first updates", longest_s=LONG_S)
+    looked_again(operator, kube, namespace)
+    running = jobs(kube, namespace)
+    assert len(running) == AT_ONCE
+    for one in running[:1]:
+        kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
+    wait_for(lambda: len(jobs(kube, namespace)) == AT_ONCE, "one in its place", longest_s=LONG_S)
+    for _ in range(3):
+        looked_again(operator, kube, namespace)
+        assert len(jobs(kube, namespace)) == AT_ONCE
 
 
 def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):

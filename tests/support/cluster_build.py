@@ -66,7 +66,9 @@ LINT = Programs(
         "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
     },
 )
-SETS = {"cluster": CLUSTER, "node": NODE, "lint": LINT}
+HELM = Programs(TESTS / "cluster" / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
+HELM_DOCS = Programs(TESTS / "cluster" / "helm-docs", {"helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs"})
+SETS = {"cluster": CLUSTER, "node": NODE, "lint": LINT, "helm": HELM, "helm-docs": HELM_DOCS}
 
 
 def build(programs: Programs) -> Path:

@@ -6,6 +6,7 @@ but for what has to be new (`create`), gone (`delete`) or merged into somebody e
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ _TIMEOUT_S = 30.0
 _AT_ONCE = 24
 """Requests that run at the same time; what the API server gives one client is not much more."""
 _TRIES = 4
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S = 60.0
 _NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE = 404, 409, 429, 410
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
@@ -139,7 +140,7 @@ class Kube:
         try:
             found = await self._call(_Request("get", "GET", f"/apis/{kind.api_version}"))
         except KubeError as error:
-            if error.status in {_NOT_FOUND, 403}:
+            if error.status == _NOT_FOUND:
                 return False
             raise
         return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
@@ -213,8 +214,10 @@ class Kube:
             except KubeError as error:
                 if error.retry_after_s is None:
                     raise
-                self._not_before = max(self._not_before, time.monotonic() + error.retry_after_s)
-                if not left or error.retry_after_s > _LONGEST_WAIT_S:
+                # No answer may silence everything for hours.
+                wait = min(error.retry_after_s, _LONGEST_WAIT_S)
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+                if not left or error.retry_after_s > wait:
                     raise
         raise AssertionError  # the last try returned or raised
 
@@ -268,7 +271,7 @@ def _error(status: int, content: bytes, retry_after: str | None) -> KubeError:
     except msgspec.DecodeError:
         answer = {}
     answer = answer if isinstance(answer, dict) else {}
-    wait = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    wait = float(retry_after) if retry_after and re.fullmatch("[0-9]{1,9}", retry_after) else None
     if wait is None and status == _TOO_MANY:
         wait = 1.0
     return KubeError(status, str(answer.get("reason") or f"HTTP {status}"), str(answer.get("message") or ""), wait)

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from pywharf_operator.kinds import DEPLOYMENT, JOB, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
 from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
-from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey
+from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
 DELETED: Final = "DELETED"
@@ -74,8 +74,9 @@ class Waking:
         if kind == NAMESPACE:
             return frozenset(self._counts.get(name, ()))
         keys = set(self._counts.get(namespace, ())) if kind == SECRET and CREDENTIALS_LABEL in labels else set()
-        owner = labels.get(SERVER_LABEL)
-        return frozenset(keys | ({ObjectKey(namespace, owner)} if isinstance(owner, str) and owner else set()))
+        # By its owner, too: somebody may have changed the label.
+        owners = {labels.get(SERVER_LABEL), *_owners(metadata)}
+        return frozenset(keys | {ObjectKey(namespace, owner) for owner in owners if isinstance(owner, str) and owner})
 
     def _of_repo(self, namespace: str, name: str, server: ObjectKey | None) -> frozenset[ObjectKey]:
         """The server that the repo names now, and the one that it named before."""
@@ -92,6 +93,13 @@ class Waking:
         if not repos:
             del self._servers[namespace], self._counts[namespace]
         return frozenset(key for key in (before, server) if key is not None)
+
+
+def _owners(metadata: Json) -> Iterator[object]:
+    listed = metadata.get("ownerReferences")
+    for owner in listed if isinstance(listed, list) else []:
+        if isinstance(owner, Mapping) and owner.get("kind") == PACKAGE_SERVER:
+            yield owner.get("name")
 
 
 def server_named_by(repo: Json) -> ObjectKey:

@@ -87,13 +87,13 @@ test: lint ## Every check and test this machine can run; names what it leaves ou
 	@$(MAKE) --no-print-directory pytest
 
 # Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/development.md.
-cluster: ## Build the Kubernetes and the linters that the tests run (needs go)
-	@$(PYTHON) tests/support/cluster_build.py cluster lint
+cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs go)
+	@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs
 
 # Without go, or without a way to its modules, the tests that need a cluster are left out and say why.
 # tests/bench is left out, any other folder is in. Fast folders come first: tests/conftest.py.
 pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
-	-@$(PYTHON) tests/support/cluster_build.py cluster lint >/dev/null
+	-@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
 

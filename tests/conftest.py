@@ -11,7 +11,7 @@ from support.parts import REQUIRE_ALL, all_required
 pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures"]
 
 # Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
-FOLDERS = ("unit", "contract", "golden", "server", "cluster", "operator")
+FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator")
 HERE = Path(__file__).parent
 
 

@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from pywharf_operator.leader import LEASE_NAME
 from support.cluster import Cluster
 from support.serving import PYWHARF, clean_environment
 
@@ -47,8 +48,10 @@ RULES = [
     {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": _KEPT},
     {"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": _KEPT},
 ]
+_LEASES: dict[str, object] = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
 LEASE_RULES = [
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+    _LEASES | {"verbs": ["create"]},
+    _LEASES | {"resourceNames": [LEASE_NAME], "verbs": ["get", "update"]},
 ]
 CLUSTER_RULES = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}]
 

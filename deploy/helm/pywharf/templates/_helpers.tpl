@@ -1,0 +1,148 @@
+{{/* Name of the operator's objects. It never equals that of a server: pywharf makes objects of the server's name. */}}
+{{- define "pywharf.name" -}}
+{{- $release := .Release.Name | trunc 38 | trimSuffix "-" -}}
+{{- if contains "pywharf" $release -}}
+{{ $release }}-operator
+{{- else -}}
+{{ $release }}-pywharf-operator
+{{- end -}}
+{{- end -}}
+
+{{/* Name of cluster-wide objects: another namespace may have a release of the same name. */}}
+{{- define "pywharf.clusterName" -}}
+{{ .Release.Namespace }}-{{ include "pywharf.name" . }}
+{{- end -}}
+
+{{- define "pywharf.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "pywharf.name" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "pywharf.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Immutable in a Deployment: nothing here may ever change. */}}
+{{- define "pywharf.selector" -}}
+app.kubernetes.io/name: pywharf
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{/* metadata: of a dict of root and name, and where needed component, namespace, cluster, labels and annotations. */}}
+{{- define "pywharf.metadata" -}}
+{{- $root := .root -}}
+{{- $own := dict
+  "app.kubernetes.io/name" "pywharf"
+  "app.kubernetes.io/instance" $root.Release.Name
+  "app.kubernetes.io/component" (.component | default "operator")
+  "app.kubernetes.io/part-of" "pywharf"
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+name: {{ .name }}
+{{- if not .cluster }}
+namespace: {{ .namespace | default $root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- toYaml (merge $own (.labels | default dict) $root.Values.labels) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) $root.Values.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The namespaces that are watched, as {"names": […]}. */}}
+{{- define "pywharf.watched" -}}
+{{- dict "names" (.Values.watch.namespaces | default (list .Release.Namespace) | uniq) | toJson -}}
+{{- end -}}
+
+{{/* What no schema can say. */}}
+{{- define "pywharf.check" -}}
+{{- if and .Values.watch.allNamespaces .Values.watch.namespaces -}}
+{{- fail "watch: namespaces and allNamespaces exclude each other; leave one out." -}}
+{{- end -}}
+{{- $watched := (include "pywharf.watched" . | fromJson).names -}}
+{{- if not (or .Values.watch.allNamespaces (has .Release.Namespace $watched)) -}}
+{{- if or (kindIs "map" .Values.server) .Values.repos -}}
+{{- fail (printf "watch.namespaces must hold the release's own, %s, which has the server and the repos; or set server to null and repos to {}." .Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- if kindIs "map" .Values.server -}}
+{{- if and (eq (dig "allowedNamespaces" "from" "" .Values.server) "Selector") (not .Values.watch.allNamespaces) -}}
+{{- fail "server.allowedNamespaces.from: Selector needs watch.allNamespaces: true, since labels of namespaces are read." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Rules of the operator in each namespace that it looks after: exactly what it does. */}}
+{{- define "pywharf.rules" -}}
+- apiGroups: [pywharf.dev]
+  resources: [packagerepos, packageservers]
+  verbs: [get, list, watch]
+- apiGroups: [pywharf.dev]
+  resources: [packagerepos/status, packageservers/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [secrets, configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [cronjobs, jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies, ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end -}}
+
+{{- define "pywharf.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "pywharf.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* Whether there is a server that a fileSystem repo can be tried on. */}}
+{{- define "pywharf.testable" -}}
+{{- if kindIs "map" .Values.server -}}
+{{- if .Values.server.storage -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* URL of the default server inside the cluster. */}}
+{{- define "pywharf.url" -}}
+{{ if .Values.server.tls }}https{{ else }}http{{ end }}://pywharf.{{ .Release.Namespace }}.svc
+{{- end -}}

@@ -1,0 +1,232 @@
+"""Releases of the chart on a real control plane: installed, upgraded, rolled back, removed and installed again."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from support.chart import CHART, PACKAGED, helm, rendered
+from support.cluster import CRDS, KubectlError, manifests, programs, run_kubectl
+from support.control_plane import ControlPlane
+from support.operating import Operator, operating
+from support.parts import CHECKOUT
+from support.waiting import wait_for
+
+GOLDEN = CHECKOUT / "tests" / "golden" / "chart"
+CASES = sorted(path.name.removesuffix(".values.yaml") for path in GOLDEN.glob("*.values.yaml"))
+REPOS = {"repos": {"team-a": {"spec": {"backend": {"fileSystem": {}}}, "createSecret": True}}}
+HA = {"replicas": 2, "server": {"replicas": 2, "storage": {"accessModes": ["ReadWriteMany"]}}}
+ACCOUNT = "pywharf-operator"
+
+
+class Release:
+    """The release `pywharf` in a namespace, and what is there."""
+
+    def __init__(self, cluster, kube, namespace, folder):
+        self.cluster, self.kube, self.namespace, self.folder = cluster, kube, namespace, folder
+
+    def helm(self, verb, *arguments, values=None):
+        options = (f"--namespace={self.namespace}", *arguments)
+        return helm(verb, "pywharf", *options, folder=self.folder, kubeconfig=self.cluster.kubeconfig, values=values)
+
+    def get(self, kind, name):
+        paths = {
+            "repo": "/apis/pywharf.dev/v1alpha1/namespaces/{}/packagerepos/{}",
+            "server": "/apis/pywharf.dev/v1alpha1/namespaces/{}/packageservers/{}",
+            "deployment": "/apis/apps/v1/namespaces/{}/deployments/{}",
+            "lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases/{}",
+            "budget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets/{}",
+            "secret": "/api/v1/namespaces/{}/secrets/{}",
+            "claim": "/api/v1/namespaces/{}/persistentvolumeclaims/{}",
+        }
+        return self.kube.get(paths[kind].format(self.namespace, name))
+
+    def uid(self, kind, name):
+        found = self.get(kind, name)
+        assert found is not None, f"no {kind} {name}"
+        return found["metadata"]["uid"]
+
+    def operating(self):
+        """The operator as its Deployment starts it, with its own account's rights, outside a pod."""
+        spec = self.get("deployment", ACCOUNT)["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        command, *flags = container["args"]
+        assert command == "operator"
+        namespaces = [flag.removeprefix("--namespace=") for flag in flags if flag.startswith("--namespace=")]
+        others = [flag for flag in flags if not flag.startswith("--namespace=")]
+        kubeconfig = self.cluster.kubeconfig_for(spec["serviceAccountName"], self.namespace)
+        return operating(self.folder, kubeconfig, *namespaces, flags=others)
+
+    def works(self, operator: Operator):
+        """Until the operator has made everything of the server and the repo."""
+        wait_for(
+            lambda: condition(self.get("repo", "team-a"), "SecretsResolved") == "True",
+            "the repo's Secret",
+            longest_s=60,
+        )
+        wait_for(lambda: condition(self.get("repo", "team-a"), "Accepted") == "True", "the repo", longest_s=60)
+        wait_for(lambda: self.get("deployment", "pywharf"), "the server's Deployment", longest_s=60)
+        wait_for(lambda: self.get("claim", "pywharf-data"), "the server's volume", longest_s=60)
+        wait_for(lambda: condition(self.get("server", "pywharf"), "Accepted") == "True", "the server", longest_s=60)
+        assert operator.metric("pywharf_operator_api_requests_total", code="403") == 0
+
+
+def condition(item, name):
+    conditions = ((item or {}).get("status") or {}).get("conditions") or []
+    return {found["type"]: found["status"] for found in conditions}.get(name)
+
+
+@pytest.fixture
+def release(cluster, kube, namespace, tmp_path):
+    # What every pod here must be allowed under.
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+    kube.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
+    made = Release(cluster, kube, namespace, tmp_path)
+    yield made
+    made.helm("uninstall", "--ignore-not-found")  # what of it is cluster-wide
+
+
+@pytest.mark.timeout(300)
+def test_from_the_first_version_to_the_last_and_back(release):
+    release.helm("install", str(PACKAGED), values=REPOS)
+    with release.operating() as operator:
+        release.works(operator)
+    kept = [("repo", "team-a"), ("secret", "team-a"), ("claim", "pywharf-data")]
+    before = {key: release.uid(*key) for key in [*kept, ("deployment", ACCOUNT), ("deployment", "pywharf")]}
+    data = release.get("secret", "team-a")["data"]
+    assert data["read"] != data["write"]
+
+    release.helm("upgrade", str(CHART), values=REPOS | HA)
+    assert release.get("deployment", ACCOUNT)["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert release.get("budget", ACCOUNT) is not None
+    release.helm("upgrade", str(CHART), values=REPOS)
+    assert release.get("deployment", ACCOUNT)["spec"]["strategy"] == {"type": "Recreate"}
+    assert release.get("budget", ACCOUNT) is None
+    release.helm("rollback", "2")
+    release.helm("rollback", "1")
+    assert {key: release.uid(*key) for key in before} == before
+    assert release.get("secret", "team-a")["data"] == data
+
+    release.helm("uninstall")
+    assert release.get("server", "pywharf") is None
+    assert {key: release.uid(*key) for key in kept} == {key: before[key] for key in kept}
+    assert release.get("secret", "team-a")["data"] == data
+    release.cluster.need_controllers()
+    wait_for(lambda: release.get("deployment", "pywharf") is None, "the server is collected", longest_s=60)
+
+    release.helm("install", str(CHART), values=REPOS)
+    with release.operating() as operator:
+        release.works(operator)
+    assert {key: release.uid(*key) for key in kept} == {key: before[key] for key in kept}
+    assert release.get("secret", "team-a")["data"] == data
+
+
+@pytest.mark.timeout(200)
+def test_two_replicas_elect_a_leader_with_these_rights(release):
+    release.helm("install", str(CHART), values=REPOS | HA)
+    with release.operating() as operator:
+        release.works(operator)
+        assert operator.metric("pywharf_operator_leader") == 1
+        assert release.get("lease", "pywharf-operator")["spec"]["holderIdentity"]
+    assert not release.get("lease", "pywharf-operator")["spec"]["holderIdentity"]
+
+
+def test_its_pods_are_restricted(release):
+    """The namespace enforces it for pods, so pods are what is asked about."""
+    release.helm("install", str(CHART), values={"image": {"repository": "registry.example/pywharf"}})
+    template = release.get("deployment", ACCOUNT)["spec"]["template"]
+    pods = [{"apiVersion": "v1", "kind": "Pod", **template}]
+    pods[0]["metadata"] = template["metadata"] | {"name": "as-the-deployment-makes-it"}
+    text = rendered(release.folder, {}, "--show-only=templates/tests/test.yaml", namespace=release.namespace)
+    pods += [item for item in manifests(text) if item["kind"] == "Pod"]
+    assert len(pods) == 2
+    for pod in pods:
+        dry_run(release, pod)
+    pods[0]["spec"] = template["spec"] | {"hostNetwork": True}
+    with pytest.raises(KubectlError, match="violates PodSecurity"):
+        dry_run(release, pods[0])
+
+
+def dry_run(release, *items):
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    release.cluster.kubectl(
+        "apply", "--dry-run=server", "--server-side", f"--namespace={release.namespace}", "-f", "-", input=text
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_api_server_takes_what_is_rendered(case, release):
+    text = (GOLDEN / f"{case}.values.yaml").read_text()
+    values = yaml.safe_load(text.replace("[packages,", f"[{release.namespace},"))
+    items = manifests(rendered(release.folder, values, "--skip-tests", namespace=release.namespace))
+    elsewhere = {"packages", "ml", "web"}  # that are not there; nor are the kinds of Prometheus
+    dry_run(
+        release,
+        *(
+            item
+            for item in items
+            if item["metadata"].get("namespace") not in elsewhere and item["kind"] != "ServiceMonitor"
+        ),
+    )
+
+
+def test_namespaces_that_are_watched(release, kube):
+    """Each has a Role, and nothing is allowed elsewhere."""
+    other, third = f"{release.namespace}-b", f"{release.namespace}-c"
+    for name in (other, third):
+        kube.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        release.helm("install", str(CHART), values={"watch": {"namespaces": [release.namespace, other]}})
+
+        def may(namespace, verb, kind):
+            user = f"--as=system:serviceaccount:{release.namespace}:{ACCOUNT}"
+            try:
+                said = release.cluster.kubectl("auth", "can-i", verb, kind, user, f"--namespace={namespace}")
+            except KubectlError:
+                return False
+            return said.strip() == "yes"
+
+        wait_for(lambda: may(other, "list", "packagerepos"), "the rights", longest_s=30)
+        assert [may(name, "patch", "deployments") for name in (release.namespace, other, third)] == [True, True, False]
+        assert not may(release.namespace, "get", "leases")
+        assert not may(release.namespace, "delete", "persistentvolumeclaims")
+        assert not may(release.namespace, "patch", "packagerepos")
+    finally:
+        for name in (other, third):
+            kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A control plane that has never heard of pywharf: kubectl's words."""
+    with ControlPlane(tmp_path / "control-plane", programs()) as plane:
+        yield plane
+
+
+@pytest.mark.timeout(240)
+def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
+    """They come before the PackageServer; helm never changes them again, nor deletes them."""
+
+    def kubectl(*arguments):
+        return run_kubectl(bare.programs / "kubectl", bare.kubeconfig, *arguments)
+
+    def described():
+        return "A stateless server" in kubectl("get", "crd", "packageservers.pywharf.dev", "--output=yaml")
+
+    old = tmp_path / "old"
+    shutil.copytree(CHART, old)
+    path = old / "crds" / "pywharf.dev_packageservers.yaml"
+    path.write_text(path.read_text().replace("description: A stateless server", "description: Some server"))
+    options = ("--namespace=packages", "--create-namespace")
+    helm("install", "pywharf", str(old), *options, folder=tmp_path, kubeconfig=bare.kubeconfig)
+    assert "pywharf" in kubectl("get", "packageservers", "--namespace=packages", "--output=name")
+    assert not described()
+
+    # As docs/chart.md says it.
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    helm("upgrade", "pywharf", str(CHART), "--namespace=packages", folder=tmp_path, kubeconfig=bare.kubeconfig)
+    assert described()
+    helm("uninstall", "pywharf", "--namespace=packages", folder=tmp_path, kubeconfig=bare.kubeconfig)
+    assert described()
+    assert kubectl("get", "packageservers", "--namespace=packages", "--output=name") == ""

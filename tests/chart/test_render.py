@@ -122,7 +122,7 @@ def test_the_readme_is_made_by_helm_docs(tmp_path):
     [
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"replicas": "two"}, "at '/replicas': got string, want integer"),
-        ({"server": {"storag": {}}}, "at '/server': additional properties 'storag' not allowed"),
+        ({"server": {"stores": {}}}, "at '/server': additional properties 'stores' not allowed"),
         ({"server": {"replicas": "two"}}, "at '/server/replicas': got string, want integer"),
         ({"server": {"allowedNamespaces": {"from": "Some"}}}, "at '/server/allowedNamespaces/from': value must be one"),
         ({"image": {"digest": "sha256:1"}}, "at '/image/digest': 'sha256:1' does not match"),

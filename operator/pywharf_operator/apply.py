@@ -23,6 +23,7 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 
 _CHUNK = 50
 """Objects that are compared and applied at once, before others have their turn."""
+_INVALID = 422
 _MANY = 10
 """Missing objects of a kind from which on one list is cheaper than to ask for each."""
 
@@ -137,7 +138,7 @@ class Applier:
             kept = kept_replicas(desired, current)
             if kept is not None:
                 await self._kube.apply(kind, kept, KEEPER)
-            applied = await self._kube.apply(kind, desired)
+            applied = await self._put(kind, key, desired, drifted=difference.kind == "drifted")
         except KubeError as error:
             if not error.is_permanent:
                 raise
@@ -146,6 +147,18 @@ class Applier:
         live[kind, name] = applied
         self._applied[kind, key] = rendered
         return None
+
+    async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
+        """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""
+        try:
+            return await self._kube.apply(kind, desired)
+        except KubeError as error:
+            if error.status != _INVALID or not drifted:
+                raise
+        # Lists are replaced whole.
+        content = {field: value for field, value in desired.items() if field not in {"apiVersion", "kind", "metadata"}}
+        await self._kube.merge(kind, key, content)
+        return await self._kube.apply(kind, desired)
 
     def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
         """Whether to wait, because somebody changes the object again and again."""

@@ -185,7 +185,7 @@ class Kube:
             raise
 
     async def merge(self, kind: Kind, key: ObjectKey, change: Mapping[str, Any]) -> None:
-        """Merge into an object that is not the operator's; nothing where it is gone."""
+        """Merge into an object, lists replaced whole; nothing where it is gone."""
         try:
             path = kind.path(key.namespace, key.name)
             await self._call(_Request("patch", "PATCH", path, _MANAGED, change, _MERGE))

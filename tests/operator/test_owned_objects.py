@@ -1,57 +1,196 @@
 """Objects of a server that somebody deletes or edits are put back; an object of another's is left alone."""
 
+import json
+import time
+from typing import Any
+
 import pytest
 
 from support import operating
-from support.resources import apply, condition, path, repo, secret_of, server, wait_for_condition, wait_for_config
+from support.kube_client import Json, KubeClient
+from support.resources import (
+    apply,
+    condition,
+    config_text,
+    path,
+    repo,
+    secret_of,
+    server,
+    wait_for_condition,
+    wait_for_config,
+)
 from support.waiting import wait_for
 
 PUT_BACK_S = 30.0
-OWNED = [
-    ("configmaps", "pywharf-config", "/api/v1"),
-    ("secrets", "pywharf-credentials", "/api/v1"),
-    ("services", "pywharf", "/api/v1"),
-    ("serviceaccounts", "pywharf", "/api/v1"),
-    ("deployments", "pywharf", "/apis/apps/v1"),
-    ("networkpolicies", "pywharf", "/apis/networking.k8s.io/v1"),
-]
 LABEL = "pywharf.dev/server"
+SERVER: dict[str, Any] = {
+    "replicas": 2,
+    "storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]},
+    "ingress": {"host": "packages.example.com"},
+}
+CORE, APPS, BATCH, NETWORKING, POLICY = (
+    "/api/v1",
+    *(f"/apis/{group}" for group in ("apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1")),
+)
+OWNED: dict[str, tuple[str, str, Json]] = {
+    "configmaps": ("pywharf-config", CORE, {"data": {"config.toml": ""}}),
+    "secrets": ("pywharf-credentials", CORE, {"data": {"team-a.read": "b3RoZXI="}}),
+    "services": ("pywharf", CORE, {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}}),
+    "serviceaccounts": ("pywharf", CORE, {"automountServiceAccountToken": True}),
+    "deployments": ("pywharf", APPS, {"spec": {"replicas": 5}}),
+    "cronjobs": ("pywharf-index-team-a", BATCH, {"spec": {"suspend": True, "schedule": "0 0 1 1 *"}}),
+    "networkpolicies": ("pywharf", NETWORKING, {"spec": {"ingress": []}}),
+    "ingresses": ("pywharf", NETWORKING, {"spec": {"rules": [{"host": "other.example.com"}]}}),
+    "poddisruptionbudgets": ("pywharf", POLICY, {"spec": {"maxUnavailable": 2}}),
+}
+"""By plural: name, group, and what somebody changes."""
+
+
+def content(found: Json) -> Any:
+    """What the object says, without what each write changes, and without a Service's address."""
+    content = {key: value for key, value in found.items() if key not in {"metadata", "status"}}
+    if found["kind"] == "Service":
+        content["spec"] = {key: value for key, value in found["spec"].items() if not key.startswith("clusterIP")}
+    return content
 
 
 def test_deleted_or_edited_is_put_back(cluster, kube, namespace, tmp_path):
-    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+    apply(kube, namespace, server(**SERVER), secret_of("team-a"), repo("team-a"))
+    wheres = {plural: path(plural, namespace, name, group) for plural, (name, group, _) in OWNED.items()}
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
-        wait_for_config(kube, namespace, "team-a")
-        for plural, name, group in OWNED:
-            where = path(plural, namespace, name, group)
-            uid = wait_for(lambda where=where: kube.get(where), where)["metadata"]["uid"]
-            kube.patch(where, {"metadata": {"labels": {LABEL: "other"}, "annotations": {"other": "stays"}}})
 
-            def labelled(where=where):
-                return kube.get(where)["metadata"]["labels"].get(LABEL) == "pywharf"
+        def all_there() -> bool:
+            return all(kube.get(where) is not None for where in wheres.values())
 
-            wait_for(labelled, f"the label of {where} put back", longest_s=PUT_BACK_S)
-            assert kube.get(where)["metadata"]["annotations"]["other"] == "stays", where
+        wait_for(all_there, f"all of {list(wheres)}")
+        before = {plural: kube.get(where) for plural, where in wheres.items()}
+        for plural, where in wheres.items():
+            others = {"metadata": {"labels": {LABEL: "other"}, "annotations": {"other": "stays"}}}
+            edited = kube.patch(where, OWNED[plural][2] | others)
+            assert content(edited) != content(before[plural]), plural
+
+        def differing() -> list[str]:
+            found = {plural: kube.get(where) or {} for plural, where in wheres.items()}
+            return [
+                plural
+                for plural, one in found.items()
+                if content(one) != content(before[plural]) or one["metadata"]["labels"][LABEL] != "pywharf"
+            ]
+
+        try:
+            wait_for(lambda: not differing(), "what was edited to be put back", longest_s=PUT_BACK_S)
+        finally:
+            print("not put back:", differing())  # noqa: T201 - pytest shows it where it failed
+        for where in wheres.values():
+            found = kube.get(where)
+            assert found["metadata"]["annotations"]["other"] == "stays", where
+            assert found["metadata"]["uid"] in {one["metadata"]["uid"] for one in before.values()}
+        for where in wheres.values():
             kube.delete(where)
 
-            def made_again(where=where, uid=uid):
-                return (kube.get(where) or {"metadata": {"uid": uid}})["metadata"]["uid"] != uid
+        def missing() -> list[str]:
+            uids = {one["metadata"]["uid"] for one in before.values()}
+            return [
+                where
+                for where in wheres.values()
+                if (kube.get(where) or {"metadata": {"uid": next(iter(uids))}})["metadata"]["uid"] in uids
+            ]
 
-            wait_for(made_again, f"{where} made again", longest_s=PUT_BACK_S)
+        wait_for(lambda: not missing(), "what was deleted, made again", longest_s=PUT_BACK_S)
+        assert not differing()
 
 
-@pytest.mark.parametrize("labels", [{}, {LABEL: "pywharf"}])
-def test_of_another_is_left_alone(cluster, kube, namespace, tmp_path, labels):
-    where = path("serviceaccounts", namespace, "pywharf", "/api/v1")
-    metadata = {"name": "pywharf", "namespace": namespace, "labels": labels}
-    made = kube.create(
-        path("serviceaccounts", namespace, group="/api/v1"),
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-    )
+FOREIGN: dict[str, tuple[str, str, Json]] = {
+    "serviceaccounts": ("pywharf-index", CORE, {"kind": "ServiceAccount"}),
+    "configmaps": ("pywharf-config", CORE, {"kind": "ConfigMap", "data": {"config.toml": "[other]\n"}}),
+    "secrets": ("pywharf-session", CORE, {"kind": "Secret", "stringData": {"key": "somebody-else"}}),
+    "services": ("pywharf", CORE, {"kind": "Service", "spec": {"ports": [{"port": 1}]}}),
+}
+
+
+def reasons(kube: KubeClient, namespace: str) -> set[str]:
+    """Of the Events."""
+    return {one["reason"] for one in kube.list(path("events", namespace, group=CORE))}
+
+
+@pytest.mark.parametrize("plural", FOREIGN)
+@pytest.mark.parametrize("labels", [{}, {LABEL: "pywharf"}], ids=["without our label", "with our label"])
+def test_of_another_is_left_alone(cluster, kube, namespace, tmp_path, plural, labels):
+    name, group, fields = FOREIGN[plural]
+    where, kind = path(plural, namespace, name, group), fields["kind"]
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    made = kube.create(path(plural, namespace, group=group), {"apiVersion": "v1", "metadata": metadata, **fields})
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     of_server = path("packageservers", namespace, "pywharf")
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
         found = wait_for_condition(kube, of_server, "Ready", "False", reason="ObjectNotOwned")
-        assert f"ServiceAccount {namespace}/pywharf" in condition(found, "Ready")["message"]
+        assert f"{kind} {namespace}/{name}" in condition(found, "Ready")["message"]
+        wait_for(lambda: "ObjectNotOwned" in reasons(kube, namespace), "an Event that tells of it")
         left = kube.get(where)
         assert left["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+        assert "ownerReferences" not in left["metadata"]
+        # It is gone: the operator goes on, at the latest when it looks again.
+        kube.delete(where)
+        kube.patch(of_server, {"metadata": {"labels": {"look": "again"}}})
+        wait_for_condition(kube, of_server, "Ready", "False", reason="NoReadyReplica")
+        owners = kube.get(where)["metadata"]["ownerReferences"]
+        assert [one["kind"] for one in owners] == ["PackageServer"]
+
+
+@pytest.mark.timeout(200)
+def test_it_goes_on_by_itself_when_the_other_is_gone(cluster, kube, namespace, tmp_path):
+    """Nothing wakes it: an object without our label is not watched."""
+    name = path("configmaps", namespace, "pywharf-config", CORE)
+    foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pywharf-config"}}
+    kube.create(path("configmaps", namespace, group=CORE), foreign)
+    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+    with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
+        of_server = path("packageservers", namespace, "pywharf")
+        wait_for_condition(kube, of_server, "Ready", "False", reason="ObjectNotOwned")
+        kube.delete(name)
+        wait_for_config(kube, namespace, "team-a", longest_s=120)
+
+
+def test_there_and_back_within_a_second(cluster, kube, namespace, tmp_path):
+    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a", index={"schedule": "1 1 * * *"}))
+    where = path("packagerepos", namespace, "team-a")
+    cron_job = path("cronjobs", namespace, "pywharf-index-team-a", BATCH)
+    with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
+        wait_for_condition(kube, where, "Accepted", "True")
+        first = config_text(kube, namespace)
+        began = time.monotonic()
+        other = repo("team-a", index={"schedule": "2 2 * * *"}, upstream={"mode": "None", "reserved": ["other-*"]})
+        apply(kube, namespace, other)
+        apply(kube, namespace, repo("team-a", index={"schedule": "1 1 * * *"}))
+        assert time.monotonic() - began < 1
+        found = wait_for_condition(kube, where, "Accepted", "True")
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 3
+        wait_for(lambda: kube.get(cron_job)["spec"]["schedule"] == "1 1 * * *", "the first schedule")
+        wait_for(lambda: config_text(kube, namespace) == first, f"the first configuration:\n{first}")
+        assert kube.get(where)["spec"] == found["spec"], json.dumps(found["spec"])
+
+
+@pytest.mark.timeout(180)
+def test_two_managers_do_not_fight_for_ever(cluster, kube, namespace, tmp_path):
+    """Another manager forces its value each half second; the operator puts it back less and less often, and says so."""
+    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+    where = path("services", namespace, "pywharf", CORE)
+    forced = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "pywharf"},
+        "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 9999}]},
+    }
+    with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace) as operator:
+        wait_for(lambda: kube.get(where), "the Service")
+        before = operator.metric("pywharf_operator_api_requests_total", verb="apply")
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            kube.apply(where, forced, "other-manager", force=True)
+            time.sleep(0.5)
+        written = operator.metric("pywharf_operator_api_requests_total", verb="apply") - before
+        # At 0, 2, 6, 14 and 30 s, each with a status that says so and one that it is as it should be again.
+        assert written <= 3 * 6, f"{written} writes in 30 s"
+        of_server = path("packageservers", namespace, "pywharf")
+        found = wait_for_condition(kube, of_server, "Ready", "False", reason="Contested")
+        assert "other-manager" in condition(found, "Ready")["message"]

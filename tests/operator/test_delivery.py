@@ -230,3 +230,25 @@ def wait_for_restart(kubelet: Kubelet, namespace: str, name: str) -> Callable[[]
 
     wait_for(restarted, "the restart")
     return lambda: kubelet.wait_for_urls(namespace, SERVER_NAME, REPLICAS)
+
+
+def test_a_name_is_not_taken_over_with_its_packages(kube, namespace, kubelet, operator, urls, tmp_path):
+    """The folder remembers its owner; another PackageRepo of the name gets its credentials, and no package."""
+    computer = Computer(tmp_path / "home")
+    index = Index(f"{urls[0]}/repo/team-a/simple/", "team-a", "team-a-write-value")
+    upload(computer, index, wheel(tmp_path, "parcel"))
+    kube.delete(path("packagerepos", namespace, "team-a"))
+    apply(kube, namespace, secret_of("heir"), repo("heir", repoName="team-a"))
+    operator.secrets |= {"heir-read-value", "heir-write-value"}
+    where = path("packagerepos", namespace, "heir")
+    found = wait_for_condition(kube, where, "Programmed", "False", reason="DataOwnedByOther")
+    assert condition(found, "Ready")["reason"] == "DataOwnedByOther"
+    for url in urls:
+        for password in ("heir-read-value", READ):
+            wait_for(lambda: index_status(url, "team-a", password) != 200, f"{url} to give {password} nothing")  # noqa: B023
+    # Given back its name, it is all there again.
+    kube.delete(where)
+    apply(kube, namespace, repo("team-a"))
+    wait_for_condition(kube, path("packagerepos", namespace, "team-a"), "Ready", "True")
+    for number, url in enumerate(urls):
+        install("pip", computer, Index(index.url, "team-a", READ).at(url), "parcel", into=f"at-{number}")

@@ -1,12 +1,13 @@
 """Releases of the chart on a real control plane: installed, upgraded, rolled back, removed and installed again."""
 
 import json
+import re
 import shutil
 
 import pytest
 import yaml
 
-from support.chart import CHART, PACKAGED, helm, rendered
+from support.chart import CHART, PACKAGED, held, helm, rendered
 from support.cluster import CRDS, KubectlError, manifests, programs, run_kubectl
 from support.control_plane import ControlPlane
 from support.operating import Operator, operating
@@ -197,6 +198,25 @@ def test_namespaces_that_are_watched(release, kube):
             kube.delete(f"/api/v1/namespaces/{name}")
 
 
+def rights(release, account):
+    """Lines of `kubectl auth can-i --list`."""
+    user = f"--as=system:serviceaccount:{release.namespace}:{account}"
+    listed = release.cluster.kubectl("auth", "can-i", "--list", user, f"--namespace={release.namespace}")
+    return {re.sub(r"\s{2,}", "  ", line).strip() for line in listed.splitlines()}
+
+
+def test_what_each_account_may_do(release):
+    """Beside what any account may; tests/operator use each of the operator's."""
+    release.helm("install", str(CHART), values=REPOS | {"replicas": 2})
+    with release.operating() as operator:
+        release.works(operator)
+    anyone = rights(release, "anybody")
+    text = "".join(f"{line}\n" for line in sorted(rights(release, ACCOUNT) - anyone))
+    held(GOLDEN / "rights.txt", text)
+    for account in ("pywharf", "pywharf-index"):
+        assert rights(release, account) == anyone
+
+
 @pytest.fixture
 def bare(tmp_path):
     """A control plane that has never heard of pywharf: kubectl's words."""
@@ -223,7 +243,9 @@ def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
     assert "pywharf" in kubectl("get", "packageservers", "--namespace=packages", "--output=name")
     assert not described()
 
-    # As docs/chart.md says it.
+    # As docs/chart.md says it; the fields are helm's, which made them.
+    with pytest.raises(KubectlError, match=r"conflict with .helm."):
+        kubectl("apply", "--server-side", "-f", str(CRDS))
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     helm("upgrade", "pywharf", str(CHART), "--namespace=packages", folder=tmp_path, kubeconfig=bare.kubeconfig)
     assert described()

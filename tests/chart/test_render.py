@@ -1,6 +1,5 @@
 """What the chart renders, held by files; PYWHARF_UPDATE_GOLDEN=1 writes them anew: read the difference."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,20 @@ import yaml
 import pywharf
 from pywharf_operator.leader import LEASE_NAME
 from support import cluster_build
-from support.chart import CHART, PACKAGED, SCHEMA, HelmError, helm, objects, program, rendered, schema, text_of, values
+from support.chart import (
+    CHART,
+    PACKAGED,
+    SCHEMA,
+    HelmError,
+    held,
+    helm,
+    objects,
+    program,
+    rendered,
+    schema,
+    text_of,
+    values,
+)
 from support.cluster import CRDS, manifests
 from support.operating import CLUSTER_RULES, LEASE_RULES, RULES
 from support.parts import CHECKOUT
@@ -24,12 +36,6 @@ MADE_UP = re.compile(r'^(  (?:read|write): )"?[A-Za-z0-9+/=]{32,}"?$', re.MULTIL
 
 def given(case):
     return yaml.safe_load((HERE / f"{case}.values.yaml").read_text())
-
-
-def held(path, text):
-    if os.environ.get("PYWHARF_UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("case", CASES)

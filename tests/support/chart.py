@@ -1,6 +1,7 @@
 """The Helm chart: helm itself, what it renders, and the schema of its values."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,13 @@ def _strict(node: Json) -> Json:
 
 def text_of(made: Json) -> str:
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
+
+def held(path: Path, text: str) -> None:
+    """The file holds that text; PYWHARF_UPDATE_GOLDEN=1 writes it."""
+    if os.environ.get("PYWHARF_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
 
 
 def values() -> Json:

@@ -1,0 +1,148 @@
+"""A real operator behind a proxy that does harm: whatever the API server does, what is wished for comes true."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api_faults import Answer, WatchError
+from support.api_proxy import ApiProxy
+from support.cluster import Cluster
+from support.kube_client import KubeClient
+from support.operating import ACCOUNT, Operator, grant, operating
+from support.resources import apply, path, repo, secret_of, server, wait_for_condition, wait_for_config
+from support.waiting import wait_for
+
+LONG_S = 60.0
+SOON_S = 20.0
+BATCH, APPS, NET = "/apis/batch/v1", "/apis/apps/v1", "/apis/networking.k8s.io/v1"
+IN_FLIGHT_S = 0.4
+"""A write that came so soon after an answer was on its way already."""
+
+
+@pytest.fixture
+def kubeconfig(cluster: Cluster, namespace: str, api_proxy: ApiProxy) -> Path:
+    """Of the operator's account, through the proxy."""
+    grant(cluster, namespace)
+    return cluster.kubeconfig_for(ACCOUNT, namespace, url=api_proxy.url, ca_file=api_proxy.ca_file)
+
+
+@pytest.fixture
+def operator(kube: KubeClient, namespace: str, kubeconfig: Path, tmp_path: Path) -> Iterator[Operator]:
+    """At rest, with a server and the repo team-a made."""
+    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+    with operating(tmp_path, kubeconfig, namespace) as running:
+        running.secrets |= {"team-a-read-value", "team-a-write-value"}
+        wait_for_config(kube, namespace, "team-a")
+        settled(kube, namespace, running)
+        yield running
+
+
+def settled(kube: KubeClient, namespace: str, operator: Operator, name: str = "pywharf") -> None:
+    wait_for_condition(kube, path("packageservers", namespace, name), "Accepted", "True", longest_s=LONG_S)
+    wait_for(lambda: operator.metric("pywharf_operator_queue_depth") == 0, "an empty queue", longest_s=LONG_S)
+
+
+# How the API server asks for less
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_on_a_write_is_honoured(kube, namespace, api_proxy, operator, code):
+    """All writes wait, those of other objects too; then everything is as it was wished for."""
+    wait_s = 3
+    rule = api_proxy.add(Answer(code, wait_s), method="PATCH", path="/configmaps/pywharf-config$", times=1)
+    apply(kube, namespace, secret_of("team-b"), repo("team-b"))
+    wait_for(lambda: rule.hits, "the write that is refused", longest_s=LONG_S)
+    apply(kube, namespace, server("other"), repo("team-c", serverRef={"name": "other"}), secret_of("team-c"))
+    wait_for_config(kube, namespace, "team-a", "team-b", longest_s=LONG_S)
+    settled(kube, namespace, operator, "other")
+    (refused,) = [call for call in api_proxy.writes() if call.fault is not None]
+    early = [
+        f"{call.method} {call.path} after {call.at - refused.at:.2f} s"
+        for call in api_proxy.writes(since=refused.at + IN_FLIGHT_S)
+        if call.at < refused.at + wait_s
+    ]
+    assert not early
+    assert api_proxy.writes(since=refused.at + wait_s)
+
+
+APPLIED = {
+    "claim": "/persistentvolumeclaims/pywharf-claim-data$",
+    "config": "/configmaps/pywharf-config-config$",
+    "credentials": "/secrets/pywharf-credentials-credentials$",
+    "cronjob": "/cronjobs/pywharf-cronjob-index-",
+    "deployment": "/deployments/pywharf-deployment$",
+    "policy": "/networkpolicies/pywharf-policy",
+    "account": "/serviceaccounts/pywharf-account",
+    "service": "/services/pywharf-service$",
+    "server-status": "/packageservers/pywharf-server-status/status$",
+    "repo-status": "/packagerepos/team-repo-status/status$",
+}
+"""What is applied for the server of that name, and is answered with a 500 once."""
+CREATED = {"session key": "/secrets$", "Job": "/jobs$"}
+
+
+def objects_of(name: str, team: str) -> dict[tuple[str, str], set[str]]:
+    """By kind, what the server has with that one repo."""
+    return {
+        ("secrets", "/api/v1"): {f"{name}-credentials", f"{name}-session"},
+        ("configmaps", "/api/v1"): {f"{name}-config"},
+        ("services", "/api/v1"): {name},
+        ("serviceaccounts", "/api/v1"): {name, f"{name}-index"},
+        ("persistentvolumeclaims", "/api/v1"): {f"{name}-data"},
+        ("deployments", APPS): {name},
+        ("cronjobs", BATCH): {f"{name}-index-{team}"},
+        ("networkpolicies", NET): {name, f"{name}-index"},
+    }
+
+
+def test_each_kind_of_write_may_fail_once(kube, namespace, api_proxy, kubeconfig, tmp_path):
+    """A server for each, all at once: an HTTP 500 to one write of each kind, and everything is there all the same."""
+    rules = {kind: api_proxy.add(Answer(500), method="PATCH", path=at, times=1) for kind, at in APPLIED.items()}
+    rules |= {kind: api_proxy.add(Answer(500), method="POST", path=at, times=1) for kind, at in CREATED.items()}
+    for kind in APPLIED:
+        apply(kube, namespace, secret_of(f"team-{kind}"))
+        apply(kube, namespace, server(f"pywharf-{kind}"))
+        apply(kube, namespace, repo(f"team-{kind}", serverRef={"name": f"pywharf-{kind}"}))
+    with operating(tmp_path, kubeconfig, namespace) as operator:
+        for kind in APPLIED:
+            name, team = f"pywharf-{kind}", f"team-{kind}"
+            settled(kube, namespace, operator, name)
+            wait_for_condition(kube, path("packagerepos", namespace, team), "Accepted", "True", longest_s=LONG_S)
+            for (plural, group), wanted in objects_of(name, team).items():
+                found = kube.list(path(plural, namespace, group=group), labelSelector=f"pywharf.dev/server={name}")
+                assert {one["metadata"]["name"] for one in found} == wanted, (kind, plural)
+        assert {kind: rule.hits for kind, rule in rules.items()} == dict.fromkeys(rules, 1)
+        deleting = api_proxy.add(Answer(500), method="DELETE", path="/cronjobs/", times=1)
+        kube.delete(path("packagerepos", namespace, "team-config"))
+        where = path("cronjobs", namespace, "pywharf-config-index-team-config", BATCH)
+        wait_for(lambda: kube.get(where) is None, "the CronJob of a deleted repo to go", longest_s=LONG_S)
+        assert deleting.hits == 1
+        telling = api_proxy.add(Answer(500), method="POST", path="/events$", times=1)
+        kube.delete(path("secrets", namespace, "team-account", "/api/v1"))
+        where = path("packagerepos", namespace, "team-account")
+        wait_for_condition(kube, where, "SecretsResolved", "False", longest_s=LONG_S)
+        wait_for(lambda: telling.hits, "an Event of it", longest_s=LONG_S)
+
+
+# Blind watches
+
+REPOS = "/packagerepos$"
+
+
+@pytest.mark.parametrize("fault", [Answer(410), WatchError(410)], ids=["HTTP 410", "an ERROR event 410"])
+def test_a_repo_deleted_while_nobody_watched_is_gone(kube, namespace, api_proxy, operator, fault):
+    """No event ever tells of it: the watch says nothing, and is then refused, so that everything is listed anew."""
+    apply(kube, namespace, secret_of("team-b"), repo("team-b"))
+    wait_for_config(kube, namespace, "team-a", "team-b", longest_s=LONG_S)
+    where = path("cronjobs", namespace, "pywharf-index-team-b", BATCH)
+    wait_for(lambda: kube.get(where), "the CronJob", longest_s=LONG_S)
+    settled(kube, namespace, operator)
+    assert api_proxy.hush(REPOS)
+    kube.delete(path("packagerepos", namespace, "team-b"))
+    rule = api_proxy.add(fault, path=REPOS, watch=True, times=1)
+    api_proxy.cut(REPOS)
+    wait_for_config(kube, namespace, "team-a", longest_s=SOON_S)
+    wait_for(lambda: kube.get(where) is None, "the CronJob to go", longest_s=SOON_S)
+    assert rule.hits == 1
+    assert operator.process.poll() is None

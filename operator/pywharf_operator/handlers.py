@@ -293,6 +293,12 @@ async def _end_tasks() -> None:
         await asyncio.wait(left, timeout=_STOPPING_S / 3)
 
 
+def _seen(future: asyncio.Future[None]) -> None:
+    """Its fault is known; asyncio would log the whole of it, with its traceback."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """When kopf ends, its callbacks fail at what is gone already."""
     _logger.debug("kopf: %s", type(context.get("exception")).__name__)
@@ -365,6 +371,7 @@ class Watcher:
         # And once more: what is deleted between that listing and kopf's own has no event.
         again = asyncio.get_running_loop().call_later(_LISTED_S, self._wake, Woken(everything=True))
         ended = asyncio.wrap_future(run.ended)
+        ended.add_done_callback(_seen)  # also where nobody waits for it any more
         try:
             await asyncio.shield(ended)  # or it would be cancelled, too, and kopf's thread could not end it
             reason = "without a reason"

@@ -48,7 +48,7 @@ def test_it_publishes_and_installs(index):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"READ": "no", "LONGEST_S": "0.1"}, "kubectl describe packagerepo tried says why"),
+        ({"READ": "no", "LONGEST_S": "0.1"}, "kubectl describe packageserver pywharf"),
         ({"WRITE": "one"}, "is published: 403 instead of 200"),
         ({"INDEX": "http://127.0.0.1:9/", "LONGEST_S": "0.1"}, "Connection refused"),
     ],

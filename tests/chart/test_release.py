@@ -1,8 +1,11 @@
 """Releases of the chart on a real control plane: installed, upgraded, rolled back, removed and installed again."""
 
+import base64
 import json
 import re
 import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -11,7 +14,7 @@ from support.chart import CHART, PACKAGED, held, helm, rendered
 from support.cluster import CRDS, KubectlError, manifests, programs, run_kubectl
 from support.control_plane import ControlPlane
 from support.operating import Operator, operating
-from support.parts import CHECKOUT
+from support.parts import CHECKOUT, require
 from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart"
@@ -196,6 +199,50 @@ def test_namespaces_that_are_watched(release, kube):
     finally:
         for name in (other, third):
             kube.delete(f"/api/v1/namespaces/{name}")
+
+
+def test_helm_test_leaves_nothing_but_its_pod(release, kube):
+    """There is no node here: the test says how the pod ended. tests/e2e run it."""
+    name = "pywharf-operator-test"
+    pod = f"/api/v1/namespaces/{release.namespace}/pods/{name}"
+    release.helm("install", str(CHART))
+
+    def uid():
+        return (kube.get(pod) or {"metadata": {}})["metadata"].get("uid")
+
+    for phase in ("Failed", "Succeeded"):
+        before = uid()
+        with ThreadPoolExecutor(1) as executor:
+            tested = executor.submit(release.helm, "test", "--timeout=60s")
+            wait_for(lambda: uid() not in {None, before}, "the pod", longest_s=60)  # noqa: B023
+            secret = release.get("secret", name)
+            assert secret["metadata"]["labels"]["pywharf.dev/credentials"] == "true"
+            assert release.get("repo", name)["spec"]["credentials"]["readSecretRef"] == {"name": name, "key": "read"}
+            kube.patch_status(pod, {"phase": phase})
+            error = tested.exception(timeout=90)
+        assert (error is None) == (phase == "Succeeded"), error
+        assert release.get("repo", name) is None
+        assert release.get("secret", name) is None
+        assert kube.get(pod) is not None
+
+
+def test_the_commands_of_the_notes_work(release):
+    """Those for kubectl; tests/e2e run those of the clients."""
+    require("openssl", "apt-get install openssl")
+    notes = release.helm("install", str(CHART)).partition("NOTES:\n")[2]
+    made = re.search(r"^  kubectl [^\n]* create secret .*?^EOF$", notes, re.MULTILINE | re.DOTALL)
+    taken = re.findall(r"^  ((?:READ|WRITE)=.*)$", notes, re.MULTILINE)
+    assert made
+    assert len(taken) == 2
+    script = "\n".join(["set -eu", made[0], *taken, 'echo "values $READ $WRITE"'])
+    path = f"{release.cluster.kubectl_program.parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "KUBECONFIG": str(release.cluster.kubeconfig), "HOME": str(release.folder)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    data = release.get("secret", "team-a")["data"]
+    values = [base64.b64decode(data[key]).decode() for key in ("read", "write")]
+    assert done.stdout.splitlines()[-1] == " ".join(["values", *values])
+    assert release.get("repo", "team-a")["spec"]["credentials"]["writeSecretRef"] == {"name": "team-a", "key": "write"}
 
 
 def rights(release, account):

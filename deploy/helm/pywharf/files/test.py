@@ -66,7 +66,7 @@ def served():
     status, _ = ask(INDEX, READ)
     if status == 200:
         return True
-    raise OSError(f"HTTP {status}; kubectl describe packagerepo {REPO} says why")
+    raise OSError(f"HTTP {status}; kubectl describe packageserver pywharf, and the operator's log, say why")
 
 
 def wheel():

@@ -33,13 +33,17 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
         async with client.get(
             f"http://{host}:{INTERNAL_PORT}/config", timeout=_TIMEOUT, allow_redirects=False
         ) as response:
-            content = await response.content.read(_MAX_BYTES)
             if response.status != _OK:
                 return _failed(name, f"it answered {response.status}")
+            content = bytearray()
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > _MAX_BYTES:
+                    return _failed(name, "its answer is too long")
             answer = msgspec.json.decode(content, type=_Answer)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return _failed(name, f"it did not answer ({type(error).__name__})")
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec's own are ValueErrors; a text that is no UTF-8 is another
         return _failed(name, "its answer cannot be read")
     return ReplicaReport(pod=name, digest=answer.digest or None, broken=answer.broken, failure=None)
 

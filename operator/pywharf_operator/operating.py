@@ -162,7 +162,7 @@ class Operator:
                     self._listed = True
                     return
             except KubeError as error:
-                lacking = f"The objects cannot be listed: {_described(error)}"
+                lacking = f"The objects cannot be listed: {_described(error).rstrip('.')}."
             if lacking != said:
                 _logger.warning("%s Waiting for it.", lacking)
             said = lacking

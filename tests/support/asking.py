@@ -1,6 +1,9 @@
-"""One request to a repo, of which only the status matters."""
+"""Requests to a repo, of which only the status matters."""
 
 import base64
+import contextlib
+import threading
+from collections.abc import Iterator
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -19,3 +22,22 @@ def index_status(url: str, repo: str, secret: str) -> int:
         return error.code
     except OSError:
         return 0
+
+
+@contextlib.contextmanager
+def asked_all_the_time(url: str, repo: str, secret: str) -> Iterator[list[int]]:
+    """The statuses of the index page, asked for again and again within the context."""
+    answers: list[int] = []
+    end = threading.Event()
+
+    def ask() -> None:
+        while not end.wait(0.05):
+            answers.append(index_status(url, repo, secret))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield answers
+    finally:
+        end.set()
+        asking.join()

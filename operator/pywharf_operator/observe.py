@@ -1,12 +1,14 @@
 """A fresh reading of everything that one server's reconcile depends on."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 
+from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.explain import explain
 from pywharf_operator.kinds import NAMESPACE, REPO, SECRET, SERVER, Kind
 from pywharf_operator.kube import Json, Kube
@@ -67,7 +69,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
             servers=() if self.server is None else (self.server,),
             secrets=self.secrets,
             namespaces=self.namespaces,
-            claims=tuple(claim for one in self.malformed if (claim := _claim(one)) is not None),
+            claims=tuple(_claim(one) for one in self.malformed),
         )
 
 
@@ -169,7 +171,12 @@ def _parsed(raw: Json, struct: type[R]) -> R | Finding:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital, unless it begins with a field, whose name is spelt as it is."""
+    return text if _FIELD.match(text) else text[:1].upper() + text[1:]
+
+
+_FIELD = re.compile(r"(apiVersion|kind|metadata|spec)\b")
+_NAME = re.compile(REPO_NAME_PATTERN)
 
 
 _STATUS: dict[type[Resource], type[msgspec.Struct]] = {
@@ -200,13 +207,13 @@ def is_leaving(raw: Mapping[str, Any]) -> bool:
     return raw["metadata"].get("deletionTimestamp") is not None
 
 
-def _claim(one: Malformed) -> NameClaim | None:
-    """The name that a repo held before it became unreadable, and still holds."""
-    spec = one.raw.get("spec")
-    name = spec.get("repoName") if isinstance(spec, dict) else None
-    name = one.key.name if name is None else name
+def _claim(one: Malformed) -> NameClaim:
+    """The name that a repo held before it became unreadable, and still holds. Its status may have it yet."""
+    holders = (one.raw.get("spec"), one.raw.get("status"))
+    names = (holder.get("repoName") for holder in holders if isinstance(holder, dict))
+    name = next((name for name in names if isinstance(name, str) and _NAME.fullmatch(name)), one.key.name)
     try:
         created = msgspec.convert(one.raw["metadata"].get("creationTimestamp"), datetime | None)
     except msgspec.ValidationError:
         created = None
-    return NameClaim(server_named_by(one.raw), name, one.key, created) if isinstance(name, str) else None
+    return NameClaim(server_named_by(one.raw), name, one.key, created)

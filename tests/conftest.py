@@ -5,10 +5,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.parts import REQUIRE_ALL, all_required
 
 pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures"]
+
+# How long an example takes says nothing on a machine that does other things, too.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
 FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator")

@@ -290,7 +290,7 @@ def a_broken_repo(chain: Chain) -> None:
     chain.wholly(["team-a", "team-b"], jobs=2)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_killed_at_each_write_it_converges(cluster, kube, tmp_path):
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(3) as pool:
         parts = (from_nothing, edits, a_broken_repo)

@@ -16,7 +16,7 @@ NAMES = ("team-a", "team-b", "team-c")
 RESYNCED = "pywharf_operator_reconciles_total"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_nothing_to_do_is_nothing_written(cluster, kube, namespace, api_proxy, tmp_path):
     """As in ten minutes or more with `--resync=300`: resyncs, watches that end and watches that break."""
     grant(cluster, namespace)

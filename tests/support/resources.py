@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from support.kube_client import Json, KubeClient
+from support.operating import Operator
 from support.waiting import wait_for
 
 API = "/apis/pywharf.dev/v1alpha1"
@@ -132,3 +133,9 @@ def wait_for_config(kube: KubeClient, namespace: str, *repos: str, longest_s: fl
         return text if names == set(repos) else ""
 
     return wait_for(fits, f"a configuration with the repos {sorted(repos)} in {namespace}", longest_s=longest_s)
+
+
+def settled(kube: KubeClient, namespace: str, operator: Operator, name: str = SERVER_NAME) -> None:
+    """Wait until the server is accepted, and the operator has nothing to do."""
+    wait_for_condition(kube, path("packageservers", namespace, name), "Accepted", "True")
+    wait_for(lambda: operator.metric("pywharf_operator_queue_depth") == 0, "an empty queue", longest_s=60.0)

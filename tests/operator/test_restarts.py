@@ -1,0 +1,157 @@
+"""What kopf does not survive, a real operator does: it converges, in the same process, and servers serve throughout."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from pywharf_operator.handlers import OWNED_SECRETS, RESOURCES
+from support.api_faults import Answer, Drop, Rule
+from support.api_proxy import ApiProxy, proxied
+from support.asking import asked_all_the_time, index_status
+from support.cluster import Cluster, new_namespace
+from support.kube_client import KubeClient
+from support.kubelet import kubelet_of
+from support.operating import ACCOUNT, grant, operating
+from support.resources import apply, repo, secret_of, server, wait_for_config
+from support.waiting import wait_for
+
+Fault: TypeAlias = Callable[[ApiProxy], None]
+WATCHES = len(RESOURCES) + len(OWNED_SECRETS)
+REPOS = "/packagerepos$"
+LONG_S = 60.0
+RECOVERED_S = 120.0
+STARTED_S = 8.0
+MANY = 50
+READ = "team-a-read-value"
+
+
+def met(proxy: ApiProxy, rule: Rule, path: str = "") -> None:
+    """Break these watches, and wait until what comes next has met the fault."""
+    assert proxy.cut(path)
+    wait_for(lambda: rule.hits, "the fault to be met", longest_s=LONG_S)
+
+
+def once(code: int) -> Fault:
+    """The next watch of the repos, or the list before it, is answered so."""
+
+    def begin(proxy: ApiProxy) -> None:
+        met(proxy, proxy.add(Answer(code), path=REPOS, times=1), REPOS)
+
+    return begin
+
+
+def on_watch(code: int) -> Fault:
+    def begin(proxy: ApiProxy) -> None:
+        met(proxy, proxy.add(Answer(code), path=REPOS, watch=True, times=1), REPOS)
+
+    return begin
+
+
+def event(code: int) -> Fault:
+    def begin(proxy: ApiProxy) -> None:
+        assert proxy.inject(code, REPOS)
+
+    return begin
+
+
+def for_a_while(fault: Answer | Drop) -> Fault:
+    """Whatever is asked for in the next ten seconds."""
+
+    def begin(proxy: ApiProxy) -> None:
+        rule = proxy.add(fault)
+        met(proxy, rule)
+        timer = threading.Timer(10.0, proxy.remove, [rule])
+        timer.daemon = True
+        timer.start()
+
+    return begin
+
+
+def silence(proxy: ApiProxy) -> None:
+    """When the looks at everything that follow a start are over."""
+
+    def oldest() -> float:
+        return min(time.monotonic() - call.at for call in proxy.calls(path=REPOS) if call.watch)
+
+    wait_for(lambda: oldest() > STARTED_S, "the operator to rest", longest_s=LONG_S)
+    assert proxy.hush() >= WATCHES
+
+
+def broken(proxy: ApiProxy) -> None:
+    assert proxy.cut()
+
+
+STREAKS: dict[str, dict[str, Fault]] = {
+    "silent": {"a silent stream": silence},
+    "answers": {
+        "HTTP 410 on a watch": on_watch(410),
+        "HTTP 404 on a watch": on_watch(404),
+        "HTTP 401 once": once(401),
+        "HTTP 403 for everything": for_a_while(Answer(403)),
+    },
+    "streams": {
+        "an ERROR event 410": event(410),
+        "an ERROR event 500": event(500),
+        "an ERROR event 504": event(504),
+        "an ERROR event 429": event(429),
+        "broken streams": broken,
+    },
+    "away": {
+        "HTTP 503 for everything": for_a_while(Answer(503)),
+        "no connection at all": for_a_while(Drop()),
+    },
+}
+"""Each streak has an operator, a namespace and a proxy of its own; its faults come one after the other."""
+
+
+def streak(cluster: Cluster, kube: KubeClient, folder: Path, namespace: str, faults: dict[str, Fault]) -> list[str]:
+    """A new repo during each fault is served soon, by the same process; what took how long."""
+    told = []
+    with proxied(cluster.url, cluster.ca_file, folder / "proxy") as proxy:
+        grant(cluster, namespace)
+        kubeconfig = cluster.kubeconfig_for(ACCOUNT, namespace, url=proxy.url, ca_file=proxy.ca_file)
+        apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+        for number in range(len(faults)):  # beforehand: a Secret's own watch would tell of a new one
+            apply(kube, namespace, secret_of(f"team-{number}"))
+        names = ["team-a"]
+        with operating(folder, kubeconfig, namespace) as operator:
+            operator.secrets |= {READ}
+            wait_for_config(kube, namespace, *names, longest_s=LONG_S)
+            for number, (what, begin) in enumerate(faults.items()):
+                wait_for(lambda: proxy.watches() >= WATCHES, f"open watches, before {what}", longest_s=LONG_S)
+                begin(proxy)
+                began = time.monotonic()
+                names.append(f"team-{number}")
+                apply(kube, namespace, repo(names[-1]))
+                wait_for_config(kube, namespace, *names, longest_s=RECOVERED_S)
+                told.append(f"{what}: {time.monotonic() - began:.1f} s")
+                assert operator.process.poll() is None, what
+    return told
+
+
+@pytest.mark.timeout(240)
+def test_whatever_ends_the_watches_the_operator_converges_and_servers_serve(cluster, kube, tmp_path):
+    """A change made meanwhile is in the configuration within two minutes; a real server answers 200 throughout."""
+    cluster.need_controllers()
+    namespaces = {name: new_namespace(kube) for name in STREAKS}
+    served = namespaces["answers"]
+    with ThreadPoolExecutor(len(STREAKS)) as pool, kubelet_of(cluster, tmp_path / "kubelet", served) as kubelet:
+        running = [
+            pool.submit(streak, cluster, kube, tmp_path / name, namespaces[name], faults)
+            for name, faults in STREAKS.items()
+        ]
+        (url,) = kubelet.wait_for_urls(served, "pywharf", 1)
+        wait_for(lambda: index_status(url, "team-a", READ) == 200, "the server to serve", longest_s=LONG_S)
+        with asked_all_the_time(url, "team-a", READ) as answers:
+            told = [line for done in running for line in done.result()]
+    print("\n".join(told))  # noqa: T201 - pytest shows it of a test that failed
+    assert set(answers) == {200}, Counter(answers)
+    assert len(answers) > MANY
+    for namespace in namespaces.values():
+        kube.delete(f"/api/v1/namespaces/{namespace}")

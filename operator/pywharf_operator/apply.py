@@ -54,6 +54,7 @@ class Applier:
         """By uid: resourceVersion and hash of what was wanted."""
         self._applied: dict[tuple[Kind, ObjectKey], str] = {}
         """Hash of what was applied last. Where it is gone again, somebody else writes the whole object."""
+        self._writes = 0
 
     async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
         """The objects that carry the server's label."""
@@ -71,19 +72,25 @@ class Applier:
         live: Live,
         superseded: Callable[[], bool] = lambda: False,
     ) -> list[Refusal]:
-        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError."""
+        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError.
+
+        It ends only after something was applied: a server that always has news gets all its objects too.
+        """
         await self._find_others(server, manifests, live)
         refusals: list[Refusal] = []
+        before = self._writes
         for start in range(0, len(manifests), _CHUNK):
-            if start and superseded():
+            if self._writes > before and superseded():
                 break
             chunk = manifests[start : start + _CHUNK]
             found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
             refusals += [refusal for refusal in found if refusal is not None]
         return refusals
 
-    async def prune(self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]) -> None:
-        """Delete what the server owns and nobody wants. Volume claims stay: they hold packages."""
+    async def prune(
+        self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
+    ) -> list[Refusal]:
+        """Delete what the server owns and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
         names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
         gone = [
             (kind, item)
@@ -94,9 +101,22 @@ class Applier:
             and owned_by(item, server.metadata.uid or "")
             and item["metadata"].get("deletionTimestamp") is None
         ]
+        refusals = []
         for kind, item in gone:
             key = ObjectKey(server.key.namespace, item["metadata"]["name"])
-            await self._kube.delete(kind, key, item["metadata"]["uid"])
+            try:
+                await self._kube.delete(kind, key, item["metadata"]["uid"])
+            except KubeError as error:
+                if not error.is_permanent:
+                    raise
+                message = (
+                    f"it is wanted no more, and the API server refuses to delete it: {error.message or error.reason}"
+                )
+                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0))
+            else:
+                self._same.pop(item["metadata"]["uid"], None)
+                self._applied.pop((kind, key), None)
+        return refusals
 
     async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
         """Add to `live` what has the name of an object to be and does not carry the server's label."""
@@ -144,6 +164,7 @@ class Applier:
                 raise
             message = f"the API server refuses it: {error.message or error.reason}"
             return Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0)
+        self._writes += 1
         live[kind, name] = applied
         self._applied[kind, key] = rendered
         return None

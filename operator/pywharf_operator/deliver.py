@@ -2,17 +2,19 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Sequence
 
 from pywharf_operator.apply import Applier, Live, Refusal
 from pywharf_operator.kinds import POD
-from pywharf_operator.kube import Json, Kube
+from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.observe import key_of
 from pywharf_operator.render import RenderedServer
 from pywharf_operator.replicas import is_running
 from pywharf_operator.spec import PackageServer
 
 CONFIG_ANNOTATION = "pywharf.dev/config"
+_logger = logging.getLogger(__name__)
 
 
 async def deliver(applier: Applier, server: PackageServer, rendered: RenderedServer, live: Live) -> list[Refusal]:
@@ -29,6 +31,7 @@ class Nudges:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._again = itertools.count(1)
+        self._said = ""
 
     async def nudge(self, pods: Sequence[Json], digest: str, *, again: Sequence[str] = ()) -> None:
         """Tell each running pod of the configuration once, and those named in `again` once more.
@@ -48,4 +51,12 @@ class Nudges:
 
     async def _annotate(self, pod: Json, value: str) -> None:
         change = {"metadata": {"annotations": {CONFIG_ANNOTATION: value}}}
-        await self._kube.merge(POD, key_of(pod), change)
+        try:
+            await self._kube.merge(POD, key_of(pod), change)
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            # Its kubelet looks by itself within about a minute.
+            if str(error) != self._said:
+                _logger.warning("Pod %s is not told of its configuration, which comes later so: %s", key_of(pod), error)
+            self._said = str(error)

@@ -13,7 +13,7 @@ from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
 from pywharf_operator.render.job import INSTANTIATE, update_job
-from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest
+from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest, selector_of
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
 
@@ -47,7 +47,7 @@ class Runs(msgspec.Struct, frozen=True):
     jobs: Mapping[str, list[Json]]
     pods: Mapping[str, list[Json]]
     server_pods: list[Json]
-    """The other pods of the server: its replicas."""
+    """The server's replicas: the pods that its Service sends requests to."""
 
 
 async def read_runs(kube: Kube, server: ObjectKey) -> Runs:
@@ -56,7 +56,9 @@ async def read_runs(kube: Kube, server: ObjectKey) -> Runs:
     jobs, pods = await asyncio.gather(
         kube.list(JOB, server.namespace, labels), kube.list(POD, server.namespace, labels)
     )
-    return Runs(_by_repo(jobs), _by_repo(pods), [pod for pod in pods if _repo_of(pod) is None])
+    of_replicas = selector_of(server.name).items()
+    replicas = [pod for pod in pods if of_replicas <= (pod["metadata"].get("labels") or {}).items()]
+    return Runs(_by_repo(jobs), _by_repo(pods), replicas)
 
 
 def _by_repo(items: list[Json]) -> Mapping[str, list[Json]]:

@@ -31,7 +31,10 @@ _AT_ONCE = 24
 """Requests that run at the same time; what the API server gives one client is not much more."""
 _TRIES = 4
 _LONGEST_WAIT_S = 60.0
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE = 404, 409, 429, 410
+_NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE, _FAILED = 404, 409, 429, 410, 500
+_WEBHOOK = "failed calling webhook"
+_EXISTS = "AlreadyExists"
+"""Of two reasons for 409 at a POST; the other is a quota that others change at the same time."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _MANAGED = {"fieldManager": MANAGER}
@@ -51,8 +54,10 @@ class KubeError(Exception):
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the same request would be refused again: the object or the permissions are wrong."""
-        return self.status in {400, 403, 404, 405, 413, 415, 422}
+        """Whether the same request would be refused again: the object, the permissions or a webhook are wrong."""
+        return self.status in {400, 403, 404, 405, 413, 415, 422} or (
+            self.status == _FAILED and _WEBHOOK in self.message
+        )
 
 
 class NotLeaderError(KubeError):
@@ -169,7 +174,7 @@ class Kube:
             path = kind.path(manifest["metadata"]["namespace"])
             return await self._call(_Request("create", "POST", path, _MANAGED, manifest))
         except KubeError as error:
-            if error.status == _CONFLICT:
+            if error.status == _CONFLICT and error.reason == _EXISTS:
                 return None
             raise
 

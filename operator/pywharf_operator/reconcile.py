@@ -15,8 +15,8 @@ from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusa
 from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
-from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER
-from pywharf_operator.kube import Json, Kube
+from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.observe import Observed, Observer
 from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
 from pywharf_operator.render import (
@@ -63,8 +63,10 @@ class _Memory(msgspec.Struct):
 
     applier: Applier
     history: ConfigHistory
+    digest: str = ""
+    """Of the newest configuration."""
     looks: int = 0
-    """At replicas that did not serve the newest configuration."""
+    """At replicas that did not serve it."""
 
 
 class Reconciler:
@@ -114,22 +116,21 @@ class Reconciler:
         if observed.server is None:
             await self._without_server(observed)
             return None
-        return await self._with_server(observed, observed.server, live, runs, superseded)
+        return await self._with_server(observed, observed.server, memory, live, runs, superseded)
 
-    async def _with_server(
+    async def _with_server(  # noqa: PLR0913, PLR0917 - what was read, and the memory
         self,
         observed: Observed,
         server: PackageServer,
+        memory: _Memory,
         live: Live,
         runs: Runs,
         superseded: Callable[[], bool],
     ) -> float | None:
-        memory = self._memories[server.key]
         applier = memory.applier
-        try:
-            key = await session_key(self._kube, server)
-        except ForeignSecretError as error:
-            await self._blocked(observed, server, str(error))
+        key = await self._session_key(server)
+        if isinstance(key, Finding):
+            await self._blocked(observed, server, key)
             return _REFUSED_AGAIN_S
         environment = Environment(
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
@@ -139,14 +140,24 @@ class Reconciler:
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         memory.history.remember(rendered.digest, rendered.contents)
+        if memory.digest != rendered.digest:
+            memory.digest, memory.looks = rendered.digest, 0
         refusals: list[Refusal] = []
+        delivered = False
         if rendered.config_rendered.status:
             refusals = await deliver(applier, server, rendered, live)
-            await self._nudges.nudge(runs.server_pods, rendered.digest)
+            delivered = not refusals
+            if delivered:
+                await self._nudges.nudge(runs.server_pods, rendered.digest)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
-        await self._prune(applier, verdict, rendered, live, runs)
+        stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
+        # What the cluster seems to lack may only not be there for a moment.
+        stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
+        if not delivered:
+            stays |= set(READ_FIRST)
+        refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
         result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
         waiting = await self._tell(result, memory, environment, superseded)
@@ -163,10 +174,33 @@ class Reconciler:
             memory.looks = 0
         return min(again, default=None)
 
-    async def _blocked(self, observed: Observed, server: PackageServer, why: str) -> None:
-        """Nothing can be made for the server; its repos' statuses stay."""
+    async def _session_key(self, server: PackageServer) -> bytes | Finding:
+        """The key, or why there is none."""
+        try:
+            return await session_key(self._kube, server)
+        except ForeignSecretError as error:
+            return Finding(status=False, reason="ObjectNotOwned", message=str(error))
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            why = f"Secret {object_name(server, 'session')}: the API server refuses it: {error.message or error.reason}"
+            return Finding(status=False, reason="ApplyRefused", message=why)
+
+    async def _blocked(self, observed: Observed, server: PackageServer, finding: Finding) -> None:
+        """Nothing can be made for the server; its repos' statuses stay, where they have one."""
         now = self._now()
-        finding = Finding(status=False, reason="ObjectNotOwned", message=why)
+        environment = Environment(specs=self._settings.specs)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        waits = Finding(status=False, reason="ConfigNotRendered", message=finding.message)
+        wanted = [
+            (
+                observed.raws[repo.repo.key],
+                repo_status(repo, url=None, programmed=waits, index_up_to_date=_NO_UPDATES, index=None, now=now),
+            )
+            for repo in resolution.repos
+            if repo.repo.status is None
+        ]
+        await self._statuses.write(REPO, wanted, now)
         status = server_status(
             ServerVerdict(server=server, accepted=_CAN_RUN, repos=()),
             url=None,
@@ -179,13 +213,11 @@ class Reconciler:
         assert observed.server_raw is not None  # noqa: S101 - there is a server
         await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
 
-    async def _prune(
-        self, applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs
-    ) -> None:
+    @staticmethod
+    async def _prune(  # noqa: PLR0913, PLR0917 - all that there is
+        applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]
+    ) -> list[Refusal]:
         """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
-        stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
-        if not rendered.config_rendered.status:
-            stays |= set(READ_FIRST)
         served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs}
         jobs = {
             (JOB, job["metadata"]["name"]): job
@@ -194,7 +226,9 @@ class Reconciler:
             for job in found
         }
         live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
-        await applier.prune(verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")})
+        return await applier.prune(
+            verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")}
+        )
 
     async def _tell(
         self, result: "_Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]

@@ -6,11 +6,12 @@ import secrets
 
 from pywharf_operator.drift import other_owner, owned_by
 from pywharf_operator.kinds import SECRET
-from pywharf_operator.kube import Json, Kube
+from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.spec import ObjectKey, PackageServer
 
 _BYTES = 32
+_TRIES = 4
 _KEY = "key"
 
 
@@ -22,7 +23,7 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
     """The key, made where there is none. Raises ForeignSecretError and KubeError."""
     name = object_name(server, "session")
     key = ObjectKey(server.key.namespace, name)
-    while True:
+    for _ in range(_TRIES):
         found = await kube.get(SECRET, key)
         if found is None:
             found = await kube.create(SECRET, _manifest(server))
@@ -35,6 +36,8 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
             return value
         # Emptied by hand: made anew, which logs browsers out and nothing else.
         await kube.delete(SECRET, key, found["metadata"]["uid"])
+    message = f"Secret {key} holds no key and does not go; remove its finalizers, or whatever makes it again."
+    raise KubeError(None, "SessionKeyMissing", message)
 
 
 def _manifest(server: PackageServer) -> Manifest:

@@ -27,6 +27,8 @@ class Statuses:
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
+        self._refused: dict[str, str] = {}
+        """By uid: why a status was refused, so that it is said once."""
 
     async def write(
         self,
@@ -37,6 +39,7 @@ class Statuses:
     ) -> None:
         """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over.
 
+        So is one whose status is refused, as of an object that a newer schema does not take: it is for the next time.
         `superseded` ends it between two chunks.
         """
         bodies = [(raw, as_json(status)) for raw, status in wanted]
@@ -56,7 +59,13 @@ class Statuses:
         except KubeError as error:
             if error.status in {404, _CONFLICT}:
                 return
-            raise
+            if not error.is_permanent:
+                raise
+            if self._refused.get(raw["metadata"]["uid"]) != str(error):
+                _logger.warning("The status of %s %s is refused: %s", kind.name, key, str(error)[:_MAX_MESSAGE])
+            self._refused[raw["metadata"]["uid"]] = str(error)
+            return
+        self._refused.pop(raw["metadata"]["uid"], None)
         for event in events:
             await self._tell(kind, raw, event, now)
 

@@ -22,9 +22,14 @@ def object_name(server: PackageServer, suffix: str = "") -> str:
 
 def selector(server: PackageServer, component: Component = "server") -> dict[str, str]:
     """The labels by which a server's pods are found. They never change: a Deployment's selector is immutable."""
+    return selector_of(server.key.name, component)
+
+
+def selector_of(server: str, component: Component = "server") -> dict[str, str]:
+    """The same, by the server's name."""
     return {
         "app.kubernetes.io/name": "pywharf",
-        "app.kubernetes.io/instance": server.key.name,
+        "app.kubernetes.io/instance": server,
         "app.kubernetes.io/component": component,
     }
 

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from pywharf_operator import replicas
+from pywharf_operator.programmed import ReplicaReport
 
 BROKEN = {f"repo-{number}": {"code": "broken", "message": "why " * 50} for number in range(500)}
 LONG = msgspec.json.encode({"digest": "abc", "broken": BROKEN})
@@ -17,7 +18,7 @@ LONG = msgspec.json.encode({"digest": "abc", "broken": BROKEN})
 def answered(monkeypatch):
     """What the operator makes of an answer that comes in these pieces."""
 
-    async def answered(*pieces: bytes, headers: dict[str, str] | None = None) -> replicas.ReplicaReport:
+    async def answered(*pieces: bytes, headers: dict[str, str] | None = None) -> ReplicaReport:
         async def handle(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)

@@ -1,0 +1,290 @@
+"""One write that the API server refuses keeps nothing else from being done, and what is still in use is not deleted."""
+
+import copy
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pywharf.config import FileSystemSpec
+from pywharf_operator.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, EVENT, HTTP_ROUTE, JOB, POD, REPO, SECRET, SERVER
+from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.observe import Observer
+from pywharf_operator.reconcile import Reconciler, Settings
+from pywharf_operator.session_key import session_key
+from pywharf_operator.spec import ObjectKey
+
+NAMESPACE = "team"
+KEY = ObjectKey(NAMESPACE, "pywharf")
+UNUSED: Any = None
+SETTINGS = Settings(namespaces=(NAMESPACE,), specs={"file_system": FileSystemSpec}, image="pywharf:test")
+WEBHOOK = KubeError(500, "InternalError", 'Internal error occurred: failed calling webhook "validate.nginx": refused')
+FORBIDDEN = KubeError(403, "Forbidden", "denied by policy")
+INVALID = KubeError(422, "Invalid", "spec.backend: Invalid value")
+
+
+class Cluster:
+    """What `Kube` does, on a dict. A double for faults: what `refuse` matches (`verb plural/name`) raises."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Json] = {}
+        self.refuse: dict[str, KubeError] = {}
+        self.kinds = {HTTP_ROUTE.name}
+        self.calls: list[str] = []
+        self.after: Callable[[str], None] = lambda _call: None
+        self._numbers = itertools.count(1)
+
+    def _check(self, verb: str, kind: Any, name: str = "") -> None:
+        call = f"{verb} {kind.plural}/{name}"
+        self.calls.append(call)
+        for pattern, error in self.refuse.items():
+            if re.fullmatch(pattern, call):
+                raise error
+        self.after(call)
+
+    def add(self, kind: Any, manifest: Json) -> Json:
+        metadata = manifest["metadata"]
+        number = str(next(self._numbers))
+        old = self.objects.get((kind.plural, metadata["name"]), {})
+        fresh = {"uid": f"uid-{number}", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        merged = {**fresh, **(old.get("metadata") or {}), **metadata, "namespace": NAMESPACE}
+        made = {**old, **copy.deepcopy(manifest), "apiVersion": kind.api_version, "kind": kind.name}
+        made["metadata"] = merged | {"resourceVersion": number}
+        self.objects[kind.plural, metadata["name"]] = made
+        return made
+
+    async def get(self, kind: Any, key: ObjectKey) -> Json | None:
+        self._check("get", kind, key.name)
+        return self.objects.get((kind.plural, key.name))
+
+    async def list(self, kind: Any, namespace: str | None = None, labels: str | None = None) -> list[Json]:
+        self._check("list", kind)
+        name, _, value = (labels or "").partition("=")
+        return [
+            copy.deepcopy(one)
+            for (plural, _), one in self.objects.items()
+            if plural == kind.plural and (not name or (one["metadata"].get("labels") or {}).get(name) == value)
+        ]
+
+    async def exists(self, kind: Any) -> bool:
+        return kind.name in self.kinds
+
+    async def apply(self, kind: Any, manifest: Json, manager: str = "") -> Json:
+        self._check("apply", kind, manifest["metadata"]["name"])
+        return self.add(kind, manifest)
+
+    async def apply_status(self, kind: Any, key: ObjectKey, status: Json, *, uid: str) -> Json:
+        self._check("status", kind, key.name)
+        found = self.objects[kind.plural, key.name]
+        found["status"] = status
+        return found
+
+    async def create(self, kind: Any, manifest: Json) -> Json | None:
+        self._check("create", kind, manifest["metadata"]["name"] if kind is not EVENT else "event")
+        return self.add(kind, manifest)
+
+    async def merge(self, kind: Any, key: ObjectKey, change: Json) -> None:
+        self._check("merge", kind, key.name)
+        self.objects[kind.plural, key.name]["metadata"].update(change["metadata"])
+
+    async def delete(self, kind: Any, key: ObjectKey, uid: str) -> None:
+        self._check("delete", kind, key.name)
+        found = self.objects[kind.plural, key.name]
+        if found["metadata"].get("finalizers"):
+            found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        else:
+            del self.objects[kind.plural, key.name]
+
+    def status(self, kind: Any, name: str, condition: str) -> tuple[str, str]:
+        found = (self.objects[kind.plural, name].get("status") or {}).get("conditions") or []
+        return next(((one["status"], one["reason"]) for one in found if one["type"] == condition), ("", ""))
+
+    def names(self, kind: Any) -> set[str]:
+        return {name for plural, name in self.objects if plural == kind.plural}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    made = Cluster()
+    made.add(SERVER, {"metadata": {"name": "pywharf"}, "spec": {"storage": {"size": "1Gi"}}})
+    for name in ("team-a", "team-b"):
+        repo(made, name)
+    return made
+
+
+def repo(cluster: Cluster, name: str) -> None:
+    refs = {f"{use}SecretRef": {"name": name, "key": use} for use in ("read", "write")}
+    cluster.add(REPO, {"metadata": {"name": name}, "spec": {"backend": {"fileSystem": {}}, "credentials": refs}})
+    labels = {"pywharf.dev/credentials": "true"}
+    data = {"read": "YQ==", "write": "Yg=="}
+    cluster.add(SECRET, {"metadata": {"name": name, "labels": labels}, "data": data})
+
+
+@pytest.fixture
+async def reconciler(cluster):
+    async with aiohttp.ClientSession() as http:
+        yield Reconciler(cluster, http, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("refused", "error"),
+    [
+        ("apply deployments/pywharf", WEBHOOK),
+        ("apply networkpolicies/pywharf", FORBIDDEN),
+        ("delete cronjobs/pywharf-index-team-a", FORBIDDEN),
+        ("delete cronjobs/pywharf-index-team-a", WEBHOOK),
+        ("status packagerepos/team-a", INVALID),
+        ("merge pods/pod", FORBIDDEN),
+        ("create jobs/.*", WEBHOOK),
+        ("create events/event", FORBIDDEN),
+        ("create secrets/pywharf-session", FORBIDDEN),
+    ],
+    ids=str,
+)
+async def test_a_refused_write_keeps_nothing_else_from_being_done(cluster, reconciler, refused, error):
+    if "session" not in refused:
+        await reconciler.reconcile(KEY)
+    if refused.startswith("merge"):
+        labels = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
+        cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": {"phase": "Running"}})
+    cluster.refuse[refused] = error
+    del cluster.objects["packagerepos", "team-a"]
+    repo(cluster, "team-a")
+    repo(cluster, "team-c")
+    if refused.startswith("delete"):
+        del cluster.objects["packagerepos", "team-a"]
+    else:
+        del cluster.objects["packagerepos", "team-b"]
+    if refused.startswith("apply"):
+        del cluster.objects[re.sub("^apply ", "", refused).split("/")[0], "pywharf"]
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-c", "Ready") == (
+        ("False", "NoReadyReplica") if "session" not in refused else ("False", "ConfigNotRendered")
+    )
+    expected = "ApplyRefused" if refused.startswith(("apply", "delete")) or "session" in refused else "NoReadyReplica"
+    assert cluster.status(SERVER, "pywharf", "Ready") == ("False", expected)
+    if "session" not in refused:
+        assert "pywharf-index-team-c" in cluster.names(CRON_JOB)
+        assert DEPLOYMENT.plural in refused or cluster.names(DEPLOYMENT)
+
+
+async def test_what_an_older_configuration_names_stays_while_the_newer_one_is_refused(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    labels = cluster.objects["secrets", "pywharf-credentials"]["metadata"]
+    shard = {
+        "metadata": {key: labels[key] for key in ("labels", "ownerReferences")} | {"name": "pywharf-credentials-1"}
+    }
+    cluster.add(SECRET, shard)
+    cluster.refuse["apply secrets/pywharf-credentials"] = FORBIDDEN
+    del cluster.objects["packagerepos", "team-b"]
+    await reconciler.reconcile(KEY)
+    assert "pywharf-credentials-1" in cluster.names(SECRET)
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert "pywharf-credentials-1" not in cluster.names(SECRET)
+
+
+async def test_pods_are_told_of_a_configuration_only_when_it_is_there(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    labels = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
+    cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": {"phase": "Running"}})
+    cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
+    repo(cluster, "team-c")
+    await reconciler.reconcile(KEY)
+    assert "merge pods/pod" not in cluster.calls
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert "merge pods/pod" in cluster.calls
+    assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
+
+
+async def test_a_kind_that_seems_to_be_missing_for_a_moment_loses_no_object(cluster, reconciler):
+    server = cluster.objects["packageservers", "pywharf"]
+    server["spec"]["httpRoute"] = {"parentRefs": [{"name": "gateway"}]}
+    await reconciler.reconcile(KEY)
+    assert cluster.names(HTTP_ROUTE) == {"pywharf"}
+    cluster.kinds.clear()
+    await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)  # what it knew of the cluster's kinds is forgotten
+    assert cluster.names(HTTP_ROUTE) == {"pywharf"}
+    assert cluster.status(SERVER, "pywharf", "Ready") == ("False", "ApiMissing")
+
+
+async def test_a_server_that_a_listing_did_not_see_yet_is_reconciled(cluster, reconciler):
+    memories = reconciler._memories  # noqa: SLF001 - a listing at this very moment would clear them
+    cluster.after = lambda call: memories.clear() if call == "list packagerepos/" else None
+    await reconciler.reconcile(KEY)
+    assert cluster.names(DEPLOYMENT) == {"pywharf"}
+
+
+async def test_a_reconcile_that_is_always_superseded_ends_some_day(cluster, reconciler):
+    wanted = {f"repo-{number:03}" for number in range(160)}
+    for name in wanted:
+        repo(cluster, name)
+    for _ in range(5):
+        await reconciler.reconcile(KEY, lambda: True)
+    assert {f"pywharf-index-{name}" for name in wanted} <= cluster.names(CRON_JOB)
+
+
+async def test_an_emptied_session_key_that_does_not_go_is_no_endless_loop(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    secret = cluster.objects["secrets", "pywharf-session"]
+    secret["data"] = {}
+    secret["metadata"]["finalizers"] = ["other/holds-it"]
+    cluster.calls.clear()
+
+    def watchdog(_call):
+        assert len(cluster.calls) < 100
+
+    cluster.after = watchdog
+    observed = await Observer(cluster, (NAMESPACE,)).observe(KEY)
+    assert observed.server is not None
+    with pytest.raises(KubeError, match="pywharf-session"):
+        await session_key(cluster, observed.server)
+
+
+def pod(cluster: Cluster, name: str, **labels: str) -> None:
+    """A replica that is ready and answers nothing."""
+    of_replica = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
+    status = {"phase": "Running", "podIP": "127.0.0.99", "conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add(POD, {"metadata": {"name": name, "labels": of_replica | labels}, "status": status})
+
+
+async def test_a_change_is_looked_at_soon_though_an_old_fault_lasts(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    pod(cluster, "pod")
+    waits = [await reconciler.reconcile(KEY) for _ in range(8)]
+    assert waits == sorted(waits)
+    assert waits[-1] > waits[0]
+    repo(cluster, "team-c")
+    assert await reconciler.reconcile(KEY) == waits[0]
+
+
+@pytest.mark.parametrize("label", ["name", "instance", "component"])
+async def test_only_what_gets_the_requests_of_the_service_counts_as_a_replica(cluster, reconciler, label):
+    await reconciler.reconcile(KEY)
+    pod(cluster, "other", **{f"app.kubernetes.io/{label}": "other"})
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "Programmed") == ("False", "NoReadyReplica")
+    pod(cluster, "pod")
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "Programmed") == ("False", "Waiting")
+
+
+@pytest.mark.parametrize(("reason", "exists"), [("AlreadyExists", True), ("Conflict", False)])
+async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, reason, exists):
+    kube = Kube(UNUSED)
+    error = KubeError(409, reason, "")
+
+    async def once(_request):
+        raise error
+
+    monkeypatch.setattr(kube, "_once", once)
+    creating = kube.create(JOB, {"metadata": {"name": "a", "namespace": NAMESPACE}})
+    if exists:
+        assert await creating is None
+    else:
+        with pytest.raises(KubeError):
+            await creating

@@ -1,0 +1,174 @@
+"""A configuration past what one object takes: compressed and spread, delivered whole, and refused with its size."""
+
+import base64
+import gzip
+import re
+import secrets
+import string
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from support import operating
+from support.asking import index_status
+from support.delivery import ProjectedVolume
+from support.kube_client import Json, KubeClient
+from support.resources import apply, condition, path, repo, server, wait_for_condition
+from support.scale import _until_quiet as until_quiet
+from support.serving import running
+from support.waiting import wait_for
+
+COUNT = 100
+RESERVED = [f"an-organisation-has-many-names-for-its-packages-{number}-*" for number in range(200)]
+"""About 11 KB of text in each repo's table; 100 repos are past 1 MiB."""
+PADDING = "p" * 15_000
+WHERE = "packageservers"
+ALPHABET = string.ascii_lowercase + string.digits
+
+
+def large_secret(name: str, size: int) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": {"pywharf.dev/credentials": "true"}},
+        "stringData": {"read": f"{name}-{PADDING[:size]}", "write": f"{name}-w-{PADDING[:size]}"},
+    }
+
+
+def objects(kube: KubeClient, namespace: str) -> dict[str, Any]:
+    """Contents of the ConfigMap and the Secrets, by name."""
+    found = kube.get(path("configmaps", namespace, "pywharf-config", "/api/v1")) or {}
+    made: dict[str, Any] = {"config": [found.get("data"), found.get("binaryData")]}
+    for one in kube.list(path("secrets", namespace, group="/api/v1"), labelSelector="pywharf.dev/server=pywharf"):
+        if one["metadata"]["name"].startswith("pywharf-credentials"):
+            made[one["metadata"]["name"]] = one["data"]
+    return made
+
+
+def files(made: dict[str, Any]) -> dict[str, bytes]:
+    """As the kubelet projects them into a pod."""
+    data, binary = made["config"]
+    found = {key: text.encode() for key, text in (data or {}).items()}
+    found |= {key: base64.b64decode(text) for key, text in (binary or {}).items()}
+    for name in sorted((name for name in made if name != "config"), reverse=True):
+        found |= {key: base64.b64decode(value) for key, value in made[name].items()}
+    return found
+
+
+def config_of(made: dict[str, Any]) -> str:
+    data, binary = made["config"]
+    if binary:
+        return gzip.decompress(base64.b64decode(binary["config.toml.gz"])).decode()
+    return str((data or {}).get("config.toml", ""))
+
+
+def consistent(made: dict[str, Any], names: list[str]) -> bool:
+    """Whether all of it is of one revision and has these repos."""
+    text = config_of(made)
+    revision = text.partition('credentials_revision = "')[2].partition('"')[0]
+    shards = [made[name] for name in made if name != "config"]
+    told = [base64.b64decode(value).decode() for one in shards for key, value in one.items() if "revision" in key]
+    return set(told) == {revision} and all(f"[{name}]" in text for name in names)
+
+
+@pytest.mark.timeout(180)
+def test_it_is_compressed_and_spread_and_refused_past_the_limit(cluster, kube, namespace, tmp_path):
+    names = [f"team-{number}" for number in range(COUNT)]
+    apply(kube, namespace, server())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: apply(kube, namespace, large_secret(name, 10), large_repo(name)), names))
+    with operating.operating(tmp_path / "operator", operating.grant(cluster, namespace), namespace) as operator:
+        operator.secrets.add(PADDING)
+        shards = {"pywharf-credentials"}
+        small = settled(kube, namespace, names, shards, 10)
+        assert small["config"][0] is None  # the text is past 768 KiB, what is stored is not
+        assert len(config_of(small)) > 1024 * 1024
+
+        rotate(kube, namespace, names, 5_000)
+        spread = settled(kube, namespace, names, shards | {"pywharf-credentials-1"}, 5_000)
+        serves_all(tmp_path, spread)
+
+        # Text that does not compress: the ConfigMap is past the limit, and everything stays.
+        reserve(kube, namespace, names, hard=True)
+        found = wait_for_condition(
+            kube, path(WHERE, namespace, "pywharf"), "ConfigRendered", "False", reason="ConfigTooLarge"
+        )
+        message = condition(found, "ConfigRendered")["message"]
+        size = re.search(r"ConfigMap pywharf-config would take (\d+) bytes", message)
+        assert size, message
+        assert int(size[1]) > 1024 * 1024
+        kept = objects(kube, namespace)
+        apply(kube, namespace, large_secret(names[0], 20))  # a rotation must not go half the way
+        until_quiet(operator)
+        wait_for_condition(kube, path("packagerepos", namespace, names[0]), "Programmed", "False")
+        assert objects(kube, namespace) == kept
+        assert set(kept) == set(spread)
+
+        reserve(kube, namespace, names, hard=False)
+        rotate(kube, namespace, names, 5_000)
+        settled(kube, namespace, names, shards | {"pywharf-credentials-1"}, 5_000)
+        rotate(kube, namespace, names, 10)
+        assert settled(kube, namespace, names, shards, 10) == small
+
+
+def large_repo(name: str) -> Json:
+    return repo(name, upstream={"mode": "None", "reserved": RESERVED}, index={"suspend": True})
+
+
+def random_text() -> str:
+    """Compresses to no less than two thirds."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(80))
+
+
+def reserve(kube: KubeClient, namespace: str, names: list[str], *, hard: bool) -> None:
+    def change(name: str) -> None:
+        one = large_repo(name)
+        if hard:
+            one["spec"]["upstream"]["reserved"] = [f"{random_text()}-*" for _ in range(256)]
+        apply(kube, namespace, one)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, names))
+
+
+def rotate(kube: KubeClient, namespace: str, names: list[str], size: int) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: apply(kube, namespace, large_secret(name, size)), names))
+
+
+def settled(kube: KubeClient, namespace: str, names: list[str], shards: set[str], size: int) -> dict[str, Any]:
+    """What there is once exactly these Secrets hold it."""
+    made: dict[str, Any] = {}
+
+    def fits() -> bool:
+        nonlocal made
+        made = objects(kube, namespace)
+        return set(made) - {"config"} == shards and consistent(made, names) and rotated(made, names, size)
+
+    wait_for(fits, f"the shards {sorted(shards)}", longest_s=60)
+    wait_for_condition(kube, path(WHERE, namespace, "pywharf"), "ConfigRendered", "True")
+    return made
+
+
+def rotated(made: dict[str, Any], names: list[str], size: int) -> bool:
+    """Whether each repo's secret has the values of `large_secret`."""
+    found = files(made)
+    return all(found.get(f"{name}.read") == large_secret(name, size)["stringData"]["read"].encode() for name in names)
+
+
+def serves_all(tmp_path: Any, made: dict[str, Any]) -> None:
+    """A real server takes the files and serves a repo of each shard."""
+    volume = ProjectedVolume(tmp_path / "volume")
+    found = files(made)
+    folder = tmp_path / "volume"
+    key = "config.toml.gz"
+    text = gzip.decompress(found[key]).decode().replace("/etc/pywharf", str(folder))
+    volume.deliver({**found, key: gzip.compress(text.encode())})
+    with running(tmp_path / "server", [f"--config={folder / key}"], config=None) as process:
+        for shard, data in made.items():
+            if shard != "config":
+                key = next(one for one in data if one.endswith(".read"))
+                name, value = key.removesuffix(".read"), base64.b64decode(data[key]).decode()
+                wait_for(lambda name=name, value=value: index_status(process.url, name, value) == 200, shard)
+                assert index_status(process.url, name, "wrong") == 401, shard

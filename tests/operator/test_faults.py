@@ -32,6 +32,7 @@ IN_FLIGHT_S = 0.4
 """A write that came so soon after an answer was on its way already."""
 TRIES = 3
 SLOW_S = 20.0
+QUIET_S = 6.0
 BATCH, APPS, NET = "/apis/batch/v1", "/apis/apps/v1", "/apis/networking.k8s.io/v1"
 NOT_REACHED = (
     r"WARNING The objects cannot be listed: Unreachable: the API server was not reached \(\w+\)\. Waiting for it\."
@@ -150,8 +151,12 @@ def test_a_repo_deleted_while_nobody_watched_is_gone(kube, namespace, api_proxy,
     wait_for_config(kube, namespace, "team-a", "team-b", longest_s=LONG_S)
     where = path("cronjobs", namespace, "pywharf-index-team-b", BATCH)
     wait_for(lambda: kube.get(where), "the CronJob", longest_s=LONG_S)
-    settled(kube, namespace, operator)
-    assert api_proxy.hush(REPOS)
+
+    def rests() -> bool:
+        return time.monotonic() - max(call.at for call in api_proxy.calls() if not call.watch) > QUIET_S
+
+    wait_for(rests, "an operator that asks for nothing, so that only the fault can wake it", longest_s=LONG_S)
+    assert api_proxy.hush()
     kube.delete(path("packagerepos", namespace, "team-b"))
     rule = api_proxy.add(fault, path=REPOS, watch=True, times=1)
     api_proxy.cut(REPOS)

@@ -153,7 +153,8 @@ def test_a_repo_deleted_while_nobody_watched_is_gone(kube, namespace, api_proxy,
     wait_for(lambda: kube.get(where), "the CronJob", longest_s=LONG_S)
 
     def rests() -> bool:
-        return time.monotonic() - max(call.at for call in api_proxy.calls() if not call.watch) > QUIET_S
+        last: float = max(call.at for call in api_proxy.calls() if not call.watch)
+        return time.monotonic() - last > QUIET_S
 
     wait_for(rests, "an operator that asks for nothing, so that only the fault can wake it", longest_s=LONG_S)
     assert api_proxy.hush()

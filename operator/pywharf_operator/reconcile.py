@@ -15,7 +15,7 @@ from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusa
 from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
-from pywharf_operator.kinds import JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.kinds import CRON_JOB, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.observe import Observed, Observer
 from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
@@ -30,7 +30,7 @@ from pywharf_operator.render import (
     resolve,
 )
 from pywharf_operator.render.apis import api_missing
-from pywharf_operator.render.labels import REPO_LABEL, object_name
+from pywharf_operator.render.labels import REPO_LABEL, Manifest, object_name
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.replicas import ask, is_ready
 from pywharf_operator.session_key import ForeignSecretError, session_key
@@ -248,6 +248,7 @@ class Reconciler:
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
                 index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, left, now)
+                index_finding = _refused_job(jobs[repo.name], result.refusals) or index_finding
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
@@ -350,6 +351,15 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
     if missing is not None:
         return missing
     return ready_replicas(result.verdict.server, len(result.reports))
+
+
+def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:
+    """What a repo's owner, who may not see the server, is told where its CronJob is refused."""
+    name = f"{CRON_JOB.name} {ObjectKey(cron_job['metadata']['namespace'], cron_job['metadata']['name'])}"
+    refusal = next((one for one in refusals if one.object == name and one.reason == "ApplyRefused"), None)
+    return (
+        None if refusal is None else Finding(status=False, reason="UpdateStuck", message=f"{name}: {refusal.message}")
+    )
 
 
 def _is_ready(status: PackageRepoStatus) -> bool:

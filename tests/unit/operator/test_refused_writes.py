@@ -102,6 +102,10 @@ class Cluster:
         found = (self.objects[kind.plural, name].get("status") or {}).get("conditions") or []
         return next(((one["status"], one["reason"]) for one in found if one["type"] == condition), ("", ""))
 
+    def of(self, name: str) -> Json:
+        found: Json = self.objects[REPO.plural, name]["status"]
+        return found
+
     def names(self, kind: Any) -> set[str]:
         return {name for plural, name in self.objects if plural == kind.plural}
 
@@ -169,6 +173,14 @@ async def test_a_refused_write_keeps_nothing_else_from_being_done(cluster, recon
     if "session" not in refused:
         assert "pywharf-index-team-c" in cluster.names(CRON_JOB)
         assert DEPLOYMENT.plural in refused or cluster.names(DEPLOYMENT)
+
+
+async def test_a_repo_is_told_that_its_schedule_is_refused(cluster, reconciler):
+    cluster.refuse["apply cronjobs/pywharf-index-team-a"] = KubeError(422, "Invalid", "spec.timeZone: unknown")
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "IndexUpToDate") == ("False", "UpdateStuck")
+    told = {name for plural, name in cluster.objects if plural == REPO.plural and "timeZone" in str(cluster.of(name))}
+    assert told == {"team-a"}
 
 
 async def test_what_an_older_configuration_names_stays_while_the_newer_one_is_refused(cluster, reconciler):

@@ -30,7 +30,7 @@ CN = localhost
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
-subjectAltName = DNS:localhost, IP:127.0.0.1
+subjectAltName = {names}
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 """
@@ -73,13 +73,14 @@ class Certificates:
         return ssl.create_default_context(cafile=str(self.authority))
 
 
-def certificates(folder: Path) -> Certificates:
-    """Make both, valid for two days, in `folder`."""
+def certificates(folder: Path, *more_names: str) -> Certificates:
+    """Make both, valid for two days, in `folder`; `more_names` as openssl writes them, such as IP:10.0.0.1."""
     folder.mkdir(parents=True, exist_ok=True)
     authority, authority_key = folder / "authority.pem", folder / "authority.key"
     made = Certificates(authority, folder / "server.pem", folder / "server.key")
     _make(folder / "authority.cnf", _AUTHORITY, authority, authority_key)
-    _make(folder / "server.cnf", _SERVER, made.cert, made.key, "-CA", str(authority), "-CAkey", str(authority_key))
+    config = _SERVER.format(names=", ".join(("DNS:localhost", "IP:127.0.0.1", *more_names)))
+    _make(folder / "server.cnf", config, made.cert, made.key, "-CA", str(authority), "-CAkey", str(authority_key))
     return made
 
 

@@ -59,6 +59,15 @@ NODE = Programs(
     {name: _COMMANDS + name for name in ("kube-scheduler", "kubelet", "kube-proxy")},
     CLUSTER.linker_flags,
 )
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd/"
+CONTAINERS = Programs(
+    TESTS / "cluster" / "node",
+    {
+        **{name: _CONTAINERD + name for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+        "pause": "pywharf.test/cluster/node/pause",
+    },
+)
+COREDNS = Programs(TESTS / "cluster" / "node" / "coredns", {"coredns": "github.com/coredns/coredns"})
 LINT = Programs(
     TESTS / "cluster" / "lint",
     {
@@ -68,7 +77,15 @@ LINT = Programs(
 )
 HELM = Programs(TESTS / "cluster" / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 HELM_DOCS = Programs(TESTS / "cluster" / "helm-docs", {"helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs"})
-SETS = {"cluster": CLUSTER, "node": NODE, "lint": LINT, "helm": HELM, "helm-docs": HELM_DOCS}
+SETS = {
+    "cluster": CLUSTER,
+    "node": NODE,
+    "containers": CONTAINERS,
+    "coredns": COREDNS,
+    "lint": LINT,
+    "helm": HELM,
+    "helm-docs": HELM_DOCS,
+}
 
 
 def build(programs: Programs) -> Path:

@@ -13,7 +13,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,16 @@ class ControlPlane:
     before_controllers: Callable[["ControlPlane"], None] = lambda _plane: None
     """What must be there when the controller manager first looks: it finds new kinds only every half minute."""
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    inside: Sequence[str] = ()
+    """What each command starts with: of a node, its network namespace."""
+    names: Sequence[str] = ()
+    """Of the API server in its certificate, besides loopback's."""
+    api_flags: Mapping[str, str] = field(default_factory=dict)
+    """Of the API server, by name without dashes; they replace those here."""
+    controllers: str = _CONTROLLERS
 
     def __post_init__(self) -> None:
-        self.made = certificates(self.folder)
+        self.made = certificates(self.folder, *self.names)
         self.accounts = key_pair(self.folder, "service-accounts")
         self.kubeconfig = self._kubeconfig("admin", "pywharf-tests", "system:masters")
         self._choose_ports()
@@ -60,6 +67,12 @@ class ControlPlane:
         self.url = f"https://127.0.0.1:{self._port}"
         self._write(self.kubeconfig)
         self._write(self._kubeconfig("controller-manager", "system:kube-controller-manager"))
+
+    def add_kubeconfig(self, name: str, user: str, group: str) -> Path:
+        """Of one more user, with a certificate."""
+        path = self._kubeconfig(name, user, group)
+        self._write(path)
+        return path
 
     def _kubeconfig(self, name: str, user: str, group: str | None = None) -> Path:
         """The path; `_write` fills it in once the port is known."""
@@ -71,6 +84,10 @@ class ControlPlane:
         name = path.stem
         pair = {"client-certificate": str(path.with_suffix(".pem")), "client-key": str(path.with_suffix(".key"))}
         path.write_text(kubeconfig_text(self.url, self.made.authority, name, pair))
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     @property
     def has_controllers(self) -> bool:
@@ -106,27 +123,28 @@ class ControlPlane:
             "--unsafe-no-fsync",
             "--log-level=warn",
         )
-        self._wait_for(ETCD, f"{client}/readyz", None)
+        if not self.inside:  # else the API server waits for it: its port is not seen from here
+            self._wait_for(ETCD, f"{client}/readyz", None)
 
     def start_apiserver(self) -> None:
         """At the same address as before; back when it says that it is ready."""
         private, public = self.accounts
-        self._run(
-            API_SERVER,
-            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={self._port}",
-            f"--tls-cert-file={self.made.cert}",
-            f"--tls-private-key-file={self.made.key}",
-            f"--client-ca-file={self.made.authority}",
-            f"--service-account-key-file={public}",
-            f"--service-account-signing-key-file={private}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=RBAC",
-            "--service-cluster-ip-range=10.96.0.0/16",
-            "--endpoint-reconciler-type=none",
-            "--allow-privileged=true",
-        )
+        flags = {
+            "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
+            "bind-address": "127.0.0.1",
+            "secure-port": str(self._port),
+            "tls-cert-file": str(self.made.cert),
+            "tls-private-key-file": str(self.made.key),
+            "client-ca-file": str(self.made.authority),
+            "service-account-key-file": str(public),
+            "service-account-signing-key-file": str(private),
+            "service-account-issuer": "https://kubernetes.default.svc",
+            "authorization-mode": "RBAC",
+            "service-cluster-ip-range": "10.96.0.0/16",
+            "endpoint-reconciler-type": "none",
+            "allow-privileged": "true",
+        }
+        self._run(API_SERVER, *(f"--{name}={value}" for name, value in {**flags, **self.api_flags}.items()))
         self._wait_for(API_SERVER, f"{self.url}/readyz", self._admin_context())
 
     def start_controller_manager(self) -> None:
@@ -138,7 +156,7 @@ class ControlPlane:
             "--use-service-account-credentials=true",
             "--leader-elect=false",
             "--secure-port=0",
-            f"--controllers={_CONTROLLERS}",
+            f"--controllers={self.controllers}",
             "--kube-api-qps=300",
             "--kube-api-burst=600",
             "--concurrent-namespace-syncs=20",
@@ -178,7 +196,7 @@ class ControlPlane:
 
     def _run(self, part: str, *flags: str) -> None:
         with (self.folder / f"{part}.log").open("ab") as log:
-            self.processes[part] = spawn([str(self.programs / part), *flags], log)
+            self.processes[part] = spawn([*self.inside, str(self.programs / part), *flags], log)
 
     def _admin_context(self) -> ssl.SSLContext:
         context = self.made.client_context()

@@ -75,10 +75,10 @@ $(DEV_PACKAGE): $(DEV_STAMP)
 .venv-bench: $(BENCH_STAMP)
 .venv-docs: $(DOCS_STAMP)
 
-.PHONY: help run test cluster pytest coverage lint format lock bench docs clean
+.PHONY: help run test cluster pytest e2e coverage lint format lock bench docs clean
 
 help: ## This list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -nE 's/^([a-z0-9]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywharf
 	exec .venv/bin/pywharf up examples/quickstart --root .pywharf --host $(HOST) --port $(PORT)
@@ -91,11 +91,19 @@ cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs
 	@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs
 
 # Without go, or without a way to its modules, the tests that need a cluster are left out and say why.
-# tests/bench is left out, any other folder is in. Fast folders come first: tests/conftest.py.
+# tests/bench and, until it is whole, tests/e2e (make e2e) are left out, any other folder is in. Fast folders come
+# first: tests/conftest.py.
 pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
 	-@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
-	  .venv-dev/bin/pytest tests --ignore=tests/bench --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
+	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \
+	  --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
+
+# One process: they share one node. What it needs besides (root, Debian packages) it names.
+e2e: .venv-dev ## Tests with real containers on a node of their own (needs root)
+	@nice $(PYTHON) tests/support/cluster_build.py cluster node containers coredns >/dev/null
+	@nice $(PYTHON) tests/support/image_build.py >/dev/null
+	.venv-dev/bin/pytest tests/e2e --durations 10 --timeout 600 -rP $(PYTEST_ARGS)
 
 coverage: ## The tests, with branch coverage of both packages
 	@$(MAKE) --no-print-directory pytest PYTEST_ARGS="--cov --cov-report term --cov-report html $(PYTEST_ARGS)"

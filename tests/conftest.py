@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, settings
 
 from support.parts import REQUIRE_ALL, all_required
 
-pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures"]
+pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures", "support.node_fixtures"]
 
 # How long an example takes says nothing on a machine that does other things, too.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 # Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
-FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator")
+FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")
 HERE = Path(__file__).parent
 
 

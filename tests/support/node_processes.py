@@ -1,0 +1,103 @@
+"""Processes in namespaces of their own: network, mounts and process numbers.
+
+All end with this process, and with the last of them the network and the mounts: the first one, which the others are
+children of in the kernel's eyes, is killed with `unshare`, and that has a death signal (control_plane.spawn).
+"""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.control_plane import spawn
+from support.waiting import wait_for
+
+Process = subprocess.Popen[bytes]
+
+
+@dataclass
+class Namespaces:
+    """Where they are, by the number of their first process."""
+
+    first: int
+    folder: Path
+    """Of logs."""
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @property
+    def network(self) -> list[str]:
+        """What a command starts with that is to be in the network alone."""
+        return ["nsenter", f"--target={self.first}", "--net", "--"]
+
+    @property
+    def everything(self) -> list[str]:
+        return ["nsenter", f"--target={self.first}", "--net", "--mount", "--pid", "--"]
+
+    def run(self, *command: str) -> str:
+        """What it printed; an AssertionError where it fails."""
+        done = subprocess.run([*self.everything, *command], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def start(self, name: str, *command: str) -> Process:
+        """One that is to run until the end."""
+        with self.log(name).open("ab") as log:
+            self.processes[name] = spawn([*self.everything, *command], log)
+        return self.processes[name]
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def check(self) -> None:
+        """All that were started are still there."""
+        for name, process in self.processes.items():
+            assert process.poll() is None, f"{name} ended:\n{self.log(name).read_text(errors='replace')[-6000:]}"
+
+
+@contextlib.contextmanager
+def namespaces(folder: Path, pause: Path) -> Iterator[Namespaces]:
+    """New ones; `pause` is a program that only reaps."""
+    unshared = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+    # Mounts are private to the namespace, and shared in it: kubelet makes them, containers get them.
+    script = 'mount --make-rshared / && exec "$0"'
+    with (folder / "first.log").open("ab") as log:
+        outer = spawn([*unshared, "--", "sh", "-c", script, str(pause)], log)
+    try:
+        made = Namespaces(wait_for(lambda: _ready_child(outer, pause), "new namespaces"), folder)
+        try:
+            yield made
+        finally:
+            for process in made.processes.values():
+                process.kill()
+            for process in made.processes.values():
+                process.wait(60)
+    finally:
+        outer.kill()
+        outer.wait(60)
+
+
+def _ready_child(outer: Process, pause: Path) -> int:
+    assert outer.poll() is None, "unshare ended; it needs root"
+    found = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+    with contextlib.suppress(FileNotFoundError):
+        if found and Path(f"/proc/{found[0]}/exe").readlink() == pause.resolve():
+            return int(found[0])
+    return 0
+
+
+def remove_cgroups(name: str, longest_s: float = 20) -> None:
+    """Those of pods, once their processes have ended."""
+    end = time.monotonic() + longest_s
+    for parent in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
+            while time.monotonic() < end:
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.1)
+                else:
+                    break

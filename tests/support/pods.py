@@ -1,0 +1,135 @@
+"""Pods on a real node: what a user's container does, and an operator that runs as one. All are restricted."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from support.cluster import Cluster, KubectlError, new_namespace
+from support.image_build import CLIENT_IMAGE, IMAGE
+from support.kube_client import Json
+from support.operating import ACCOUNT, RULES
+from support.waiting import wait_for
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+READY_S = 90.0
+_POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+@dataclass(frozen=True)
+class ClientPod:
+    """A pod that waits for commands; it has pip, uv and twine, and may write to /tmp."""
+
+    cluster: Cluster
+    namespace: str
+    name: str
+
+    def run(self, *command: str, input: str | None = None) -> str:  # noqa: A002 - as subprocess.run calls it
+        """What it printed. Raises KubectlError."""
+        options = ("--stdin",) if input is not None else ()
+        where = ("exec", *options, f"--namespace={self.namespace}", self.name, "--")
+        return self.cluster.kubectl(*where, *command, input=input)
+
+    def fails(self, *command: str) -> str:
+        """What it said when it ended with an error."""
+        try:
+            printed = self.run(*command)
+        except KubectlError as error:
+            return error.stderr
+        msg = f"{' '.join(command)} did not fail:\n{printed}"
+        raise AssertionError(msg)
+
+
+def restricted_namespace(cluster: Cluster) -> str:
+    """A new one that enforces the level `restricted`."""
+    client = cluster.client()
+    try:
+        return new_namespace(client, RESTRICTED)
+    finally:
+        client.close()
+
+
+def client_pod(cluster: Cluster, namespace: str, name: str = "client") -> ClientPod:
+    """Running."""
+    spec = pod_spec(CLIENT_IMAGE, ["sleep", "infinity"])
+    spec["automountServiceAccountToken"] = False
+    metadata = {"name": name, "namespace": namespace}
+    applied(cluster, [{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
+    cluster.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_S:.0f}s", f"-n={namespace}", f"pod/{name}")
+    return ClientPod(cluster, namespace, name)
+
+
+def pod_spec(image: str, command: list[str] | None = None, **container: Any) -> Json:
+    """Of one container, as the level `restricted` asks for it."""
+    one: Json = {"name": "main", "image": image, "imagePullPolicy": "Never", "securityContext": _CONTAINER_SECURITY}
+    one |= {"volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]}  # noqa: S108 - the pod's own
+    one |= ({"command": command} if command else {}) | container
+    return {
+        "securityContext": _POD_SECURITY,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [one],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def install_operator(cluster: Cluster, namespace: str) -> None:
+    """Looking after its own namespace, with the least rights; ready."""
+    version = "rbac.authorization.k8s.io/v1"
+    metadata = {"name": ACCOUNT, "namespace": namespace}
+    labels = {"app": ACCOUNT}
+    probe = {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1, "timeoutSeconds": 5}
+    arguments = ["operator", f"--namespace={namespace}", f"--image={IMAGE}"]
+    spec = pod_spec(IMAGE, args=arguments, readinessProbe=probe) | {"serviceAccountName": ACCOUNT}
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT}
+    deployment = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": spec},
+    }
+    applied(
+        cluster,
+        [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+            {"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": RULES},
+            {
+                "apiVersion": version,
+                "kind": "RoleBinding",
+                "metadata": metadata,
+                "roleRef": role,
+                "subjects": [subject],
+            },
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment},
+        ],
+    )
+    rolled_out(cluster, namespace, ACCOUNT)
+
+
+def rolled_out(cluster: Cluster, namespace: str, deployment: str) -> None:
+    """Wait for it; an AssertionError tells what its pods say."""
+    where = f"--namespace={namespace}"
+    wait_for(lambda: _exists(cluster, where, deployment), f"the Deployment {deployment}", longest_s=READY_S)
+    try:
+        cluster.kubectl("rollout", "status", where, f"deployment/{deployment}", f"--timeout={READY_S:.0f}s")
+    except KubectlError as error:
+        told = cluster.kubectl("get", "pods,events", where, "-o", "wide")
+        logs = cluster.kubectl("logs", where, f"deployment/{deployment}", "--tail=40")
+        raise AssertionError(f"{error}\n{told}\n{logs}") from None
+
+
+def applied(cluster: Cluster, objects: Iterable[Json]) -> None:
+    cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+
+def _exists(cluster: Cluster, where: str, deployment: str) -> bool:
+    return bool(cluster.kubectl("get", where, "deployment", deployment, "--ignore-not-found", "-o", "name"))

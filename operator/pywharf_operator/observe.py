@@ -56,6 +56,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...]
     namespaces: Mapping[str, Mapping[str, str]] | None
     """Labels by namespace; None where they are not watched."""
+    watched: tuple[str, ...] | None = None
+    """Namespaces that are looked after; None: all."""
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
@@ -70,6 +72,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
             secrets=self.secrets,
             namespaces=self.namespaces,
             claims=tuple(_claim(one) for one in self.malformed),
+            watched=self.watched,
         )
 
 
@@ -122,6 +125,7 @@ class Observer:
             malformed=tuple(malformed),
             secrets=tuple(secret for raw in secrets_raw if isinstance(secret := self._parse(raw, Secret), Secret)),
             namespaces=namespaces,
+            watched=self._namespaces,
         )
 
     async def _server(self, key: ObjectKey) -> Json | None:

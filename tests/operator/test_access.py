@@ -114,15 +114,18 @@ def test_only_its_own_namespaces_are_looked_at(cluster, kube, namespace, tmp_pat
         with operating(tmp_path, grant(cluster, namespace), namespace) as operator:
             where = path("packagerepos", namespace, "team-a")
             found = wait_for_condition(kube, where, "Accepted", "False", reason="ServerNotFound")
-            assert f"{elsewhere}/pywharf" in condition(found, "Accepted")["message"]
+            message = condition(found, "Accepted")["message"]
+            assert f"{elsewhere}/pywharf" in message
+            assert f"does not look after the namespace {elsewhere}" in message
             assert not config_text(kube, elsewhere)
             assert "Forbidden" not in operator.text()
         user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
         for rule in RULES:
-            for verb in ("get", "list", "patch"):
-                plural = f"{rule['resources'][0]}.{rule['apiGroups'][0]}".rstrip(".")
-                asked = ["auth", "can-i", verb, plural, f"--namespace={elsewhere}", f"--as={user}"]
-                assert can(cluster, asked) == "no", asked
+            plural, _, subresource = rule["resources"][0].partition("/")
+            kind = f"{plural}.{rule['apiGroups'][0]}".rstrip(".")
+            asked = ["auth", "can-i", rule["verbs"][0], kind, f"--subresource={subresource}", f"--as={user}"]
+            assert can(cluster, [*asked, f"--namespace={namespace}"]) == "yes", asked
+            assert can(cluster, [*asked, f"--namespace={elsewhere}"]) == "no", asked
     finally:
         kube.delete(f"/api/v1/namespaces/{elsewhere}")
 

@@ -21,8 +21,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
-from support.scale import _until_quiet as until_quiet
-from support.scale import writes
+from support.scale import until_quiet, writes
 from support.waiting import wait_for
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -1,6 +1,7 @@
 """A configuration past what one object takes: compressed and spread, delivered whole, and refused with its size."""
 
 import base64
+import functools
 import gzip
 import re
 import secrets
@@ -15,7 +16,7 @@ from support.asking import index_status
 from support.delivery import ProjectedVolume
 from support.kube_client import Json, KubeClient
 from support.resources import apply, condition, path, repo, server, wait_for_condition
-from support.scale import _until_quiet as until_quiet
+from support.scale import until_quiet
 from support.serving import running
 from support.waiting import wait_for
 
@@ -34,6 +35,10 @@ def large_secret(name: str, size: int) -> Json:
         "metadata": {"name": name, "labels": {"pywharf.dev/credentials": "true"}},
         "stringData": {"read": f"{name}-{PADDING[:size]}", "write": f"{name}-w-{PADDING[:size]}"},
     }
+
+
+def _serves(url: str, repo_name: str, secret: str) -> bool:
+    return index_status(url, repo_name, secret) == 200
 
 
 def objects(kube: KubeClient, namespace: str) -> dict[str, Any]:
@@ -170,5 +175,5 @@ def serves_all(tmp_path: Any, made: dict[str, Any]) -> None:
             if shard != "config":
                 key = next(one for one in data if one.endswith(".read"))
                 name, value = key.removesuffix(".read"), base64.b64decode(data[key]).decode()
-                wait_for(lambda name=name, value=value: index_status(process.url, name, value) == 200, shard)
+                wait_for(functools.partial(_serves, process.url, name, value), shard)
                 assert index_status(process.url, name, "wrong") == 401, shard

@@ -1,6 +1,7 @@
 """Objects that got past the schema, as they do where an old CustomResourceDefinition is installed: only they suffer."""
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def kube(own_cluster: OwnCluster) -> Any:
         probe = {"apiVersion": "pywharf.dev/v1alpha1", "metadata": {"name": "probe"}, "spec": [{"any": "thing"}]}
         probe["kind"] = found["spec"]["names"]["kind"]
         listed = path(plural, "default")
-        wait_for(lambda listed=listed, probe=probe: _passes(client, listed, probe), f"a loose {plural}")
+        wait_for(functools.partial(_passes, client, listed, probe), f"a loose {plural}")
     yield client
     client.close()
 
@@ -148,7 +149,7 @@ def test_only_what_is_malformed_suffers(own_cluster, kube, tmp_path):
         }
 
         for name, old in made.items():
-            change(kube, where[name], lambda one, old=old: one.update(spec=old["spec"]))
+            change(kube, where[name], functools.partial(put_back, old=old))
         mended = wait_for_config(kube, namespace, *names)
         assert mended == before
         for name in WRONG:
@@ -166,6 +167,10 @@ def status_of(kube: KubeClient, where: str) -> dict[str, str]:
 def _timeless(value: object) -> str:
     text = json.dumps(value, sort_keys=True)
     return re.sub(r'"lastTransitionTime": "[^"]*"', '"lastTransitionTime": ""', text)
+
+
+def put_back(one: Json, old: Json) -> None:
+    one["spec"] = old["spec"]
 
 
 def change_status(kube: KubeClient, where: str, status: object) -> None:
@@ -192,7 +197,7 @@ def keeps_what_a_malformed_server_made(kube: KubeClient, namespace: str) -> None
         assert condition(found, "Ready")["status"] == "False"
         assert condition(found, "ConfigRendered")["status"] == "True"
         assert owned(kube, namespace) == before
-        change(kube, where, lambda one, old=old: one.update(spec=old["spec"]))
+        change(kube, where, functools.partial(put_back, old=old))
         wait_for_condition(kube, where, "Accepted", "True")
     assert owned(kube, namespace) == before
     assert get_server(kube, namespace) is not None

@@ -110,8 +110,10 @@ STREAKS: dict[str, dict[str, Fault]] = {
 """Each streak has an operator, a namespace and a proxy of its own; its faults come one after the other."""
 
 
-def streak(cluster: Cluster, kube: KubeClient, folder: Path, namespace: str, faults: dict[str, Fault]) -> list[str]:
-    """A new repo during each fault is served soon, by the same process; what took how long."""
+def streak(
+    cluster: Cluster, kube: KubeClient, folder: Path, namespace: str, faults: dict[str, Fault], go: threading.Event
+) -> list[str]:
+    """A new repo during each fault is served soon, by the same process; what took how long. They begin with `go`."""
     told = []
     with proxied(cluster.url, cluster.ca_file, folder / "proxy") as proxy:
         grant(cluster, namespace)
@@ -123,6 +125,7 @@ def streak(cluster: Cluster, kube: KubeClient, folder: Path, namespace: str, fau
         with operating(folder, kubeconfig, namespace) as operator:
             operator.secrets |= {READ}
             wait_for_config(kube, namespace, *names, longest_s=LONG_S)
+            assert go.wait(LONG_S), "the server that is asked meanwhile did not come"
             for number, (what, begin) in enumerate(faults.items()):
                 wait_for(lambda: proxy.watches() >= WATCHES, f"open watches, before {what}", longest_s=LONG_S)
                 begin(proxy)
@@ -141,14 +144,16 @@ def test_whatever_ends_the_watches_the_operator_converges_and_servers_serve(clus
     cluster.need_controllers()
     namespaces = {name: new_namespace(kube) for name in STREAKS}
     served = namespaces["answers"]
+    go = threading.Event()
     with ThreadPoolExecutor(len(STREAKS)) as pool, kubelet_of(cluster, tmp_path / "kubelet", served) as kubelet:
         running = [
-            pool.submit(streak, cluster, kube, tmp_path / name, namespaces[name], faults)
+            pool.submit(streak, cluster, kube, tmp_path / name, namespaces[name], faults, go)
             for name, faults in STREAKS.items()
         ]
         (url,) = kubelet.wait_for_urls(served, "pywharf", 1)
         wait_for(lambda: index_status(url, "team-a", READ) == 200, "the server to serve", longest_s=LONG_S)
         with asked_all_the_time(url, "team-a", READ) as answers:
+            go.set()
             told = [line for done in running for line in done.result()]
     print("\n".join(told))  # noqa: T201 - pytest shows it of a test that failed
     assert set(answers) == {200}, Counter(answers)

@@ -52,14 +52,14 @@ def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, co
         names = [f"repo-{number}" for number in range(count)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda name: apply(kube, namespace, secret_of(name)), names))
-            _until_quiet(operator)
+            until_quiet(operator)
             before = writes(operator)
             began = time.monotonic()
             list(pool.map(lambda name: apply(kube, namespace, _suspended(name)), names))
         applying_s = time.monotonic() - began
         wait_for(lambda: _all_reconciled(kube, namespace, count), f"{count} repos", longest_s=_LONGEST_S)
         reconciled_s = time.monotonic() - began
-        _until_quiet(operator)
+        until_quiet(operator)
         per_repo = (writes(operator) - before) / count
         memory = operator.memory()
         found = tuple(_latency(kube, namespace, operator, number) for number in range(latencies))
@@ -68,7 +68,7 @@ def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, co
         done = "pywharf_operator_reconciles_total"
         wait_for(lambda: operator.metric(done, result="success") >= 1, "one reconcile", longest_s=60)
         idle_s = time.monotonic() - began
-        _until_quiet(operator)
+        until_quiet(operator)
         idle_writes = writes(operator)
     listed = kube.list(path("packagerepos", namespace))
     return Scale(reconciled_s, applying_s, per_repo, memory, found, idle_s, idle_writes, listed)
@@ -81,7 +81,7 @@ def _suspended(name: str) -> Json:
 def _latency(kube: KubeClient, namespace: str, operator: Operator, number: int) -> float:
     name = f"late-{number}"
     apply(kube, namespace, secret_of(name))
-    _until_quiet(operator)
+    until_quiet(operator)
     began = time.monotonic()
     apply(kube, namespace, _suspended(name))
     wait_for(lambda: f"\n[{name}]" in config_text(kube, namespace), f"{name} in the configuration", longest_s=60)
@@ -95,7 +95,7 @@ def _all_reconciled(kube: KubeClient, namespace: str, count: int) -> bool:
     return len([one for one in listed if condition(one, "Accepted").get("status") == "True"]) >= count
 
 
-def _until_quiet(operator: Operator) -> None:
+def until_quiet(operator: Operator) -> None:
     """Until nothing has been reconciled for a while and nothing waits."""
     last, since = -1.0, time.monotonic()
 

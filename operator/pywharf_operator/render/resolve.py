@@ -59,7 +59,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     servers = {server.key: server for server in snapshot.servers}
     secrets = {secret.key: secret for secret in snapshot.secrets}
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
-    refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot.namespaces) for repo in repos}
+    refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refusals[repo.key] is None]
     claims = [
         claim
@@ -118,16 +118,22 @@ def _verdict(
 def _refused_at_the_door(
     repo: PackageRepo,
     servers: Mapping[ObjectKey, PackageServer],
-    namespaces: Mapping[str, Mapping[str, str]] | None,
+    snapshot: Snapshot,
 ) -> Finding | None:
     """Whether the repo may not even claim a name on its server."""
-    server = servers.get(repo.server_key)
+    server, watched = servers.get(repo.server_key), snapshot.watched
+    if server is None and watched is not None and repo.server_key.namespace not in watched:
+        return _no(
+            "ServerNotFound",
+            f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
+            f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
+        )
     if server is None:
         return _no(
             "ServerNotFound",
             f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
         )
-    if not _admits(server, repo.key.namespace, namespaces):
+    if not _admits(server, repo.key.namespace, snapshot.namespaces):
         return _no(
             "NamespaceNotAllowed",
             f"PackageServer {server.key} takes no repos of the namespace {repo.key.namespace}; its "

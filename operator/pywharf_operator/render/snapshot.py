@@ -28,6 +28,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[PackageServer, ...] = ()
     secrets: tuple[Secret, ...] = ()
     claims: tuple[NameClaim, ...] = ()
+    watched: tuple[str, ...] | None = None
+    """Namespaces that are looked after; None: all that there are."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     """Labels by namespace. None: they are not watched, so that no selector can be applied."""
 

@@ -37,7 +37,7 @@ from pywharf_operator.kinds import (
     Kind,
 )
 from pywharf_operator.kube import connect
-from pywharf_operator.render.labels import SERVER_LABEL
+from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
 from pywharf_operator.waking import Waking, Woken
 from pywharf_operator.work_queue import place_of
@@ -255,6 +255,8 @@ class _Run:
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 standalone=True,
+                # Else kopf asks for the user's name, and fails: a container's numeric user has none.
+                identity=MANAGER,  # type: ignore[arg-type]  # a NewType of text, which kopf keeps to itself
                 stop_flag=self._stop,
             ),
             name="kopf",

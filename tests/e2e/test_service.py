@@ -86,6 +86,12 @@ def test_wrong_credentials_are_refused(site: Site):
     assert "401" in said or "No matching distribution" in said
 
 
+def test_the_operator_watches_though_its_user_has_no_name(site: Site):
+    """Without its watches it still works, seconds late."""
+    where = ("--namespace", site.namespace, "deployment/pywharf-operator")
+    assert "start again" not in site.cluster.kubectl("logs", *where)
+
+
 def test_pods_that_do_not_need_the_api_have_no_token(site: Site):
     selector = "--selector=pywharf.dev/server=pywharf"
     where = ("--namespace", site.namespace)

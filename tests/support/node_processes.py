@@ -15,6 +15,8 @@ from support.control_plane import spawn
 from support.waiting import wait_for
 
 Process = subprocess.Popen[bytes]
+# Where containers leave files whatever they are told: here it is theirs alone, and ends with them.
+_HIDDEN = ("/run/netns", "/run/containerd", "/var/lib/cni")
 
 
 @dataclass
@@ -61,7 +63,8 @@ def namespaces(folder: Path, pause: Path) -> Iterator[Namespaces]:
     """New ones; `pause` is a program that only reaps."""
     unshared = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
     # Mounts are private to the namespace, and shared in it: kubelet makes them, containers get them.
-    script = 'mount --make-rshared / && exec "$0"'
+    hidden = "; ".join(f"mkdir -p {folder} && mount -t tmpfs none {folder}" for folder in _HIDDEN)
+    script = f'set -e; mount --make-rshared /; {hidden}; exec "$0"'
     with (folder / "first.log").open("ab") as log:
         outer = spawn([*unshared, "--", "sh", "-c", script, str(pause)], log)
     try:

@@ -84,7 +84,7 @@ def _event(kind: Kind, raw: Mapping[str, Any], event: EventText, now: datetime) 
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{key.name[:200]}.{time.time_ns():x}", "namespace": key.namespace},
+        "metadata": {"name": f"{key.name[:200].rstrip('.-')}.{time.time_ns():x}", "namespace": key.namespace},
         "involvedObject": {
             "apiVersion": kind.api_version,
             "kind": kind.name,

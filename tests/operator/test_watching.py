@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import re
 import threading
@@ -62,6 +63,11 @@ def quiet():
     quieten(debug=False)
     yield
     logging.getLogger("kopf").setLevel(before)
+    # A run of kopf that had to be ended leaves its connections to the collector: here, not in another's test.
+    for thread in threading.enumerate():
+        if thread.name == "watches":
+            thread.join(10)
+    gc.collect()
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 
 _CHUNK = 50
 """Objects that are compared and applied at once, before others have their turn."""
+REFUSED_AGAIN_S = 60.0
+"""After this long it is tried again what the API server, or another owner, stands in the way of."""
 _INVALID = 422
 _MANY = 10
 """Missing objects of a kind from which on one list is cheaper than to ask for each."""
@@ -112,7 +114,7 @@ class Applier:
                 message = (
                     f"it is wanted no more, and the API server refuses to delete it: {error.message or error.reason}"
                 )
-                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0))
+                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S))
             else:
                 self._same.pop(item["metadata"]["uid"], None)
                 self._applied.pop((kind, key), None)
@@ -139,7 +141,7 @@ class Applier:
         current = live.get((kind, name))
         if current is not None and not _belongs(kind, current, server):
             return Refusal(
-                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), 60.0
+                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
             )
         desired = with_hash(manifest)
         if current is not None and self._is_known(current, desired):
@@ -163,7 +165,7 @@ class Applier:
             if not error.is_permanent:
                 raise
             message = f"the API server refuses it: {error.message or error.reason}"
-            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, 60.0)
+            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
         self._writes += 1
         live[kind, name] = applied
         self._applied[kind, key] = rendered

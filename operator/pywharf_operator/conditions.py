@@ -1,6 +1,5 @@
 """PURE. From findings to statuses, and to the Events that tell of them."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -9,6 +8,7 @@ import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
 from pywharf_operator.spec import Condition, PackageRepo, PackageServer
+from pywharf_operator.spec.model import fields_of
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
@@ -143,15 +143,11 @@ def _conditions(
     return tuple(made)
 
 
-_fields = functools.cache(msgspec.structs.fields)
-"""They are read from annotations each time, which takes long."""
-
-
 def as_json(status: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
     """As the API server has it: times in UTC to the second, nothing that is not given."""
     if isinstance(status, Mapping):
         return dict(status)
-    found = _plain({field.encode_name: getattr(status, field.name) for field in _fields(type(status))})
+    found = _plain({field.encode_name: getattr(status, field.name) for field in fields_of(type(status))})
     assert isinstance(found, dict)  # noqa: S101 - a mapping becomes one
     return found
 

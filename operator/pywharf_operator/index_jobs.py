@@ -247,8 +247,17 @@ def _condition(job: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
 
 
+def is_finished(job: Mapping[str, Any]) -> bool:
+    """Whether the Job has completed or failed."""
+    return _ending(job) is not None
+
+
+def _ending(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return _condition(job, "Complete") or _condition(job, "Failed")
+
+
 def _finished_at(job: Mapping[str, Any]) -> datetime | None:
-    found = _condition(job, "Complete") or _condition(job, "Failed")
+    found = _ending(job)
     if found is None:
         return None
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update, of_this_repo
+from pywharf_operator.index_jobs import due_trigger, index_state, is_finished, needs_first_update, of_this_repo
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding, RepoVerdict
@@ -36,9 +36,7 @@ def starts(runs: "Runs") -> Starts:
 def _is_running(job: Mapping[str, Any]) -> bool:
     """Whether it is one of the operator's own that has not ended; a CronJob's own come by their schedules."""
     is_own = (job["metadata"].get("annotations") or {}).get(INSTANTIATE) == "manual"
-    conditions = (job.get("status") or {}).get("conditions") or []
-    ended = any(one.get("type") in {"Complete", "Failed"} and one.get("status") == "True" for one in conditions)
-    return is_own and not ended
+    return is_own and not is_finished(job)
 
 
 class Runs(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 
 from pywharf.config import BackendSpec
-from pywharf_operator.apply import READ_FIRST, READ_LATER, Applier, Live, Refusal
+from pywharf_operator.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
 from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
@@ -40,7 +40,6 @@ from pywharf_operator.spec.package_server import RepoCounts
 from pywharf_operator.statuses import Statuses
 
 _logger = logging.getLogger(__name__)
-_REFUSED_AGAIN_S = 60.0
 _APIS_FOR_S = 15.0
 """For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
@@ -131,7 +130,7 @@ class Reconciler:
         key = await self._session_key(server)
         if isinstance(key, Finding):
             await self._blocked(observed, server, key)
-            return _REFUSED_AGAIN_S
+            return REFUSED_AGAIN_S
         environment = Environment(
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
@@ -139,16 +138,17 @@ class Reconciler:
         resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
-        memory.history.remember(rendered.digest, rendered.contents)
-        if memory.digest != rendered.digest:
-            memory.digest, memory.looks = rendered.digest, 0
+        digest = rendered.digest
+        memory.history.remember(digest, rendered.contents)
+        if memory.digest != digest:
+            memory.digest, memory.looks = digest, 0
         refusals: list[Refusal] = []
         delivered = False
         if rendered.config_rendered.status:
             refusals = await deliver(applier, server, rendered, live)
             delivered = not refusals
             if delivered:
-                await self._nudges.nudge(runs.server_pods, rendered.digest)
+                await self._nudges.nudge(runs.server_pods, digest)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
@@ -168,8 +168,8 @@ class Reconciler:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1
             if memory.looks % _NUDGED_AGAIN_AFTER == 0:
-                late = [report.pod for report in reports if report.digest != rendered.digest]
-                await self._nudges.nudge(runs.server_pods, rendered.digest, again=late)
+                late = [report.pod for report in reports if report.digest != digest]
+                await self._nudges.nudge(runs.server_pods, digest, again=late)
         else:
             memory.looks = 0
         return min(again, default=None)

@@ -9,8 +9,8 @@ import msgspec
 
 from pywharf_operator.kube import Json
 from pywharf_operator.programmed import Fault, ReplicaReport
+from pywharf_operator.render.pod_template import INTERNAL_PORT
 
-INTERNAL_PORT = 9090
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0, connect=1.5)
 _MAX_BYTES = 4 * 1024**2
 _OK = 200

@@ -8,11 +8,11 @@ from pywharf_operator.drift import other_owner, owned_by
 from pywharf_operator.kinds import SECRET
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import Manifest, metadata, object_name
+from pywharf_operator.render.pod_template import SESSION_KEY
 from pywharf_operator.spec import ObjectKey, PackageServer
 
 _BYTES = 32
 _TRIES = 4
-_KEY = "key"
 
 
 class ForeignSecretError(Exception):
@@ -46,12 +46,12 @@ def _manifest(server: PackageServer) -> Manifest:
         "kind": "Secret",
         "metadata": metadata(server, "session"),
         "type": "Opaque",
-        "data": {_KEY: base64.b64encode(secrets.token_hex(_BYTES).encode()).decode()},
+        "data": {SESSION_KEY: base64.b64encode(secrets.token_hex(_BYTES).encode()).decode()},
     }
 
 
 def _value(found: Json) -> bytes:
     try:
-        return base64.b64decode((found.get("data") or {}).get(_KEY) or "", validate=True).strip()
+        return base64.b64decode((found.get("data") or {}).get(SESSION_KEY) or "", validate=True).strip()
     except (binascii.Error, TypeError):
         return b""

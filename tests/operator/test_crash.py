@@ -15,7 +15,7 @@ import pytest
 
 from support.api_faults import Drop, Rule
 from support.api_proxy import ApiProxy, proxied
-from support.asking import index_status
+from support.asking import asked_all_the_time, index_status
 from support.cluster import Cluster, new_namespace
 from support.index_pods import BATCH, annotate
 from support.kube_client import Json, KubeClient
@@ -225,32 +225,13 @@ def edits(chain: Chain) -> None:
         (url,) = kubelet.wait_for_urls(namespace, "pywharf", 1)
         wait_for(lambda: index_status(url, "team-a", READ) == 200, "the server to serve", longest_s=LONG_S)
         chain.settle(["team-a"])
-        with asked_all_the_time(url) as answers:
+        with asked_all_the_time(url, "team-a", READ) as answers:
             edited(chain)
             wait_for(lambda: index_status(url, "team-a", "w-rotated") == 200, "the rotated secret", longest_s=LONG_S)
         assert set(answers) == {200}, Counter(answers)
         assert len(answers) > KILLS
         chain.settle(["team-a"])
     chain.wholly(["team-a"], jobs=2)
-
-
-@contextlib.contextmanager
-def asked_all_the_time(url: str) -> Iterator[list[int]]:
-    """The statuses of what a client of team-a gets, one after the other."""
-    answers: list[int] = []
-    end = threading.Event()
-
-    def ask() -> None:
-        while not end.wait(0.05):
-            answers.append(index_status(url, "team-a", READ))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield answers
-    finally:
-        end.set()
-        asking.join()
 
 
 def edited(chain: Chain) -> None:

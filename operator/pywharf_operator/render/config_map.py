@@ -1,7 +1,6 @@
 """The ConfigMap `<server>-config`: what `pywharf server --config --admin_secret` reads. It holds no secret."""
 
 import base64
-import functools
 import gzip
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from pywharf_operator.render.credentials import revision_key, secret_path
 from pywharf_operator.render.labels import Manifest, metadata
 from pywharf_operator.render.sizes import LARGE_BYTES, size_of
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.model import fields_of
 
 CONFIG_KEY = "config.toml"
 ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
@@ -66,10 +66,6 @@ def texts_of(made: Manifest) -> dict[str, str]:
     }
 
 
-_fields = functools.cache(msgspec.structs.fields)
-"""They are read from annotations each time, which for thousands of repos takes longer than all the rest."""
-
-
 def plain(struct: msgspec.Struct) -> dict[str, Any]:
     """The struct as TOML has it: lists instead of tuples, and nothing that equals its default.
 
@@ -77,7 +73,7 @@ def plain(struct: msgspec.Struct) -> dict[str, Any]:
     """
     config = struct.__struct_config__
     table: dict[str, Any] = {} if config.tag is None else {str(config.tag_field): config.tag}
-    for field in _fields(type(struct)):
+    for field in fields_of(type(struct)):
         value = getattr(struct, field.name)
         if value != field.default:
             table[field.encode_name] = _value(value)

@@ -1,9 +1,7 @@
 """Where a repo's packages lie: one struct a backend, each also the source of the server's table for it."""
 
-import functools
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 from msgspec import Meta
 
 from pywharf_operator.spec.forms import (
@@ -19,7 +17,7 @@ from pywharf_operator.spec.forms import (
     Region,
     Url,
 )
-from pywharf_operator.spec.model import Model, Rule, exactly_one
+from pywharf_operator.spec.model import Model, Rule, exactly_one, fields_of
 
 _INDEX_FILENAME = "Name of the index file in the storage. Its extension chooses the codec: .json reads fastest."
 _PREFIX = "Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."
@@ -148,9 +146,6 @@ class Azure(BackendModel, frozen=True, kw_only=True):
 BACKEND_FIELDS = ("file_system", "github", "s3", "gcs", "azure")
 
 
-_fields = functools.cache(msgspec.structs.fields)
-
-
 class Backend(Model, frozen=True, kw_only=True):
     """Exactly one backend."""
 
@@ -186,5 +181,5 @@ class Backend(Model, frozen=True, kw_only=True):
     @property
     def chosen_field(self) -> str:
         """Its name in the manifest."""
-        fields = _fields(type(self))
+        fields = fields_of(type(self))
         return next(field.encode_name for field in fields if getattr(self, field.name) is not None)

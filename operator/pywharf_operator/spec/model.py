@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import inspect
 
+fields_of = functools.cache(msgspec.structs.fields)
+"""A struct type's fields, which msgspec reads from its annotations each time: of thousands it is long."""
 _SHOWN = 120
 """Characters of a value that a message repeats."""
 _SPELLED = {

@@ -15,21 +15,7 @@ from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.schema import schema_of
 from pywharf_operator.spec import PackageRepo, PackageServer
-
-
-class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
-    owner: str
-    repo: str
-    branch: str = "master"
-    api_url: str = ""
-
-
-class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
-    bucket: str
-    prefix: str = ""
-    region: str = ""
-    endpoint: str = ""
-    allow_http: bool = False
+from support.backend_specs import GithubSpec, S3Spec
 
 
 class GcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):

@@ -15,13 +15,7 @@ from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve, schedule_of
 from pywharf_operator.render.credentials import revision
 from pywharf_operator.spec import PackageRepo
-
-
-class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
-    bucket: str
-    prefix: str = ""
-    allow_http: bool = False
-
+from support.backend_specs import S3Spec
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 FOLDER = """

@@ -10,21 +10,7 @@ from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.findings import REASONS
 from pywharf_operator.spec import ObjectKey
-
-
-class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
-    bucket: str
-    prefix: str = ""
-    region: str = ""
-    endpoint: str = ""
-    allow_http: bool = False
-
-
-class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
-    owner: str
-    repo: str
-    branch: str = "master"
-    api_url: str = ""
+from support.backend_specs import GithubSpec, S3Spec
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):

@@ -1,0 +1,18 @@
+"""Configuration structs of backends that are not installed here, as their own packages would bring them."""
+
+from pywharf.config import BackendSpec
+
+
+class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
+    bucket: str
+    prefix: str = ""
+    region: str = ""
+    endpoint: str = ""
+    allow_http: bool = False
+
+
+class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
+    owner: str
+    repo: str
+    branch: str = "master"
+    api_url: str = ""

@@ -281,7 +281,7 @@ class Reconciler:
             await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
             return
         environment = Environment(specs=self._settings.specs)
-        resolution = resolve(observed.snapshot, environment)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
         unserved = Finding(status=False, reason="NotServed", message="No server takes the repo.")
         wanted = [
             (

@@ -12,7 +12,6 @@ import pytest
 from support.cluster import Cluster, KubectlError
 from support.distributions import wheel
 from support.kube_client import Json, KubeClient
-from support.node import Node
 from support.pods import ClientPod, client_pod, install_operator, restricted_namespace, rolled_out
 from support.resources import apply, get_repo, path, repo, secret, secret_of, server, wait_for_condition
 from support.waiting import wait_for
@@ -55,8 +54,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(node: Node) -> Iterator[Site]:
-    cluster = node.cluster
+def site(pod_cluster: Cluster) -> Iterator[Site]:
+    cluster = pod_cluster
     home, other = restricted_namespace(cluster), restricted_namespace(cluster)
     kube = cluster.client()
     install_operator(cluster, home)
@@ -132,9 +131,9 @@ def test_a_rotated_secret_is_served_within_seconds_by_the_same_pod(site: Site, t
     assert site.cluster.kubectl(*pods, "-o", "name") == names
 
 
-def test_a_rolling_update_loses_no_download(node: Node, tmp_path: Path):
+def test_a_rolling_update_loses_no_download(pod_cluster: Cluster, tmp_path: Path):
     """Two replicas on a shared volume: one of the node's folders is that."""
-    cluster, name = node.cluster, restricted_namespace(node.cluster)
+    cluster, name = pod_cluster, restricted_namespace(pod_cluster)
     kube = cluster.client()
     install_operator(cluster, name)
     shared: Json = {"storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}, "replicas": 2}

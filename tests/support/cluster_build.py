@@ -110,7 +110,8 @@ def _cache() -> Path:
 
 
 def _key(go: str, programs: Programs) -> str:
-    parts = [(programs.module / name).read_bytes() for name in ("go.mod", "go.sum")]
+    sources = [programs.module / "go.mod", programs.module / "go.sum", *sorted(programs.module.glob("*/*.go"))]
+    parts = [path.read_bytes() for path in sources]
     # In the module's folder, where go may be another: the one that go.mod names.
     parts += [_output([go, "env", "GOVERSION", "GOOS", "GOARCH"], programs.module).encode()]
     parts += [programs.linker_flags.encode()]

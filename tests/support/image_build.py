@@ -22,6 +22,8 @@ CLIENT_IMAGE = "localhost/pywharf-client:test"
 PAUSE_IMAGE = "localhost/pause:test"
 SUITE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
+KEPT = 4
+"""Archives of one name that stay in the cache."""
 EPOCH = "1767225600"
 """Every time in the images."""
 DOCKERFILE = CHECKOUT / "Dockerfile"
@@ -149,7 +151,16 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
             finally:
                 unfinished.unlink(missing_ok=True)
             _say(f"{name} made in {time.monotonic() - began:.0f} s")
+        os.utime(path)
+        _prune(folder, name.partition("-")[0])
     return path
+
+
+def _prune(folder: Path, name: str) -> None:
+    """Of the archives of that name, keep those that were used last."""
+    used = sorted(folder.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for path in used[:-KEPT]:
+        path.unlink(missing_ok=True)
 
 
 def _cache() -> Path:

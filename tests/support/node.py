@@ -17,8 +17,8 @@ from support.cluster import Cluster, cluster_of, prepare
 from support.cluster import programs as control_plane_programs
 from support.control_plane import ControlPlane, spawn
 from support.kube_client import KubeClient
-from support.node_config import ADDRESS, CGROUP, NAME, NodeConfig
-from support.node_processes import Namespaces, namespaces, remove_cgroups
+from support.node_config import ADDRESS, NAME, NodeConfig
+from support.node_processes import Namespaces, cgroups, namespaces
 from support.node_volumes import local_volumes
 from support.parts import missing
 from support.waiting import wait_for
@@ -88,7 +88,7 @@ def running_node(folder: Path, made: Parts) -> Iterator[Node]:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pywharf-node-", dir="/run")))
-        stack.callback(remove_cgroups, CGROUP)
+        stack.enter_context(cgroups(sockets.name))
         spaces = stack.enter_context(namespaces(folder, made.containers / "pause"))
         _network(spaces)
         clock = time.monotonic()
@@ -100,7 +100,7 @@ def running_node(folder: Path, made: Parts) -> Iterator[Node]:
         seconds["control plane"] = time.monotonic() - clock
         client = node.cluster.client()
         stack.callback(client.close)
-        config = NodeConfig(folder, sockets)
+        config = NodeConfig(folder, sockets, sockets.name)
         _containerd(config, made, spaces)
         seconds["images"] = time.monotonic() - clock
         _kubernetes(config, made, plane, spaces)

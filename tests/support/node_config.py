@@ -12,7 +12,6 @@ from support.image_build import PAUSE_IMAGE
 NAME = "node"
 ADDRESS = "10.200.0.1"
 PODS = "10.244.0.0/24"
-CGROUP = "kubepods"
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,8 @@ class NodeConfig:
     folder: Path
     sockets: Path
     """Folder with a short path."""
+    cgroup: str
+    """Above those of its pods, so that two nodes of one machine do not share them."""
 
     @property
     def runtime_socket(self) -> Path:
@@ -58,6 +59,7 @@ class NodeConfig:
             "kind": "KubeletConfiguration",
             "containerRuntimeEndpoint": f"unix://{self.runtime_socket}",
             "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self.cgroup}",
             "failSwapOn": False,
             "failCgroupV1": False,
             "oomScoreAdj": 0,

@@ -1,15 +1,34 @@
-"""Fixture: `node`."""
+"""Fixtures: `node`, `pod_cluster`."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.cluster import GIVEN, Cluster, given_cluster
 from support.node import Node, parts, running_node
+from support.parts import missing
+from support.pods import GIVEN_IMAGE
 
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One real node, for the run; tests change only what is theirs."""
+    """One real node, for the run; tests may stop its parts, and start them again."""
+    if GIVEN in os.environ:
+        missing("a node of the tests' own", f"{GIVEN} names a cluster that they may not break")
     made = parts()
     with running_node(tmp_path_factory.mktemp("node"), made) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pod_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """One where pods run: `node`'s, or the one that is given; tests change only what is theirs."""
+    given = os.environ.get(GIVEN)
+    if given is None:
+        node: Node = request.getfixturevalue("node")
+        return node.cluster
+    if GIVEN_IMAGE not in os.environ:
+        missing(GIVEN_IMAGE, f"{GIVEN} is set: name the image that its nodes shall run, too")
+    return given_cluster(Path(given), tmp_path_factory.mktemp("cluster"))

@@ -90,17 +90,42 @@ def _ready_child(outer: Process, pause: Path) -> int:
     return 0
 
 
-def remove_cgroups(name: str, longest_s: float = 20) -> None:
-    """Those of pods, once their processes have ended."""
-    end = time.monotonic() + longest_s
-    for parent in Path("/sys/fs/cgroup").glob(f"**/{name}"):
-        for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
-            while time.monotonic() < end:
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(0.1)
-                else:
-                    break
+@contextlib.contextmanager
+def cgroups(name: str, longest_s: float = 20) -> Iterator[None]:
+    """One of that name in each hierarchy of the machine; at the end they go with all in them, once that has ended."""
+    roots = [Path("/sys/fs/cgroup")]
+    if not (roots[0] / "cgroup.controllers").exists():  # version 1: a hierarchy for each controller
+        roots = [folder for folder in roots[0].iterdir() if (folder / "cgroup.procs").exists()]
+    made = [root / name for root in roots]
+    try:
+        for folder in made:
+            folder.mkdir()
+            _delegate(folder)
+        yield
+    finally:
+        end = time.monotonic() + longest_s
+        for parent in made:
+            for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
+                _remove(folder, end)
+
+
+def _delegate(folder: Path) -> None:
+    """What it needs before processes may be in its children."""
+    for name in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty in a new one
+        if (folder / name).exists() and not (folder / "cgroup.controllers").exists():
+            (folder / name).write_text((folder.parent / name).read_text())
+    controllers = folder / "cgroup.controllers"
+    if controllers.exists() and (found := controllers.read_text().split()):
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in found))
+
+
+def _remove(folder: Path, end: float) -> None:
+    while time.monotonic() < end:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return

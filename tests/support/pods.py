@@ -1,16 +1,30 @@
 """Pods on a real node: what a user's container does, and an operator that runs as one. All are restricted."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from support.cluster import Cluster, KubectlError, new_namespace
-from support.image_build import CLIENT_IMAGE, IMAGE
+from support.image_build import CLIENT_IMAGE as BUILT_CLIENT_IMAGE
+from support.image_build import IMAGE as BUILT_IMAGE
 from support.kube_client import Json
 from support.operating import ACCOUNT, RULES
 from support.waiting import wait_for
 
+GIVEN_IMAGE, GIVEN_CLIENT_IMAGE = "PYWHARF_TEST_IMAGE", "PYWHARF_TEST_CLIENT_IMAGE"
+"""Environment, for a cluster that is given: what its nodes can pull."""
+IMAGE = os.environ.get(GIVEN_IMAGE, BUILT_IMAGE)
+CLIENT_IMAGE = os.environ.get(
+    GIVEN_CLIENT_IMAGE, "python:3.13-slim" if GIVEN_IMAGE in os.environ else BUILT_CLIENT_IMAGE
+)
+_CLIENTS = "/tmp/clients"  # noqa: S108 - the pod's own
+# Of an image that has only Python, the clients are those of the day.
+_CLIENT_SCRIPT = f"""
+command -v twine || {{ python3 -m venv {_CLIENTS} && {_CLIENTS}/bin/pip install --quiet uv twine; }}
+exec sleep infinity
+"""
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 READY_S = 90.0
 _POD_SECURITY = {
@@ -62,7 +76,9 @@ def restricted_namespace(cluster: Cluster) -> str:
 
 def client_pod(cluster: Cluster, namespace: str, name: str = "client") -> ClientPod:
     """Running."""
-    spec = pod_spec(CLIENT_IMAGE, ["sleep", "infinity"])
+    probe = {"exec": {"command": ["sh", "-c", "command -v twine"]}, "periodSeconds": 1}
+    path = {"name": "PATH", "value": f"/opt/clients/bin:{_CLIENTS}/bin:/usr/local/bin:/usr/bin:/bin"}
+    spec = pod_spec(CLIENT_IMAGE, ["sh", "-c", _CLIENT_SCRIPT], readinessProbe=probe, env=[path])
     spec["automountServiceAccountToken"] = False
     metadata = {"name": name, "namespace": namespace}
     applied(cluster, [{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
@@ -72,7 +88,12 @@ def client_pod(cluster: Cluster, namespace: str, name: str = "client") -> Client
 
 def pod_spec(image: str, command: list[str] | None = None, **container: Any) -> Json:
     """Of one container, as the level `restricted` asks for it."""
-    one: Json = {"name": "main", "image": image, "imagePullPolicy": "Never", "securityContext": _CONTAINER_SECURITY}
+    one: Json = {
+        "name": "main",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "securityContext": _CONTAINER_SECURITY,
+    }
     one |= {"volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]}  # noqa: S108 - the pod's own
     one |= ({"command": command} if command else {}) | container
     return {

@@ -75,7 +75,7 @@ $(DEV_PACKAGE): $(DEV_STAMP)
 .venv-bench: $(BENCH_STAMP)
 .venv-docs: $(DOCS_STAMP)
 
-.PHONY: help run test cluster pytest e2e coverage lint format lock bench docs clean
+.PHONY: help run test cluster node pytest e2e coverage lint format lock bench docs clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -85,25 +85,34 @@ run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywh
 
 test: lint ## Every check and test this machine can run; names what it leaves out
 	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory e2e
 
 # Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/development.md.
 cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs go)
-	@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs
+	@$(PYTHON) tests/support/cluster_build.py $(CLUSTER)
+
+CLUSTER := cluster lint helm helm-docs
+NODE := cluster node containers coredns helm
 
 # Without go, or without a way to its modules, the tests that need a cluster are left out and say why.
-# tests/bench and, until it is whole, tests/e2e (make e2e) are left out, any other folder is in. Fast folders come
-# first: tests/conftest.py.
+# tests/bench is left out, and tests/e2e comes after it in one process (make e2e). Fast folders come first:
+# tests/conftest.py.
 pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
-	-@$(PYTHON) tests/support/cluster_build.py cluster lint helm helm-docs >/dev/null
+	-@$(PYTHON) tests/support/cluster_build.py $(CLUSTER) >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \
 	  --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
 
-# One process: they share one node. What it needs besides (root, Debian packages) it names.
-e2e: .venv-dev ## Tests with real containers on a node of their own (needs root)
-	@nice $(PYTHON) tests/support/cluster_build.py cluster node containers coredns >/dev/null
-	@nice $(PYTHON) tests/support/image_build.py >/dev/null
-	.venv-dev/bin/pytest tests/e2e --durations 10 --timeout 600 -rP $(PYTEST_ARGS)
+# What a node is made of: Kubernetes' parts, container runtime, DNS, and images (needs root, Debian packages).
+node:
+	@$(PYTHON) tests/support/cluster_build.py $(NODE) >/dev/null
+	@$(PYTHON) tests/support/image_build.py >/dev/null
+
+# One process: they share one node. Without its parts they are left out and say why.
+e2e: .venv-dev .venv-clients ## The tests with real containers, on a node of their own (needs root)
+	-@$(MAKE) --no-print-directory node
+	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
+	  .venv-dev/bin/pytest tests/e2e --durations 5 --timeout 600 -rP $(PYTEST_ARGS)
 
 coverage: ## The tests, with branch coverage of both packages
 	@$(MAKE) --no-print-directory pytest PYTEST_ARGS="--cov --cov-report term --cov-report html $(PYTEST_ARGS)"

@@ -17,8 +17,9 @@ from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.toml_text import loads
 
-# The product's own default, and its only address of the outside world.
+# The product's own defaults, and its only addresses of the outside world.
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
+DEFAULT_GITHUB_API_URL = "https://api.github.com"
 
 S = TypeVar("S", bound=msgspec.Struct)
 _URL_CHARACTERS = re.compile(r"[!-~]*\Z")
@@ -126,7 +127,33 @@ class MemorySpec(BackendSpec, frozen=True, kw_only=True, tag="memory"):
     """The server's memory: gone with it. For tests and trials."""
 
 
-BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "memory": MemorySpec}
+class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
+    """A GitHub repository: each file is an asset of a release of its own."""
+
+    default_index_filename: ClassVar[str] = "index.toml"
+
+    owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}$")]
+    """User or organisation that has the GitHub repository."""
+    repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    """The GitHub repository's name."""
+    branch: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,200}$")] = "master"
+    """Branch that holds the index file."""
+    max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 2**31 - 1
+    """The largest file that is taken, in bytes."""
+    api_url: str = DEFAULT_GITHUB_API_URL
+    """GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."""
+    download: Literal["redirect", "stream"] = "redirect"
+    """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: they come through this server."""
+
+    def __post_init__(self) -> None:
+        check_url(self.api_url, "api_url")
+
+
+BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {
+    "file_system": FileSystemSpec,
+    "github": GithubSpec,
+    "memory": MemorySpec,
+}
 
 
 class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

@@ -145,6 +145,8 @@ class UnavailableError(PywharfError):
     status = 503
     code = "unavailable"
     title = "Not available now"
+    retry_after_s: int = 2
+    """When to try again."""
 
 
 class IndexNotLoadedError(UnavailableError):
@@ -159,6 +161,17 @@ class BackendUnavailableError(UnavailableError):
 
     code = "backend-unavailable"
     title = "The storage is not available"
+
+
+class RateLimitedError(BackendUnavailableError):
+    """The storage has been asked more often than it allows."""
+
+    code = "rate-limited"
+    title = "The storage's rate limit is used up"
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class DataOwnedByOtherError(UnavailableError):

@@ -18,7 +18,6 @@ _CHALLENGE = 'Basic realm="pywharf", charset="UTF-8"'
 # To Basic a browser opens a window of its own; to what it does not know it shows the page, which holds the form.
 _CHALLENGE_OF_BROWSERS = f'Cookie realm="pywharf", form-action="/login", cookie-name="{COOKIE}"'
 _MAX_REASON = 200
-_RETRY_AFTER_S = "2"
 
 
 def prefers_html(request: web.BaseRequest) -> bool:
@@ -42,7 +41,7 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = _CHALLENGE_OF_BROWSERS if _is_browser(request) else _CHALLENGE
     if isinstance(error, UnavailableError):
-        headers["Retry-After"] = _RETRY_AFTER_S
+        headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, RangeNotSatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
     reason = "".join(c if c.isprintable() and c.isascii() else " " for c in detail[:_MAX_REASON]).strip()

@@ -1,0 +1,292 @@
+"""Calls of GitHub's REST and GraphQL API by PyGithub, in threads of their own: it blocks, and this server must not.
+
+GitHub's refusals become this project's errors here, and nowhere else.
+"""
+
+import asyncio
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import github
+import msgspec
+import requests
+from github.Auth import AppInstallationAuth, Auth
+from github.Requester import Requester
+
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    ForbiddenError,
+    PywharfError,
+    RateLimitedError,
+    UnauthenticatedError,
+)
+
+_logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_THREADS = 4
+_TIMEOUT_S = 20
+"""Between two bytes of an answer."""
+_UPLOAD_TIMEOUT_S = 120
+"""The same of an upload, which GitHub takes its time to store."""
+_ATTEMPTS = 3
+_PAUSE_S = 0.5
+_DEFAULT_WAIT_S = 60
+"""Where GitHub limits and does not say for how long: its documentation asks for a minute at least."""
+_VERSION = "2022-11-28"
+_MESSAGE_CHARACTERS = 200
+_LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly", re.IGNORECASE)
+_OK = (200, 201, 204, 302, 304)
+TELLING = (404, 409, 422)
+"""Statuses that say something of what was asked, so that the caller decides."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What GitHub answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    data: Any
+    """Of the JSON body; None where there is none."""
+
+    @property
+    def message(self) -> str:
+        """What it says of a refusal."""
+        said = self.data.get("message") if isinstance(self.data, dict) else None
+        return str(said or "")[:_MESSAGE_CHARACTERS]
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Of what did not fit (status 422), such as `already_exists`."""
+        errors = self.data.get("errors") if isinstance(self.data, dict) else None
+        found = errors if isinstance(errors, list) else []
+        return frozenset(str(one.get("code")) for one in found if isinstance(one, dict))
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """How often GitHub may still be asked."""
+
+    limit: int
+    remaining: int
+    reset: int
+    """Unix seconds."""
+
+
+class GithubApi:
+    """The API with one token. Nothing of it is asked before the time that a refusal named."""
+
+    def __init__(self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS) -> None:
+        self._api_url = api_url.rstrip("/")
+        self._auth = auth
+        self._is_clients = is_clients
+        """Whether the token is a client's own, who is told what GitHub refuses it."""
+        self._threads = ThreadPoolExecutor(threads, "pywharf-github")
+        self._local = threading.local()
+        self.patience_s = 0.0
+        """How long to wait for a limit to end; beyond it RateLimitedError says so."""
+        self.rate_limit: RateLimit | None = None
+        """As of the last answer; of the core limit."""
+        self._not_before = 0.0
+
+    async def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, etag: str | None = None, accept: str | None = None
+    ) -> Answer:
+        """Read. With `etag`, status 304 says that nothing has changed, and costs nothing of the rate limit.
+
+        Raises BackendUnavailableError; 404, 409 and 422 are answers.
+        """
+        headers = {"If-None-Match": etag} if etag else {}
+        if accept is not None:
+            headers["Accept"] = accept
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._ask("GET", path, parameters, headers, None)
+            except RateLimitedError:
+                raise
+            except BackendUnavailableError:
+                if attempt == _ATTEMPTS or self._is_clients:
+                    raise
+            await asyncio.sleep(_PAUSE_S * attempt)
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    async def send(self, verb: str, path: str, data: Any = None) -> Answer:  # noqa: ANN401 - JSON
+        """Write, once: what was cut off may have taken effect."""
+        return await self._ask(verb, path, None, {}, data)
+
+    async def graphql(self, query: str, variables: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        """The `data` of the answer."""
+
+        def ask(requester: Requester) -> Answer:
+            _, data = requester.graphql_query(query, dict(variables))
+            return Answer(200, {}, data["data"])
+
+        return (await self._limited(ask)).data
+
+    async def upload(self, url: str, name: str, content: Path) -> Answer:
+        """Add an asset to a release, by its `upload_url`."""
+        target = url.partition("{")[0]
+
+        def send(requester: Requester) -> Answer:
+            headers = {"Content-Type": "application/octet-stream"}
+            got, data = requester.requestBlobAndCheck("POST", target, {"name": name}, headers, str(content))
+            return Answer(201, got, data)
+
+        return await self._limited(send, timeout_s=_UPLOAD_TIMEOUT_S)
+
+    async def aclose(self) -> None:
+        """No further call is made; one under way ends by its time limit."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(
+        self, verb: str, path: str, parameters: Mapping[str, str] | None, headers: Mapping[str, str], data: Any  # noqa: ANN401 - JSON
+    ) -> Answer:
+        # A copy: PyGithub writes the token into it.
+        sent = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, **headers}
+
+        def ask(requester: Requester) -> Answer:
+            status, got, text = requester.requestJson(verb, path, dict(parameters or {}), dict(sent), data)
+            return Answer(status, got, _decoded(text))
+
+        return await self._limited(ask)
+
+    async def _limited(self, ask: Callable[[Requester], Answer], timeout_s: int = _TIMEOUT_S) -> Answer:
+        """The answer; a limit is waited for as long as patience lasts."""
+        patience = time.monotonic() + self.patience_s
+        while True:
+            try:
+                self._check_limit()
+                return await self._call(ask, timeout_s)
+            except RateLimitedError as error:
+                self._not_before = max(self._not_before, time.time() + error.retry_after_s)
+                if time.monotonic() + error.retry_after_s > patience:
+                    raise
+                _logger.warning("%s Waiting.", error)
+                await asyncio.sleep(error.retry_after_s)
+
+    def _check_limit(self) -> None:
+        left = self._not_before - time.time()
+        if left > 0:
+            raise limited(int(left) + 1)
+
+    async def _call(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, ask, timeout_s)
+        self._note(answer.headers)
+        error = refusal(answer, time.time(), is_clients=self._is_clients)
+        if error is not None:
+            raise error
+        return answer
+
+    def _in_thread(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
+        try:
+            requester = self._requester(timeout_s)
+            _take_token(requester)
+            return ask(requester)
+        except github.GithubException as error:
+            headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
+            return Answer(error.status, headers, error.data)
+        except requests.RequestException as error:
+            # Its text may hold what was sent.
+            msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
+            raise BackendUnavailableError(msg) from None
+        except RuntimeError as error:  # a redirect to another host
+            msg = f"GitHub answers from another address than api_url: {error}"
+            raise BackendUnavailableError(msg) from None
+
+    def _requester(self, timeout_s: int) -> Requester:
+        """One a thread: PyGithub keeps a call's state in its connection."""
+        made: dict[int, Requester] = self._local.__dict__.setdefault("requesters", {})
+        if timeout_s not in made:
+            client = github.Github(
+                base_url=self._api_url,
+                auth=self._auth(),
+                timeout=timeout_s,
+                user_agent="pywharf",
+                retry=None,
+                # It would sleep between calls; GitHub's own limits are what is heeded here.
+                seconds_between_requests=None,
+                seconds_between_writes=None,
+            )
+            made[timeout_s] = client.requester
+        return made[timeout_s]
+
+    def _note(self, headers: Mapping[str, str]) -> None:
+        if headers.get("x-ratelimit-resource", "core") != "core":
+            return
+        try:
+            limit, remaining, reset = (int(float(headers[f"x-ratelimit-{key}"])) for key in ("limit", "remaining", "reset"))
+        except (KeyError, ValueError):
+            return
+        self.rate_limit = RateLimit(limit, remaining, reset)
+
+
+def _take_token(requester: Requester) -> None:
+    """The one of the hour, of an App: what GitHub says to that is no answer to what is asked with it."""
+    if isinstance(requester.auth, AppInstallationAuth):
+        try:
+            _ = requester.auth.token
+        except github.GithubException as error:
+            if error.status in {403, 429} or error.status >= 500:  # noqa: PLR2004 - as any call
+                raise
+            msg = f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
+            raise BackendUnavailableError(msg) from None
+        except ValueError:  # of the library that signs; its text may show the key
+            msg = "The private key of the GitHub App cannot be used; take the PEM text that GitHub gave."
+            raise BackendUnavailableError(msg) from None
+
+
+def limited(seconds: int) -> RateLimitedError:
+    """The refusal for that long."""
+    return RateLimitedError(f"GitHub's rate limit is used up; try again in {seconds} seconds.", seconds)
+
+
+def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:
+    """What an answer means that is none; `now` in Unix seconds."""
+    status = answer.status
+    if status in _OK or status in TELLING:
+        return None
+    if status == 429 or (status == 403 and _is_limit(answer)):  # noqa: PLR2004 - statuses
+        return limited(_wait_s(answer.headers, now))
+    said = f" ({answer.message})" if answer.message else ""
+    if status == 401:  # noqa: PLR2004
+        if is_clients:
+            return UnauthenticatedError("GitHub does not know this token; it is wrong, expired or revoked.")
+        return BackendUnavailableError("GitHub refuses the server's token: it is wrong, expired or revoked.")
+    if status == 403:  # noqa: PLR2004
+        if is_clients:
+            return ForbiddenError(f"GitHub does not allow this with your token{said}.")
+        return BackendUnavailableError(f"GitHub does not allow this with the server's token{said}.")
+    return BackendUnavailableError(f"GitHub answers {status}{said}; try again.")
+
+
+def _is_limit(answer: Answer) -> bool:
+    exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
+    return exhausted or "retry-after" in answer.headers or bool(_LIMITED.search(answer.message))
+
+
+def _wait_s(headers: Mapping[str, str], now: float) -> int:
+    """Seconds to wait: what Retry-After says, else until the limit begins anew, else a minute."""
+    for name, since in (("retry-after", 0.0), ("x-ratelimit-reset", now)):
+        if name == "x-ratelimit-reset" and headers.get("x-ratelimit-remaining") != "0":
+            continue
+        try:
+            wait = int(float(headers[name]) - since) + (1 if since else 0)
+        except (KeyError, ValueError, OverflowError):
+            continue
+        return min(max(wait, 1), 24 * 3600)
+    return _DEFAULT_WAIT_S
+
+
+def _decoded(text: str) -> Any:  # noqa: ANN401 - JSON
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {"message": "its answer is no JSON"}

@@ -1,0 +1,52 @@
+"""What the server itself is for GitHub: a personal access token, or the installation of a GitHub App."""
+
+import tomllib
+
+import msgspec
+from github.Auth import AppAuth, Auth, Token
+
+from pywharf.core.decoding import decodable
+from pywharf.core.errors import InvalidConfigError
+
+_EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
+
+
+@decodable
+class _App(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An installation of a GitHub App."""
+
+    app_id: str | int
+    installation_id: str | int
+    private_key: str
+
+    def __repr__(self) -> str:
+        """Nothing of the key."""
+        return "_App(...)"
+
+
+def parse_credentials(secret: str) -> Auth:
+    """What a secret's text stands for; made anew for each thread, since an App's holds the token of the hour.
+
+    Raises InvalidConfigError, which shows nothing of it.
+    """
+    text = secret.strip()
+    if "private_key" in text:
+        return _installation(text)
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        msg = f"The secret of a github backend is neither a personal access token nor {_EXAMPLE}."
+        raise InvalidConfigError(msg)
+    return Token(text)
+
+
+def _installation(text: str) -> Auth:
+    try:
+        data = msgspec.json.decode(text) if text.startswith("{") else tomllib.loads(text)
+        app = msgspec.convert(data, _App)
+        number = int(app.installation_id)
+    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, ValueError):
+        msg = f"The secret of a github backend must be a personal access token, or {_EXAMPLE}, and nothing else."
+        raise InvalidConfigError(msg) from None  # the cause may show the key
+    if "-----BEGIN" not in app.private_key:
+        msg = "private_key of a GitHub App must be the PEM text that GitHub gave, with its first and last line."
+        raise InvalidConfigError(msg)
+    return AppAuth(app.app_id, app.private_key).get_installation_auth(number)

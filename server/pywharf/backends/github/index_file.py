@@ -1,0 +1,113 @@
+"""The index file in a branch: read by the blob that the branch's folder names, written if it is still that one."""
+
+import base64
+import binascii
+from urllib.parse import quote
+
+import msgspec
+
+from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
+from pywharf.index.codecs import decode_index
+from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    name: str
+    sha: str
+
+
+class IndexFile:
+    """The one of that name, or of the other codec's where it lies there instead."""
+
+    def __init__(self, api: GithubApi, owner: str, repo: str, branch: str, name: str) -> None:
+        self._api = api
+        self._repo = f"/repos/{owner}/{repo}"
+        self._branch = branch
+        stem, _, extension = name.rpartition(".")
+        self._names = (name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
+        self._etag: str | None = None
+        self._entries: tuple[_Entry, ...] = ()
+        """Those of the two names that are there."""
+
+    async def read(self, known: str | None) -> StoredIndex | Unchanged | None:
+        """See Backend. One conditional request where nothing has changed, which costs nothing of the rate limit."""
+        entries = await self._look()
+        if not entries:
+            return None
+        if len(entries) == 1 and known == _version(entries[0]):
+            return UNCHANGED
+        found = [await self._read(entry) for entry in entries]
+        # Both lie there where a run with another codec than the one before was interrupted.
+        newest = max(found, key=_mtime) if len(found) > 1 else found[0]
+        return UNCHANGED if newest.version == known else newest
+
+    async def write(self, content: bytes, expected: str | None) -> str:
+        """See Backend."""
+        name, other = self._names
+        entries = {entry.name: entry for entry in await self._look()}
+        current = await self.read(expected)
+        if current is not UNCHANGED and not (current is None and expected is None):
+            raise _conflict()
+        # Compared by GitHub itself: what was written between this and the look is told apart.
+        sha = {"sha": entries[name].sha} if name in entries else {}
+        written = await self._put(name, {"content": base64.b64encode(content).decode(), **sha})
+        if other in entries:
+            data = {"message": f"Remove {other}", "branch": self._branch, "sha": entries[other].sha}
+            await self._api.send("DELETE", self._path(other), data)
+        self._etag = None
+        return _version(_Entry(name, str(written.data["content"]["sha"])))
+
+    async def _put(self, name: str, what: dict[str, str]) -> Answer:
+        answer = await self._api.send("PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what})
+        if answer.status in {409, 422}:
+            raise _conflict()
+        if answer.status == 404:  # noqa: PLR2004
+            msg = f"The branch {self._branch!r} is not there, or the server's token may not write to it."
+            raise BackendUnavailableError(msg)
+        return answer
+
+    async def _look(self) -> tuple[_Entry, ...]:
+        """Which of the two lie in the branch's folder: a list also tells of what is not there, and for nothing."""
+        answer = await self._api.get(f"{self._repo}/contents/", {"ref": self._branch}, etag=self._etag)
+        if answer.status == 304:  # noqa: PLR2004
+            return self._entries
+        if answer.status == 404:  # noqa: PLR2004 - an empty repository, too
+            self._etag, self._entries = None, ()
+            return ()
+        try:
+            found = msgspec.convert(answer.data, list[_Entry])
+        except msgspec.ValidationError as error:
+            msg = f"GitHub's list of the branch {self._branch!r} cannot be read: {error}."
+            raise BackendUnavailableError(msg) from error
+        self._entries = tuple(entry for entry in found if entry.name in self._names)
+        self._etag = answer.headers.get("etag")
+        return self._entries
+
+    async def _read(self, entry: _Entry) -> StoredIndex:
+        # Not by `contents`, which leaves out what is over a megabyte.
+        answer = await self._api.get(f"{self._repo}/git/blobs/{entry.sha}")
+        try:
+            content = base64.b64decode(answer.data["content"])
+        except (KeyError, TypeError, binascii.Error) as error:
+            msg = f"GitHub does not show the content of {entry.name} (status {answer.status}); try again."
+            raise BackendUnavailableError(msg) from error
+        return StoredIndex(entry.name, content, _version(entry))
+
+    def _path(self, name: str) -> str:
+        return f"{self._repo}/contents/{quote(name)}"
+
+
+def _version(entry: _Entry) -> str:
+    return f"{entry.name}:{entry.sha}"
+
+
+def _mtime(stored: StoredIndex) -> int:
+    try:
+        return decode_index(stored.content, stored.filename).mtime
+    except PywharfError:
+        return -1
+
+
+def _conflict() -> IndexConflictError:
+    return IndexConflictError("The index was replaced by another writer; run update_index again.")

@@ -1,0 +1,103 @@
+"""A release as GitHub tells of it, and the file that it is. Pure.
+
+Its tag is the file's name; its body holds the flat strings of a `.meta` sidecar; its assets are the file and, for a
+wheel, `<file>.metadata`. The original's releases are read as well.
+"""
+
+from typing import Any
+
+import msgspec
+
+from pywharf.core.decoding import decodable
+from pywharf.core.errors import InvalidConfigError, InvalidNameError
+from pywharf.core.filenames import METADATA_SUFFIX, extension_of
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName, normalize
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
+from pywharf.index.ports import JournalEntry
+
+_UPLOADED = "uploaded"
+
+
+@decodable
+class Asset(msgspec.Struct, frozen=True):
+    """A file of a release."""
+
+    name: str
+    size: int
+    url: str = ""
+    """Of the API; empty where GraphQL told of it."""
+    state: str = _UPLOADED
+    """Else `starter`: its upload was cut off."""
+
+
+@decodable
+class Release(msgspec.Struct, frozen=True):
+    """One release, published or still a draft."""
+
+    id: int
+    tag_name: str
+    body: str | None = None
+    draft: bool = False
+    created_at: str | None = None
+    """Of the commit that it names, so it says nothing of when it was published."""
+    published_at: str | None = None
+    assets: tuple[Asset, ...] = ()
+
+    @property
+    def content(self) -> Asset | None:
+        """The asset that is the file; GitHub renames some, so a single one counts whatever its name."""
+        uploaded = [a for a in self.assets if a.state == _UPLOADED and not a.name.endswith(METADATA_SUFFIX)]
+        named = [a for a in uploaded if a.name == self.tag_name] or uploaded
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def metadata(self) -> Asset | None:
+        """The asset that is the core metadata."""
+        found = [a for a in self.assets if a.state == _UPLOADED and a.name.endswith(METADATA_SUFFIX)]
+        return found[0] if found else None
+
+
+def decode_release(data: Any) -> Release:  # noqa: ANN401 - JSON
+    """Raises msgspec.ValidationError where it is none."""
+    return msgspec.convert(data, Release, strict=False)
+
+
+def body_of(project: ProjectName, file: File) -> str:
+    """The text of a release."""
+    return dumps(meta_of(project, file))
+
+
+def is_of_pywharf(release: Release) -> bool:
+    """Whether its body says that a server of ours, or the original, made it."""
+    try:
+        parse_meta(release.body or "", "")
+    except InvalidConfigError:
+        return False
+    return True
+
+
+def entry_of(release: Release) -> JournalEntry:
+    """The file that it is. Raises InvalidConfigError with a sentence on why it is none."""
+    tag = release.tag_name
+    if extension_of(tag) is None:
+        msg = f"The release {tag[:250]!r} is left out: its tag is no distribution's file name."
+        raise InvalidConfigError(msg)
+    meta = parse_meta(release.body or "", f"the release {tag!r}")
+    asset = release.content
+    if asset is None:
+        msg = f"The release {tag!r} is left out: it must have one asset, the file."
+        raise InvalidConfigError(msg)
+    try:
+        project = normalize(meta["distrib"])
+    except InvalidNameError as error:
+        msg = f"The release {tag!r} is left out: {error}"
+        raise InvalidConfigError(msg) from None
+    file = file_from_meta(tag, meta, asset.url or None)
+    if release.metadata is None:
+        file = msgspec.structs.replace(file, metadata_sha256=None)
+    # What GitHub itself says of the content is newer than what was written into the body.
+    return JournalEntry(
+        project, msgspec.structs.replace(file, size=asset.size, upload_time=file.upload_time or release.published_at)
+    )

@@ -143,7 +143,7 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
     api_url: str = DEFAULT_GITHUB_API_URL
     """GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."""
     download: Literal["redirect", "stream"] = "redirect"
-    """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: they come through this server."""
+    """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: they come through the server."""
 
     def __post_init__(self) -> None:
         check_url(self.api_url, "api_url")

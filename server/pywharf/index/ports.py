@@ -3,10 +3,11 @@
 import enum
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from pywharf.core.access import Permission
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 
@@ -56,6 +57,12 @@ class Upload(msgspec.Struct, frozen=True):
     """Lies in the backend's `staging_folder`; the backend may move it, the caller removes it if still there."""
     metadata: bytes
     """Raw core metadata, served as `<file>.metadata` when `file.metadata_sha256` is set."""
+    secret: str | None = None
+    """The client's own, where the storage itself has let it in (Authority)."""
+
+    def __repr__(self) -> str:
+        """Nothing of the secret."""
+        return f"Upload({self.file.filename})"
 
 
 class LocalContent(msgspec.Struct, frozen=True):
@@ -89,6 +96,32 @@ class ScannedProject(msgspec.Struct, frozen=True):
     project: Project | None
     """None: the problems are about no project."""
     problems: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Authority(Protocol):
+    """A backend that knows clients itself; it is asked where a repo has no secrets of its own."""
+
+    async def permission_of(self, secret: str) -> Permission:
+        """What the client may do that sent this. Raises UnavailableError where that cannot be known now."""
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """How often a storage may still be asked."""
+
+    limit: int
+    remaining: int
+    reset: int
+    """Unix seconds when `remaining` becomes `limit` again."""
+
+
+@runtime_checkable
+class RateLimited(Protocol):
+    """A backend whose storage counts how often it is asked."""
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """As of the last answer; None before the first."""
 
 
 class Backend(Protocol):

@@ -26,6 +26,7 @@ from pywharf.core.errors import (
     RateLimitedError,
     UnauthenticatedError,
 )
+from pywharf.index.ports import RateLimit
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,19 +71,12 @@ class Answer(msgspec.Struct, frozen=True):
         return frozenset(str(one.get("code")) for one in found if isinstance(one, dict))
 
 
-class RateLimit(msgspec.Struct, frozen=True):
-    """How often GitHub may still be asked."""
-
-    limit: int
-    remaining: int
-    reset: int
-    """Unix seconds."""
-
-
 class GithubApi:
     """The API with one token. Nothing of it is asked before the time that a refusal named."""
 
-    def __init__(self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS) -> None:
+    def __init__(
+        self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS
+    ) -> None:
         self._api_url = api_url.rstrip("/")
         self._auth = auth
         self._is_clients = is_clients
@@ -96,7 +90,12 @@ class GithubApi:
         self._not_before = 0.0
 
     async def get(
-        self, path: str, parameters: Mapping[str, str] | None = None, *, etag: str | None = None, accept: str | None = None
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        etag: str | None = None,
+        accept: str | None = None,
     ) -> Answer:
         """Read. With `etag`, status 304 says that nothing has changed, and costs nothing of the rate limit.
 
@@ -145,7 +144,12 @@ class GithubApi:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _ask(
-        self, verb: str, path: str, parameters: Mapping[str, str] | None, headers: Mapping[str, str], data: Any  # noqa: ANN401 - JSON
+        self,
+        verb: str,
+        path: str,
+        parameters: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        data: Any,  # noqa: ANN401 - JSON
     ) -> Answer:
         # A copy: PyGithub writes the token into it.
         sent = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, **headers}
@@ -220,7 +224,9 @@ class GithubApi:
         if headers.get("x-ratelimit-resource", "core") != "core":
             return
         try:
-            limit, remaining, reset = (int(float(headers[f"x-ratelimit-{key}"])) for key in ("limit", "remaining", "reset"))
+            limit, remaining, reset = (
+                int(float(headers[f"x-ratelimit-{key}"])) for key in ("limit", "remaining", "reset")
+            )
         except (KeyError, ValueError):
             return
         self.rate_limit = RateLimit(limit, remaining, reset)
@@ -246,7 +252,7 @@ def limited(seconds: int) -> RateLimitedError:
     return RateLimitedError(f"GitHub's rate limit is used up; try again in {seconds} seconds.", seconds)
 
 
-def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:
+def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:  # noqa: PLR0911 - a table
     """What an answer means that is none; `now` in Unix seconds."""
     status = answer.status
     if status in _OK or status in TELLING:

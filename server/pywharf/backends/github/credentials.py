@@ -6,7 +6,7 @@ import msgspec
 from github.Auth import AppAuth, Auth, Token
 
 from pywharf.core.decoding import decodable
-from pywharf.core.errors import InvalidConfigError
+from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
 
@@ -36,6 +36,14 @@ def parse_credentials(secret: str) -> Auth:
         msg = f"The secret of a github backend is neither a personal access token nor {_EXAMPLE}."
         raise InvalidConfigError(msg)
     return Token(text)
+
+
+def parse_client_token(secret: str) -> Auth:
+    """What a client sent. Raises UnauthenticatedError where it can be no token."""
+    if not secret.isascii() or (not secret.isalnum() and not secret.replace("_", "").replace("-", "").isalnum()):
+        msg = "The repo's name or the secret is wrong."
+        raise UnauthenticatedError(msg)
+    return Token(secret)
 
 
 def _installation(text: str) -> Auth:

@@ -59,7 +59,9 @@ class IndexFile:
         return _version(_Entry(name, str(written.data["content"]["sha"])))
 
     async def _put(self, name: str, what: dict[str, str]) -> Answer:
-        answer = await self._api.send("PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what})
+        answer = await self._api.send(
+            "PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what}
+        )
         if answer.status in {409, 422}:
             raise _conflict()
         if answer.status == 404:  # noqa: PLR2004

@@ -4,6 +4,7 @@ Its tag is the file's name; its body holds the flat strings of a `.meta` sidecar
 wheel, `<file>.metadata`. The original's releases are read as well.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -69,13 +70,20 @@ def body_of(project: ProjectName, file: File) -> str:
     return dumps(meta_of(project, file))
 
 
-def is_of_pywharf(release: Release) -> bool:
-    """Whether its body says that a server of ours, or the original, made it."""
+def upload_began(release: Release) -> float | None:
+    """Unix seconds; None where its body does not say that an upload to pywharf made it."""
     try:
-        parse_meta(release.body or "", "")
-    except InvalidConfigError:
-        return False
-    return True
+        meta = parse_meta(release.body or "", "")
+        return datetime.fromisoformat(meta["upload_time"]).timestamp()
+    except (InvalidConfigError, KeyError, ValueError):
+        return None
+
+
+def with_address(release: Release, url: str) -> Release:
+    """The release with the API's address of its file, which GraphQL does not tell."""
+    content = release.content
+    assets = tuple(msgspec.structs.replace(a, url=url) if a is content else a for a in release.assets)
+    return msgspec.structs.replace(release, assets=assets)
 
 
 def entry_of(release: Release) -> JournalEntry:

@@ -1,0 +1,335 @@
+"""The backend: one repo's releases, read with the server's token and, where a client has sent one, written with its."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from github.Auth import Auth
+
+from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.credentials import parse_client_token, parse_credentials
+from pywharf.backends.github.index_file import IndexFile
+from pywharf.backends.github.listing import Listing
+from pywharf.backends.github.publishing import publish_release
+from pywharf.backends.github.releases import (
+    Asset,
+    Release,
+    decode_release,
+    entry_of,
+    upload_began,
+    with_address,
+)
+from pywharf.backends.github.signed_urls import SignedUrls
+from pywharf.backends.registration import OpenBackend
+from pywharf.config import GithubSpec
+from pywharf.core.access import Permission
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    ForbiddenError,
+    InvalidConfigError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
+from pywharf.index.ports import (
+    UNCHANGED,
+    Content,
+    JournalEntry,
+    JournalRead,
+    Progress,
+    RateLimit,
+    RedirectContent,
+    ScannedProject,
+    StoredIndex,
+    StreamContent,
+    Unchanged,
+    Upload,
+)
+
+_logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_LEFTOVER_AGE_S = 24 * 3600
+"""After this long no upload is still running, so its draft is a crash's."""
+_JOB_PATIENCE_S = 3600.0
+"""How long update_index waits for a rate limit to end: GitHub's begins anew each hour."""
+_UPLOAD_PATIENCE_S = 10.0
+_METADATA_BYTES = 16 * 1024 * 1024
+_METADATA_KEPT = 256
+_RECENT = 4096
+_LOOK_EVERY_S = 0.25
+"""Looks that requests ask for; GitHub counts those that cost nothing, too, by the minute."""
+
+
+class GithubBackend:
+    """One repository. Any number of servers and jobs may use it at once."""
+
+    def __init__(self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth]) -> None:
+        self._spec = spec
+        self._staging = staging
+        self._api = GithubApi(spec.api_url, auth)
+        self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
+        self._listing = Listing(self._api, spec.owner, spec.repo)
+        self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
+        self._urls = SignedUrls(self._api, spec.owner, spec.repo)
+        self._indexed_until = 0.0
+        """Unix seconds: whatever was published before is in the index that was read last."""
+        self._journal: tuple[JournalEntry, ...] = ()
+        self._generation = 0
+        self._look = asyncio.Lock()
+        self._looks_begun = 0
+        self._looked_at = 0.0
+        self._own: OrderedDict[str, str] = OrderedDict()
+        """Addresses of the assets that this server published, which no index told it yet."""
+        self._metadata: OrderedDict[str, bytes] = OrderedDict()
+
+    @property
+    def staging_folder(self) -> Path:
+        """See Backend."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        return self._staging
+
+    @property
+    def poll_interval_s(self) -> float:
+        """See Backend."""
+        return float(self._spec.sync_index_interval)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How often GitHub may still be asked; None before the first answer."""
+        return self._api.rate_limit
+
+    async def permission_of(self, secret: str) -> Permission:
+        """What GitHub lets a client's own token do here (see Authority).
+
+        The repository's description tells what the token's owner may do; that the token itself may read contents, a
+        list of releases tells.
+        """
+        api = self._api_of(secret)
+        try:
+            answer = await api.get(f"/repos/{self._spec.owner}/{self._spec.repo}")
+            if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
+                return Permission.NONE
+            may = answer.data.get("permissions") or {}
+            if may.get("push"):
+                return Permission.WRITE
+            if not may.get("pull"):
+                return Permission.NONE
+            listed = await api.get(self._releases, {"per_page": "1"})
+        except (UnauthenticatedError, ForbiddenError):
+            return Permission.NONE
+        finally:
+            await api.aclose()
+        return Permission.READ if listed.status == 200 else Permission.NONE  # noqa: PLR2004
+
+    async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
+        """See Backend."""
+        stored = await self._index.read(known)
+        if stored is None:
+            self._indexed_until = 0.0
+        elif stored is not UNCHANGED:
+            self._indexed_until = float((await _decoded(stored)).mtime)
+        return stored
+
+    async def write_index(self, content: bytes, *, expected: str | None) -> str:
+        """See Backend."""
+        return await self._index.write(content, expected)
+
+    def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
+        """See Backend."""
+        del project
+        return None if file.location is None else ("url", file.location)
+
+    async def read_journal(self, cursor: str | None = None) -> JournalRead:
+        """See Backend. The newest releases are the journal; it is told whole where anything in it has changed."""
+        await self._look_now()
+        current = str(self._generation)
+        restarted = cursor != current
+        return JournalRead(self._journal if restarted else (), current, restarted)
+
+    async def fold_journal(self, cursor: str) -> None:
+        """See Backend. Releases stay where they are."""
+
+    async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
+        """See Backend."""
+        self._api.patience_s = _JOB_PATIENCE_S
+        known = await self._known_files()
+        releases = await self._listing.all(lambda count: progress(count, "releases"), known)
+        files: dict[ProjectName, list[File]] = {}
+        problems: list[str] = []
+        for release in sorted(releases, key=lambda one: one.tag_name):
+            if release.draft:
+                continue
+            try:
+                entry = entry_of(release)
+            except InvalidConfigError as error:
+                problems.append(str(error))
+                continue
+            files.setdefault(entry.project, []).append(entry.file)
+        await self._remove_leftovers(releases)
+        if problems:
+            yield ScannedProject(None, tuple(problems))
+        for name in sorted(files):
+            yield ScannedProject(Project(name=name).with_files(files[name]))
+
+    async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
+        """See Backend. Asked of the newest releases: what is older is in the index."""
+        del only
+        await self._look_now()
+        files = [entry.file for entry in self._journal if entry.project == name]
+        return Project(name=name).with_files(files) if files else None
+
+    async def publish(self, upload: Upload) -> None:
+        """See Backend. With the client's own token where it came with one."""
+        if upload.secret is None:
+            release = await self._publish(self._api, upload)
+        else:
+            api = self._api_of(upload.secret)
+            try:
+                release = await self._publish(api, upload)
+            finally:
+                await api.aclose()
+        if release.content is not None:
+            _keep(self._own, upload.file.filename, release.content.url, _RECENT)
+
+    async def _publish(self, api: GithubApi, upload: Upload) -> Release:
+        api.patience_s = _UPLOAD_PATIENCE_S
+        try:
+            return await publish_release(api, self._releases, self._spec.branch, upload)
+        finally:
+            api.patience_s = 0.0
+
+    async def open_file(self, project: ProjectName, file: File) -> Content:
+        """See Backend."""
+        del project
+        asset = file.location or self._own.get(file.filename) or (await self._release(file.filename)).url
+        if self._spec.download == "redirect":
+            return RedirectContent(await self._urls.url(asset))
+        size = file.size
+        if size is None:
+            content = await self._release(file.filename)
+            asset, size = content.url, content.size
+        await self._urls.url(asset)  # that it is gone is said before an answer begins
+        return StreamContent(size, lambda first, last: self._urls.stream(asset, first, last))
+
+    async def read_metadata(self, project: ProjectName, file: File) -> bytes:
+        """See Backend."""
+        del project
+        digest = file.metadata_sha256 or ""
+        kept = self._metadata.get(digest)
+        if kept is not None:
+            return kept
+        release = await self._find_release(file.filename)
+        if release is None or release.metadata is None:
+            msg = f"The storage holds no core metadata of {file.filename!r}."
+            raise NotFoundError(msg)
+        raw = await self._urls.read(release.metadata.url, _METADATA_BYTES)
+        if hashlib.sha256(raw).hexdigest() != digest:
+            msg = f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
+            raise BackendUnavailableError(msg)
+        _keep(self._metadata, digest, raw, _METADATA_KEPT)
+        return raw
+
+    async def aclose(self) -> None:
+        """See Backend."""
+        await self._urls.aclose()
+        await self._api.aclose()
+
+    async def _look_now(self) -> None:
+        """Look at the newest releases; those who ask at one time share one look that began after each asked."""
+        wanted = self._looks_begun + 1
+        async with self._look:
+            if self._looks_begun >= wanted:
+                return
+            pause = self._looked_at + _LOOK_EVERY_S - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            self._looks_begun += 1
+            releases, changed = await self._listing.head(self._indexed_until)
+            self._looked_at = time.monotonic()
+            if changed or self._generation == 0:
+                self._journal = tuple(_entries(releases))
+                self._generation += 1
+
+    async def _release(self, filename: str) -> Asset:
+        """The asset that is the file, as GitHub tells now. Raises NotFoundError."""
+        release = await self._find_release(filename)
+        if release is None or release.content is None:
+            msg = f"The file {filename!r} is no longer in the storage."
+            raise NotFoundError(msg)
+        return release.content
+
+    async def _find_release(self, filename: str) -> Release | None:
+        answer = await self._api.get(f"{self._releases}/tags/{quote(filename)}")
+        return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004
+
+    async def _known_files(self) -> Callable[[Release], Release | None]:
+        """Completes releases whose assets lack an address by what the index says of the same content."""
+        stored = await self._index.read(None)
+        index = await _decoded(stored) if isinstance(stored, StoredIndex) else EMPTY_INDEX
+
+        def complete(release: Release) -> Release | None:
+            try:
+                entry = entry_of(release)
+            except InvalidConfigError:
+                return release  # whatever its address, it is left out
+            project = index.project(entry.project)
+            file = project.file(entry.file.filename) if project is not None else None
+            if file is None or file.location is None or file.sha256 != entry.file.sha256:
+                return None
+            return with_address(release, file.location)
+
+        return complete
+
+    async def _remove_leftovers(self, releases: list[Release]) -> None:
+        """Drafts of uploads that broke off; not the ones that people write, nor what may still be under way."""
+        oldest = time.time() - _LEFTOVER_AGE_S
+        for release in releases:
+            if release.draft and (began := upload_began(release)) is not None and began < oldest:
+                await self._api.send("DELETE", f"{self._releases}/{release.id}")
+                _logger.info("Removed the draft %s, which an interrupted upload had left.", release.tag_name)
+
+    def _api_of(self, token: str) -> GithubApi:
+        """With a client's token."""
+        auth = parse_client_token(token)
+        return GithubApi(self._spec.api_url, lambda: auth, is_clients=True, threads=1)
+
+
+def _entries(releases: tuple[Release, ...]) -> Iterator[JournalEntry]:
+    for release in releases:
+        if not release.draft:
+            with contextlib.suppress(InvalidConfigError):  # update_index tells what is wrong with it
+                yield entry_of(release)
+
+
+async def _decoded(stored: StoredIndex) -> Index:
+    """An index that nobody can read is as none: update_index writes it anew."""
+    try:
+        return await asyncio.to_thread(decode_index, stored.content, stored.filename)
+    except BackendUnavailableError:
+        return EMPTY_INDEX
+
+
+def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
+
+
+def open_github(request: OpenBackend) -> GithubBackend:
+    """Raises InvalidConfigError where the secret is of no form that GitHub gives."""
+    spec, secret = request.spec, request.secret
+    assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
+    assert secret is not None  # noqa: S101 - the registration says that it is needed
+    parse_credentials(secret)
+    return GithubBackend(spec, request.root / "cache" / request.name / "staging", lambda: parse_credentials(secret))

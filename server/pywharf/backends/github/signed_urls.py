@@ -1,0 +1,144 @@
+"""Where an asset's content lies: a URL that GitHub signs, for anybody who holds it, and for some minutes.
+
+Each is handed out for less than its life. What GitHub is asked with stays here.
+"""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+
+from pywharf.backends.github.api import GithubApi
+from pywharf.core.errors import BackendUnavailableError, NotFoundError
+
+_KEPT = 4096
+_LIFE_S = 60.0
+"""Of one that does not say how long it lives; GitHub's live five minutes."""
+_MARGIN_S = 60.0
+"""Left of its life when it is handed out last: a client may wait before it follows it, and clocks differ."""
+_CHUNK = 256 * 1024
+_ASSET = re.compile(r"/releases/assets/(\d{1,19})\Z")
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
+
+
+class SignedUrls:
+    """The URLs of one repository's assets, and what they lead to."""
+
+    def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
+        self._api = api
+        self._path = f"/repos/{owner}/{repo}/releases/assets"
+        self._kept: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """By number of the asset: URL, and until when (monotonic) it is handed out."""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def url(self, asset: str, *, fresh: bool = False) -> str:
+        """For an asset by its API URL, of which only the number counts: an index says no host. Raises NotFoundError."""
+        matched = _ASSET.search(asset)
+        if matched is None:
+            msg = f"The index's url {asset[:200]!r} is no asset of a release; run update_index."
+            raise NotFoundError(msg)
+        number = matched[1]
+        kept = self._kept.get(number)
+        if kept is not None and not fresh and time.monotonic() < kept[1]:
+            return kept[0]
+        answer = await self._api.get(f"{self._path}/{number}", accept="application/octet-stream")
+        location = answer.headers.get("location")
+        if answer.status == 404:  # noqa: PLR2004
+            msg = "The file is no longer in the storage."
+            raise NotFoundError(msg)
+        if answer.status != 302 or location is None:  # noqa: PLR2004
+            msg = f"GitHub names no address of the file (status {answer.status}); try again."
+            raise BackendUnavailableError(msg)
+        self._kept[number] = location, time.monotonic() + max(_life_s(location) - _MARGIN_S, 0)
+        self._kept.move_to_end(number)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return location
+
+    async def stream(self, asset: str, first: int, last: int) -> AsyncIterator[bytes]:
+        """The bytes from first to last, inclusive. Raises NotFoundError, BackendUnavailableError."""
+        async with await self._open(asset, first, last) as response:
+            left = last - first + 1
+            try:
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    yield chunk[:left]
+                    left -= len(chunk)
+                    if left <= 0:
+                        return
+            except (aiohttp.ClientError, TimeoutError) as error:
+                msg = f"GitHub broke off in the middle of a file ({type(error).__name__})."
+                raise BackendUnavailableError(msg) from error
+
+    async def read(self, asset: str, longest: int) -> bytes:
+        """A small one, whole. Raises BackendUnavailableError where it is longer."""
+        url = await self.url(asset)
+        try:
+            async with self._opened().get(url, timeout=_SMALL_TIMEOUT) as response:
+                if response.status != 200:  # noqa: PLR2004
+                    msg = f"GitHub's storage answers {response.status} for a file."
+                    raise BackendUnavailableError(msg)
+                content = await response.content.read(longest + 1)
+                while len(content) <= longest and (more := await response.content.read(longest + 1 - len(content))):
+                    content += more
+        except (aiohttp.ClientError, TimeoutError) as error:
+            msg = f"GitHub's storage cannot be reached ({type(error).__name__})."
+            raise BackendUnavailableError(msg) from error
+        if len(content) > longest:
+            msg = f"A file that should be small has over {longest} bytes."
+            raise BackendUnavailableError(msg)
+        return content
+
+    async def _open(self, asset: str, first: int, last: int) -> aiohttp.ClientResponse:
+        headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+        said = ""
+        for fresh in (False, True):  # one that was kept may have expired
+            url = await self.url(asset, fresh=fresh)
+            try:
+                response = await self._opened().get(url, headers=headers, timeout=_TIMEOUT)
+            except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+                said = type(error).__name__
+                continue
+            if response.status == 206 or (response.status == 200 and first == 0):  # noqa: PLR2004
+                return response
+            said = f"status {response.status}"
+            response.close()
+        msg = f"GitHub's storage does not give a file ({said}); try again."
+        raise BackendUnavailableError(msg)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    async def aclose(self) -> None:
+        """Give back the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def _life_s(url: str) -> float:
+    """Seconds that a signed URL lives on, as its query says (Azure: `se`; Amazon: `X-Amz-Date`, `X-Amz-Expires`)."""
+    query = {key.lower(): values[-1] for key, values in parse_qs(urlsplit(url).query).items()}
+    now = time.time()
+    try:
+        if "se" in query:
+            return _moment(query["se"]) - now
+        if "x-amz-expires" in query:
+            since = query.get("x-amz-date")
+            began = datetime.strptime(since, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() if since else now
+            return began + float(query["x-amz-expires"]) - now
+        if "expires" in query:
+            return float(query["expires"]) - now
+    except (ValueError, OverflowError):
+        pass
+    return _LIFE_S
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.cluster import Cluster
+from support.kube_client import Json
 from support.pods import IMAGE, applied, pod_spec, restricted_namespace
 
 READY_S = 60
@@ -46,7 +47,7 @@ def namespace(pod_cluster: Cluster):
 def test_it_serves_a_root_as_the_original_image_did(name, started, namespace: str, pod_cluster: Cluster):
     mounts = [("tmp", "/tmp"), ("root", "/pywharf-root"), ("config", "/etc/pywharf")]  # noqa: S108 - the pod's own
     probe = {"httpGet": {"path": "/healthz", "port": 8888}, "periodSeconds": 1}
-    container = {"volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts]}
+    container: Json = {"volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts]}
     spec = pod_spec(IMAGE, readinessProbe=probe, **container, **started)
     spec["automountServiceAccountToken"] = False
     spec["volumes"] += [{"name": "root", "emptyDir": {}}, {"name": "config", "configMap": {"name": "config"}}]

@@ -79,6 +79,12 @@ class Cluster:
         """What it printed; as the administrator, or whom `kubeconfig` says. Raises KubectlError."""
         return run_kubectl(self.kubectl_program, kubeconfig or self.kubeconfig, *arguments, text=input)
 
+    def kubectl_started(self, *arguments: str) -> "subprocess.Popen[str]":
+        """One that goes on, with a pipe of what it prints; a context that ends waits for its end."""
+        command = [str(self.kubectl_program), *arguments]
+        environment = kubectl_environment(self.kubeconfig)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def client(self, token: str | None = None, url: str | None = None, ca_file: Path | None = None) -> KubeClient:
         """The administrator's, or with another token; close it."""
         return KubeClient(url or self.url, ca_file or self.ca_file, token or self.token)
@@ -241,16 +247,20 @@ def kubectl_program(folder: Path | None) -> Path:
     return programs() / "kubectl"
 
 
-def run_kubectl(program: Path, kubeconfig: Path, *arguments: str, text: str | None = None) -> str:
-    environment = os.environ | {
+def kubectl_environment(kubeconfig: Path) -> dict[str, str]:
+    """Variables that it is run with."""
+    return os.environ | {
         "KUBECONFIG": str(kubeconfig),
         "KUBECACHEDIR": str(kubeconfig.with_suffix(".cache")),
         "NO_PROXY": "127.0.0.1,localhost",
     }
+
+
+def run_kubectl(program: Path, kubeconfig: Path, *arguments: str, text: str | None = None) -> str:
     done = subprocess.run(
         [str(program), *arguments],
         input=text,
-        env=environment,
+        env=kubectl_environment(kubeconfig),
         capture_output=True,
         text=True,
         timeout=100,

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,18 @@ class ClientPod:
         where = ("exec", *options, f"--namespace={self.namespace}", self.name, "--")
         return self.cluster.kubectl(*where, *command, input=input)
 
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """One that goes on; its end ends with the context of what is given."""
+        arguments = ("exec", f"--namespace={self.namespace}", self.name, "--", *command)
+        return self.cluster.kubectl_started(*arguments)
+
     def fails(self, *command: str) -> str:
-        """What it said when it ended with an error."""
+        """All that it said when it ended with an error; twine tells of it on stdout."""
         try:
-            printed = self.run(*command)
+            self.run("sh", "-c", 'exec "$@" 1>&2', "sh", *command)
         except KubectlError as error:
             return error.stderr
-        msg = f"{' '.join(command)} did not fail:\n{printed}"
+        msg = f"{' '.join(command)} did not fail"
         raise AssertionError(msg)
 
 
@@ -74,12 +80,18 @@ def restricted_namespace(cluster: Cluster) -> str:
         client.close()
 
 
-def client_pod(cluster: Cluster, namespace: str, name: str = "client") -> ClientPod:
-    """Running."""
+def client_pod(
+    cluster: Cluster, namespace: str, name: str = "client", *, config_maps: Mapping[str, str] | None = None
+) -> ClientPod:
+    """Running; `config_maps` are mounted, by their folder."""
     probe = {"exec": {"command": ["sh", "-c", "command -v twine"]}, "periodSeconds": 1}
     path = {"name": "PATH", "value": f"/opt/clients/bin:{_CLIENTS}/bin:/usr/local/bin:/usr/bin:/bin"}
     spec = pod_spec(CLIENT_IMAGE, ["sh", "-c", _CLIENT_SCRIPT], readinessProbe=probe, env=[path])
     spec["automountServiceAccountToken"] = False
+    for folder, config_map in (config_maps or {}).items():
+        spec["volumes"].append({"name": config_map, "configMap": {"name": config_map}})
+        mount = {"name": config_map, "mountPath": folder, "readOnly": True}
+        spec["containers"][0]["volumeMounts"].append(mount)
     metadata = {"name": name, "namespace": namespace}
     applied(cluster, [{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
     cluster.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_S:.0f}s", f"-n={namespace}", f"pod/{name}")

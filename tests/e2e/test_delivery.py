@@ -1,0 +1,98 @@
+"""How soon a change is served by every replica, on a real node: by a new mount of the volume, with no restart."""
+
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from support.cluster import Cluster
+from support.kube_client import Json
+from support.resources import repo, secret, secret_of
+from support.site import REPO, SHARED, Site, made_site
+
+REPLICAS = 3
+TIMES = 5
+MEDIAN_S, WORST_S = 2.0, 5.0
+LONGEST_S = 60
+# Asks each replica by its own address until all give the page; says so before it begins and when it has ended.
+WATCH = """
+import base64, sys, time, urllib.error, urllib.request
+repo, password, longest, *hosts = sys.argv[1:]
+basic = base64.b64encode(f"{repo}:{password}".encode()).decode()
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def served(host):
+    url = f"http://{host}:8888/repo/{repo}/simple/"
+    try:
+        with opener.open(urllib.request.Request(url, headers={"Authorization": f"Basic {basic}"}), timeout=5) as answer:
+            return answer.status == 200
+    except (OSError, urllib.error.HTTPError):
+        return False
+assert not any(map(served, hosts)), "served already"
+print("watching", flush=True)
+end = time.monotonic() + float(longest)
+while not all(map(served, hosts)):
+    assert time.monotonic() < end, "not served in time"
+    time.sleep(0.02)
+print("served", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(pod_cluster: Cluster) -> Iterator[Site]:
+    with made_site(pod_cluster, replicas=REPLICAS, **SHARED) as made:
+        yield made
+
+
+def test_a_new_repo_is_served_by_every_replica_within_seconds(site: Site):
+    def apply(number: int) -> tuple[str, str, list[Json]]:
+        name = f"new-{number}"
+        return name, f"{name}-read-value", [secret_of(name), repo(name)]
+
+    measured("apply of a PackageRepo to served by all", site, apply)
+
+
+def test_a_rotated_secret_is_served_by_every_replica_within_seconds_and_no_restart(site: Site):
+    shown = "{.metadata.name} {.status.containerStatuses[*].restartCount}"
+    before = site.server_pods(shown)
+    assert len(before) == REPLICAS
+    assert all(line.endswith(" 0") for line in before)
+
+    def apply(number: int) -> tuple[str, str, list[Json]]:
+        value = f"rotated-{number}"
+        return REPO, value, [secret(REPO, read=value, write=f"{REPO}-write-value")]
+
+    measured("rotated Secret to served by all", site, apply)
+    assert site.server_pods(shown) == before
+
+
+def measured(what: str, site: Site, change) -> None:
+    took = []
+    for number in range(TIMES):
+        name, password, objects = change(number)
+        addresses = site.server_pods("{.status.podIP}")
+        assert len(addresses) == REPLICAS
+        with watching(site, name, password, addresses) as watch:
+            assert line_of(watch) == "watching"
+            began = time.monotonic()
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+            site.kubectl("apply", "--filename=-", input=text)
+            assert line_of(watch) == "served"
+            took.append(time.monotonic() - began)
+    shown = ", ".join(f"{seconds:.2f}" for seconds in took)
+    print(f"{what} {REPLICAS} replicas: median {statistics.median(took):.2f} s of {shown}")  # noqa: T201 - measured
+    assert statistics.median(took) <= MEDIAN_S
+    assert max(took) <= WORST_S
+
+
+def watching(site: Site, name: str, password: str, addresses: list[str]) -> "subprocess.Popen[str]":
+    return site.inside.start("python3", "-c", WATCH, name, password, str(LONGEST_S), *addresses)
+
+
+def line_of(watch: "subprocess.Popen[str]") -> str:
+    assert watch.stdout is not None
+    line = watch.stdout.readline().strip()
+    assert line, f"the pod's watch ended: {watch.communicate(timeout=30)}"
+    return line

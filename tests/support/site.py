@@ -1,0 +1,91 @@
+"""A server with a repo on a real node, and pods of its users."""
+
+import base64
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.cluster import Cluster, KubectlError
+from support.distributions import wheel
+from support.kube_client import Json, KubeClient
+from support.pods import ClientPod, client_pod, install_operator, restricted_namespace, rolled_out
+from support.resources import apply, path, repo, secret_of, server, wait_for_condition
+
+REPO = "team-a"
+FOLDER = "/tmp"  # noqa: S108 - the pods' own
+SHARED: Json = {"storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}}
+"""Of a server with several replicas: one of the node's folders can be mounted by all."""
+_SELECTOR = "--selector=app.kubernetes.io/component=server"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One server with one repo, an operator, and a pod of a user; all in one namespace."""
+
+    cluster: Cluster
+    kube: KubeClient
+    namespace: str
+    inside: ClientPod
+
+    @property
+    def host(self) -> str:
+        return f"pywharf.{self.namespace}.svc"
+
+    def index(self, password: str = f"{REPO}-read-value", repo: str = REPO, scheme: str = "http") -> str:
+        """The URL that pip is given."""
+        return f"{scheme}://{repo}:{password}@{self.host}/repo/{repo}/simple/"
+
+    def publish(self, folder: Path, name: str, repo: str = REPO, *, scheme: str = "http") -> None:
+        """With twine, from the pod."""
+        made = self.bring(wheel(folder, name))
+        where = f"--repository-url={scheme}://{self.host}/repo/{repo}/simple/"
+        named = (f"--username={repo}", f"--password={repo}-write-value")
+        self.inside.run("twine", "upload", "--non-interactive", where, *named, made)
+
+    def bring(self, file: Path) -> str:
+        """Copy a file into the pod; gives its path there."""
+        content = base64.b64encode(file.read_bytes()).decode()
+        self.inside.run("sh", "-c", f"base64 -d > {FOLDER}/{file.name}", input=content)
+        return f"{FOLDER}/{file.name}"
+
+    def download(self, name: str, to: str, index: str = "") -> tuple[str, ...]:
+        """What a user types; no second try."""
+        trusted = ("--trusted-host", self.host)
+        flags = ("--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--no-input", "--retries=0")
+        return ("pip", "download", *flags, *trusted, f"--index-url={index or self.index()}", f"--dest={to}", name)
+
+    def server_pods(self, shown: str = "{.metadata.name}") -> list[str]:
+        """Of each pod of the server that is not going away, sorted."""
+        where = ("--namespace", self.namespace)
+        form = f"jsonpath={{range .items[*]}}{{.metadata.deletionTimestamp}}|{shown}{{'\\n'}}{{end}}"
+        lines = self.cluster.kubectl("get", "pods", _SELECTOR, *where, "-o", form).splitlines()
+        return sorted(line.partition("|")[2] for line in lines if line.startswith("|"))
+
+    def kubectl(self, verb: str, *arguments: str, input: str | None = None) -> str:  # noqa: A002 - as Cluster.kubectl
+        return self.cluster.kubectl(verb, f"--namespace={self.namespace}", *arguments, input=input)
+
+
+@contextlib.contextmanager
+def made_site(cluster: Cluster, **server_spec: Any) -> Iterator[Site]:
+    """A new one, in a namespace that enforces the level `restricted`; deleted at the end."""
+    namespace = restricted_namespace(cluster)
+    kube = cluster.client()
+    try:
+        install_operator(cluster, namespace)
+        apply(kube, namespace, server(**server_spec), secret_of(REPO), repo(REPO))
+        inside = client_pod(cluster, namespace)
+        wait_for_condition(kube, path("packagerepos", namespace, REPO), "Ready", "True", longest_s=90)
+        rolled_out(cluster, namespace, "pywharf")
+        yield Site(cluster, kube, namespace, inside)
+    finally:
+        kube.delete(f"/api/v1/namespaces/{namespace}")
+        kube.close()
+
+
+def status_of(error: KubectlError) -> int:
+    """The HTTP status that a client says it was refused with; 0 where it says none."""
+    found = re.search(r"\b([45]\d\d)\b", error.stderr)
+    return int(found[1]) if found else 0

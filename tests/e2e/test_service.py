@@ -1,7 +1,7 @@
-"""What users do, from pods, against a server that the operator made on a real node."""
+"""What users do, from pods, against servers that the operator made on a real node: over TLS and over plain HTTP."""
 
 import base64
-import threading
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,187 +9,217 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, KubectlError
+from support.certificates import Certificates, certificates, server_certificate
+from support.cluster import Cluster
 from support.distributions import wheel
 from support.kube_client import Json, KubeClient
-from support.pods import ClientPod, client_pod, install_operator, restricted_namespace, rolled_out
-from support.resources import apply, get_repo, path, repo, secret, secret_of, server, wait_for_condition
+from support.pods import ClientPod, applied, client_pod, restricted_namespace, rolled_out
+from support.resources import apply, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.site import FOLDER, REPO, Site, made_site
 from support.waiting import wait_for
 
-REPO = "team-a"
-FOLDER = "/tmp"  # noqa: S108 - the pods' own
-ROTATED_S = 10.0
+SECURE = "secure"
+"""The server that speaks TLS, and its repo."""
+PACKAGE = "parcel"
+CA_FOLDER = "/etc/authority"
+CA_FILE = f"{CA_FOLDER}/ca.crt"
+RENEWED_S = 150.0
+"""A kubelet looks at a pod's volumes after 60 to 90 seconds, those of the tests' own node after 10 to 15."""
+PIP = ("--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--no-input", "--retries=0")
+# Asks for a list of projects with each user and password; a status, a challenge and a page of each.
+ASK = """
+import base64, json, sys, urllib.error, urllib.request
+url, given = sys.argv[1], json.loads(sys.argv[2])
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def ask(user, password):
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    headers = {"Authorization": f"Basic {basic}"} if user else {}
+    try:
+        answer = opener.open(urllib.request.Request(url, headers=headers), timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.headers["WWW-Authenticate"], answer.read().decode()
+print(json.dumps([ask(*one) for one in given]))
+"""
+CERTIFICATE = """
+import socket, ssl, sys
+host, authority = sys.argv[1:]
+context = ssl.create_default_context(cafile=authority)
+with socket.create_connection((host, 443), timeout=10) as plain:
+    with context.wrap_socket(plain, server_hostname=host) as connection:
+        print(ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True)))
+"""
 
 
 @dataclass(frozen=True)
-class Site:
-    """One server with one repo, and pods of users."""
+class Users:
+    """A site with a server more, which speaks TLS; a package is in each server's repo."""
 
-    cluster: Cluster
-    kube: KubeClient
-    namespace: str
+    site: Site
+    made: Certificates
     inside: ClientPod
+    """In the servers' namespace. Both have the authority mounted from a ConfigMap, and use it if told to."""
     outside: ClientPod
     """In another namespace."""
 
     @property
     def host(self) -> str:
-        return f"pywharf.{self.namespace}.svc"
+        return f"{SECURE}.{self.site.namespace}.svc"
 
-    def index(self, password: str = f"{REPO}-read-value") -> str:
-        return f"http://{REPO}:{password}@{self.host}/repo/{REPO}/simple/"
+    def url(self, repo: str, secret: str | None = None, user: str | None = None) -> str:
+        """What the repo's status says, for a client who has a secret."""
+        url = str((get_repo(self.site.kube, self.site.namespace, repo) or {})["status"]["url"])
+        return url if secret is None else url.replace("://", f"://{user or repo}:{secret}@")
 
-    def publish(self, folder: Path, name: str) -> None:
+    def upload(self, repo: str, name: str, folder: Path, secret: str) -> tuple[str, ...]:
+        """Bring a new wheel to `inside`; what is typed there."""
         made = wheel(folder, name)
         content = base64.b64encode(made.read_bytes()).decode()
-        self.inside.run("sh", "-c", f"base64 -d > $HOME/{made.name}", input=content)
-        where = f"--repository-url=http://{self.host}/repo/{REPO}/simple/"
-        named = (f"--username={REPO}", f"--password={REPO}-write-value")
-        self.inside.run("twine", "upload", "--non-interactive", where, *named, f"{FOLDER}/{made.name}")
+        self.inside.run("sh", "-c", f"base64 -d > {FOLDER}/{made.name}", input=content)
+        named = (f"--username={repo}", f"--password={secret}", f"--cert={CA_FILE}")
+        where = f"--repository-url={self.url(repo)}"
+        return ("twine", "upload", "--non-interactive", where, *named, f"{FOLDER}/{made.name}")
 
-    def download(self, name: str, to: str, index: str = "") -> tuple[str, ...]:
-        trusted = ("--trusted-host", self.host)
-        flags = ("--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--retries=0")
-        return ("pip", "download", *flags, *trusted, f"--index-url={index or self.index()}", f"--dest={to}", name)
+    def imported(self, target: str) -> str:
+        """What the package says that was installed there."""
+        script = f"import sys; sys.path[:0] = [{target!r}]; import {PACKAGE}; print({PACKAGE}.VALUE)"
+        return self.outside.run("python3", "-c", script).strip()
 
 
 @pytest.fixture(scope="module")
-def site(pod_cluster: Cluster) -> Iterator[Site]:
-    cluster = pod_cluster
-    home, other = restricted_namespace(cluster), restricted_namespace(cluster)
-    kube = cluster.client()
-    install_operator(cluster, home)
-    apply(kube, home, server(), secret_of(REPO), repo(REPO))
-    wait_for_condition(kube, path("packagerepos", home, REPO), "Ready", "True", longest_s=90)
-    inside, outside = client_pod(cluster, home), client_pod(cluster, other)
-    yield Site(cluster, kube, home, inside, outside)
-    for namespace in (home, other):
-        kube.delete(f"/api/v1/namespaces/{namespace}")
-    kube.close()
+def users(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Users]:
+    cluster, folder = pod_cluster, tmp_path_factory.mktemp("users")
+    other = restricted_namespace(cluster)
+    with made_site(cluster) as site:
+        made = certificates(folder / "tls", f"DNS:{SECURE}.{site.namespace}.svc")
+        tls = {"secretRef": {"name": "tls"}}
+        apply(site.kube, site.namespace, tls_secret(made), secret_of(SECURE))
+        apply(site.kube, site.namespace, server(SECURE, tls=tls), repo(SECURE, serverRef={"name": SECURE}))
+        for namespace in (site.namespace, other):
+            applied(cluster, [authority(namespace, made)])
+        mounted = {CA_FOLDER: "authority"}
+        outside = client_pod(cluster, other, "trusting", config_maps=mounted)
+        inside = client_pod(cluster, site.namespace, "trusting", config_maps=mounted)
+        rolled_out(cluster, site.namespace, SECURE)
+        wait_for_condition(site.kube, path("packagerepos", site.namespace, SECURE), "Ready", "True", longest_s=90)
+        users = Users(site, made, inside, outside)
+        for name in (REPO, SECURE):
+            inside.run(*users.upload(name, PACKAGE, folder, f"{name}-write-value"))
+        yield users
+        site.kube.delete(f"/api/v1/namespaces/{other}")
 
 
-def test_twine_publishes_and_pip_of_another_namespace_installs(site: Site, tmp_path: Path):
-    site.publish(tmp_path, "first")
-    trusted = ("--trusted-host", site.host, "--disable-pip-version-check", "--no-cache-dir")
-    site.outside.run("pip", "install", "--target=/tmp/first", *trusted, f"--index-url={site.index()}", "first")
-    assert site.outside.run(
-        "python3", "-c", "import sys; sys.path[:0] = ['/tmp/first']; import first; print(first.VALUE)"
-    )
-    uv = ("uv", "pip", "install", "--no-cache", "--target=/tmp/first-uv", f"--default-index={site.index()}", "first")
-    site.outside.run(*uv)
+def test_pip_and_uv_install_over_tls(users: Users):
+    """From another namespace, with the authority of a ConfigMap. twine published there, over TLS."""
+    index = users.url(SECURE, f"{SECURE}-read-value")
+    assert users.url(SECURE) == f"https://{users.host}/repo/{SECURE}/simple/"
+    pip = ("pip", "install", *PIP, f"--index-url={index}")
+    users.outside.run("env", f"PIP_CERT={CA_FILE}", *pip, f"--target={FOLDER}/tls-env", PACKAGE)
+    users.outside.run(*pip, f"--cert={CA_FILE}", f"--target={FOLDER}/tls-flag", PACKAGE)
+    uv = ("uv", "pip", "install", "--no-cache", f"--target={FOLDER}/tls-uv", f"--default-index={index}", PACKAGE)
+    users.outside.run("env", f"SSL_CERT_FILE={CA_FILE}", *uv)
+    for target in ("tls-env", "tls-flag", "tls-uv"):
+        assert users.imported(f"{FOLDER}/{target}") == "1"
 
 
-def test_wrong_credentials_are_refused(site: Site):
-    index = site.index("wrong")
-    said = site.outside.fails(*site.download("first", f"{FOLDER}/wrong", index), "--no-input")
-    assert "401" in said or "No matching distribution" in said
+def test_without_the_authority_pip_and_uv_refuse(users: Users):
+    index = users.url(SECURE, f"{SECURE}-read-value")
+    said = users.outside.fails("pip", "install", *PIP, f"--index-url={index}", f"--target={FOLDER}/none", PACKAGE)
+    assert "CERTIFICATE_VERIFY_FAILED" in said
+    uv = ("uv", "pip", "install", "--no-cache", f"--target={FOLDER}/none", f"--default-index={index}", PACKAGE)
+    said = users.outside.fails("env", "UV_HTTP_RETRIES=0", *uv)
+    assert "certificate" in said.lower()
 
 
-def test_the_operator_watches_though_its_user_has_no_name(site: Site):
+def test_over_plain_http_pip_wants_to_be_told_that_it_may(users: Users):
+    index, host = users.url(REPO, f"{REPO}-read-value"), users.site.host
+    assert users.url(REPO) == f"http://{host}/repo/{REPO}/simple/"
+    pip = ("pip", "install", *PIP, f"--index-url={index}", f"--target={FOLDER}/plain")
+    said = users.outside.fails(*pip, PACKAGE)
+    assert f"'--trusted-host {host}'" in said
+    assert "No matching distribution found" in said
+    users.outside.run(*pip, "--trusted-host", host, PACKAGE)
+    assert users.imported(f"{FOLDER}/plain") == "1"
+    uv = ("uv", "pip", "install", "--no-cache", f"--target={FOLDER}/plain-uv", f"--default-index={index}", PACKAGE)
+    users.outside.run(*uv)
+    assert users.imported(f"{FOLDER}/plain-uv") == "1"
+
+
+def test_wrong_credentials_get_401_and_see_nothing(users: Users):
+    read, write = f"{REPO}-read-value", f"{REPO}-write-value"
+    right = [(REPO, read), (REPO, write)]
+    wrong = [(REPO, "wrong"), ("", ""), (REPO, f"{SECURE}-read-value"), (SECURE, read), ("nobody", read)]
+    answers = json.loads(users.outside.run("python3", "-c", ASK, users.url(REPO), json.dumps(right + wrong)))
+    for given, (status, challenge, page) in zip(right + wrong, answers, strict=True):
+        if given in right:
+            assert (status, challenge, PACKAGE in page) == (200, None, True), given
+        else:
+            assert (status, challenge.split()[0], PACKAGE in page) == (401, "Basic", False), given
+    pip = ("pip", "download", *PIP, "--trusted-host", users.site.host, f"--dest={FOLDER}/wrong")
+    said = users.outside.fails(*pip, f"--index-url={users.url(REPO, 'wrong')}", PACKAGE)
+    assert "401 Error, Credentials not correct" in said
+
+
+@pytest.mark.parametrize(("secret", "status"), [(f"{SECURE}-read-value", 403), ("wrong", 401)])
+def test_publishing_needs_the_write_secret(users: Users, secret: str, status: int, tmp_path: Path):
+    said = users.inside.fails(*users.upload(SECURE, "refused", tmp_path, secret))
+    assert f"HTTPError: {status} " in said
+    index = users.url(SECURE, f"{SECURE}-read-value")
+    said = users.outside.fails("pip", "download", *PIP, f"--cert={CA_FILE}", f"--index-url={index}", "refused")
+    assert "No matching distribution found" in said
+
+
+def test_a_renewed_certificate_is_served_by_the_same_pod(users: Users):
+    site = users.site
+    before = server_pods(site.kube, site.namespace)
+    assert certificate(users) == users.made.cert.read_text().strip()
+    renewed = server_certificate(users.made.authority.parent, "renewed", f"DNS:{users.host}")
+    apply(site.kube, site.namespace, tls_secret(renewed))
+    began = time.monotonic()
+    wanted = renewed.cert.read_text().strip()
+    wait_for(lambda: certificate(users) == wanted, "the new certificate", longest_s=RENEWED_S)
+    print(f"a renewed certificate is served after {time.monotonic() - began:.0f} s")  # noqa: T201 - a measurement
+    assert server_pods(site.kube, site.namespace) == before
+
+
+def test_the_operator_watches_though_its_user_has_no_name(users: Users):
     """Without its watches it still works, seconds late."""
-    where = ("--namespace", site.namespace, "deployment/pywharf-operator")
-    assert "start again" not in site.cluster.kubectl("logs", *where)
+    assert "start again" not in users.site.kubectl("logs", "deployment/pywharf-operator")
 
 
-def test_pods_that_do_not_need_the_api_have_no_token(site: Site):
-    selector = "--selector=pywharf.dev/server=pywharf"
-    where = ("--namespace", site.namespace)
-    shown = site.cluster.kubectl("get", "pods", selector, *where, "-o", "jsonpath={.items[*].spec.volumes[*].name}")
+def test_pods_that_do_not_need_the_api_have_no_token(users: Users):
+    shown = users.site.kubectl(
+        "get", "pods", "--selector=pywharf.dev/server", "-o", "jsonpath={.items[*].spec.volumes[*].name}"
+    )
     assert shown
     assert "kube-api-access" not in shown
 
 
-def test_an_index_job_writes_its_folder_and_its_counts_reach_the_status(site: Site, tmp_path: Path):
-    site.publish(tmp_path, "counted")
-    where = path("packagerepos", site.namespace, REPO)
-    site.kube.patch(where, {"metadata": {"annotations": {"pywharf.dev/update-index": f"{time.time()}"}}})
-
-    def counted() -> Json:
-        found = get_repo(site.kube, site.namespace, REPO)
-        index: Json = ((found or {}).get("status") or {}).get("index") or {}
-        return index if index.get("files") else {}
-
-    index = wait_for(counted, "counts in status.index", longest_s=90)
-    assert index["projects"] >= 1
-    wait_for_condition(site.kube, where, "IndexUpToDate", "True", longest_s=60)
+def tls_secret(made: Certificates) -> Json:
+    """As `kubectl create secret tls` makes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tls"},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": made.cert.read_text(), "tls.key": made.key.read_text()},
+    }
 
 
-def test_a_rotated_secret_is_served_within_seconds_by_the_same_pod(site: Site, tmp_path: Path):
-    site.publish(tmp_path, "rotated")
-    pods = ("get", "pods", "--selector=app.kubernetes.io/component=server", "--namespace", site.namespace)
-    names = site.cluster.kubectl(*pods, "-o", "name")
-    apply(site.kube, site.namespace, secret(REPO, read="rotated-read", write=f"{REPO}-write-value"))
-    began = time.monotonic()
-    try:
-        wait_for(lambda: _downloads(site, "rotated", "rotated-read"), "the new secret", longest_s=60)
-        took = time.monotonic() - began
-    finally:
-        apply(site.kube, site.namespace, secret_of(REPO))
-        wait_for(lambda: _downloads(site, "rotated", f"{REPO}-read-value"), "the old secret", longest_s=60)
-    print(f"rotated secret served after {took:.1f} s")  # noqa: T201 - a measurement
-    assert took < ROTATED_S
-    assert site.cluster.kubectl(*pods, "-o", "name") == names
+def authority(namespace: str, made: Certificates) -> Json:
+    metadata = {"name": "authority", "namespace": namespace}
+    data = {Path(CA_FILE).name: made.authority.read_text()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-def test_a_rolling_update_loses_no_download(pod_cluster: Cluster, tmp_path: Path):
-    """Two replicas on a shared volume: one of the node's folders is that."""
-    cluster, name = pod_cluster, restricted_namespace(pod_cluster)
-    kube = cluster.client()
-    install_operator(cluster, name)
-    shared: Json = {"storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}, "replicas": 2}
-    apply(kube, name, server(**shared), secret_of(REPO), repo(REPO))
-    wait_for_condition(kube, path("packagerepos", name, REPO), "Ready", "True", longest_s=90)
-    rolled_out(cluster, name, "pywharf")
-    pod = client_pod(cluster, name)
-    site = Site(cluster, kube, name, pod, pod)
-    site.publish(tmp_path, "steady")
-    ended, failures, count = threading.Event(), list[str](), 0
-
-    def loop() -> None:
-        nonlocal count
-        while not ended.is_set():
-            try:
-                pod.run(*site.download("steady", f"{FOLDER}/steady-{count}"))
-            except KubectlError as error:
-                failures.append(error.stderr)
-            count += 1
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        wait_for(lambda: count >= 2, "the first downloads", longest_s=60)
-        apply(kube, name, server(**shared, podTemplate={"metadata": {"annotations": {"rolled": "yes"}}}))
-        _all_new(site)
-        done = count
-        wait_for(lambda: count >= done + 2, "downloads after it", longest_s=60)
-    finally:
-        ended.set()
-        thread.join()
-        kube.delete(f"/api/v1/namespaces/{name}")
-        kube.close()
-    assert not failures
-    print(f"{count} downloads during the rolling update")  # noqa: T201 - a measurement
+def certificate(users: Users) -> str:
+    """What the server shows, once it is checked."""
+    return users.outside.run("python3", "-c", CERTIFICATE, users.host, CA_FILE).strip()
 
 
-def _all_new(site: Site) -> None:
-    selector = "app.kubernetes.io/component=server"
-
-    def rolled() -> bool:
-        pods = site.kube.list(path("pods", site.namespace, group="/api/v1"), labelSelector=selector)
-        new = [pod for pod in pods if pod["metadata"].get("annotations", {}).get("rolled") == "yes"]
-        ready = [
-            pod
-            for pod in new
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-        ]
-        return len(ready) == len(pods) == 2
-
-    wait_for(rolled, "two new pods and no old one", longest_s=100)
-
-
-def _downloads(site: Site, name: str, password: str) -> bool:
-    try:
-        site.outside.run(*site.download(name, f"{FOLDER}/rotated", site.index(password)), "--no-input")
-    except KubectlError:
-        return False
-    return True
+def server_pods(kube: KubeClient, namespace: str) -> list[tuple[str, int]]:
+    """Name and restarts of those that speak TLS."""
+    selector = f"pywharf.dev/server={SECURE},app.kubernetes.io/component=server"
+    pods = kube.list(path("pods", namespace, group="/api/v1"), labelSelector=selector)
+    return [(pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods]

@@ -76,11 +76,16 @@ class Certificates:
 def certificates(folder: Path, *more_names: str) -> Certificates:
     """Make both, valid for two days, in `folder`; `more_names` as openssl writes them, such as IP:10.0.0.1."""
     folder.mkdir(parents=True, exist_ok=True)
-    authority, authority_key = folder / "authority.pem", folder / "authority.key"
-    made = Certificates(authority, folder / "server.pem", folder / "server.key")
-    _make(folder / "authority.cnf", _AUTHORITY, authority, authority_key)
+    _make(folder / "authority.cnf", _AUTHORITY, folder / "authority.pem", folder / "authority.key")
+    return server_certificate(folder, "server", *more_names)
+
+
+def server_certificate(folder: Path, name: str, *more_names: str) -> Certificates:
+    """Make `name`.pem and `name`.key, of the authority in `folder`."""
+    made = Certificates(folder / "authority.pem", folder / f"{name}.pem", folder / f"{name}.key")
     config = _SERVER.format(names=", ".join(("DNS:localhost", "IP:127.0.0.1", *more_names)))
-    _make(folder / "server.cnf", config, made.cert, made.key, "-CA", str(authority), "-CAkey", str(authority_key))
+    authority = ("-CA", str(made.authority), "-CAkey", str(folder / "authority.key"))
+    _make(folder / f"{name}.cnf", config, made.cert, made.key, *authority)
     return made
 
 

@@ -23,6 +23,11 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     write: str | None = None
     anonymous_read: bool = False
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether these decide alone; else a storage that knows clients itself is asked."""
+        return self.read is not None or self.write is not None
+
     def __repr__(self) -> str:
         """Nothing of the secrets, so that no log or traceback can hold them."""
         return "Credentials(...)"

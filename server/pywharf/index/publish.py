@@ -25,11 +25,13 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     form: Mapping[str, str],
     staged: StagedFile,
     *,
+    secret: str | None = None,
     turn: contextlib.AbstractAsyncContextManager[None],
 ) -> File:
     """Check everything that the form and the content say, store the file and show it at once.
 
-    `turn` is held while the content is read, which for a hostile archive takes a thread minutes.
+    `secret` is the client's own, where the storage itself let it in. `turn` is held while the content is read, which
+    for a hostile archive takes a thread minutes.
 
     Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
     uploads (PEP 792), FileExistsInRepoError. Nothing is kept where it raises.
@@ -52,7 +54,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     if project is not None and not project.takes_uploads:
         msg = f"The project {project.name!r} is {project.status} and takes no uploads."
         raise ForbiddenError(msg)
-    await backend.publish(Upload(filename.project, file, staged.path, raw))
+    await backend.publish(Upload(filename.project, file, staged.path, raw, secret))
     await follower.note(JournalEntry(filename.project, file))
     return file
 

@@ -129,9 +129,11 @@ class Repository:
             raise NotFoundError(msg)
         return file
 
-    async def publish(self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile) -> File:
+    async def publish(
+        self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
+    ) -> File:
         """See `pywharf.index.publish`."""
-        return await publish(self.backend, self.follower, filename, form, staged, turn=self._check())
+        return await publish(self.backend, self.follower, filename, form, staged, secret=secret, turn=self._check())
 
     @contextlib.asynccontextmanager
     async def _check(self) -> AsyncIterator[None]:

@@ -19,9 +19,11 @@ INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
 REPO: web.RequestKey[str] = web.RequestKey("repo", str)
 """Where a request notes the repo's name for the logs."""
+OWN_SECRET: web.RequestKey[str] = web.RequestKey("own_secret", str)
+"""The client's, where it was the storage that let it in."""
 
 
-def authorize(request: web.Request, needed: Permission) -> Repository:
+async def authorize(request: web.Request, needed: Permission) -> Repository:
     """The repo that the request is about, if the client may do this with it.
 
     Raises UnauthenticatedError for missing or wrong credentials, the same whether the repo exists or not,
@@ -29,10 +31,11 @@ def authorize(request: web.Request, needed: Permission) -> Repository:
     """
     instance = request.app[INSTANCE]
     in_path = request.match_info.get("repo")
+    secret = None
     header = request.headers.get("Authorization")
     if header is not None:
         name, secret = parse_basic(header)
-        granted = permission_of(secret, instance.credentials(name))
+        granted = await instance.permission_of(name, secret, needed)
         if in_path is not None and in_path.lower() != name:
             msg = "The user name must be the repo's name, as it stands in the path."
             raise UnauthenticatedError(msg)
@@ -48,6 +51,8 @@ def authorize(request: web.Request, needed: Permission) -> Repository:
         msg = "This secret allows reading only; publishing needs the repo's write secret."
         raise ForbiddenError(msg)
     request[REPO] = name
+    if header is not None and secret and instance.asks_storage(name):
+        request[OWN_SECRET] = secret
     return instance.repository(name)
 
 

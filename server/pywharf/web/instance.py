@@ -10,19 +10,22 @@ from typing import Self
 import msgspec
 
 from pywharf.config import BackendSpec, ServerConfig, ServerSettings
-from pywharf.core.access import Credentials
+from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.glances import Glances
 from pywharf.index.pages import PageCache
-from pywharf.index.ports import Backend
+from pywharf.index.ports import Authority, Backend, RateLimited
 from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.web.grants import Grants
 from pywharf.web.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _FIRST_LOOK_S = 2.0
+_RETIRE_S = 60.0
+"""For which requests may go on that began before a repo was replaced."""
 _CHECKS_AT_ONCE = 2
 """Uploads whose archives are read, each by a thread that others have to wait for."""
 
@@ -69,6 +72,8 @@ class _Running(msgspec.Struct):
     definition: RepoDefinition
     repository: Repository
     task: asyncio.Task[None]
+    grants: Grants | None
+    """Of a storage that knows clients itself."""
 
 
 class Instance:
@@ -90,6 +95,7 @@ class Instance:
         self._broken: dict[RepoName, str] = {}
         self._credentials: dict[RepoName, Credentials] = {}
         self._applying = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,10 +105,28 @@ class Instance:
     ) -> None:
         for running in self._running.values():
             await _close(running)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def credentials(self, name: RepoName) -> Credentials:
         """The repo's secrets, which decide before anything else of it is told; of an unknown one, nobody's."""
         return self._credentials.get(name, NO_CREDENTIALS)
+
+    def asks_storage(self, name: RepoName) -> bool:
+        """Whether the repo has no secrets of its own, but a storage that knows clients itself."""
+        running = self._running.get(name)
+        return running is not None and running.grants is not None and not self.credentials(name).has_secrets
+
+    async def permission_of(self, name: RepoName, secret: str | None, needed: Permission) -> Permission:
+        """What a client may do with a repo that sent this; `needed` tells how fresh a storage's word must be.
+
+        Raises UnavailableError where only the storage knows, and cannot be asked.
+        """
+        if secret and self.asks_storage(name):
+            grants = self._running[name].grants
+            return Permission.NONE if grants is None else await grants.permission(secret, needed)
+        return permission_of(secret, self.credentials(name))
 
     def repository(self, name: RepoName) -> Repository:
         """The repo of that name. Raises UnavailableError where it could not be opened or is being replaced."""
@@ -163,8 +187,7 @@ class Instance:
                 }
                 others = [one for name, one in self._running.items() if name not in served]
                 self._running, self._credentials = served, credentials
-                for one in others:
-                    await _close(one)
+                await self._retire(others)
                 await _first_looks(opened)
             except BaseException:
                 for one in opened:
@@ -173,8 +196,7 @@ class Instance:
             gone = [one for name, one in self._running.items() if running.get(name) is not one]
             self._running, self._broken = running, broken
             self.digest = config.digest
-            for one in gone:
-                await _close(one)
+            await self._retire(gone)
 
     def _open(self, name: RepoName, definition: RepoDefinition) -> _Running:
         spec = definition.spec
@@ -191,13 +213,28 @@ class Instance:
             glances=self._glances,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
-        return _Running(definition, repository, task)
+        grants = None
+        if isinstance(backend, Authority):
+            grants = Grants(backend, self.settings.auth_read_expires, self.settings.auth_write_expires)
+        return _Running(definition, repository, task, grants)
+
+    async def _retire(self, gone: list[_Running]) -> None:
+        """Follow them no longer; what requests of theirs are still under way use is closed when these have had time."""
+        for one in gone:
+            await _stop(one)
+        if gone:
+            task = asyncio.create_task(_close_later([one.repository.backend for one in gone]))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
     def observe(self) -> None:
         """Bring the gauges up to date, just before they are read."""
         for repository in self.repositories:
             follower = repository.follower
             self.metrics.synchronised.labels(repository.name).set(0 if follower.failure else 1)
+            backend = repository.backend
+            if isinstance(backend, RateLimited) and backend.rate_limit is not None:
+                self.metrics.rate_limit.labels(repository.name).set(backend.rate_limit.remaining)
 
 
 async def _first_looks(opened: list[_Running]) -> None:
@@ -212,11 +249,24 @@ async def _first_looks(opened: list[_Running]) -> None:
             look.cancel()
 
 
-async def _close(running: _Running) -> None:
+async def _stop(running: _Running) -> None:
     running.task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running.task
+
+
+async def _close(running: _Running) -> None:
+    await _stop(running)
     await running.repository.backend.aclose()
+
+
+async def _close_later(backends: list[Backend]) -> None:
+    """Also when it is cancelled, at once."""
+    try:
+        await asyncio.sleep(_RETIRE_S)
+    finally:
+        for backend in backends:
+            await backend.aclose()
 
 
 def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:

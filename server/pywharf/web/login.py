@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pywharf.core.access import Permission, permission_of
+from pywharf.core.access import Permission
 from pywharf.core.errors import ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission
@@ -43,7 +43,11 @@ async def submit(request: web.Request) -> web.Response:
         repo = RepoName("")
     credentials = request.app[INSTANCE].credentials(repo)
     # Without a secret there is nothing to sign in with, even where everybody may read.
-    granted = permission_of(secret[:_FIELD_LIMIT], credentials) if secret else Permission.NONE
+    instance = request.app[INSTANCE]
+    granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ) if secret else Permission.NONE
+    if instance.asks_storage(repo):
+        # The cookie holds no secret, and what is published is published with the client's own.
+        granted = min(granted, Permission.READ)
     if granted is Permission.NONE:
         page = login_page(repo=name[:64], next_path=next_path, message="The repo's name or the secret is wrong.")
         return _html(page, status=401)

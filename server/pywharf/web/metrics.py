@@ -57,6 +57,13 @@ class Metrics:
             multiprocess_mode="livemin",
             **own,
         )
+        self.rate_limit = Gauge(
+            "pywharf_backend_rate_limit_remaining",
+            "How often the repo's storage may still be asked, as of its last answer.",
+            ["repo"],
+            multiprocess_mode="livemin",
+            **own,
+        )
         self.upstream = Counter("pywharf_upstream_requests", "Look-ups in the extra index.", ["result"], **own)
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}

@@ -38,14 +38,14 @@ _PIECE = 1024 * 1024
 
 async def root(request: web.Request) -> web.StreamResponse:
     """GET …/simple/: all projects."""
-    repository = authorize(request, Permission.READ)
+    repository = await authorize(request, Permission.READ)
     page_format = negotiate(request.headers.get("Accept", ""))
     return await _page(request, await repository.root_page(page_format), page_format)
 
 
 async def project(request: web.Request) -> web.StreamResponse:
     """GET …/simple/<project>/: one project's files."""
-    repository = authorize(request, Permission.READ)
+    repository = await authorize(request, Permission.READ)
     raw = request.match_info["project"]
     name = normalize(raw)
     if name != raw:
@@ -56,14 +56,14 @@ async def project(request: web.Request) -> web.StreamResponse:
 
 async def without_slash(request: web.Request) -> web.StreamResponse:
     """GET …/simple or …/simple/<project>: the same with a slash (PEP 503)."""
-    authorize(request, Permission.READ)
+    await authorize(request, Permission.READ)
     raw = request.match_info.get("project")
     return _moved(request, f"{normalize(raw)}/" if raw is not None else "simple/")
 
 
 async def file(request: web.Request) -> web.StreamResponse:
     """GET …/simple/<project>/<file>: the file, or with `.metadata` appended its core metadata (PEP 658)."""
-    repository = authorize(request, Permission.READ)
+    repository = await authorize(request, Permission.READ)
     name = normalize(request.match_info["project"])
     filename = request.match_info["filename"]
     if filename.endswith(METADATA_SUFFIX):
@@ -85,7 +85,7 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 async def nothing(request: web.Request) -> web.StreamResponse:
     """GET of any other address in a repo."""
-    authorize(request, Permission.READ)
+    await authorize(request, Permission.READ)
     raise nothing_at(request)
 
 

@@ -56,7 +56,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def index_mtime(request: web.Request) -> web.Response:
     """GET /index_mtime/: Unix seconds, as text."""
-    repository = authorize(request, Permission.READ)
+    repository = await authorize(request, Permission.READ)
     return web.Response(
         text=str(repository.follower.index_mtime),
         headers={"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie, Accept"},

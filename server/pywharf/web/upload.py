@@ -12,7 +12,7 @@ from pywharf.core.filenames import DistributionFilename, parse_upload_filename
 from pywharf.index.publish import check_form
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
-from pywharf.web.auth import INSTANCE, authorize
+from pywharf.web.auth import INSTANCE, OWN_SECRET, authorize
 from pywharf.web.forms import UNREADABLE, checked_part, open_form, reason_of
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class _Received:
 
 async def upload(request: web.Request) -> web.Response:
     """POST …/simple/: publish a file. 200; 409 where it exists; 400 with the reason where something does not fit."""
-    repository = authorize(request, Permission.WRITE)
+    repository = await authorize(request, Permission.WRITE)
     uploads = request.app[INSTANCE].metrics.uploads
     try:
         await _upload(request, repository)
@@ -61,7 +61,8 @@ async def _upload(request: web.Request, repository: Repository) -> None:
         if received.filename is None:
             msg = "The form has no file: send it as the field 'content'."
             raise InvalidUploadError(msg)
-        await repository.publish(received.filename, received.form, staged)
+        secret = request.get(OWN_SECRET)
+        await repository.publish(received.filename, received.form, staged, secret)
 
 
 async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:

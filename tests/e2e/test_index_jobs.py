@@ -83,7 +83,9 @@ def test_one_that_fails_says_why_and_recovers(site: Site):
     print(message)  # noqa: T201 - what a user reads
     assert "Permission denied" in message
     assert found["status"]["index"]["files"] == 0  # as before
-    assert (len(told(site, "Warning", "UpdateFailed")), told(site, "Normal", "Updated")) == (1, [])
+    (of_the_event,) = wait_for(lambda: told(site, "Warning", "UpdateFailed"), "an Event of it")
+    assert "Permission denied" in of_the_event
+    assert told(site, "Normal", "Updated") == []
 
     mode_of_storage(site, 0o755)
     annotate(site.kube, site.namespace, "broken", "readable")

@@ -16,6 +16,7 @@ from support.cluster import CRDS, GIVEN, KubectlError, manifests, programs, run_
 from support.control_plane import ControlPlane
 from support.operating import Operator, operating
 from support.parts import CHECKOUT, missing, require
+from support.release import rights
 from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart"
@@ -271,23 +272,16 @@ def test_the_commands_of_the_notes_work(release):
     assert release.get("repo", "team-a")["spec"]["credentials"]["writeSecretRef"] == {"name": "team-a", "key": "write"}
 
 
-def rights(release, account):
-    """Lines of `kubectl auth can-i --list`."""
-    user = f"--as=system:serviceaccount:{release.namespace}:{account}"
-    listed = release.cluster.kubectl("auth", "can-i", "--list", user, f"--namespace={release.namespace}")
-    return {re.sub(r"\s{2,}", "  ", line).strip() for line in listed.splitlines()}
-
-
 def test_what_each_account_may_do(release):
     """Beside what any account may; tests/operator use each of the operator's."""
     release.helm("install", str(CHART), values=REPOS | {"replicas": 2})
     with release.operating() as operator:
         release.works(operator)
-    anyone = rights(release, "anybody")
-    text = "".join(f"{line}\n" for line in sorted(rights(release, ACCOUNT) - anyone))
+    anyone = rights(release.cluster, release.namespace, "anybody")
+    text = "".join(f"{line}\n" for line in sorted(rights(release.cluster, release.namespace, ACCOUNT) - anyone))
     held(GOLDEN / "rights.txt", text)
     for account in ("pywharf", "pywharf-index"):
-        assert rights(release, account) == anyone
+        assert rights(release.cluster, release.namespace, account) == anyone
 
 
 @pytest.fixture

@@ -42,6 +42,13 @@ def program(programs: cluster_build.Programs, name: str) -> Path:
 
 def helm(*arguments: str, folder: Path, kubeconfig: Path | None = None, values: Json | None = None) -> str:
     """What it printed; its own files are in `folder`. Without a kubeconfig it finds no cluster. Raises HelmError."""
+    return helm_done(*arguments, folder=folder, kubeconfig=kubeconfig, values=values).stdout
+
+
+def helm_done(
+    *arguments: str, folder: Path, kubeconfig: Path | None = None, values: Json | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """The same, with its warnings as `stderr`."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -60,7 +67,7 @@ def helm(*arguments: str, folder: Path, kubeconfig: Path | None = None, values: 
     )
     if done.returncode:
         raise HelmError(arguments, done.stderr)
-    return done.stdout
+    return done
 
 
 def rendered(folder: Path, values: Json, *arguments: str, chart: Path = CHART, namespace: str = "packages") -> str:

@@ -1,0 +1,36 @@
+"""Installs what tests/support/emulate pins, once, into the cache outside the checkout."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from support.cluster_build import _cache, _held
+from support.parts import missing
+
+_SOURCE = Path(__file__).with_name("emulate")
+_FILES = ("package.json", "package-lock.json")
+
+
+def emulate_command() -> list[str]:
+    """The program and its first argument; the calling test is left out where it cannot be had."""
+    npm = shutil.which("npm")
+    if npm is None:
+        missing("npm", "apt-get install npm; it brings GitHub's API for tests")
+    machine = f"{os.uname().sysname}-{os.uname().machine}".encode()
+    key = hashlib.sha256(b"\0".join([*((_SOURCE / name).read_bytes() for name in _FILES), machine])).hexdigest()[:16]
+    folder = _cache() / f"emulate-{key}"
+    with _held(folder):
+        modules = folder / "node_modules"
+        if not modules.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                for name in _FILES:
+                    shutil.copy(_SOURCE / name, unfinished)
+                command = [npm, "ci", "--no-audit", "--no-fund"]
+                done = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    missing("emulate from npm", f"npm ci failed: {done.stderr[-500:]}")
+                (Path(unfinished) / "node_modules").rename(modules)
+    return [str(modules / "node" / "bin" / "node"), str(modules / "emulate" / "dist" / "index.js")]

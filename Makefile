@@ -75,13 +75,26 @@ $(DEV_PACKAGE): $(DEV_STAMP)
 .venv-bench: $(BENCH_STAMP)
 .venv-docs: $(DOCS_STAMP)
 
-.PHONY: help run test cluster node pytest e2e coverage lint format lock bench docs clean
+.PHONY: help run run-cluster stop-cluster test cluster node pytest e2e coverage lint format lock bench docs clean
 
 help: ## This list
-	@sed -nE 's/^([a-z0-9]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywharf
 	exec .venv/bin/pywharf up examples/quickstart --root .pywharf --host $(HOST) --port $(PORT)
+
+# Without CONTEXT on a node of its own, which needs root; with CONTEXT=NAME (or `current`) and IMAGE=… on a cluster
+# that is there. What it has made it remembers in CLUSTER_STATE.
+CLUSTER_STATE ?= .pywharf-cluster
+CONTEXT ?=
+IMAGE ?=
+run_cluster = cd tests && exec ../.venv-dev/bin/python -m support.run_cluster $(1) --state '$(CLUSTER_STATE)'
+
+run-cluster: .venv-dev ## The same on Kubernetes, by the chart (PORT; CONTEXT, IMAGE for a cluster that is there)
+	@$(call run_cluster,start) --port $(PORT) --context '$(CONTEXT)' --image '$(IMAGE)'
+
+stop-cluster: .venv-dev ## End what run-cluster started, and remove every trace of it
+	@$(call run_cluster,stop)
 
 test: lint ## Every check and test this machine can run; names what it leaves out
 	@$(MAKE) --no-print-directory pytest
@@ -157,6 +170,7 @@ docs: .venv-docs ## The documentation as HTML, in build/docs
 	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going docs build/docs
 
 clean: ## Remove the environments, caches and reports; .pywharf (packages of `make run`) stays
+	@test ! -e '$(CLUSTER_STATE)' || { echo "a cluster of run-cluster is there: first make stop-cluster" >&2; exit 1; }
 	rm -rf .venv .venv-dev .venv-clients .venv-bench .venv-docs build dist htmlcov .coverage* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find server operator tests .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -46,6 +46,8 @@ class Node:
     cluster: Cluster
     plane: ControlPlane
     spaces: Namespaces
+    sockets: Path
+    """Folder with a short path, which no other node has."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each step of its start took."""
 
@@ -82,21 +84,28 @@ def parts() -> Parts:
     return Parts(control_plane_programs(), kubernetes, containers, coredns, images)
 
 
+def sockets_file(folder: Path) -> Path:
+    """Names the folder in /run of a node, and its cgroups, for who removes what a killed one left."""
+    return folder / "sockets.txt"
+
+
 @contextlib.contextmanager
 def running_node(folder: Path, made: Parts) -> Iterator[Node]:
     """Ready, with the images, DNS and a default StorageClass, until the context ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pywharf-node-", dir="/run")))
+        sockets_file(folder).write_text(str(sockets))
         stack.enter_context(cgroups(sockets.name))
         spaces = stack.enter_context(namespaces(folder, made.containers / "pause"))
         _network(spaces)
         clock = time.monotonic()
         seconds: dict[str, float] = {}
         plane = _control_plane(folder / "control-plane", made, spaces)
-        _relay(plane, spaces, sockets)
+        # The API server's port, inside, is the same loopback port outside.
+        relayed(spaces, sockets, "api", f"127.0.0.1:{plane.port}", plane.port)
         stack.enter_context(plane)
-        node = Node(cluster_of(plane, folder), plane, spaces, seconds)
+        node = Node(cluster_of(plane, folder), plane, spaces, sockets, seconds)
         seconds["control plane"] = time.monotonic() - clock
         client = node.cluster.client()
         stack.callback(client.close)
@@ -142,14 +151,15 @@ def _control_plane(folder: Path, made: Parts, spaces: Namespaces) -> ControlPlan
     )
 
 
-def _relay(plane: ControlPlane, spaces: Namespaces, sockets: Path) -> None:
-    """The API server's port, inside, is the same loopback port outside: paths cross networks."""
-    socket, port = sockets / "api.sock", plane.port
-    inside = [*spaces.network, "socat", f"UNIX-LISTEN:{socket},fork,backlog=256", f"TCP:127.0.0.1:{port}"]
+def relayed(spaces: Namespaces, sockets: Path, name: str, address: str, port: int) -> None:
+    """An address inside is reached at a loopback port outside: paths cross networks."""
+    socket = sockets / f"{name}.sock"
+    inside = [*spaces.network, "socat", f"UNIX-LISTEN:{socket},fork,backlog=256", f"TCP:{address}"]
     outside = ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=256", f"UNIX-CONNECT:{socket}"]
-    for name, command in (("relay-inside", inside), ("relay-outside", outside)):
-        with spaces.log(name).open("ab") as log:
-            spaces.processes[name] = spawn(command, log)
+    for side, command in (("inside", inside), ("outside", outside)):
+        relay = f"{name}-relay-{side}"
+        with spaces.log(relay).open("ab") as log:
+            spaces.processes[relay] = spawn(command, log)
 
 
 def _containerd(config: NodeConfig, made: Parts, spaces: Namespaces) -> None:

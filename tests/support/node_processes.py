@@ -5,6 +5,8 @@ children of in the kernel's eyes, is killed with `unshare`, and that has a death
 """
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -73,7 +75,8 @@ def namespaces(folder: Path, pause: Path) -> Iterator[Namespaces]:
             yield made
         finally:
             for process in made.processes.values():
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # with its children: a relay has one a connection
+                    os.killpg(process.pid, signal.SIGKILL)
             for process in made.processes.values():
                 process.wait(60)
     finally:
@@ -93,20 +96,29 @@ def _ready_child(outer: Process, pause: Path) -> int:
 @contextlib.contextmanager
 def cgroups(name: str, longest_s: float = 20) -> Iterator[None]:
     """One of that name in each hierarchy of the machine; at the end they go with all in them, once that has ended."""
-    roots = [Path("/sys/fs/cgroup")]
-    if not (roots[0] / "cgroup.controllers").exists():  # version 1: a hierarchy for each controller
-        roots = [folder for folder in roots[0].iterdir() if (folder / "cgroup.procs").exists()]
-    made = [root / name for root in roots]
     try:
-        for folder in made:
+        for folder in _folders(name):
             folder.mkdir()
             _delegate(folder)
         yield
     finally:
-        end = time.monotonic() + longest_s
-        for parent in made:
-            for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
-                _remove(folder, end)
+        remove_cgroups(name, longest_s)
+
+
+def remove_cgroups(name: str, longest_s: float = 20) -> None:
+    """Those of that name, and all below them, once their processes have ended."""
+    end = time.monotonic() + longest_s
+    for parent in _folders(name):
+        for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
+            _remove(folder, end)
+
+
+def _folders(name: str) -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        return [root / name]
+    # Version 1: a hierarchy for each controller.
+    return [folder / name for folder in root.iterdir() if (folder / "cgroup.procs").exists()]
 
 
 def _delegate(folder: Path) -> None:

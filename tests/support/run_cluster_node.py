@@ -1,0 +1,98 @@
+"""The process that holds the node of `make run-cluster`: `python -m support.run_cluster_node STATE PORT`.
+
+It outlives the command that started it, ends by SIGTERM, and takes all of the node with it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from support.cluster_build import HELM, BuildError, build
+from support.image_build import IMAGE
+from support.node import Node, parts, relayed, running_node
+from support.run_cluster_install import NAMESPACE, RELEASE, RunError, Tools, install
+from support.waiting import wait_for
+
+
+def ready_file(state: Path) -> Path:
+    """What the holder writes once all is served."""
+    return state / "ready.json"
+
+
+def node_folder(state: Path) -> Path:
+    return state / "node"
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"run-cluster: {text}\n")
+    sys.stderr.flush()
+
+
+def hold(state: Path, port: int) -> None:
+    say("looking for the node's programs and images; what is missing is built, once, in some minutes")
+    made, helm = parts(), build(HELM) / "helm"
+    say("starting the node")
+    with running_node(node_folder(state), made) as node:
+        say(f"the node is ready after {node.seconds['ready']:.0f} s")
+        kubectl = shutil.which("kubectl") or str(node.cluster.kubectl_program)
+        kubeconfig = node.cluster.kubeconfig
+        tools = Tools(kubectl, str(helm), _environment(state, kubeconfig))
+        install(tools, IMAGE, say)
+        _serve(node, tools, port)
+        unfinished = state / "ready.unfinished"
+        unfinished.write_text(json.dumps({"kubeconfig": str(kubeconfig), "kubectl": kubectl, "port": port}))
+        unfinished.rename(ready_file(state))
+        while True:
+            time.sleep(60)
+
+
+def _environment(state: Path, kubeconfig: Path) -> dict[str, str]:
+    """helm's and kubectl's own files stay in the state folder."""
+    caches = {f"HELM_{kind}_HOME": str(state / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
+    return caches | {
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECACHEDIR": str(state / "kubectl"),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def _serve(node: Node, tools: Tools, port: int) -> None:
+    """The Service's address stays, whatever becomes of its pods."""
+    service = json.loads(tools.run_kubectl("get", "service", RELEASE, f"--namespace={NAMESPACE}", "--output=json"))
+    address, inside = service["spec"]["clusterIP"], service["spec"]["ports"][0]["port"]
+    relayed(node.spaces, node.sockets, "server", f"{address}:{inside}", port)
+    wait_for((node.sockets / "server.sock").exists, "the relay")
+    node.spaces.check()
+
+
+def _end(*_: object) -> NoReturn:
+    """With what is being built, which is of this process's group."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    sys.exit(1)
+
+
+def main(state: Path, port: int) -> int:
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        hold(state, port)
+    except pytest.skip.Exception as error:
+        say(str(error))
+    except (RunError, BuildError, AssertionError) as error:
+        say(f"failed: {error}")
+    except Exception:  # noqa: BLE001 - told, whatever it is
+        say(traceback.format_exc())
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -52,8 +53,9 @@ def installed(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     other = restricted_namespace(pod_cluster)
     try:
         began = time.monotonic()
-        printed = release.helm("install", str(CHART), "--create-namespace", *FLAGS)
-        tested = release.helm("test", "--logs")
+        install, test, *_ = readme(release.namespace)
+        printed = release.as_typed(install)
+        tested = release.as_typed([*test, "--logs"])
         green_s = time.monotonic() - began
         credentials = followed(release, commands(printed.partition("NOTES:\n")[2])[1:3])
         yield Installed(release, printed, tested, green_s, credentials, client_pod(pod_cluster, other))
@@ -87,6 +89,28 @@ def test_from_nothing_to_a_green_test(installed: Installed):
     assert "Phase:          Succeeded" in installed.tested
     assert installed.tested.count("ok: ") == 5
     assert installed.green_s < GREEN_S
+
+
+def test_the_quickstart_of_the_readme(installed: Installed):
+    release = installed.release
+    *_, shown = [release.as_typed(words) for words in readme(release.namespace)[2:]]
+    assert "packagerepo.pywharf.dev/demo" in shown
+    assert "packageserver.pywharf.dev/pywharf" in shown
+
+
+def readme(namespace: str) -> list[list[str]]:
+    """What README.md types on a cluster, word by word, with this namespace, chart and image in the place of its own."""
+    section = (CHECKOUT / "README.md").read_text().partition("\n## On a cluster\n")[2]
+    block = section.partition("```console\n")[2].partition("```")[0].replace("\\\n", " ")
+    typed = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
+    changed = {
+        "packages": namespace,
+        "deploy/helm/pywharf": str(CHART),
+        "examples/quickstart": str(CHECKOUT / "examples" / "quickstart"),
+        "image.repository=registry.example.com/pywharf": f"image.repository={IMAGE_VALUES['image']['repository']}",
+    }
+    install, *others = [[changed.get(word, word) for word in words] for words in typed]
+    return [[*install, *FLAGS], *others]
 
 
 def test_the_notes_say_what_works(installed: Installed, tmp_path: Path):

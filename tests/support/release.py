@@ -40,15 +40,22 @@ class Release:
         """Raises KubectlError where it is not there."""
         return self.kubectl("get", kind, name, "--output=jsonpath={.metadata.uid}")
 
+    def as_typed(self, words: list[str]) -> str:
+        """What a line of helm or kubectl printed that names the namespace itself."""
+        program, *arguments = words
+        return self._done(*arguments) if program == "helm" else self.cluster.kubectl(*arguments)
+
     def remove(self) -> None:
         """What of it is cluster-wide, then the namespace."""
         self.helm("uninstall", "--ignore-not-found")
         self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def _helm(self, *arguments: str, values: Json | None = None) -> str:
-        where = (f"--namespace={self.namespace}",)
+        return self._done(*arguments, f"--namespace={self.namespace}", values=values)
+
+    def _done(self, *arguments: str, values: Json | None = None) -> str:
         kubeconfig = self.cluster.kubeconfig
-        done = helm_done(*arguments, *where, folder=self.folder, kubeconfig=kubeconfig, values=values)
+        done = helm_done(*arguments, folder=self.folder, kubeconfig=kubeconfig, values=values)
         self.warnings.extend(done.stderr.splitlines())
         return done.stdout
 

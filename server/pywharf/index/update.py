@@ -40,6 +40,8 @@ async def update_index(backend: Backend, *, backend_type: str, index_name: str, 
 
 
 async def _update_once(backend: Backend, backend_type: str, index_name: str, progress: Progress) -> Summary:
+    # Whatever was published before is in the scan, so this is the index's time.
+    began = int(time.time())
     # What the journal holds now is in the scan that follows; what comes later stays in the journal.
     journal = await backend.read_journal()
     current = await backend.read_index()
@@ -65,7 +67,7 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
 
     changed = not await asyncio.to_thread(is_current)
     if changed:
-        content = await asyncio.to_thread(encode, int(time.time()))
+        content = await asyncio.to_thread(encode, began)
         await backend.write_index(content, expected=current.version if current else None)
     await backend.fold_journal(journal.cursor)
     files = [file for project in projects for file in project.files]

@@ -88,7 +88,7 @@ run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywh
 CLUSTER_STATE ?= .pywharf-cluster
 CONTEXT ?=
 IMAGE ?=
-run_cluster = cd tests && exec ../.venv-dev/bin/python -m support.run_cluster $(1) --state '$(CLUSTER_STATE)'
+run_cluster = PYTHONPATH=tests .venv-dev/bin/python -m support.run_cluster $(1) --state '$(CLUSTER_STATE)'
 
 run-cluster: .venv-dev ## The same on Kubernetes, by the chart (PORT; CONTEXT, IMAGE for a cluster that is there)
 	@$(call run_cluster,start) --port $(PORT) --context '$(CONTEXT)' --image '$(IMAGE)'

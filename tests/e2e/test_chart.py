@@ -101,7 +101,7 @@ def test_the_quickstart_of_the_readme(installed: Installed):
 def readme(namespace: str) -> list[list[str]]:
     """What README.md types on a cluster, word by word, with this namespace, chart and image in the place of its own."""
     section = (CHECKOUT / "README.md").read_text().partition("\n## On a cluster\n")[2]
-    block = section.partition("```console\n")[2].partition("```")[0].replace("\\\n", " ")
+    block = section[section.index("$ helm install") :].partition("```")[0].replace("\\\n", " ")
     typed = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
     changed = {
         "packages": namespace,

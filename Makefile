@@ -12,8 +12,8 @@ PORT ?= 8888
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UPGRADE ?=
-# Test processes: one a core, four at the most (each may start servers and clients of its own).
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? 4 : n)))
+# Test processes: two a core, for they wait half of their time; four at the most (each may start servers of its own).
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 1 ? 4 : 2)))
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

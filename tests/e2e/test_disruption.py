@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -51,7 +52,7 @@ while not (folder / "stop").exists():
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         told.seek(0)
-        line = {{"status": status, "files": os.listdir(to), "said": told.read()[-2000:]}}
+        line = {{"worker": os.getpid(), "status": status, "files": os.listdir(to), "said": told.read()[-2000:]}}
     with (folder / "results").open("a") as file:
         file.write(json.dumps(line) + "\\n")
     time.sleep(max(0, due - time.monotonic()))
@@ -75,9 +76,16 @@ class Loop:
         text = self._site.inside.run("sh", "-c", f"cat {FOLDER}/loop/results 2>/dev/null || true")
         return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
-    def more(self, than: int) -> int:
-        """Wait until some more have ended; how many have."""
-        return wait_for(lambda: (n := len(self.results())) >= than + LEAST and n, "more downloads", longest_s=60)
+    def settled(self) -> int:
+        """Wait until what was under way has ended, and a download more of each worker; how many have ended."""
+        before = Counter(one["worker"] for one in self.results())
+
+        def ended() -> int:
+            now = self.results()
+            more = Counter(one["worker"] for one in now) - before
+            return len(now) if len(more) == WORKERS and min(more.values()) > 1 else 0
+
+        return wait_for(ended, "more downloads", longest_s=60)
 
     def stop(self) -> None:
         self._site.inside.run("touch", f"{FOLDER}/loop/stop")
@@ -107,10 +115,10 @@ def failures(loop: Loop) -> list[Json]:
 @contextlib.contextmanager
 def downloading(loop: Loop, phase: str) -> Iterator[None]:
     """No download fails within the context, and there are some; then and after it."""
-    before, began = loop.more(0), time.monotonic()
+    before, began = loop.settled(), time.monotonic()
     yield
     ended, took_s = len(loop.results()), time.monotonic() - began
-    loop.more(ended)
+    loop.settled()
     assert not failures(loop), phase
     print(f"{phase}: {ended - before} downloads in {took_s:.0f} s, none failed")  # noqa: T201 - measured
     assert ended - before >= max(LEAST, took_s * LEAST_EACH_S), f"{phase}: too few downloads to show anything"

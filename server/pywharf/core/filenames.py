@@ -58,6 +58,11 @@ class DistributionFilename(msgspec.Struct, frozen=True):
             return False
 
 
+def is_plain(filename: str) -> bool:
+    """Whether it is made of what names of distributions are made of; nothing of that leads to another folder."""
+    return _FILENAME.match(filename) is not None
+
+
 def extension_of(filename: str) -> str | None:
     """The known extension that `filename` ends in, with its dot, else None."""
     return next((e for e in _EXTENSIONS if len(filename) > len(e) and filename.endswith(e)), None)
@@ -69,7 +74,7 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
     if len(filename) > _MAX_UPLOAD:
         msg = f"The file name {shown!r}… is over {_MAX_UPLOAD} characters."
         raise InvalidFilenameError(msg)
-    if not _FILENAME.match(filename):
+    if not is_plain(filename):
         msg = f"{shown!r} is not the file name of a distribution: use ASCII letters, digits and the signs . _ + ! -"
         raise InvalidFilenameError(msg)
     if not filename.endswith(_UPLOADABLE):

@@ -1,12 +1,11 @@
 """The backend: one repo's releases, read with the server's token and, where a client has sent one, written with its."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from github.Auth import Auth
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.credentials import parse_client_token, parse_credentials
 from pywharf.backends.github.index_file import IndexFile
+from pywharf.backends.github.journal import ReleaseJournal
 from pywharf.backends.github.listing import Listing
 from pywharf.backends.github.publishing import publish_release
 from pywharf.backends.github.releases import (
@@ -37,14 +37,13 @@ from pywharf.core.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
-from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,
     Content,
-    JournalEntry,
     JournalRead,
     Progress,
     RateLimit,
@@ -84,8 +83,7 @@ class GithubBackend:
         self._urls = SignedUrls(self._api, spec.owner, spec.repo)
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
-        self._journal: tuple[JournalEntry, ...] = ()
-        self._generation = 0
+        self._journal = ReleaseJournal()
         self._look = asyncio.Lock()
         self._looks_begun = 0
         self._looked_at = 0.0
@@ -151,11 +149,9 @@ class GithubBackend:
         return None if file.location is None else ("url", file.location)
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """See Backend. The newest releases are the journal; it is told whole where anything in it has changed."""
+        """See Backend. The newest releases are the journal, in the order of their publishing."""
         await self._look_now()
-        current = str(self._generation)
-        restarted = cursor != current
-        return JournalRead(self._journal if restarted else (), current, restarted)
+        return self._journal.read(cursor)
 
     async def fold_journal(self, cursor: str) -> None:
         """See Backend. Releases stay where they are."""
@@ -179,14 +175,17 @@ class GithubBackend:
         await self._remove_leftovers(releases)
         if problems:
             yield ScannedProject(None, tuple(problems))
+        scanned = 0
         for name in sorted(files):
+            progress(scanned, name)
+            scanned += len(files[name])
             yield ScannedProject(Project(name=name).with_files(files[name]))
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         """See Backend. Asked of the newest releases: what is older is in the index."""
         del only
         await self._look_now()
-        files = [entry.file for entry in self._journal if entry.project == name]
+        files = [entry.file for entry in self._journal.entries if entry.project == name]
         return Project(name=name).with_files(files) if files else None
 
     async def publish(self, upload: Upload) -> None:
@@ -257,9 +256,8 @@ class GithubBackend:
             self._looks_begun += 1
             releases, changed = await self._listing.head(self._indexed_until)
             self._looked_at = time.monotonic()
-            if changed or self._generation == 0:
-                self._journal = tuple(_entries(releases))
-                self._generation += 1
+            if changed:
+                self._journal = ReleaseJournal(releases)
 
     async def _release(self, filename: str) -> Asset:
         """The asset that is the file, as GitHub tells now. Raises NotFoundError."""
@@ -270,7 +268,9 @@ class GithubBackend:
         return release.content
 
     async def _find_release(self, filename: str) -> Release | None:
-        answer = await self._api.get(f"{self._releases}/tags/{quote(filename)}")
+        if extension_of(filename) is None or not is_plain(filename):
+            return None
+        answer = await self._api.get(f"{self._releases}/tags/{quote(filename, safe='')}")
         return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004
 
     async def _known_files(self) -> Callable[[Release], Release | None]:
@@ -303,13 +303,6 @@ class GithubBackend:
         """With a client's token."""
         auth = parse_client_token(token)
         return GithubApi(self._spec.api_url, lambda: auth, is_clients=True, threads=1)
-
-
-def _entries(releases: tuple[Release, ...]) -> Iterator[JournalEntry]:
-    for release in releases:
-        if not release.draft:
-            with contextlib.suppress(InvalidConfigError):  # update_index tells what is wrong with it
-                yield entry_of(release)
 
 
 async def _decoded(stored: StoredIndex) -> Index:

@@ -31,7 +31,7 @@ async def publish_release(api: GithubApi, releases: str, branch: str, upload: Up
     BackendUnavailableError.
     """
     tag = upload.file.filename
-    there = await api.get(f"{releases}/tags/{quote(tag)}")
+    there = await api.get(f"{releases}/tags/{quote(tag, safe='')}")
     if there.status == 200:  # noqa: PLR2004
         raise _exists(tag)
     draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, upload.file), "draft": True}

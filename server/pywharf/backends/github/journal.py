@@ -1,0 +1,40 @@
+"""The newest releases as a journal: nothing is written for it, and nothing need be folded. Pure."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from pywharf.backends.github.releases import Release, entry_of
+from pywharf.core.errors import InvalidConfigError
+from pywharf.index.ports import JournalEntry, JournalRead
+
+
+class ReleaseJournal:
+    """Entries in the order of their publishing. A cursor says how many were read, and a digest of them all: where
+    these are the same still, whoever has it has read them.
+    """
+
+    def __init__(self, releases: Iterable[Release] = ()) -> None:
+        published = [release for release in releases if not release.draft]
+        published.sort(key=lambda release: (release.published_at or "", release.id))
+        self.entries = tuple(_entries(published))
+        digest = hashlib.sha256()
+        self._cursors = [f"0:{digest.hexdigest()}"]
+        for number, entry in enumerate(self.entries, 1):
+            digest.update(msgspec.json.encode(entry))
+            self._cursors.append(f"{number}:{digest.hexdigest()}")
+
+    def read(self, cursor: str | None) -> JournalRead:
+        """What follows the cursor; all of it where something before it has changed."""
+        read, _, _ = (cursor or "").partition(":")
+        known = read.isdecimal() and int(read) < len(self._cursors) and self._cursors[int(read)] == cursor
+        entries = self.entries[int(read) :] if known else self.entries
+        return JournalRead(entries, self._cursors[-1], restarted=not known)
+
+
+def _entries(releases: Iterable[Release]) -> Iterator[JournalEntry]:
+    for release in releases:
+        with contextlib.suppress(InvalidConfigError):  # update_index tells what is wrong with it
+            yield entry_of(release)

@@ -12,8 +12,9 @@ from pywharf.index.ports import JournalEntry, JournalRead
 
 
 class ReleaseJournal:
-    """Entries in the order of their publishing. A cursor says how many were read, and a digest of them all: where
-    these are the same still, whoever has it has read them.
+    """Entries in the order of their publishing.
+
+    A cursor says how many were read, and a digest of them: where these are the same still, the rest is what is new.
     """
 
     def __init__(self, releases: Iterable[Release] = ()) -> None:

@@ -1,0 +1,214 @@
+"""A GitHub release and the file that it is; releases as a journal; refusals as errors."""
+
+import msgspec
+import pytest
+
+from pywharf.backends.github.api import Answer, refusal
+from pywharf.backends.github.credentials import parse_client_token, parse_credentials
+from pywharf.backends.github.journal import ReleaseJournal
+from pywharf.backends.github.releases import Asset, Release, body_of, entry_of, upload_began
+from pywharf.backends.github.signed_urls import _life_s
+from pywharf.core.errors import InvalidConfigError, RateLimitedError, UnauthenticatedError
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName
+
+TAG = "foo-1.0-py3-none-any.whl"
+FOO = ProjectName("foo")
+FILE = File(
+    filename=TAG,
+    sha256="a" * 64,
+    size=3,
+    upload_time="2026-11-23T01:02:03.000004Z",
+    requires_python=">=3.11",
+    metadata_sha256="b" * 64,
+)
+URL = "https://api.github.com/repos/o/r/releases/assets/7"
+CONTENT, METADATA = Asset(TAG, 3, URL), Asset(f"{TAG}.metadata", 9, f"{URL}8")
+RELEASE = Release(
+    id=1, tag_name=TAG, body=body_of(FOO, FILE), published_at="2026-11-23T01:02:09Z", assets=(CONTENT, METADATA)
+)
+ORIGINAL = 'distrib = "Foo"\nsha256 = "' + "A" * 64 + '"\nrequires_python = ""\nsummary = "of the original"\n'
+
+
+def changed(**fields: object) -> Release:
+    return msgspec.structs.replace(RELEASE, **fields)
+
+
+def test_what_was_written_is_read():
+    assert entry_of(RELEASE).project == "foo"
+    assert entry_of(RELEASE).file == msgspec.structs.replace(FILE, location=URL)
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        (changed(assets=(CONTENT,)), {"metadata_sha256": None}),
+        (changed(assets=(METADATA, Asset("renamed.by.GitHub.whl", 3, URL))), {}),
+        (changed(assets=(Asset("other.whl", 5, "elsewhere"), CONTENT, METADATA)), {}),
+        (changed(assets=(msgspec.structs.replace(CONTENT, size=4), METADATA)), {"size": 4}),
+        (changed(body=RELEASE.body + 'yanked = "broken"\n'), {"yanked": "broken"}),
+        (
+            changed(body=ORIGINAL, assets=(CONTENT,)),
+            {"metadata_sha256": None, "requires_python": None, "upload_time": "2026-11-23T01:02:09Z"},
+        ),
+    ],
+)
+def test_what_github_says_counts(release, expected):
+    file = entry_of(release).file
+    assert file == msgspec.structs.replace(FILE, location=URL, **expected)
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [
+        (changed(tag_name="v1.0"), "its tag is no distribution's file name"),
+        (changed(body="What is new"), "is not valid TOML"),
+        (changed(body=None), "'distrib' is missing"),
+        (changed(body='distrib = "foo"'), "'sha256' is missing"),
+        (changed(body='distrib = "-"\nsha256 = "' + "a" * 64 + '"'), "left out"),
+        (changed(assets=()), "must have one asset"),
+        (changed(assets=(METADATA,)), "must have one asset"),
+        (changed(assets=(msgspec.structs.replace(CONTENT, state="starter"),)), "must have one asset"),
+        (changed(assets=(Asset("a.whl", 3, URL), Asset("b.whl", 3, URL))), "must have one asset"),
+    ],
+)
+def test_a_release_that_is_no_file_says_why(release, said):
+    with pytest.raises(InvalidConfigError, match=said) as raised:
+        entry_of(release)
+    assert release.tag_name in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "began"),
+    [(RELEASE.body, 1795395723.000004), (ORIGINAL, None), ("# What is new", None), (None, None)],
+)
+def test_only_uploads_have_a_time_at_which_they_began(body, began):
+    assert upload_began(changed(draft=True, body=body)) == began
+
+
+def test_a_journal_goes_on_where_one_was():
+    def release(number: int, at: str, **more: object) -> Release:
+        tag = f"foo-{number}.0-py3-none-any.whl"
+        return changed(id=number, tag_name=tag, published_at=at, assets=(Asset(tag, 3, f"{URL}{number}"),), **more)
+
+    first, second = release(1, "2026-11-23T01:00:02Z"), release(2, "2026-11-23T01:00:01Z")
+    journal = ReleaseJournal([first, second])
+    assert [e.file.filename[4] for e in journal.entries] == ["2", "1"]
+    begun = journal.read(None)
+    assert (begun.entries, begun.restarted) == (journal.entries, True)
+    again = ReleaseJournal([second, first]).read(begun.cursor)
+    assert (again.entries, again.restarted, again.cursor) == ((), False, begun.cursor)
+    third = release(3, "2026-11-23T01:00:03Z")
+    more = ReleaseJournal([third, first, second, release(4, "", draft=True)]).read(begun.cursor)
+    assert ([e.file.filename[4] for e in more.entries], more.restarted) == (["3"], False)
+    gone = ReleaseJournal([third, first]).read(begun.cursor)
+    assert ([e.file.filename[4] for e in gone.entries], gone.restarted) == (["1", "3"], True)
+    for cursor in ("", "x", "9:y", "-1:z", ":"):
+        assert journal.read(cursor).restarted
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message", "wait_s"),
+    [
+        (403, {"retry-after": "17"}, "You have exceeded a secondary rate limit", 17),
+        (429, {"retry-after": "5"}, "", 5),
+        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 99)}, "API rate limit exceeded", 100),
+        (403, {"x-ratelimit-remaining": "12"}, "You have exceeded a secondary rate limit", 60),
+        (403, {"x-ratelimit-remaining": "12"}, "was submitted too quickly", 60),
+        (429, {"retry-after": "soon"}, "", 60),
+        (429, {"retry-after": "1e999"}, "", 60),
+        (429, {"retry-after": "999999999"}, "", 86400),
+        (429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW - 5)}, "", 1),
+    ],
+)
+def test_limits_say_how_long(status, headers, message, wait_s):
+    error = refusal(Answer(status, headers, {"message": message}), NOW, is_clients=False)
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after_s == wait_s
+    assert str(wait_s) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_clients", "name"),
+    [
+        (200, False, None),
+        (302, False, None),
+        (304, False, None),
+        (404, False, None),
+        (409, False, None),
+        (422, True, None),
+        (401, False, "BackendUnavailableError"),
+        (401, True, "UnauthenticatedError"),
+        (403, False, "BackendUnavailableError"),
+        (403, True, "ForbiddenError"),
+        (500, True, "BackendUnavailableError"),
+        (502, False, "BackendUnavailableError"),
+        (418, False, "BackendUnavailableError"),
+    ],
+)
+def test_statuses_and_what_they_mean(status, is_clients, name):
+    error = refusal(Answer(status, {}, None), NOW, is_clients=is_clients)
+    assert (type(error).__name__ if error else None) == name
+
+
+APP = 'app_id = "1"\ninstallation_id = "2"\nprivate_key = """\n-----BEGIN RSA PRIVATE KEY-----\nhidden\n"""\n'
+
+
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [
+        ("ghp_abc123", "Token"),
+        (" github_pat_11A_b\n", "Token"),
+        (APP, "AppInstallationAuth"),
+        (
+            msgspec.json.encode({"app_id": 1, "installation_id": 2, "private_key": "-----BEGIN x"}).decode(),
+            "AppInstallationAuth",
+        ),
+    ],
+)
+def test_secrets_of_the_server(secret, kind):
+    assert type(parse_credentials(secret)).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "two hidden",
+        "hidden\nhidden",
+        APP.replace('"2"', '"hidden"'),
+        APP.replace("-----BEGIN", "hidden"),
+        APP + "hidden = 1",
+        "{private_key hidden",
+        'private_key = "-----BEGIN hidden"',
+    ],
+)
+def test_a_secret_of_no_form_is_refused_and_not_shown(secret):
+    with pytest.raises(InvalidConfigError) as raised:
+        parse_credentials(secret)
+    assert "hidden" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("secret", ["a b", "a\nb", "a/../b", "tökén", "a;b"])
+def test_what_can_be_no_token_is_not_sent_to_github(secret):
+    with pytest.raises(UnauthenticatedError):
+        parse_client_token(secret)
+
+
+@pytest.mark.parametrize(
+    ("url", "least_s", "most_s"),
+    [
+        ("https://x/y?sp=r&se=2099-01-01T00%3A00%3A00Z&sig=s", 10**9, 10**10),
+        ("https://x/y?se=2001-01-01T00%3A00%3A00Z", -(10**10), 0),
+        ("https://x/y?X-Amz-Expires=300&X-Amz-Signature=s", 299, 300),
+        ("https://x/y?X-Amz-Date=20010101T000000Z&X-Amz-Expires=300", -(10**10), 0),
+        ("https://x/y?se=never", 60, 60),
+        ("https://x/y", 60, 60),
+    ],
+)
+def test_how_long_a_signed_url_lives(url, least_s, most_s):
+    assert least_s <= _life_s(url) <= most_s

@@ -1,0 +1,120 @@
+"""What a storage said of clients' secrets: how long it holds, how often it is asked, what is kept of it."""
+
+import asyncio
+
+import pytest
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import BackendUnavailableError, RateLimitedError
+from pywharf.web.grants import Grants
+
+NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
+
+
+class Storage:
+    """Knows secrets; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.known = {"reader": READ, "writer": WRITE}
+        self.asked: list[str] = []
+        self.is_down = False
+
+    async def permission_of(self, secret: str) -> Permission:
+        self.asked.append(secret)
+        await asyncio.sleep(0)
+        if self.is_down:
+            raise BackendUnavailableError("down")
+        return self.known.get(secret, NONE)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def grants(storage: Storage, clock: Clock) -> Grants:
+    return Grants(storage, read_expires_s=3600, write_expires_s=300, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("secret", "needed", "granted", "after_s", "is_asked_again"),
+    [
+        ("reader", READ, READ, 3599, False),
+        ("reader", READ, READ, 3600, True),
+        ("writer", WRITE, WRITE, 299, False),
+        ("writer", WRITE, WRITE, 300, True),
+        ("writer", READ, WRITE, 3599, False),
+        ("writer", READ, WRITE, 3600, True),
+        ("reader", WRITE, READ, 3599, False),
+        ("nobody", READ, NONE, 29, False),
+        ("nobody", READ, NONE, 30, True),
+    ],
+)
+async def test_how_long_it_holds(grants, storage, clock, secret, needed, granted, after_s, is_asked_again):
+    assert await grants.permission(secret, needed) is granted
+    clock.now += after_s
+    assert await grants.permission(secret, needed) is granted
+    assert storage.asked == [secret] * (2 if is_asked_again else 1)
+
+
+async def test_a_revoked_secret_ends_with_its_time(grants, storage, clock):
+    assert await grants.permission("writer", WRITE) is WRITE
+    del storage.known["writer"]
+    clock.now += 299
+    assert await grants.permission("writer", WRITE) is WRITE
+    clock.now += 1
+    assert await grants.permission("writer", WRITE) is NONE
+    assert await grants.permission("writer", READ) is NONE
+
+
+async def test_where_the_storage_is_down_what_is_known_holds_and_nothing_else(grants, storage, clock):
+    assert await grants.permission("reader", READ) is READ
+    storage.is_down = True
+    clock.now += 3599
+    assert await grants.permission("reader", READ) is READ
+    for secret in ("writer", "nobody", "reader"):
+        clock.now += 1
+        with pytest.raises(BackendUnavailableError):
+            await grants.permission(secret, READ)
+    storage.is_down = False
+    assert await grants.permission("writer", READ) is WRITE
+
+
+async def test_who_asks_at_one_time_shares_an_answer_also_where_the_first_goes_away(grants, storage):
+    first, *others = [asyncio.create_task(grants.permission("reader", READ)) for _ in range(20)]
+    await asyncio.sleep(0)
+    first.cancel()
+    assert set(await asyncio.gather(*others)) == {READ}
+    assert storage.asked == ["reader"]
+
+
+async def test_after_many_wrong_ones_only_those_that_are_known_are_let_in(grants, storage, clock):
+    assert await grants.permission("reader", READ) is READ
+    for number in range(60):
+        assert await grants.permission(f"wrong-{number}", READ) is NONE
+    with pytest.raises(RateLimitedError) as raised:
+        await grants.permission("writer", READ)
+    assert 0 < raised.value.retry_after_s <= 61
+    assert "writer" not in storage.asked
+    assert await grants.permission("reader", READ) is READ
+    clock.now += 60
+    assert await grants.permission("writer", READ) is WRITE
+
+
+async def test_no_secret_is_kept(grants):
+    await grants.permission("reader", READ)
+    assert "reader" not in repr(vars(grants))
+    assert b"reader" not in repr(grants._kept).encode()  # noqa: SLF001 - what is held is what is asked about

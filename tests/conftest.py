@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from support.parts import REQUIRE_ALL, all_required
 
-pytest_plugins = ["support.cluster_fixtures", "support.kubelet_fixtures", "support.node_fixtures"]
+pytest_plugins = [f"support.{name}_fixtures" for name in ("cluster", "github", "kubelet", "node")]
 
 # How long an example takes says nothing on a machine that does other things, too.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

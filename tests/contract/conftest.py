@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from pywharf.index.ports import Backend
-from support.storages import STORAGES, Open
+from support.storages import ALL, GITHUB, STORAGES, Open, github_storage
 
 
-@pytest.fixture(params=STORAGES)
+@pytest.fixture(params=ALL)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Open the test's storage; all that was opened is closed after the test."""
-    open_storage = STORAGES[request.param].make(tmp_path)
+    if request.param == GITHUB:
+        open_storage = github_storage(request.getfixturevalue("github"), tmp_path)
+    else:
+        open_storage = STORAGES[request.param].make(tmp_path)
     backends: dict[int, Backend] = {}
 
     def open_(index_name: str) -> Backend:

@@ -96,15 +96,15 @@ def build(programs: Programs) -> Path:
     go = shutil.which("go")
     if go is None:
         raise BuildError(f"no go on the PATH; install {HINT}")
-    folder = _cache() / _key(go, programs) / "bin"
-    with _held(folder.parent):
+    folder = cache() / _key(go, programs) / "bin"
+    with held(folder.parent):
         absent = {name: package for name, package in programs.packages.items() if not (folder / name).exists()}
         if absent:
             _build(go, programs, absent, folder)
     return folder
 
 
-def _cache() -> Path:
+def cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pywharf-test"
 
@@ -119,7 +119,7 @@ def _key(go: str, programs: Programs) -> str:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Only one process is in here; another waits."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

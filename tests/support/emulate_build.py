@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from support.cluster_build import _cache, _held
+from support.cluster_build import cache, held
 from support.parts import missing
 
 _SOURCE = Path(__file__).with_name("emulate")
@@ -21,8 +21,8 @@ def emulate_command() -> list[str]:
         missing("npm", "apt-get install npm; it brings GitHub's API for tests")
     machine = f"{os.uname().sysname}-{os.uname().machine}".encode()
     key = hashlib.sha256(b"\0".join([*((_SOURCE / name).read_bytes() for name in _FILES), machine])).hexdigest()[:16]
-    folder = _cache() / f"emulate-{key}"
-    with _held(folder):
+    folder = cache() / f"emulate-{key}"
+    with held(folder):
         modules = folder / "node_modules"
         if not modules.is_dir():
             with tempfile.TemporaryDirectory(dir=folder) as unfinished:

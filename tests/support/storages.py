@@ -1,14 +1,17 @@
-"""Every backend under test, as the contract suite sees it. A new backend joins by one entry of STORAGES."""
+"""Every backend under test, as the contract suite sees it. A new backend joins by one entry of STORAGES or of ALL."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import BackendSpec, FileSystemSpec, MemorySpec
+from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec, MemorySpec
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Backend
+from support.github import BRANCH, OWNER, Github
 
 REPO = RepoName("team-a")
 
@@ -43,4 +46,25 @@ STORAGES: Mapping[str, Kind] = {
     "file_system": Kind(_file_system, is_shared=True),
 }
 
-SHARED = [name for name, kind in STORAGES.items() if kind.is_shared]
+GITHUB = "github"
+"""Needs the fixture of that name."""
+ALL = [*STORAGES, GITHUB]
+SHARED = [*(name for name, kind in STORAGES.items() if kind.is_shared), GITHUB]
+
+
+def github_storage(github: Github, folder: Path) -> Open:
+    """A new repository."""
+    repository = github.repository()
+    spec: dict[str, Any] = {
+        "owner": OWNER,
+        "repo": repository.name,
+        "branch": BRANCH,
+        "api_url": github.url,
+        "sync_index_interval": 1,
+    }
+
+    def open_(index: str) -> Backend:
+        made = GithubSpec(**spec, index_filename=index)
+        return open_backend(OpenBackend(made, REPO, folder / os.urandom(4).hex(), repository.token_of("write")))
+
+    return open_

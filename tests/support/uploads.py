@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+import msgspec
+
 from pywharf.core.archive import read_metadata
 from pywharf.core.errors import NotFoundError
 from pywharf.core.filenames import Kind, parse_upload_filename
@@ -42,7 +44,12 @@ async def publish(backend: Backend, path: Path) -> File:
         await staged.write(path.read_bytes())
         await staged.finish()
         await backend.publish(Upload(project, file, staged.path, metadata))
-    return file
+    found = await backend.find_project(project, file.filename)
+    stored = found.file(file.filename) if found is not None else None
+    assert stored is not None, f"{file.filename} is not there"
+    # Where it lies is for the storage to say; nothing else of it is.
+    assert msgspec.structs.replace(stored, location=None) == file
+    return stored
 
 
 async def content(backend: Backend, project: ProjectName, file: File, first: int = 0, last: int | None = None) -> bytes:

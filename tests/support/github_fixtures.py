@@ -1,0 +1,14 @@
+"""Fixture: `github`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.github import Github, running_github
+
+
+@pytest.fixture(scope="session")
+def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Github]:
+    """One for all tests of this process; `github.repository()` gives a test its own."""
+    with running_github(tmp_path_factory.mktemp("github")) as running:
+        yield running

@@ -7,11 +7,13 @@ from urllib.parse import quote
 import msgspec
 
 from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
 from pywharf.index.codecs import decode_index
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
 
 
+@decodable
 class _Entry(msgspec.Struct, frozen=True):
     name: str
     sha: str
@@ -78,8 +80,8 @@ class IndexFile:
             self._etag, self._entries = None, ()
             return ()
         try:
-            found = msgspec.convert(answer.data, list[_Entry])
-        except msgspec.ValidationError as error:
+            found = [msgspec.convert(one, _Entry) for one in answer.data]
+        except (msgspec.ValidationError, TypeError) as error:
             msg = f"GitHub's list of the branch {self._branch!r} cannot be read: {error}."
             raise BackendUnavailableError(msg) from error
         self._entries = tuple(entry for entry in found if entry.name in self._names)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pywharf.index.ports import Backend
-from support.storages import ALL, GITHUB, STORAGES, Open, github_storage
+from support.storages import ALL, FOLDING, GITHUB, STORAGES, Open, github_storage
 
 
 @pytest.fixture(params=ALL)
@@ -26,6 +26,12 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     yield open_
     for backend in backends.values():
         await backend.aclose()
+
+
+@pytest.fixture
+def folds(request: pytest.FixtureRequest) -> bool:
+    """Whether update_index takes from the journal what the index holds (`support.storages.FOLDING`)."""
+    return any(name in FOLDING for name in request.node.callspec.params.values() if isinstance(name, str))
 
 
 @pytest.fixture

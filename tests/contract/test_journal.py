@@ -8,7 +8,7 @@ import pytest
 from pywharf.core.model import File
 from pywharf.index.ports import Backend
 from support.distributions import wheel
-from support.storages import SHARED
+from support.storages import FOLDING, SHARED
 from support.uploads import publish
 
 
@@ -39,6 +39,7 @@ async def test_each_upload_is_read_once_and_in_order(backend, other, made):
     assert (whole.restarted, whole.cursor) == (True, cursor)
 
 
+@pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_what_is_folded_is_forgotten_and_every_reader_reads_anew(backend, other, made):
     await published(backend, made, "1.0", "2.0")
     folded = await backend.read_journal()
@@ -53,6 +54,7 @@ async def test_what_is_folded_is_forgotten_and_every_reader_reads_anew(backend, 
     assert (read.entries, read.restarted) == ((), False)
 
 
+@pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_folding_all_leaves_nothing(backend, other, made):
     await published(backend, made, "1.0")
     reader = await other.read_journal()
@@ -64,6 +66,7 @@ async def test_folding_all_leaves_nothing(backend, other, made):
     assert ([e.file for e in read.entries], read.restarted) == (more, False)
 
 
+@pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_of_two_folds_the_later_one_drops_nothing_it_did_not_read(backend, other, made):
     await published(backend, made, "1.0")
     first = await backend.read_journal()
@@ -90,6 +93,7 @@ async def test_folding_nothing_disturbs_nobody(backend, other, made):
     assert [e.file for e in (await other.read_journal()).entries] == files
 
 
+@pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_uploads_reads_and_folds_at_once_lose_and_double_nothing(backend, other, made):
     paths = [wheel(made, "foo", f"{i}.0") for i in range(40)]
     done = asyncio.Event()

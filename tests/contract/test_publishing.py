@@ -74,12 +74,13 @@ async def test_of_a_hundred_uploads_of_one_name_one_wins(backend, other, made):
     won = [i for i, result in enumerate(results) if isinstance(result, File)]
     assert len(won) == 1, [repr(r) for r in results if not isinstance(r, FileExistsInRepoError)]
     assert sum(isinstance(r, FileExistsInRepoError) for r in results) == 99, {type(r) for r in results}
-    winner = file_of(paths[won[0]])
+    (winner,) = (result for result in results if isinstance(result, File))
+    metadata = file_of(paths[won[0]])[2]
     for one in (backend, other):
-        assert await recorded(one) == {winner[1].filename: winner[1]}
-        assert await content(one, FOO, winner[1]) == paths[won[0]].read_bytes()
-        assert await one.read_metadata(FOO, winner[1]) == winner[2], "content of one upload, metadata of another"
-        assert await journal(one) == {winner[1].filename: winner[1]}
+        assert await recorded(one) == {winner.filename: winner}
+        assert await content(one, FOO, winner) == paths[won[0]].read_bytes()
+        assert await one.read_metadata(FOO, winner) == metadata, "content of one upload, metadata of another"
+        assert await journal(one) == {winner.filename: winner}
     assert list(backend.staging_folder.iterdir()) == []
 
 
@@ -147,7 +148,7 @@ async def test_a_scan_tells_how_far_it_is(backend, made):
     told: list[tuple[int, str]] = []
     names = [s.project.name async for s in backend.scan(lambda n, what: told.append((n, what))) if s.project]
     assert names == ["a", "b", "c"]
-    assert told == [(0, "a"), (2, "b"), (4, "c")]
+    assert [one for one in told if one[1] in names] == [(0, "a"), (2, "b"), (4, "c")]
 
 
 async def test_a_scan_during_uploads_has_all_that_were_done_before(backend, other, made):

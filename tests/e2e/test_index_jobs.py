@@ -1,5 +1,6 @@
 """The CronJobs that update indexes, on a real node: their schedule, their pods, and one that fails and recovers."""
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def site(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_the_schedule_updates_each_repo_and_its_counts_are_shown(site: Site):
     began = time.monotonic()
     for name in SCHEDULED:
-        wait_for(lambda repo=name: counted_by_schedule(site, repo), f"counts of {name}", longest_s=SCHEDULED_S)
+        wait_for(functools.partial(counted_by_schedule, site, name), f"counts of {name}", longest_s=SCHEDULED_S)
         found = get_repo(site.kube, site.namespace, name)
         assert condition(found, "IndexUpToDate")["status"] == "True"
         assert index_of(site, name)["projects"] == len(WHEELS[name])

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import io
 import itertools
 import json
 import re
@@ -186,9 +187,14 @@ class GithubApi:
         content = await request.read()
         headers = {"Authorization": f"token {self._admin}", "Content-Type": "application/json"}
         url = f"{self._emulator}{request.rel_url}"
-        async with self._session.request(request.method, url, data=content or None, headers=headers) as response:
+        async with self._session.request(
+            request.method, url, data=io.BytesIO(content) if content else None, headers=headers
+        ) as response:
             text = (await response.text()).replace(self._emulator, self.url)
-        return response.status, json.loads(text) if text else None, {}
+        try:
+            return response.status, json.loads(text) if text else None, {}
+        except ValueError:
+            return response.status, {"message": text[:500]}, {}
 
     # Releases.
 
@@ -277,6 +283,8 @@ class GithubApi:
         if self._level(token, name) < LEVELS["read"]:
             return {"data": {"repository": None}, "errors": [{"type": "NOT_FOUND", "message": "no such repository"}]}
         releases = sorted(self.repository(name).releases.all.values(), key=lambda one: one.id)
+        if "totalCount" in query["query"]:
+            return {"data": {"repository": {"releases": {"totalCount": len(releases)}}}}
         first = int(base64.b64decode(given["after"])) if given.get("after") else 0
         page = releases[first : first + 100]
         info = {

@@ -49,6 +49,8 @@ STORAGES: Mapping[str, Kind] = {
 GITHUB = "github"
 """Needs the fixture of that name."""
 ALL = [*STORAGES, GITHUB]
+FOLDING = list(STORAGES)
+"""Those whose journal is another thing than the storage, from which update_index takes what the index holds."""
 SHARED = [*(name for name, kind in STORAGES.items() if kind.is_shared), GITHUB]
 
 

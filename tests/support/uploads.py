@@ -16,7 +16,8 @@ from pywharf.index.ports import Backend, LocalContent, RedirectContent, StreamCo
 from pywharf.index.staging import StagedFile
 from support.calling import call
 
-UPLOAD_TIME = "2026-01-02T03:04:05.000006Z"
+UPLOAD_TIME = "2126-01-02T03:04:05.000006Z"
+"""In a time to come, so that no storage takes an upload of a test for one that was given up long ago."""
 
 
 def file_of(path: Path) -> tuple[ProjectName, File, bytes]:

@@ -46,7 +46,7 @@ def test_what_was_written_is_read():
         (changed(assets=(METADATA, Asset("renamed.by.GitHub.whl", 3, URL))), {}),
         (changed(assets=(Asset("other.whl", 5, "elsewhere"), CONTENT, METADATA)), {}),
         (changed(assets=(msgspec.structs.replace(CONTENT, size=4), METADATA)), {"size": 4}),
-        (changed(body=RELEASE.body + 'yanked = "broken"\n'), {"yanked": "broken"}),
+        (changed(body=body_of(FOO, FILE) + 'yanked = "broken"\n'), {"yanked": "broken"}),
         (
             changed(body=ORIGINAL, assets=(CONTENT,)),
             {"metadata_sha256": None, "requires_python": None, "upload_time": "2026-11-23T01:02:09Z"},

@@ -17,6 +17,9 @@ _HEAD_PAGES = 10
 _CLOCKS_DIFFER_S = 300
 _LEAST_CAP = 1000
 """The fewest releases after which GitHub has been seen to list no more."""
+_COUNT = """
+query($owner: String!, $name: String!) { repository(owner: $owner, name: $name) { releases { totalCount } } }
+"""
 _NAMES = """
 query($owner: String!, $name: String!, $after: String) {
   repository(owner: $owner, name: $name) {
@@ -73,15 +76,17 @@ class Listing:
         return tuple(found), changed
 
     async def all(self, progress: Callable[[int], None], known: Known) -> list[Release]:
-        """Every release once. Raises BackendUnavailableError where they kept changing meanwhile."""
-        for _ in range(3):
-            releases = await self._all(progress, known)
-            # One that was deleted meanwhile moved others to a page that had been read.
-            _, is_new = await self._page(1)
-            if not is_new:
-                return list(releases.values())
-        msg = "The repository's releases changed all the time while they were read; try again."
-        raise BackendUnavailableError(msg)
+        """Every release once, whatever comes and goes while they are read."""
+        found = await self._all(progress, known)
+        counted = await self._api.graphql(_COUNT, self._names)
+        if counted["repository"]["releases"]["totalCount"] != len(found):
+            # One that was deleted meanwhile moved others to a page that had been read: they are in the second reading.
+            again = await self._all(progress, known)
+            for gone in found.keys() - again.keys():
+                if (whole := await self._one(gone)) is not None:
+                    again[gone] = whole
+            found = again
+        return list(found.values())
 
     async def _all(self, progress: Callable[[int], None], known: Known) -> dict[int, Release]:
         found: dict[int, Release] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.manifests import load_folder
 from pywharf_operator.render import Environment
 from pywharf_operator.render_command import rendered, text_of
@@ -16,6 +16,7 @@ HERE = Path(__file__).parent / "render"
 FOLDERS = {
     "quickstart": CHECKOUT / "examples" / "quickstart",
     "two-teams": CHECKOUT / "examples" / "two-teams",
+    "github": CHECKOUT / "examples" / "github",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }
 
@@ -28,7 +29,7 @@ class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
 
 # What is installed must not decide what is printed.
 ENVIRONMENT = Environment(
-    specs={"file_system": FileSystemSpec, "s3": S3Spec},
+    specs={"file_system": FileSystemSpec, "github": GithubSpec, "s3": S3Spec},
     image="pywharf:1",
     apis=frozenset({"HTTPRoute", "ServiceMonitor"}),
 )

@@ -9,10 +9,3 @@ class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
     region: str = ""
     endpoint: str = ""
     allow_http: bool = False
-
-
-class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
-    owner: str
-    repo: str
-    branch: str = "master"
-    api_url: str = ""

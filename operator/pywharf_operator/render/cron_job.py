@@ -46,7 +46,7 @@ _RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
     "limits": {"memory": "1Gi", "ephemeral-storage": "10Gi"},
 }
-_OF_CLIENTS: Final = {"read_secret", "write_secret", "anonymous_read", "sync_index_interval", "upstream"}
+_OF_CLIENTS: Final = {"read_secret", "write_secret", "anonymous_read", "sync_index_interval", "upstream", "download"}
 """Settings that change nothing in an index."""
 _OF_PODS: Final = {
     "dnsConfig",

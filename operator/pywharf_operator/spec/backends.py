@@ -1,9 +1,10 @@
 """Where a repo's packages lie: one struct a backend, each also the source of the server's table for it."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from pywharf.config import DEFAULT_GITHUB_API_URL
 from pywharf_operator.spec.forms import (
     AzureAccount,
     AzureContainer,
@@ -79,8 +80,15 @@ class Github(BackendModel, frozen=True, kw_only=True):
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.toml"
     max_file_bytes: MaxFileBytes = 2**31 - 1
     api_url: Annotated[Url, Meta(description="GitHub's API. Of GitHub Enterprise: https://HOST/api/v3.")] = (
-        "https://api.github.com"
+        DEFAULT_GITHUB_API_URL
     )
+    download: Annotated[
+        Literal["redirect", "stream"],
+        Meta(
+            description="How clients get files. redirect: from GitHub, by a signed URL that expires. "
+            "stream: through the server, where they cannot reach GitHub."
+        ),
+    ] = "redirect"
 
     def endpoints(self) -> dict[str, str]:
         """See BackendModel."""

@@ -96,7 +96,7 @@ QUANTITY = Form(
     must_be="a Kubernetes quantity such as 10Gi, 500m or 2",
 )
 GITHUB_OWNER = Form(
-    pattern="^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$",
+    pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$",
     max_length=39,
     must_be="a GitHub user or organisation",
 )

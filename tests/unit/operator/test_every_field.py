@@ -9,13 +9,13 @@ import re
 
 import pytest
 
-from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.folder import snapshot_of
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.schema import schema_of
 from pywharf_operator.spec import PackageRepo, PackageServer
-from support.backend_specs import GithubSpec, S3Spec
+from support.backend_specs import S3Spec
 
 
 class GcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
@@ -117,7 +117,7 @@ FILE = {"indexFilename": "a.json", "maxFileBytes": 7}
 S3 = stored(s3={"bucket": "abc", "region": "a", **COMMON, **FILE})
 GCS = stored(gcs={"bucket": "abc", **COMMON, **FILE})
 AZURE = stored(azure={"account": "abc", "container": "abc", **COMMON, **FILE})
-HUB = {"owner": "a", "repo": "a", "branch": "a", "apiURL": "https://a.example", **FILE}
+HUB = {"owner": "a", "repo": "a", "branch": "a", "apiURL": "https://a.example", "download": "redirect", **FILE}
 GITHUB = {"backend": {"github": HUB}, "credentials": {"backendSecretRef": {"name": "one", "key": "backend"}}}
 OF_FILES = {"indexFilename": "b.json", "maxFileBytes": 8}
 OF_COMMON = {"prefix": "b/", "endpoint": "https://b.example", "allowHTTP": True, **OF_FILES}
@@ -133,7 +133,7 @@ REPO_CHANGES = {
     "repoName": (FILES, "other"),
     **under("backend.fileSystem", FILES, OF_FILES),
     **under("backend.github", GITHUB, {"owner": "b", "repo": "b", "branch": "b", "apiURL": "https://b.example"}),
-    **under("backend.github", GITHUB, OF_FILES),
+    **under("backend.github", GITHUB, {"download": "stream", **OF_FILES}),
     **under("backend.s3", S3, {"bucket": "xyz", "region": "b", **OF_COMMON}),
     **under("backend.gcs", GCS, {"bucket": "xyz", **OF_COMMON}),
     **under("backend.azure", AZURE, {"account": "xyz", "container": "xyz", **OF_COMMON}),

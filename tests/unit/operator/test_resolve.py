@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
-from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.folder import faults_of, snapshot_of
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.findings import REASONS
 from pywharf_operator.spec import ObjectKey
-from support.backend_specs import GithubSpec, S3Spec
+from support.backend_specs import S3Spec
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import click
 import msgspec
 
 from pywharf.config import BackendSpec
@@ -20,10 +20,22 @@ class OpenBackend(msgspec.Struct, frozen=True):
     """Folder for what is kept on disk."""
     secret: str | None
     """What the server itself reads and writes the storage with; None where none was given."""
+    is_job: bool = False
+    """Whether one run of update_index uses it, which may wait where a server must not."""
 
     def __repr__(self) -> str:
         """Nothing of the secret."""
         return f"OpenBackend({self.name})"
+
+
+class BackendCommand(msgspec.Struct, frozen=True):
+    """A command that comes with a backend. It is imported with every other one, so `run` imports what it needs."""
+
+    settings: type[msgspec.Struct]
+    """Each field is a flag: its type and description (msgspec.Meta); one without a default must be given."""
+    run: Callable[[Any], None]
+    """Called with the settings. Raises PywharfError."""
+    help: str
 
 
 class BackendType(msgspec.Struct, frozen=True):
@@ -31,7 +43,7 @@ class BackendType(msgspec.Struct, frozen=True):
 
     spec: type[BackendSpec]
     open: Callable[[OpenBackend], Backend]
-    commands: Mapping[str, click.Command] = {}
+    commands: Mapping[str, BackendCommand] = {}
     """Shown and called as `<type>.<name>`."""
     needs_secret: bool = False
     """Whether the server cannot read the storage without an admin secret."""

@@ -62,6 +62,8 @@ def environment_name(field: str) -> str:
 def option(field: str, kind: Any, default: Any, description: str, limits: msgspec.Meta | None = None) -> click.Option:  # noqa: ANN401 - any setting's type
     """A click option for one field of a settings struct."""
     shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
+    if default is msgspec.NODEFAULT:
+        default, shared["required"] = None, True
     if kind is bool:
         return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
     return _Option(

@@ -5,11 +5,14 @@ import logging
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
 from pywharf import __version__
-from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, nearest
+from pywharf.backends.registration import BackendCommand
+from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, Command, nearest, options_of
+from pywharf.config import convert
 from pywharf.core.errors import InvalidConfigError, PywharfError
 
 COMMANDS_GROUP = "pywharf.commands"
@@ -59,10 +62,17 @@ def _of_backends() -> dict[str, click.Command]:
     from pywharf.backends.opening import backend_types  # noqa: PLC0415 - only where such a command is asked for
 
     return {
-        f"{kind}.{name}": command
+        f"{kind}.{name}": _command(f"{kind}.{name}", command)
         for kind, backend in backend_types().items()
         for name, command in backend.commands.items()
     }
+
+
+def _command(name: str, of: BackendCommand) -> click.Command:
+    def run(**values: Any) -> None:  # noqa: ANN401 - click's values
+        of.run(convert(values, of.settings, f"pywharf {name}"))
+
+    return Command(name, callback=run, params=options_of(of.settings), context_settings=CONTEXT, help=of.help)
 
 
 def _load(point: EntryPoint) -> click.Command:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import msgspec
 
+from pywharf.backends.given_secret import given_secret
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli import report
@@ -45,7 +46,7 @@ async def run_update(
     progress: Progress = lambda _n, _what: None,
 ) -> Summary:
     """Open the repo's storage, write its index, close it. Raises PywharfError."""
-    backend = open_backend(OpenBackend(spec, name, root, secret))
+    backend = open_backend(OpenBackend(spec, name, root, secret, is_job=True))
     try:
         return await update_index(backend, backend_type=type_of(spec), index_name=spec.index_name, progress=progress)
     finally:
@@ -78,7 +79,7 @@ def _update(backend_type: str, name: str, fields: tuple[str, ...], settings: Upd
         msg = f"NAME: {error}"
         raise InvalidConfigError(msg) from error
     target = _target(settings, backend_type, repo, _fields(fields, backend_type))
-    secret = _secret(settings)
+    secret = given_secret(settings)
     if secret is not None and target.credentials.write is not None:
         _check(secret, target.credentials, repo)
     root = Path(settings.root)
@@ -210,36 +211,6 @@ def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, gi
         )
         raise InvalidConfigError(msg)
     return _Target(definition.spec, definition.credentials, definition.admin_secret)
-
-
-def _secret(settings: UpdateIndexSettings) -> str | None:
-    flags = {"--secret": settings.secret, "--secret_env": settings.secret_env, "--secret_file": settings.secret_file}
-    given = [flag for flag, value in flags.items() if value is not None]
-    if len(given) > 1:
-        msg = f"{' and '.join(given)} do not go together; give one."
-        raise InvalidConfigError(msg)
-    if settings.secret_file is not None:
-        return _secret_of_file(settings.secret_file)
-    if settings.secret_env is None:
-        return settings.secret
-    value = os.environ.get(settings.secret_env)
-    if not value:
-        msg = f"--secret_env: the environment variable {settings.secret_env} is empty or not set."
-        raise InvalidConfigError(msg)
-    return value
-
-
-def _secret_of_file(path: str) -> str:
-    try:
-        value = Path(path).read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        msg = f"--secret_file: its file cannot be read: {reason}. It is the path of a file that holds the secret."
-        raise InvalidConfigError(msg) from error
-    if not value:
-        msg = "--secret_file: the file is empty; give the secret there."
-        raise InvalidConfigError(msg)
-    return value
 
 
 def _check(secret: str, credentials: Credentials, repo: RepoName) -> None:

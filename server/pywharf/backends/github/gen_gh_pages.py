@@ -1,0 +1,126 @@
+"""`pywharf github.gen_gh_pages`: writes the static site into a folder."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from pywharf.backends.github.settings import GenGhPagesSettings
+from pywharf.backends.github.static_site import HTML, JSON, download_base, pages
+from pywharf.backends.given_secret import given_secret
+from pywharf.config import GithubSpec, check_url
+from pywharf.core.errors import InvalidConfigError, NotFoundError, StorageFullError
+from pywharf.index.codecs import Index, decode_index
+from pywharf.index.ports import StoredIndex
+
+_SIMPLE = "simple"
+_READABLE = 0o644
+
+
+def gen_gh_pages(settings: GenGhPagesSettings) -> None:
+    """The command. Raises PywharfError."""
+    spec = settings.spec
+    base = settings.download_base or download_base(spec)
+    try:
+        check_url(base, "--download_base")
+    except ValueError as error:
+        raise InvalidConfigError(f"{error}.") from None
+    index = _local(settings.index) if settings.index is not None else _remote(settings, spec)
+    folder = Path(settings.folder) / _SIMPLE
+    try:
+        files = write_site(index, base, folder)
+    except OSError as error:
+        msg = f"--folder: {error.filename!r} cannot be written: {error.strerror}."
+        raise (StorageFullError if error.errno == errno.ENOSPC else InvalidConfigError)(msg) from error
+    sys.stderr.write(f"{len(index)} projects: {files} files written, the others were as they should be.\n")
+    click.echo(str(folder))
+
+
+def _local(path: str) -> Index:
+    try:
+        return decode_index(Path(path).read_bytes(), Path(path).name)
+    except OSError as error:
+        msg = f"--index: {path!r} cannot be read: {error.strerror}."
+        raise InvalidConfigError(msg) from error
+
+
+def _remote(settings: GenGhPagesSettings, spec: GithubSpec) -> Index:
+    secret = given_secret(settings)
+    if secret is None:
+        msg = (
+            "Give --secret_env or --secret_file for the token that the index is read with, or --index for a local one."
+        )
+        raise InvalidConfigError(msg)
+    return asyncio.run(_read(spec, secret))
+
+
+async def _read(spec: GithubSpec, secret: str) -> Index:
+    # Only here: a local index needs no PyGithub.
+    from pywharf.backends.github.api import GithubApi  # noqa: PLC0415
+    from pywharf.backends.github.credentials import parse_credentials  # noqa: PLC0415
+    from pywharf.backends.github.index_file import IndexFile  # noqa: PLC0415
+
+    parse_credentials(secret)
+    api = GithubApi(spec.api_url, lambda: parse_credentials(secret), threads=1)
+    try:
+        stored = await IndexFile(api, spec.owner, spec.repo, spec.branch, spec.index_name).read(None)
+    finally:
+        await api.aclose()
+    if not isinstance(stored, StoredIndex):
+        msg = (
+            f"There is no {spec.index_name} in the branch {spec.branch!r} of {spec.owner}/{spec.repo}, or the token "
+            "may not read it; run update_index, or check --branch and --index_filename."
+        )
+        raise NotFoundError(msg)
+    return decode_index(stored.content, stored.filename)
+
+
+def write_site(index: Index, base: str, folder: Path) -> int:
+    """Make the folder the index's site; the number of files that were written.
+
+    Each file is replaced at once, and a served site is usable at any time. Raises OSError, PywharfError.
+    """
+    whole = dict(pages(index, base))  # that the index is none of ours is said before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for name, files in whole.items():
+        target = folder if name is None else folder / name
+        if target.is_symlink():
+            msg = f"--folder: {str(target)!r} is a link, which may lead anywhere; remove it."
+            raise InvalidConfigError(msg)
+        target.mkdir(exist_ok=True)
+        written += sum(_replace(target / file, content) for file, content in files.items())
+    for stale in folder.iterdir():
+        if stale.is_dir() and not stale.is_symlink() and stale.name not in whole:
+            _remove_project(stale)
+    return written
+
+
+def _replace(path: Path, content: bytes) -> bool:
+    """Whether it was another one before."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return False
+    handle, temporary = tempfile.mkstemp(prefix=".pywharf-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), _READABLE)
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _remove_project(folder: Path) -> None:
+    """Nothing but what a site has; a folder with other things in it stays, with those."""
+    for name in (HTML, JSON):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()

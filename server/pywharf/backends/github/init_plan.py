@@ -1,0 +1,218 @@
+"""What is to be done to make a GitHub repository one of packages: a function of what is there. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from pywharf.backends.github import readme, workflow
+from pywharf.config import GithubSpec
+from pywharf.core.errors import InvalidConfigError
+from pywharf.core.names import RepoName
+from pywharf.index.codecs import encode_index
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A GitHub repository that is there."""
+
+    default_branch: str
+    private: bool = True
+    archived: bool = False
+    has_commits: bool = True
+    root: frozenset[str] = frozenset()
+    """Names in the folder at the top of the default branch."""
+    files: Mapping[str, "StoredFile"] = {}
+    """Of those that this command writes, the ones that are there."""
+    has_secret: bool = False
+    pages: str | None = None
+    """How GitHub Pages is built: `workflow` or `legacy`; None where it is off."""
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """A file of a branch."""
+
+    text: str
+    sha: str
+    """By which GitHub knows this content."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    name: RepoName
+    spec: GithubSpec
+    private: bool = True
+    pages: bool = False
+    replace_secret: bool = False
+    force: bool = False
+
+
+class CreateRepository(msgspec.Struct, frozen=True):
+    """Make it, with a first commit in the branch, which becomes the default one."""
+
+    full_name: str
+    private: bool
+    branch: str
+
+    def __str__(self) -> str:
+        kind = "private" if self.private else "public"
+        return f"Create the {kind} GitHub repository {self.full_name} with the branch {self.branch}"
+
+
+class MoveBranch(msgspec.Struct, frozen=True):
+    """Give the default branch of a repository that holds nothing yet the name that is wanted."""
+
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"Rename the default branch {self.old} to {self.new}"
+
+
+class WriteFile(msgspec.Struct, frozen=True):
+    """Commit one file."""
+
+    path: str
+    branch: str
+    text: str
+    sha: str | None = None
+    """Of the content that it replaces."""
+
+    def __str__(self) -> str:
+        return f"{'Write' if self.sha is None else 'Replace'} {self.path} in the branch {self.branch}"
+
+
+class SetSecret(msgspec.Struct, frozen=True):
+    """Give GitHub Actions the token, encrypted."""
+
+    name: str
+    is_new: bool
+
+    def __str__(self) -> str:
+        return f"{'Set' if self.is_new else 'Replace'} the Actions secret {self.name}"
+
+
+class EnablePages(msgspec.Struct, frozen=True):
+    """Have GitHub Pages publish what the workflow makes."""
+
+    is_new: bool
+
+    def __str__(self) -> str:
+        return "Enable GitHub Pages, built by the workflow" if self.is_new else "Let the workflow build GitHub Pages"
+
+
+Action = CreateRepository | MoveBranch | WriteFile | SetSecret | EnablePages
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be done, in order, and what people should know of what is left alone."""
+
+    actions: tuple[Action, ...]
+    notes: tuple[str, ...] = ()
+
+
+def plan(wanted: Wanted, found: Found | None) -> Plan:
+    """None: there is no such repository. The workflow comes last, when all that it needs is there.
+
+    Raises InvalidConfigError where what is there cannot become what is wanted.
+    """
+    spec = wanted.spec
+    private = wanted.private if found is None else found.private
+    if wanted.pages and private and not wanted.force:
+        msg = (
+            "--enable_gh_pages of a private GitHub repository would tell everybody the names of its packages, and pip "
+            "could not fetch them: GitHub's download addresses need a browser's session there. Leave it out, make the "
+            "repository public (--no_private where it is created), or give --force where your Pages are private."
+        )
+        raise InvalidConfigError(msg)
+    actions: list[Action] = []
+    notes: list[str] = []
+    if found is None:
+        actions.append(CreateRepository(f"{spec.owner}/{spec.repo}", wanted.private, spec.branch))
+        found = Found(default_branch=spec.branch, private=wanted.private)
+    else:
+        if found.archived:
+            msg = f"The GitHub repository {spec.owner}/{spec.repo} is archived; unarchive it, or name another."
+            raise InvalidConfigError(msg)
+        if wanted.private and not found.private:
+            notes.append(f"{spec.owner}/{spec.repo} is public and stays so: everybody can read its packages.")
+    actions += _branch(wanted, found)
+    for step in (_readme, _index, _secret, _pages, _workflow):
+        made, note = step(wanted, found)
+        if made is not None and made not in actions:
+            actions.append(made)
+        if note is not None:
+            notes.append(note)
+    return Plan(tuple(actions), tuple(notes))
+
+
+_Step = tuple[Action | None, str | None]
+
+
+def _branch(wanted: Wanted, found: Found) -> list[Action]:
+    """GitHub runs schedules of the default branch only, so that is the one for the workflow."""
+    branch = wanted.spec.branch
+    first: list[Action] = []
+    if not found.has_commits:
+        first.append(WriteFile(readme.PATH, found.default_branch, _readme_text(wanted)))
+    if found.default_branch == branch:
+        return first
+    if found.has_commits and not _holds_nothing(wanted, found):
+        msg = (
+            f"The default branch of {wanted.spec.owner}/{wanted.spec.repo} is {found.default_branch!r}, and GitHub "
+            f"runs scheduled workflows of no other: give --branch={found.default_branch}, or change it on GitHub."
+        )
+        raise InvalidConfigError(msg)
+    return [*first, MoveBranch(found.default_branch, branch)]
+
+
+def _holds_nothing(wanted: Wanted, found: Found) -> bool:
+    stored = found.files.get(readme.PATH)
+    return found.root <= {readme.PATH} and (stored is None or readme.is_github_s(stored.text, wanted.spec.repo))
+
+
+def _readme_text(wanted: Wanted) -> str:
+    return readme.readme(wanted.name, wanted.spec, pages=wanted.pages)
+
+
+def _readme(wanted: Wanted, found: Found) -> _Step:
+    text, stored = _readme_text(wanted), found.files.get(readme.PATH)
+    if not found.has_commits:
+        return None, None  # it is the first commit
+    if stored is None and readme.PATH in found.root:
+        return None, None
+    if stored is not None and not readme.is_github_s(stored.text, wanted.spec.repo):
+        note = None if stored.text == text else f"{readme.PATH} is left as it is."
+        return None, note
+    return WriteFile(readme.PATH, wanted.spec.branch, text, stored.sha if stored else None), None
+
+
+def _index(wanted: Wanted, found: Found) -> _Step:
+    name = wanted.spec.index_name
+    stem = name.rpartition(".")[0]
+    if {f"{stem}.toml", f"{stem}.json"} & found.root:
+        return None, None
+    text = encode_index(name, 0, [], backend_type="github", location=lambda _project, _file: None).decode()
+    return WriteFile(name, wanted.spec.branch, text), None
+
+
+def _secret(wanted: Wanted, found: Found) -> _Step:
+    if not found.has_secret or wanted.replace_secret:
+        return SetSecret(workflow.SECRET, not found.has_secret), None
+    return None, f"The Actions secret {workflow.SECRET} is left as it is; --replace_secret sets it again."
+
+
+def _pages(wanted: Wanted, found: Found) -> _Step:
+    if not wanted.pages or found.pages == "workflow":
+        return None, None
+    if found.pages is not None and not wanted.force:
+        return None, "GitHub Pages is built otherwise and left as it is; --force lets the workflow build it."
+    return EnablePages(found.pages is None), None
+
+
+def _workflow(wanted: Wanted, found: Found) -> _Step:
+    text, stored = workflow.workflow(wanted.name, wanted.spec, pages=wanted.pages), found.files.get(workflow.PATH)
+    if stored is not None and stored.text == text:
+        return None, None
+    if stored is not None and not workflow.is_untouched(stored.text) and not wanted.force:
+        return None, f"{workflow.PATH} was changed by somebody and is left as it is; --force replaces it."
+    return WriteFile(workflow.PATH, wanted.spec.branch, text, stored.sha if stored else None), None

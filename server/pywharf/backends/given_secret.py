@@ -1,0 +1,41 @@
+"""A secret that a command was given by one of three flags: `--secret`, `--secret_env`, `--secret_file`."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from pywharf.core.errors import InvalidConfigError
+
+
+def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
+    """In clear; `prefix` stands before each field's name. Raises InvalidConfigError, which does not show it."""
+    fields = {f"--{prefix}{kind}": getattr(settings, prefix + kind) for kind in ("secret", "secret_env", "secret_file")}
+    given = [flag for flag, value in fields.items() if value is not None]
+    if len(given) > 1:
+        msg = f"{' and '.join(given)} do not go together; give one."
+        raise InvalidConfigError(msg)
+    secret: str | None
+    secret, variable, path = fields.values()
+    if path is not None:
+        return _of_file(path, given[0])
+    if variable is None:
+        return secret
+    value = os.environ.get(variable)
+    if not value:
+        msg = f"{given[0]}: the environment variable {variable} is empty or not set."
+        raise InvalidConfigError(msg)
+    return value
+
+
+def _of_file(path: str, flag: str) -> str:
+    try:
+        value = Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
+        raise InvalidConfigError(msg) from error
+    if not value:
+        msg = f"{flag}: the file is empty; give the secret there."
+        raise InvalidConfigError(msg)
+    return value

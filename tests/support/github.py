@@ -73,7 +73,9 @@ class TestRepository:
     @property
     def calls(self) -> list[Call]:
         """That were made about it."""
-        return [one for one in self.github.api.calls if f"/{self.name}" in one.path or one.path == "/graphql"]
+        mark = self.name.replace("-", "_")  # as in its tokens: GraphQL's path names no repository
+        calls = (one for one in self.github.api.calls if one.path != "/user/repos")
+        return [one for one in calls if f"/{self.name}" in one.path or mark in one.token]
 
     def token_of(self, level: str) -> str:
         """A new token of somebody who has that level here, and none elsewhere."""

@@ -134,7 +134,8 @@ class GithubApi:
 
         def send(requester: Requester) -> Answer:
             headers = {"Content-Type": "application/octet-stream"}
-            got, data = requester.requestBlobAndCheck("POST", target, {"name": name}, headers, str(content))
+            with content.open("rb") as file:
+                got, data = requester.requestMemoryBlobAndCheck("POST", target, {"name": name}, headers, file)
             return Answer(201, got, data)
 
         return await self._limited(send, timeout_s=_UPLOAD_TIMEOUT_S)

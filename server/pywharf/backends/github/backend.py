@@ -73,10 +73,15 @@ _LOOK_EVERY_S = 0.25
 class GithubBackend:
     """One repository. Any number of servers and jobs may use it at once."""
 
-    def __init__(self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth]) -> None:
+    def __init__(self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], *, is_job: bool = False) -> None:
         self._spec = spec
         self._staging = staging
+        self._is_job = is_job
+        """Whether it waits for rate limits to end, and reads all releases anyway."""
         self._api = GithubApi(spec.api_url, auth)
+        self._api.patience_s = _JOB_PATIENCE_S if is_job else 0.0
+        self._writing = GithubApi(spec.api_url, auth)
+        self._writing.patience_s = _UPLOAD_PATIENCE_S
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
@@ -89,6 +94,8 @@ class GithubBackend:
         self._looked_at = 0.0
         self._own: OrderedDict[str, str] = OrderedDict()
         """Addresses of the assets that this server published, which no index told it yet."""
+        self._known: Index | None = None
+        """The index as a scan found it."""
         self._metadata: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -113,7 +120,10 @@ class GithubBackend:
         The repository's description tells what the token's owner may do; that the token itself may read contents, a
         list of releases tells.
         """
-        api = self._api_of(secret)
+        try:
+            api = self._api_of(secret)
+        except UnauthenticatedError:
+            return Permission.NONE
         try:
             answer = await api.get(f"/repos/{self._spec.owner}/{self._spec.repo}")
             if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
@@ -150,7 +160,8 @@ class GithubBackend:
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
         """See Backend. The newest releases are the journal, in the order of their publishing."""
-        await self._look_now()
+        if not self._is_job:
+            await self._look_now()
         return self._journal.read(cursor)
 
     async def fold_journal(self, cursor: str) -> None:
@@ -158,9 +169,7 @@ class GithubBackend:
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """See Backend."""
-        self._api.patience_s = _JOB_PATIENCE_S
-        known = await self._known_files()
-        releases = await self._listing.all(lambda count: progress(count, "releases"), known)
+        releases = await self._listing.all(lambda count: progress(count, "releases"), self._complete)
         files: dict[ProjectName, list[File]] = {}
         problems: list[str] = []
         for release in sorted(releases, key=lambda one: one.tag_name):
@@ -191,22 +200,16 @@ class GithubBackend:
     async def publish(self, upload: Upload) -> None:
         """See Backend. With the client's own token where it came with one."""
         if upload.secret is None:
-            release = await self._publish(self._api, upload)
+            release = await publish_release(self._writing, self._releases, self._spec.branch, upload)
         else:
             api = self._api_of(upload.secret)
+            api.patience_s = _UPLOAD_PATIENCE_S
             try:
-                release = await self._publish(api, upload)
+                release = await publish_release(api, self._releases, self._spec.branch, upload)
             finally:
                 await api.aclose()
         if release.content is not None:
             _keep(self._own, upload.file.filename, release.content.url, _RECENT)
-
-    async def _publish(self, api: GithubApi, upload: Upload) -> Release:
-        api.patience_s = _UPLOAD_PATIENCE_S
-        try:
-            return await publish_release(api, self._releases, self._spec.branch, upload)
-        finally:
-            api.patience_s = 0.0
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""
@@ -243,6 +246,7 @@ class GithubBackend:
         """See Backend."""
         await self._urls.aclose()
         await self._api.aclose()
+        await self._writing.aclose()
 
     async def _look_now(self) -> None:
         """Look at the newest releases; those who ask at one time share one look that began after each asked."""
@@ -273,23 +277,20 @@ class GithubBackend:
         answer = await self._api.get(f"{self._releases}/tags/{quote(filename, safe='')}")
         return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004
 
-    async def _known_files(self) -> Callable[[Release], Release | None]:
-        """Completes releases whose assets lack an address by what the index says of the same content."""
-        stored = await self._index.read(None)
-        index = await _decoded(stored) if isinstance(stored, StoredIndex) else EMPTY_INDEX
-
-        def complete(release: Release) -> Release | None:
-            try:
-                entry = entry_of(release)
-            except InvalidConfigError:
-                return release  # whatever its address, it is left out
-            project = index.project(entry.project)
-            file = project.file(entry.file.filename) if project is not None else None
-            if file is None or file.location is None or file.sha256 != entry.file.sha256:
-                return None
-            return with_address(release, file.location)
-
-        return complete
+    async def _complete(self, release: Release) -> Release | None:
+        """A release whose assets lack an address, with what the index says of the same content; None: it says none."""
+        try:
+            entry = entry_of(release)
+        except InvalidConfigError:
+            return release  # whatever its address, it is left out
+        if self._known is None:
+            stored = await self._index.read(None)
+            self._known = await _decoded(stored) if isinstance(stored, StoredIndex) else EMPTY_INDEX
+        project = self._known.project(entry.project)
+        file = project.file(entry.file.filename) if project is not None else None
+        if file is None or file.location is None or file.sha256 != entry.file.sha256:
+            return None
+        return with_address(release, file.location)
 
     async def _remove_leftovers(self, releases: list[Release]) -> None:
         """Drafts of uploads that broke off; not the ones that people write, nor what may still be under way."""
@@ -325,4 +326,5 @@ def open_github(request: OpenBackend) -> GithubBackend:
     assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
     assert secret is not None  # noqa: S101 - the registration says that it is needed
     parse_credentials(secret)
-    return GithubBackend(spec, request.root / "cache" / request.name / "staging", lambda: parse_credentials(secret))
+    staging = request.root / "cache" / request.name / "staging"
+    return GithubBackend(spec, staging, lambda: parse_credentials(secret), is_job=request.is_job)

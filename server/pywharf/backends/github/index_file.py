@@ -35,21 +35,19 @@ class IndexFile:
     async def read(self, known: str | None) -> StoredIndex | Unchanged | None:
         """See Backend. One conditional request where nothing has changed, which costs nothing of the rate limit."""
         entries = await self._look()
-        if not entries:
+        newest = await self._newest(entries)
+        if newest is None:
             return None
-        if len(entries) == 1 and known == _version(entries[0]):
+        if newest == known:
             return UNCHANGED
-        found = [await self._read(entry) for entry in entries]
-        # Both lie there where a run with another codec than the one before was interrupted.
-        newest = max(found, key=_mtime) if len(found) > 1 else found[0]
-        return UNCHANGED if newest.version == known else newest
+        return await self._read(next(entry for entry in entries if _version(entry) == newest))
 
     async def write(self, content: bytes, expected: str | None) -> str:
         """See Backend."""
         name, other = self._names
-        entries = {entry.name: entry for entry in await self._look()}
-        current = await self.read(expected)
-        if current is not UNCHANGED and not (current is None and expected is None):
+        there = await self._look()
+        entries = {entry.name: entry for entry in there}
+        if expected != await self._newest(there):
             raise _conflict()
         # Compared by GitHub itself: what was written between this and the look is told apart.
         sha = {"sha": entries[name].sha} if name in entries else {}
@@ -59,6 +57,13 @@ class IndexFile:
             await self._api.send("DELETE", self._path(other), data)
         self._etag = None
         return _version(_Entry(name, str(written.data["content"]["sha"])))
+
+    async def _newest(self, entries: tuple[_Entry, ...]) -> str | None:
+        """The version of the one that counts."""
+        if len(entries) < 2:  # noqa: PLR2004 - with one there is nothing to compare
+            return _version(entries[0]) if entries else None
+        # Both lie there where a run with another codec than the one before was interrupted.
+        return max([await self._read(entry) for entry in entries], key=_mtime).version
 
     async def _put(self, name: str, what: dict[str, str]) -> Answer:
         answer = await self._api.send(

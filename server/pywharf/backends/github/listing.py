@@ -2,12 +2,12 @@
 
 import calendar
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.api import Answer, GithubApi
 from pywharf.backends.github.releases import Asset, Release, decode_release
 from pywharf.core.errors import BackendUnavailableError
 
@@ -34,7 +34,7 @@ query($owner: String!, $name: String!, $after: String) {
 }
 """
 
-Known = Callable[[Release], Release | None]
+Known = Callable[[Release], Awaitable[Release | None]]
 """Completes a release that GraphQL told of, whose assets lack their address; None where that is not known."""
 
 
@@ -78,8 +78,7 @@ class Listing:
     async def all(self, progress: Callable[[int], None], known: Known) -> list[Release]:
         """Every release once, whatever comes and goes while they are read."""
         found = await self._all(progress, known)
-        counted = await self._api.graphql(_COUNT, self._names)
-        if counted["repository"]["releases"]["totalCount"] != len(found):
+        if await self._count() != len(found):
             # One that was deleted meanwhile moved others to a page that had been read: they are in the second reading.
             again = await self._all(progress, known)
             for gone in found.keys() - again.keys():
@@ -93,37 +92,37 @@ class Listing:
         number = 0
         while True:
             number += 1
-            if number == 1:
-                page, _ = await self._page(1)
-            else:
-                answer = await self._api.get(self._path, _parameters(number))
-                if answer.status != 200:  # noqa: PLR2004 - 422: past what REST lists
-                    break
-                page = _page_of(answer.headers, answer.data)
+            answer = await self._api.get(self._path, _parameters(number))
+            if answer.status != 200:  # noqa: PLR2004 - 422: past what REST lists
+                self._check(answer, number)
+                break
+            page = _page_of(answer.headers, answer.data)
             found |= {release.id: release for release in page.releases}
             progress(len(found))
             if page.is_last:
                 break
         # A last page that is full may be the last that GitHub lists.
-        if len(found) >= _LEAST_CAP and (not page.is_last or len(page.releases) == PAGE):
+        if len(found) >= _LEAST_CAP and len(found) % PAGE == 0:
             await self._beyond(found, progress, known)
         return found
 
+    async def _count(self) -> int:
+        data = await self._api.graphql(_COUNT, self._names)
+        return int(data["repository"]["releases"]["totalCount"])
+
     async def _beyond(self, found: dict[int, Release], progress: Callable[[int], None], known: Known) -> None:
-        """Those that REST did not list: from the oldest on, until one that it did."""
+        """Those that REST did not list."""
+        total = await self._count()
         after: str | None = None
-        while True:
+        while len(found) < total:
             data = await self._api.graphql(_NAMES, {**self._names, "after": after})
             releases = data["repository"]["releases"]
-            told = [_of_graphql(node) for node in releases["nodes"]]
-            new = [release for release in told if release.id not in found]
-            for release in new:
-                whole = known(release) or await self._one(release.id)
-                if whole is not None:
+            for release in map(_of_graphql, releases["nodes"]):
+                if release.id not in found and (whole := await known(release) or await self._one(release.id)):
                     found[release.id] = whole
             progress(len(found))
             after = releases["pageInfo"]["endCursor"]
-            if not releases["pageInfo"]["hasNextPage"] or (told and not new):
+            if not releases["pageInfo"]["hasNextPage"]:
                 return
 
     async def _one(self, release: int) -> Release | None:
@@ -136,17 +135,21 @@ class Listing:
         answer = await self._api.get(self._path, _parameters(number), etag=before.etag if before else None)
         if answer.status == 304 and before is not None:  # noqa: PLR2004
             return before, False
-        if answer.status == 422 and number > 1:  # noqa: PLR2004 - past what REST lists
+        if answer.status != 200:  # noqa: PLR2004 - 422: past what REST lists
+            self._check(answer, number)
             return _Page(None, (), is_last=True), before is None
-        if answer.status != 200:  # noqa: PLR2004
+        page = _page_of(answer.headers, answer.data)
+        self._pages[number] = page
+        return page, before is None or before.releases != page.releases
+
+    def _check(self, answer: Answer, number: int) -> None:
+        """Raise BackendUnavailableError, unless the page is one that GitHub does not list any more."""
+        if answer.status != 422 or number == 1:  # noqa: PLR2004
             msg = (
                 f"GitHub shows no repository {self._names['owner']}/{self._names['name']} to the server's token "
                 f"(status {answer.status}); check owner, repo and what the token may read."
             )
             raise BackendUnavailableError(msg)
-        page = _page_of(answer.headers, answer.data)
-        self._pages[number] = page
-        return page, before is None or before.releases != page.releases
 
 
 def _parameters(number: int) -> dict[str, str]:

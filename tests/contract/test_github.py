@@ -1,0 +1,438 @@
+"""The GitHub backend and what GitHub may do to it: limits, cuts, lies, and as many releases as there are."""
+
+import asyncio
+import hashlib
+import time
+from typing import cast
+
+import msgspec
+import pytest
+
+from pywharf.backends.github.api import limited
+from pywharf.backends.opening import open_backend
+from pywharf.backends.registration import OpenBackend
+from pywharf.config import GithubSpec
+from pywharf.core.access import Permission
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    FileExistsInRepoError,
+    ForbiddenError,
+    InvalidConfigError,
+    NotFoundError,
+    RateLimitedError,
+    UnauthenticatedError,
+)
+from pywharf.core.names import ProjectName
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import decode_index
+from pywharf.index.follower import Follower
+from pywharf.index.ports import Backend, RateLimit, RateLimited, RedirectContent, StreamContent, Upload
+from pywharf.index.update import update_index
+from support.distributions import wheel
+from support.github import BRANCH, OWNER
+from support.github_faults import PRIMARY, Fault, secondary_limit
+from support.storages import REPO
+from support.uploads import content, file_of, journal, publish, scanned
+
+FOO = ProjectName("foo")
+WHEEL = "foo-1.0-py3-none-any.whl"
+ASSETS = r"/releases/\d+/assets"
+ONE = r"/releases/\d+"
+
+
+@pytest.fixture
+def repository(github):
+    made = github.repository()
+    yield made
+    made.mend()
+    github.api.remaining, github.api.list_cap, github.api.signed_s = 5000, 10_000, 300
+
+
+@pytest.fixture
+async def open_(repository, tmp_path):
+    """Opens it as one more server would."""
+    opened: list[Backend] = []
+
+    def open_(token=None, *, is_job=False, **fields):
+        spec = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url} | fields
+        secret = token or repository.token_of("write")
+        backend = open_backend(OpenBackend(GithubSpec(**spec), REPO, tmp_path / str(len(opened)), secret, is_job))
+        opened.append(backend)
+        return backend
+
+    yield open_
+    for backend in opened:
+        await backend.aclose()
+
+
+@pytest.fixture
+def backend(open_):
+    return open_()
+
+
+async def update(backend, name="index.toml"):
+    return await update_index(backend, backend_type="github", index_name=name, progress=lambda _n, _what: None)
+
+
+async def published_with(backend, path, secret):
+    project, file, metadata = file_of(path)
+    staged = backend.staging_folder / "staged"
+    staged.write_bytes(path.read_bytes())
+    await backend.publish(Upload(project, file, staged, metadata, secret))
+
+
+# A fault while a file is published: what the client is told, and whether others then see the file.
+FAULTS = {
+    "a secondary limit at the draft": (secondary_limit("POST", "/releases", 77, 9), RateLimitedError, False),
+    "a secondary limit in the middle": (secondary_limit("POST", ASSETS, 77, 9), RateLimitedError, False),
+    "the limit of content in an hour": (
+        Fault("POST", "/releases", 403, {"Retry-After": "1800"}, {"message": "was submitted too quickly"}, 9),
+        RateLimitedError,
+        False,
+    ),
+    "the primary limit": (
+        Fault("POST", ASSETS, 403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}, PRIMARY, 9),
+        RateLimitedError,
+        False,
+    ),
+    "cut before the draft": (Fault("POST", "/releases"), BackendUnavailableError, False),
+    "cut after the draft": (Fault("POST", "/releases", when="after"), BackendUnavailableError, False),
+    "cut before the asset": (Fault("POST", ASSETS), BackendUnavailableError, False),
+    "cut after the asset": (Fault("POST", ASSETS, when="after"), BackendUnavailableError, False),
+    "502 on publish, not done": (Fault("PATCH", ONE, 502), BackendUnavailableError, False),
+    "502 on publish, but done": (Fault("PATCH", ONE, 502, when="after"), None, True),
+    "cut on publish, not done": (Fault("PATCH", ONE), BackendUnavailableError, False),
+    "cut on publish, but done": (Fault("PATCH", ONE, when="after"), None, True),
+    "the asset's size is another": (
+        Fault("POST", ASSETS, 201, body={"size": 1}, when="after"),  # type: ignore[dict-item]
+        BackendUnavailableError,
+        False,
+    ),
+    "500 at first, then not": (Fault("GET", r"/releases/tags/.*", 500, times=2), None, True),
+    "late": (Fault("POST", ASSETS, delay_s=1.5, is_only_late=True), None, True),
+    "a short limit": (secondary_limit("POST", ASSETS, 1), None, True),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+async def test_a_fault_while_publishing_leaves_no_half_of_a_release(what, repository, backend, made, open_):
+    given, error, is_visible = FAULTS[what]
+    fault = repository.fail(msgspec_copy(given))
+    path = wheel(made, "foo")
+    if error is None:
+        await publish(backend, path)
+    else:
+        with pytest.raises(error) as raised:
+            await published_with(backend, path, None)
+        if isinstance(raised.value, RateLimitedError):
+            assert raised.value.retry_after_s > 10
+            assert f"{raised.value.retry_after_s} seconds" in str(raised.value)
+    assert fault.times < given.times, "the fault did not happen"
+    assert repository.visible() == ([WHEEL] if is_visible else [])
+    repository.mend()
+    other = open_()
+    if is_visible:
+        assert await content(other, FOO, (await journal(other))[WHEEL]) == path.read_bytes()
+    else:
+        await publish(other, path)  # whatever is left is in nobody's way
+    assert repository.visible() == [WHEEL]
+
+
+def msgspec_copy(fault):
+    return Fault(**vars(fault))
+
+
+async def test_what_a_fault_left_is_removed_once_no_upload_can_be_running(repository, backend, made):
+    repository.fail(Fault("DELETE", ONE, 500, times=9))
+    repository.fail(Fault("POST", ASSETS))
+    with pytest.raises(BackendUnavailableError):
+        await published_with(backend, wheel(made, "foo"), None)
+    repository.mend()
+    assert repository.drafts() == [WHEEL]
+    await update(backend)
+    assert repository.drafts() == [WHEEL], "an upload may still be running"
+    (draft,) = repository.kept.releases.all.values()
+    draft.body = draft.body.replace("2126-", "2026-")
+    repository.kept.releases.add({"tag_name": "v2", "draft": True, "body": "What is new: something"})
+    await update(backend)
+    assert repository.drafts() == ["v2"], "a draft that somebody writes is nobody else's"
+
+
+async def test_two_uploads_of_one_name_at_once(repository, open_, made):
+    """GitHub gives a tag once: the second is told so, and its draft is gone."""
+    path = wheel(made, "foo")
+    results = await asyncio.gather(*(published_with(open_(), path, None) for _ in range(5)), return_exceptions=True)
+    assert sorted(str(type(one).__name__) for one in results) == ["FileExistsInRepoError"] * 4 + ["NoneType"]
+    assert (repository.visible(), repository.drafts()) == ([WHEEL], [])
+
+
+async def test_an_upload_makes_at_most_six_calls(repository, backend, made):
+    await backend.read_journal()
+    before = len(repository.calls)
+    await published_with(backend, wheel(made, "foo"), None)
+    made_calls = repository.calls[before:]
+    assert len(made_calls) <= 6, made_calls
+
+
+@pytest.mark.parametrize(
+    ("level", "permission"),
+    [("admin", Permission.WRITE), ("write", Permission.WRITE), ("read", Permission.READ), ("none", Permission.NONE)],
+)
+async def test_a_client_s_token_may_do_what_github_says(repository, backend, level, permission):
+    assert await backend.permission_of(repository.token_of(level)) is permission
+
+
+async def test_a_token_that_is_unknown_revoked_or_none(repository, backend):
+    token = repository.token_of("write")
+    assert await backend.permission_of(token) is Permission.WRITE
+    repository.revoke(token)
+    assert await backend.permission_of(token) is Permission.NONE
+    for other in ("ghp_unknown", "not a token", "x/../y"):
+        assert await backend.permission_of(other) is Permission.NONE
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("GET", "", 502, times=9), Fault("GET", "", times=9), secondary_limit("GET", "", 60, 9)]
+)
+async def test_where_github_is_down_nobody_is_let_in_by_it(repository, backend, fault):
+    token = repository.token_of("write")
+    repository.fail(msgspec_copy(fault))
+    with pytest.raises(BackendUnavailableError):
+        await backend.permission_of(token)
+
+
+async def test_a_client_publishes_with_its_own_token(repository, open_, made):
+    """So the server's need not write; and GitHub refuses what the client may not."""
+    backend = open_(repository.token_of("read"))
+    with pytest.raises(BackendUnavailableError, match="server's token"):
+        await published_with(backend, wheel(made, "foo"), None)
+    for level, error in (("read", ForbiddenError), ("none", ForbiddenError)):
+        with pytest.raises(error):
+            await published_with(backend, wheel(made, "foo"), repository.token_of(level))
+    with pytest.raises(UnauthenticatedError):
+        await published_with(backend, wheel(made, "foo"), "ghp_unknown")
+    assert repository.visible() == []
+    token = repository.token_of("write")
+    await published_with(backend, wheel(made, "foo"), token)
+    posts = {call.token for call in repository.calls if call.verb == "POST" and call.status == 201}
+    assert posts == {token}
+
+
+async def test_the_server_s_token_is_revoked(repository, open_, made):
+    """What was known is served on; the log and the metric say why nothing new is seen."""
+    token = repository.token_of("write")
+    backend = open_(token)
+    await publish(backend, wheel(made, "foo"))
+    follower = Follower("team-a", backend)
+    await follower.refresh()
+    repository.revoke(token)
+    with pytest.raises(BackendUnavailableError, match="wrong, expired or revoked"):
+        await follower.refresh()
+    assert follower.catalog.project(FOO) is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"), [({"repo": "other"}, "shows no repository acme/other"), ({"owner": "nobody"}, "no repository")]
+)
+async def test_a_repository_that_is_not_there(open_, fields, said):
+    with pytest.raises(BackendUnavailableError, match=said):
+        await open_(**fields).read_journal()
+
+
+async def test_redirects_lead_to_a_signed_address_for_less_than_its_life(repository, backend, made, monkeypatch):
+    file = await publish(backend, wheel(made, "foo"))
+    first = await backend.open_file(FOO, file)
+    assert isinstance(first, RedirectContent)
+    assert "/signed/" in first.url
+    assert "ghp_" not in first.url
+    assert await backend.open_file(FOO, file) == first
+    assert signed(repository) == 1
+    later = time.monotonic() + 241  # of 300 seconds the last minute is left to the client
+    monkeypatch.setattr("pywharf.backends.github.signed_urls.time.monotonic", lambda: later)
+    await backend.open_file(FOO, file)
+    assert signed(repository) == 2
+    repository.github.api.signed_s = 30  # too short to be kept
+    later += 300
+    for _ in range(2):
+        await backend.open_file(FOO, file)
+    assert signed(repository) == 4
+
+
+def signed(repository):
+    return sum(call.path.endswith("/releases/assets/N") for call in repository.calls)
+
+
+async def test_streams_go_on_when_an_address_has_expired(repository, open_, made):
+    backend = open_(download="stream")
+    path = wheel(made, "foo", payload=bytes(i % 251 for i in range(900_000)))
+    file = await publish(backend, path)
+    for first, last in ((0, path.stat().st_size - 1), (7, 7), (100, 700_000)):
+        assert await content(backend, FOO, file, first, last) == path.read_bytes()[first : last + 1]
+    found = await backend.open_file(FOO, file)
+    assert isinstance(found, StreamContent)
+    number, (url, until) = next(iter(backend._urls._kept.items()))  # noqa: SLF001 - its clock is GitHub's
+    backend._urls._kept[number] = (url.replace("se=2", "se=1"), until)  # noqa: SLF001
+    assert await content(backend, FOO, file) == path.read_bytes()
+
+
+async def test_an_index_leads_nowhere_but_to_this_repository_s_assets(repository, backend, made):
+    file = await publish(backend, wheel(made, "foo"))
+    for location in ("http://127.0.0.1:9/x", "file:///etc/passwd", f"{repository.github.url}/repos/a/b/releases"):
+        with pytest.raises(NotFoundError):
+            await backend.open_file(FOO, msgspec.structs.replace(file, location=location))
+    number = str(file.location).rpartition("/")[2]
+    elsewhere = msgspec.structs.replace(file, location=f"http://127.0.0.1:9/releases/assets/{number}")
+    found = await backend.open_file(FOO, elsewhere)
+    assert found.url.startswith(f"{repository.github.url}/signed/{OWNER}/{repository.name}/")
+
+
+async def test_a_file_that_is_gone(repository, backend, made):
+    file = await publish(backend, wheel(made, "foo"))
+    repository.kept.releases.all.clear()
+    with pytest.raises(NotFoundError):
+        await backend.open_file(FOO, file)
+    with pytest.raises(NotFoundError):
+        await backend.read_metadata(FOO, file)
+
+
+async def test_metadata_costs_two_calls_once_and_no_wheel(repository, backend, made):
+    path = wheel(made, "foo")
+    file = await publish(backend, path)
+    before = len(repository.github.api.calls)
+    for _ in range(3):
+        raw = await backend.read_metadata(FOO, file)
+        assert hashlib.sha256(raw).hexdigest() == file.metadata_sha256
+    calls = repository.github.api.calls[before:]
+    assert [call.path.rpartition("/")[2] for call in calls] == ["TAG", "N", "ASSET"]
+    (release,) = repository.kept.releases.all.values()
+    for asset in release.assets.values():
+        asset.content = b"another's" if asset.name.endswith(".metadata") else asset.content
+    with pytest.raises(BackendUnavailableError, match="not what the index says"):
+        await (type(backend)).read_metadata(backend, FOO, msgspec.structs.replace(file, metadata_sha256="0" * 64))
+
+
+async def test_an_idle_server_costs_nothing(repository, open_, made):
+    """Ten minutes of looks, one after another: each is conditional, and answered by 304."""
+    backend = open_()
+    await publish(backend, wheel(made, "foo"))
+    await update(open_(is_job=True))
+    follower = Follower("team-a", backend)
+    for _ in range(2):
+        await follower.refresh()
+    before = len(repository.calls)
+    for _ in range(10):
+        await follower.refresh()
+    calls = repository.calls[before:]
+    assert len(calls) == 20
+    assert [call for call in calls if call.costs or not call.is_conditional] == []
+
+
+async def test_an_upload_shows_elsewhere_with_the_next_look_before_any_update(repository, open_, made):
+    follower = Follower("team-a", open_())
+    await follower.refresh()
+    await publish(open_(), wheel(made, "foo"))
+    await follower.refresh()
+    assert follower.catalog.project(FOO) is not None
+    repository.kept.releases.all.clear()
+    await follower.refresh()
+    assert follower.catalog.project(FOO) is None
+
+
+def seed(repository, count, start=0):
+    """Releases as a server makes them, without its calls; by tag."""
+    for number in range(start, start + count):
+        tag = f"p{number % 40}-{number}.0.tar.gz"
+        body = dumps({"distrib": f"p{number % 40}", "sha256": f"{number:064x}", "upload_time": "2026-01-01T00:00:00Z"})
+        release = repository.kept.releases.add({"tag_name": tag, "body": body})
+        release.published_at = "2026-01-01T00:00:00Z"
+        repository.kept.releases.attach(release.id, tag, b"x" * 3)
+
+
+@pytest.mark.parametrize("cap", [10_000, 1_000])
+async def test_past_what_rest_lists(repository, open_, cap):
+    """GraphQL tells of the others; what the index knows of them is not asked again."""
+    seed(repository, 1_350)
+    repository.github.api.list_cap = cap
+    summary = await update(open_(is_job=True))
+    assert (summary.files, summary.problems) == (1_350, ())
+    index = decode_index(repository.index(), "index.toml")
+    files = [file for name in index if (project := index.project(name)) for file in project.files]
+    assert len(files) == 1_350
+    assert all(file.location for file in files)
+    before = len(repository.calls)
+    assert (await update(open_(is_job=True))).changed is False
+    assert len(repository.calls) - before <= 1_350 / 100 + 5 + (14 if cap == 1_000 else 0)
+
+
+async def test_few_calls_for_many_releases(repository, open_):
+    seed(repository, 2_000)
+    await update(open_(is_job=True))
+    assert len(repository.calls) <= 2_000 / 100 + 5
+    before = len(repository.calls)
+    seed(repository, 1, start=2_000)
+    assert (await update(open_(is_job=True))).changed
+    assert len(repository.calls) - before <= 2_001 / 100 + 6, "the page that the new one begins, besides"
+
+
+async def test_a_release_that_is_deleted_while_they_are_listed_hides_no_other(repository, open_):
+    seed(repository, 450)
+    api = repository.github.api
+    listed = [one.id for one in repository.kept.releases.listed(with_drafts=True)]
+    original = api._releases  # noqa: SLF001 - the moment between two pages
+    asked = 0
+
+    async def releases(request, *rest):
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            del repository.kept.releases.all[listed[5]]
+        return await original(request, *rest)
+
+    routes = api._ROUTES  # noqa: SLF001
+    api._ROUTES = ((routes[0][0], lambda _self, *rest: releases(*rest)), *routes[1:])  # noqa: SLF001
+    try:
+        projects, _ = await scanned(open_())
+    finally:
+        del api._ROUTES  # noqa: SLF001
+    assert sum(len(project.files) for project in projects) == 449
+
+
+async def test_update_index_waits_for_a_limit(repository, open_, made):
+    await publish(open_(), wheel(made, "foo"))
+    repository.fail(secondary_limit("GET", "/releases", 1))
+    began = time.monotonic()
+    assert (await update(open_(is_job=True))).files == 1
+    assert time.monotonic() - began >= 1
+
+
+async def test_while_a_limit_lasts_github_is_not_asked(repository, open_):
+    backend = open_()
+    repository.fail(secondary_limit("GET", "/releases", 30))
+    for _ in range(3):
+        with pytest.raises(RateLimitedError) as raised:
+            await backend.read_journal()
+        assert 25 < raised.value.retry_after_s <= 31
+    assert len(repository.calls) == 1
+    assert type(limited(3)) is RateLimitedError
+
+
+async def test_what_is_left_of_the_limit_is_told(repository, backend):
+    assert isinstance(backend, RateLimited)
+    assert backend.rate_limit is None
+    await backend.read_journal()
+    left = cast("RateLimit", backend.rate_limit)
+    assert left.limit == 5000
+    assert 0 < left.remaining < 5000
+    assert left.reset > time.time()
+
+
+async def test_an_empty_token_or_app_is_refused_when_it_is_opened(open_):
+    for secret in ("two words", "private_key = 1"):
+        with pytest.raises(InvalidConfigError):
+            open_(secret)
+
+
+async def test_files_exist_for_whoever_looks(repository, open_, made):
+    await publish(open_(), wheel(made, "foo"))
+    with pytest.raises(FileExistsInRepoError):
+        await published_with(open_(), wheel(made, "foo"), None)

@@ -1,0 +1,75 @@
+"""`pywharf up` over manifests whose packages are GitHub's: from an empty repository to an installed package."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.clients import Computer
+from support.distributions import wheel
+from support.github import BRANCH, OWNER
+from support.installing import install
+from support.repos import wait_for
+from support.upping import upping
+
+LABEL = {"pywharf.dev/credentials": "true"}
+READ, WRITE = "wheels-read-value", "wheels-write-value"
+OWN = {f"{use}SecretRef": {"name": "wheels", "key": use} for use in ("read", "write")}
+
+
+def manifests(kept, credentials, values, schedule="0 0 1 1 *"):
+    """A folder's only file."""
+    backend = {"owner": OWNER, "repo": kept.name, "branch": BRANCH, "apiURL": kept.github.url, "download": "stream"}
+    spec = {
+        "backend": {"github": backend},
+        "credentials": {**credentials, "backendSecretRef": {"name": "wheels", "key": "backend"}},
+        "index": {"schedule": schedule, "syncIntervalSeconds": 1},
+    }
+    return yaml.safe_dump_all(
+        [
+            {
+                "apiVersion": "pywharf.dev/v1alpha1",
+                "kind": "PackageRepo",
+                "metadata": {"name": "wheels"},
+                "spec": spec,
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "wheels", "labels": LABEL},
+                "stringData": values,
+            },
+        ]
+    )
+
+
+@pytest.mark.parametrize("credentials", [OWN, {}], ids=["passwords", "tokens"])
+def test_from_upload_to_install(github, tmp_path: Path, computer: Computer, credentials):
+    """Without a PackageServer one is assumed that lets the repo name any host, also this machine."""
+    kept, file, folder = github.repository(), wheel(tmp_path, "parcel"), tmp_path / "manifests"
+    reader, writer = (READ, WRITE) if credentials else (kept.token_of("read"), kept.token_of("write"))
+    own = kept.token_of("write")
+    values = {"read": READ, "write": WRITE, "backend": own}
+    folder.mkdir()
+    (folder / "wheels.yaml").write_text(manifests(kept, credentials, values))
+    with upping(tmp_path / "up", folder) as up:
+        wait_for(lambda: kept.index() is not None, "the first index")
+        index = up.index("wheels", writer)
+        named = (f"--username={index.user}", f"--password={index.secret}")
+        computer.run("twine", "upload", "--non-interactive", f"--repository-url={index.url}", *named, file)
+        for tool in ("pip", "uv"):
+            python, _ = install(tool, computer, up.index("wheels", reader), "parcel", into=tool)
+            assert python.installed() == {"parcel": "1.0"}
+        assert b"parcel" not in (kept.index() or b"")
+        # Every minute is too long to wait for; but a repo that comes anew is updated at once.
+        (folder / "wheels.yaml").write_text("")
+        wait_for(lambda: "wheels: no longer served" in up.out(), "the repo to be gone")
+        (folder / "wheels.yaml").write_text(manifests(kept, credentials, values))
+        wait_for(lambda: b"parcel" in (kept.index() or b""), "the index")
+        assert "Traceback" not in up.err()
+        assert not [one for one in (own, reader, writer) if one in up.out() + up.err()], "it shows secrets"
+        assert up.stop() == 0
+    assert kept.visible() == [file.name]
+    calls = [one for one in kept.calls if one.token and one.path != "/graphql"]  # that path may be another repo's
+    sent = {one.token for one in calls} - {kept.admin}  # who made it, and looks from behind
+    assert sent == ({own} if credentials else {own, reader, writer})

@@ -417,10 +417,11 @@ async def test_while_a_limit_lasts_github_is_not_asked(repository, open_):
 
 
 async def test_what_is_left_of_the_limit_is_told(repository, backend):
-    assert isinstance(backend, RateLimited)
-    assert backend.rate_limit is None
+    limits = cast("RateLimited", backend)
+    assert isinstance(limits, RateLimited)
+    assert limits.rate_limit is None
     await backend.read_journal()
-    left = cast("RateLimit", backend.rate_limit)
+    left = cast("RateLimit", limits.rate_limit)
     assert left.limit == 5000
     assert 0 < left.remaining < 5000
     assert left.reset > time.time()

@@ -1,0 +1,192 @@
+"""A server whose repos are GitHub's, from twine to pip and uv: with secrets of their own, and with GitHub's tokens."""
+
+import hashlib
+import subprocess
+import time
+from urllib.parse import urlencode
+
+import pytest
+
+from support.calling import call
+from support.clients import Computer, Index
+from support.distributions import wheel
+from support.github import BRANCH, OWNER
+from support.github_faults import Fault, secondary_limit
+from support.installing import install
+from support.metrics import metric
+from support.serving import PYWHARF, running
+from support.waiting import wait_for
+
+WHEEL = "parcel-1.0-py3-none-any.whl"
+JSON = {"Accept": "application/vnd.pypi.simple.v1+json"}
+
+
+def table(repository, name="demo", **fields):
+    """A repo's two tables."""
+    given = {
+        "type": "github",
+        "owner": OWNER,
+        "repo": repository.name,
+        "branch": BRANCH,
+        "api_url": repository.github.url,
+        "sync_index_interval": 1,
+    } | fields
+    lines = [f"{key} = {value!r}" for key, value in given.items()]
+    return "\n".join([f"[{name}]", *lines, ""]), f'[{name}]\ntype = "github"\nraw = "{repository.token_of("write")}"\n'
+
+
+@pytest.fixture
+def repository(github):
+    made = github.repository()
+    yield made
+    made.mend()
+
+
+@pytest.fixture
+def serve(tmp_path, repository):
+    """A context with a server of that repository."""
+
+    def serve(flags=(), **fields):
+        config, secrets = table(repository, **fields)
+        (tmp_path / "admin_secret.toml").write_text(secrets)
+        return running(tmp_path, [f"--admin_secret={tmp_path / 'admin_secret.toml'}", *flags], config=config)
+
+    return serve
+
+
+def twine(computer, index, *files, fails=False):
+    flags = ("--non-interactive", "--disable-progress-bar", f"--repository-url={index.url}")
+    named = (f"--username={index.user}", f"--password={index.secret}")
+    return computer.run("twine", "upload", *flags, *named, *files, fails=fails)
+
+
+def update(repository, tmp_path):
+    """`update_index` as a CronJob or a workflow runs it."""
+    secret = tmp_path / "token"
+    secret.write_text(repository.token_of("write"))
+    fields = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url}
+    command = [PYWHARF, "update_index", "github", "demo", f"--secret_file={secret}"]
+    done = subprocess.run(
+        [*command, *(f"--{key}={value}" for key, value in fields.items())],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def on_page(server, secret, name="parcel"):
+    reply = call(f"{server.repo()}{name}/", auth=f"demo:{secret}", headers=JSON)
+    return [file["filename"] for file in reply.json()["files"]] if reply.status == 200 else []
+
+
+@pytest.mark.parametrize("download", ["redirect", "stream"])
+@pytest.mark.parametrize("own", [True, False], ids=["own-secrets", "tokens"])
+def test_from_twine_to_pip_and_uv(serve, repository, tmp_path, computer: Computer, download, own):
+    secrets = {"read_secret": "own-read", "write_secret": "own-write"} if own else {}
+    read = "own-read" if own else repository.token_of("read")
+    write = "own-write" if own else repository.token_of("write")
+    with serve(download=download, **secrets) as server:
+        server.secrets |= {read, write}
+        writing, reading = (Index(server.repo(), "demo", secret) for secret in (write, read))
+        path = wheel(tmp_path, "parcel", payload=b"VALUE = 'sent'\n")
+        twine(computer, writing, path)
+        assert repository.visible() == [WHEEL]
+        assert on_page(server, read) == [WHEEL], "before any update"
+        assert "409" in twine(computer, writing, path, fails=True).text
+        assert '"files":1' in update(repository, tmp_path)
+        wait_for(lambda: on_page(server, read) == [WHEEL], "the index")
+        for tool in ("pip", "uv"):
+            python, _ = install(tool, computer, reading, "parcel", into=f"{tool}-{download}")
+            assert python.value("parcel") == "sent"
+        reply = call(f"{server.repo()}parcel/{WHEEL}", auth=f"demo:{read}", headers={"Range": "bytes=2-5"})
+        if download == "redirect":
+            assert (reply.status, reply.header("Cache-Control")) == (302, "private, no-store")
+            reply = call(str(reply.header("Location")), headers={"Range": "bytes=2-5"})
+        assert (reply.status, reply.body) == (206, path.read_bytes()[2:6])
+        reply = call(f"{server.repo()}parcel/{WHEEL}.metadata", auth=f"demo:{read}")
+        assert (reply.status, b"Name: parcel" in reply.body) == (200, True)
+        assert "403" in twine(computer, Index(server.repo(), "demo", read), wheel(tmp_path, "other"), fails=True).text
+        assert 0 < metric(server, "pywharf_backend_rate_limit_remaining", "demo") < 5000
+
+
+def test_a_token_that_is_revoked_is_let_in_until_it_is_asked_about_again(serve, repository, tmp_path):
+    with serve(["--auth_read_expires=2", "--auth_write_expires=1"]) as server:
+        token = repository.token_of("read")
+        url = server.repo()
+        assert call(url, auth=f"demo:{token}").status == 200
+        repository.revoke(token)
+        assert call(url, auth=f"demo:{token}").status == 200
+        wait_for(lambda: call(url, auth=f"demo:{token}").status == 401, "the end of its time")
+        assert call(url, auth="demo:ghp_unknown").status == 401
+        assert call(url).status == 401
+
+
+def test_where_github_is_down_who_is_known_goes_on_and_nobody_else_comes_in(serve, repository, tmp_path):
+    with serve() as server:
+        url, known, new = server.repo(), repository.token_of("read"), repository.token_of("write")
+        assert call(url, auth=f"demo:{known}").status == 200
+        for verb in ("GET", "POST"):
+            repository.fail(Fault(verb, ".*", 502, times=999))
+        assert call(url, auth=f"demo:{known}").status == 200
+        for secret in (new, "ghp_unknown"):
+            reply = call(url, auth=f"demo:{secret}")
+            assert (reply.status, reply.json()["type"]) == (503, "urn:pywharf:problem:backend-unavailable")
+        repository.mend()
+        assert call(url, auth=f"demo:{new}").status == 200
+        assert call(url, auth="demo:ghp_unknown").status == 401
+
+
+def test_signing_in_with_a_token(serve, repository):
+    """The cookie reads; what is published is published with the token itself."""
+    with serve() as server:
+        token = repository.token_of("write")
+        body = urlencode({"pkg_repo_name": "demo", "pkg_repo_secret_raw": token}).encode()
+        sent = {"Content-Type": "application/x-www-form-urlencoded"}
+        reply = call(f"{server.url}/login", "POST", headers=sent, body=body)
+        assert reply.status == 303
+        cookie = str(reply.header("Set-Cookie")).partition(";")[0]
+        assert token not in cookie
+        assert call(server.repo(), headers={"Cookie": cookie}).status == 200
+        origin = {"Cookie": cookie, "Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+        assert call(server.repo(), "POST", headers=origin, body=b"").status in {401, 403}
+        body = urlencode({"pkg_repo_name": "demo", "pkg_repo_secret_raw": "ghp_unknown"}).encode()
+        assert call(f"{server.url}/login", "POST", headers=sent, body=body).status == 401
+
+
+def test_a_limit_is_told_with_the_time_to_wait(serve, repository, tmp_path, computer):
+    with serve(read_secret="own-read", write_secret="own-write") as server:
+        repository.fail(secondary_limit("POST", "/releases", 1800, times=9))
+        said = twine(computer, Index(server.repo(), "demo", "own-write"), wheel(tmp_path, "parcel"), fails=True).text
+        assert "try again in 1800 seconds" in said
+        assert repository.visible() == repository.drafts() == []
+        repository.mend()
+        assert call(server.repo(), auth="demo:own-read").status == 200, "reading has a limit of its own"
+
+
+def test_while_github_answers_slowly_others_are_served(serve, repository, tmp_path):
+    with serve(read_secret="own-read", write_secret="own-write") as server:
+        server_url = server.repo()
+        wait_for(lambda: call(server_url, auth="demo:own-read").status == 200, "the first look")
+        repository.fail(Fault("GET", ".*", times=999, delay_s=3, is_only_late=True))
+        began = time.monotonic()
+        for _ in range(20):
+            assert call(server_url, auth="demo:own-read").status == 200
+            assert call(f"{server.url}/healthz").status == 200
+        assert time.monotonic() - began < 3
+
+
+def test_the_original_s_index_is_read(serve, repository, tmp_path):
+    """As its update_index wrote it: no size, no time, the form's fields in `meta`."""
+    path = wheel(tmp_path, "parcel")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    release = repository.kept.releases.add({"tag_name": WHEEL, "body": f'distrib = "parcel"\nsha256 = "{digest}"\n'})
+    repository.kept.releases.attach(release.id, WHEEL, path.read_bytes())
+    with serve(read_secret="own-read", write_secret="own-write") as server:
+        wait_for(lambda: on_page(server, "own-read") == [WHEEL], "the release")
+        update(repository, tmp_path)
+        assert b'url = "http' in (repository.index() or b"")
+        assert call(f"{server.repo()}parcel/{WHEEL}", auth="demo:own-read").status == 302

@@ -86,13 +86,14 @@ def write_site(index: Index, base: str, folder: Path) -> int:
     Each file is replaced at once, and a served site is usable at any time. Raises OSError, PywharfError.
     """
     whole = dict(pages(index, base))  # that the index is none of ours is said before anything is written
+    targets = {folder if name is None else folder / name: files for name, files in whole.items()}
+    link = next((target for target in (folder, *targets) if target.is_symlink()), None)
+    if link is not None:
+        msg = f"--folder: {str(link)!r} is a link, which may lead anywhere; remove it."
+        raise InvalidConfigError(msg)
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
-    for name, files in whole.items():
-        target = folder if name is None else folder / name
-        if target.is_symlink():
-            msg = f"--folder: {str(target)!r} is a link, which may lead anywhere; remove it."
-            raise InvalidConfigError(msg)
+    for target, files in targets.items():
         target.mkdir(exist_ok=True)
         written += sum(_replace(target / file, content) for file, content in files.items())
     for stale in folder.iterdir():

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import pywharf
-from pywharf.backends.opening import spec_types
+from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config import AdminSecret, ServerSettings, UpdateIndexSettings, Upstream
 from pywharf.core.errors import PywharfError
@@ -27,6 +27,20 @@ def error_classes() -> Iterator[type[PywharfError]]:
         found = pending.pop()
         yield found
         pending.extend(found.__subclasses__())
+
+
+def test_every_backend_s_command_is_documented():
+    sections = dict(
+        re.findall(r"^## `pywharf (\S+?)`\n(.*?)(?=^## |\Z)", DOCS["commands.md"], re.MULTILINE | re.DOTALL)
+    )
+    missing = {
+        f"{kind}.{name} --{flag}"
+        for kind, backend in backend_types().items()
+        for name, command in backend.commands.items()
+        for flag in command.settings.__struct_fields__
+        if f"`--{flag}`" not in sections.get(f"{kind}.{name}", "")
+    }
+    assert missing == set()
 
 
 @pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings])

@@ -190,7 +190,7 @@ class GithubApi:
         async with self._session.request(
             request.method, url, data=io.BytesIO(content) if content else None, headers=headers
         ) as response:
-            text = (await response.text()).replace(self._emulator, self.url)
+            text = (await response.text()).replace(self._emulator, f"http://{request.host}")
         try:
             return response.status, json.loads(text) if text else None, {}
         except ValueError:
@@ -198,13 +198,15 @@ class GithubApi:
 
     # Releases.
 
-    def _base(self, name: str) -> str:
-        return f"{self.url}/repos/{name}/releases"
+    @staticmethod
+    def _base(request: web.Request, name: str) -> str:
+        """As the client reaches it, which may be by another address than others."""
+        return f"http://{request.host}/repos/{name}/releases"
 
     async def _releases(
         self, request: web.Request, repository: Repository, _: re.Match[str], name: str
     ) -> tuple[int, Any, dict[str, str]]:
-        releases, base = repository.releases, self._base(name)
+        releases, base = repository.releases, self._base(request, name)
         if request.method == "POST":
             return 201, releases.add(await request.json()).shown(base), {}
         token = _token(request) or ""
@@ -219,12 +221,12 @@ class GithubApi:
         return 200, shown, link
 
     async def _by_tag(
-        self, _: web.Request, repository: Repository, found: re.Match[str], name: str
+        self, request: web.Request, repository: Repository, found: re.Match[str], name: str
     ) -> tuple[int, Any, dict[str, str]]:
         release = repository.releases.by_tag(unquote(found[1]))
         if release is None:
             raise Refused(404, "Not Found")
-        return 200, release.shown(self._base(name)), {}
+        return 200, release.shown(self._base(request, name)), {}
 
     async def _release(
         self, request: web.Request, repository: Repository, found: re.Match[str], name: str
@@ -232,12 +234,12 @@ class GithubApi:
         releases, number = repository.releases, int(found[1])
         match request.method:
             case "PATCH":
-                return 200, releases.change(number, await request.json()).shown(self._base(name)), {}
+                return 200, releases.change(number, await request.json()).shown(self._base(request, name)), {}
             case "DELETE":
                 releases.one(number)
                 del releases.all[number]
                 return 204, None, {}
-        return 200, releases.one(number).shown(self._base(name)), {}
+        return 200, releases.one(number).shown(self._base(request, name)), {}
 
     async def _attach(
         self, request: web.Request, repository: Repository, found: re.Match[str], name: str
@@ -246,17 +248,17 @@ class GithubApi:
         if len(content) != request.content_length:
             raise Refused(400, "Bad Content-Length")
         made = repository.releases.attach(int(found[1]), request.query["name"], content)
-        return 201, made.shown(self._base(name)), {}
+        return 201, made.shown(self._base(request, name)), {}
 
     async def _asset(
         self, request: web.Request, repository: Repository, found: re.Match[str], name: str
     ) -> tuple[int, Any, dict[str, str]]:
         asset = repository.releases.asset(int(found[1]))
         if request.headers.get("Accept") != "application/octet-stream":
-            return 200, asset.shown(self._base(name)), {}
+            return 200, asset.shown(self._base(request, name)), {}
         end = datetime.fromtimestamp(time.time() + self.signed_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         signed = f"/signed/{name}/{asset.id}?se={end.replace(':', '%3A')}"
-        return 302, None, {"Location": f"{self.url}{signed}&sig={self._sign(f'{name}/{asset.id}', end)}"}
+        return 302, None, {"Location": f"http://{request.host}{signed}&sig={self._sign(f'{name}/{asset.id}', end)}"}
 
     def _sign(self, asset: str, end: str) -> str:
         return hmac.new(self._signing, f"{asset} {end}".encode(), hashlib.sha256).hexdigest()

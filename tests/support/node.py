@@ -162,6 +162,19 @@ def relayed(spaces: Namespaces, sockets: Path, name: str, address: str, port: in
             spaces.processes[relay] = spawn(command, log)
 
 
+def brought(node: Node, name: str, port: int) -> str:
+    """The other way: a loopback port outside, for as long as the node runs; gives where pods reach it."""
+    socket = node.sockets / f"{name}.sock"
+    outside = ["socat", f"UNIX-LISTEN:{socket},fork,backlog=256", f"TCP:127.0.0.1:{port}"]
+    listen = f"TCP-LISTEN:{port},bind={ADDRESS},fork,reuseaddr,backlog=256"
+    inside = [*node.spaces.network, "socat", listen, f"UNIX-CONNECT:{socket}"]
+    for side, command in (("outside", outside), ("inside", inside)):
+        relay = f"{name}-brought-{side}"
+        with node.spaces.log(relay).open("ab") as log:
+            node.spaces.processes[relay] = spawn(command, log)
+    return f"{ADDRESS}:{port}"
+
+
 def _containerd(config: NodeConfig, made: Parts, spaces: Namespaces) -> None:
     path = f"PATH={made.containers}:/usr/sbin:/usr/bin:/sbin:/bin"
     spaces.start("containerd", "env", path, str(made.containers / "containerd"), f"--config={config.containerd()}")

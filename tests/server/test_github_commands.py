@@ -23,6 +23,7 @@ from pywharf.core.names import RepoName, normalize
 from support.clients import Computer
 from support.distributions import metadata, wheel
 from support.github import OWNER, Github, TestRepository, asked
+from support.github_faults import Fault
 from support.serving import PYWHARF, clean_environment
 
 WITHOUT_THE_EXTRA = """
@@ -184,6 +185,35 @@ def test_refusals_say_what_to_do(github, level, flags, status, said):
     done = init(repository, "--branch=main", *flags, status=status)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+REFUSED = {"message": "refusing to allow a Personal Access Token to create or update workflow without `workflow` scope"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said", "left"),
+    [
+        (Fault("POST", "/git/refs"), 1, "GitHub cannot be reached, or broke off", 5),
+        (Fault("PUT", "/contents/README.md", when="after"), 1, "GitHub cannot be reached, or broke off", 3),
+        (Fault("PUT", "/contents/index.toml", 409), 2, "Somebody may have changed it in the meantime", 3),
+        (Fault("GET", "/actions/secrets/public-key", 403, body=REFUSED), 1, "Secrets: write (classic: scope repo)", 2),
+        (Fault("PUT", f"/contents/{WORKFLOW}", 403, body=REFUSED), 1, "Workflows: write and Contents: write", 1),
+    ],
+)
+def test_a_run_that_broke_off_is_finished_by_the_next(planned, fault, status, said, left):
+    planned.fail(fault)
+    broken = init(planned, status=status)
+    assert said in broken.stderr
+    assert "Traceback" not in broken.stderr
+    planned.mend()
+    assert len(steps(init(planned))) == left
+    _, branches = asked(f"{planned.github.url}/repos/{planned.full_name}/branches", planned.admin)
+    assert [one["name"] for one in branches] == ["master"]
+    assert planned.kept.secrets == {"PYWHARF_TOKEN": planned.admin}
+    assert is_untouched(file_of(planned, WORKFLOW))
+    before = writes(planned)
+    init(planned)
+    assert writes(planned) == before
 
 
 @pytest.mark.parametrize("command", ["github.init_pkg_repo --name=x", "github.gen_gh_pages"])

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.server import Shared
 from pywharf.config import FileSystemSpec, ServerSettings, UpdateIndexSettings, parse_config
@@ -31,6 +32,8 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
             root="root", config=SECRET, admin_secret=SECRET, session_secret=SECRET, initialize_secret=SECRET
         ),
         UpdateIndexSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
+        InitPkgRepoSettings(name="a", owner="b", repo="c", secret=SECRET, workflow_secret=SECRET),
+        GenGhPagesSettings(owner="b", repo="c", secret=SECRET),
         SubmittedConfig(SECRET, SECRET),
         OpenBackend(SPEC, RepoName("demo"), pathlib.Path(), SECRET),
     ],

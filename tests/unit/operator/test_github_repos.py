@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from github.Auth import AppInstallationAuth, Token
 
 from pywharf.backends.github.credentials import parse_credentials
-from pywharf.config import GithubSpec, parse_config
+from pywharf.config import GithubSpec, SecretRef, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.folder import snapshot_of
 from pywharf_operator.manifests import parse_file
@@ -110,7 +110,8 @@ def test_the_server_is_told():
     assert isinstance(spec, GithubSpec)
     assert (spec.owner, spec.repo, spec.branch) == ("acme", "wheels", "main")
     assert (spec.api_url, spec.download) == ("https://ghe.example:8443/api/v3", "stream")
-    assert (spec.read_secret.file, spec.write_secret.file) == (f"{FOLDER}/wheels.read", f"{FOLDER}/wheels.write")
+    assert spec.read_secret == SecretRef(file=f"{FOLDER}/wheels.read")
+    assert spec.write_secret == SecretRef(file=f"{FOLDER}/wheels.write")
     (admin,) = config.admin_secrets.values()
     assert (admin.type, admin.file) == ("github", f"{FOLDER}/wheels.backend")
     assert "PRIVATE KEY" not in str(rendered.config_map)
@@ -130,7 +131,7 @@ def test_an_app_s_key_arrives_whole(ends):
     server, rendered = made(OWN, APP + ends)
     in_file = base64.b64decode(rendered.credentials[0]["data"]["wheels.backend"]).decode()
     (job,) = jobs_of(server.repos).values()
-    for text in (in_file, in_file.rstrip("\r\n"), job.secret):
+    for text in (in_file, in_file.rstrip("\r\n"), job.secret or ""):
         auth = parse_credentials(text)
         assert isinstance(auth, AppInstallationAuth)
         assert auth.installation_id == 34

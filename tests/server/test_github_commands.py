@@ -130,7 +130,7 @@ def test_pages_of_a_public_one(planned):
     made = init(planned, "--enable_gh_pages", "--no_private", "--branch=main")
     assert "Enable GitHub Pages, built by the workflow." in steps(made)
     assert planned.kept.pages == {"build_type": "workflow"}
-    assert yaml.safe_load(file_of(planned, WORKFLOW, "main"))["jobs"].keys() == {"update_index", "pages"}
+    assert yaml.safe_load(file_of(planned, ".github/workflows/gen_gh_pages.yml", "main"))["jobs"].keys() == {"pages"}
     before = writes(planned)
     init(planned, "--enable_gh_pages", "--no_private", "--branch=main")
     assert writes(planned) == before

@@ -20,13 +20,14 @@ SPEC = GithubSpec(owner="acme", repo="wheels")
 WANTED = Wanted(name=NAME, spec=SPEC)
 README = StoredFile(readme.readme(NAME, SPEC, pages=False), "r1")
 OWN_README = StoredFile("# wheels\n", "r0")
-WORKFLOW = StoredFile(workflow.workflow(NAME, SPEC, pages=False), "w1")
-OTHER_WORKFLOW = StoredFile(workflow.workflow(RepoName("before"), SPEC, pages=False), "w2")
+WORKFLOW = StoredFile(workflow.workflow(NAME, SPEC), "w1")
+OTHER_WORKFLOW = StoredFile(workflow.workflow(RepoName("before"), SPEC), "w2")
 CHANGED_WORKFLOW = StoredFile(WORKFLOW.text + "# mine\n", "w3")
 ROOT = frozenset({"README.md", "index.toml", ".github"})
 DONE = Found(default_branch="master", root=ROOT, files={readme.PATH: README, workflow.PATH: WORKFLOW}, has_secret=True)
 INDEX_STEP = "Write index.toml in the branch master"
 SECRET_STEP = "Set the Actions secret PYWHARF_TOKEN"
+PAGES_STEP = "Write .github/workflows/gen_gh_pages.yml in the branch master"
 WORKFLOW_STEP = "Write .github/workflows/update_index.yml in the branch master"
 SECRET_NOTE = "The Actions secret PYWHARF_TOKEN is left as it is; --replace_secret sets it again."
 STEPS = ["Write README.md in the branch master", INDEX_STEP, SECRET_STEP, WORKFLOW_STEP]
@@ -47,6 +48,7 @@ def changed(struct, **fields):
                 "Create the public GitHub repository acme/wheels with the branch master",
                 *STEPS[:3],
                 "Enable GitHub Pages, built by the workflow",
+                PAGES_STEP,
                 STEPS[3],
             ],
             [],
@@ -107,13 +109,13 @@ def changed(struct, **fields):
         (
             changed(WANTED, pages=True, force=True),
             changed(DONE, pages="legacy"),
-            ["Let the workflow build GitHub Pages", "Replace .github/workflows/update_index.yml in the branch master"],
+            ["Let the workflow build GitHub Pages", PAGES_STEP],
             ["README.md is left as it is.", SECRET_NOTE],
         ),
         (
             changed(WANTED, pages=True, private=False),
             changed(DONE, private=False, pages="legacy"),
-            ["Replace .github/workflows/update_index.yml in the branch master"],
+            [PAGES_STEP],
             [
                 "README.md is left as it is.",
                 SECRET_NOTE,
@@ -142,11 +144,15 @@ def test_what_cannot_be(wanted, found, said):
         plan(wanted, found)
 
 
-@pytest.mark.parametrize("pages", [False, True])
-def test_workflow(pages):
+FLAGS = [
+    *("--owner=acme", "--repo=wheels", "--branch=master", "--index_filename=index.json"),
+    *("--api_url=https://github.example/api/v3", "--secret_env=PYWHARF_TOKEN"),
+]
+
+
+def test_workflows():
     spec = changed(SPEC, api_url="https://github.example/api/v3", index_filename="index.json")
-    text = workflow.workflow(NAME, spec, pages=pages)
-    parsed = yaml.safe_load(text)
+    parsed = yaml.safe_load(workflow.workflow(NAME, spec))
     on = parsed[True]  # YAML 1.1 takes `on` for a truth value; GitHub does not
     assert on["release"]["types"] == ["published", "edited", "deleted"]
     assert on["schedule"][0]["cron"].endswith(" * * * *")
@@ -155,18 +161,20 @@ def test_workflow(pages):
     assert parsed["concurrency"] == {"group": "update_index", "cancel-in-progress": False}
     steps = parsed["jobs"]["update_index"]["steps"]
     assert steps[1]["run"] == f"pip install 'pywharf[github]=={__version__}'"
-    assert shlex.split(steps[2]["run"]) == [
-        *("pywharf", "update_index", "github", "team-a", "--owner=acme", "--repo=wheels", "--branch=master"),
-        *("--index_filename=index.json", "--api_url=https://github.example/api/v3", "--secret_env=PYWHARF_TOKEN"),
-    ]
+    assert shlex.split(steps[2]["run"]) == ["pywharf", "update_index", "github", "team-a", *FLAGS]
     assert steps[2]["env"] == {"PYWHARF_TOKEN": "${{ secrets.PYWHARF_TOKEN }}"}
-    used = [step["uses"] for job in parsed["jobs"].values() for step in job["steps"] if "uses" in step]
+
+    pages = yaml.safe_load(workflow.pages_workflow(spec))
+    assert pages[True]["workflow_run"] == {"workflows": [parsed["name"]], "types": ["completed"]}
+    assert pages["permissions"] == {}
+    job = pages["jobs"]["pages"]
+    assert job["permissions"] == {"pages": "write", "id-token": "write"}
+    assert job["environment"] == {"name": "github-pages"}
+    assert shlex.split(job["steps"][2]["run"]) == ["pywharf", "github.gen_gh_pages", *FLAGS, "--folder=site"]
+    assert job["steps"][3]["with"] == {"path": "site"}
+    used = [one["uses"] for one in (*steps, *job["steps"]) if "uses" in one]
     assert all(one.startswith("actions/") and one.count(".") == 2 for one in used)
-    assert set(parsed["jobs"]) == ({"update_index", "pages"} if pages else {"update_index"})
-    if pages:
-        assert shlex.split(steps[3]["run"])[:2] == ["pywharf", "github.gen_gh_pages"]
-        assert parsed["jobs"]["pages"]["permissions"] == {"pages": "write", "id-token": "write"}
-        assert parsed["jobs"]["pages"]["needs"] == "update_index"
+    assert workflow.is_untouched(workflow.pages_workflow(spec))
 
 
 def test_a_workflow_tells_whether_somebody_changed_it():

@@ -141,7 +141,7 @@ class Remote:
         listed = await self._api.get(f"{self._repo}/contents/", {"ref": branch})
         root = frozenset(str(one["name"]) for one in listed.data) if listed.status == _FOUND else frozenset()
         files = {}
-        for path in (readme.PATH, workflow.PATH):
+        for path in (readme.PATH, workflow.PATH, workflow.PAGES_PATH):
             if path.partition("/")[0] in root and (file := await self._file(path, branch)) is not None:
                 files[path] = file
         return Found(
@@ -279,7 +279,7 @@ def _needs(action: Action) -> str:
             )
         case MoveBranch():
             return "Administration: write and Contents: write (classic: scope repo)"
-        case WriteFile(path=workflow.PATH):
+        case WriteFile(path=workflow.PATH | workflow.PAGES_PATH):
             return "Workflows: write and Contents: write (classic: scopes repo and workflow)"
         case WriteFile():
             return "Contents: write (classic: scope repo)"

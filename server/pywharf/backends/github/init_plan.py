@@ -111,7 +111,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(wanted: Wanted, found: Found | None) -> Plan:
-    """None: there is no such repository. The workflow comes last, when all that it needs is there.
+    """None: there is no such repository. The workflows come last, when all that they need is there.
 
     Raises InvalidConfigError where what is there cannot become what is wanted.
     """
@@ -136,7 +136,7 @@ def plan(wanted: Wanted, found: Found | None) -> Plan:
         if wanted.private and not found.private:
             notes.append(f"{spec.owner}/{spec.repo} is public and stays so: everybody can read its packages.")
     actions += _branch(wanted, found)
-    for step in (_readme, _index, _secret, _pages, _workflow):
+    for step in (_readme, _index, _secret, _pages, _pages_workflow, _workflow):
         made, note = step(wanted, found)
         if made is not None and made not in actions:
             actions.append(made)
@@ -210,9 +210,19 @@ def _pages(wanted: Wanted, found: Found) -> _Step:
 
 
 def _workflow(wanted: Wanted, found: Found) -> _Step:
-    text, stored = workflow.workflow(wanted.name, wanted.spec, pages=wanted.pages), found.files.get(workflow.PATH)
+    return _generated(wanted, found, workflow.PATH, workflow.workflow(wanted.name, wanted.spec))
+
+
+def _pages_workflow(wanted: Wanted, found: Found) -> _Step:
+    if not wanted.pages:
+        return None, None
+    return _generated(wanted, found, workflow.PAGES_PATH, workflow.pages_workflow(wanted.spec))
+
+
+def _generated(wanted: Wanted, found: Found, path: str, text: str) -> _Step:
+    stored = found.files.get(path)
     if stored is not None and stored.text == text:
         return None, None
     if stored is not None and not workflow.is_untouched(stored.text) and not wanted.force:
-        return None, f"{workflow.PATH} was changed by somebody and is left as it is; --force replaces it."
-    return WriteFile(workflow.PATH, wanted.spec.branch, text, stored.sha if stored else None), None
+        return None, f"{path} was changed by somebody and is left as it is; --force replaces it."
+    return WriteFile(path, wanted.spec.branch, text, stored.sha if stored else None), None

@@ -38,7 +38,7 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
     workflow_secret_file: Annotated[str | None, Meta(description="Path of a file that holds it.")] = None
     private: Annotated[bool, Meta(description="Whether a GitHub repository that is created is private.")] = True
     enable_gh_pages: Annotated[
-        bool, Meta(description="Whether the workflow also publishes a static index with GitHub Pages.")
+        bool, Meta(description="Whether a second workflow publishes a static index with GitHub Pages.")
     ] = False
     replace_secret: Annotated[
         bool, Meta(description="Whether a secret that is already there is set again: GitHub does not show it.")

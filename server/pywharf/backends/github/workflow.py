@@ -1,4 +1,4 @@
-"""The GitHub Actions workflow that keeps a repo's index: text. Pure."""
+"""The GitHub Actions workflows that keep a repo's index, and its static site: text. Pure."""
 
 import hashlib
 import shlex
@@ -9,8 +9,9 @@ from pywharf.config import DEFAULT_GITHUB_API_URL, GithubSpec
 from pywharf.core.names import RepoName
 
 PATH = ".github/workflows/update_index.yml"
+PAGES_PATH = ".github/workflows/gen_gh_pages.yml"
 SECRET = "PYWHARF_TOKEN"  # noqa: S105 - its name
-"""The Actions secret that the workflow reads."""
+"""The Actions secret that the workflows read."""
 
 _MARK = "# Written by pywharf github.init_pkg_repo, which replaces it as long as nobody changed it: "
 _SITE = "site"
@@ -46,7 +47,33 @@ jobs:
         env:
           {secret}: ${{{{ secrets.{secret} }}}}
 """
-_PAGES = """\
+_PAGES_TEMPLATE = """\
+name: gen_gh_pages
+on:
+  # Not a part of update_index: a run that a release began is of its tag, and Pages takes the default branch's alone.
+  workflow_run:
+    workflows: [update_index]
+    types: [completed]
+  workflow_dispatch:
+permissions: {{}}
+concurrency:
+  group: pages
+  cancel-in-progress: false
+jobs:
+  pages:
+    if: github.event_name == 'workflow_dispatch' || github.event.workflow_run.conclusion == 'success'
+    runs-on: {runner}
+    timeout-minutes: 30
+    permissions:
+      pages: write
+      id-token: write
+    environment:
+      name: github-pages
+    steps:
+      - uses: {setup_python}
+        with:
+          python-version: "3.13"
+      - run: pip install 'pywharf[github]=={version}'
       - run: >-
           {gen_gh_pages}
         env:
@@ -54,32 +81,28 @@ _PAGES = """\
       - uses: {upload_pages}
         with:
           path: {site}
-  pages:
-    needs: update_index
-    runs-on: {runner}
-    timeout-minutes: 15
-    permissions:
-      pages: write
-      id-token: write
-    environment:
-      name: github-pages
-    steps:
       - uses: {deploy_pages}
 """
 
 
-def workflow(name: RepoName, spec: GithubSpec, *, pages: bool) -> str:
+def workflow(name: RepoName, spec: GithubSpec) -> str:
     """The file, which begins with a mark of its own content."""
-    flags = [f"--owner={spec.owner}", f"--repo={spec.repo}", f"--branch={spec.branch}"]
-    flags += [f"--index_filename={spec.index_name}"]
-    if spec.api_url != DEFAULT_GITHUB_API_URL:
-        flags += [f"--api_url={spec.api_url}"]
-    flags += [f"--secret_env={SECRET}"]
-    text = (_TEMPLATE + (_PAGES if pages else "")).format(
+    text = _TEMPLATE.format(
         minute=zlib.crc32(f"{spec.owner}/{spec.repo}".encode()) % 60,
         version=__version__,
-        update_index=shlex.join(["pywharf", "update_index", "github", name, *flags]),
-        gen_gh_pages=shlex.join(["pywharf", "github.gen_gh_pages", *flags, f"--folder={_SITE}"]),
+        update_index=shlex.join(["pywharf", "update_index", "github", name, *_flags(spec)]),
+        secret=SECRET,
+        runner=_RUNNER,
+        setup_python=_SETUP_PYTHON,
+    )
+    return _marked(text)
+
+
+def pages_workflow(spec: GithubSpec) -> str:
+    """The same of the one that publishes a static index whenever the other has run."""
+    text = _PAGES_TEMPLATE.format(
+        version=__version__,
+        gen_gh_pages=shlex.join(["pywharf", "github.gen_gh_pages", *_flags(spec), f"--folder={_SITE}"]),
         secret=SECRET,
         site=_SITE,
         runner=_RUNNER,
@@ -87,6 +110,18 @@ def workflow(name: RepoName, spec: GithubSpec, *, pages: bool) -> str:
         upload_pages=_UPLOAD_PAGES,
         deploy_pages=_DEPLOY_PAGES,
     )
+    return _marked(text)
+
+
+def _flags(spec: GithubSpec) -> list[str]:
+    flags = [f"--owner={spec.owner}", f"--repo={spec.repo}", f"--branch={spec.branch}"]
+    flags += [f"--index_filename={spec.index_name}"]
+    if spec.api_url != DEFAULT_GITHUB_API_URL:
+        flags += [f"--api_url={spec.api_url}"]
+    return [*flags, f"--secret_env={SECRET}"]
+
+
+def _marked(text: str) -> str:
     return f"{_MARK}{_digest(text)}\n{text}"
 
 

@@ -30,6 +30,7 @@ from pywharf.backends.github.signed_urls import SignedUrls
 from pywharf.backends.registration import OpenBackend
 from pywharf.config import GithubSpec
 from pywharf.core.access import Permission
+from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,
@@ -85,7 +86,7 @@ class GithubBackend:
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
-        self._urls = SignedUrls(self._api, spec.owner, spec.repo)
+        self._urls = SignedUrls(self._api, spec.owner, spec.repo, may_be_own=is_own(self._api.host))
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
         self._journal = ReleaseJournal()

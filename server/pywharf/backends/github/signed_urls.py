@@ -6,6 +6,7 @@ Each is handed out for less than its life. What GitHub is asked with stays here.
 import asyncio
 import re
 import time
+import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -14,7 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 
 from pywharf.backends.github.api import GithubApi
+from pywharf.core.addresses import is_own
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
+from pywharf.resolver import Names
 
 _KEPT = 4096
 _LIFE_S = 60.0
@@ -30,8 +33,10 @@ _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 class SignedUrls:
     """The URLs of one repository's assets, and what they lead to."""
 
-    def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
+    def __init__(self, api: GithubApi, owner: str, repo: str, *, may_be_own: bool = False) -> None:
         self._api = api
+        self._may_be_own = may_be_own
+        """Whether they may lead to this machine or its network segment, as where the API itself is there."""
         self._path = f"/repos/{owner}/{repo}/releases/assets"
         self._kept: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """By number of the asset: URL, and until when (monotonic) it is handed out."""
@@ -54,6 +59,9 @@ class SignedUrls:
             raise NotFoundError(msg)
         if answer.status != 302 or location is None:  # noqa: PLR2004
             msg = f"GitHub names no address of the file (status {answer.status}); try again."
+            raise BackendUnavailableError(msg)
+        if not self._may_be_own and is_own(urlsplit(location).hostname or ""):
+            msg = "GitHub names an address of this machine or its network segment, where no file of its is."
             raise BackendUnavailableError(msg)
         self._kept[number] = location, time.monotonic() + max(_life_s(location) - _MARGIN_S, 0)
         self._kept.move_to_end(number)
@@ -79,7 +87,7 @@ class SignedUrls:
         """A small one, whole. Raises BackendUnavailableError where it is longer."""
         url = await self.url(asset)
         try:
-            async with self._opened().get(url, timeout=_SMALL_TIMEOUT) as response:
+            async with self._opened().get(url, timeout=_SMALL_TIMEOUT, allow_redirects=False) as response:
                 if response.status != 200:  # noqa: PLR2004
                     msg = f"GitHub's storage answers {response.status} for a file."
                     raise BackendUnavailableError(msg)
@@ -100,7 +108,7 @@ class SignedUrls:
         for fresh in (False, True):  # one that was kept may have expired
             url = await self.url(asset, fresh=fresh)
             try:
-                response = await self._opened().get(url, headers=headers, timeout=_TIMEOUT)
+                response = await self._opened().get(url, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
                 said = type(error).__name__
                 continue
@@ -113,7 +121,13 @@ class SignedUrls:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+            # A proxy may be on this machine, and looks up names itself.
+            any_address = self._may_be_own or bool(urllib.request.getproxies())
+            self._session = aiohttp.ClientSession(
+                trust_env=True,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(resolver=Names(any_address=any_address)),
+            )
         return self._session
 
     async def aclose(self) -> None:

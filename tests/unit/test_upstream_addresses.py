@@ -5,7 +5,8 @@ from yarl import URL
 
 from pywharf.core.addresses import is_elsewhere, is_own
 from pywharf.core.errors import UpstreamError
-from pywharf.web.upstream_addresses import Names, redirected
+from pywharf.resolver import Names
+from pywharf.web.upstream_addresses import redirected
 
 # Where the index is configured, where the redirect comes from, its Location, where it leads (None: nowhere)
 REDIRECTS = [

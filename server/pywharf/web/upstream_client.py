@@ -14,8 +14,9 @@ from yarl import URL
 from pywharf.core.addresses import is_own
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
 from pywharf.index.extra_index import FetchedPage
+from pywharf.resolver import Names
 from pywharf.web.metrics import Metrics
-from pywharf.web.upstream_addresses import Names, redirected
+from pywharf.web.upstream_addresses import redirected
 
 _MAX_BYTES = 64 * 1024 * 1024
 """Unpacked; the largest pages of PyPI have about half of it."""

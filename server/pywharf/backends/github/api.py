@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import github
 import msgspec
@@ -19,6 +20,7 @@ import requests
 from github.Auth import AppInstallationAuth, Auth
 from github.Requester import Requester
 
+from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,
@@ -27,6 +29,7 @@ from pywharf.core.errors import (
     UnauthenticatedError,
 )
 from pywharf.index.ports import RateLimit
+from pywharf.resolver import leads_elsewhere
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -78,6 +81,7 @@ class GithubApi:
         self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS
     ) -> None:
         self._api_url = api_url.rstrip("/")
+        self.host = urlsplit(api_url).hostname or ""
         self._auth = auth
         self._is_clients = is_clients
         """Whether the token is a client's own, who is told what GitHub refuses it."""
@@ -189,6 +193,10 @@ class GithubApi:
         return answer
 
     def _in_thread(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
+        # PyGithub resolves the name itself, so one that changes its meaning just then is not seen.
+        if not is_own(self.host) and not leads_elsewhere(self.host):
+            msg = "api_url names an address of this machine or its network segment; name GitHub's."
+            raise BackendUnavailableError(msg)
         try:
             requester = self._requester(timeout_s)
             _take_token(requester)

@@ -79,5 +79,5 @@ print(json.dumps({"names": names, "tools": tools, "user": [os.getuid(), os.getgi
     assert found["tools"] == []
     assert found["user"] == [65532, 65532]
     assert found["writable"] == []
-    assert {"pywharf", "aiohttp", "kopf", "kubernetes"} <= set(found["names"])
+    assert {"pywharf", "aiohttp", "kopf", "kubernetes", "pygithub"} <= set(found["names"])
     assert not {"pip", "setuptools", "hatchling", "wheel"} & set(found["names"])

@@ -132,11 +132,11 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
 
     default_index_filename: ClassVar[str] = "index.toml"
 
-    owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}$")]
+    owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}\Z")]
     """User or organisation that has the GitHub repository. Names of users that an enterprise manages hold a '_'."""
-    repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
     """The GitHub repository's name."""
-    branch: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,243}$")] = "master"
+    branch: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,243}\Z")] = "master"
     """Branch that holds the index file."""
     max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 2**31 - 1
     """The largest file that is taken, in bytes."""

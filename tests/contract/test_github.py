@@ -45,7 +45,7 @@ def repository(github):
     made = github.repository()
     yield made
     made.mend()
-    github.api.remaining, github.api.list_cap, github.api.signed_s = 5000, 10_000, 300
+    github.api.list_cap, github.api.signed_s = 10_000, 300
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from support.waiting import wait_for
 
 OWNER = "acme"
 BRANCH = "main"
-_ADMIN = "ghp_admin_of_the_emulator"
+_ADMINS = [f"ghp_admin_of_the_emulator_{number}" for number in range(100)]
+"""Each may make 5,000 calls an hour."""
 _START_S = 60.0
 
 
@@ -130,7 +131,9 @@ def running_github(folder: Path) -> Iterator[Github]:
     scopes = ["repo", "user", "admin:org"]
     users = [{"login": OWNER, "name": "Acme", "email": "acme@example.com"}]
     seed.write_text(
-        yaml.safe_dump({"tokens": {_ADMIN: {"login": OWNER, "scopes": scopes}}, "github": {"users": users}})
+        yaml.safe_dump(
+            {"tokens": {one: {"login": OWNER, "scopes": scopes} for one in _ADMINS}, "github": {"users": users}}
+        )
     )
     port = _free_port()
     command = [*emulate_command(), "start", "--service", "github", "--port", str(port), "--seed", str(seed)]
@@ -138,7 +141,7 @@ def running_github(folder: Path) -> Iterator[Github]:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
     try:
         wait_for(lambda: _listens(port) or _ended(process, log), "the emulator of GitHub", longest_s=_START_S)
-        api = GithubApi(f"http://localhost:{port}", _ADMIN)
+        api = GithubApi(f"http://localhost:{port}", _ADMINS)
         with in_background(api.serving(), "github"):
             yield Github(api)
     finally:

@@ -16,7 +16,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -52,8 +52,8 @@ class Repository:
 class GithubApi:
     """One GitHub; `url` is what clients are told."""
 
-    def __init__(self, emulator: str, admin: str) -> None:
-        self._emulator, self._admin = emulator, admin
+    def __init__(self, emulator: str, admins: Sequence[str]) -> None:
+        self._emulator, self._admins = emulator, itertools.cycle(admins)
         self.url = ""
         self.tokens: dict[str, dict[str, str]] = {}
         """Levels by token and repository; `*` stands for every one."""
@@ -63,7 +63,8 @@ class GithubApi:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.list_cap = 10_000
-        self.remaining = LIMIT
+        self._remaining: dict[str, int] = {}
+        """Calls, by token."""
         self.signed_s = SIGNED_S
         self._numbers = itertools.count(1)
         self._signing = secrets.token_bytes(16)
@@ -126,17 +127,21 @@ class GithubApi:
         if status == 200 and request.method == "GET":
             etag = f'W/"{hashlib.sha256(json.dumps(data).encode()).hexdigest()}"'
             if request.headers.get("If-None-Match") == etag:
-                return web.Response(status=304, headers={"ETag": etag, **self._limits()})
+                return web.Response(status=304, headers={"ETag": etag, **self._limits(request)})
             headers = {**headers, "ETag": etag}
-        self.remaining -= 1
-        headers = {**headers, **self._limits()}
+        self._remaining[_token(request) or ""] = self._left(request) - 1
+        headers = {**headers, **self._limits(request)}
         if data is None:
             return web.Response(status=status, headers=headers)
         return web.json_response(data, status=status, headers=headers)
 
-    def _limits(self) -> dict[str, str]:
+    def _left(self, request: web.Request) -> int:
+        return self._remaining.get(_token(request) or "", LIMIT)
+
+    def _limits(self, request: web.Request) -> dict[str, str]:
         reset = str(int(time.time()) + 3000)
-        shown = {"Limit": str(LIMIT), "Remaining": str(max(self.remaining, 0)), "Reset": reset, "Resource": "core"}
+        left = str(max(self._left(request), 0))
+        shown = {"Limit": str(LIMIT), "Remaining": left, "Reset": reset, "Resource": "core"}
         return {f"X-RateLimit-{name}": value for name, value in shown.items()}
 
     async def _api(self, request: web.Request, path: str) -> tuple[int, Any, dict[str, str]]:
@@ -154,7 +159,7 @@ class GithubApi:
         token = _token(request)
         if token is None or token not in self.tokens:
             raise Refused(401, "Bad credentials")
-        if self.remaining <= 0:
+        if self._left(request) <= 0:
             raise Refused(403, "API rate limit exceeded")
         return token
 
@@ -185,7 +190,7 @@ class GithubApi:
         """What the emulator says, with this address in place of its own."""
         assert self._session is not None
         content = await request.read()
-        headers = {"Authorization": f"token {self._admin}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"token {next(self._admins)}", "Content-Type": "application/json"}
         url = f"{self._emulator}{request.rel_url}"
         async with self._session.request(
             request.method, url, data=io.BytesIO(content) if content else None, headers=headers

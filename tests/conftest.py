@@ -1,6 +1,6 @@
 """Order of the run, and an account at its end of what this machine could not test."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
@@ -20,14 +20,24 @@ FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator
 HERE = Path(__file__).parent
 
 
-def _rank(item: pytest.Item) -> int:
+def _folder(item: pytest.Item) -> int:
     folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
     return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
 
+def _timeout_s(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_rank)  # stable: inside a folder pytest-randomly's order stays
+    # Of a folder the files whose tests may take minutes go first: else several processes end by waiting for one.
+    longest_s: defaultdict[Path, float] = defaultdict(float)
+    for item in items:
+        longest_s[item.path] = max(longest_s[item.path], _timeout_s(item))
+    # Stable: among the rest pytest-randomly's order stays.
+    items.sort(key=lambda item: (_folder(item), -longest_s[item.path]))
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

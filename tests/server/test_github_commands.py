@@ -177,6 +177,9 @@ def test_one_that_is_there(github):
         ("read", ("--secret=x",), 2, "--secret and --secret_env do not go together; give one."),
         ("read", ("--workflow-secret-env=NONE",), 2, "--workflow_secret_env: the environment variable NONE is empty"),
         ("read", ("--api_url=http://h/${{x}}",), 2, "api_url may hold no '{'"),
+        ("read", ("--requirement=${{ secrets.X }}",), 2, "requirement must be one in one line"),
+        ("read", ("--requirement=a\nb",), 2, "requirement must be one in one line"),
+        ("read", ("--requirement=",), 2, "requirement must be one in one line"),
     ],
 )
 def test_refusals_say_what_to_do(github, level, flags, status, said):

@@ -144,6 +144,7 @@ def test_what_cannot_be(wanted, found, said):
         plan(wanted, found)
 
 
+GIVEN = "pywharf[github] @ git+https://github.example/acme/py'wharf@main # : x"
 FLAGS = [
     *("--owner=acme", "--repo=wheels", "--branch=master", "--index_filename=index.json"),
     *("--api_url=https://github.example/api/v3", "--secret_env=PYWHARF_TOKEN"),
@@ -160,14 +161,15 @@ def test_workflows():
     assert parsed["permissions"] == {}
     assert parsed["concurrency"] == {"group": "update_index", "cancel-in-progress": False}
     steps = parsed["jobs"]["update_index"]["steps"]
-    assert steps[1]["run"] == f"pip install 'pywharf[github]=={__version__}'"
+    assert shlex.split(steps[1]["run"]) == ["pip", "install", f"pywharf[github]=={__version__}"]
     assert shlex.split(steps[2]["run"]) == ["pywharf", "update_index", "github", "team-a", *FLAGS]
     assert steps[2]["env"] == {"PYWHARF_TOKEN": "${{ secrets.PYWHARF_TOKEN }}"}
 
-    pages = yaml.safe_load(workflow.pages_workflow(spec))
+    pages = yaml.safe_load(workflow.pages_workflow(spec, GIVEN))
     assert pages[True]["workflow_run"] == {"workflows": [parsed["name"]], "types": ["completed"]}
     assert pages["permissions"] == {}
     job = pages["jobs"]["pages"]
+    assert shlex.split(job["steps"][1]["run"]) == ["pip", "install", GIVEN]
     assert job["permissions"] == {"pages": "write", "id-token": "write"}
     assert job["environment"] == {"name": "github-pages"}
     assert shlex.split(job["steps"][2]["run"]) == ["pywharf", "github.gen_gh_pages", *FLAGS, "--folder=site"]

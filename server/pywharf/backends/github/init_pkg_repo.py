@@ -67,6 +67,7 @@ def _wanted(settings: InitPkgRepoSettings) -> Wanted:
         pages=settings.enable_gh_pages,
         replace_secret=settings.replace_secret,
         force=settings.force,
+        requirement=settings.requirement or workflow.REQUIREMENT,
     )
 
 

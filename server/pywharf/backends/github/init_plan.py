@@ -44,6 +44,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     pages: bool = False
     replace_secret: bool = False
     force: bool = False
+    requirement: str = workflow.REQUIREMENT
+    """What pip installs in the workflows."""
 
 
 class CreateRepository(msgspec.Struct, frozen=True):
@@ -210,13 +212,13 @@ def _pages(wanted: Wanted, found: Found) -> _Step:
 
 
 def _workflow(wanted: Wanted, found: Found) -> _Step:
-    return _generated(wanted, found, workflow.PATH, workflow.workflow(wanted.name, wanted.spec))
+    return _generated(wanted, found, workflow.PATH, workflow.workflow(wanted.name, wanted.spec, wanted.requirement))
 
 
 def _pages_workflow(wanted: Wanted, found: Found) -> _Step:
     if not wanted.pages:
         return None, None
-    return _generated(wanted, found, workflow.PAGES_PATH, workflow.pages_workflow(wanted.spec))
+    return _generated(wanted, found, workflow.PAGES_PATH, workflow.pages_workflow(wanted.spec, wanted.requirement))
 
 
 def _generated(wanted: Wanted, found: Found, path: str, text: str) -> _Step:

@@ -1,5 +1,6 @@
 """What the github backend's commands are told. The descriptions are their help."""
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -9,6 +10,7 @@ from pywharf.config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, p
 
 _API_URL = "GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."
 _BRANCH = "Branch that holds the index file."
+_REQUIREMENT = re.compile(r"[A-Za-z0-9./][^{\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
 
 class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,10 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
     enable_gh_pages: Annotated[
         bool, Meta(description="Whether a second workflow publishes a static index with GitHub Pages.")
     ] = False
+    requirement: Annotated[
+        str | None,
+        Meta(description="What pip installs in the workflows.  [default: pywharf[github], of this version]"),
+    ] = None
     replace_secret: Annotated[
         bool, Meta(description="Whether a secret that is already there is set again: GitHub does not show it.")
     ] = False
@@ -52,6 +58,9 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if "{" in self.api_url:  # it becomes part of a workflow, where ${{ … }} is an expression
             msg = "api_url may hold no '{'"
+            raise ValueError(msg)
+        if self.requirement is not None and not _REQUIREMENT.fullmatch(self.requirement):
+            msg = "requirement must be one in one line, without '{', such as pywharf[github] @ git+https://…"
             raise ValueError(msg)
 
     def __repr__(self) -> str:

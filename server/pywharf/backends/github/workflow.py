@@ -12,6 +12,8 @@ PATH = ".github/workflows/update_index.yml"
 PAGES_PATH = ".github/workflows/gen_gh_pages.yml"
 SECRET = "PYWHARF_TOKEN"  # noqa: S105 - its name
 """The Actions secret that the workflows read."""
+REQUIREMENT = f"pywharf[github]=={__version__}"
+"""What pip installs for them, unless told otherwise."""
 
 _MARK = "# Written by pywharf github.init_pkg_repo, which replaces it as long as nobody changed it: "
 _SITE = "site"
@@ -41,7 +43,8 @@ jobs:
       - uses: {setup_python}
         with:
           python-version: "3.13"
-      - run: pip install 'pywharf[github]=={version}'
+      - run: >-
+          pip install {requirement}
       - run: >-
           {update_index}
         env:
@@ -73,7 +76,8 @@ jobs:
       - uses: {setup_python}
         with:
           python-version: "3.13"
-      - run: pip install 'pywharf[github]=={version}'
+      - run: >-
+          pip install {requirement}
       - run: >-
           {gen_gh_pages}
         env:
@@ -85,11 +89,11 @@ jobs:
 """
 
 
-def workflow(name: RepoName, spec: GithubSpec) -> str:
-    """The file, which begins with a mark of its own content."""
+def workflow(name: RepoName, spec: GithubSpec, requirement: str = REQUIREMENT) -> str:
+    """The file, which begins with a mark of its own content; `requirement` is what pip installs for it."""
     text = _TEMPLATE.format(
         minute=zlib.crc32(f"{spec.owner}/{spec.repo}".encode()) % 60,
-        version=__version__,
+        requirement=shlex.quote(requirement),
         update_index=shlex.join(["pywharf", "update_index", "github", name, *_flags(spec)]),
         secret=SECRET,
         runner=_RUNNER,
@@ -98,10 +102,10 @@ def workflow(name: RepoName, spec: GithubSpec) -> str:
     return _marked(text)
 
 
-def pages_workflow(spec: GithubSpec) -> str:
+def pages_workflow(spec: GithubSpec, requirement: str = REQUIREMENT) -> str:
     """The same of the one that publishes a static index whenever the other has run."""
     text = _PAGES_TEMPLATE.format(
-        version=__version__,
+        requirement=shlex.quote(requirement),
         gen_gh_pages=shlex.join(["pywharf", "github.gen_gh_pages", *_flags(spec), f"--folder={_SITE}"]),
         secret=SECRET,
         site=_SITE,

@@ -31,13 +31,15 @@ def _timeout_s(item: pytest.Item) -> float:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Of a folder the files whose tests may take minutes go first: else several processes end by waiting for one.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Of a folder the files whose tests may take minutes go last; but with several processes first, or they would end
+    # by waiting for one.
+    sign = -1 if hasattr(config, "workerinput") else 1
     longest_s: defaultdict[Path, float] = defaultdict(float)
     for item in items:
         longest_s[item.path] = max(longest_s[item.path], _timeout_s(item))
     # Stable: among the rest pytest-randomly's order stays.
-    items.sort(key=lambda item: (_folder(item), -longest_s[item.path]))
+    items.sort(key=lambda item: (_folder(item), sign * longest_s[item.path]))
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -104,6 +104,7 @@ def users(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         rolled_out(cluster, site.namespace, SECURE)
         wait_for_condition(site.kube, path("packagerepos", site.namespace, SECURE), "Ready", "True", longest_s=90)
         users = Users(site, made, inside, outside)
+        inside.reach(users.host, 443)
         for name in (REPO, SECURE):
             inside.run(*users.upload(name, PACKAGE, folder, f"{name}-write-value"))
         yield users

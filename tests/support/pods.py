@@ -28,6 +28,9 @@ exec sleep infinity
 """
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 READY_S = 90.0
+REACHED_S = 180.0
+"""CoreDNS and kube-proxy know a new Service at once, but 77 seconds after an outage of the API server (measured)."""
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()"
 _POD_SECURITY = {
     "runAsNonRoot": True,
     "runAsUser": 65532,
@@ -61,6 +64,10 @@ class ClientPod:
         arguments = ("exec", f"--namespace={self.namespace}", self.name, "--", *command)
         return self.cluster.kubectl_started(*arguments)
 
+    def reach(self, host: str, port: int = 80) -> None:
+        """Wait until the pod can connect to it."""
+        wait_for(lambda: self._connects(host, port), f"{host}:{port} to be reached", longest_s=REACHED_S)
+
     def fails(self, *command: str) -> str:
         """All that it said when it ended with an error; twine tells of it on stdout."""
         try:
@@ -69,6 +76,13 @@ class ClientPod:
             return error.stderr
         msg = f"{' '.join(command)} did not fail"
         raise AssertionError(msg)
+
+    def _connects(self, host: str, port: int) -> bool:
+        try:
+            self.run("python3", "-c", _CONNECT, host, str(port))
+        except KubectlError:
+            return False
+        return True
 
 
 def restricted_namespace(cluster: Cluster) -> str:

@@ -79,7 +79,9 @@ def made_site(cluster: Cluster, **server_spec: Any) -> Iterator[Site]:
         inside = client_pod(cluster, namespace)
         wait_for_condition(kube, path("packagerepos", namespace, REPO), "Ready", "True", longest_s=90)
         rolled_out(cluster, namespace, "pywharf")
-        yield Site(cluster, kube, namespace, inside)
+        site = Site(cluster, kube, namespace, inside)
+        inside.reach(site.host)
+        yield site
     finally:
         kube.delete(f"/api/v1/namespaces/{namespace}")
         kube.close()

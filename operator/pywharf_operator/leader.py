@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,7 +18,6 @@ from pywharf_operator.kinds import LEASE
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.spec import ObjectKey
 
-LEASE_NAME: Final = "pywharf-operator"
 _logger = logging.getLogger(__name__)
 
 
@@ -47,7 +46,7 @@ class Leadership:
     def __init__(  # noqa: PLR0913 - the last three are for tests
         self,
         kube: Kube,
-        namespace: str,
+        lease: ObjectKey,
         identity: str,
         *,
         times: Times | None = None,
@@ -56,7 +55,7 @@ class Leadership:
     ) -> None:
         """`kube` must be one that does not ask `holds` itself; the identity must be no other process's."""
         self._kube = kube
-        self._key = ObjectKey(namespace, LEASE_NAME)
+        self._key = lease
         self._identity = identity
         self._times = times or Times()
         self._clock = clock

@@ -20,7 +20,7 @@ from pywharf_operator.kinds import REPO, SERVER
 from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.leader import Leadership, LeadershipLostError
 from pywharf_operator.metrics import Metrics
-from pywharf_operator.options import Options, lease_namespace
+from pywharf_operator.options import Options, lease
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.waking import Woken
@@ -50,7 +50,7 @@ async def _operate(options: Options) -> int:
             # Its own client: a renewal waits for nothing that the others wait for, and asks no leave to write.
             lease_kube = await stack.enter_async_context(Kube(await _client(), count=metrics.requested))
             identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-            leadership = Leadership(lease_kube, lease_namespace(options, in_cluster_namespace()), identity)
+            leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity)
         leads = _always if leadership is None else leadership.holds
         kube = await stack.enter_async_context(Kube(await _client(), may_write=leads, count=metrics.requested))
         http = await stack.enter_async_context(aiohttp.ClientSession())

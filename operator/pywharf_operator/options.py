@@ -1,13 +1,16 @@
 """PURE. What the flags of `pywharf operator` say."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from pywharf import __version__
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.spec.forms import NAMESPACE
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.forms import NAMESPACE, OBJECT_NAME
+
+LEASE_NAME: Final = "pywharf-operator"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,13 +18,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     namespace: tuple[str, ...] = ()
     all_namespaces: Annotated[bool, Meta(description="Look after every namespace; needs a ClusterRole.")] = False
-    leader_elect: Annotated[
-        bool, Meta(description="Of several replicas let the one work that holds the Lease `pywharf-operator`.")
-    ] = False
+    leader_elect: Annotated[bool, Meta(description="Of several replicas let the one work that holds the Lease.")] = (
+        False
+    )
     lease_namespace: Annotated[
         str | None,
         Meta(description="Namespace of the Lease. Default: the pod's own, else the first that is looked after."),
     ] = None
+    lease_name: Annotated[
+        str, Meta(description="Name of the Lease: another for each of several operators of its namespace.")
+    ] = LEASE_NAME
     image: Annotated[str, Meta(description="Image of the servers whose PackageServer names none.")] = (
         f"pywharf:{__version__}"
     )
@@ -44,20 +50,21 @@ def checked(options: Options) -> Options:
             else "What to look after is missing: give --namespace=NAME (once for each) or --all-namespaces."
         )
         raise InvalidConfigError(msg)
-    leases = () if options.lease_namespace is None else (options.lease_namespace,)
-    for flag, name in [*(("--namespace", name) for name in names), *(("--lease_namespace", name) for name in leases)]:
+    given = [("--namespace", name, NAMESPACE) for name in names]
+    given += [("--lease_namespace", name, NAMESPACE) for name in (options.lease_namespace,) if name is not None]
+    for flag, name, form in (*given, ("--lease_name", options.lease_name, OBJECT_NAME)):
         try:
-            NAMESPACE.verify(flag, name)
+            form.verify(flag, name)
         except ValueError as error:
             msg = f"{error}."
             raise InvalidConfigError(msg) from None
     return msgspec.structs.replace(options, namespace=names)
 
 
-def lease_namespace(options: Options, own: str | None) -> str:
-    """Where the Lease is. Raises InvalidConfigError where nothing says it."""
+def lease(options: Options, own: str | None) -> ObjectKey:
+    """The Lease, of which `own` is the pod's namespace. Raises InvalidConfigError where nothing says its namespace."""
     found = options.lease_namespace or own or next(iter(options.namespace), None)
     if found is None:
         msg = "--leader_elect with --all_namespaces needs --lease_namespace outside a cluster."
         raise InvalidConfigError(msg)
-    return found
+    return ObjectKey(found, options.lease_name)

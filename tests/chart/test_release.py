@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from support.chart import CHART, PACKAGED, held, helm, rendered
+from support import cluster_build
+from support.chart import CHART, PACKAGED, HelmError, held, helm, program, rendered
 from support.cluster import CRDS, GIVEN, KubectlError, manifests, programs, run_kubectl
 from support.control_plane import ControlPlane
 from support.operating import Operator, operating
 from support.parts import CHECKOUT, missing, require
 from support.release import rights
+from support.run_cluster_install import Tools, crds_there, namespace_is_there, uninstall
 from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart"
@@ -219,7 +222,7 @@ def test_namespaces_that_are_watched(release, kube):
 
         wait_for(lambda: may(other, "list", "packagerepos"), "the rights", longest_s=30)
         assert [may(name, "patch", "deployments") for name in (release.namespace, other, third)] == [True, True, False]
-        assert not may(release.namespace, "get", "leases")
+        assert not may(other, "create", "leases")
         assert not may(release.namespace, "delete", "persistentvolumeclaims")
         assert not may(release.namespace, "patch", "packagerepos")
     finally:
@@ -285,6 +288,73 @@ def test_what_each_account_may_do(release):
         assert rights(release.cluster, release.namespace, account) == anyone
 
 
+def installer(release, role):
+    """Kubeconfig of an account that has this ClusterRole's rights in the namespace alone."""
+    metadata = {"name": "installer", "namespace": release.namespace}
+    version = "rbac.authorization.k8s.io/v1"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    binding = {
+        "apiVersion": version,
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", **metadata}],
+    }
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [account, binding]})
+    release.cluster.kubectl("apply", "-f", "-", input=text)
+    kubeconfig = release.cluster.kubeconfig_for("installer", release.namespace)
+
+    def allowed():
+        said = release.cluster.kubectl(
+            "auth", "can-i", "create", "deployments", f"-n={release.namespace}", "--as", user
+        )
+        return said.strip() == "yes"
+
+    user = f"system:serviceaccount:{release.namespace}:installer"
+    wait_for(lambda: not fails(allowed), "the rights", longest_s=30)
+    return kubeconfig
+
+
+def fails(asked):
+    try:
+        return not asked()
+    except KubectlError:
+        return True
+
+
+def typed_in(section, release):
+    """Lines of helm of docs/chart.md after these words, with this namespace and chart."""
+    block = (CHECKOUT / "docs" / "chart.md").read_text().partition(section)[2].partition("```console\n")[2]
+    lines = block.partition("```")[0].replace("\\\n", " ").splitlines()
+    changed = {"packages": release.namespace, "deploy/helm/pywharf": str(CHART)}
+    return [[changed.get(word, word) for word in shlex.split(line.removeprefix("$ "))] for line in lines]
+
+
+def test_by_the_rights_of_one_namespace(release):
+    """docs/chart.md, word by word."""
+    ((_helm, *install),) = typed_in("`cluster-admin` in the one namespace", release)
+    helm(*install, folder=release.folder, kubeconfig=installer(release, "cluster-admin"))
+    assert release.get("server", "pywharf") is not None
+
+
+def test_what_the_role_admin_may_not_do_is_made_for_it(release):
+    kubeconfig = installer(release, "admin")
+    ((_, *alone),) = typed_in("`cluster-admin` in the one namespace", release)
+    with pytest.raises(HelmError, match="forbidden"):
+        helm(*alone, folder=release.folder, kubeconfig=kubeconfig)
+    assert release.get("deployment", ACCOUNT) is None
+
+    (_, *made), (_, *install) = typed_in("The role `admin` is not", release)
+    *template, bar, kubectl, apply, file, dash = made
+    assert [bar, kubectl, apply, file, dash] == ["|", "kubectl", "apply", "-f", "-"]
+    release.cluster.kubectl("apply", "-f", "-", input=helm(*template, folder=release.folder))
+    helm(*install, folder=release.folder, kubeconfig=kubeconfig)
+    with release.operating() as operator:
+        wait_for(lambda: condition(release.get("server", "pywharf"), "Accepted") == "True", "the server", longest_s=60)
+        assert operator.metric("pywharf_operator_leader") == 1
+        assert operator.metric("pywharf_operator_api_requests_total", code="403") == 0
+
+
 @pytest.fixture
 def bare(tmp_path):
     """A control plane that has never heard of pywharf: kubectl's words."""
@@ -320,3 +390,29 @@ def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
     helm("uninstall", "pywharf", "--namespace=packages", folder=tmp_path, kubeconfig=bare.kubeconfig)
     assert described()
     assert kubectl("get", "packageservers", "--namespace=packages", "--output=name") == ""
+
+
+@pytest.mark.timeout(240)
+def test_stop_cluster_leaves_crds_that_others_use(bare, tmp_path):
+    """`make stop-cluster` after `make run-cluster CONTEXT=…` on a cluster that had none."""
+    if not bare.has_controllers:
+        missing("kube-controller-manager", "the namespace is deleted by it")
+    environment = {"KUBECONFIG": str(bare.kubeconfig), "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    tools = Tools(str(bare.programs / "kubectl"), str(program(cluster_build.HELM, "helm")), environment)
+    said: list[str] = []
+
+    def stopped():
+        uninstall(tools, [], said.append)
+        assert not namespace_is_there(tools)
+        return sorted(crds_there(tools))
+
+    tools.run_helm("install", "pywharf", str(CHART), "--namespace=pywharf", "--create-namespace")
+    tools.run_kubectl("create", "namespace", "theirs")
+    theirs = ("--namespace=theirs", f"--filename={CHECKOUT / 'examples' / 'quickstart'}")
+    tools.run_kubectl("apply", *theirs)
+    both = ["packagerepos.pywharf.dev", "packageservers.pywharf.dev"]
+    assert stopped() == both
+    assert said[-1].startswith("keeping packagerepos.pywharf.dev, packageservers.pywharf.dev")
+    assert "demo" in tools.run_kubectl("get", "packagerepos", "--namespace=theirs", "--output=name")
+    tools.run_kubectl("delete", *theirs)
+    assert stopped() == []

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 import pywharf
-from pywharf_operator.leader import LEASE_NAME
+from pywharf_operator.options import LEASE_NAME
 from support import cluster_build
 from support.chart import (
     CHART,
+    KUBERNETES,
     PACKAGED,
     SCHEMA,
     HelmError,
@@ -31,6 +32,7 @@ from support.parts import CHECKOUT
 
 HERE = CHECKOUT / "tests" / "golden" / "chart"
 CASES = sorted(path.name.removesuffix(".values.yaml") for path in HERE.glob("*.values.yaml"))
+NOTES = sorted(f"notes/{path.name.removesuffix('.values.yaml')}" for path in HERE.glob("notes/*.values.yaml"))
 MADE_UP = re.compile(r'^(  (?:read|write): )"?[A-Za-z0-9+/=]{32}"?$', re.MULTILINE)
 
 
@@ -59,11 +61,58 @@ def test_where_no_repo_can_be_tried_there_is_no_test(server, pods, tmp_path):
     assert [item["kind"] for item in objects(tmp_path, {"server": server}).values()].count("Pod") == pods
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *NOTES])
 def test_notes(case, tmp_path):
     options = ("--dry-run=client", "--namespace=packages")
     text = helm("install", "pywharf", str(CHART), *options, folder=tmp_path, values=given(case))
     held(HERE / f"{case}.notes.txt", text.partition("NOTES:\n")[2])
+
+
+@pytest.mark.parametrize("namespace", ["123", "packages"])
+def test_names_of_digits_stay_texts(namespace, tmp_path):
+    """Helm and the API server take them; YAML would read numbers."""
+    values = given("everything") | {"repos": {"2024": {"spec": {"backend": {"fileSystem": {}}}, "createSecret": True}}}
+    values |= {"extraObjects": [], "priorityClassName": "100", "serviceAccount": {"create": True, "name": "7"}}
+    options = (f"--namespace={namespace}", f"--kube-version={KUBERNETES}")
+
+    def texts(node):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(value, dict | list):
+                yield from texts(value)
+            elif key in {"name", "namespace", "app.kubernetes.io/instance", "serviceAccountName", "priorityClassName"}:
+                yield value
+
+    found = [
+        value
+        for item in manifests(helm("template", "123", str(CHART), *options, folder=tmp_path, values=values))
+        for value in texts(item)
+    ]
+    assert {"123", "2024", "7", "100"} <= {value for value in found if isinstance(value, str)}
+    assert [value for value in found if not isinstance(value, str)] == []
+
+
+def test_as_a_part_of_another_chart(tmp_path):
+    """By the condition `enabled`; a parent's values cannot say `server: null`."""
+    parent = tmp_path / "parent"
+    (parent / "charts").mkdir(parents=True)
+    shutil.copytree(CHART, parent / "charts" / "pywharf")
+    dependency = {"name": "pywharf", "version": ">=0.1.0", "condition": "pywharf.enabled"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
+
+    def kinds(**part):
+        return [item["kind"] for item in objects(tmp_path, {"pywharf": part}, chart=parent).values()]
+
+    assert "PackageServer" in kinds(enabled=True)
+    assert "Deployment" in kinds(enabled=True, createServer=False)
+    assert "PackageServer" not in kinds(createServer=False)
+    assert kinds(enabled=False) == []
+
+
+def test_no_labels_annotations_or_repos(tmp_path):
+    none = {"labels": None, "annotations": None, "repos": None, "serviceAccount": {"annotations": None}}
+    without, default = (objects(tmp_path, values, "--skip-tests") for values in (none, {}))
+    assert without == default
 
 
 def test_lint(tmp_path):
@@ -105,7 +154,7 @@ def test_the_schema_knows_every_value():
                 same(known[name], value, f"{path}.{name}")
 
     same(schema(), values(), "values")
-    assert set(schema()["properties"]) - set(values()) == {"global"}
+    assert set(schema()["properties"]) - set(values()) == {"global", "enabled"}
 
 
 def test_the_readme_is_made_by_helm_docs(tmp_path):
@@ -138,6 +187,13 @@ def test_the_readme_is_made_by_helm_docs(tmp_path):
         ({"watch": {"namespaces": "a"}}, "at '/watch/namespaces': got string, want array"),
         ({"watch": {"namespaces": ["a"]}}, "watch.namespaces must hold the release's own, packages,"),
         ({"watch": {"namespaces": ["a"], "allNamespaces": True}}, "namespaces and allNamespaces exclude each other"),
+        *(
+            ({name: None}, f"missing property '{name}'")
+            for name in ("image", "watch", "rbac", "serviceAccount", "networkPolicy", "serviceMonitor")
+        ),
+        ({"networkPolicy": {"apiServerPorts": None}}, "at '/networkPolicy': missing property 'apiServerPorts'"),
+        ({"serviceAccount": {"create": False}}, "serviceAccount.name must name one that exists"),
+        ({"serviceAccount": {"name": "pywharf"}}, "serviceAccount.name: pywharf is the account of the server"),
         (
             {"server": {"allowedNamespaces": {"from": "Selector", "selector": {}}}},
             "server.allowedNamespaces.from: Selector needs watch.allNamespaces: true",
@@ -156,14 +212,16 @@ def test_the_rules_are_those_that_the_operator_is_tested_with(tmp_path):
     name, cluster_name = "pywharf-operator", "packages-pywharf-operator"
     default = objects(tmp_path, {})
     assert default["Role", "packages", name]["rules"] == RULES
-    assert ("Role", "packages", f"{name}-lease") not in default
+    assert default["Role", "packages", f"{name}-lease"]["rules"] == LEASE_RULES
     several = objects(tmp_path, given("namespaces"))
     for namespace in ("ml", "web"):
         assert several["Role", namespace, cluster_name]["rules"] == RULES
-    everywhere = objects(tmp_path, given("all-namespaces") | {"replicas": 2})
+    everywhere = objects(tmp_path, given("all-namespaces"))
     assert everywhere["ClusterRole", "", cluster_name]["rules"] == [*RULES, *CLUSTER_RULES]
-    assert everywhere["Role", "packages", f"{name}-lease"]["rules"] == LEASE_RULES
     assert LEASE_RULES[1]["resourceNames"] == [LEASE_NAME]
+    other = helm("template", "other", str(CHART), "--namespace=packages", folder=tmp_path)
+    assert "--lease_name=other-pywharf-operator" in other
+    assert f"resourceNames: [{LEASE_NAME}]" not in other
 
 
 def test_who_may_edit_may_not_create_pods(tmp_path):
@@ -195,11 +253,12 @@ def test_what_can_never_change_is_as_it_was_in_the_first_version(case, tmp_path)
     assert labels.items() <= spec["template"]["metadata"]["labels"].items()
 
 
-@pytest.mark.parametrize("release", ["a" * 53, "pywharf", "pkg-" + "pywharf" * 7])
+@pytest.mark.parametrize("release", ["a" * 53, "pywharf", "pkg-" + "pywharf" * 7, "a.b"])
 def test_names_fit(release, tmp_path):
     text = helm("template", release, str(CHART), folder=tmp_path, values=given("everything"))
     for item in manifests(text):
         assert len(item["metadata"]["name"]) <= (253 if item["kind"].startswith(("Cluster", "Role")) else 63)
+        assert item["kind"] != "Service" or "." not in item["metadata"]["name"]
         assert item["kind"] == "PackageServer" or item["metadata"]["name"] != "pywharf"
 
 

@@ -98,7 +98,7 @@ def namespace_is_there(tools: Tools) -> bool:
 
 
 def uninstall(tools: Tools, keep_crds: list[str], say: Callable[[str], None]) -> None:
-    """All that `install` made in a namespace that was not there, and CRDs but those that were there before it."""
+    """All that `install` made in a namespace that was not there, and CRDs that were not there and nobody else uses."""
     say(f"removing release {RELEASE} and namespace {NAMESPACE} of {tools.context}")
     if namespace_is_there(tools):
         crds = crds_there(tools)
@@ -106,6 +106,9 @@ def uninstall(tools: Tools, keep_crds: list[str], say: Callable[[str], None]) ->
             tools.run_kubectl("delete", f"--namespace={NAMESPACE}", "--ignore-not-found", f"--filename={QUICKSTART}")
         tools.run_helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
         tools.run_kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
-    made = [name for name in _CRDS if name not in keep_crds]
-    if made:
+    made = [name for name in _CRDS if name not in keep_crds and name in crds_there(tools)]
+    used = [name for name in made if tools.run_kubectl("get", name, "--all-namespaces", "--output=name")]
+    if used:
+        say(f"keeping {', '.join(made)}: other namespaces have such objects")
+    elif made:
         tools.run_kubectl("delete", "customresourcedefinitions", "--ignore-not-found", *made)

@@ -7,6 +7,7 @@ import pytest
 
 from pywharf_operator.kube import KubeError
 from pywharf_operator.leader import Leadership, LeadershipLostError, Times
+from pywharf_operator.spec import ObjectKey
 from support.waiting import until
 
 TIMES = Times(lease_s=15.0, renew_s=10.0, retry_s=0.001)
@@ -45,7 +46,8 @@ class Replica:
     def __init__(self, cluster, name, wall="2026-01-01T00:00:00", times=TIMES):
         self.time = 1000.0
         moment = datetime.fromisoformat(wall).replace(tzinfo=UTC)
-        self.leads = Leadership(cluster, "ns", name, times=times, clock=lambda: self.time, now=lambda: moment)
+        lease = ObjectKey("ns", "pywharf-operator")
+        self.leads = Leadership(cluster, lease, name, times=times, clock=lambda: self.time, now=lambda: moment)
 
     async def attempt(self):
         return await self.leads.attempt()

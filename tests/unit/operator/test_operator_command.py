@@ -9,7 +9,7 @@ import pytest
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.metrics import Metrics
-from pywharf_operator.options import Options, checked, lease_namespace
+from pywharf_operator.options import Options, checked, lease
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.spec import ObjectKey
 
@@ -34,6 +34,7 @@ def test_all_namespaces():
         (Options(namespace=("a",), all_namespaces=True), "exclude each other"),
         (Options(namespace=("A_b",)), "--namespace"),
         (Options(namespace=("a",), lease_namespace="A_b"), "--lease_namespace"),
+        (Options(namespace=("a",), lease_name="A_b"), "--lease_name"),
     ],
 )
 def test_wrong_flags(options, message):
@@ -45,18 +46,19 @@ def test_wrong_flags(options, message):
     ("options", "own", "expected"),
     [
         (Options(namespace=("a",), lease_namespace="b"), "c", "b"),
+        (Options(namespace=("a",), lease_name="other"), "c", "c"),
         (Options(namespace=("a",)), "c", "c"),
         (Options(namespace=("a", "d")), None, "a"),
         (Options(all_namespaces=True), "c", "c"),
     ],
 )
 def test_where_the_lease_is(options, own, expected):
-    assert lease_namespace(options, own) == expected
+    assert lease(options, own) == ObjectKey(expected, options.lease_name)
 
 
 def test_a_lease_needs_a_place():
     with pytest.raises(InvalidConfigError, match="--lease_namespace"):
-        lease_namespace(Options(all_namespaces=True), None)
+        lease(Options(all_namespaces=True), None)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@
 {{- if .Values.serviceAccount.create -}}
 {{ .Values.serviceAccount.name | default (include "pywharf.name" .) }}
 {{- else -}}
-{{ .Values.serviceAccount.name | default "default" }}
+{{ .Values.serviceAccount.name }}
 {{- end -}}
 {{- end -}}
 
@@ -34,7 +34,7 @@
 {{/* Immutable in a Deployment: nothing here may ever change. */}}
 {{- define "pywharf.selector" -}}
 app.kubernetes.io/name: pywharf
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
@@ -49,13 +49,13 @@ app.kubernetes.io/component: operator
   "app.kubernetes.io/version" $root.Chart.AppVersion
   "app.kubernetes.io/managed-by" $root.Release.Service
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- if not .cluster }}
-namespace: {{ .namespace | default $root.Release.Namespace }}
+namespace: {{ .namespace | default $root.Release.Namespace | quote }}
 {{- end }}
 labels:
-  {{- toYaml (merge $own (.labels | default dict) $root.Values.labels) | nindent 2 }}
-{{- with merge (dict) (.annotations | default dict) $root.Values.annotations }}
+  {{- toYaml (merge $own (.labels | default dict) ($root.Values.labels | default dict)) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) ($root.Values.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -71,13 +71,19 @@ annotations:
 {{- if and .Values.watch.allNamespaces .Values.watch.namespaces -}}
 {{- fail "watch: namespaces and allNamespaces exclude each other; leave one out." -}}
 {{- end -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.create is false, so serviceAccount.name must name one that exists." -}}
+{{- end -}}
 {{- $watched := (include "pywharf.watched" . | fromJson).names -}}
 {{- if not (or .Values.watch.allNamespaces (has .Release.Namespace $watched)) -}}
-{{- if or (kindIs "map" .Values.server) .Values.repos -}}
-{{- fail (printf "watch.namespaces must hold the release's own, %s, which has the server and the repos; or set server to null and repos to {}." .Release.Namespace) -}}
+{{- if or (include "pywharf.served" .) .Values.repos -}}
+{{- fail (printf "watch.namespaces must hold the release's own, %s, which has the server and the repos; or set createServer to false and repos to {}." .Release.Namespace) -}}
 {{- end -}}
 {{- end -}}
-{{- if kindIs "map" .Values.server -}}
+{{- if include "pywharf.served" . -}}
+{{- if eq (include "pywharf.serviceAccountName" .) "pywharf" -}}
+{{- fail "serviceAccount.name: pywharf is the account of the server of that name; choose another." -}}
+{{- end -}}
 {{- if and (eq (dig "allowedNamespaces" "from" "" .Values.server) "Selector") (not .Values.watch.allNamespaces) -}}
 {{- fail "server.allowedNamespaces.from: Selector needs watch.allNamespaces: true, since labels of namespaces are read." -}}
 {{- end -}}
@@ -129,17 +135,39 @@ annotations:
 
 {{- define "pywharf.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "pywharf.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "pywharf.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
+{{- end -}}
+
+{{/* Whether the release has a server. A parent chart cannot say `server: null`, so there is a switch. */}}
+{{- define "pywharf.served" -}}
+{{- if and .Values.createServer (kindIs "map" .Values.server) -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{/* Whether there is a server that a fileSystem repo can be tried on. */}}
 {{- define "pywharf.testable" -}}
-{{- if kindIs "map" .Values.server -}}
+{{- if include "pywharf.served" . -}}
 {{- if .Values.server.storage -}}
 true
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Credentials of a repo of `repos`, with those of the Secret that is made for it: of a dict of name and repo, as JSON. */}}
+{{- define "pywharf.credentials" -}}
+{{- $given := .repo.spec.credentials | default dict -}}
+{{- $own := dict -}}
+{{- if .repo.createSecret -}}
+{{- if not $given.anonymousRead -}}
+{{- $_ := set $own "readSecretRef" (dict "name" .name "key" "read") -}}
+{{- end -}}
+{{- if not $given.readOnly -}}
+{{- $_ := set $own "writeSecretRef" (dict "name" .name "key" "write") -}}
+{{- end -}}
+{{- end -}}
+{{- merge (deepCopy $given) $own | toJson -}}
 {{- end -}}
 
 {{/* URL of the default server inside the cluster. */}}

@@ -182,6 +182,14 @@ async def test_a_client_s_token_may_do_what_github_says(repository, backend, lev
     assert await backend.permission_of(repository.token_of(level)) is permission
 
 
+@pytest.mark.parametrize("level", ["write", "read"])
+async def test_a_token_that_may_not_read_contents_reads_nothing(repository, backend, level):
+    """Though GitHub tells that its owner may."""
+    token = repository.token_of(level)
+    repository.blind(token)
+    assert await backend.permission_of(token) is Permission.NONE
+
+
 async def test_a_token_that_is_unknown_revoked_or_none(repository, backend):
     token = repository.token_of("write")
     assert await backend.permission_of(token) is Permission.WRITE

@@ -84,6 +84,10 @@ class TestRepository:
         self.github.api.tokens[token] = {self.full_name: level}
         return token
 
+    def blind(self, token: str) -> None:
+        """A fine-grained one without access to contents: its owner's rights are told all the same."""
+        self.github.api.blind.add(token)
+
     def revoke(self, token: str) -> None:
         self.github.api.tokens.pop(token)
 

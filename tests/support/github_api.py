@@ -57,6 +57,8 @@ class GithubApi:
         self.url = ""
         self.tokens: dict[str, dict[str, str]] = {}
         """Levels by token and repository; `*` stands for every one."""
+        self.blind: set[str] = set()
+        """Those that may see the repository's description alone, whatever their owner may."""
         self.app_key: str | None = None
         """Public key (PEM) of the App, whose installation is told tokens for everything."""
         self.repositories: dict[str, Repository] = {}
@@ -169,6 +171,8 @@ class GithubApi:
         level = self._level(token, name)
         if level < LEVELS["read"]:
             raise Refused(404, "Not Found")
+        if token in self.blind and rest:
+            raise Refused(403, "Resource not accessible by personal access token")
         if request.method in _WRITES and level < LEVELS["write"]:
             raise Refused(403, "Resource not accessible by personal access token")
         for pattern, handler in self._ROUTES:

@@ -119,7 +119,7 @@ class GithubBackend:
         """What GitHub lets a client's own token do here (see Authority).
 
         The repository's description tells what the token's owner may do; that the token itself may read contents, a
-        list of releases tells.
+        list of releases tells. Whether it may write them, only GitHub's answer to an upload does.
         """
         try:
             api = self._api_of(secret)
@@ -130,16 +130,16 @@ class GithubBackend:
             if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
                 return Permission.NONE
             may = answer.data.get("permissions") or {}
-            if may.get("push"):
-                return Permission.WRITE
-            if not may.get("pull"):
+            if not (may.get("push") or may.get("pull")):
                 return Permission.NONE
             listed = await api.get(self._releases, {"per_page": "1"})
         except (UnauthenticatedError, ForbiddenError):
             return Permission.NONE
         finally:
             await api.aclose()
-        return Permission.READ if listed.status == 200 else Permission.NONE  # noqa: PLR2004
+        if listed.status != 200:  # noqa: PLR2004
+            return Permission.NONE
+        return Permission.WRITE if may.get("push") else Permission.READ
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""

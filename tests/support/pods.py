@@ -11,7 +11,7 @@ from support.cluster import Cluster, KubectlError, new_namespace
 from support.image_build import CLIENT_IMAGE as BUILT_CLIENT_IMAGE
 from support.image_build import IMAGE as BUILT_IMAGE
 from support.kube_client import Json
-from support.operating import ACCOUNT, RULES
+from support.operating import ACCOUNT, LEASE_RULES, RULES
 from support.waiting import wait_for
 
 GIVEN_IMAGE, GIVEN_CLIENT_IMAGE = "PYWHARF_TEST_IMAGE", "PYWHARF_TEST_CLIENT_IMAGE"
@@ -136,7 +136,7 @@ def install_operator(cluster: Cluster, namespace: str) -> None:
     metadata = {"name": ACCOUNT, "namespace": namespace}
     labels = {"app": ACCOUNT}
     probe = {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1, "timeoutSeconds": 5}
-    arguments = ["operator", f"--namespace={namespace}", f"--image={IMAGE}"]
+    arguments = ["operator", f"--namespace={namespace}", f"--image={IMAGE}", "--leader_elect"]
     spec = pod_spec(IMAGE, args=arguments, readinessProbe=probe) | {"serviceAccountName": ACCOUNT}
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT}
@@ -148,7 +148,7 @@ def install_operator(cluster: Cluster, namespace: str) -> None:
         cluster,
         [
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-            {"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": RULES},
+            {"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": [*RULES, *LEASE_RULES]},
             {
                 "apiVersion": version,
                 "kind": "RoleBinding",

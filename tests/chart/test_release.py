@@ -342,7 +342,8 @@ def test_what_the_role_admin_may_not_do_is_made_for_it(release):
     ((_, *alone),) = typed_in("`cluster-admin` in the one namespace", release)
     with pytest.raises(HelmError, match="forbidden"):
         helm(*alone, folder=release.folder, kubeconfig=kubeconfig)
-    assert release.get("deployment", ACCOUNT) is None
+    assert release.get("server", "pywharf") is None
+    release.helm("uninstall", "--ignore-not-found")
 
     (_, *made), (_, *install) = typed_in("The role `admin` is not", release)
     *template, bar, kubectl, apply, file, dash = made

@@ -17,6 +17,7 @@ from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
     ForbiddenError,
+    IndexConflictError,
     InvalidConfigError,
     NotFoundError,
     RateLimitedError,
@@ -245,6 +246,30 @@ async def test_the_server_s_token_is_revoked(repository, open_, made):
 async def test_a_repository_that_is_not_there(open_, fields, said):
     with pytest.raises(BackendUnavailableError, match=said):
         await open_(**fields).read_journal()
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(409, "Repository rule violations found\n\nChanges must be made through a pull request."), (422, "Rule.")],
+)
+async def test_a_branch_that_is_protected(repository, backend, status, message):
+    """GitHub says it as it tells of another writer, but the index is the one that was read: to try again is no use."""
+    version = await backend.write_index(b"one", expected=None)
+    repository.fail(Fault("PUT", "/contents/index[.].*", status, {}, {"message": message}))
+    with pytest.raises(BackendUnavailableError, match="Where a rule protects the branch"):
+        await backend.write_index(b"two", expected=version)
+    for race in ("is at 1a2b but expected 3c4d", "index.json does not match 1a2b"):
+        repository.fail(Fault("PUT", "/contents/index[.].*", 409, {}, {"message": race}))
+        with pytest.raises(IndexConflictError):
+            await backend.write_index(b"two", expected=version)
+    assert await backend.write_index(b"two", expected=version)
+
+
+async def test_a_repository_that_was_renamed(repository, backend, made):
+    repository.fail(Fault("POST", "/releases", 307, {"Location": "/repositories/1/releases"}, {}))
+    with pytest.raises(BackendUnavailableError, match="has another name now"):
+        await publish(backend, wheel(made, "foo"))
+    assert repository.visible() == []
 
 
 async def test_redirects_lead_to_a_signed_address_for_less_than_its_life(repository, backend, made, monkeypatch):

@@ -277,6 +277,8 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
         if is_clients:
             return ForbiddenError(f"GitHub does not allow this with your token{said}.")
         return BackendUnavailableError(f"GitHub does not allow this with the server's token{said}.")
+    if status in {307, 308}:  # of a write; PyGithub follows the 301 of a read
+        return BackendUnavailableError("The GitHub repository has another name now; set owner and repo to it.")
     return BackendUnavailableError(f"GitHub answers {status}{said}; try again.")
 
 

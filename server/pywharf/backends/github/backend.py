@@ -129,9 +129,6 @@ class GithubBackend:
             answer = await api.get(f"/repos/{self._spec.owner}/{self._spec.repo}")
             if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
                 return Permission.NONE
-            may = answer.data.get("permissions") or {}
-            if not (may.get("push") or may.get("pull")):
-                return Permission.NONE
             listed = await api.get(self._releases, {"per_page": "1"})
         except (UnauthenticatedError, ForbiddenError):
             return Permission.NONE
@@ -139,7 +136,8 @@ class GithubBackend:
             await api.aclose()
         if listed.status != 200:  # noqa: PLR2004
             return Permission.NONE
-        return Permission.WRITE if may.get("push") else Permission.READ
+        may_push = (answer.data.get("permissions") or {}).get("push")
+        return Permission.WRITE if may_push else Permission.READ
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from urllib.parse import quote
 
 import msgspec
@@ -11,6 +12,9 @@ from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
 from pywharf.index.codecs import decode_index
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
+
+_RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
+"""What GitHub says where another commit came between; it answers rules of the branch with the same statuses."""
 
 
 @decodable
@@ -54,7 +58,7 @@ class IndexFile:
                 raise _conflict()
         entries = {entry.name: entry for entry in there}
         sha = {"sha": entries[name].sha} if name in entries else {}
-        written = await self._put(name, {"content": base64.b64encode(content).decode(), **sha})
+        written = await self._put(name, {"content": base64.b64encode(content).decode(), **sha}, expected)
         if other in entries:
             data = {"message": f"Remove {other}", "branch": self._branch, "sha": entries[other].sha}
             await self._api.send("DELETE", self._path(other), data)
@@ -68,11 +72,18 @@ class IndexFile:
         # Both lie there where a run with another codec than the one before was interrupted.
         return max([await self._read(entry) for entry in entries], key=_mtime).version
 
-    async def _put(self, name: str, what: dict[str, str]) -> Answer:
+    async def _put(self, name: str, what: dict[str, str], expected: str | None) -> Answer:
         answer = await self._api.send(
             "PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what}
         )
         if answer.status in {409, 422}:
+            if not _RACE.search(answer.message) and expected == await self._newest(await self._look()):
+                said = " ".join(answer.message.split()).rstrip(".")
+                msg = (
+                    f"GitHub does not take the index into the branch {self._branch!r}: {said}. Where a rule "
+                    "protects the branch, let the server's token or App pass it by, or name another branch."
+                )
+                raise BackendUnavailableError(msg)
             raise _conflict()
         if answer.status == 404:  # noqa: PLR2004
             msg = f"The branch {self._branch!r} is not there, or the server's token may not write to it."

@@ -4,6 +4,8 @@ import hashlib
 import re
 from typing import Final
 
+import msgspec
+
 from pywharf.config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf_operator.render.config_map import plain
@@ -16,7 +18,7 @@ from pywharf_operator.render.credentials import (
     shards,
 )
 from pywharf_operator.render.labels import REPO_LABEL, Manifest, labels, metadata, object_name, selector
-from pywharf_operator.render.pod_template import ROOT, claim_name
+from pywharf_operator.render.pod_template import DATA_VOLUME, OWN_VOLUMES, ROOT, claim_name, pod_template, surroundings
 from pywharf_operator.render.resolve import RepoVerdict, ServerVerdict
 from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.security import container_security, pod_security
@@ -33,7 +35,8 @@ MAX_NAME_LENGTH: Final = 52
 _HASH_LENGTH = 16
 _INFIX = "-index-"
 _HASHED = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}\Z")
-_CREDENTIALS_VOLUME, _DATA_VOLUME, _TMP_VOLUME = "credentials", "data", "tmp"
+_CREDENTIALS_VOLUME, _TMP_VOLUME = "config", "tmp"
+assert {_CREDENTIALS_VOLUME, _TMP_VOLUME, DATA_VOLUME} <= OWN_VOLUMES  # noqa: S101 - none that `podTemplate` adds
 _TMP = "/tmp"  # noqa: S108 - the container's own
 _FILE_MODE = 0o440
 _LATEST_START_S = 600
@@ -61,14 +64,22 @@ _OF_PODS: Final = {
 """What is taken of `spec.podTemplate.spec`: where pods run, and how their image gets there."""
 
 
+class _Shared(msgspec.Struct, frozen=True):
+    """What is the same in all CronJobs of a server."""
+
+    server: PackageServer
+    shard_count: int
+    around: Manifest
+    """Of `surroundings`."""
+    environment: Environment
+
+
 def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifest, ...]:
     """One for each repo that is served. Raises InvalidPodTemplateError."""
     count = len(shards(credentials_content({repo.name: repo.secrets for repo in verdict.repos})))
-    return tuple(
-        _cron_job(verdict.server, repo, repo.spec, count, environment)
-        for repo in verdict.repos
-        if repo.spec is not None
-    )
+    around = surroundings(pod_template(verdict.server, environment))
+    shared = _Shared(verdict.server, count, around, environment)
+    return tuple(_cron_job(shared, repo, repo.spec) for repo in verdict.repos if repo.spec is not None)
 
 
 def cron_job_name(server: PackageServer, repo: RepoName) -> str:
@@ -83,9 +94,8 @@ def cron_job_name(server: PackageServer, repo: RepoName) -> str:
     return f"{readable[: MAX_NAME_LENGTH - _HASH_LENGTH - 1].rstrip('-')}-{digest}"
 
 
-def _cron_job(
-    server: PackageServer, repo: RepoVerdict, spec: BackendSpec, shard_count: int, environment: Environment
-) -> Manifest:
+def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest:
+    server = shared.server
     index = repo.repo.spec.index
     of_repo = {REPO_LABEL: repo.name}
     made = metadata(server, component="index", extra_labels=of_repo) | {"name": cron_job_name(server, repo.name)}
@@ -107,16 +117,15 @@ def _cron_job(
                     "activeDeadlineSeconds": _DEADLINE_S,
                     "backoffLimit": _RETRIES,
                     "ttlSecondsAfterFinished": _KEPT_S,
-                    "template": _pod_template(server, repo, spec, shard_count, environment),
+                    "template": _pod_template(shared, repo, spec),
                 },
             },
         },
     }
 
 
-def _pod_template(
-    server: PackageServer, repo: RepoVerdict, spec: BackendSpec, shard_count: int, environment: Environment
-) -> Manifest:
+def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest:
+    server = shared.server
     pod: Manifest = {
         "serviceAccountName": object_name(server, "index"),
         "automountServiceAccountToken": False,
@@ -124,8 +133,8 @@ def _pod_template(
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": pod_security(),
-        "containers": [_container(server, repo, spec, environment)],
-        "volumes": _volumes(server, repo, spec, shard_count),
+        "containers": [_container(server, repo, spec, shared.environment)],
+        "volumes": _volumes(server, repo, spec, shared.shard_count),
     }
     storage = server.spec.storage
     if isinstance(spec, FileSystemSpec) and storage is not None and not storage.shared and server.most_replicas > 0:
@@ -133,6 +142,7 @@ def _pod_template(
     patch = server.spec.pod_template
     wanted = _OF_PODS | ({"serviceAccountName"} if _uses_lent_identity(repo, spec) else set())
     of_pods = {field: value for field, value in (patch.get("spec") or {}).items() if field in wanted}
+    of_pods |= {"containers": [{"name": CONTAINER, **shared.around["container"]}], "volumes": shared.around["volumes"]}
     made = merged_pod_template(
         {"metadata": {}, "spec": pod}, {"metadata": patch.get("metadata") or {}, "spec": of_pods}
     )
@@ -187,7 +197,7 @@ def _mounts(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> l
     made: list[Manifest] = [{"name": _TMP_VOLUME, "mountPath": _TMP}]
     if isinstance(spec, FileSystemSpec):
         folder = f"cache/{repo.name}"
-        made.append({"name": _DATA_VOLUME, "mountPath": f"{ROOT}/{folder}", "subPath": folder})
+        made.append({"name": DATA_VOLUME, "mountPath": f"{ROOT}/{folder}", "subPath": folder})
     if repo.secrets.backend is not None:
         made.append({"name": _CREDENTIALS_VOLUME, "mountPath": environment.credentials_folder, "readOnly": True})
     return made
@@ -196,7 +206,7 @@ def _mounts(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> l
 def _volumes(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, shard_count: int) -> list[Manifest]:
     made: list[Manifest] = [{"name": _TMP_VOLUME, "emptyDir": {}}]
     if isinstance(spec, FileSystemSpec):
-        made.append({"name": _DATA_VOLUME, "persistentVolumeClaim": {"claimName": claim_name(server)}})
+        made.append({"name": DATA_VOLUME, "persistentVolumeClaim": {"claimName": claim_name(server)}})
     if repo.secrets.backend is not None:
         key = secret_key(repo.name, "backend")
         secret = {

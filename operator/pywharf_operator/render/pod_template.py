@@ -21,6 +21,11 @@ INTERNAL_PORT: Final = 9090
 DATA_VOLUME: Final = "data"
 
 _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
+_TMP = "/tmp"  # noqa: S108 - the container's own
+OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME})
+_OWN_FOLDERS = frozenset({ROOT, _TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
+_OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
+"""Volumes that are the same in each pod of the namespace, on any node."""
 _FILE_MODE = 0o440
 _DELAY_S = 5
 """For which connections are taken after SIGTERM: proxies and gateways hear of a pod's end later than the pod."""
@@ -57,6 +62,29 @@ def pod_template(server: PackageServer, environment: Environment) -> Manifest:
     # By these the Deployment, the Service and the operator find the pods.
     made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
     return made
+
+
+def surroundings(template: Manifest) -> Manifest:
+    """What `spec.podTemplate` added to the server's container that its Jobs need as well: `container` and `volumes`.
+
+    Variables, such as a proxy's address, and folders of ConfigMaps and Secrets, such as a certificate authority's. Of a
+    server's own template: nothing.
+    """
+    spec = template["spec"]
+    container = next(one for one in spec["containers"] if one["name"] == CONTAINER)
+    there = {volume["name"]: volume for volume in spec.get("volumes", ()) if _OF_ANY_POD & volume.keys()}
+    mounts = [
+        mount
+        for mount in container.get("volumeMounts", ())
+        if mount["mountPath"] not in _OWN_FOLDERS and mount.get("name") in there.keys() - OWN_VOLUMES
+    ]
+    # What is computed of the container's resources names that container.
+    env = [one for one in container.get("env", ()) if "resourceFieldRef" not in (one.get("valueFrom") or {})]
+    made = {"env": env, "envFrom": container.get("envFrom", []), "volumeMounts": mounts}
+    return {
+        "container": {field: value for field, value in made.items() if value},
+        "volumes": [there[name] for name in dict.fromkeys(mount["name"] for mount in mounts)],
+    }
 
 
 def _check_patch(patch: Manifest) -> None:
@@ -173,7 +201,7 @@ def _probe(path: str, *, period_s: int, timeout_s: int, failures: int) -> Manife
 def _mounts(server: PackageServer) -> list[Manifest]:
     made: list[Manifest] = [
         {"name": DATA_VOLUME, "mountPath": ROOT},
-        {"name": _TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        {"name": _TMP_VOLUME, "mountPath": _TMP},
         {"name": _CONFIG_VOLUME, "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
         {"name": _SESSION_VOLUME, "mountPath": SESSION_FOLDER, "readOnly": True},
     ]

@@ -271,6 +271,32 @@ def test_of_the_pod_template_only_where_pods_run():
         assert template(made[repo])["metadata"]["annotations"] == {"a": "b"}
 
 
+AROUND = """podTemplate: {spec: {
+  containers: [{name: server,
+    env: [{name: HTTPS_PROXY, value: "http://proxy:3128"}, {name: SSL_CERT_FILE, value: /etc/ca/ca.crt},
+          {name: MEMORY, valueFrom: {resourceFieldRef: {containerName: server, resource: limits.memory}}}],
+    envFrom: [{configMapRef: {name: proxies}}],
+    volumeMounts: [{name: ca, mountPath: /etc/ca, readOnly: true}, {name: scratch, mountPath: /scratch},
+                   {name: scratch, mountPath: /tmp}, {name: data, mountPath: /again}]},
+    {name: sidecar, image: x, env: [{name: OTHER, value: y}], volumeMounts: [{name: keys, mountPath: /keys}]}],
+  volumes: [{name: ca, configMap: {name: ca}}, {name: keys, secret: {secretName: keys}},
+            {name: scratch, persistentVolumeClaim: {claimName: scratch}}]}}"""
+
+
+def test_of_the_server_s_container_what_surrounds_it():
+    """Else a job behind a proxy, or of a storage with a private authority, would fail where its server does not."""
+    for repo, job in jobs(f"{STORAGE}, {AROUND}").items():
+        only, plain = container(job), container(jobs()[repo])
+        assert [one["name"] for one in only["env"]] == ["HTTPS_PROXY", "SSL_CERT_FILE"]
+        assert only["envFrom"] == [{"configMapRef": {"name": "proxies"}}]
+        added = [one for one in only["volumeMounts"] if one not in plain["volumeMounts"]]
+        assert added == [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}]
+        volumes, before = pod(job)["volumes"], pod(jobs()[repo])["volumes"]
+        assert [one for one in volumes if one not in before] == [{"name": "ca", "configMap": {"name": "ca"}}]
+        assert [one for one in before if one not in volumes] == []
+        assert len(pod(job)["containers"]) == 1
+
+
 def test_a_pod_template_that_fits_no_pod():
     with pytest.raises(InvalidPodTemplateError, match="nodeSelector"):
         jobs(f"{STORAGE}, podTemplate: {{spec: {{nodeSelector: {{$patch: sometimes}}}}}}")

@@ -137,3 +137,18 @@ def values() -> Json:
     """The chart's defaults."""
     found: Json = yaml.safe_load((CHART / "values.yaml").read_text())
     return found
+
+
+def image_values(image: str) -> dict[str, str]:
+    """The chart's `image`, of `repository[:tag][@digest]`."""
+    name, _, digest = image.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:  # that colon was a port's
+        repository, tag = name, ""
+    found = {"repository": repository, "tag": tag, "digest": digest}
+    return {key: value for key, value in found.items() if value}
+
+
+def helm_flags(values: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of `image`, on a command line."""
+    return tuple(f"--set-string=image.{key}={value}" for key, value in values.items())

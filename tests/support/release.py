@@ -4,15 +4,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.chart import helm_done
+from support.chart import helm_done, helm_flags, image_values
 from support.cluster import Cluster
 from support.kube_client import Json
 from support.pods import IMAGE
 
 NAME = "pywharf"
-_REPOSITORY, _, _TAG = IMAGE.rpartition(":")
-IMAGE_VALUES: Json = {"image": {"repository": _REPOSITORY, "tag": _TAG, "pullPolicy": "IfNotPresent"}}
-FLAGS = tuple(f"--set=image.{key}={value}" for key, value in IMAGE_VALUES["image"].items())
+IMAGE_VALUES: Json = {"image": image_values(IMAGE) | {"pullPolicy": "IfNotPresent"}}
+FLAGS = helm_flags(IMAGE_VALUES["image"])
 """The same on a command line."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support import cluster_build
+from support.chart import helm_flags, image_values
 from support.parts import CHECKOUT
 
 NAMESPACE = RELEASE = "pywharf"
@@ -62,21 +63,11 @@ def program(name: str, programs: cluster_build.Programs) -> str:
         raise RunError(str(error)) from None
 
 
-def image_values(image: str) -> list[str]:
-    """The chart's values for `repository[:tag][@digest]`, as arguments of helm."""
-    name, _, digest = image.partition("@")
-    repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:  # that colon was a port's
-        repository, tag = name, ""
-    found = {"repository": repository, "tag": tag, "digest": digest}
-    return [f"--set-string=image.{key}={value}" for key, value in found.items() if value]
-
-
 def install(tools: Tools, image: str, say: Callable[[str], None]) -> None:
     """Returns when the repo is served."""
     say(f"installing the chart: release {RELEASE}, namespace {NAMESPACE}")
     where = f"--namespace={NAMESPACE}"
-    tools.run_helm("install", RELEASE, str(CHART), where, "--create-namespace", *image_values(image))
+    tools.run_helm("install", RELEASE, str(CHART), where, "--create-namespace", *helm_flags(image_values(image)))
     say(f"applying examples/quickstart, and waiting for PackageRepo {REPO}")
     tools.run_kubectl("apply", where, f"--filename={QUICKSTART}")
     ready = ("wait", where, "--for=condition=Ready", f"--timeout={READY_S}s", f"packagerepo/{REPO}")

@@ -32,14 +32,19 @@ def _timeout_s(item: pytest.Item) -> float:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Of a folder the files whose tests may take minutes go last; but with several processes first, or they would end
-    # by waiting for one.
+    # Of a folder the files whose tests may take minutes go last, and of a file these tests; but with several processes
+    # first, or they would end by waiting for one.
     sign = -1 if hasattr(config, "workerinput") else 1
     longest_s: defaultdict[Path, float] = defaultdict(float)
+    files: dict[Path, int] = {}
     for item in items:
+        files.setdefault(item.path, len(files))
         longest_s[item.path] = max(longest_s[item.path], _timeout_s(item))
-    # Stable: among the rest pytest-randomly's order stays.
-    items.sort(key=lambda item: (_folder(item), sign * longest_s[item.path]))
+
+    def place(item: pytest.Item) -> tuple[float, ...]:
+        return _folder(item), sign * longest_s[item.path], files[item.path], sign * _timeout_s(item)
+
+    items.sort(key=place)  # stable: among the rest pytest-randomly's order stays
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -107,13 +107,17 @@ def test_from_the_first_version_to_the_last_and_back(release):
     data = release.get("secret", "team-a")["data"]
     assert data["read"] != data["write"]
 
+    # Of the values that came since there are then not even the defaults.
+    release.helm("upgrade", str(CHART), "--reuse-values")
+    assert {key: release.uid(*key) for key in before} == before
+    assert release.uid("server", "pywharf")
     release.helm("upgrade", str(CHART), values=REPOS | HA)
     assert release.get("deployment", ACCOUNT)["spec"]["strategy"]["type"] == "RollingUpdate"
     assert release.get("budget", ACCOUNT) is not None
     release.helm("upgrade", str(CHART), values=REPOS)
     assert release.get("deployment", ACCOUNT)["spec"]["strategy"] == {"type": "Recreate"}
     assert release.get("budget", ACCOUNT) is None
-    release.helm("rollback", "2")
+    release.helm("rollback", "3")
     release.helm("rollback", "1")
     assert {key: release.uid(*key) for key in before} == before
     assert release.get("secret", "team-a")["data"] == data

@@ -139,9 +139,10 @@ annotations:
   namespace: {{ .Release.Namespace | quote }}
 {{- end -}}
 
-{{/* Whether the release has a server. A parent chart cannot say `server: null`, so there is a switch. */}}
+{{/* Whether the release has a server. A parent chart cannot say `server: null`, so there is a switch; a release of 0.1.0
+that is upgraded with --reuse-values has none. */}}
 {{- define "pywharf.served" -}}
-{{- if and .Values.createServer (kindIs "map" .Values.server) -}}
+{{- if and (or .Values.createServer (not (hasKey .Values "createServer"))) (kindIs "map" .Values.server) -}}
 true
 {{- end -}}
 {{- end -}}

@@ -76,14 +76,14 @@ def surroundings(template: Manifest) -> Manifest:
     mounts = [
         mount
         for mount in container.get("volumeMounts", ())
-        if mount["mountPath"] not in _OWN_FOLDERS and mount.get("name") in there.keys() - OWN_VOLUMES
+        if mount["mountPath"] not in _OWN_FOLDERS and str(mount.get("name")) in there.keys() - OWN_VOLUMES
     ]
     # What is computed of the container's resources names that container.
-    env = [one for one in container.get("env", ()) if "resourceFieldRef" not in (one.get("valueFrom") or {})]
+    env = [one for one in container.get("env", ()) if "resourceFieldRef" not in str(one.get("valueFrom"))]
     made = {"env": env, "envFrom": container.get("envFrom", []), "volumeMounts": mounts}
     return {
         "container": {field: value for field, value in made.items() if value},
-        "volumes": [there[name] for name in dict.fromkeys(mount["name"] for mount in mounts)],
+        "volumes": [there[name] for name in dict.fromkeys(str(mount["name"]) for mount in mounts)],
     }
 
 

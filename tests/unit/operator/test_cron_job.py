@@ -297,6 +297,22 @@ def test_of_the_server_s_container_what_surrounds_it():
         assert len(pod(job)["containers"]) == 1
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "env: [{name: A, valueFrom: 3}]",
+        "env: [{name: A, valueFrom: [x]}]",
+        "envFrom: x",
+        "volumeMounts: [{mountPath: /a}]",
+        "volumeMounts: [{mountPath: /a, name: [ca]}]",
+        "volumeMounts: [{mountPath: 3, name: {ca: ca}}]",
+    ],
+)
+def test_what_the_api_server_will_refuse_is_no_fault_here(odd):
+    volumes = "volumes: [{name: ca, configMap: {name: ca}}]"
+    assert jobs(f"{STORAGE}, podTemplate: {{spec: {{containers: [{{name: server, {odd}}}], {volumes}}}}}")
+
+
 def test_a_pod_template_that_fits_no_pod():
     with pytest.raises(InvalidPodTemplateError, match="nodeSelector"):
         jobs(f"{STORAGE}, podTemplate: {{spec: {{nodeSelector: {{$patch: sometimes}}}}}}")

@@ -1,7 +1,9 @@
 """The GitHub backend and what GitHub may do to it: limits, cuts, lies, and as many releases as there are."""
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import time
 from typing import cast
 
@@ -9,6 +11,7 @@ import msgspec
 import pytest
 
 from pywharf.backends.github.api import limited
+from pywharf.backends.github.listing import Listing
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
 from pywharf.config import GithubSpec
@@ -159,6 +162,18 @@ async def test_what_a_fault_left_is_removed_once_no_upload_can_be_running(reposi
     assert repository.drafts() == ["v2"], "a draft that somebody writes is nobody else's"
 
 
+async def test_what_somebody_withdraws_is_kept(repository, backend, made):
+    """A release that was published once has a tag, which a draft that nobody published has not."""
+    await published_with(backend, wheel(made, "foo"), None)
+    (release,) = repository.kept.releases.all.values()
+    release.draft, release.body = True, release.body.replace("2126-", "2026-")
+    tag = Fault("GET", f"/git/ref/tags/{WHEEL}", 200, {}, {"ref": f"refs/tags/{WHEEL}"})
+    repository.fail(tag)
+    await update(backend)
+    assert tag.times == 0
+    assert repository.drafts() == [WHEEL]
+
+
 async def test_two_uploads_of_one_name_at_once(repository, open_, made):
     """GitHub gives a tag once: the second is told so, and its draft is gone."""
     path = wheel(made, "foo")
@@ -266,7 +281,14 @@ async def test_a_branch_that_is_protected(repository, backend, status, message):
 
 
 async def test_a_repository_that_was_renamed(repository, backend, made):
-    repository.fail(Fault("POST", "/releases", 307, {"Location": "/repositories/1/releases"}, {}))
+    """What GitHub redirects is not followed: PyGithub would leave out the query, and with it page and branch."""
+    moved = {"Location": f"{repository.github.api.url}/repositories/1/releases?per_page=100&page=1"}
+    for read in (backend.read_journal, backend.read_index, lambda: scanned(backend)):
+        repository.fail(Fault("GET", "/(releases|contents/).*", 301, moved, {}, times=3))
+        with pytest.raises(BackendUnavailableError, match="has another name now"):
+            await read()
+        repository.mend()
+    repository.fail(Fault("POST", "/releases", 307, moved, {}))
     with pytest.raises(BackendUnavailableError, match="has another name now"):
         await publish(backend, wheel(made, "foo"))
     assert repository.visible() == []
@@ -407,27 +429,67 @@ async def test_few_calls_for_many_releases(repository, open_):
     assert len(repository.calls) - before <= 2_001 / 100 + 6, "the page that the new one begins, besides"
 
 
-async def test_a_release_that_is_deleted_while_they_are_listed_hides_no_other(repository, open_):
-    seed(repository, 450)
+@contextlib.contextmanager
+def between_pages(repository, happens):
+    """Have it happen before each page is listed; it is told which one of all this is."""
     api = repository.github.api
-    listed = [one.id for one in repository.kept.releases.listed(with_drafts=True)]
-    original = api._releases  # noqa: SLF001 - the moment between two pages
-    asked = 0
+    original, routes = api._releases, api._ROUTES  # noqa: SLF001 - the moment between two pages
+    asked = itertools.count(1)
 
-    async def releases(request, *rest):
-        nonlocal asked
-        asked += 1
-        if asked == 3:
-            del repository.kept.releases.all[listed[5]]
-        return await original(request, *rest)
+    async def releases(_self, *request):
+        happens(next(asked))
+        return await original(*request)
 
-    routes = api._ROUTES  # noqa: SLF001
-    api._ROUTES = ((routes[0][0], lambda _self, *rest: releases(*rest)), *routes[1:])  # noqa: SLF001
+    api._ROUTES = ((routes[0][0], releases), *routes[1:])  # noqa: SLF001
     try:
-        projects, _ = await scanned(open_())
+        yield
     finally:
         del api._ROUTES  # noqa: SLF001
-    assert sum(len(project.files) for project in projects) == 449
+
+
+@pytest.mark.parametrize("comes_at", [None, 3, 4])
+async def test_a_release_that_is_deleted_while_they_are_listed_hides_no_other(repository, open_, comes_at):
+    """It moves one to the page before, which was read; and one that comes makes the count what it was."""
+    seed(repository, 450)
+    listed = repository.kept.releases.listed(with_drafts=True)
+    gone, others = listed[5], {one.tag for one in listed} - {listed[5].tag}
+
+    def happens(asked):
+        if asked == 3:
+            del repository.kept.releases.all[gone.id]
+        if asked == comes_at:
+            repository.kept.releases.committed_at = "2026-01-02T00:00:00Z"
+            seed(repository, 1, start=450)
+
+    with between_pages(repository, happens):
+        projects, _ = await scanned(open_())
+    found = {file.filename for project in projects for file in project.files}
+    assert others <= found
+    # One that comes when another goes lets all look as it was; the newest is in the journal, whatever the index says.
+    assert (gone.tag in found) == (comes_at == 3)
+
+
+async def test_what_is_counted_and_never_listed_holds_nothing_up(repository, open_, monkeypatch):
+    """Drafts are shown to whoever may write alone."""
+    seed(repository, 30)
+    monkeypatch.setattr(Listing, "_count", lambda _self: asyncio.sleep(0, 33))
+    projects, _ = await scanned(open_(repository.token_of("read")))
+    assert sum(len(project.files) for project in projects) == 30
+
+
+async def test_releases_that_come_while_they_are_listed_hide_none_past_what_rest_lists(repository, open_):
+    seed(repository, 1_350)
+    repository.github.api.list_cap = 1_000
+    before = {one.tag for one in repository.kept.releases.all.values()}
+
+    def happens(asked):
+        if asked % 11 == 5:  # in each reading
+            repository.kept.releases.committed_at = f"2026-01-02T00:00:{asked:02}Z"
+            seed(repository, 1, start=2_000 + asked)
+
+    with between_pages(repository, happens):
+        projects, _ = await scanned(open_(is_job=True))
+    assert before <= {file.filename for project in projects for file in project.files}
 
 
 async def test_update_index_waits_for_a_limit(repository, open_, made):

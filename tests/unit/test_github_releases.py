@@ -1,5 +1,9 @@
 """A GitHub release and the file that it is; releases as a journal; refusals as errors."""
 
+import base64
+import re
+import time
+
 import msgspec
 import pytest
 
@@ -118,6 +122,7 @@ NOW = 1_800_000_000.0
         (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 99)}, "API rate limit exceeded", 100),
         (403, {"x-ratelimit-remaining": "12"}, "You have exceeded a secondary rate limit", 60),
         (403, {"x-ratelimit-remaining": "12"}, "was submitted too quickly", 60),
+        (403, {}, "Maximum number of login attempts exceeded. Please try again later.", 60),
         (429, {"retry-after": "soon"}, "", 60),
         (429, {"retry-after": "1e999"}, "", 60),
         (429, {"retry-after": "999999999"}, "", 86400),
@@ -129,6 +134,17 @@ def test_limits_say_how_long(status, headers, message, wait_s):
     assert isinstance(error, RateLimitedError)
     assert error.retry_after_s == wait_s
     assert str(wait_s) in str(error)
+
+
+def test_the_limit_of_queries():
+    """GitHub says it with status 200, and PyGithub with 400."""
+    data = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit already exceeded"}]}
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 9)}
+    error = refusal(Answer(400, headers, data), NOW, is_clients=False)
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after_s == 10
+    other = refusal(Answer(400, {}, {"errors": [{"message": "Something went wrong"}, "odd"]}), NOW, is_clients=False)
+    assert "Something went wrong" in str(other)
 
 
 @pytest.mark.parametrize(
@@ -199,16 +215,35 @@ def test_what_can_be_no_token_is_not_sent_to_github(secret):
         parse_client_token(secret)
 
 
+@pytest.mark.parametrize("secret", ["ghp_abc", "github_pat_1_2-x", "ghs_123_aaaa.bbbb-_.cccc", "0" * 40])
+def test_tokens_of_each_kind(secret):
+    assert parse_client_token(secret).token == secret
+
+
+def jwt(matched):
+    """As GitHub's, unsigned; it ends so many seconds from now."""
+    claims = {"nbf": 0, "exp": time.time() + int(matched[1])}
+    return ".".join(
+        base64.urlsafe_b64encode(one).decode().rstrip("=") for one in (b"{}", msgspec.json.encode(claims), b"x")
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "least_s", "most_s"),
     [
-        ("https://x/y?sp=r&se=2099-01-01T00%3A00%3A00Z&sig=s", 10**9, 10**10),
+        ("https://x/y?sp=r&se=2099-01-01T00%3A00%3A00Z&sig=s", 300, 300),
+        # GitHub's own end is before the storage's.
+        ("https://x/y?se=2099-01-01T00%3A00%3A00Z&jwt=IN99", 97, 99),
+        ("https://x/y?jwt=IN-99", -101, -99),
+        ("https://x/y?se=2001-01-01T00%3A00%3A00Z&jwt=IN99", -(10**10), 0),
+        ("https://x/y?se=2099-01-01T00%3A00%3A00Z&jwt=a.b.c", 59, 60),
+        ("https://x/y?jwt=never", 59, 60),
         ("https://x/y?se=2001-01-01T00%3A00%3A00Z", -(10**10), 0),
         ("https://x/y?X-Amz-Expires=300&X-Amz-Signature=s", 299, 300),
         ("https://x/y?X-Amz-Date=20010101T000000Z&X-Amz-Expires=300", -(10**10), 0),
-        ("https://x/y?se=never", 60, 60),
+        ("https://x/y?se=never", 59, 60),
         ("https://x/y", 60, 60),
     ],
 )
 def test_how_long_a_signed_url_lives(url, least_s, most_s):
-    assert least_s <= _life_s(url) <= most_s
+    assert least_s <= _life_s(re.sub(r"IN(-?\d+)", jwt, url)) <= most_s

@@ -64,8 +64,11 @@ class Grants:
         return await asyncio.shield(task)
 
     def _life_s(self, granted: Permission, needed: Permission) -> float:
-        """How long it holds for what is needed: of one that may write, reading is remembered as reading is."""
-        return self._lives_s[min(granted, needed)]
+        """How long it holds for what is needed: of one that may write, reading is remembered as reading is.
+
+        Less than what is needed is a refusal.
+        """
+        return self._lives_s[needed] if granted >= needed else _REFUSED_S
 
     async def _ask(self, digest: bytes, secret: str) -> Permission:
         async with self._places:

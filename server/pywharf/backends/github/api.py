@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import msgspec
 import requests
 from github.Auth import AppInstallationAuth, Auth
 from github.Requester import Requester
+from urllib3.util import Retry
 
 from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
@@ -45,7 +46,9 @@ _DEFAULT_WAIT_S = 60
 """Where GitHub limits and does not say for how long: its documentation asks for a minute at least."""
 _VERSION = "2022-11-28"
 _MESSAGE_CHARACTERS = 200
-_LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly", re.IGNORECASE)
+_LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly|login attempts|try again later", re.IGNORECASE)
+_NOT_REDIRECTED = Retry(total=0, status_forcelist=(301, 307, 308), allowed_methods=None, raise_on_status=True)
+"""PyGithub would follow a 301 without the query, to another page than was asked for."""
 _OK = (200, 201, 204, 302, 304)
 TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
@@ -64,14 +67,22 @@ class Answer(msgspec.Struct, frozen=True):
     def message(self) -> str:
         """What it says of a refusal."""
         said = self.data.get("message") if isinstance(self.data, dict) else None
-        return str(said or "")[:_MESSAGE_CHARACTERS]
+        return str(said or ", ".join(self._errors("message")))[:_MESSAGE_CHARACTERS]
 
     @property
     def codes(self) -> frozenset[str]:
         """Of what did not fit (status 422), such as `already_exists`."""
+        return frozenset(self._errors("code"))
+
+    @property
+    def types(self) -> frozenset[str]:
+        """Of errors of a GraphQL query, such as `RATE_LIMITED`."""
+        return frozenset(self._errors("type"))
+
+    def _errors(self, field: str) -> list[str]:
         errors = self.data.get("errors") if isinstance(self.data, dict) else None
         found = errors if isinstance(errors, list) else []
-        return frozenset(str(one.get("code")) for one in found if isinstance(one, dict))
+        return [str(one[field]) for one in found if isinstance(one, dict) and field in one]
 
 
 class GithubApi:
@@ -108,16 +119,7 @@ class GithubApi:
         headers = {"If-None-Match": etag} if etag else {}
         if accept is not None:
             headers["Accept"] = accept
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await self._ask("GET", path, parameters, headers, None)
-            except RateLimitedError:
-                raise
-            except BackendUnavailableError:
-                if attempt == _ATTEMPTS or self._is_clients:
-                    raise
-            await asyncio.sleep(_PAUSE_S * attempt)
-        raise AssertionError  # pragma: no cover - the loop returns or raises
+        return await self._retried(lambda: self._ask("GET", path, parameters, headers, None))
 
     async def send(self, verb: str, path: str, data: Any = None) -> Answer:  # noqa: ANN401 - JSON
         """Write, once: what was cut off may have taken effect."""
@@ -127,10 +129,27 @@ class GithubApi:
         """The `data` of the answer."""
 
         def ask(requester: Requester) -> Answer:
-            _, data = requester.graphql_query(query, dict(variables))
-            return Answer(200, {}, data["data"])
+            got, data = requester.graphql_query(query, dict(variables))
+            return Answer(200, got, data["data"])
 
-        return (await self._limited(ask)).data
+        answer = await self._retried(lambda: self._limited(ask))
+        if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
+            msg = f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
+            raise BackendUnavailableError(msg)
+        return answer.data
+
+    async def _retried(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Of what only reads."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await ask()
+            except RateLimitedError:
+                raise
+            except BackendUnavailableError:
+                if attempt == _ATTEMPTS or self._is_clients:
+                    raise
+            await asyncio.sleep(_PAUSE_S * attempt)
+        raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def upload(self, url: str, name: str, content: Path) -> Answer:
         """Add an asset to a release, by its `upload_url`."""
@@ -204,6 +223,9 @@ class GithubApi:
         except github.GithubException as error:
             headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
             return Answer(error.status, headers, error.data)
+        except requests.exceptions.RetryError:
+            msg = "The GitHub repository has another name now; set owner and repo to it."
+            raise BackendUnavailableError(msg) from None
         except requests.RequestException as error:
             # Its text may hold what was sent.
             msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
@@ -221,7 +243,7 @@ class GithubApi:
                 auth=self._auth(),
                 timeout=timeout_s,
                 user_agent="pywharf",
-                retry=None,
+                retry=_NOT_REDIRECTED,
                 # It would sleep between calls; GitHub's own limits are what is heeded here.
                 seconds_between_requests=None,
                 seconds_between_writes=None,
@@ -266,7 +288,7 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
     status = answer.status
     if status in _OK or status in TELLING:
         return None
-    if status == 429 or (status == 403 and _is_limit(answer)):  # noqa: PLR2004 - statuses
+    if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
         return limited(_wait_s(answer.headers, now))
     said = f" ({answer.message})" if answer.message else ""
     if status == 401:  # noqa: PLR2004
@@ -277,8 +299,6 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
         if is_clients:
             return ForbiddenError(f"GitHub does not allow this with your token{said}.")
         return BackendUnavailableError(f"GitHub does not allow this with the server's token{said}.")
-    if status in {307, 308}:  # of a write; PyGithub follows the 301 of a read
-        return BackendUnavailableError("The GitHub repository has another name now; set owner and repo to it.")
     return BackendUnavailableError(f"GitHub answers {status}{said}; try again.")
 
 

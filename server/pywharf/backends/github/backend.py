@@ -296,8 +296,15 @@ class GithubBackend:
         oldest = time.time() - _LEFTOVER_AGE_S
         for release in releases:
             if release.draft and (began := upload_began(release)) is not None and began < oldest:
-                await self._api.send("DELETE", f"{self._releases}/{release.id}")
-                _logger.info("Removed the draft %s, which an interrupted upload had left.", release.tag_name)
+                await self._remove_leftover(release)
+
+    async def _remove_leftover(self, release: Release) -> None:
+        tag = await self._api.get(f"/repos/{self._spec.owner}/{self._spec.repo}/git/ref/tags/{quote(release.tag_name)}")
+        seen = await self._api.get(f"{self._releases}/{release.id}")
+        # Only what was published once has a tag: who withdrew it may want it back.
+        if tag.status == 404 and seen.status == 200 and decode_release(seen.data).draft:  # noqa: PLR2004
+            await self._api.send("DELETE", f"{self._releases}/{release.id}")
+            _logger.info("Removed the draft %s, which an interrupted upload had left.", release.tag_name)
 
     def _api_of(self, token: str) -> GithubApi:
         """With a client's token."""

@@ -1,5 +1,6 @@
 """What the server itself is for GitHub: a personal access token, or the installation of a GitHub App."""
 
+import re
 import tomllib
 
 import msgspec
@@ -8,6 +9,8 @@ from github.Auth import AppAuth, Auth, Token
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 
+_CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
+"""Those of apps and of Actions hold a JSON web token, with its dots."""
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
 
 
@@ -40,7 +43,7 @@ def parse_credentials(secret: str) -> Auth:
 
 def parse_client_token(secret: str) -> Auth:
     """What a client sent. Raises UnauthenticatedError where it can be no token."""
-    if not secret.isascii() or (not secret.isalnum() and not secret.replace("_", "").replace("-", "").isalnum()):
+    if _CLIENT_TOKEN.fullmatch(secret) is None:
         msg = "The repo's name or the secret is wrong."
         raise UnauthenticatedError(msg)
     return Token(secret)

@@ -15,6 +15,8 @@ PAGE = 100
 _HEAD_PAGES = 10
 """How many are looked at each time, where so many releases are newer than the index."""
 _CLOCKS_DIFFER_S = 300
+_READINGS = 3
+"""How often all are read, where some went meanwhile."""
 _LEAST_CAP = 1000
 """The fewest releases after which GitHub has been seen to list no more."""
 _COUNT = """
@@ -77,19 +79,24 @@ class Listing:
 
     async def all(self, progress: Callable[[int], None], known: Known) -> list[Release]:
         """Every release once, whatever comes and goes while they are read."""
-        found = await self._all(progress, known)
-        if await self._count() != len(found):
-            # One that was deleted meanwhile moved others to a page that had been read: they are in the second reading.
-            again = await self._all(progress, known)
-            for gone in found.keys() - again.keys():
+        found: dict[int, Release] = {}
+        for _ in range(_READINGS):
+            before, now = await self._count(), await self._all(progress, known)
+            for gone in found.keys() - now.keys():
                 if (whole := await self._one(gone)) is not None:
-                    again[gone] = whole
-            found = again
-        return list(found.values())
+                    now[gone] = whole
+            is_same, found = found.keys() == now.keys(), now
+            # What comes meanwhile is listed first and moves others to a page that is still to be read: they are seen
+            # twice. What goes moves others to one that was read: they are seen by another reading. What is counted and
+            # never listed is nothing for this token, such as others' drafts.
+            if len(found) >= before or is_same:
+                return list(found.values())
+        msg = "GitHub lists fewer releases than there are, time and again; the index stays as it is. Try again later."
+        raise BackendUnavailableError(msg)
 
     async def _all(self, progress: Callable[[int], None], known: Known) -> dict[int, Release]:
         found: dict[int, Release] = {}
-        number = 0
+        number = listed = 0
         while True:
             number += 1
             answer = await self._api.get(self._path, _parameters(number))
@@ -98,11 +105,12 @@ class Listing:
                 break
             page = _page_of(answer.headers, answer.data)
             found |= {release.id: release for release in page.releases}
+            listed += len(page.releases)
             progress(len(found))
             if page.is_last:
                 break
-        # A last page that is full may be the last that GitHub lists.
-        if len(found) >= _LEAST_CAP and len(found) % PAGE == 0:
+        # A last page that is full may be the last that GitHub lists. Some may have been listed twice.
+        if listed >= _LEAST_CAP and listed % PAGE == 0:
             await self._beyond(found, progress, known)
         return found
 

@@ -4,15 +4,18 @@ Each is handed out for less than its life. What GitHub is asked with stays here.
 """
 
 import asyncio
+import base64
 import re
 import time
 import urllib.request
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
+import msgspec
 
 from pywharf.backends.github.api import GithubApi
 from pywharf.core.addresses import is_own
@@ -21,7 +24,9 @@ from pywharf.resolver import Names
 
 _KEPT = 4096
 _LIFE_S = 60.0
-"""Of one that does not say how long it lives; GitHub's live five minutes."""
+"""Of one that does not say how long it lives."""
+_LONGEST_S = 300.0
+"""What is believed of one that says more."""
 _MARGIN_S = 60.0
 """Left of its life when it is handed out last: a client may wait before it follows it, and clocks differ."""
 _CHUNK = 256 * 1024
@@ -85,22 +90,30 @@ class SignedUrls:
 
     async def read(self, asset: str, longest: int) -> bytes:
         """A small one, whole. Raises BackendUnavailableError where it is longer."""
-        url = await self.url(asset)
-        try:
-            async with self._opened().get(url, timeout=_SMALL_TIMEOUT, allow_redirects=False) as response:
-                if response.status != 200:  # noqa: PLR2004
-                    msg = f"GitHub's storage answers {response.status} for a file."
-                    raise BackendUnavailableError(msg)
-                content = await response.content.read(longest + 1)
-                while len(content) <= longest and (more := await response.content.read(longest + 1 - len(content))):
-                    content += more
-        except (aiohttp.ClientError, TimeoutError) as error:
-            msg = f"GitHub's storage cannot be reached ({type(error).__name__})."
-            raise BackendUnavailableError(msg) from error
+        content = await self._read(await self.url(asset), longest)
+        if content is None:  # one that was kept may have expired
+            content = await self._read(await self.url(asset, fresh=True), longest)
+        if content is None:
+            msg = "GitHub's storage does not give a file; try again."
+            raise BackendUnavailableError(msg)
         if len(content) > longest:
             msg = f"A file that should be small has over {longest} bytes."
             raise BackendUnavailableError(msg)
         return content
+
+    async def _read(self, url: str, longest: int) -> bytes | None:
+        """At most a byte more than `longest`; None: the storage refuses."""
+        try:
+            async with self._opened().get(url, timeout=_SMALL_TIMEOUT, allow_redirects=False) as response:
+                if response.status != 200:  # noqa: PLR2004
+                    return None
+                content = await response.content.read(longest + 1)
+                while len(content) <= longest and (more := await response.content.read(longest + 1 - len(content))):
+                    content += more
+                return content
+        except (aiohttp.ClientError, TimeoutError) as error:
+            msg = f"GitHub's storage cannot be reached ({type(error).__name__})."
+            raise BackendUnavailableError(msg) from error
 
     async def _open(self, asset: str, first: int, last: int) -> aiohttp.ClientResponse:
         headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
@@ -137,22 +150,38 @@ class SignedUrls:
 
 
 def _life_s(url: str) -> float:
-    """Seconds that a signed URL lives on, as its query says (Azure: `se`; Amazon: `X-Amz-Date`, `X-Amz-Expires`)."""
+    """Seconds that a signed URL lives on: the least that its query says, in whichever of the ways it does.
+
+    Azure: `se`; Amazon: `X-Amz-Date`, `X-Amz-Expires`; GitHub itself: `exp` of `jwt`, which ends long before `se`.
+    """
     query = {key.lower(): values[-1] for key, values in parse_qs(urlsplit(url).query).items()}
     now = time.time()
-    try:
-        if "se" in query:
-            return _moment(query["se"]) - now
-        if "x-amz-expires" in query:
-            since = query.get("x-amz-date")
-            began = datetime.strptime(since, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() if since else now
-            return began + float(query["x-amz-expires"]) - now
-        if "expires" in query:
-            return float(query["expires"]) - now
-    except (ValueError, OverflowError):
-        pass
-    return _LIFE_S
+    ends: list[float] = []
+    for name, end in _ENDS.items():
+        if name in query:
+            try:
+                ends.append(end(query, now))
+            except (ValueError, LookupError, TypeError, OverflowError, msgspec.MsgspecError):
+                ends.append(now + _LIFE_S)
+    return min([*ends, now + _LONGEST_S]) - now if ends else _LIFE_S
 
 
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+def _amazon_s(query: Mapping[str, str], now: float) -> float:
+    since = query.get("x-amz-date")
+    began = datetime.strptime(since, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() if since else now
+    return began + float(query["x-amz-expires"])
+
+
+def _token_s(query: Mapping[str, str], _now: float) -> float:
+    """Read, not verified: whoever made the URL says it."""
+    payload = query["jwt"].split(".")[1]
+    return float(msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+
+
+_ENDS: Final[Mapping[str, Callable[[Mapping[str, str], float], float]]] = {
+    "se": lambda query, _now: datetime.fromisoformat(query["se"]).timestamp(),
+    "jwt": _token_s,
+    "x-amz-expires": _amazon_s,
+    "expires": lambda query, _now: float(query["expires"]),
+}
+"""When it ends, in Unix seconds, by the parameter that says it."""

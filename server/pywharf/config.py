@@ -88,6 +88,8 @@ class BackendSpec(
     """What every backend's table may hold. A backend's own spec adds fields and a tag."""
 
     default_index_filename: ClassVar[str] = "index.json"
+    place: ClassVar[tuple[str, ...]] = ()
+    """Fields that tell a storage that knows clients itself from others."""
 
     read_secret: Secret | None = None
     """What clients send to read."""
@@ -131,6 +133,8 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
     """A GitHub repository: each file is an asset of a release of its own."""
 
     default_index_filename: ClassVar[str] = "index.toml"
+    place: ClassVar[tuple[str, ...]] = ("api_url", "owner", "repo")
+    """See BackendSpec."""
 
     owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}\Z")]
     """User or organisation that has the GitHub repository. Names of users that an enterprise manages hold a '_'."""

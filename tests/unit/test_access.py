@@ -68,6 +68,14 @@ def test_fingerprint_changes_when_a_secret_does(read, write, new_read, new_write
     assert old != fingerprint(Credentials(read=read, write=write), b"other key")
 
 
+def test_fingerprint_changes_with_the_storage_that_decides():
+    """Else a browser's session would read what a repo's name stands for next."""
+    first, second = Credentials(storage="acme/open"), Credentials(storage="acme/closed")
+    assert fingerprint(first, b"key") != fingerprint(second, b"key")
+    with_secret = [Credentials(read="r", storage=storage) for storage in ("acme/open", "acme/closed")]
+    assert fingerprint(with_secret[0], b"key") == fingerprint(with_secret[1], b"key")
+
+
 def test_fingerprint_of_any_bytes():
     assert fingerprint(Credentials(read="\udcff"), b"key") != fingerprint(Credentials(read="\udcfe"), b"key")
 

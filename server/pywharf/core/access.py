@@ -22,6 +22,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     read: str | None = None
     write: str | None = None
     anonymous_read: bool = False
+    storage: str = ""
+    """The one that is asked about clients where there is no secret."""
 
     @property
     def has_secrets(self) -> bool:
@@ -45,10 +47,12 @@ def permission_of(secret: str | None, credentials: Credentials) -> Permission:
 
 
 def fingerprint(credentials: Credentials, key: bytes) -> str:
-    """A hex digest that changes when a secret does and, without `key`, tells nothing of them."""
+    """A hex digest that changes when a secret does, or who is asked instead; without `key` it tells nothing of them."""
     digest = hmac.new(key, digestmod=hashlib.sha256)
     for secret in (credentials.read, credentials.write):
         digest.update(b"-" if secret is None else b"+" + _digest(secret))
+    if not credentials.has_secrets:
+        digest.update(credentials.storage.encode())
     return digest.hexdigest()
 
 

@@ -287,6 +287,7 @@ def definitions(
                 read=secrets(name, "read_secret"),
                 write=secrets(name, "write_secret"),
                 anonymous_read=spec.anonymous_read,
+                storage=" ".join(str(getattr(spec, field)) for field in spec.place),
             ),
             secrets(name, "admin_secret"),
         )

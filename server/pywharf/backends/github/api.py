@@ -224,14 +224,14 @@ class GithubApi:
             headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
             return Answer(error.status, headers, error.data)
         except requests.exceptions.RetryError:
-            msg = "The GitHub repository has another name now; set owner and repo to it."
+            msg = (
+                "GitHub redirects: the repository has another name now, or the API another address. "
+                "Set owner, repo and api_url to them."
+            )
             raise BackendUnavailableError(msg) from None
         except requests.RequestException as error:
             # Its text may hold what was sent.
             msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
-            raise BackendUnavailableError(msg) from None
-        except RuntimeError as error:  # a redirect to another host
-            msg = f"GitHub answers from another address than api_url: {error}"
             raise BackendUnavailableError(msg) from None
 
     def _requester(self, timeout_s: int) -> Requester:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
-from pywharf.config import convert
+from pywharf.core.conversion import convert
 from pywharf_operator.options import Options, checked
 
 _HELP = """Make what PackageRepo and PackageServer objects describe, in a Kubernetes cluster.

@@ -15,7 +15,7 @@ from kubernetes.aio.config import ConfigException
 
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.handlers import NAMESPACES, OWNED_SECRETS, RESOURCES, Watch, Watcher, quieten
+from pywharf_operator.handlers import NAMESPACES, OWNED_SECRETS, RESOURCES, Watch, quieten
 from pywharf_operator.kinds import REPO, SERVER
 from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.leader import Leadership, LeadershipLostError
@@ -24,6 +24,7 @@ from pywharf_operator.options import Options, lease
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.waking import Woken
+from pywharf_operator.watcher import Watcher
 from pywharf_operator.work_queue import Timing, WorkQueue, place_of
 
 _logger = logging.getLogger(__name__)

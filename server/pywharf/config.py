@@ -1,42 +1,23 @@
-"""Every setting of the server, and the backends' configuration: parsed once, strictly, into frozen structs.
-
-Pure: of the server, the operator imports only this and `pywharf.core`.
-"""
+"""The repos' configuration and the admin secrets: parsed once, strictly, into frozen structs. Pure."""
 
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from pywharf.core.decoding import decodable
+from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.redaction import without_secrets
 from pywharf.core.toml_text import loads
+from pywharf.core.urls import check_url
 
-# The product's own defaults, and its only addresses of the outside world.
-DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 DEFAULT_GITHUB_API_URL = "https://api.github.com"
 
-S = TypeVar("S", bound=msgspec.Struct)
-_URL_CHARACTERS = re.compile(r"[!-~]*\Z")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
-
-
-def without_secrets(struct: msgspec.Struct) -> str:
-    """A struct's representation in which whatever may be a secret is left out, so that no log or traceback holds it."""
-    shown = (
-        f"{field}={'...' if _MAY_BE_SECRET.search(field) and value is not None else repr(value)}"
-        for field, value in zip(struct.__struct_fields__, msgspec.structs.astuple(struct), strict=True)
-    )
-    return f"{type(struct).__name__}({', '.join(shown)})"
-
-
-_MAY_BE_SECRET = re.compile(r"secret|key|raw|password|token|\Aconfig\Z")
-"""Names of fields; `config` may be a text with secrets in it."""
 
 
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -197,175 +178,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Several where the secrets are delivered in several parts."""
 
 
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf server` is told. The descriptions are its help and its documentation."""
-
-    root: Annotated[
-        str,
-        Meta(description="Folder of the file_system repos, and of whatever else the server keeps on disk."),
-    ]
-    config: Annotated[str | None, Meta(description="Path of the repos' configuration (TOML).")] = None
-    admin_secret: Annotated[
-        str | None,
-        Meta(description="Path of the admin secrets (TOML), which the server itself reads the backends with."),
-    ] = None
-    config_or_admin_secret_can_be_text: Annotated[
-        bool,
-        Meta(description="Whether the four options that name a file with text or a secret may hold the text itself."),
-    ] = False
-    auth_read_expires: Annotated[
-        int, Meta(ge=0, le=31_536_000, description="Seconds that a read permission is remembered.")
-    ] = 3600
-    auth_write_expires: Annotated[
-        int, Meta(ge=0, le=31_536_000, description="Seconds that a write permission is remembered.")
-    ] = 300
-    extra_index_url: Annotated[
-        str,
-        Meta(description="Simple index asked for projects that a repo does not hold; empty: none."),
-    ] = DEFAULT_EXTRA_INDEX_URL
-    debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
-    host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
-    internal_port: Annotated[
-        Annotated[int, Meta(ge=0, le=65535)] | None,
-        Meta(description="Port of its own for probes, metrics and GET /config, which clients then cannot reach."),
-    ] = None
-    workers: Annotated[int, Meta(ge=1, le=256, description="Processes that share the port.")] = 1
-    access_log: Annotated[
-        Literal["off", "text", "json"],
-        Meta(description="Form of the line that each request leaves on stderr."),
-    ] = "text"
-    tls_cert: Annotated[
-        str | None, Meta(description="Path of the certificate chain (PEM); read again when it changes.")
-    ] = None
-    tls_key: Annotated[str | None, Meta(description="Path of the certificate's key (PEM).")] = None
-    session_secret: Annotated[
-        str | None,
-        Meta(description="Path of the key that signs browsers' sessions, shared by replicas; none: a new one a start."),
-    ] = None
-    initialize_secret: Annotated[
-        str | None,
-        Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off."),
-    ] = None
-    backlog: Annotated[int, Meta(ge=1, le=65535, description="Connections that wait to be accepted.")] = 1024
-    keepalive_timeout: Annotated[float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")] = (
-        75.0
-    )
-    max_connections: Annotated[
-        int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
-    ] = 0
-    shutdown_delay: Annotated[
-        float,
-        Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
-    ] = 0.0
-    shutdown_timeout: Annotated[
-        float, Meta(ge=0, le=86400, description="Seconds that running transfers may take after a SIGTERM.")
-    ] = 60.0
-
-    def __post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            msg = "--tls_cert and --tls_key go together: give both or neither"
-            raise ValueError(msg)
-        if self.extra_index_url:
-            check_url(self.extra_index_url, "extra_index_url")
-
-    def __repr__(self) -> str:
-        """Nothing of the secrets."""
-        return without_secrets(self)
-
-
-class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf update_index` is told, besides type, name and the backend's own fields."""
-
-    secret: Annotated[
-        str | None,
-        Meta(description="The secret with write permission. It shows in process lists: prefer --secret_file."),
-    ] = None
-    secret_env: Annotated[str | None, Meta(description="Environment variable that holds the secret.")] = None
-    secret_file: Annotated[str | None, Meta(description="Path of a file that holds the secret.")] = None
-    root: Annotated[str, Meta(description="The ROOT of the server, for file_system repos.")] = "."
-    config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
-    admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
-    report: Annotated[
-        str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
-    ] = None
-
-    def __repr__(self) -> str:
-        """Nothing of the secrets."""
-        return without_secrets(self)
-
-
-def check_url(url: str, field: str) -> None:
-    """Raise ValueError unless `url` is http(s) with a host and without user info, query or fragment."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    # What may hold a secret (user info, a token in the query) is not shown.
-    if any(c in url for c in "@?#"):
-        msg = f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
-        raise ValueError(msg)
-    if not valid or not _URL_CHARACTERS.match(url):  # urlsplit passes over spaces and line ends
-        msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as {DEFAULT_EXTRA_INDEX_URL}"
-        raise ValueError(msg)
-
-
 _REVISION = "credentials_revision"
 _REVISION_FILE = "credentials_revision_file"
 _OWN_KEYS = {_REVISION, _REVISION_FILE}
 _DIGEST_ROUNDS = 100_000
-_PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
-_SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|stringdata|\bdata\b", re.IGNORECASE)
-
-
-def convert(data: object, kind: type[S], source: str) -> S:
-    """The data as a struct.
-
-    Raises InvalidConfigError naming `source`, the field, its value unless it may be a secret, what is expected.
-    """
-    try:
-        return msgspec.convert(data, decodable(kind))
-    except msgspec.ValidationError as error:
-        raise InvalidConfigError(describe(error, data, source)) from None
-
-
-def describe(error: msgspec.ValidationError, data: object, source: str) -> str:
-    """One sentence for a validation error of `data`."""
-    matched = _PATH.match(str(error))
-    reason, path = (matched["reason"], matched["path"] or "") if matched else (str(error), "")
-    unknown = _UNKNOWN.search(reason)
-    field = path.lstrip(".")
-    if unknown:
-        name = f"{field}.{unknown['field']}" if field else unknown["field"]
-        return f"{source}: the field {name!r} is unknown; check its spelling and its indentation."
-    reason = reason[:1].lower() + reason[1:]
-    if not field:
-        return f"{source}: {reason}."
-    shown = "" if _SECRET_FIELD.search(field) else _shown(_value_at(data, path))
-    return f"{source}: {field}{shown}: {reason}."
-
-
-_MISSING = object()
-
-
-def _value_at(data: object, path: str) -> object:
-    value = data
-    for step in re.findall(r"[^.\[\]]+", path):
-        if isinstance(value, Mapping):
-            value = value.get(step, _MISSING)
-        elif isinstance(value, list | tuple) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return _MISSING
-    return value
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str):
-        return "" if "@" in value else f" is {value[:120]!r}"  # a URL may hold a password before it
-    return f" is {value!r}" if isinstance(value, int | float) else ""
 
 
 def parse_config(

@@ -11,7 +11,8 @@ import pytest
 
 from pywharf.cli.flags import environment_name
 from pywharf.cli.server import server as command
-from pywharf.config import ServerSettings, convert
+from pywharf.core.conversion import convert
+from pywharf.settings import ServerSettings
 from support.calling import call
 from support.serving import CONFIG, PYWHARF, clean_environment, running
 from support.waiting import wait_for

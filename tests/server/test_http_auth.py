@@ -9,11 +9,12 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from pywharf.config import FileSystemSpec, ServerSettings
+from pywharf.config import FileSystemSpec
 from pywharf.core.access import Credentials, Permission
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
+from pywharf.settings import ServerSettings
 from pywharf.web.access_log import AccessLog
 from pywharf.web.app import build_app
 from pywharf.web.config_source import ConfigSource

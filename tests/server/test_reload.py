@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pywharf.backends.opening import spec_types
-from pywharf.config import ServerSettings, config_digest
+from pywharf.config import config_digest
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
+from pywharf.settings import ServerSettings
 from pywharf.web import config_source
 from pywharf.web.config_source import ConfigSource
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses

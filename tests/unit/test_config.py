@@ -16,17 +16,17 @@ from pywharf.config import (
     FileSystemSpec,
     MemorySpec,
     SecretRef,
-    ServerSettings,
     Upstream,
-    check_url,
     config_digest,
-    convert,
     parse_config,
     parse_spec,
     type_of,
 )
+from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.urls import check_url
+from pywharf.settings import ServerSettings
 
 TEAM_A = RepoName("team-a")
 SECRET = "sesame-open"

@@ -2,9 +2,11 @@
 
 import pytest
 
-from pywharf.config import BUILT_IN_SPECS, ServerSettings, convert
+from pywharf.config import BUILT_IN_SPECS
+from pywharf.core.conversion import convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.settings import ServerSettings
 from pywharf.web.config_source import ConfigSource, SubmittedConfig
 from pywharf.web.instance import LoadedConfig
 

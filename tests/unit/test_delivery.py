@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from pywharf.config import BUILT_IN_SPECS, ServerSettings, config_digest
+from pywharf.config import BUILT_IN_SPECS, config_digest
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
+from pywharf.settings import ServerSettings
 from pywharf.web import config_source
 from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.instance import LoadedConfig

@@ -11,8 +11,9 @@ import pytest
 import pywharf
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
-from pywharf.config import AdminSecret, ServerSettings, UpdateIndexSettings, Upstream
+from pywharf.config import AdminSecret, Upstream
 from pywharf.core.errors import PywharfError
+from pywharf.settings import ServerSettings, UpdateIndexSettings
 from pywharf.web.metrics import Metrics
 from support.parts import CHECKOUT
 

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pywharf.backends.memory import MemoryBackend
-from pywharf.config import BackendSpec, MemorySpec, ServerSettings
+from pywharf.config import BackendSpec, MemorySpec
 from pywharf.core.access import Credentials
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import JournalRead
+from pywharf.settings import ServerSettings
 from pywharf.web.instance import Instance, LoadedConfig, RepoDefinition
 from pywharf.web.metrics import Metrics
 from pywharf.web.upstream_client import UpstreamClient

@@ -8,9 +8,10 @@ import pytest
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.server import Shared
-from pywharf.config import FileSystemSpec, ServerSettings, UpdateIndexSettings, parse_config
+from pywharf.config import FileSystemSpec, parse_config
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
+from pywharf.settings import ServerSettings, UpdateIndexSettings
 from pywharf.web.config_source import SubmittedConfig
 from pywharf.web.instance import LoadedConfig, RepoDefinition
 

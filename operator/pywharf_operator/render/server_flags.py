@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pywharf.config import DEFAULT_EXTRA_INDEX_URL
+from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.spec import PackageServer
 
 

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pywharf.config import DEFAULT_EXTRA_INDEX_URL, check_url
 from pywharf.core.names import REPO_NAME_PATTERN
+from pywharf.core.urls import check_url
+from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.spec.model import Form
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,

@@ -13,7 +13,7 @@ import msgspec
 
 from pywharf.backends.opening import spec_types
 from pywharf.cli.server import serve
-from pywharf.config import ServerSettings
+from pywharf.settings import ServerSettings
 from pywharf_operator.manifests import Manifests
 from pywharf_operator.render import Environment
 from pywharf_operator.render.server_flags import Flags, flags_of

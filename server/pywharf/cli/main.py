@@ -12,7 +12,7 @@ import click
 from pywharf import __version__
 from pywharf.backends.registration import BackendCommand
 from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, Command, nearest, options_of
-from pywharf.config import convert
+from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError, PywharfError
 
 COMMANDS_GROUP = "pywharf.commands"

@@ -23,11 +23,14 @@ from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
-from pywharf.config import BackendSpec, ServerSettings, convert, without_secrets
+from pywharf.config import BackendSpec
+from pywharf.core.conversion import convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.redaction import without_secrets
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import Backend
+from pywharf.settings import ServerSettings
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app

@@ -17,20 +17,15 @@ from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli import report
 from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
-from pywharf.config import (
-    BackendSpec,
-    ServerSettings,
-    UpdateIndexSettings,
-    convert,
-    parse_spec,
-    type_of,
-    without_secrets,
-)
+from pywharf.config import BackendSpec, parse_spec, type_of
 from pywharf.core.access import Credentials, Permission, permission_of
+from pywharf.core.conversion import convert
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.redaction import without_secrets
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
+from pywharf.settings import ServerSettings, UpdateIndexSettings
 from pywharf.web.config_source import ConfigSource
 
 _PROGRESS_EVERY_S = 0.2

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, ServerSettings, config_digest, parse_config
+from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.settings import ServerSettings
 from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
 from pywharf.web.metrics import Metrics
 from pywharf.web.watched_files import (

@@ -9,7 +9,7 @@ from typing import Self
 
 import msgspec
 
-from pywharf.config import BackendSpec, ServerConfig, ServerSettings
+from pywharf.config import BackendSpec, ServerConfig
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
@@ -18,6 +18,7 @@ from pywharf.index.glances import Glances
 from pywharf.index.pages import PageCache
 from pywharf.index.ports import Authority, Backend, RateLimited
 from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.settings import ServerSettings
 from pywharf.web.grants import Grants
 from pywharf.web.metrics import Metrics
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pywharf.config import DEFAULT_EXTRA_INDEX_URL, FileSystemSpec
+from pywharf.config import FileSystemSpec
+from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment
 from pywharf_operator.render.server_flags import flags_of

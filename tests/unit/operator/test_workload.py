@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from pywharf.cli.server import server as command
-from pywharf.config import DEFAULT_EXTRA_INDEX_URL, FileSystemSpec, ServerSettings, convert
+from pywharf.config import FileSystemSpec
+from pywharf.core.conversion import convert
+from pywharf.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
 from pywharf_operator.folder import snapshot_of
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, resolve

@@ -6,7 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pywharf.config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec, without_secrets
+from pywharf.config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec
+from pywharf.core.redaction import without_secrets
 
 _API_URL = "GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."
 _BRANCH = "Branch that holds the index file."

@@ -1,0 +1,22 @@
+"""URLs that a configuration may name."""
+
+import re
+from urllib.parse import urlsplit
+
+_CHARACTERS = re.compile(r"[!-~]*\Z")
+
+
+def check_url(url: str, field: str) -> None:
+    """Raise ValueError unless `url` is http(s) with a host and without user info, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    # What may hold a secret (user info, a token in the query) is not shown.
+    if any(c in url for c in "@?#"):
+        msg = f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
+        raise ValueError(msg)
+    if not valid or not _CHARACTERS.match(url):  # urlsplit passes over spaces and line ends
+        msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as https://index.example.com/simple/"
+        raise ValueError(msg)

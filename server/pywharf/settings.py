@@ -1,0 +1,109 @@
+"""What the commands are told: flags and environment variables, parsed once, strictly, into frozen structs. Pure."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pywharf.core.redaction import without_secrets
+from pywharf.core.urls import check_url
+
+DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pywharf server` is told. The descriptions are its help and its documentation."""
+
+    root: Annotated[
+        str,
+        Meta(description="Folder of the file_system repos, and of whatever else the server keeps on disk."),
+    ]
+    config: Annotated[str | None, Meta(description="Path of the repos' configuration (TOML).")] = None
+    admin_secret: Annotated[
+        str | None,
+        Meta(description="Path of the admin secrets (TOML), which the server itself reads the backends with."),
+    ] = None
+    config_or_admin_secret_can_be_text: Annotated[
+        bool,
+        Meta(description="Whether the four options that name a file with text or a secret may hold the text itself."),
+    ] = False
+    auth_read_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds that a read permission is remembered.")
+    ] = 3600
+    auth_write_expires: Annotated[
+        int, Meta(ge=0, le=31_536_000, description="Seconds that a write permission is remembered.")
+    ] = 300
+    extra_index_url: Annotated[
+        str,
+        Meta(description="Simple index asked for projects that a repo does not hold; empty: none."),
+    ] = DEFAULT_EXTRA_INDEX_URL
+    debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
+    host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
+    internal_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="Port of its own for probes, metrics and GET /config, which clients then cannot reach."),
+    ] = None
+    workers: Annotated[int, Meta(ge=1, le=256, description="Processes that share the port.")] = 1
+    access_log: Annotated[
+        Literal["off", "text", "json"],
+        Meta(description="Form of the line that each request leaves on stderr."),
+    ] = "text"
+    tls_cert: Annotated[
+        str | None, Meta(description="Path of the certificate chain (PEM); read again when it changes.")
+    ] = None
+    tls_key: Annotated[str | None, Meta(description="Path of the certificate's key (PEM).")] = None
+    session_secret: Annotated[
+        str | None,
+        Meta(description="Path of the key that signs browsers' sessions, shared by replicas; none: a new one a start."),
+    ] = None
+    initialize_secret: Annotated[
+        str | None,
+        Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off."),
+    ] = None
+    backlog: Annotated[int, Meta(ge=1, le=65535, description="Connections that wait to be accepted.")] = 1024
+    keepalive_timeout: Annotated[float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")] = (
+        75.0
+    )
+    max_connections: Annotated[
+        int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
+    ] = 0
+    shutdown_delay: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
+    ] = 0.0
+    shutdown_timeout: Annotated[
+        float, Meta(ge=0, le=86400, description="Seconds that running transfers may take after a SIGTERM.")
+    ] = 60.0
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            msg = "--tls_cert and --tls_key go together: give both or neither"
+            raise ValueError(msg)
+        if self.extra_index_url:
+            check_url(self.extra_index_url, "extra_index_url")
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)
+
+
+class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pywharf update_index` is told, besides type, name and the backend's own fields."""
+
+    secret: Annotated[
+        str | None,
+        Meta(description="The secret with write permission. It shows in process lists: prefer --secret_file."),
+    ] = None
+    secret_env: Annotated[str | None, Meta(description="Environment variable that holds the secret.")] = None
+    secret_file: Annotated[str | None, Meta(description="Path of a file that holds the secret.")] = None
+    root: Annotated[str, Meta(description="The ROOT of the server, for file_system repos.")] = "."
+    config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
+    admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
+    report: Annotated[
+        str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
+    ] = None
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return without_secrets(self)

@@ -29,12 +29,12 @@ def repos(tmp_path_factory) -> Iterator[Iterator[Repo]]:
 @pytest.fixture(scope="module")
 def tree_of(tmp_path_factory) -> Callable[[str], SourceTree]:
     """A publisher's built project, built once."""
-    folder = tmp_path_factory.mktemp("trees")
     built: dict[str, SourceTree] = {}
 
     def get(publisher: str) -> SourceTree:
-        if publisher not in built:
-            tree = source_tree(folder / publisher, "acme", BUILDER_OF[publisher])
+        if publisher not in built:  # a folder for each try: where a client is missing, each test is skipped
+            folder = tmp_path_factory.mktemp(publisher)
+            tree = source_tree(folder / "tree", "acme", BUILDER_OF[publisher])
             tree.build(Computer(folder / "home"))
             built[publisher] = tree
         return built[publisher]

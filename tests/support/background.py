@@ -1,18 +1,24 @@
-"""Asynchronous parts for tests that block: run in a thread with an event loop of its own."""
+"""Run asynchronous parts for tests that block: in a thread, with an event loop of its own."""
 
 import asyncio
 import contextlib
+import selectors
 import threading
 from collections.abc import Iterator
 
 _START_S = 10.0
 _END_S = 20.0
+_CLOSE_S = 5.0
+"""How long connections may take to close. TLS says goodbye to its peer, which may be gone."""
 
 
 @contextlib.contextmanager
 def in_background(part: contextlib.AbstractAsyncContextManager[None], name: str) -> Iterator[None]:
     """Hold `part` open, in a thread, within the context."""
-    loop = asyncio.new_event_loop()
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    own = set(selector.get_map())
+    """Descriptors of the loop itself."""
     stop = asyncio.Event()
     ready = threading.Event()
     failure: list[BaseException] = []
@@ -22,9 +28,22 @@ def in_background(part: contextlib.AbstractAsyncContextManager[None], name: str)
             ready.set()
             await stop.wait()
 
+    async def wait_until_closed() -> None:
+        """Wait until no socket is left: one that outlives its loop is reported in whichever test runs next."""
+        end = loop.time() + _CLOSE_S
+        while left := set(selector.get_map()) - own:
+            if loop.time() > end:
+                msg = f"{name} leaves {len(left)} sockets open: close what opened them"
+                raise AssertionError(msg)
+            await asyncio.sleep(0.01)
+
     def run() -> None:
         try:
-            loop.run_until_complete(hold())
+            try:
+                loop.run_until_complete(hold())
+            finally:
+                loop.run_until_complete(wait_until_closed())
+                loop.run_until_complete(loop.shutdown_default_executor())
         except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
             failure.append(error)
         finally:

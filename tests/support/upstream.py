@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from aiohttp import web
+
+from support.background import in_background
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "text/html"
@@ -109,24 +110,8 @@ class Upstream:
 def upstream() -> Iterator[Upstream]:
     """An index that serves from a thread of its own, for tests that are not asynchronous or block."""
     index = Upstream()
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with index.serving():
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="upstream")
-    thread.start()
-    try:
-        assert ready.wait(10), "the fake index did not start"
+    with in_background(index.serving(), "upstream"):
         yield index
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-        loop.close()
 
 
 async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:

@@ -1,5 +1,6 @@
 """Order of the run, and an account at its end of what this machine could not test."""
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Generator
 from pathlib import Path
@@ -10,6 +11,12 @@ from hypothesis import HealthCheck, settings
 from support.parts import REQUIRE_ALL, all_required
 
 pytest_plugins = [f"support.{name}_fixtures" for name in ("cluster", "github", "kubelet", "node")]
+
+# nohup and a shell's `&` ignore these signals, and children inherit that: servers that the tests start would not end by
+# them. A handler that does nothing protects the run as well, and children do not inherit it.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 # How long an example takes says nothing on a machine that does other things, too.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

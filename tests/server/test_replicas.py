@@ -24,7 +24,7 @@ from pywharf.index.update import update_index
 from support.calling import Reply, ask, basic, connect, form, read_to_end
 from support.distributions import wheel
 from support.index_client import JSON, IndexClient, sha256
-from support.serving import Server, running
+from support.serving import PYWHARF, Server, running
 from support.waiting import wait_for
 
 WITHIN_S = 2.0
@@ -261,6 +261,16 @@ def test_a_signal_lets_transfers_finish_and_refuses_new_ones(tmp_path, large, nu
     with running(tmp_path / "b", root=tmp_path / "root") as server:
         names = {large.name, *(f"new{n}-1.0-py3-none-any.whl" for n in range(3))}
         assert set(IndexClient.of(server).everything()) == names
+
+
+@pytest.mark.parametrize("workers_count", [1, 2])
+def test_a_server_under_nohup_outlives_its_terminal(tmp_path, workers_count):
+    with running(tmp_path, [f"--workers={workers_count}"], program=("nohup", PYWHARF)) as server:
+        for process in (server.process, *workers(server)):
+            process.send_signal(signal.SIGHUP)
+        client = IndexClient.of(server)
+        assert client.upload(wheel(tmp_path, "one")).status == 200
+        assert server.stop() == 0
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):

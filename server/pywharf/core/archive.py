@@ -74,15 +74,15 @@ _ARCHIVE_ERRNO = {None, errno.EINVAL}
 class Contents(msgspec.Struct, frozen=True):
     """What an index needs of an archive."""
 
-    metadata: bytes
-    """The raw core metadata; empty where an sdist has none."""
+    metadata: bytes | None
+    """The raw core metadata; None where an sdist has none."""
     notes: tuple[str, ...] = ()
     """What an sdist of former times lacks, a sentence each."""
 
 
 def read_metadata(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     """The raw core metadata, empty where an sdist has none. Raises as `read_contents` does."""
-    return read_contents(stream, filename).metadata
+    return read_contents(stream, filename).metadata or b""
 
 
 def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
@@ -200,7 +200,7 @@ def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: Di
         f"{shown!r} has no file {path!r}: its name and version are what the file name says, and clients are told no "
         "Requires-Python."
     )
-    return Contents(b"", tuple(notes))
+    return Contents(None, tuple(notes))
 
 
 class _Unpacked:
@@ -225,7 +225,7 @@ class _Unpacked:
         data = b""
         while not data and not self._gzip.eof:
             self._packed = self._packed or self._inner.read(_PACKED_CHUNK)
-            data = self._gzip.decompress(self._packed, size)
+            data = self._decompressed(size)
             if not data and not self._packed and not self._gzip.eof:
                 msg = "it is cut off"
                 raise EOFError(msg)
@@ -241,6 +241,15 @@ class _Unpacked:
             msg = f"{self._filename.filename!r} holds a member that takes over {_MAX_HEADER} bytes to describe."
             raise InvalidDistributionError(msg)
         return data
+
+    def _decompressed(self, size: int) -> bytes:
+        try:
+            return self._gzip.decompress(self._packed, size)
+        except zlib.error as error:
+            if "data check" not in str(error) and "length check" not in str(error):
+                raise
+            msg = f"CRC check failed: {error}"
+            raise tarfile.ReadError(msg) from error
 
     def drain(self, end: int) -> None:
         """Read to the end, so that gzip's checksum is checked. Nothing but zeros may follow `end`, nor the gzip."""
@@ -260,11 +269,10 @@ class _Unpacked:
 
 def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
     most = _most_unpacked(stream, _EXPANSION_ALLOWANCE)
-    if zipfile.is_zipfile(stream):
-        msg = f"{filename.filename!r} is a zip, too, and would be unpacked as that by some; build it again."
-        raise InvalidDistributionError(msg)
-    stream.seek(0)
     _check_magic(stream.read(_MAGIC_BYTES))
+    if zipfile.is_zipfile(stream):
+        msg = f"{filename.filename!r} is a zip, too, and pip would unpack it as that; build it again."
+        raise InvalidDistributionError(msg)
     stream.seek(0)
     found: dict[str, bytes] = {}
     tree = MemberTree(filename.filename, MAX_MEMBERS)

@@ -82,9 +82,6 @@ class ZipReader:
         while position < len(self._directory):
             member, after = self._entry(position)
             self._entries.append((member.header_at, position))
-            if len(self._entries) > self._max_members:
-                msg = f"{self._shown!r} has more than {self._max_members} members."
-                raise InvalidDistributionError(msg)
             position = after
             yield member
         if len(self._entries) != self._expected:
@@ -155,9 +152,6 @@ class ZipReader:
         if disk or first_disk or here != count:
             msg = "it is one part of several"
             raise UnreadableZipError(msg)
-        if directory_size > _MAX_DIRECTORY:
-            msg = f"{self._shown!r} says that its list of members takes {directory_size} bytes."
-            raise InvalidDistributionError(msg)
         if directory_at + directory_size != whole_end:
             before = whole_end - directory_at - directory_size
             msg = (
@@ -166,11 +160,17 @@ class ZipReader:
                 else "its list of members reaches beyond its end"
             )
             raise UnreadableZipError(msg)
+        if directory_size > _MAX_DIRECTORY:
+            msg = f"{self._shown!r} says that its list of members takes {directory_size} bytes."
+            raise InvalidDistributionError(msg)
         self._stream.seek(directory_at)
         directory = self._stream.read(directory_size)
         if len(directory) != directory_size:
             msg = "it is cut off"
             raise UnreadableZipError(msg)
+        if directory.count(_CENTRAL_SIGNATURE) > self._max_members:
+            msg = f"{self._shown!r} has more than {self._max_members} members."
+            raise InvalidDistributionError(msg)
         return directory_at, directory, count
 
     def _entry(self, position: int) -> tuple[ZipMember, int]:

@@ -34,7 +34,7 @@ def wheel(
         f"{dist_info}/METADATA": metadata(name, version, requires_python, extra_metadata),
         f"{dist_info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},{_record_hash(content)},{len(content)}\n" for path, content in members.items())
+    record = "".join(f"{path},{record_hash(content)},{len(content)}\n" for path, content in members.items())
     members[f"{dist_info}/RECORD"] = (record + f"{dist_info}/RECORD,,\n").encode()
     path = folder / f"{module}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -63,6 +63,7 @@ def sdist(folder: Path, name: str, version: str = "1.0", *, members: dict[str, b
     return path
 
 
-def _record_hash(content: bytes) -> str:
+def record_hash(content: bytes) -> str:
+    """The hash as RECORD of a wheel gives it."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"sha256={digest}"

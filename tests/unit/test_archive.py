@@ -7,9 +7,8 @@ import struct
 import tarfile
 import time
 import tracemalloc
-import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,24 @@ from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES, parse_metadata
-from support.distributions import metadata, sdist, wheel
-
-WHEEL = "foo-1.0-py3-none-any.whl"
-SDIST = "foo-1.0.tar.gz"
-ZIP_SDIST = "foo-1.0.zip"
-METADATA = metadata("foo", "1.0")
-INFO = "foo-1.0.dist-info"
-WHOLE = [("foo.py", b"VALUE = 1\n"), (f"{INFO}/METADATA", METADATA), (f"{INFO}/WHEEL", b"w"), (f"{INFO}/RECORD", b"r")]
-
-Members = Iterable[tuple[str, bytes]]
+from support.archives import (
+    FILES,
+    INFO,
+    METADATA,
+    PKG_INFO,
+    SDIST,
+    WHEEL,
+    WHOLE,
+    ZIP_SDIST,
+    blocks,
+    header,
+    record,
+    recorded,
+    tar_info,
+    tarred,
+    zipped,
+)
+from support.distributions import sdist, wheel
 
 
 def read(folder: Path, filename: str, content: bytes) -> bytes:
@@ -41,57 +48,6 @@ def read(folder: Path, filename: str, content: bytes) -> bytes:
         return read_metadata(stream, parse_upload_filename(filename))
 
 
-def zipped(members: Members, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as target, warnings.catch_warnings(action="ignore"):
-        for name, content in members:
-            target.writestr(_zip_info(name, method), content)
-    return packed.getvalue()
-
-
-def _zip_info(name: str, method: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo("x")
-    info.filename = info.orig_filename = name  # ZipInfo itself would cut at NUL
-    info.compress_type = method
-    return info
-
-
-def tar_info(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size, info.type, info.linkname = size, kind, target
-    return info
-
-
-def tarred(
-    members: Members, links: Iterable[tarfile.TarInfo] = (), tar_format: int = tarfile.PAX_FORMAT, **options: object
-) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tar_format, **options) as target:  # type: ignore[call-overload]
-        for name, content in members:
-            target.addfile(tar_info(name, len(content)), io.BytesIO(content))
-        for link in links:
-            target.addfile(link)
-    return gzip.compress(packed.getvalue(), 9, mtime=0)
-
-
-def blocks(*parts: bytes) -> bytes:
-    """A tar of raw parts, each filled up to whole blocks, in gzip form."""
-    padded = b"".join(part + b"\0" * (-len(part) % 512) for part in parts)
-    return gzip.compress(padded + b"\0" * 1024, 9, mtime=0)
-
-
-def header(kind: bytes, size: int, name: str = "foo-1.0/x") -> bytes:
-    return tar_info(name, size, kind).tobuf(tarfile.USTAR_FORMAT)
-
-
-def record(key: str, value: str) -> bytes:
-    """One field of a pax header, with its own length in front."""
-    text = f" {key}={value}\n".encode()
-    length = len(text) + len(str(len(text)))
-    return f"{length + (len(str(length)) - len(str(len(text))))}".encode() + text
-
-
-PKG_INFO = [("foo-1.0/PKG-INFO", METADATA)]
 LONG = "foo-1.0/" + "deep/" * 60 + "leaf.py"
 
 
@@ -114,10 +70,14 @@ GOOD = {
     "wheel, zip64": (WHEEL, _zip64()),
     "wheel, spelt otherwise": (
         "Foo_Bar-1.0.0-py3-none-any.whl",
-        zipped([(f"foo.bar-1.0.dist-info/{name}", METADATA) for name in ("METADATA", "WHEEL", "RECORD")]),
+        zipped(
+            recorded(
+                [(f"foo.bar-1.0.dist-info/{name}", METADATA) for name in ("METADATA", "WHEEL")],
+                "foo.bar-1.0.dist-info/RECORD",
+            )
+        ),
     ),
     "wheel with folders": (WHEEL, zipped([("foo/", b""), (f"{INFO}/", b""), *WHOLE])),
-    "wheel after other bytes": (WHEEL, b"#!/bin/sh\n" + zipped(WHOLE)),
     "sdist": (SDIST, tarred(PKG_INFO)),
     "sdist, ustar": (SDIST, tarred(PKG_INFO, tar_format=tarfile.USTAR_FORMAT)),
     "sdist, GNU, long path": (SDIST, tarred([(LONG, b""), *PKG_INFO], tar_format=tarfile.GNU_FORMAT)),
@@ -137,10 +97,6 @@ GOOD = {
         ),
     ),
     "sdist with other PKG-INFO below": (SDIST, tarred([("foo-1.0/foo.egg-info/PKG-INFO", b"other"), *PKG_INFO])),
-    "sdist in two gzip parts": (
-        SDIST,
-        gzip.compress(gzip.decompress(tarred(PKG_INFO))[:700]) + gzip.compress(gzip.decompress(tarred(PKG_INFO))[700:]),
-    ),
     "zip sdist": (ZIP_SDIST, zipped(PKG_INFO)),
 }
 
@@ -249,9 +205,8 @@ BAD = {
         "CRC check failed",
     ),
     "bytes after the gzip": (SDIST, tarred(PKG_INFO) + b"more", "not a readable tar.gz"),
-    "no PKG-INFO": (SDIST, tarred([("foo-1.0/setup.py", b"")]), "no file 'foo-1.0/PKG-INFO'"),
+    "no PKG-INFO, nothing to build by": (SDIST, tarred([("foo-1.0/foo.py", b"")]), "no file 'foo-1.0/PKG-INFO'"),
     "PKG-INFO too deep": (SDIST, tarred([("foo-1.0/src/PKG-INFO", METADATA)]), "no file 'foo-1.0/PKG-INFO'"),
-    "PKG-INFO at the top": (SDIST, tarred([("PKG-INFO", METADATA)]), "no file 'PKG-INFO/PKG-INFO'"),
     "PKG-INFO is a folder": (
         SDIST,
         tarred([], [tar_info("foo-1.0/PKG-INFO", kind=tarfile.DIRTYPE)]),
@@ -273,7 +228,7 @@ BAD = {
     "a device": (SDIST, tarred(PKG_INFO, [tar_info("foo-1.0/a", kind=tarfile.CHRTYPE)]), "neither a file, a folder"),
     "a pipe": (SDIST, tarred(PKG_INFO, [tar_info("foo-1.0/a", kind=tarfile.FIFOTYPE)]), "neither a file, a folder"),
     "an unknown kind": (SDIST, blocks(header(b"Z", 0)), "neither a file, a folder"),
-    "zip sdist without PKG-INFO": (ZIP_SDIST, zipped([("foo-1.0/setup.py", b"")]), "no file 'foo-1.0/PKG-INFO'"),
+    "zip sdist without PKG-INFO": (ZIP_SDIST, zipped([("foo-1.0/foo.py", b"")]), "no file 'foo-1.0/PKG-INFO'"),
     "zip sdist of two folders": (ZIP_SDIST, zipped([*PKG_INFO, ("bar/x", b"")]), "it has ['bar', 'foo-1.0']"),
     "empty zip": (ZIP_SDIST, zipped([]), "it has []"),
     **{f"path {p!r} in a zip": (WHEEL, zipped([*WHOLE, (p, b"")]), "outside its folder") for p in PATHS},
@@ -342,8 +297,8 @@ def _many_members(count: int) -> bytes:
 
 def _with_header(kind: bytes, payload: bytes, times: int = 1) -> bytes:
     part = header(kind, len(payload)) + payload + b"\0" * (-len(payload) % 512)
-    member = header(b"0", 0)
-    return gzip.compress((part + member) * times + b"\0" * 1024, 9, mtime=0)
+    members = (part + header(b"0", 0, f"foo-1.0/{number}") for number in range(times))
+    return gzip.compress(b"".join(members) + b"\0" * 1024, 9, mtime=0)
 
 
 def _unpacking_to(size: int) -> bytes:
@@ -374,7 +329,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "gzip that unpacks to far more after the tar": (
         SDIST,
         lambda: tarred(PKG_INFO) + gzip.compress(b"\0" * 100 * MIB, 9),
-        "unpacks to more than",
+        "holds a second one",
     ),
     "long name of 100 MB": (SDIST, lambda: _with_header(b"L", b"a" * 100 * MIB), "over 8192 bytes to describe"),
     "long link of 100 MB": (SDIST, lambda: _with_header(b"K", b"a" * 100 * MIB), "over 8192 bytes to describe"),
@@ -436,7 +391,7 @@ def test_limit_of_members_is_what_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_MEMBERS", len(WHOLE))
     assert read(tmp_path, WHEEL, zipped(WHOLE)) == METADATA
     with pytest.raises(InvalidDistributionError, match="more than 4 members"):
-        read(tmp_path, WHEEL, zipped([*WHOLE, ("bar.py", b"")]))
+        read(tmp_path, WHEEL, zipped(recorded([*FILES, ("bar.py", b"")])))
     many = [(f"foo-1.0/{i}", b"") for i in range(3)]
     assert read(tmp_path, SDIST, tarred([*many, *PKG_INFO])) == METADATA
     with pytest.raises(InvalidDistributionError, match="more than 4 members"):

@@ -10,9 +10,9 @@ import msgspec
 
 from pywharf.backends.durable import write_atomically
 from pywharf.core.archive import read_metadata
+from pywharf.core.distribution import read_distribution
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, Kind, extension_of, parse_upload_filename
-from pywharf.core.metadata import parse_metadata
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
@@ -70,7 +70,7 @@ class ProjectFolder:
         problems: list[str] = []
         for filename in _distributions(listed):
             try:
-                files.append(self._with_metadata(self._recorded_or_adopted(filename), listed))
+                files.append(self._with_metadata(self._recorded_or_adopted(filename, problems), listed))
             except FileNotFoundError:
                 continue  # removed meanwhile
             except _UNRECORDED as error:
@@ -99,11 +99,11 @@ class ProjectFolder:
             problems.append(str(error))
             return "quarantined", "its status file cannot be read"
 
-    def _recorded_or_adopted(self, filename: str) -> File:
+    def _recorded_or_adopted(self, filename: str, problems: list[str]) -> File:
         try:
             return self._recorded(filename)
         except FileNotFoundError:
-            return self._adopt(filename)
+            return self._adopt(filename, problems)
 
     def _recorded(self, filename: str) -> File:
         """A file as its sidecar says, with what the original did not record read from the storage."""
@@ -118,7 +118,7 @@ class ProjectFolder:
         upload_time = file.upload_time or _rfc3339(status.st_mtime)
         return msgspec.structs.replace(file, size=status.st_size, upload_time=upload_time)
 
-    def _adopt(self, filename: str) -> File:
+    def _adopt(self, filename: str, problems: list[str]) -> File:
         """Check and record a file that was put there without a sidecar, by hand or by a crashed upload."""
         path = self._path / filename
         parsed = parse_upload_filename(filename)
@@ -127,11 +127,12 @@ class ProjectFolder:
             raise InvalidConfigError(msg)
         _regular(path)
         with path.open("rb") as stream:
-            raw = read_metadata(stream, parsed)
+            read = read_distribution(stream, parsed)
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             status = os.fstat(stream.fileno())
-        metadata = parse_metadata(raw, parsed)
+        raw = read.raw_metadata
+        problems.extend(f"{self._name}/{filename} is published all the same: {note}" for note in read.notes)
         # As in publishing: an sdist's PKG-INFO may differ from what it builds, so it is not offered.
         offered = parsed.kind is Kind.WHEEL
         file = File(
@@ -139,7 +140,7 @@ class ProjectFolder:
             sha256=digest,
             size=status.st_size,
             upload_time=_rfc3339(status.st_mtime),
-            requires_python=metadata.requires_python,
+            requires_python=read.metadata.requires_python,
             metadata_sha256=hashlib.sha256(raw).hexdigest() if offered else None,
         )
         if offered:

@@ -1,37 +1,38 @@
 """Safe reading of the core metadata from a wheel or an sdist, on a stream that the caller opened.
 
-Nothing is unpacked. Memory and time are bounded by the limits below, whatever the archive claims about itself.
+Nothing is unpacked to disk. Memory and time are bounded by the limits below, whatever the archive claims about itself.
+The whole archive is read: one that two installers could read differently is refused.
 """
 
 import errno
-import gzip
 import io
-import posixpath
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import IO, BinaryIO, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, BinaryIO, Self, cast
+
+import msgspec
 
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import DistributionFilename, Kind
+from pywharf.core.member_tree import MAX_PATH, MemberKind, MemberTree
 from pywharf.core.metadata import MAX_METADATA_BYTES
+from pywharf.core.wheel_record import MAX_RECORD_BYTES, WheelRecord
+from pywharf.core.zip_reading import UnreadableZipError, ZipReader
 
 MAX_MEMBERS = 200_000
-MAX_PATH = 1024
-"""Characters of a member's path."""
 MAX_EXPANSION = 200
-"""How many times an sdist's size it may unpack to; far above real ones, far below a decompression bomb."""
+"""How many times its size an archive may unpack to; far above real ones, far below a decompression bomb."""
 _EXPANSION_ALLOWANCE = 64 * 1024 * 1024
+_ZIP_ALLOWANCE = 512 * 1024 * 1024
+"""More than for a tar, as a zip says beforehand what it unpacks to."""
 _LARGE_EXPANSION = 8
 _LARGE_ALLOWANCE = 4 * 1024**3
 """The same for large ones: what is unpacked takes a thread's time, some seconds for a GB."""
 _CHUNK = 1024 * 1024
-_MAX_DIRECTORY = 64 * 1024 * 1024
-"""Bytes of a zip's list of members."""
-_MEMBER_SIGNATURE = b"PK\x01\x02"
-"""What each member in that list begins with."""
+_PACKED_CHUNK = 64 * 1024
 _MAX_HEADER = 8 * 1024
 """Bytes that may describe one member of a tar: its long path and the like. Tar keeps them all in memory."""
 _MAX_HEADERS = 32 * 1024 * 1024
@@ -40,11 +41,20 @@ _MAX_GLOBAL_FIELDS = 20
 """Fields that a tar may give every member; each member gets a copy of them."""
 _TAR_BUFFER = 4 * 1024
 """Bytes that tarfile reads at once, so that it is not far ahead of what it was allowed."""
-_ENCRYPTED = 0x1
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""Compression that can be undone in bounded memory, and that all installers know."""
+_MAX_HEADERS_OF_ONE = 16
+"""Headers that may lie before one member's content."""
+_TOO_MANY_HEADERS = "too many headers before one member"
+_NOT_GLOBAL = {"size", "path", "linkpath"}
+"""Fields that only one member may have."""
+_MAX_PKG_INFOS = 2
+"""Files PKG-INFO at the top or one folder below it, whose content is kept until all is read."""
+_MAGIC_BYTES = tarfile.BLOCKSIZE
+_OTHER_KINDS = {b"BZh": "compressed by bzip2", b"\xfd7zXZ": "compressed by xz", b"PK\x03\x04": "a zip"}
+"""How archives begin that are no gzip."""
+_BUILD_FILES = ("setup.py", "pyproject.toml")
+"""By which an sdist without PKG-INFO is known."""
 _UNREADABLE = (
-    zipfile.BadZipFile,
+    UnreadableZipError,
     tarfile.TarError,
     OSError,
     zlib.error,
@@ -61,112 +71,94 @@ _ARCHIVE_ERRNO = {None, errno.EINVAL}
 """Of the OSErrors those that the archive causes: gzip's own, and a position outside the file."""
 
 
+class Contents(msgspec.Struct, frozen=True):
+    """What an index needs of an archive."""
+
+    metadata: bytes | None
+    """The raw core metadata; None where an sdist has none."""
+    notes: tuple[str, ...] = ()
+    """What an sdist of former times lacks, a sentence each."""
+
+
 def read_metadata(stream: BinaryIO, filename: DistributionFilename) -> bytes:
-    """The raw core metadata. Raises InvalidDistributionError where the archive is not what its name says."""
+    """The raw core metadata, empty where an sdist has none. Raises as `read_contents` does."""
+    return read_contents(stream, filename).metadata or b""
+
+
+def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
+    """Read the whole archive. Raises InvalidDistributionError where it is not what its name says."""
+    kind = "zip" if filename.extension in {".whl", ".zip"} else "tar.gz"
     try:
         if filename.kind is Kind.WHEEL:
-            return _from_wheel(stream, filename)
+            return Contents(_from_wheel(stream, filename))
         if filename.extension == ".zip":
             return _from_zip_sdist(stream, filename)
         return _from_tar_sdist(stream, filename)
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno not in _ARCHIVE_ERRNO:
             raise
-        kind = "zip" if filename.extension in {".whl", ".zip"} else "tar.gz"
         reason = str(error) or type(error).__name__
         msg = f"{filename.filename!r} is not a readable {kind} archive: {reason}. Build it again and upload that."
         raise InvalidDistributionError(msg) from error
 
 
 def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
-    with _zip(stream, filename) as archive:
-        members = _checked_members(archive, filename)
-        folders = {path.split("/", 1)[0] for path in members if "/" in path}
-        dist_infos = sorted(folder for folder in folders if folder.endswith(".dist-info"))
-        if len(dist_infos) != 1 or not _is_of(dist_infos[0], filename):
-            msg = (
-                f"{filename.filename!r} must hold exactly one folder {filename.project}-{filename.version}.dist-info; "
-                f"it has {dist_infos[:5]}."
-            )
+    shown = filename.filename
+    archive = ZipReader(stream, shown, MAX_MEMBERS)
+    tree, dist_infos = _zip_tree(archive, _most_unpacked(stream, _ZIP_ALLOWANCE), filename)
+    if len(dist_infos) != 1 or not _is_of(dist_infos[0], filename):
+        msg = (
+            f"{shown!r} must hold exactly one folder {filename.project}-{filename.version}.dist-info; "
+            f"it has {dist_infos[:5]}."
+        )
+        raise InvalidDistributionError(msg)
+    for needed in ("METADATA", "WHEEL", "RECORD"):
+        path = f"{dist_infos[0]}/{needed}"
+        if not tree.is_file(path):
+            msg = f"{shown!r} is not a wheel: {path!r} is missing."
             raise InvalidDistributionError(msg)
-        for needed in ("METADATA", "WHEEL", "RECORD"):
-            path = f"{dist_infos[0]}/{needed}"
-            if path not in members:
-                msg = f"{filename.filename!r} is not a wheel: {path!r} is missing."
+    metadata = archive.read(f"{dist_infos[0]}/METADATA", MAX_METADATA_BYTES)
+    path = f"{dist_infos[0]}/RECORD"
+    record = WheelRecord(archive.read(path, MAX_RECORD_BYTES), path, shown, MAX_MEMBERS)
+    archive.check_contents(record)
+    record.check_complete()
+    return metadata
+
+
+def _from_zip_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
+    archive = ZipReader(stream, filename.filename, MAX_MEMBERS)
+    tree, _ = _zip_tree(archive, _most_unpacked(stream, _ZIP_ALLOWANCE), filename)
+    tree.check_links()
+    archive.check_contents()
+    return _sdist_contents(tree, lambda path: archive.read(path, MAX_METADATA_BYTES), filename)
+
+
+def _zip_tree(archive: ZipReader, most: int, filename: DistributionFilename) -> tuple[MemberTree, list[str]]:
+    """The checked paths of a zip, and the names of its folders that end in `.dist-info`."""
+    shown = filename.filename
+    tree = MemberTree(shown, MAX_MEMBERS)
+    dist_infos: set[str] = set()
+    total = 0
+    for member in archive.members():
+        total += member.size
+        if total > most:
+            raise _too_much(most, filename)
+        kind = MemberKind.FOLDER if member.is_folder else MemberKind.FILE
+        target = ""
+        if member.is_link:
+            if filename.kind is Kind.WHEEL:
+                msg = f"{shown!r} holds the link {member.path[:200]!r}; a wheel holds files and folders."
                 raise InvalidDistributionError(msg)
-        return _read_member(archive, f"{dist_infos[0]}/METADATA", filename)
-
-
-def _from_zip_sdist(stream: BinaryIO, filename: DistributionFilename) -> bytes:
-    with _zip(stream, filename) as archive:
-        members = _checked_members(archive, filename)
-        path = _pkg_info({path.split("/", 1)[0] for path in members}, filename)
-        if path not in members:
-            raise _without_pkg_info(path, filename)
-        return _read_member(archive, path, filename)
-
-
-class _ZipReads:
-    """The stream as zipfile reads it: its list of members, which zipfile takes whole, comes with a limit."""
-
-    def __init__(self, inner: BinaryIO, filename: DistributionFilename) -> None:
-        self.seek, self.tell, self.seekable = inner.seek, inner.tell, inner.seekable
-        self._inner = inner
-        self._filename = filename
-
-    def read(self, size: int = -1) -> bytes:
-        if size > _MAX_DIRECTORY:
-            msg = f"{self._filename.filename!r} says that its list of members takes {size} bytes."
+            kind = MemberKind.LINK
+            target = archive.read_member(member, MAX_PATH).decode("utf-8", "surrogateescape")
+        plain = tree.add(member.path, kind, target)
+        if plain and plain != member.path.removesuffix("/"):
+            msg = f"{shown!r} holds {member.path[:200]!r}, which is another spelling of {plain[:200]!r}."
             raise InvalidDistributionError(msg)
-        data = self._inner.read(size if size >= 0 else _MAX_DIRECTORY)
-        if data.count(_MEMBER_SIGNATURE) > MAX_MEMBERS:
-            raise _too_many_members(self._filename)
-        return data
-
-
-def _zip(stream: BinaryIO, filename: DistributionFilename) -> zipfile.ZipFile:
-    return zipfile.ZipFile(cast("IO[bytes]", _ZipReads(stream, filename)))
-
-
-def _too_many_members(filename: DistributionFilename) -> InvalidDistributionError:
-    return InvalidDistributionError(f"{filename.filename!r} has more than {MAX_MEMBERS} members.")
-
-
-def _checked_members(archive: zipfile.ZipFile, filename: DistributionFilename) -> set[str]:
-    paths: set[str] = set()
-    for info in archive.infolist():
-        # `filename` is what zipfile makes of it (cut at a NUL byte); what other tools see is the original.
-        _check_path(info.orig_filename, filename)
-        if info.filename in paths:
-            raise _twice(info.filename, filename)
-        if info.flag_bits & _ENCRYPTED:
-            msg = f"{filename.filename!r} holds {info.filename!r} encrypted."
-            raise InvalidDistributionError(msg)
-        paths.add(info.filename)
-    return paths
-
-
-def _twice(path: str, filename: DistributionFilename) -> InvalidDistributionError:
-    return InvalidDistributionError(f"{filename.filename!r} holds {path!r} twice.")
-
-
-def _check_path(path: str, filename: DistributionFilename) -> None:
-    if len(path) > MAX_PATH:
-        msg = f"{filename.filename!r} holds the path {path[:100]!r}…, which is over {MAX_PATH} characters."
-        raise InvalidDistributionError(msg)
-    parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or "\0" in path or ".." in parts or ":" in parts[0]:
-        msg = f"{filename.filename!r} holds the path {path[:200]!r}, which would be unpacked outside its folder."
-        raise InvalidDistributionError(msg)
-
-
-def _read_member(archive: zipfile.ZipFile, path: str, filename: DistributionFilename) -> bytes:
-    method = archive.getinfo(path).compress_type
-    if method not in _METHODS:
-        msg = f"{path!r} in {filename.filename!r} is compressed by the method {method}; use deflate, or store it."
-        raise InvalidDistributionError(msg)
-    with archive.open(path) as opened:
-        return _bounded(opened, path, filename)
+        top, _, rest = plain.partition("/")
+        if top.endswith(".dist-info") and (rest or member.is_folder):
+            dist_infos.add(top)
+    return tree, sorted(dist_infos)
 
 
 def _bounded(opened: IO[bytes], path: str, filename: DistributionFilename) -> bytes:
@@ -182,25 +174,47 @@ def _is_of(dist_info: str, filename: DistributionFilename) -> bool:
     return filename.has_project(name) and filename.has_version(version)
 
 
-def _pkg_info(tops: set[str], filename: DistributionFilename) -> str:
-    if len(tops) != 1:
-        msg = f"{filename.filename!r} is not an sdist: everything must lie in one folder, it has {sorted(tops)[:5]}."
+def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: DistributionFilename) -> Contents:
+    """The core metadata of an sdist, and what it lacks of what the present specification asks for."""
+    shown = filename.filename
+    is_flat = len(tree.tops) != 1 or bool(tree.files_at_top)
+    folder = "" if is_flat else f"{next(iter(tree.tops))}/"
+    path = f"{folder}PKG-INFO"
+    if not any(tree.is_file(folder + name) for name in ("PKG-INFO", *_BUILD_FILES)):
+        msg = (
+            f"{shown!r} is not an sdist: everything must lie in one folder, it has {sorted(tree.tops)[:5]}."
+            if is_flat
+            else f"{shown!r} is not an sdist: it has no file {path!r}, and none of {' and '.join(_BUILD_FILES)}."
+        )
         raise InvalidDistributionError(msg)
-    return posixpath.join(*tops, "PKG-INFO")
-
-
-def _without_pkg_info(path: str, filename: DistributionFilename) -> InvalidDistributionError:
-    return InvalidDistributionError(f"{filename.filename!r} is not an sdist: it has no file {path!r}.")
+    notes = []
+    if is_flat:
+        stem = f"{filename.project.replace('-', '_')}-{filename.version}"
+        notes.append(f"{shown!r} has files outside a folder; an sdist holds everything in one folder, {stem!r}.")
+    if tree.is_file(path):
+        return Contents(read(path), tuple(notes))
+    if tree.has(path):
+        msg = f"{shown!r} is not an sdist: {path!r} must be a regular file."
+        raise InvalidDistributionError(msg)
+    notes.append(
+        f"{shown!r} has no file {path!r}: its name and version are what the file name says, and clients are told no "
+        "Requires-Python."
+    )
+    return Contents(None, tuple(notes))
 
 
 class _Unpacked:
     """What a gzip stream unpacks to, up to a limit that grows with what was understood of it."""
 
-    def __init__(self, inner: gzip.GzipFile, total: int, filename: DistributionFilename) -> None:
+    def __init__(self, inner: BinaryIO, total: int, filename: DistributionFilename) -> None:
         self._inner = inner
+        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._packed = b""
         self._total = total
-        self._position = 0
         self._filename = filename
+        self._position = 0
+        self.content_end = 0
+        """After the last byte so far that is not zero."""
         self.allow(0)
 
     def allow(self, position: int) -> None:
@@ -208,90 +222,187 @@ class _Unpacked:
         self._allowed = position + _MAX_HEADER + _TAR_BUFFER
 
     def read(self, size: int) -> bytes:
-        data = self._inner.read(size)
+        data = b""
+        while not data and not self._gzip.eof:
+            self._packed = self._packed or self._inner.read(_PACKED_CHUNK)
+            data = self._decompressed(size)
+            if not data and not self._packed and not self._gzip.eof:
+                msg = "it is cut off"
+                raise EOFError(msg)
+            self._packed = self._gzip.unconsumed_tail
+        before = self._position
         self._position += len(data)
+        filled = len(data.rstrip(b"\0"))
+        if filled:
+            self.content_end = before + filled
         if self._position > self._total:
-            msg = f"{self._filename.filename!r} unpacks to more than {self._total} bytes, too much for its size."
-            raise InvalidDistributionError(msg)
+            raise _too_much(self._total, self._filename)
         if self._position > self._allowed:
             msg = f"{self._filename.filename!r} holds a member that takes over {_MAX_HEADER} bytes to describe."
             raise InvalidDistributionError(msg)
         return data
 
-    def drain(self) -> None:
-        """Read to the end, so that gzip's checksum is checked."""
+    def _decompressed(self, size: int) -> bytes:
+        try:
+            return self._gzip.decompress(self._packed, size)
+        except zlib.error as error:
+            if "data check" not in str(error) and "length check" not in str(error):
+                raise
+            msg = f"CRC check failed: {error}"
+            raise tarfile.ReadError(msg) from error
+
+    def drain(self, end: int) -> None:
+        """Read to the end, so that gzip's checksum is checked. Nothing but zeros may follow `end`, nor the gzip."""
         self._allowed = self._total
         while self.read(_CHUNK):
             pass
+        if self.content_end > end:
+            msg = f"bytes follow the end of its tar at {end}, or it holds two archives"
+            raise tarfile.ReadError(msg)
+        after = self._gzip.unused_data or self._inner.read(_PACKED_CHUNK)
+        while after:
+            if after.strip(b"\0"):
+                msg = "bytes follow its gzip, or it holds a second one; compress it as one"
+                raise tarfile.ReadError(msg)
+            after = self._inner.read(_PACKED_CHUNK)
 
 
-def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> bytes:
-    size = stream.seek(0, io.SEEK_END)
+def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
+    most = _most_unpacked(stream, _EXPANSION_ALLOWANCE)
+    _check_magic(stream.read(_MAGIC_BYTES))
+    if zipfile.is_zipfile(stream):
+        msg = f"{filename.filename!r} is a zip, too, and pip would unpack it as that; build it again."
+        raise InvalidDistributionError(msg)
     stream.seek(0)
     found: dict[str, bytes] = {}
-    tops: set[str] = set()
-    with gzip.GzipFile(fileobj=stream) as packed:
-        unpacked = _Unpacked(packed, _most_unpacked(size), filename)
-        # Stream mode: members come in order, nothing is sought, so each byte is unpacked once.
-        with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=_TAR_BUFFER) as archive:
-            for member in _members(archive, unpacked, filename):
-                path = member.name.removeprefix("./")
-                if path in {"", "."}:
-                    continue
-                _check_path(path, filename)
-                _check_member(member, filename)
-                tops.add(path.split("/", 1)[0])
-                if member.isfile() and path.count("/") == 1 and path.endswith("/PKG-INFO"):
-                    if path in found:
-                        raise _twice(path, filename)
-                    opened = archive.extractfile(member)
-                    assert opened is not None  # noqa: S101 - it is a file
-                    found[path] = _bounded(opened, path, filename)
-        unpacked.drain()
-    path = _pkg_info(tops, filename)
-    if path not in found:
-        raise _without_pkg_info(path, filename)
-    return found[path]
+    tree = MemberTree(filename.filename, MAX_MEMBERS)
+    unpacked = _Unpacked(stream, most, filename)
+    headers: list[tuple[bytes, int]] = []
+    # Stream mode: members come in order, nothing is sought, so each byte is unpacked once.
+    with tarfile.open(
+        fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=_TAR_BUFFER, tarinfo=_noting(headers)
+    ) as archive:
+        end = 0
+        for member, end in _members(archive, unpacked, headers, filename):  # noqa: B007 - used after the loop
+            path = _add_to_tree(tree, member, filename)
+            if member.isfile() and path.count("/") <= 1 and path.rpartition("/")[2] == "PKG-INFO":
+                opened = archive.extractfile(member)
+                assert opened is not None  # noqa: S101 - it is a file
+                found[path] = _bounded(opened, path, filename)
+                if len(found) > _MAX_PKG_INFOS:
+                    msg = f"{filename.filename!r} is not an sdist: everything must lie in one folder."
+                    raise InvalidDistributionError(msg)
+    unpacked.drain(end)
+    tree.check_links()
+    return _sdist_contents(tree, found.__getitem__, filename)
 
 
-def _most_unpacked(size: int) -> int:
-    return min(size * MAX_EXPANSION + _EXPANSION_ALLOWANCE, size * _LARGE_EXPANSION + _LARGE_ALLOWANCE)
+def _add_to_tree(tree: MemberTree, member: tarfile.TarInfo, filename: DistributionFilename) -> str:
+    shown = filename.filename
+    if member.isfile():
+        return tree.add(member.name, MemberKind.FILE)
+    if member.size:
+        msg = f"{shown!r} holds {member.name[:200]!r}, no regular file, with {member.size} bytes of content."
+        raise InvalidDistributionError(msg)
+    if member.isdir():
+        return tree.add(member.name, MemberKind.FOLDER)
+    if member.issym():
+        return tree.add(member.name, MemberKind.LINK, member.linkname)
+    if member.islnk():
+        # A second name of a file that came before; nothing else can be linked to in every way of unpacking.
+        target = "/".join(part for part in member.linkname.split("/") if part not in {"", "."})
+        if member.linkname.startswith("/") or not tree.is_file(target):
+            msg = (
+                f"{shown!r} holds the link {member.name[:200]!r}, which points outside its folder or to "
+                f"{member.linkname[:200]!r}, which is no file before it."
+            )
+            raise InvalidDistributionError(msg)
+        return tree.add(member.name, MemberKind.FILE)
+    msg = f"{shown!r} holds {member.name[:200]!r}, which is neither a file, a folder nor a link."
+    raise InvalidDistributionError(msg)
+
+
+def _check_magic(magic: bytes) -> None:
+    for begins, kind in _OTHER_KINDS.items():
+        if magic.startswith(begins):
+            msg = f"it is {kind}; compress it by gzip"
+            raise tarfile.ReadError(msg)
+    if len(magic) == _MAGIC_BYTES and _is_tar_header(magic):
+        msg = "it is a tar that is not compressed; compress it by gzip"
+        raise tarfile.ReadError(msg)
+
+
+def _is_tar_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _noting(headers: list[tuple[bytes, int]]) -> type[tarfile.TarInfo]:
+    """A TarInfo that notes kind and size of each header as it stands in the tar, before others change what it says."""
+
+    class Noting(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            info = super().frombuf(buf, encoding, errors)
+            if len(headers) > _MAX_HEADERS_OF_ONE:
+                raise tarfile.InvalidHeaderError(_TOO_MANY_HEADERS)
+            headers.append((info.type, info.size))
+            return info
+
+    return Noting
+
+
+def _most_unpacked(stream: BinaryIO, allowance: int) -> int:
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return min(size * MAX_EXPANSION + allowance, size * _LARGE_EXPANSION + _LARGE_ALLOWANCE)
+
+
+def _too_much(most: int, filename: DistributionFilename) -> InvalidDistributionError:
+    return InvalidDistributionError(f"{filename.filename!r} unpacks to more than {most} bytes, too much for its size.")
 
 
 def _members(
-    archive: tarfile.TarFile, unpacked: _Unpacked, filename: DistributionFilename
-) -> Iterator[tarfile.TarInfo]:
-    """The members in order, none of which is kept."""
+    archive: tarfile.TarFile, unpacked: _Unpacked, noted: list[tuple[bytes, int]], filename: DistributionFilename
+) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """The members in order, none of which is kept, each with where its content ends."""
     count = headers = end = 0
     while (member := archive.next()) is not None:
         count += 1
         headers += member.offset_data - end
         if count > MAX_MEMBERS:
-            raise _too_many_members(filename)
+            msg = f"{filename.filename!r} has more than {MAX_MEMBERS} members."
+            raise InvalidDistributionError(msg)
         if headers > _MAX_HEADERS + count * tarfile.BLOCKSIZE or not _may_be_global(archive.pax_headers):
             msg = f"{filename.filename!r} takes too much to describe its members; build it again without extras."
             raise InvalidDistributionError(msg)
         if member.issparse():
             msg = f"{filename.filename!r} holds the sparse file {member.name[:200]!r}; build it again without."
             raise InvalidDistributionError(msg)
+        _check_headers(noted, member)
+        noted.clear()
         end = member.offset_data + (member.size if member.isfile() else 0)
         end += -end % tarfile.BLOCKSIZE
         unpacked.allow(end)
         archive.members.clear()  # type: ignore[attr-defined] # tarfile keeps every member it read
-        yield member
+        yield member, end
+
+
+def _check_headers(noted: list[tuple[bytes, int]], member: tarfile.TarInfo) -> None:
+    """Refuse a member whose headers say different things, of which tools follow the one or the other."""
+    kinds = [kind for kind, _ in noted[:-1]]
+    pax = sum(kind in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} for kind in kinds)
+    names, links = kinds.count(tarfile.GNUTYPE_LONGNAME), kinds.count(tarfile.GNUTYPE_LONGLINK)
+    if max(pax, names, links) > 1 or (pax and (names or links)):
+        msg = f"{member.name[:200]!r} is described twice"
+        raise tarfile.ReadError(msg)
+    if noted and noted[-1][1] != member.size:
+        msg = f"{member.name[:200]!r} has two sizes, {noted[-1][1]} and {member.size}"
+        raise tarfile.ReadError(msg)
 
 
 def _may_be_global(fields: Mapping[str, str]) -> bool:
-    return len(fields) <= _MAX_GLOBAL_FIELDS and "size" not in fields
-
-
-def _check_member(member: tarfile.TarInfo, filename: DistributionFilename) -> None:
-    if member.issym() or member.islnk():
-        base = posixpath.dirname(member.name) if member.issym() else ""
-        target = posixpath.normpath(posixpath.join(base, member.linkname))
-        if target.startswith(("/", "../")) or target == "..":
-            msg = f"{filename.filename!r} holds the link {member.name[:200]!r}, which points outside its folder."
-            raise InvalidDistributionError(msg)
-    elif not (member.isfile() or member.isdir()):
-        msg = f"{filename.filename!r} holds {member.name[:200]!r}, which is neither a file, a folder nor a link."
-        raise InvalidDistributionError(msg)
+    return len(fields) <= _MAX_GLOBAL_FIELDS and not fields.keys() & _NOT_GLOBAL

@@ -24,6 +24,8 @@ _UPLOADABLE = (".whl", ".tar.gz", ".zip")
 _LEGACY = (".tar.bz2", ".tbz", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz", ".tar.lz", ".tar.lzma")
 _EXTENSIONS = tuple(sorted((*_UPLOADABLE, *_LEGACY), key=len, reverse=True))
 _MAX_UPLOAD = 240
+MAX_VERSION = 255
+"""Characters of a version; what is longer costs time to read, and Python reads no number of over 4,300 digits."""
 MAX_FILENAME = 255
 """Bytes of a file's name; more no file system takes."""
 _FILENAME = re.compile(r"[A-Za-z0-9._+!-]*\Z")
@@ -52,6 +54,8 @@ class DistributionFilename(msgspec.Struct, frozen=True):
 
     def has_version(self, raw: str) -> bool:
         """Whether `raw`, in any spelling, is this file's version."""
+        if len(raw) > MAX_VERSION:
+            return False
         try:
             return Version(raw) == Version(self.version)
         except InvalidVersion:

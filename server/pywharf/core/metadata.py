@@ -8,13 +8,17 @@ from packaging.metadata import parse_email
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from pywharf.core.errors import InvalidDistributionError
-from pywharf.core.filenames import DistributionFilename
+from pywharf.core.filenames import DistributionFilename, Kind
 
 MAX_METADATA_BYTES = 10 * 1024 * 1024
+MAX_REQUIRES_PYTHON = 1_000
+"""Characters of Requires-Python; every page of the project holds it."""
 MAX_FIELDS = 20_000
 MAX_FIELD_NAMES = 200
 """Each of them is looked for among all fields."""
 _BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+_OLD_SPECIFIER = re.compile(r"(?:[\s,]*+(?:[~=!<>]=|===|[<>])?+\s*+v?+[0-9][0-9A-Za-z.*+!_-]*+)++[\s,]*+\Z", re.ASCII)
+"""What stands for a Requires-Python on package indexes, though the specification now allows less (`>=3.5.*`, `3`)."""
 _FIELD = re.compile(rb"(?:\A|[\r\n])([^\s:]+)")
 
 
@@ -30,11 +34,13 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
     """Read core metadata and hold it against the file's name.
 
     Unknown fields and metadata versions are allowed, as tools write them before indexes know them. Raises
-    InvalidDistributionError for a missing or different name or version, or an invalid Requires-Python.
+    InvalidDistributionError for a missing or different name or version, or a Requires-Python that is no list of
+    versions. One that only former specifications allowed, such as `>=3.5.*`, stays as it is.
     """
     shown = filename.filename
     try:
-        fields, unclear = parse_email(_fields(raw, shown))
+        # Old sdists may begin with a blank line.
+        fields, unclear = parse_email(_fields(raw.lstrip(b"\r\n") if filename.kind is Kind.SDIST else raw, shown))
     except (UnicodeError, ValueError, email.errors.MessageError) as error:
         msg = f"The core metadata in {shown!r} cannot be read: {error}."
         raise InvalidDistributionError(msg) from error
@@ -71,13 +77,23 @@ def _fields(raw: bytes, shown: str) -> bytes:
 
 def _requires_python(raw: str | None, shown: str) -> str | None:
     """The specifier on one line; None where there is none, or an empty one, which says as much."""
+    if raw is not None and len(raw) > MAX_REQUIRES_PYTHON:
+        msg = (
+            f"Requires-Python in {shown!r} has {len(raw)} characters; at most {MAX_REQUIRES_PYTHON} are allowed. "
+            "Shorten it and build the file again."
+        )
+        raise InvalidDistributionError(msg)
     specifier = " ".join((raw or "").split())
+    if not specifier.isprintable():
+        msg = f"Requires-Python in {shown!r} is {specifier[:80]!r}; it holds characters that cannot be shown."
+        raise InvalidDistributionError(msg)
     try:
         SpecifierSet(specifier)
-    except InvalidSpecifier as error:
-        msg = (
-            f"Requires-Python in {shown!r} is {specifier[:80]!r}, which is not a version specifier, "
-            "for example '>=3.11'."
-        )
-        raise InvalidDistributionError(msg) from error
+    except (InvalidSpecifier, ValueError) as error:
+        if not _OLD_SPECIFIER.match(specifier):
+            msg = (
+                f"Requires-Python in {shown!r} is {specifier[:80]!r}, which is not a version specifier, "
+                "for example '>=3.11'."
+            )
+            raise InvalidDistributionError(msg) from error
     return specifier or None

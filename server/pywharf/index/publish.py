@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from pywharf.core.archive import read_metadata
+from pywharf.core.distribution import Distribution, read_distribution
 from pywharf.core.errors import ForbiddenError, InvalidUploadError
 from pywharf.core.filenames import DistributionFilename, Kind
-from pywharf.core.metadata import CoreMetadata, parse_metadata
 from pywharf.core.model import File
 from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, Upload
@@ -40,13 +39,15 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     sha256 = await staged.finish()
     async with turn:
         await _check_digests(form, staged, sha256)
-        raw, metadata = await asyncio.to_thread(_read, staged, filename)
+        read = await asyncio.to_thread(_read, staged, filename)
+    raw = read.raw_metadata
+    staged.notes = read.notes
     file = File(
         filename=filename.filename,
         sha256=sha256,
         size=staged.size,
         upload_time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        requires_python=metadata.requires_python,
+        requires_python=read.metadata.requires_python,
         # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
         metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
     )
@@ -100,7 +101,6 @@ def _digest_message(field: str, given: str, actual: str) -> str:
     return f"{field} is {given[:130]!r}, but the content that arrived has {actual!r}; upload the file again."
 
 
-def _read(staged: StagedFile, filename: DistributionFilename) -> tuple[bytes, CoreMetadata]:
+def _read(staged: StagedFile, filename: DistributionFilename) -> Distribution:
     with staged.path.open("rb") as stream:
-        raw = read_metadata(stream, filename)
-    return raw, parse_metadata(raw, filename)
+        return read_distribution(stream, filename)

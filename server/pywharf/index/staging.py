@@ -30,6 +30,8 @@ class StagedFile:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.tmp"
         self.size = 0
+        self.notes: tuple[str, ...] = ()
+        """What its checks say of an old sdist that is accepted, a sentence each."""
         self._max_bytes = max_bytes
         self._buffer = bytearray()
         self._file: BinaryIO | None = None

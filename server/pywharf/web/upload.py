@@ -38,15 +38,16 @@ async def upload(request: web.Request) -> web.Response:
     repository = await authorize(request, Permission.WRITE)
     uploads = request.app[INSTANCE].metrics.uploads
     try:
-        await _upload(request, repository)
+        notes = await _upload(request, repository)
     except PywharfError as error:
         uploads.labels(repository.name, error.code).inc()
         raise
     uploads.labels(repository.name, "published").inc()
-    return web.Response(text="OK\n")
+    return web.Response(text="\n".join(["OK", *notes, ""]))
 
 
-async def _upload(request: web.Request, repository: Repository) -> None:
+async def _upload(request: web.Request, repository: Repository) -> tuple[str, ...]:
+    """Receive and publish the file; returns what its checks note about it."""
     if request.content_type != "multipart/form-data":
         msg = f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data."
         raise InvalidUploadError(msg)
@@ -63,6 +64,7 @@ async def _upload(request: web.Request, repository: Repository) -> None:
             raise InvalidUploadError(msg)
         secret = request.get(OWN_SECRET)
         await repository.publish(received.filename, received.form, staged, secret)
+        return staged.notes
 
 
 async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:

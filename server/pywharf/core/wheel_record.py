@@ -1,0 +1,121 @@
+"""RECORD of a wheel: every file of the wheel, each with its hash and size (the packaging specifications)."""
+
+import base64
+import csv
+import hashlib
+import io
+from typing import Protocol
+
+from pywharf.core.errors import InvalidDistributionError
+from pywharf.core.zip_reading import Digest, ZipMember
+
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+_SIGNATURES = (".jws", ".p7s")
+"""Signatures of RECORD, which it may list or not."""
+_ALGORITHMS = ("sha256", "sha384", "sha512", "sha224", "sha1", "md5")
+"""Those that wheels were made with; only the first three may be, now."""
+_MAX_SIZE_DIGITS = 20
+
+
+class _Hash(Digest, Protocol):
+    def digest(self) -> bytes: ...
+
+
+class WheelRecord:
+    """What RECORD says of the files that were not seen yet; takes them one by one as the zip is read."""
+
+    def __init__(self, raw: bytes, path: str, shown: str, max_members: int) -> None:
+        """`path` is RECORD's own. Raises InvalidDistributionError."""
+        self._path = path
+        self._shown = shown
+        self._exempt = {path, *(path + suffix for suffix in _SIGNATURES)}
+        self._rows: dict[str, str] = {}
+        self._digest: _Hash | None = None
+        text = io.TextIOWrapper(io.BytesIO(raw), "utf-8", "surrogateescape", newline=None)
+        try:
+            for row in csv.reader(text):
+                self._add(row)
+                if len(self._rows) > max_members:
+                    msg = f"{path!r} in {shown!r} lists more than {max_members} files."
+                    raise InvalidDistributionError(msg)
+        except csv.Error as error:
+            msg = f"{path!r} in {shown!r} is not a readable list: {error}."
+            raise InvalidDistributionError(msg) from error
+
+    def _add(self, row: list[str]) -> None:
+        listed = row[0].replace("\\", "/") if row else ""
+        # Folders are in no list by the specification; some tools write them.
+        if not listed or listed.endswith("/"):
+            return
+        listed = listed.removeprefix("./").removeprefix("/")
+        said = ",".join(part.strip() for part in (*row[1:3], "", "")[:2])
+        before = self._rows.get(listed)
+        if before is not None and before != said and "," not in {before, said} and listed not in self._exempt:
+            msg = f"{self._path!r} in {self._shown!r} lists {listed[:200]!r} twice, each time otherwise."
+            raise InvalidDistributionError(msg)
+        if before is None or before == ",":
+            self._rows[listed] = said
+
+    def begin(self, member: ZipMember) -> Digest | None:
+        """Return the hash that RECORD gives for the member. Raises InvalidDistributionError where it is not listed."""
+        self._digest = None
+        if member.is_folder or member.path in self._exempt:
+            return None
+        said = self._rows.get(self._listed_as(member))
+        if said is None:
+            msg = (
+                f"{self._path!r} in {self._shown!r} does not list {member.path[:200]!r}. Write it anew "
+                "(`wheel unpack`, `wheel pack`), or build the wheel again."
+            )
+            raise InvalidDistributionError(msg)
+        algorithm = said.partition("=")[0].lower()
+        self._digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm in _ALGORITHMS else None
+        return self._digest
+
+    def end(self, member: ZipMember) -> None:
+        """Hold a member that was read against its row. Raises InvalidDistributionError where they differ."""
+        if member.is_folder or member.path in self._exempt:
+            return
+        said, _, size = self._rows.pop(self._listed_as(member)).rpartition(",")
+        if size and not (
+            size.isascii() and size.isdigit() and len(size) <= _MAX_SIZE_DIGITS and int(size) == member.size
+        ):
+            msg = (
+                f"{self._path!r} in {self._shown!r} gives {member.path[:200]!r} {size[:40]!r} bytes; "
+                f"it has {member.size}."
+            )
+            raise InvalidDistributionError(msg)
+        if self._digest is not None:
+            actual = self._digest.digest()
+            if said.partition("=")[2].rstrip("=") not in _spellings(actual):
+                msg = (
+                    f"{self._path!r} in {self._shown!r} gives {member.path[:200]!r} the hash {said[:120]!r}; "
+                    f"it has {_base64(actual)!r}."
+                )
+                raise InvalidDistributionError(msg)
+
+    def check_complete(self) -> None:
+        """Raises InvalidDistributionError where RECORD lists a file that the wheel does not hold."""
+        left = sorted(path for path in self._rows if path not in self._exempt)
+        if left:
+            msg = (
+                f"{self._path!r} in {self._shown!r} lists {left[0][:200]!r}, which the wheel does not hold"
+                f"{f' ({len(left)} such files)' if len(left) > 1 else ''}. Build the wheel again."
+            )
+            raise InvalidDistributionError(msg)
+
+    def _listed_as(self, member: ZipMember) -> str:
+        if member.path in self._rows or member.raw_path.isascii():
+            return member.path
+        # Python's zipfile reads paths that are not said to be UTF-8 as CP437.
+        return member.raw_path.decode("cp437")
+
+
+def _base64(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _spellings(digest: bytes) -> tuple[str, ...]:
+    """The forms in which tools wrote a hash: the specification's, in base64's other alphabet, in hex (uv, furo)."""
+    standard = base64.b64encode(digest).rstrip(b"=").decode()
+    return _base64(digest), standard, digest.hex(), digest.hex().upper()

@@ -57,12 +57,12 @@ class FilePublisher:
             if not final.exists():
                 prepared.write()  # before the claim, because a large file's fsync takes long
             with self._claimed(upload):
+                if final.exists():
+                    return self._complete(upload, final)
                 names = distributions(path.name for path in folder.iterdir())
                 double = find_double(upload.file.filename, upload.project, names)
                 if double is not None:
                     raise FileExistsInRepoError.of(upload.file.filename, double)
-                if final.exists():
-                    return self._complete(upload, final)
                 prepared.write()
                 for path in prepared.records:
                     path.unlink(missing_ok=True)  # of a file that somebody removed: they would count for the new one

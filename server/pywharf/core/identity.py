@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from packaging.utils import canonicalize_version
 
-from pywharf.core.filenames import extension_of, version_of
+from pywharf.core.filenames import extension_of, is_project, version_of
 from pywharf.core.names import ProjectName
 
 _BUILD = re.compile(r"0*(\d+)(.*)\Z", re.ASCII | re.DOTALL)
@@ -23,8 +23,8 @@ _LEAST_PARTS = 5
 def identity(filename: str, project: ProjectName) -> str:
     """Return a key that is equal for all names of one distribution of `project`.
 
-    A wheel's has version, build and tags in normal form, an sdist's the version alone. A name that cannot be read is
-    its own key.
+    A wheel's has version, build and tags in normal form, an sdist's the version alone. A name that cannot be read, or
+    is another project's, is its own key.
     """
     extension = extension_of(filename)
     version = version_of(filename, project)
@@ -34,7 +34,7 @@ def identity(filename: str, project: ProjectName) -> str:
     if extension != ".whl":
         return f"{project}-{release} sdist"
     parts = filename.removesuffix(extension).lower().split("-")
-    if not _LEAST_PARTS <= len(parts) <= _LEAST_PARTS + 1:
+    if not _LEAST_PARTS <= len(parts) <= _LEAST_PARTS + 1 or not is_project(parts[0], project):
         return filename
     build = _normal_build(parts[2]) if len(parts) > _LEAST_PARTS else ""
     tags = "-".join(_normal_tags(tag) for tag in parts[-_TAGS:])

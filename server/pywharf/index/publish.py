@@ -53,7 +53,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
         # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
         metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
     )
-    project = follower.catalog.project(filename.project)
+    project = (await follower.latest()).project(filename.project)
     if project is not None and not project.takes_uploads:
         msg = f"The project {project.name!r} is {project.status} and takes no uploads."
         raise ForbiddenError(msg)

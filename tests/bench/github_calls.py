@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -93,6 +94,10 @@ async def _opened(repository: TestRepository, folder: Path, *, is_job: bool = Fa
         await backend.aclose()
 
 
+_CONTENT = b"content"
+_SHA256 = hashlib.sha256(_CONTENT).hexdigest()
+
+
 def _row(name: str, calls: int, most: float) -> Row:
     target = Target("", most=most + 1)
     return Row(f"GitHub calls: {name}, {RELEASES} releases", "", {"pywharf": float(calls)}, target)
@@ -103,7 +108,7 @@ def _seed(repository: TestRepository) -> None:
     for number in range(RELEASES):
         project = f"project-{number % 200}"
         tag = f"project_{number % 200}-{number}.0.tar.gz"
-        body = dumps({"distrib": project, "sha256": f"{number:064x}", "upload_time": "2026-01-01T00:00:00Z"})
+        body = dumps({"distrib": project, "sha256": _SHA256, "upload_time": "2026-01-01T00:00:00Z"})
         release = repository.kept.releases.add({"tag_name": tag, "body": body})
         release.published_at = "2026-01-01T00:00:00Z"
-        repository.kept.releases.attach(release.id, tag, b"content")
+        repository.kept.releases.attach(release.id, tag, _CONTENT)

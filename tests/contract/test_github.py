@@ -175,11 +175,115 @@ async def test_what_somebody_withdraws_is_kept(repository, backend, made):
 
 
 async def test_two_uploads_of_one_name_at_once(repository, open_, made):
-    """GitHub gives a tag once: the second is told so, and its draft is gone."""
-    path = wheel(made, "foo")
-    results = await asyncio.gather(*(published_with(open_(), path, None) for _ in range(5)), return_exceptions=True)
+    """GitHub gives a tag once: who has other bytes is told so, and each other draft is gone."""
+    paths = [wheel(folder(made, n), "foo", payload=b"%d" % n) for n in range(5)]
+    results = await asyncio.gather(*(published_with(open_(), path, None) for path in paths), return_exceptions=True)
     assert sorted(str(type(one).__name__) for one in results) == ["FileExistsInRepoError"] * 4 + ["NoneType"]
     assert (repository.visible(), repository.drafts()) == ([WHEEL], [])
+
+
+def folder(within, name):
+    made = within / str(name)
+    made.mkdir()
+    return made
+
+
+def respelled(within):
+    path = wheel(within, "foo")
+    return path.rename(path.with_name(path.name.replace("foo", "Foo")))
+
+
+async def test_a_spelling_published_in_the_same_moment_is_withdrawn(repository, open_, made):
+    """Each is published before the other looks, and neither index nor list knew of them before."""
+    paths = [respelled(made), wheel(made, "foo", "1.0.0"), wheel(made, "foo")]
+    results = await asyncio.gather(*(published_with(open_(), path, None) for path in paths), return_exceptions=True)
+    failures = [type(one).__name__ for one in results if one is not None]
+    assert failures == ["FileExistsInRepoError"] * 2, results
+    won = paths[results.index(None)].name
+    assert (repository.visible(), repository.drafts()) == ([won], [])
+
+
+async def test_a_spelling_that_came_a_second_later_is_withdrawn(repository, open_, made):
+    first, second = open_(), open_()
+    await second.read_journal()
+    await publish(first, wheel(made, "foo"))
+    (kept,) = repository.kept.releases.all.values()
+    kept.published_at = "2026-01-01T00:00:00Z"
+    with pytest.raises(FileExistsInRepoError, match=f"^File already exists: Foo-.* same distribution as {WHEEL}"):
+        await published_with(second, respelled(made), None)
+    assert (repository.visible(), repository.drafts()) == ([WHEEL], [])
+
+
+async def test_a_double_that_somebody_deleted_is_in_nobodys_way(repository, open_, made):
+    backend = open_()
+    await publish(backend, wheel(made, "foo"))
+    assert FOO in {entry.project for entry in (await backend.read_journal()).entries}
+    repository.kept.releases.all.clear()
+    await published_with(backend, respelled(made), None)
+    assert repository.visible() == ["Foo-1.0-py3-none-any.whl"]
+
+
+KILLED_AT = {
+    "after the draft": Fault("POST", "/releases", when="after", times=9),
+    "before the asset": Fault("POST", ASSETS, times=9),
+    "after the asset": Fault("POST", ASSETS, when="after", times=9),
+    "before it is published": Fault("PATCH", ONE, times=9),
+    "after it is published": Fault("PATCH", ONE, when="after", times=9),
+}
+
+
+@pytest.mark.parametrize("step", KILLED_AT)
+async def test_a_server_killed_at_a_step_of_an_upload(repository, open_, made, step):
+    """Nothing of it is tidied up by whoever died; the retry at another server succeeds and there is one release."""
+    path = wheel(made, "foo")
+    repository.fail(msgspec_copy(KILLED_AT[step]))
+    for verb, what in (("GET", ONE), ("DELETE", ONE)):
+        repository.fail(Fault(verb, what, times=9))
+    with pytest.raises(BackendUnavailableError):
+        await published_with(open_(), path, None)
+    repository.mend()
+    other = open_()
+    for _ in range(2):
+        await publish(other, path)
+        assert repository.visible() == [WHEEL]
+    assert await content(other, FOO, (await journal(other))[WHEEL]) == path.read_bytes()
+    with pytest.raises(FileExistsInRepoError):
+        await published_with(other, wheel(folder(made, "other"), "foo", payload=b"other"), None)
+
+
+LEFT = {
+    "no asset": lambda release: release.assets.clear(),
+    "an asset that broke off": lambda release: [setattr(a, "state", "starter") for a in release.assets.values()],
+    "no text": lambda release: setattr(release, "body", ""),
+    "the text of another file": lambda release: setattr(release, "body", release.body.replace("sha256", "sha255")),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+async def test_a_published_release_that_lacks_something_is_completed(repository, open_, made, what):
+    """As the original left it, which published a release before its asset."""
+    path = wheel(made, "foo")
+    await publish(open_(), path)
+    (release,) = repository.kept.releases.all.values()
+    LEFT[what](release)
+    backend = open_()
+    assert (await scanned(backend))[0] == []
+    file = await publish(backend, path)
+    projects, problems = await scanned(open_())
+    assert ([p.files for p in projects], problems) == ([(file,)], [])
+    assert hashlib.sha256(await backend.read_metadata(FOO, file)).hexdigest() == file.metadata_sha256
+    assert await content(backend, FOO, file) == path.read_bytes()
+
+
+async def test_an_asset_that_was_replaced_by_hand_is_left_out_and_named(repository, open_, made):
+    path = wheel(made, "foo")
+    await publish(open_(), path)
+    (release,) = repository.kept.releases.all.values()
+    asset = next(a for a in release.assets.values() if a.name == WHEEL)
+    asset.content = bytes(len(asset.content))
+    projects, (problem,) = await scanned(open_())
+    assert projects == []
+    assert "another file was put in its place" in problem
 
 
 async def test_an_upload_makes_at_most_six_calls(repository, backend, made):
@@ -393,14 +497,17 @@ async def test_an_upload_shows_elsewhere_with_the_next_look_before_any_update(re
     assert follower.catalog.project(FOO) is None
 
 
+SEEDED = hashlib.sha256(b"xxx").hexdigest()
+
+
 def seed(repository, count, start=0):
     """Releases as a server makes them, without its calls; by tag."""
     for number in range(start, start + count):
         tag = f"p{number % 40}-{number}.0.tar.gz"
-        body = dumps({"distrib": f"p{number % 40}", "sha256": f"{number:064x}", "upload_time": "2026-01-01T00:00:00Z"})
+        body = dumps({"distrib": f"p{number % 40}", "sha256": SEEDED, "upload_time": "2026-01-01T00:00:00Z"})
         release = repository.kept.releases.add({"tag_name": tag, "body": body})
         release.published_at = "2026-01-01T00:00:00Z"
-        repository.kept.releases.attach(release.id, tag, b"x" * 3)
+        repository.kept.releases.attach(release.id, tag, b"xxx")
 
 
 @pytest.mark.parametrize("cap", [10_000, 1_000])
@@ -531,4 +638,4 @@ async def test_an_empty_token_or_app_is_refused_when_it_is_opened(open_):
 async def test_files_exist_for_whoever_looks(repository, open_, made):
     await publish(open_(), wheel(made, "foo"))
     with pytest.raises(FileExistsInRepoError):
-        await published_with(open_(), wheel(made, "foo"), None)
+        await published_with(open_(), wheel(made, "foo", payload=b"other"), None)

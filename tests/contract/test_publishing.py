@@ -2,16 +2,18 @@
 
 import asyncio
 import hashlib
+import re
+from collections.abc import Mapping
 
 import pytest
 
 from pywharf.core.errors import FileExistsInRepoError, NotFoundError
-from pywharf.core.model import File
+from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
-from pywharf.index.ports import Backend
+from pywharf.index.ports import Backend, Upload
 from pywharf.index.staging import StagedFile
 from support.distributions import sdist, wheel
-from support.uploads import content, file_of, journal, publish, scanned
+from support.uploads import UPLOAD_TIME, bare, content, file_of, journal, publish, scanned
 
 FOO = ProjectName("foo")
 
@@ -55,7 +57,7 @@ async def test_a_name_that_is_taken_stays_what_it_was(backend, other, made, tmp_
     first = await publish(backend, path)
     before = (await recorded(backend), await journal(backend), await backend.read_metadata(FOO, first))
     again = wheel(tmp_path, "foo", payload=b"second, and longer", requires_python=">=3.12")
-    for one, attempt in ((backend, path), (other, again), (backend, again)):
+    for one, attempt in ((backend, again), (other, again), (backend, again)):
         with pytest.raises(FileExistsInRepoError, match=rf"^File already exists: {path.name}"):
             await publish(one, attempt)
         assert (await recorded(other), await journal(other), await other.read_metadata(FOO, first)) == before
@@ -81,6 +83,113 @@ async def test_of_a_hundred_uploads_of_one_name_one_wins(backend, other, made):
         assert await content(one, FOO, winner) == paths[won[0]].read_bytes()
         assert await one.read_metadata(FOO, winner) == metadata, "content of one upload, metadata of another"
         assert await journal(one) == {winner.filename: winner}
+    assert list(backend.staging_folder.iterdir()) == []
+
+
+SPELLINGS = [
+    # A wheel or an sdist, and other names of the same one.
+    (
+        "foo_bar-1.0-py3-none-any.whl",
+        "Foo_Bar-1.0-py3-none-any.whl",
+        "FOO.BAR-1.0-py3-none-any.whl",
+        "foo_bar-1.0.0-py3-none-any.whl",
+        "foo_bar-1-py3-none-any.whl",
+        "foo_bar-v1.0-py3-none-any.whl",
+        "foo_bar-1.0-PY3-none-any.whl",
+        "foo_bar-1.0-py3.py3-none-any.whl",
+    ),
+    ("foo_bar-2.0-1-py3-none-any.whl", "foo_bar-2.0-01-py3-none-any.whl", "foo_bar-2-001-py3-None-any.whl"),
+    ("foo_bar-3.0-py2.py3-none-any.whl", "foo_bar-3.0-py3.py2-none-any.whl"),
+    ("foo_bar-4.0+a.1-py3-none-any.whl", "foo_bar-4.0.0+A_01-py3-none-any.whl"),
+    ("foo_bar-1.0.tar.gz", "foo_bar-1.0.zip", "Foo.Bar-1.0.0.tar.gz", "foo-bar-1.zip"),
+]
+FOO_BAR = ProjectName("foo-bar")
+
+
+def upload_of(backend: Backend, filename: str, content: bytes, known: Project | None = None) -> Upload:
+    """A file of that name with that content, which a backend does not read."""
+    staged = backend.staging_folder / f"{filename}.{hashlib.sha256(content).hexdigest()[:8]}"
+    staged.write_bytes(content)
+    file = File(
+        filename=filename, sha256=hashlib.sha256(content).hexdigest(), size=len(content), upload_time=UPLOAD_TIME
+    )
+    return Upload(FOO_BAR, file, staged, b"", known=known)
+
+
+@pytest.mark.parametrize("names", SPELLINGS, ids=[names[0] for names in SPELLINGS])
+async def test_another_spelling_is_the_same_distribution(backend, other, names):
+    await backend.read_journal()
+    await other.read_journal()
+    first = await backend.publish(upload_of(backend, names[0], b"first"))
+    before = (bare_all(await recorded(backend, FOO_BAR)), bare_all(await journal(backend)))
+    for number, name in enumerate(names[1:]):
+        for content_ in (b"first", b"%d" % number):
+            said = rf"^File already exists: {re.escape(name)} is the same distribution as {re.escape(names[0])}\."
+            with pytest.raises(FileExistsInRepoError, match=said):
+                await (backend, other)[number % 2].publish(upload_of(backend, name, content_))
+    assert (bare_all(await recorded(other, FOO_BAR)), bare_all(await journal(other))) == before
+    assert bare(await other.publish(upload_of(other, names[0], b"first"))) == bare(first)
+
+
+def bare_all(files: Mapping[str, File]) -> dict[str, File]:
+    return {name: bare(file) for name, file in files.items()}
+
+
+OTHERS = [
+    "foo_bar-1.0-py3-none-any.whl",
+    "foo_bar-1.0.1-py3-none-any.whl",
+    "foo_bar-1.0-1-py3-none-any.whl",
+    "foo_bar-1.0-2-py3-none-any.whl",
+    "foo_bar-1.0-py2-none-any.whl",
+    "foo_bar-1.0-py2.py3-none-any.whl",
+    "foo_bar-1.0-py3-none-win32.whl",
+    "foo_bar-1.0+local-py3-none-any.whl",
+    "foo_bar-1!1.0-py3-none-any.whl",
+    "foo_bar-1.0.post1-py3-none-any.whl",
+    "foo_bar-1.0.tar.gz",
+    "foo_bar-1.0.1.zip",
+]
+
+
+async def test_other_builds_tags_and_versions_are_others(backend, other):
+    await backend.read_journal()
+    await other.read_journal()
+    for number, name in enumerate(OTHERS):
+        await (backend, other)[number % 2].publish(upload_of(backend, name, b"%d" % number))
+    assert sorted(await recorded(backend, FOO_BAR)) == sorted(OTHERS)
+
+
+@pytest.mark.parametrize("names", SPELLINGS[:1], ids=["spellings"])
+async def test_of_uploads_in_many_spellings_at_once_one_wins(backend, other, names):
+    await backend.read_journal()
+    await other.read_journal()
+    uploads = [upload_of(backend, name, b"%d" % n) for n, name in enumerate(names)]
+    results = await asyncio.gather(
+        *((backend, other)[n % 2].publish(one) for n, one in enumerate(uploads)), return_exceptions=True
+    )
+    won = [one.filename for one in results if isinstance(one, File)]
+    assert len(won) == 1, results
+    assert all(isinstance(one, File | FileExistsInRepoError) for one in results), results
+    for one in (backend, other):
+        assert list(await recorded(one, FOO_BAR)) == won
+        assert list(await journal(one)) == won
+
+
+async def test_the_same_bytes_again_change_nothing(backend, other, made):
+    path = wheel(made, "foo")
+    file = await publish(backend, path)
+    for one in (backend, other, backend):
+        assert await publish(one, path) == file
+        assert await journal(one) == {path.name: file}
+        assert len((await one.read_journal()).entries) == 1
+        assert await content(one, FOO, file) == path.read_bytes()
+
+
+async def test_of_the_same_bytes_at_once_all_succeed(backend, other, made):
+    path = wheel(made, "foo")
+    files = await asyncio.gather(*(publish((backend, other)[n % 2], path) for n in range(12)))
+    assert {bare(file) for file in files} == {bare(files[0])}
+    assert [e.file.filename for e in (await other.read_journal()).entries] == [path.name]
     assert list(backend.staging_folder.iterdir()) == []
 
 

@@ -138,6 +138,36 @@ def test_an_upload_is_served_by_the_other_process_within_two_seconds(tmp_path, k
     assert not slow, f"later than {WITHIN_S} s: {slow}"
 
 
+def test_an_upload_that_was_answered_is_on_every_worker_s_pages(tmp_path):
+    """The very next request, whichever worker gets it: of projects that it knows, of new ones, and of all."""
+    with (
+        running(tmp_path / "a", ["--workers=2"], root=tmp_path / "root") as server,
+        one_connection_per_worker(server) as pair,
+    ):
+        for number in range(30):
+            taker, other = pair if number % 2 else pair[::-1]
+            for project in ("known", f"new{number}"):
+                path = wheel(tmp_path, project, f"1.{number}")
+                assert taker.upload(path).status == 200
+                assert other.lists(project, path.name), f"upload {number} is not on the other worker's page"
+                assert {"name": project} in other.get("").json()["projects"]
+
+
+def test_an_upload_is_on_the_pages_of_a_worker_that_took_a_dead_one_s_place(tmp_path):
+    with running(tmp_path / "a", ["--workers=2"], root=tmp_path / "root") as server:
+        for number in range(3):
+            first = workers(server)
+            first[0].kill()
+            wait_for_another(server, first[0].pid)
+            client = IndexClient.of(server)
+            wait_for(lambda client=client: client.get("").status == 200, "the new worker serves")  # type: ignore[misc]
+            with one_connection_per_worker(server) as pair:
+                for taker, other in (pair, pair[::-1]):
+                    path = wheel(tmp_path, "known", f"{number}.{pair.index(taker)}")
+                    assert taker.upload(path).status == 200
+                    assert other.lists("known", path.name)
+
+
 class Interrupted(FileSystemBackend):
     """Something else happens just before one of the two reads of a look."""
 

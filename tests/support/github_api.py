@@ -263,6 +263,9 @@ class GithubApi:
         self, request: web.Request, repository: Repository, found: re.Match[str], name: str
     ) -> tuple[int, Any, dict[str, str]]:
         asset = repository.releases.asset(int(found[1]))
+        if request.method == "DELETE":
+            repository.releases.detach(asset.id)
+            return 204, None, {}
         if request.headers.get("Accept") != "application/octet-stream":
             return 200, asset.shown(self._base(request, name)), {}
         end = datetime.fromtimestamp(time.time() + self.signed_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -138,6 +138,10 @@ class Releases:
             raise Refused(404, "Not Found")
         return found
 
+    def detach(self, number: int) -> None:
+        for release in self.all.values():
+            release.assets.pop(number, None)
+
     def listed(self, *, with_drafts: bool) -> list[Kept]:
         """By commit, newest first; those of one commit as they come, which is nobody's order."""
         shown = [one for one in self.all.values() if with_drafts or not one.draft]

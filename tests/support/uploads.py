@@ -48,9 +48,13 @@ async def publish(backend: Backend, path: Path) -> File:
     found = await backend.find_project(project, file.filename)
     stored = found.file(file.filename) if found is not None else None
     assert stored is not None, f"{file.filename} is not there"
-    # Where it lies is for the storage to say; nothing else of it is.
-    assert msgspec.structs.replace(stored, location=None) == file
+    assert bare(stored) == file
     return stored
+
+
+def bare(file: File) -> File:
+    """A record without what is for the storage to say: where the content lies, and what its file was like."""
+    return msgspec.structs.replace(file, location=None, stamp=None)
 
 
 async def content(backend: Backend, project: ProjectName, file: File, first: int = 0, last: int | None = None) -> bytes:

@@ -58,8 +58,9 @@ async def test_a_link_whose_answer_was_lost_is_an_upload_that_succeeded(tmp_path
     found, problems = await scanned(backend)
     assert ([project.files for project in found], problems) == ([(file,)], [])
     monkeypatch.undo()
+    assert await publish(backend, path) == file, "the same bytes again change nothing"
     with pytest.raises(FileExistsInRepoError):
-        await publish(backend, path)
+        await publish(backend, wheel(tmp_path, "foo", payload=b"other"))
 
 
 async def test_a_note_that_comes_late_does_not_hide_what_the_index_says(tmp_path, backend):

@@ -201,9 +201,11 @@ async def test_before_the_index_is_loaded_nothing_is_taken(backend, tmp_path):
 async def test_the_second_upload_of_a_name_is_refused_and_shows_nothing(backend, tmp_path):
     path = wheel(tmp_path, "foo")
     first, follower = await upload(backend, path, FORM)
+    assert (await upload(backend, path, FORM, follower=follower))[0] == first, "the same bytes again change nothing"
+    other = wheel(tmp_path, "foo", payload=b"other")
     for _ in range(2):
         with pytest.raises(FileExistsInRepoError):
-            await upload(backend, path, FORM, follower=follower)
+            await upload(backend, other, FORM, follower=follower)
         assert follower.catalog.project(FOO) == Project(name=FOO, files=(first,))
 
 

@@ -9,28 +9,25 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from pywharf.backends.durable import (
-    fsync_file,
-    fsync_folder,
     locked,
     open_fresh,
-    place_new,
     translated,
     write_atomically,
-    write_temporary,
 )
 from pywharf.backends.file_journal import FileJournal
+from pywharf.backends.file_publishing import FilePublisher
+from pywharf.backends.file_stamp import CheckedContents
 from pywharf.backends.folder_glance import FolderGlance
-from pywharf.backends.project_folder import META_SUFFIX, ProjectFolder
+from pywharf.backends.project_folder import ProjectFolder
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config import FileSystemSpec
 from pywharf.core.errors import (
     DataOwnedByOtherError,
-    FileExistsInRepoError,
     IndexConflictError,
     InvalidInputError,
     NotFoundError,
@@ -38,12 +35,9 @@ from pywharf.core.errors import (
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import meta_of
 from pywharf.index.ports import (
     UNCHANGED,
     Content,
-    JournalEntry,
     JournalRead,
     LocalContent,
     Progress,
@@ -73,6 +67,8 @@ class FileSystemBackend:
         self._staging = folder / "staging"
         self._lock = folder / "lock"
         self._journal = FileJournal(folder / "journal")
+        self._publisher = FilePublisher(folder, self._journal)
+        self._contents = CheckedContents()
         stem, _, extension = index_name.rpartition(".")
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
         self._glance = FolderGlance(folder, self._storage, self._staging, "journal", self._index_names)
@@ -132,13 +128,13 @@ class FileSystemBackend:
         """See Backend."""
         return await self._call(self._find_project, name, only)
 
-    async def publish(self, upload: Upload) -> None:
+    async def publish(self, upload: Upload) -> File:
         """See Backend."""
-        await self._call(self._publish, upload)
+        return await self._call(self._publisher.publish, upload)
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""
-        return LocalContent(self._path(project, file.filename))
+        return LocalContent(self._path(project, file.filename), lambda opened: self._contents.check(opened, file))
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         """See Backend."""
@@ -249,41 +245,6 @@ class FileSystemBackend:
     def _scan_project(self, name: ProjectName) -> ScannedProject | None:
         return ProjectFolder(self._storage, name).scan()
 
-    def _publish(self, upload: Upload) -> None:
-        folder = self._storage / upload.project
-        final = folder / upload.file.filename
-        new_folder = not folder.exists()
-        folder.mkdir(exist_ok=True)
-        # In this order: what the record names lies there before it, also where this ends in between.
-        sidecars: dict[Path, bytes] = {}
-        if upload.file.metadata_sha256 is not None:
-            sidecars[final.with_name(final.name + METADATA_SUFFIX)] = upload.metadata
-        meta = dumps(meta_of(upload.project, upload.file)).encode()
-        sidecars[final.with_name(final.name + META_SUFFIX)] = meta
-        temporaries: dict[Path, Path] = {}
-        placed = False
-        try:
-            if final.exists():
-                raise FileExistsError  # noqa: TRY301 - answered below, as place_new's is
-            fsync_file(upload.staged)
-            for path, content in sidecars.items():
-                temporaries[path] = write_temporary(folder, content)
-            place_new(upload.staged, final, self._lock)
-            placed = True
-            for path, temporary in temporaries.items():
-                temporary.replace(path)
-            fsync_folder(folder)
-            if new_folder:
-                fsync_folder(self._storage)
-            self._journal.append(JournalEntry(upload.project, upload.file))
-        except FileExistsError as error:
-            _discard(temporaries.values())
-            msg = f"File already exists: {upload.file.filename}"
-            raise FileExistsInRepoError(msg) from error
-        except BaseException:
-            _discard([*temporaries.values(), *([*sidecars, final] if placed else [])])
-            raise
-
     def _remove_leftovers(self) -> None:
         oldest = time.time() - _LEFTOVER_AGE_S
         leftovers = [
@@ -312,11 +273,6 @@ def _read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _discard(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _open(request: OpenBackend) -> FileSystemBackend:

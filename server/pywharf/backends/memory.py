@@ -8,6 +8,7 @@ from pathlib import Path
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config import MemorySpec
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
+from pywharf.core.identity import find_double
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (
@@ -97,16 +98,20 @@ class MemoryBackend:
         del only
         return self._projects.get(name)
 
-    async def publish(self, upload: Upload) -> None:
+    async def publish(self, upload: Upload) -> File:
         """See Backend."""
         project = self._projects.get(upload.project, Project(name=upload.project))
-        if project.file(upload.file.filename) is not None:
-            msg = f"File already exists: {upload.file.filename}"
-            raise FileExistsInRepoError(msg)
+        stored = project.file(upload.file.filename)
+        if stored is not None and stored.sha256 == upload.file.sha256:
+            return stored
+        double = find_double(upload.file.filename, upload.project, (f.filename for f in project.files))
+        if stored is not None or double is not None:
+            raise FileExistsInRepoError.of(upload.file.filename, double)
         content = upload.staged.read_bytes()
         self._contents[upload.project, upload.file.filename] = (content, upload.metadata)
         self._projects[upload.project] = project.with_files([upload.file])
         self._journal.append(JournalEntry(upload.project, upload.file))
+        return upload.file
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""

@@ -3,12 +3,15 @@
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from pywharf.backends.checked_files import CheckedFiles
 from pywharf.backends.durable import write_atomically
+from pywharf.backends.file_stamp import digest_of, stamp_of
 from pywharf.core.archive import read_metadata
 from pywharf.core.distribution import read_distribution
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
@@ -39,11 +42,11 @@ class ProjectFolder:
         A file without a record is not shown, but the name is the repo's from the moment it lies there.
         """
         listed = self._listed()
-        distributions = _distributions(listed)
-        if not distributions:
+        names = distributions(listed)
+        if not names:
             return None
         files = []
-        for filename in distributions:
+        for filename in names:
             try:
                 files.append(self._recorded(filename))
             except (FileNotFoundError, *_UNRECORDED):
@@ -53,7 +56,7 @@ class ProjectFolder:
 
     def find_file(self, filename: str) -> Project | None:
         """The project with that file alone; None where it is not recorded. What others there are costs nothing."""
-        if "/" in filename or "\0" in filename or not _distributions({filename}):
+        if "/" in filename or "\0" in filename or not distributions({filename}):
             return None
         try:
             file = self._recorded(filename)
@@ -63,18 +66,28 @@ class ProjectFolder:
         status, reason = self._status({STATUS_FILENAME} if has_status else set(), [])
         return Project(name=self._name, files=(file,), status=status, status_reason=reason)
 
+    def record(self, filename: str) -> File | None:
+        """Return what is recorded of a file that lies there; None where nothing is that can be used."""
+        try:
+            return self._recorded(filename)
+        except (FileNotFoundError, *_UNRECORDED):
+            return None
+
     def scan(self) -> ScannedProject | None:
         """Everything, recording what lacks a record; None where there is nothing to tell."""
         listed = self._listed()
         files: list[File] = []
         problems: list[str] = []
-        for filename in _distributions(listed):
+        checked = CheckedFiles(self._path)
+        for filename in distributions(listed):
             try:
-                files.append(self._with_metadata(self._recorded_or_adopted(filename, problems), listed))
+                file = checked.current(self._recorded_or_adopted(filename, problems))
+                files.append(self._with_metadata(file, listed))
             except FileNotFoundError:
                 continue  # removed meanwhile
             except _UNRECORDED as error:
                 problems.append(f"{self._name}/{filename} is left out: {error}")
+        checked.save()
         status, reason = self._status(listed, problems)
         if not files and status == "active" and not problems:
             return None
@@ -128,9 +141,8 @@ class ProjectFolder:
         _regular(path)
         with path.open("rb") as stream:
             read = read_distribution(stream, parsed)
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            status = os.fstat(stream.fileno())
+            status = os.fstat(stream.fileno())  # before the digest is taken: what comes later has another one
+            digest = digest_of(stream)
         raw = read.raw_metadata
         problems.extend(f"{self._name}/{filename} is published all the same: {note}" for note in read.notes)
         # As in publishing: an sdist's PKG-INFO may differ from what it builds, so it is not offered.
@@ -142,6 +154,7 @@ class ProjectFolder:
             upload_time=_rfc3339(status.st_mtime),
             requires_python=read.metadata.requires_python,
             metadata_sha256=hashlib.sha256(raw).hexdigest() if offered else None,
+            stamp=stamp_of(status),
         )
         if offered:
             write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
@@ -175,7 +188,8 @@ def _regular(path: Path) -> os.stat_result:
     return status
 
 
-def _distributions(listed: set[str]) -> list[str]:
+def distributions(listed: Iterable[str]) -> list[str]:
+    """Return the names among `listed` that are distributions', sorted."""
     return sorted(name for name in listed if not name.startswith(".") and extension_of(name) is not None)
 
 

@@ -29,6 +29,7 @@ from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.redaction import without_secrets
 from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend
 from pywharf.settings import ServerSettings
 from pywharf.web import client_faults
@@ -126,6 +127,8 @@ class Shared(msgspec.Struct, frozen=True):
     """Private; gone with the server."""
     session_key: bytes
     initialize_secret: str | None
+    generations: Generations | None
+    """Of several workers; None: there is one."""
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
@@ -150,7 +153,8 @@ def _shared(settings: ServerSettings) -> Iterator[Shared]:
         folder = Path(tempfile.mkdtemp(prefix="pywharf-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         session_key = key.encode() if key is not None else secrets.token_bytes(_SESSION_KEY_BYTES)
-        yield Shared(listener, internal, folder, session_key, initialize_secret)
+        generations = Generations() if settings.workers > 1 else None
+        yield Shared(listener, internal, folder, session_key, initialize_secret, generations)
 
 
 def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str | None:
@@ -222,7 +226,9 @@ async def _serve(
 
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}"))
-        instance = await stack.enter_async_context(Instance(settings, open_repo, ExtraIndex(client), metrics))
+        instance = await stack.enter_async_context(
+            Instance(settings, open_repo, ExtraIndex(client), metrics, shared.generations)
+        )
 
         async def apply(config: LoadedConfig) -> None:
             await instance.apply(config)

@@ -1,6 +1,6 @@
 """The error tree. Each class carries the HTTP status and a stable code, so none is left unmapped."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class PywharfError(Exception):
@@ -95,11 +95,21 @@ class NotAcceptableError(PywharfError):
 
 
 class FileExistsInRepoError(PywharfError):
-    """The repo already holds a file of that name; a published file never changes."""
+    """The repo holds other bytes of that name, or the same distribution under another; a published file never changes.
+
+    The message begins `File already exists`, by which twine, uv and poetry know it.
+    """
 
     status = 409
     code = "file-exists"
     title = "File already exists"
+
+    @classmethod
+    def of(cls, filename: str, double: str | None = None) -> Self:
+        """Return the error for a name that is taken, or whose distribution lies there under the name `double`."""
+        if double is None:
+            return cls(f"File already exists: {filename} with other content. Publish a new version.")
+        return cls(f"File already exists: {filename} is the same distribution as {double}. Publish a new version.")
 
 
 class TooLargeError(PywharfError):

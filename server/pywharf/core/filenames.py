@@ -50,7 +50,7 @@ class DistributionFilename(msgspec.Struct, frozen=True):
 
     def has_project(self, raw: str) -> bool:
         """Whether `raw`, in any spelling, is this file's project."""
-        return _is_project(raw, self.project)
+        return is_project(raw, self.project)
 
     def has_version(self, raw: str) -> bool:
         """Whether `raw`, in any spelling, is this file's version."""
@@ -111,14 +111,15 @@ def version_of(filename: str, project: ProjectName) -> str | None:
         parts = stem.split("-")
         candidate = parts[1] if len(parts) > 1 else ""
     else:
-        candidate = next((stem[i + 1 :] for i, c in enumerate(stem) if c == "-" and _is_project(stem[:i], project)), "")
+        candidate = next((stem[i + 1 :] for i, c in enumerate(stem) if c == "-" and is_project(stem[:i], project)), "")
     try:
         return str(Version(candidate))
     except InvalidVersion:
         return None
 
 
-def _is_project(raw: str, project: ProjectName) -> bool:
+def is_project(raw: str, project: ProjectName) -> bool:
+    """Whether `raw`, in any spelling, is this project's name."""
     try:
         return normalize(raw) == project
     except InvalidNameError:

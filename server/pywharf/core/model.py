@@ -30,6 +30,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """The reason, possibly empty, why it was yanked; None where it is not (PEP 592)."""
     location: str | None = None
     """Where the backend keeps the content, where that does not follow from the names."""
+    stamp: str | None = None
+    """What the stored content's file was like when its digest was taken: another one may have taken its place since."""
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

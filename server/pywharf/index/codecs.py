@@ -22,6 +22,7 @@ _NO_REASON = "true"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
 _SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
+_STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A backend's own field of an entry and its value."""
@@ -216,6 +217,7 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
         "upload_time": file.upload_time,
         "requires_python": file.requires_python,
         "metadata_sha256": file.metadata_sha256,
+        "stamp": file.stamp,
     }
     meta |= {key: value for key, value in given.items() if value is not None}
     if file.yanked is not None:
@@ -243,6 +245,7 @@ def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None 
         metadata_sha256=_formed(meta, "metadata_sha256", _SHA256),
         yanked="" if yanked == _NO_REASON else yanked,
         location=location,
+        stamp=_formed(meta, "stamp", _STAMP),
     )
 
 

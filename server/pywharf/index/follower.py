@@ -9,19 +9,27 @@ from collections.abc import Callable
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
+from pywharf.index.generations import Generation
 from pywharf.index.glances import Glanceable, Glances
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
 
 _logger = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
+_LOOK_S = 5.0
+"""How long a page waits for the storage to tell of another worker's upload, before it shows what is known."""
 
 
 class Follower:
     """One repo's catalog, as fresh as the last look. Use `refresh` once or `run` for good."""
 
     def __init__(
-        self, name: str, backend: Backend, on_parse: Callable[[], None] = lambda: None, glances: Glances | None = None
+        self,
+        name: str,
+        backend: Backend,
+        on_parse: Callable[[], None] = lambda: None,
+        glances: Glances | None = None,
+        generation: Generation | None = None,
     ) -> None:
         self._name = name
         self._on_parse = on_parse
@@ -31,6 +39,10 @@ class Follower:
         self._glance = backend.glance if isinstance(backend, Glanceable) else None
         self._seen: object = None
         """What it looked like at a glance, before it was last read."""
+        self._generation = generation
+        """None: no other worker takes uploads."""
+        self._seen_generation: int | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._catalog: Catalog | None = None
         self._version: str | None = None
         self._cursor: str | None = None
@@ -47,6 +59,31 @@ class Follower:
             msg = f"The index of this repo is not loaded: {reason}"
             raise IndexNotLoadedError(msg)
         return self._catalog
+
+    async def latest(self) -> Catalog:
+        """What is known, with every upload that a worker of this server has answered.
+
+        Raises IndexNotLoadedError before the first successful look. Where the storage fails, or takes long, what was
+        known before is returned.
+        """
+        catalog = self.catalog
+        if self._generation is None:
+            return catalog
+        for _ in range(2):  # a look that has begun already may miss the newest upload; the next one does not
+            if self._generation.current() == self._seen_generation:
+                break
+            if self._catching_up is None or self._catching_up.done():
+                self._catching_up = asyncio.create_task(self._catch_up(self._generation))
+            looked = self._catching_up
+            await asyncio.wait([looked], timeout=_LOOK_S)
+            if not looked.done() or looked.cancelled() or looked.exception() is not None:
+                return catalog
+        return self.catalog
+
+    async def _catch_up(self, generation: Generation) -> None:
+        current = generation.current()  # before the look: what is noted while it lasts is another one
+        await self._refresh()
+        self._seen_generation = current
 
     @property
     def failure(self) -> PywharfError | None:
@@ -96,7 +133,9 @@ class Follower:
         return await asyncio.to_thread(decode_index, stored.content, stored.filename), stored.version
 
     async def note(self, entry: JournalEntry) -> None:
-        """Show an upload of this server at once, before its journal is looked at again."""
+        """Show an upload that this process took before its journal is looked at again, and tell the other workers."""
+        if self._generation is not None:
+            self._generation.renew()
         async with self._lock:
             if self._catalog is None:
                 return

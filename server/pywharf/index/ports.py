@@ -3,7 +3,7 @@
 import enum
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import msgspec
 
@@ -59,6 +59,13 @@ class Upload(msgspec.Struct, frozen=True):
     """Raw core metadata, served as `<file>.metadata` when `file.metadata_sha256` is set."""
     secret: str | None = None
     """The client's own, where the storage itself has let it in (Authority)."""
+    known: Project | None = None
+    """The project as index and journal have it, as far as the server knows."""
+
+    def is_shown(self, sha256: str) -> bool:
+        """Whether index or journal have the file with this digest, so that pages show it."""
+        known = self.known.file(self.file.filename) if self.known is not None else None
+        return known is not None and known.sha256 == sha256
 
     def __repr__(self) -> str:
         """Nothing of the secret."""
@@ -69,6 +76,8 @@ class LocalContent(msgspec.Struct, frozen=True):
     """Content that lies in a file of this machine."""
 
     path: Path
+    check: Callable[[BinaryIO], None] | None = None
+    """Checks the open file against what the record promises; blocking. Raises BackendUnavailableError."""
 
 
 class RedirectContent(msgspec.Struct, frozen=True):
@@ -169,8 +178,14 @@ class Backend(Protocol):
         `only`: the one file, of any name, that is asked for, so that the others may be left out.
         """
 
-    async def publish(self, upload: Upload) -> None:
-        """Store a file durably and note it in the journal. Raises FileExistsInRepoError, and then changes nothing."""
+    async def publish(self, upload: Upload) -> File:
+        """Store a file durably and note it in the journal; return its record.
+
+        Where the same bytes lie there under the same name already, complete what a killed upload left out (a record,
+        the core metadata, the journal's entry) and return the record that the file has. Raises FileExistsInRepoError
+        where other bytes have the name, or another name means the same distribution (`pywharf.core.identity`); then
+        nothing changes. Of uploads at once, in whatever spelling and through however many servers, one wins.
+        """
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """The content of a file. Raises NotFoundError, or leaves it to whoever opens LocalContent to find it gone."""

@@ -27,10 +27,13 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     secret: str | None = None,
     turn: contextlib.AbstractAsyncContextManager[None],
 ) -> File:
-    """Check everything that the form and the content say, store the file and show it at once.
+    """Check everything that the form and the content say, store the file and show it.
 
     `secret` is the client's own, where the storage itself let it in. `turn` is held while the content is read, which
     for a hostile archive takes a thread minutes.
+
+    The same bytes again under the same name change nothing, so that a client may repeat an upload whose answer was
+    lost; what is returned is the record that the repo has.
 
     Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
     uploads (PEP 792), FileExistsInRepoError. Nothing is kept where it raises.
@@ -51,13 +54,13 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
         # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
         metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
     )
-    project = follower.catalog.project(filename.project)
+    project = (await follower.latest()).project(filename.project)
     if project is not None and not project.takes_uploads:
         msg = f"The project {project.name!r} is {project.status} and takes no uploads."
         raise ForbiddenError(msg)
-    await backend.publish(Upload(filename.project, file, staged.path, raw, secret))
-    await follower.note(JournalEntry(filename.project, file))
-    return file
+    stored = await backend.publish(Upload(filename.project, file, staged.path, raw, secret, project))
+    await follower.note(JournalEntry(filename.project, stored))
+    return stored
 
 
 def check_form(form: Mapping[str, str], filename: DistributionFilename) -> None:

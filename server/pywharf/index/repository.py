@@ -15,6 +15,7 @@ from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.follower import Follower
+from pywharf.index.generations import Generation
 from pywharf.index.glances import Glances
 from pywharf.index.pages import Page, PageCache
 from pywharf.index.ports import Backend
@@ -55,11 +56,12 @@ class Repository:
         checks: asyncio.Semaphore,
         on_parse: Callable[[], None] = lambda: None,
         glances: Glances | None = None,
+        generation: Generation | None = None,
     ) -> None:
         self.name = name
         self.backend = backend
         self.max_file_bytes = max_file_bytes
-        self.follower = Follower(name, backend, on_parse, glances)
+        self.follower = Follower(name, backend, on_parse, glances, generation)
         self._upstream = upstream
         self._extra_index = extra_index
         self._pages = pages
@@ -70,7 +72,7 @@ class Repository:
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """The page of all projects. Raises IndexNotLoadedError."""
-        names = self.follower.catalog.names()
+        names = (await self.follower.latest()).names()
         is_json = page_format is PageFormat.JSON
         return await self._pages.get_or_make(
             (self.name, None, is_json),
@@ -85,7 +87,7 @@ class Repository:
         Raises IndexNotLoadedError, NotFoundError, UpstreamError.
         """
         is_json = page_format is PageFormat.JSON
-        catalog = self.follower.catalog
+        catalog = await self.follower.latest()
         source = catalog.source(name)
         if source is not None and not self._may_look_up(name, owned=True):
             page = self._pages.get((self.name, name, is_json), source)
@@ -114,7 +116,7 @@ class Repository:
 
     async def find_file(self, name: ProjectName, filename: str) -> File:
         """A file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
-        project = self.follower.catalog.project(name)
+        project = (await self.follower.latest()).project(name)
         file = project.file(filename) if project else None
         if file is None:
             # It may be known from the page of a server that took it a moment ago.

@@ -14,6 +14,7 @@ from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.generations import Generations
 from pywharf.index.glances import Glances
 from pywharf.index.pages import PageCache
 from pywharf.index.ports import Authority, Backend, RateLimited
@@ -81,7 +82,12 @@ class Instance:
     """Opens, follows and closes the repos. Use as an async context."""
 
     def __init__(
-        self, settings: ServerSettings, open_backend: Opener, extra_index: ExtraIndex, metrics: Metrics
+        self,
+        settings: ServerSettings,
+        open_backend: Opener,
+        extra_index: ExtraIndex,
+        metrics: Metrics,
+        generations: Generations | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -91,6 +97,8 @@ class Instance:
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
         self._glances = Glances()
+        self._generations = generations
+        """None: there is one worker."""
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, str] = {}
@@ -212,6 +220,7 @@ class Instance:
             checks=self._checks,
             on_parse=self.metrics.parses.labels(name).inc,
             glances=self._glances,
+            generation=self._generations.of(name) if self._generations is not None else None,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
         grants = None

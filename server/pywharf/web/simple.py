@@ -158,8 +158,8 @@ async def _send(request: web.Request, content: Content, found: File, headers: di
     match content:
         case RedirectContent(url):
             return web.Response(status=302, headers={**headers, "Location": url, "Cache-Control": "private, no-store"})
-        case LocalContent(path):
-            return await _send_local(request, path, found, headers)
+        case LocalContent():
+            return await _send_local(request, content, found, headers)
         case StreamContent():
             return await _send_stream(request, content, found, headers)
 
@@ -188,9 +188,11 @@ class _Part(msgspec.Struct):
     """The bytes themselves, where they are few."""
 
 
-async def _send_local(request: web.Request, path: Path, found: File, headers: dict[str, str]) -> web.StreamResponse:
+async def _send_local(
+    request: web.Request, content: LocalContent, found: File, headers: dict[str, str]
+) -> web.StreamResponse:
     # One turn of a thread: for a small file a second one would cost more than all the rest.
-    part = await asyncio.to_thread(_begin, request, path, found, headers)
+    part = await asyncio.to_thread(_begin, request, content, found, headers)
     with part.file:
         if request.method == "HEAD":
             return web.Response(status=part.status, headers={**headers, "Content-Length": str(part.count)})
@@ -209,9 +211,11 @@ async def _send_local(request: web.Request, path: Path, found: File, headers: di
         return response
 
 
-def _begin(request: web.Request, path: Path, found: File, headers: dict[str, str]) -> _Part:
-    opened = _open(path, found)
+def _begin(request: web.Request, local: LocalContent, found: File, headers: dict[str, str]) -> _Part:
+    opened = _open(local.path, found)
     try:
+        if local.check is not None:
+            local.check(opened)
         first, last, status = _range(request, os.fstat(opened.fileno()).st_size, headers)
         count = last - first + 1
         is_small = count <= _SMALL and request.method != "HEAD"

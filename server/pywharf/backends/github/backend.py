@@ -17,7 +17,7 @@ from pywharf.backends.github.credentials import parse_client_token, parse_creden
 from pywharf.backends.github.index_file import IndexFile
 from pywharf.backends.github.journal import ReleaseJournal
 from pywharf.backends.github.listing import Listing
-from pywharf.backends.github.publishing import publish_release
+from pywharf.backends.github.publishing import publish_release, withdraw_release
 from pywharf.backends.github.releases import (
     Asset,
     Release,
@@ -33,12 +33,14 @@ from pywharf.core.access import Permission
 from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
     BackendUnavailableError,
+    FileExistsInRepoError,
     ForbiddenError,
     InvalidConfigError,
     NotFoundError,
     UnauthenticatedError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
+from pywharf.core.identity import find_double, identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
@@ -67,6 +69,9 @@ _UPLOAD_PATIENCE_S = 10.0
 _METADATA_BYTES = 16 * 1024 * 1024
 _METADATA_KEPT = 256
 _RECENT = 4096
+_LOOKS_FOR_A_RIVAL = 5
+_RIVAL_PAUSE_S = 1.0
+"""Between looks whether another release of the same distribution, of the same second, is withdrawn."""
 _LOOK_EVERY_S = 0.25
 """Looks that requests ask for; GitHub counts those that cost nothing, too, by the minute."""
 
@@ -90,6 +95,8 @@ class GithubBackend:
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
         self._journal = ReleaseJournal()
+        self._newest: tuple[Release, ...] = ()
+        """What the journal was made of."""
         self._look = asyncio.Lock()
         self._looks_begun = 0
         self._looked_at = 0.0
@@ -196,19 +203,67 @@ class GithubBackend:
         files = [entry.file for entry in self._journal.entries if entry.project == name]
         return Project(name=name).with_files(files) if files else None
 
-    async def publish(self, upload: Upload) -> None:
+    async def publish(self, upload: Upload) -> File:
         """See Backend. With the client's own token where it came with one."""
         if upload.secret is None:
-            release = await publish_release(self._writing, self._releases, self._spec.branch, upload)
-        else:
-            api = self._api_of(upload.secret)
-            api.patience_s = _UPLOAD_PATIENCE_S
-            try:
-                release = await publish_release(api, self._releases, self._spec.branch, upload)
-            finally:
-                await api.aclose()
+            return await self._publish(self._writing, upload)
+        api = self._api_of(upload.secret)
+        api.patience_s = _UPLOAD_PATIENCE_S
+        try:
+            return await self._publish(api, upload)
+        finally:
+            await api.aclose()
+
+    async def _publish(self, api: GithubApi, upload: Upload) -> File:
+        name = upload.file.filename
+        known = [f.filename for f in upload.known.files] if upload.known is not None else []
+        double = find_double(name, upload.project, [*known, *self._newest_names(upload.project)])
+        if double is not None and name not in known:
+            found = await self._find_release(double)
+            if found is not None and not found.draft:
+                raise FileExistsInRepoError.of(name, double)
+        published = await publish_release(api, self._releases, self._spec.branch, upload)
+        release = published.release
+        if not published.is_new:
+            return entry_of(release).file
+        if (double := await self._lost_to(upload, release)) is not None:
+            await withdraw_release(api, f"/repos/{self._spec.owner}/{self._spec.repo}", release)
+            raise FileExistsInRepoError.of(name, double)
         if release.content is not None:
-            _keep(self._own, upload.file.filename, release.content.url, _RECENT)
+            _keep(self._own, name, release.content.url, _RECENT)
+        return upload.file
+
+    def _newest_names(self, project: ProjectName) -> list[str]:
+        """The project's files among the newest releases, as of the last look."""
+        return [entry.file.filename for entry in self._journal.entries if entry.project == project]
+
+    async def _lost_to(self, upload: Upload, mine: Release) -> str | None:
+        """Another release of the same distribution that stays; None where this one does.
+
+        GitHub gives a tag once, but two spellings are two tags: so each upload looks once it is published, and of two
+        the later one withdraws. Those of one second cannot be told apart by their time, so the one of the higher number
+        withdraws where it sees the other, and the other one waits for that.
+        """
+        for _ in range(_LOOKS_FOR_A_RIVAL):
+            try:
+                await self._look_now()
+            except BackendUnavailableError as error:
+                _logger.warning("Whether %s is published twice is not known: %s", mine.tag_name, error)
+                return None
+            rivals = self._rivals(upload, mine)
+            if not rivals:
+                return None
+            if any(_order(rival) < _order(mine) for rival in rivals):
+                break
+            await asyncio.sleep(_RIVAL_PAUSE_S)
+        return rivals[0].tag_name
+
+    def _rivals(self, upload: Upload, mine: Release) -> list[Release]:
+        """Releases of the same distribution that were published before this one ended, or in the same second."""
+        key = identity(mine.tag_name, upload.project)
+        names = {n for n in self._newest_names(upload.project) if identity(n, upload.project) == key}
+        others = [r for r in self._newest if not r.draft and r.tag_name in names and r.id != mine.id]
+        return [r for r in others if (r.published_at or "") <= (mine.published_at or "")]
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""
@@ -260,7 +315,8 @@ class GithubBackend:
             releases, changed = await self._listing.head(self._indexed_until)
             self._looked_at = time.monotonic()
             if changed:
-                self._journal = ReleaseJournal(releases)
+                self._newest = releases
+                self._journal = await asyncio.to_thread(ReleaseJournal, releases)
 
     async def _release(self, filename: str) -> Asset:
         """The asset that is the file, as GitHub tells now. Raises NotFoundError."""
@@ -318,6 +374,11 @@ async def _decoded(stored: StoredIndex) -> Index:
         return await asyncio.to_thread(decode_index, stored.content, stored.filename)
     except BackendUnavailableError:
         return EMPTY_INDEX
+
+
+def _order(release: Release) -> tuple[str, int]:
+    """Which of two releases came first; their time is of whole seconds."""
+    return release.published_at or "", release.id
 
 
 def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:

@@ -6,10 +6,13 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from pywharf.backends.github.api import Answer, GithubApi
-from pywharf.backends.github.releases import Release, body_of, decode_release
+from pywharf.backends.github.releases import Release, body_of, decode_release, recorded_sha256
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
@@ -24,16 +27,45 @@ _logger = logging.getLogger(__name__)
 _EXISTS = "already_exists"
 
 
-async def publish_release(api: GithubApi, releases: str, branch: str, upload: Upload) -> Release:
+class Published(msgspec.Struct, frozen=True):
+    """The release that a file has now."""
+
+    release: Release
+    is_new: bool
+    """Whether this upload made it; otherwise the same bytes had been published before."""
+
+
+async def publish_release(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
     """Five calls at most. Where it raises no release is left that others see.
+
+    A release that holds the same bytes already is completed where an upload that broke off left something out.
 
     `releases` is the path of the repository's. Raises FileExistsInRepoError, RateLimitedError, ForbiddenError,
     BackendUnavailableError.
     """
+    there = await _published_again(api, releases, upload)
+    if there is not None:
+        return there
+    try:
+        return await _publish_new(api, releases, branch, upload)
+    except FileExistsInRepoError:
+        # Another upload was faster; it may have been of the same bytes.
+        there = await _published_again(api, releases, upload)
+        if there is None:
+            raise
+        return there
+
+
+async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Published | None:
+    """The release that has the tag, if one has. Raises FileExistsInRepoError where it holds other bytes."""
+    there = await api.get(f"{releases}/tags/{quote(upload.file.filename, safe='')}")
+    if there.status != 200:  # noqa: PLR2004
+        return None
+    return Published(await _completed(api, releases, upload, there.data), is_new=False)
+
+
+async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
     tag = upload.file.filename
-    there = await api.get(f"{releases}/tags/{quote(tag, safe='')}")
-    if there.status == 200:  # noqa: PLR2004
-        raise _exists(tag)
     draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, upload.file), "draft": True}
     made = await api.send("POST", releases, {**draft, "target_commitish": branch})
     if made.status != 201:  # noqa: PLR2004
@@ -41,17 +73,59 @@ async def publish_release(api: GithubApi, releases: str, branch: str, upload: Up
     number = int(made.data["id"])
     try:
         await _add_assets(api, str(made.data["upload_url"]), upload)
-        return await _make_visible(api, f"{releases}/{number}", tag)
+        return Published(await _make_visible(api, f"{releases}/{number}", tag), is_new=True)
     except BaseException:
         # Also where the client has gone: a draft is nobody's else to remove, but by update_index.
         await asyncio.shield(asyncio.ensure_future(_discard(api, f"{releases}/{number}", tag)))
         raise
 
 
+async def withdraw_release(api: GithubApi, repository: str, release: Release) -> None:
+    """Remove a release that was published a moment ago, with its tag. Logs where GitHub refuses."""
+    try:
+        await api.send("DELETE", f"{repository}/releases/{release.id}")
+        await api.send("DELETE", f"{repository}/git/refs/tags/{quote(release.tag_name, safe='')}")
+    except PywharfError as error:
+        _logger.warning("The release %s, a second of its distribution, is left: %s", release.tag_name, error)
+
+
+async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -> Release:  # noqa: ANN401 - JSON
+    """The published release of that tag, with what was left out. Raises FileExistsInRepoError for other bytes.
+
+    pywharf publishes a release last, when it is whole; the original made it first, and people may edit it.
+    """
+    release = decode_release(data)
+    asset = release.content
+    file = upload.file
+    if asset is None:
+        if any(one.is_complete and not one.is_metadata for one in release.assets):
+            raise _exists(file.filename)  # several, of which none is named like the file
+        for one in release.assets:
+            await api.send("DELETE", f"{releases}/assets/{one.url.rpartition('/')[2]}")
+        await _add_assets(api, str(data["upload_url"]), upload)
+    elif asset.size != file.size or (asset.sha256 or recorded_sha256(release)) != file.sha256:
+        raise _exists(file.filename)
+    elif recorded_sha256(release) == file.sha256:
+        return release
+    elif release.metadata is None:
+        await _add_metadata(api, str(data["upload_url"]), upload)
+    # The text last: before it says the digest, nobody is shown the file.
+    body = {"body": body_of(upload.project, file)}
+    answer = await api.send("PATCH", f"{releases}/{release.id}", body)
+    if answer.status != 200:  # noqa: PLR2004
+        raise _refused(answer, file.filename)
+    return decode_release(answer.data)
+
+
 async def _add_assets(api: GithubApi, upload_url: str, upload: Upload) -> None:
     tag = upload.file.filename
     added = await api.upload(upload_url, tag, upload.staged)
     _check(added, tag, upload.file.size, upload.file.sha256)
+    await _add_metadata(api, upload_url, upload)
+
+
+async def _add_metadata(api: GithubApi, upload_url: str, upload: Upload) -> None:
+    tag = upload.file.filename
     if upload.file.metadata_sha256 is None:
         return
     with _as_file(upload.metadata) as path:
@@ -94,7 +168,7 @@ async def _discard(api: GithubApi, release: str, tag: str) -> None:
 
 
 def _exists(tag: str) -> FileExistsInRepoError:
-    return FileExistsInRepoError(f"File already exists: {tag}")
+    return FileExistsInRepoError.of(tag)
 
 
 def _refused(answer: Answer, tag: str) -> PywharfError:

@@ -31,6 +31,24 @@ class Asset(msgspec.Struct, frozen=True):
     """Of the API; empty where GraphQL told of it."""
     state: str = _UPLOADED
     """Else `starter`: its upload was cut off."""
+    digest: str | None = None
+    """`sha256:` and the hex digest, as GitHub itself took it; of old assets, and where GraphQL told of them, None."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its content was uploaded whole."""
+        return self.state == _UPLOADED
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether its name says that it is a file's core metadata."""
+        return self.name.endswith(METADATA_SUFFIX)
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest that GitHub took of the content."""
+        algorithm, _, digest = (self.digest or "").partition(":")
+        return digest if algorithm == "sha256" else None
 
 
 @decodable
@@ -49,14 +67,14 @@ class Release(msgspec.Struct, frozen=True):
     @property
     def content(self) -> Asset | None:
         """The asset that is the file; GitHub renames some, so a single one counts whatever its name."""
-        uploaded = [a for a in self.assets if a.state == _UPLOADED and not a.name.endswith(METADATA_SUFFIX)]
+        uploaded = [a for a in self.assets if a.is_complete and not a.is_metadata]
         named = [a for a in uploaded if a.name == self.tag_name] or uploaded
         return named[0] if len(named) == 1 else None
 
     @property
     def metadata(self) -> Asset | None:
         """The asset that is the core metadata."""
-        found = [a for a in self.assets if a.state == _UPLOADED and a.name.endswith(METADATA_SUFFIX)]
+        found = [a for a in self.assets if a.is_complete and a.is_metadata]
         return found[0] if found else None
 
 
@@ -68,6 +86,14 @@ def decode_release(data: Any) -> Release:  # noqa: ANN401 - JSON
 def body_of(project: ProjectName, file: File) -> str:
     """The text of a release."""
     return dumps(meta_of(project, file))
+
+
+def recorded_sha256(release: Release) -> str | None:
+    """The digest that its text says; None where the text is no record of a file."""
+    try:
+        return file_from_meta(release.tag_name, parse_meta(release.body or "", "")).sha256
+    except InvalidConfigError:
+        return None
 
 
 def upload_began(release: Release) -> float | None:
@@ -103,6 +129,12 @@ def entry_of(release: Release) -> JournalEntry:
         msg = f"The release {tag!r} is left out: {error}"
         raise InvalidConfigError(msg) from None
     file = file_from_meta(tag, meta, asset.url or None)
+    if asset.sha256 not in {None, file.sha256}:
+        msg = (
+            f"The release {tag!r} is left out: its asset has the SHA-256 {asset.sha256}, its text says {file.sha256}; "
+            "another file was put in its place. Put the published one back, or correct the text."
+        )
+        raise InvalidConfigError(msg)
     if release.metadata is None:
         file = msgspec.structs.replace(file, metadata_sha256=None)
     # What GitHub itself says of the content is newer than what was written into the body.

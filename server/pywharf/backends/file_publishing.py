@@ -1,0 +1,166 @@
+"""Publishing into a file_system repo: in steps of which each may be the last before a crash.
+
+One distribution is published by one upload at a time, under whatever spelling of its name: each holds the claim of the
+distribution's identity while it looks for doubles, places the file and notes it. Blocking; call it in a thread.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from pywharf.backends.durable import (
+    fsync_file,
+    fsync_folder,
+    locked,
+    place_new,
+    write_atomically,
+    write_temporary,
+)
+from pywharf.backends.file_journal import FileJournal
+from pywharf.backends.file_stamp import digest_of, stamp_of
+from pywharf.backends.project_folder import META_SUFFIX, ProjectFolder, distributions
+from pywharf.core.errors import FileExistsInRepoError
+from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.identity import find_double, identity
+from pywharf.core.model import File
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import meta_of
+from pywharf.index.ports import JournalEntry, Upload
+
+_CLAIM_DIGITS = 2
+"""Of the identity's digest: 256 lock files at most; two distributions that share one wait for each other."""
+
+
+class FilePublisher:
+    """Publishes into one repo's folder. Any number of servers may do so at once."""
+
+    def __init__(self, folder: Path, journal: FileJournal) -> None:
+        self._storage = folder / "storage"
+        self._claims = folder / "claims"
+        self._lock = folder / "lock"
+        self._journal = journal
+
+    def publish(self, upload: Upload) -> File:
+        """See Backend. Raises OSError."""
+        folder = self._storage / upload.project
+        final = folder / upload.file.filename
+        new_folder = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        with _Prepared(upload, final) as prepared:
+            if not final.exists():
+                prepared.write()  # before the claim, because a large file's fsync takes long
+            with self._claimed(upload):
+                if final.exists():
+                    return self._complete(upload, final)
+                names = distributions(path.name for path in folder.iterdir())
+                double = find_double(upload.file.filename, upload.project, names)
+                if double is not None:
+                    raise FileExistsInRepoError.of(upload.file.filename, double)
+                prepared.write()
+                for path in prepared.records:
+                    path.unlink(missing_ok=True)  # of a file that somebody removed: they would count for the new one
+                try:
+                    place_new(upload.staged, final, self._lock)
+                except FileExistsError:  # by an older version, which takes no claim
+                    return self._complete(upload, final)
+                try:
+                    prepared.place_records()
+                    fsync_folder(folder)
+                    if new_folder:
+                        fsync_folder(self._storage)
+                    self._journal.append(JournalEntry(upload.project, prepared.file))
+                except BaseException:
+                    for path in (*prepared.records, final):
+                        path.unlink(missing_ok=True)
+                    raise
+                return prepared.file
+
+    @contextlib.contextmanager
+    def _claimed(self, upload: Upload) -> Iterator[None]:
+        """Hold the claim of the distribution's identity, which other processes respect; freed by a crash."""
+        key = f"{upload.project}/{identity(upload.file.filename, upload.project)}"
+        self._claims.mkdir(exist_ok=True)
+        with locked(self._claims / hashlib.sha256(key.encode()).hexdigest()[:_CLAIM_DIGITS]):
+            yield
+
+    def _complete(self, upload: Upload, final: Path) -> File:
+        """Add what a killed upload of the same bytes left out. Raises FileExistsInRepoError for other bytes."""
+        folder = ProjectFolder(self._storage, upload.project)
+        record = folder.record(final.name)
+        if not stat.S_ISREG(final.stat().st_mode):  # to open a pipe would wait for its writer
+            raise FileExistsInRepoError.of(final.name)
+        with final.open("rb") as opened:
+            status = os.fstat(opened.fileno())
+            stamp = stamp_of(status)
+            is_recorded = record is not None and record.stamp == stamp
+            sha256 = record.sha256 if record is not None and is_recorded else None
+            if status.st_size == upload.file.size and sha256 is None:
+                sha256 = digest_of(opened)
+        if status.st_size != upload.file.size or sha256 != upload.file.sha256:
+            raise FileExistsInRepoError.of(final.name)
+        if record is None or record.sha256 != sha256:
+            record = msgspec.structs.replace(upload.file, stamp=stamp)
+            for path, content in _records(upload, record, final).items():
+                write_atomically(path, content)
+        metadata = final.with_name(final.name + METADATA_SUFFIX)
+        if record.metadata_sha256 == upload.file.metadata_sha256 is not None and not metadata.exists():
+            write_atomically(metadata, upload.metadata)
+        entry = JournalEntry(upload.project, record)
+        if not upload.is_shown(record.sha256) and entry not in self._journal.read(None).entries:
+            fsync_file(final)
+            fsync_folder(final.parent)
+            fsync_folder(self._storage)
+            self._journal.append(entry)
+        return record
+
+
+class _Prepared:
+    """The upload's records under temporary names, removed on leaving the context unless they were placed."""
+
+    def __init__(self, upload: Upload, final: Path) -> None:
+        self.file = upload.file
+        self.records: dict[Path, bytes] = {}
+        self._upload = upload
+        self._final = final
+        self._temporaries: dict[Path, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for path in self._temporaries.values():
+            path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Make the content and the records durable; doing it twice changes nothing."""
+        if self.records:
+            return
+        fsync_file(self._upload.staged)
+        self.file = msgspec.structs.replace(self._upload.file, stamp=stamp_of(self._upload.staged.stat()))
+        self.records = _records(self._upload, self.file, self._final)
+        for path, content in self.records.items():
+            self._temporaries[path] = write_temporary(path.parent, content)
+
+    def place_records(self) -> None:
+        """Give the records their names, the one that makes the file count last."""
+        for path in list(self._temporaries):
+            self._temporaries[path].replace(path)
+            del self._temporaries[path]
+
+
+def _records(upload: Upload, file: File, final: Path) -> dict[Path, bytes]:
+    """What lies beside the file, in the order of placing: what the record names lies there before it."""
+    records: dict[Path, bytes] = {}
+    if file.metadata_sha256 is not None:
+        records[final.with_name(final.name + METADATA_SUFFIX)] = upload.metadata
+    records[final.with_name(final.name + META_SUFFIX)] = dumps(meta_of(upload.project, file)).encode()
+    return records

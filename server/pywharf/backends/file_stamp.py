@@ -1,0 +1,71 @@
+"""Whether a stored file is still the one whose digest is recorded, without reading it each time.
+
+A stamp holds inode and modification time: whoever copies another file over it changes the one or the other. Where a
+stamp differs, only the content can say; a volume restored from a backup has other inodes with the same content.
+"""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from typing import BinaryIO
+
+from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.model import File
+
+_REMEMBERED = 16_384
+_MAX_CONCURRENT = 4
+"""Files that are read to check them, of all repos: each takes a thread for as long as reading it takes."""
+_reading = threading.BoundedSemaphore(_MAX_CONCURRENT)
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """Return a text that differs for another file in this one's place, also for one of the same size."""
+    return f"{status.st_ino}:{status.st_mtime_ns}"
+
+
+def digest_of(opened: BinaryIO) -> str:
+    """Return the SHA-256 of an open file's content as hex; the position is at the start afterwards."""
+    opened.seek(0)
+    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    opened.seek(0)
+    return digest
+
+
+class CheckedContents:
+    """Files whose content was compared with its record because their stamp was another. Used by threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, opened: BinaryIO, file: File) -> None:
+        """Compare an open file with its record. Raises BackendUnavailableError where its content is another."""
+        status = os.fstat(opened.fileno())
+        stamp = stamp_of(status)
+        if file.stamp is None or file.stamp == stamp:
+            return
+        if self._digest(opened, (stamp, status.st_size), file) != file.sha256:
+            msg = (
+                f"The file {file.filename!r} in the storage is not the one that the index names: its SHA-256 is "
+                "another. Put the published file back, or run update_index."
+            )
+            raise BackendUnavailableError(msg)
+
+    def _digest(self, opened: BinaryIO, key: tuple[str, int], file: File) -> str:
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None:
+            return known
+        if not _reading.acquire(blocking=False):
+            msg = f"The file {file.filename!r} has to be read to check it, and others are read now; try again."
+            raise BackendUnavailableError(msg)
+        try:
+            digest = digest_of(opened)
+        finally:
+            _reading.release()
+        with self._lock:
+            self._known[key] = digest
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return digest

@@ -5,6 +5,7 @@ GitHub's refusals become this project's errors here, and nowhere else.
 
 import asyncio
 import logging
+import os
 import re
 import threading
 import time
@@ -45,11 +46,16 @@ _PAUSE_S = 0.5
 _DEFAULT_WAIT_S = 60
 """Where GitHub limits and does not say for how long: its documentation asks for a minute at least."""
 _VERSION = "2022-11-28"
+_USER_AGENT = "pywharf"
 _MESSAGE_CHARACTERS = 200
 _LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly|login attempts|try again later", re.IGNORECASE)
 _NOT_REDIRECTED = Retry(total=0, status_forcelist=(301, 307, 308), allowed_methods=None, raise_on_status=True)
 """PyGithub would follow a 301 without the query, to another page than was asked for."""
-_OK = (200, 201, 204, 302, 304)
+_OK = (200, 201, 204, 206, 302, 304)
+_REDIRECTED = (
+    "GitHub redirects: the repository has another name now, or the API another address. "
+    "Set owner, repo and api_url to them."
+)
 TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
 
@@ -91,7 +97,7 @@ class GithubApi:
     def __init__(
         self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS
     ) -> None:
-        self._api_url = api_url.rstrip("/")
+        self.url = api_url.rstrip("/")
         self.host = urlsplit(api_url).hostname or ""
         self._auth = auth
         self._is_clients = is_clients
@@ -119,7 +125,7 @@ class GithubApi:
         headers = {"If-None-Match": etag} if etag else {}
         if accept is not None:
             headers["Accept"] = accept
-        return await self._retried(lambda: self._ask("GET", path, parameters, headers, None))
+        return await self.retried(lambda: self._ask("GET", path, parameters, headers, None))
 
     async def send(self, verb: str, path: str, data: Any = None) -> Answer:  # noqa: ANN401 - JSON
         """Write, once: what was cut off may have taken effect."""
@@ -132,14 +138,14 @@ class GithubApi:
             got, data = requester.graphql_query(query, dict(variables))
             return Answer(200, got, data["data"])
 
-        answer = await self._retried(lambda: self._limited(ask))
+        answer = await self.retried(lambda: self._limited(ask))
         if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
             msg = f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
             raise BackendUnavailableError(msg)
         return answer.data
 
-    async def _retried(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Of what only reads."""
+    async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call that only reads until it succeeds, a bounded number of times."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await ask()
@@ -163,6 +169,30 @@ class GithubApi:
 
         return await self._limited(send, timeout_s=_UPLOAD_TIMEOUT_S)
 
+    async def headers(self) -> Mapping[str, str]:
+        """Return the headers of a call that bypasses PyGithub because its answer may be too large to keep whole.
+
+        Pass the answer to `heed`.
+        """
+
+        def authorization(requester: Requester) -> Answer:
+            auth = requester.auth
+            value = None if auth is None else f"{auth.token_type} {auth.token}"
+            return Answer(200, {}, value)
+
+        answer = await self._limited(authorization)
+        return {"Authorization": answer.data, "X-GitHub-Api-Version": _VERSION, "User-Agent": _USER_AGENT}
+
+    def heed(self, answer: Answer) -> Answer:
+        """Note the rate limit that an answer reports and return the answer. Raises the error that it stands for."""
+        self._note(answer.headers)
+        error = refusal(answer, time.time(), is_clients=self._is_clients)
+        if isinstance(error, RateLimitedError):
+            self._not_before = max(self._not_before, time.time() + error.retry_after_s)
+        if error is not None:
+            raise error
+        return answer
+
     async def aclose(self) -> None:
         """No further call is made; one under way ends by its time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -180,7 +210,7 @@ class GithubApi:
 
         def ask(requester: Requester) -> Answer:
             status, got, text = requester.requestJson(verb, path, dict(parameters or {}), dict(sent), data)
-            return Answer(status, got, _decoded(text))
+            return Answer(status, got, decoded(text))
 
         return await self._limited(ask)
 
@@ -192,7 +222,6 @@ class GithubApi:
                 self._check_limit()
                 return await self._call(ask, timeout_s)
             except RateLimitedError as error:
-                self._not_before = max(self._not_before, time.time() + error.retry_after_s)
                 if time.monotonic() + error.retry_after_s > patience:
                     raise
                 _logger.warning("%s Waiting.", error)
@@ -204,12 +233,9 @@ class GithubApi:
             raise limited(int(left) + 1)
 
     async def _call(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, ask, timeout_s)
-        self._note(answer.headers)
-        error = refusal(answer, time.time(), is_clients=self._is_clients)
-        if error is not None:
-            raise error
-        return answer
+        return self.heed(
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, ask, timeout_s)
+        )
 
     def _in_thread(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
         # PyGithub resolves the name itself, so one that changes its meaning just then is not seen.
@@ -224,11 +250,7 @@ class GithubApi:
             headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
             return Answer(error.status, headers, error.data)
         except requests.exceptions.RetryError:
-            msg = (
-                "GitHub redirects: the repository has another name now, or the API another address. "
-                "Set owner, repo and api_url to them."
-            )
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(_REDIRECTED) from None
         except requests.RequestException as error:
             # Its text may hold what was sent.
             msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
@@ -239,10 +261,12 @@ class GithubApi:
         made: dict[int, Requester] = self._local.__dict__.setdefault("requesters", {})
         if timeout_s not in made:
             client = github.Github(
-                base_url=self._api_url,
+                base_url=self.url,
                 auth=self._auth(),
                 timeout=timeout_s,
-                user_agent="pywharf",
+                user_agent=_USER_AGENT,
+                # Every other connection of the server reads this variable; `requests` does not.
+                verify=os.environ.get("SSL_CERT_FILE") or True,
                 retry=_NOT_REDIRECTED,
                 # It would sleep between calls; GitHub's own limits are what is heeded here.
                 seconds_between_requests=None,
@@ -291,6 +315,8 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
     if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
         return limited(_wait_s(answer.headers, now))
     said = f" ({answer.message})" if answer.message else ""
+    if status in _NOT_REDIRECTED.status_forcelist:
+        return BackendUnavailableError(_REDIRECTED)
     if status == 401:  # noqa: PLR2004
         if is_clients:
             return UnauthenticatedError("GitHub does not know this token; it is wrong, expired or revoked.")
@@ -320,7 +346,8 @@ def _wait_s(headers: Mapping[str, str], now: float) -> int:
     return _DEFAULT_WAIT_S
 
 
-def _decoded(text: str) -> Any:  # noqa: ANN401 - JSON
+def decoded(text: str) -> Any:  # noqa: ANN401 - JSON
+    """Decode the JSON body of an answer."""
     if not text:
         return None
     try:

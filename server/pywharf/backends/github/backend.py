@@ -13,6 +13,7 @@ from urllib.parse import quote
 from github.Auth import Auth
 
 from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.assets import Assets
 from pywharf.backends.github.credentials import parse_client_token, parse_credentials
 from pywharf.backends.github.index_file import IndexFile
 from pywharf.backends.github.journal import ReleaseJournal
@@ -26,7 +27,6 @@ from pywharf.backends.github.releases import (
     upload_began,
     with_address,
 )
-from pywharf.backends.github.signed_urls import SignedUrls
 from pywharf.backends.registration import OpenBackend
 from pywharf.config import GithubSpec
 from pywharf.core.access import Permission
@@ -86,7 +86,7 @@ class GithubBackend:
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
-        self._urls = SignedUrls(self._api, spec.owner, spec.repo, may_be_own=is_own(self._api.host))
+        self._assets = Assets(self._api, spec.owner, spec.repo, may_be_own=is_own(self._api.host))
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
         self._journal = ReleaseJournal()
@@ -214,14 +214,14 @@ class GithubBackend:
         """See Backend."""
         del project
         asset = file.location or self._own.get(file.filename) or (await self._release(file.filename)).url
-        if self._spec.download == "redirect":
-            return RedirectContent(await self._urls.url(asset))
+        url = await self._assets.signed_url(asset)  # that it is gone is said before an answer begins
+        if url is not None and self._spec.download == "redirect":
+            return RedirectContent(url)
         size = file.size
         if size is None:
             content = await self._release(file.filename)
             asset, size = content.url, content.size
-        await self._urls.url(asset)  # that it is gone is said before an answer begins
-        return StreamContent(size, lambda first, last: self._urls.stream(asset, first, last))
+        return StreamContent(size, lambda first, last: self._assets.stream(asset, first, last))
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         """See Backend."""
@@ -234,7 +234,7 @@ class GithubBackend:
         if release is None or release.metadata is None:
             msg = f"The storage holds no core metadata of {file.filename!r}."
             raise NotFoundError(msg)
-        raw = await self._urls.read(release.metadata.url, _METADATA_BYTES)
+        raw = await self._assets.read(release.metadata.url, _METADATA_BYTES)
         if hashlib.sha256(raw).hexdigest() != digest:
             msg = f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
             raise BackendUnavailableError(msg)
@@ -243,7 +243,7 @@ class GithubBackend:
 
     async def aclose(self) -> None:
         """See Backend."""
-        await self._urls.aclose()
+        await self._assets.aclose()
         await self._api.aclose()
         await self._writing.aclose()
 

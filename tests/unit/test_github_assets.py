@@ -11,6 +11,7 @@ from github.Auth import Token
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.assets import Assets
 from pywharf.core.errors import BackendUnavailableError
+from pywharf.egress import Egress
 
 ASSET = "https://ghe.example/api/v3/repos/acme/wheels/releases/assets/7"
 
@@ -30,15 +31,16 @@ async def served(answer):
 
 
 @contextlib.asynccontextmanager
-async def assets_at(location, **settings):
+async def assets_at(location, *listed):
     """Open the assets of an API that redirects to `location`."""
 
     async def send(_):
         return web.Response(status=302, headers={"Location": location})
 
     async with served(send) as port:
-        api = GithubApi(f"http://127.0.0.1:{port}", lambda: Token("x"))
-        assets = Assets(api, "acme", "wheels", **settings)
+        egress = Egress((f"127.0.0.1:{port}", *listed)) if listed else Egress()
+        api = GithubApi(f"http://127.0.0.1:{port}", lambda: Token("x"), egress=egress)
+        assets = Assets(api, "acme", "wheels")
         try:
             yield assets
         finally:
@@ -72,9 +74,32 @@ async def test_no_name_leads_there(monkeypatch):
     """The check happens where the connection is made (see test_upstream_addresses)."""
     here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
     monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: here)
-    async with assets_at("http://storage.example/file") as assets:
+    async with assets_at("http://storage.example/file", "storage.example") as assets:
         with pytest.raises(BackendUnavailableError, match="ClientConnectorDNSError"):
             await assets.read(ASSET, 100)
+
+
+@pytest.mark.parametrize("listed", [(), ("other.example",), ("storage.example:8080",)])
+async def test_no_redirect_leads_to_a_host_that_is_not_listed(listed):
+    async with assets_at("http://storage.example/file", *listed) as assets:
+        assert await assets.signed_url(ASSET) == "http://storage.example/file"  # for the client, which is elsewhere
+        with pytest.raises(BackendUnavailableError, match=r"http://storage\.example is not among the hosts"):
+            await assets.read(ASSET, 100)
+
+
+async def test_a_name_of_a_public_pattern_has_a_public_address(monkeypatch):
+    private = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))]
+    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: private)
+    async with assets_at("http://storage.example/file", "*") as assets:
+        with pytest.raises(BackendUnavailableError, match="ClientConnectorDNSError"):
+            await assets.read(ASSET, 100)
+
+
+@pytest.mark.parametrize("location", ["/login", "file:///etc/passwd", "http://u:p@storage.example/", "http://[", ""])
+async def test_a_redirect_is_a_whole_address(location):
+    async with assets_at(location) as assets:
+        with pytest.raises(BackendUnavailableError, match="names no address"):
+            await assets.signed_url(ASSET)
 
 
 async def test_nor_does_the_api_itself(monkeypatch):
@@ -99,11 +124,11 @@ async def test_no_redirect_leads_there(own_port, monkeypatch):
     async with await asyncio.start_server(redirect, "127.0.0.1", 0) as proxy:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        async with assets_at("http://storage.example/file") as assets:
+        async with assets_at("http://storage.example/file", "storage.example") as assets:
             with pytest.raises(BackendUnavailableError, match="status 302"):
                 await assets.read(ASSET, 100)
 
 
-async def test_where_the_api_is_there_its_files_are(own_port):
-    async with assets_at(f"http://localhost:{own_port}/file", may_be_own=True) as assets:
+async def test_this_machine_may_be_listed_as_it_is(own_port):
+    async with assets_at(f"http://localhost:{own_port}/file", f"localhost:{own_port}") as assets:
         assert await assets.read(ASSET, 100) == b"for the cluster alone"

@@ -28,6 +28,7 @@ from pywharf.core.conversion import convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.redaction import without_secrets
+from pywharf.egress import egress_of
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.ports import Backend
 from pywharf.settings import ServerSettings
@@ -210,6 +211,7 @@ async def _serve(
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
     client_faults.quieten()
     root = Path(settings.root)
+    egress = egress_of(settings.allowed_endpoints)
     metrics = Metrics()
     source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
@@ -218,10 +220,10 @@ async def _serve(
     sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
-        return open_backend(OpenBackend(spec, name, root, secret))
+        return open_backend(OpenBackend(spec, name, root, secret, egress=egress))
 
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}"))
+        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}", egress))
         instance = await stack.enter_async_context(Instance(settings, open_repo, ExtraIndex(client), metrics))
 
         async def apply(config: LoadedConfig) -> None:

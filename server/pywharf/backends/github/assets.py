@@ -8,7 +8,6 @@ Source: "Get a release asset" of GitHub's REST API ("API clients should handle b
 import asyncio
 import re
 import time
-import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -20,8 +19,9 @@ import msgspec
 from pywharf.backends.github.api import Answer, GithubApi, decoded
 from pywharf.backends.github.signed_urls import life_s
 from pywharf.core.addresses import is_own
+from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
-from pywharf.resolver import Names
+from pywharf.egress import Sessions, read
 
 _KEPT = 4096
 _MARGIN_S = 60.0
@@ -29,9 +29,13 @@ _MARGIN_S = 60.0
 _ITSELF_S = 300.0
 """How long the cache says that the API sends a file itself."""
 _CHUNK = 256 * 1024
+_OPEN_S = 30
+"""For the head of an answer, whatever it dribbles."""
+_STREAM_S = 60.0
+_SLOWEST = 16 * 1024
+"""Bytes a second of a file that passes through; a storage that takes longer, by more than _STREAM_S, is given up."""
 _ASSET = re.compile(r"/releases/assets/(\d{1,19})\Z")
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-_API_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=20)
 _SMALL_TIMEOUT_S = 60
 _REFUSAL_BYTES = 64 * 1024
 _WHOLE: Final = {"Accept-Encoding": "identity"}
@@ -55,14 +59,12 @@ class Assets:
     Each method raises NotFoundError and BackendUnavailableError.
     """
 
-    def __init__(self, api: GithubApi, owner: str, repo: str, *, may_be_own: bool = False) -> None:
+    def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
         self._api = api
-        self._may_be_own = may_be_own
-        """Whether URLs may lead to this machine or its network segment, as where the API itself is there."""
         self._path = f"/repos/{owner}/{repo}/releases/assets"
         self._kept: OrderedDict[str, _Location] = OrderedDict()
         """Locations by the number of the asset."""
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = Sessions(api.egress, _TIMEOUT)
 
     async def signed_url(self, asset: str) -> str | None:
         """Return the URL that a client may follow; None where GitHub sends the file itself and asks for a token."""
@@ -73,8 +75,15 @@ class Assets:
         async with await self._open(_number(asset), {**_WHOLE, "Range": f"bytes={first}-{last}"}) as response:
             before = first if response.status == _OK else 0
             left = last - first + 1
+            wait_s = _STREAM_S + (before + left) / _SLOWEST
             try:
-                async for chunk in response.content.iter_chunked(_CHUNK):
+                while True:
+                    began = time.monotonic()
+                    async with asyncio.timeout(wait_s):
+                        chunk = await response.content.read(_CHUNK)
+                    wait_s -= time.monotonic() - began
+                    if not chunk:
+                        return
                     wanted = chunk[before : before + left]
                     before = max(before - len(chunk), 0)
                     left -= len(wanted)
@@ -103,8 +112,7 @@ class Assets:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
 
     async def _url(self, number: str, *, fresh: bool = False) -> str | None:
         kept = self._kept.get(number)
@@ -119,10 +127,8 @@ class Assets:
         elif location is None:
             msg = "GitHub names no address of the file; try again."
             raise BackendUnavailableError(msg)
-        elif not self._may_be_own and is_own(urlsplit(location).hostname or ""):
-            msg = "GitHub names an address of this machine or its network segment, where no file of its is."
-            raise BackendUnavailableError(msg)
         else:
+            self._check(location)
             found = _Location(location, time.monotonic() + max(life_s(location) - _MARGIN_S, 0))
         self._kept[number] = found
         self._kept.move_to_end(number)
@@ -139,7 +145,10 @@ class Assets:
                 if url is None:
                     response = await self._ask(number, headers)
                 else:
-                    response = await self._opened().get(url, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+                    response = await self._get(url, headers)
+            except EndpointNotAllowedError as error:
+                msg = f"A file of GitHub's cannot be read: {error}."
+                raise BackendUnavailableError(msg) from None
             except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
                 said = type(error).__name__
                 continue
@@ -166,26 +175,42 @@ class Assets:
         sent = {**headers, **await self._api.headers(), "Accept": "application/octet-stream"}
         data = None
         try:
-            response = await self._opened().get(url, headers=sent, timeout=_API_TIMEOUT, allow_redirects=False)
+            response = await self._get(url, sent)
             if response.status not in _GIVEN:
-                async with response:
-                    data = decoded((await response.content.read(_REFUSAL_BYTES)).decode(errors="replace"))
-        except (aiohttp.ClientError, TimeoutError) as error:
+                async with asyncio.timeout(_OPEN_S), response:
+                    data = decoded((await read(response, _REFUSAL_BYTES)).decode(errors="replace"))
+        except EndpointNotAllowedError as error:
+            raise BackendUnavailableError(f"{error}.") from None
+        except (ValueError, aiohttp.ClientError, TimeoutError) as error:
             msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
             raise BackendUnavailableError(msg) from None
         self._api.heed(Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, data))
         return response
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # A proxy may be on this machine, and looks up names itself.
-            any_address = self._may_be_own or bool(urllib.request.getproxies())
-            self._session = aiohttp.ClientSession(
-                trust_env=True,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(resolver=Names(any_address=any_address)),
-            )
-        return self._session
+    async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Return an answer to a request without redirects. Raises EndpointNotAllowedError."""
+        session, proxy = self._sessions.way(url, configured=self._api.url)
+        async with asyncio.timeout(_OPEN_S):
+            response = await session.get(url, headers=headers, proxy=proxy, allow_redirects=False)
+        if response.status in {_OK, _PARTIAL} and response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            msg = "the file is packed"
+            raise aiohttp.ClientPayloadError(msg)
+        return response
+
+    def _check(self, location: str) -> None:
+        """Raise BackendUnavailableError where neither a server nor its clients should follow a redirect."""
+        try:
+            parts = urlsplit(location)
+            is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            msg = "GitHub names no address of the file; try again."
+            raise BackendUnavailableError(msg)
+        if is_own(parts.hostname or "") and not self._api.egress.allows(location, configured=self._api.url):
+            msg = "GitHub names an address of this machine or its network segment, where no file of its is."
+            raise BackendUnavailableError(msg)
 
 
 def _number(asset: str) -> str:

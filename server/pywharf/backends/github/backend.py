@@ -30,7 +30,6 @@ from pywharf.backends.github.releases import (
 from pywharf.backends.registration import OpenBackend
 from pywharf.config import GithubSpec
 from pywharf.core.access import Permission
-from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,
@@ -41,6 +40,7 @@ from pywharf.core.errors import (
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
+from pywharf.egress import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,
@@ -74,19 +74,22 @@ _LOOK_EVERY_S = 0.25
 class GithubBackend:
     """One repository. Any number of servers and jobs may use it at once."""
 
-    def __init__(self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], *, is_job: bool = False) -> None:
+    def __init__(
+        self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], egress: Egress, *, is_job: bool = False
+    ) -> None:
         self._spec = spec
         self._staging = staging
         self._is_job = is_job
         """Whether it waits for rate limits to end, and reads all releases anyway."""
-        self._api = GithubApi(spec.api_url, auth)
+        self._egress = egress
+        self._api = GithubApi(spec.api_url, auth, egress=egress)
         self._api.patience_s = _JOB_PATIENCE_S if is_job else 0.0
-        self._writing = GithubApi(spec.api_url, auth)
+        self._writing = GithubApi(spec.api_url, auth, egress=egress)
         self._writing.patience_s = _UPLOAD_PATIENCE_S
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
-        self._assets = Assets(self._api, spec.owner, spec.repo, may_be_own=is_own(self._api.host))
+        self._assets = Assets(self._api, spec.owner, spec.repo)
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
         self._journal = ReleaseJournal()
@@ -309,7 +312,7 @@ class GithubBackend:
     def _api_of(self, token: str) -> GithubApi:
         """With a client's token."""
         auth = parse_client_token(token)
-        return GithubApi(self._spec.api_url, lambda: auth, is_clients=True, threads=1)
+        return GithubApi(self._spec.api_url, lambda: auth, egress=self._egress, is_clients=True, threads=1)
 
 
 async def _decoded(stored: StoredIndex) -> Index:
@@ -333,4 +336,4 @@ def open_github(request: OpenBackend) -> GithubBackend:
     assert secret is not None  # noqa: S101 - the registration says that it is needed
     parse_credentials(secret)
     staging = request.root / "cache" / request.name / "staging"
-    return GithubBackend(spec, staging, lambda: parse_credentials(secret), is_job=request.is_job)
+    return GithubBackend(spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job)

@@ -21,6 +21,7 @@ from aiohttp import web
 from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
 from pywharf.config import BackendSpec
@@ -191,7 +192,16 @@ async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
     loop = asyncio.get_running_loop()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
-    await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
+    ending = asyncio.create_task(_end_in_time(settings, stop))
+    try:
+        await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
+    finally:
+        ending.cancel()
+
+
+async def _end_in_time(settings: ServerSettings, stop: asyncio.Event) -> None:
+    await stop.wait()
+    end_within(settings.shutdown_delay + settings.shutdown_timeout + LATE_S)
 
 
 async def serve(

@@ -40,7 +40,7 @@ _TIMEOUT_S = 20
 """Between two bytes of an answer."""
 _UPLOAD_TIMEOUT_S = 120
 """The same of an upload, which GitHub takes its time to store."""
-_WHOLE_S = 60.0
+_WHOLE_S = 30.0
 """For a call with all of its answer, whatever it dribbles."""
 _BLOB_WHOLE_S = 180.0
 """The same of an index file, which may be large."""

@@ -172,6 +172,7 @@ async def _login() -> kopf.ConnectionInfo:
             token=token or None,
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
+            proxy_url=configuration.proxy,
         )
     finally:
         await client.close()  # type: ignore[no-untyped-call]

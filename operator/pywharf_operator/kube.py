@@ -19,6 +19,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pywharf import __version__
+from pywharf.egress import proxy_for
 from pywharf_operator.kinds import Kind
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.spec import ObjectKey
@@ -77,6 +78,9 @@ async def connect() -> ApiClient:
         path = os.environ.get("KUBECONFIG")
         await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = _AT_ONCE + 4
+    # The client would let Python read NO_PROXY, which knows no ranges, and send credentials of a .netrc.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     client = ApiClient(configuration)
     client.user_agent = f"{MANAGER}/{__version__}"
     return client

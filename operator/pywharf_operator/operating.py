@@ -54,7 +54,10 @@ async def _operate(options: Options) -> int:
             leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity)
         leads = _always if leadership is None else leadership.holds
         kube = await stack.enter_async_context(Kube(await _client(), may_write=leads, count=metrics.requested))
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        # Pods are reached directly, and what they answer is never unpacked.
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(headers={"Accept-Encoding": "identity"}, auto_decompress=False, trust_env=False)
+        )
         operator = Operator(options, kube, http, metrics, leadership)
         metrics.watch(depth=lambda: operator.queue.depth, leads=leads)
         probes = Probes(operator.faults, operator.not_ready, metrics.render)

@@ -1,6 +1,6 @@
-"""Names of hosts that somebody else chose: they may not mean this machine or its network segment.
+"""Resolve host names that somebody else chose, and check each address where the connection is made.
 
-What a name means is looked at where the connection is made, so it cannot change between.
+An answer of DNS cannot change between the check and the connection: what is checked is what is connected to.
 """
 
 import asyncio
@@ -9,47 +9,67 @@ import socket
 
 from aiohttp import abc
 
-from pywharf.core.addresses import is_elsewhere
+from pywharf.core.addresses import Reach, reach_of
 
 _NAME_THREADS = 4
 """A name server that does not answer blocks a thread for up to half a minute: these, and none that serve clients."""
+_NEEDED = {
+    Reach.PRIVATE: "this machine or its network segment",
+    Reach.GLOBAL: "this machine or a private network; list the host among the allowed endpoints",
+}
+
+AddressInfo = tuple[int, int, int, str, tuple[str | int, ...] | tuple[int, bytes]]
+"""As `socket.getaddrinfo` returns it."""
+
+
+class RefusedAddressError(OSError):
+    """An address that leads where the host may not lead."""
 
 
 class Names(abc.AbstractResolver):
-    """Resolves host names, to addresses elsewhere alone, unless `any_address` is wanted."""
+    """Resolve host names to addresses that are at most as sensitive as `reach`."""
 
-    def __init__(self, *, any_address: bool) -> None:
-        self._any_address = any_address
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._threads = concurrent.futures.ThreadPoolExecutor(_NAME_THREADS, "pywharf-names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[abc.ResolveResult]:
         """See AbstractResolver. Raises OSError where no address may be used."""
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port, family)
-        usable = [one for one in found if self._any_address or is_elsewhere(one["host"])]
-        if not usable:
-            msg = f"{host} is an address of this machine or network segment"
-            raise OSError(msg)
-        return usable
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads, resolve, host, port, self._reach, family
+        )
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            abc.ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=numeric
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    def socket(self, info: AddressInfo) -> socket.socket:
+        """Return a socket for a connection to that address. Raises RefusedAddressError, also for a literal address."""
+        check(str(info[4][0]), self._reach)
+        return socket.socket(family=info[0], type=info[1], proto=info[2])
 
     async def close(self) -> None:
         """See AbstractResolver."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[abc.ResolveResult]:
+def resolve(host: str, port: int, reach: Reach, family: int = socket.AF_UNSPEC) -> list[AddressInfo]:
+    """Return the addresses of a host that may be used; blocks. Raises OSError where there are none."""
     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
-    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return [
-        abc.ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=numeric)
-        for kind, _, protocol, _, address in infos
-    ]
+    usable = [info for info in infos if reach_of(str(info[4][0])) >= reach]
+    if not usable:
+        msg = f"{host} has an address of {_NEEDED.get(reach, 'no kind')}"
+        raise RefusedAddressError(msg)
+    return usable
 
 
-def leads_elsewhere(host: str) -> bool:
-    """Whether a name means other machines alone, as far as it is known; blocks. For clients that resolve themselves."""
-    try:
-        return all(is_elsewhere(str(info[4][0])) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    except OSError:
-        return True  # by a proxy, or not at all: then the connection fails
+def check(address: str, reach: Reach) -> None:
+    """Raise RefusedAddressError for an address that is more sensitive than `reach`."""
+    if reach_of(address) < reach:
+        msg = f"{address} is an address of {_NEEDED.get(reach, 'no kind')}"
+        raise RefusedAddressError(msg)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.endpoints import check_endpoints
 from pywharf.core.redaction import without_secrets
 from pywharf.core.urls import check_url
 
@@ -37,6 +38,15 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Simple index asked for projects that a repo does not hold; empty: none."),
     ] = DEFAULT_EXTRA_INDEX_URL
+    allowed_endpoints: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Hosts that the server may connect to, separated by commas: HOST, HOST:PORT, *.HOST, or * for every "
+                "public address. None: those that the configuration names, and for redirects PyPI's and GitHub's."
+            )
+        ),
+    ] = None
     debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
     host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
@@ -82,6 +92,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(msg)
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
+        check_endpoints(self.allowed_endpoints)
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
@@ -100,9 +111,15 @@ class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     root: Annotated[str, Meta(description="The ROOT of the server, for file_system repos.")] = "."
     config: Annotated[str | None, Meta(description="Path of a configuration (TOML) that has the repo's table.")] = None
     admin_secret: Annotated[str | None, Meta(description="Path of the admin secrets (TOML).")] = None
+    allowed_endpoints: Annotated[
+        str | None, Meta(description="Hosts that may be connected to; as the server's flag of this name.")
+    ] = None
     report: Annotated[
         str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
     ] = None
+
+    def __post_init__(self) -> None:
+        check_endpoints(self.allowed_endpoints)
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""

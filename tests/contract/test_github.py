@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import time
@@ -42,6 +43,7 @@ FOO = ProjectName("foo")
 WHEEL = "foo-1.0-py3-none-any.whl"
 ASSETS = r"/releases/\d+/assets"
 ONE = r"/releases/\d+"
+ASSET = r"/releases/assets/\d+"
 
 
 @pytest.fixture
@@ -407,7 +409,7 @@ async def test_redirects_lead_to_a_signed_address_for_less_than_its_life(reposit
     assert await backend.open_file(FOO, file) == first
     assert signed(repository) == 1
     later = time.monotonic() + 241  # of 300 seconds the last minute is left to the client
-    monkeypatch.setattr("pywharf.backends.github.signed_urls.time.monotonic", lambda: later)
+    monkeypatch.setattr("pywharf.backends.github.assets.time.monotonic", lambda: later)
     await backend.open_file(FOO, file)
     assert signed(repository) == 2
     repository.github.api.signed_s = 30  # too short to be kept
@@ -429,9 +431,65 @@ async def test_streams_go_on_when_an_address_has_expired(repository, open_, made
         assert await content(backend, FOO, file, first, last) == path.read_bytes()[first : last + 1]
     found = await backend.open_file(FOO, file)
     assert isinstance(found, StreamContent)
-    number, (url, until) = next(iter(backend._urls._kept.items()))  # noqa: SLF001 - its clock is GitHub's
-    backend._urls._kept[number] = (url.replace("se=2", "se=1"), until)  # noqa: SLF001
+    kept = backend._assets._kept  # noqa: SLF001 - its clock is GitHub's
+    number, location = next(iter(kept.items()))
+    kept[number] = msgspec.structs.replace(location, url=location.url.replace("se=2", "se=1"))
     assert await content(backend, FOO, file) == path.read_bytes()
+
+
+@pytest.mark.parametrize("gives", ["in ranges", "whole"])
+@pytest.mark.parametrize("download", ["redirect", "stream"])
+async def test_files_that_github_gives_itself_pass_through(repository, open_, made, download, gives):
+    """It answers with 200 or 302, says its documentation; whoever is sent there has no token."""
+    backend = open_(download=download)
+    path = wheel(made, "foo", payload=bytes(i % 251 for i in range(900_000)))
+    file = await publish(backend, path)
+    repository.kept.gives_files = gives
+    found = await backend.open_file(FOO, file)
+    assert isinstance(found, StreamContent)
+    assert found.size == path.stat().st_size
+    for first, last in ((0, path.stat().st_size - 1), (7, 7), (500_000, 700_000)):
+        assert await content(backend, FOO, file, first, last) == path.read_bytes()[first : last + 1]
+    assert b"Name: foo" in await open_().read_metadata(FOO, file)
+    repository.kept.gives_files = "elsewhere"  # from one call to the next
+    assert await content(backend, FOO, file, 3, 9) == path.read_bytes()[3:10]
+    assert all(call.token == "" for call in repository.calls if call.path.startswith("/signed/"))
+
+
+# GitHub's answer to the request for a file's address, and what the client then receives.
+ASKED = {
+    "a secondary limit": (Fault("GET", ASSET, 403, {"Retry-After": "77"}, {}), RateLimitedError, "77 seconds"),
+    "a renamed repository": (
+        Fault("GET", ASSET, 301, {"Location": "/x"}, {}, times=3),
+        BackendUnavailableError,
+        "another name",
+    ),
+    "no leave": (Fault("GET", ASSET, 403, {}, {"message": "not yours"}, times=3), BackendUnavailableError, "not yours"),
+    "an odd answer": (Fault("GET", ASSET, 422, {}, {}), BackendUnavailableError, "status 422"),
+    "gone": (Fault("GET", ASSET, 404, {}, {}), NotFoundError, "no longer in the storage"),
+    "errors": (Fault("GET", ASSET, 502, {}, {}, times=3), BackendUnavailableError, "502"),
+    "an error": (Fault("GET", ASSET, 502, {}, {}), None, ""),
+    # The HTTP client itself repeats a request that finds its connection closed.
+    "cut": (Fault("GET", ASSET, times=6), BackendUnavailableError, "broke off"),
+    "cut once": (Fault("GET", ASSET), None, ""),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+async def test_what_github_says_when_asked_where_a_file_is(repository, backend, made, case):
+    fault, error, says = ASKED[case]
+    file = await publish(backend, wheel(made, "foo"))
+    repository.fail(dataclasses.replace(fault))
+    if error is None:
+        assert isinstance(await backend.open_file(FOO, file), RedirectContent)
+        return
+    with pytest.raises(error, match=says):
+        await backend.open_file(FOO, file)
+    if error is RateLimitedError:  # nothing else is asked until then
+        before = len(repository.calls)
+        with pytest.raises(RateLimitedError):
+            await backend.find_project(FOO)
+        assert len(repository.calls) == before
 
 
 async def test_an_index_leads_nowhere_but_to_this_repository_s_assets(repository, backend, made):

@@ -1,13 +1,15 @@
 """A server whose repos are GitHub's, from twine to pip and uv: with secrets of their own, and with GitHub's tokens."""
 
 import hashlib
+import os
 import subprocess
 import time
 from urllib.parse import urlencode
 
 import pytest
 
-from support.calling import call
+from support.calling import call, form
+from support.certificates import certificates
 from support.clients import Computer, Index
 from support.distributions import wheel
 from support.github import BRANCH, OWNER
@@ -46,10 +48,11 @@ def repository(github):
 def serve(tmp_path, repository):
     """A context with a server of that repository."""
 
-    def serve(flags=(), **fields):
+    def serve(flags=(), env=None, **fields):
         config, secrets = table(repository, **fields)
         (tmp_path / "admin_secret.toml").write_text(secrets)
-        return running(tmp_path, [f"--admin_secret={tmp_path / 'admin_secret.toml'}", *flags], config=config)
+        flags = [f"--admin_secret={tmp_path / 'admin_secret.toml'}", *flags]
+        return running(tmp_path, flags, config=config, env=env)
 
     return serve
 
@@ -60,11 +63,11 @@ def twine(computer, index, *files, fails=False):
     return computer.run("twine", "upload", *flags, *named, *files, fails=fails)
 
 
-def update(repository, tmp_path):
+def update(repository, tmp_path, *, env=None, fails=False, **more):
     """`update_index` as a CronJob or a workflow runs it."""
     secret = tmp_path / "token"
     secret.write_text(repository.token_of("write"))
-    fields = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url}
+    fields = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url} | more
     command = [PYWHARF, "update_index", "github", "demo", f"--secret_file={secret}"]
     done = subprocess.run(
         [*command, *(f"--{key}={value}" for key, value in fields.items())],
@@ -73,14 +76,32 @@ def update(repository, tmp_path):
         text=True,
         timeout=60,
         check=False,
+        env=None if env is None else os.environ | env,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert (done.returncode != 0) is fails, done.stderr
+    return done.stderr if fails else done.stdout
 
 
 def on_page(server, secret, name="parcel"):
     reply = call(f"{server.repo()}{name}/", auth=f"demo:{secret}", headers=JSON)
     return [file["filename"] for file in reply.json()["files"]] if reply.status == 200 else []
+
+
+def test_an_enterprise_s_own_authority(serve, repository, tmp_path):
+    """One variable is heeded by every connection: the API's and those to where files are."""
+    tls = certificates(tmp_path / "tls")
+    trust = {"SSL_CERT_FILE": str(tls.authority)}
+    url = repository.github.api.over_tls(tls.server_context())
+    assert "cannot be reached" in update(repository, tmp_path, api_url=url, fails=True)
+    path = wheel(tmp_path, "parcel")
+    with serve(env=trust, api_url=url, download="stream", read_secret="own", write_secret="own-write") as server:
+        body, content_type = form(("content", path.name, path.read_bytes()))
+        sent = {"Content-Type": content_type}
+        reply = call(server.repo(), "POST", auth="demo:own-write", headers=sent, body=body)
+        assert reply.status == 200, reply
+        assert '"files":1' in update(repository, tmp_path, env=trust, api_url=url)
+        wait_for(lambda: on_page(server, "own") == [WHEEL], "the index")
+        assert call(f"{server.repo()}parcel/{WHEEL}", auth="demo:own").body == path.read_bytes()
 
 
 @pytest.mark.parametrize("download", ["redirect", "stream"])

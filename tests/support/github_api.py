@@ -15,11 +15,12 @@ import itertools
 import json
 import re
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import aiohttp
@@ -47,6 +48,8 @@ class Repository:
     secrets: dict[str, str] = field(default_factory=dict)
     """Of Actions, decrypted."""
     pages: Json | None = None
+    gives_files: Literal["elsewhere", "in ranges", "whole"] = "elsewhere"
+    """By a signed address, or itself."""
 
 
 class GithubApi:
@@ -71,6 +74,8 @@ class GithubApi:
         self._numbers = itertools.count(1)
         self._signing = secrets.token_bytes(16)
         self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -79,6 +84,7 @@ class GithubApi:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
         await runner.setup()
+        self._runner, self._loop = runner, asyncio.get_running_loop()
         async with aiohttp.ClientSession() as self._session:
             try:
                 site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -87,6 +93,14 @@ class GithubApi:
                 yield
             finally:
                 await runner.cleanup()
+
+    def over_tls(self, context: ssl.SSLContext) -> str:
+        """Serve on one more port, over TLS: its URL. From any thread."""
+        assert self._runner is not None
+        assert self._loop is not None
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+        asyncio.run_coroutine_threadsafe(site.start(), self._loop).result(10)
+        return f"https://localhost:{self._runner.addresses[-1][1]}"
 
     def repository(self, name: str) -> Repository:
         return self.repositories.setdefault(name, Repository(Releases(self._numbers)))
@@ -126,7 +140,7 @@ class GithubApi:
             status, data, headers = await self._api(request, path)
         except Refused as refused:
             status, data, headers = refused.status, refused.body, {}
-        if status == 200 and request.method == "GET":
+        if status == 200 and request.method == "GET" and not isinstance(data, bytes):
             etag = f'W/"{hashlib.sha256(json.dumps(data).encode()).hexdigest()}"'
             if request.headers.get("If-None-Match") == etag:
                 return web.Response(status=304, headers={"ETag": etag, **self._limits(request)})
@@ -135,6 +149,8 @@ class GithubApi:
         headers = {**headers, **self._limits(request)}
         if data is None:
             return web.Response(status=status, headers=headers)
+        if isinstance(data, bytes):
+            return web.Response(body=data, status=status, headers=headers)
         return web.json_response(data, status=status, headers=headers)
 
     def _left(self, request: web.Request) -> int:
@@ -199,7 +215,7 @@ class GithubApi:
         async with self._session.request(
             request.method, url, data=io.BytesIO(content) if content else None, headers=headers
         ) as response:
-            text = (await response.text()).replace(self._emulator, f"http://{request.host}")
+            text = (await response.text()).replace(self._emulator, f"{request.scheme}://{request.host}")
         try:
             return response.status, json.loads(text) if text else None, {}
         except ValueError:
@@ -210,7 +226,7 @@ class GithubApi:
     @staticmethod
     def _base(request: web.Request, name: str) -> str:
         """As the client reaches it, which may be by another address than others."""
-        return f"http://{request.host}/repos/{name}/releases"
+        return f"{request.scheme}://{request.host}/repos/{name}/releases"
 
     async def _releases(
         self, request: web.Request, repository: Repository, _: re.Match[str], name: str
@@ -268,9 +284,16 @@ class GithubApi:
             return 204, None, {}
         if request.headers.get("Accept") != "application/octet-stream":
             return 200, asset.shown(self._base(request, name)), {}
+        if repository.gives_files != "elsewhere":
+            status, content, shown = _ranged(request, asset.content)
+            return (200, asset.content, {}) if repository.gives_files == "whole" else (status, content, shown)
         end = datetime.fromtimestamp(time.time() + self.signed_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         signed = f"/signed/{name}/{asset.id}?se={end.replace(':', '%3A')}"
-        return 302, None, {"Location": f"http://{request.host}{signed}&sig={self._sign(f'{name}/{asset.id}', end)}"}
+        return (
+            302,
+            None,
+            {"Location": f"{request.scheme}://{request.host}{signed}&sig={self._sign(f'{name}/{asset.id}', end)}"},
+        )
 
     def _sign(self, asset: str, end: str) -> str:
         return hmac.new(self._signing, f"{asset} {end}".encode(), hashlib.sha256).hexdigest()
@@ -284,12 +307,8 @@ class GithubApi:
         if request.query.get("sig") != self._sign(f"{owner}/{repo}/{number}", end) or _is_past(end):
             return web.Response(status=403, text="AuthenticationFailed")
         content = self.repository(f"{owner}/{repo}").releases.asset(int(number)).content
-        given = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
-        if given is None:
-            return web.Response(body=content, headers={"Accept-Ranges": "bytes"})
-        first, last = int(given[1]), min(int(given[2] or len(content) - 1), len(content) - 1)
-        shown = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
-        return web.Response(status=206, body=content[first : last + 1], headers=shown)
+        status, part, shown = _ranged(request, content)
+        return web.Response(status=status, body=part, headers=shown)
 
     def _graphql(self, token: str, query: Json) -> Json:
         given = query["variables"]
@@ -368,6 +387,15 @@ class GithubApi:
 def _token(request: web.Request) -> str | None:
     _, _, token = request.headers.get("Authorization", "").partition(" ")
     return token or None
+
+
+def _ranged(request: web.Request, content: bytes) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of an answer with a file, or with the part of it that was asked for."""
+    given = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    if given is None:
+        return 200, content, {"Accept-Ranges": "bytes"}
+    first, last = int(given[1]), min(int(given[2] or len(content) - 1), len(content) - 1)
+    return 206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
 
 
 def _node(release: Kept) -> Json:

@@ -11,7 +11,7 @@ from pywharf.backends.github.api import Answer, refusal
 from pywharf.backends.github.credentials import parse_client_token, parse_credentials
 from pywharf.backends.github.journal import ReleaseJournal
 from pywharf.backends.github.releases import Asset, Release, body_of, entry_of, upload_began
-from pywharf.backends.github.signed_urls import _life_s
+from pywharf.backends.github.signed_urls import life_s
 from pywharf.core.errors import InvalidConfigError, RateLimitedError, UnauthenticatedError
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
@@ -246,4 +246,4 @@ def jwt(matched):
     ],
 )
 def test_how_long_a_signed_url_lives(url, least_s, most_s):
-    assert least_s <= _life_s(re.sub(r"IN(-?\d+)", jwt, url)) <= most_s
+    assert least_s <= life_s(re.sub(r"IN(-?\d+)", jwt, url)) <= most_s

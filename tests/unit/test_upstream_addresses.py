@@ -1,21 +1,30 @@
 """Where a redirect of another index may lead."""
 
+import socket
+
+import aiohttp
 import pytest
 from yarl import URL
 
-from pywharf.core.addresses import is_elsewhere, is_own
+from pywharf.core.addresses import Reach
 from pywharf.core.errors import UpstreamError
+from pywharf.egress import Egress
 from pywharf.resolver import Names
 from pywharf.web.upstream_addresses import redirected
 
 # Where the index is configured, where the redirect comes from, its Location, where it leads (None: nowhere)
 REDIRECTS = [
     ("https://a.example/simple/", "https://a.example/simple/x/", "../y/", "https://a.example/simple/y/"),
-    ("https://a.example/simple/", "https://a.example/simple/x/", "https://b.example/x/", "https://b.example/x/"),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://b.example/x/", ""),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://pypi.org/x/", "https://pypi.org/x/"),
     ("http://a.example/simple/", "http://a.example/simple/x/", "https://a.example/simple/x/", None),
     ("https://a.example/simple/", "https://a.example/simple/x/", "http://a.example/simple/x/", ""),
-    ("https://a.example/simple/", "https://a.example/simple/x/", "//b.example/x/", "https://b.example/x/"),
-    ("https://a.example/simple/", "https://a.example/simple/x/", "https://10.0.0.1/x/", "https://10.0.0.1/x/"),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "//a.example/y/", "https://a.example/y/"),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://10.0.0.1/x/", ""),
+    ("https://10.0.0.1/simple/", "https://10.0.0.1/simple/x/", "https://10.0.0.1/x/", "https://10.0.0.1/x/"),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://a.example:8443/x/", ""),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://[fd00:ec2::254]/", ""),
+    ("https://a.example/simple/", "https://a.example/simple/x/", "https://2852039166/", ""),
     ("https://a.example/simple/", "https://a.example/simple/x/", "https://user@b.example/x/", ""),
     ("https://a.example/simple/", "https://a.example/simple/x/", "https://:secret@b.example/x/", ""),
     ("https://a.example/simple/", "https://a.example/simple/x/", "file:///etc/passwd", ""),
@@ -47,36 +56,36 @@ REDIRECTS = [
 def test_redirects(configured, here, location, leads):
     if leads == "":
         with pytest.raises(UpstreamError, match="redirects to an address that"):
-            redirected(URL(here), location, configured=URL(configured))
+            redirected(URL(here), location, configured=URL(configured), egress=Egress())
     else:
-        found = redirected(URL(here), location, configured=URL(configured))
+        found = redirected(URL(here), location, configured=URL(configured), egress=Egress())
         assert str(found) == (location if leads is None else leads)
 
 
+LISTED = Egress(("a.example", "b.example", "*.c.example:8443"))
+
+
 @pytest.mark.parametrize(
-    ("address", "allowed"),
+    ("location", "leads"),
     [
-        ("192.0.2.1", True),
-        ("10.1.2.3", True),
-        ("2001:db8::1", True),
-        ("127.0.0.1", False),
-        ("::1", False),
-        ("169.254.169.254", False),
-        ("fe80::1%eth0", False),
-        ("::ffff:169.254.169.254", False),
-        ("0.0.0.0", False),  # noqa: S104 - not to listen on
-        ("::", False),
-        ("224.0.0.1", False),
-        ("ff02::1", False),
+        ("https://b.example/x/", True),
+        ("https://x.c.example:8443/", True),
+        ("https://x.c.example/", False),
+        ("https://pypi.org/x/", False),
+        ("https://10.0.0.1/", False),
     ],
 )
-def test_addresses(address, allowed):
-    assert is_elsewhere(address) is allowed
-    assert is_own(address) is not allowed
+def test_redirects_with_a_list(location, leads):
+    where = URL("https://a.example/simple/")
+    if leads:
+        assert str(redirected(where, location, configured=where, egress=LISTED)) == location
+    else:
+        with pytest.raises(UpstreamError, match="is not among the allowed endpoints; have its host added there"):
+            redirected(where, location, configured=where, egress=LISTED)
 
 
 async def test_a_name_of_this_machine_is_refused_where_it_is_resolved():
-    names, any_names = Names(any_address=False), Names(any_address=True)
+    names, any_names = Names(Reach.PRIVATE), Names(Reach.OWN)
     try:
         assert {found["port"] for found in await any_names.resolve("localhost", 80)} == {80}
         with pytest.raises(OSError, match="this machine"):
@@ -84,3 +93,29 @@ async def test_a_name_of_this_machine_is_refused_where_it_is_resolved():
     finally:
         await names.close()
         await any_names.close()
+
+
+@pytest.mark.parametrize(("address", "private", "public"), [("10.1.2.3", True, False), ("8.8.8.8", True, True)])
+async def test_a_name_is_checked_by_what_it_resolves_to(monkeypatch, address, private, public):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))]
+    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: found)
+    for reach, is_usable in ((Reach.PRIVATE, private), (Reach.GLOBAL, public)):
+        names = Names(reach)
+        try:
+            if is_usable:
+                assert [one["host"] for one in await names.resolve("a.example", 80)] == [address]
+            else:
+                with pytest.raises(OSError, match="private network; list the host"):
+                    await names.resolve("a.example", 80)
+        finally:
+            await names.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "2130706433", "127.1"])
+async def test_an_address_that_is_no_name_is_checked_where_the_connection_is_made(address):
+    """The HTTP client resolves no literal, and takes more for literals than are."""
+    names = Names(Reach.PRIVATE)
+    connector = aiohttp.TCPConnector(resolver=names, socket_factory=names.socket)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"http://{address}:9/")

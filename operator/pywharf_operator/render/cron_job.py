@@ -22,6 +22,7 @@ from pywharf_operator.render.pod_template import DATA_VOLUME, OWN_VOLUMES, ROOT,
 from pywharf_operator.render.resolve import RepoVerdict, ServerVerdict
 from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.security import container_security, pod_security
+from pywharf_operator.render.server_flags import flags_of
 from pywharf_operator.render.snapshot import Environment
 from pywharf_operator.render.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageServer
@@ -164,7 +165,7 @@ def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         "name": CONTAINER,
         "image": server.spec.image or environment.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": _arguments(repo, spec, environment),
+        "args": _arguments(server, repo, spec, environment),
         "resources": {kind: dict(amounts) for kind, amounts in _RESOURCES.items()},
         "securityContext": container_security(),
         "terminationMessagePath": REPORT,
@@ -173,7 +174,7 @@ def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
     }
 
 
-def _arguments(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> list[str]:
+def _arguments(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> list[str]:
     fields = {name: value for name, value in plain(spec).items() if name not in {"type", *_OF_CLIENTS}}
     made = [
         "update_index",
@@ -184,6 +185,8 @@ def _arguments(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -
         *(f"--{name}={_text(value)}" for name, value in fields.items() if not isinstance(value, list | dict)),
         f"--report={REPORT}",
     ]
+    if not isinstance(spec, FileSystemSpec):
+        made.append(f"--allowed_endpoints={flags_of(server).allowed_endpoints}")
     if repo.secrets.backend is not None:
         made.append(f"--secret_file={secret_path(environment.credentials_folder, repo.name, 'backend')}")
     return made

@@ -6,7 +6,6 @@ from msgspec import Meta
 
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf.core.urls import check_url
-from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.spec.model import Form
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,
@@ -155,12 +154,3 @@ Prefix = Annotated[str, Meta(extra={"form": PREFIX})]
 Region = Annotated[str, Meta(extra={"form": REGION})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
-
-PUBLIC_ENDPOINTS = (
-    DEFAULT_EXTRA_INDEX_URL.split("/")[2],
-    "api.github.com",
-    "*.amazonaws.com",
-    "storage.googleapis.com",
-    "*.blob.core.windows.net",
-)
-"""Hosts that repos may name where a server's `allowedEndpoints` says nothing."""

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel, Text
 from pywharf_operator.spec.exposure import HttpRoute, Ingress
 from pywharf_operator.spec.forms import (
-    PUBLIC_ENDPOINTS,
     Host,
     Image,
     NamePattern,
@@ -191,9 +191,10 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
         Hosts | None,
         Meta(
             description=(
-                "Hosts that repos may name as apiURL, endpoint or upstream, with :port for a port of its own; *.HOST "
-                "stands for every subdomain and * for any host. Link-local and loopback addresses are refused unless "
-                f"listed. Absent: {', '.join(PUBLIC_ENDPOINTS)}."
+                "Hosts that repos may name as apiURL, endpoint or upstream, and that redirects may lead to, with :port "
+                "for a port of its own; *.HOST stands for every subdomain and * for any host with a public address. A "
+                "listed host may have a private address; loopback, link-local and metadata addresses are refused "
+                f"unless they are listed as they are. Absent: {', '.join(PUBLIC_ENDPOINTS)}."
             ),
         ),
     ] = None

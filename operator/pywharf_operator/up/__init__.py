@@ -13,6 +13,7 @@ import msgspec
 
 from pywharf.backends.opening import spec_types
 from pywharf.cli.server import serve
+from pywharf.egress import egress_of
 from pywharf.settings import ServerSettings
 from pywharf_operator.manifests import Manifests
 from pywharf_operator.render import Environment
@@ -99,7 +100,7 @@ async def _up(options: Options) -> None:
                 port=options.port,
                 config=delivery.config,
                 admin_secret=delivery.admin_secret,
-                **msgspec.structs.asdict(flags_of(started.verdict.server)),
+                **msgspec.structs.asdict(_flags(started)),
             )
             watching = asyncio.create_task(session.watch(), name="watch the folder")
             watching.add_done_callback(lambda _: stop.set())
@@ -109,6 +110,12 @@ async def _up(options: Options) -> None:
                 watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching
+
+
+def _flags(made: Plan) -> Flags:
+    """Return the server's flags. Without a PackageServer whoever wrote the folder may name any host in it."""
+    flags = flags_of(made.verdict.server)
+    return flags if made.has_server else msgspec.structs.replace(flags, allowed_endpoints=None)
 
 
 class Session:
@@ -133,7 +140,8 @@ class Session:
         """Read the folder for the first time and deliver. The schedules begin when the server is ready."""
         manifests = await asyncio.to_thread(self._folder.look)
         self._plan = await self._take(manifests or Manifests())
-        self._flags = flags_of(self._plan.verdict.server)
+        self._flags = _flags(self._plan)
+        self._schedules.egress = egress_of(self._flags.allowed_endpoints)
         return self._plan
 
     def ready(self, base_url: str) -> None:
@@ -164,10 +172,10 @@ class Session:
             await asyncio.to_thread(self._delivery.deliver, made.rendered)
         except OSError as error:
             problems.append(f"The configuration cannot be written ({error.strerror}); the last one stays in use.")
-        if self._flags is not None and flags_of(made.verdict.server) != self._flags:
+        if self._flags is not None and _flags(made) != self._flags:
             notes.append(
-                f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires and upstream take "
-                "effect when `up` is started again."
+                f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires, allowedEndpoints and "
+                "upstream take effect when `up` is started again."
             )
         self._reporter.problems(problems)
         self._reporter.notes(notes)

@@ -20,6 +20,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rendered: RenderedServer
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    has_server: bool
+    """Whether the folder holds a PackageServer; otherwise one that allows every endpoint is assumed."""
 
 
 def plan(
@@ -38,6 +40,7 @@ def plan(
         verdict=verdict,
         rendered=render_server(verdict, environment),
         problems=(*map(str, manifests.problems), *faults_of(resolution)),
+        has_server=not only,
         notes=(*map(str, manifests.notes), *notes),
     )
 

@@ -16,6 +16,7 @@ from pywharf.cli.update_index import run_update
 from pywharf.config import BackendSpec
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import RepoName
+from pywharf.egress import Egress
 from pywharf_operator.render import RepoVerdict, schedule_of
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Schedules:
         self._now = now
         self._jobs: dict[RepoName, Job] = {}
         self._changed: dict[RepoName, asyncio.Event] = {}
+        self.egress = Egress()
+        """Which hosts the updates may connect to."""
         self._tasks: dict[RepoName, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -119,7 +122,7 @@ class Schedules:
 
     async def _run(self, job: Job) -> None:
         try:
-            summary = await run_update(job.spec, name=job.name, root=self._root, secret=job.secret)
+            summary = await run_update(job.spec, name=job.name, root=self._root, secret=job.secret, egress=self.egress)
         except PywharfError as error:
             _logger.error("Index of %s: not updated: %s It is tried again at its next time.", job.name, error)  # noqa: TRY400
             return

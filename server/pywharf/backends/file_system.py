@@ -46,12 +46,16 @@ from pywharf.index.ports import (
     Unchanged,
     Upload,
 )
+from pywharf.index.threads import CALL_S, submit, within
 
 _LEFTOVER_AGE_S = 24 * 3600
 """After this long no upload is still running, so its temporary files are a crash's."""
 
 _AT_ONCE = 16
 """Calls of one repo, so that a storage that answers slowly leaves threads to the others."""
+
+_PUBLISH_S = 300.0
+"""For a write that may have to wait for other writers and for a disk to have all of a large file."""
 
 _logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -96,7 +100,7 @@ class FileSystemBackend:
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
         """See Backend."""
-        return await self._call(self._write_index, content, expected)
+        return await self._bounded(_PUBLISH_S, self._write_index, content, expected)
 
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
         """See Backend."""
@@ -118,11 +122,11 @@ class FileSystemBackend:
             yield ScannedProject(None, problems)
         for name in names:
             progress(scanned, name)
-            found = await self._call(self._scan_project, name)
+            found = await self._bounded(None, self._scan_project, name)
             if found is not None:
                 scanned += len(found.project.files) if found.project else 0
                 yield found
-        await self._call(self._remove_leftovers)
+        await self._bounded(None, self._remove_leftovers)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         """See Backend."""
@@ -130,7 +134,7 @@ class FileSystemBackend:
 
     async def publish(self, upload: Upload) -> File:
         """See Backend."""
-        return await self._call(self._publisher.publish, upload)
+        return await self._bounded(_PUBLISH_S, self._publisher.publish, upload)
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""
@@ -148,6 +152,11 @@ class FileSystemBackend:
         """See Backend. Nothing is held open."""
 
     async def _call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._bounded(CALL_S, function, *args, **kwargs)
+
+    async def _bounded(
+        self, deadline_s: float | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         def call() -> T:
             with translated():
                 # Looked at each time: whoever empties a volume need not restart what uses it.
@@ -155,8 +164,13 @@ class FileSystemBackend:
                     self._prepare()
                 return function(*args, **kwargs)
 
-        async with self._places:
-            return await asyncio.to_thread(call)
+        loop = asyncio.get_running_loop()
+        async with within(deadline_s):
+            await self._places.acquire()
+            running = submit(call)
+            # Only when the thread is done: a storage that hangs leaves threads to the others.
+            running.add_done_callback(lambda _: _soon(loop, self._places.release))
+            return await asyncio.wrap_future(running)
 
     def _prepare(self) -> None:
         self._storage.mkdir(parents=True, exist_ok=True)
@@ -262,6 +276,12 @@ class FileSystemBackend:
                 continue
             except OSError as error:
                 _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call in the event loop, from any thread; not at all where the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 def _version(filename: str, status: os.stat_result) -> str:

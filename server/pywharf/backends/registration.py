@@ -8,6 +8,7 @@ import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf.core.names import RepoName
+from pywharf.egress import Egress
 from pywharf.index.ports import Backend
 
 
@@ -22,6 +23,8 @@ class OpenBackend(msgspec.Struct, frozen=True):
     """What the server itself reads and writes the storage with; None where none was given."""
     is_job: bool = False
     """Whether one run of update_index uses it, which may wait where a server must not."""
+    egress: Egress = Egress()
+    """Which hosts may be connected to."""
 
     def __repr__(self) -> str:
         """Nothing of the secret."""

@@ -11,6 +11,7 @@ import click
 
 from pywharf import __version__
 from pywharf.backends.registration import BackendCommand
+from pywharf.cli.ending import leave_hanging_threads
 from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, Command, nearest, options_of
 from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError, PywharfError
@@ -128,6 +129,14 @@ def _check_environment(name: str) -> None:
 def main() -> None:
     """Run the command line. Exits with 2 for a wrong flag or configuration, with 1 for another failure."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        _run()
+    except SystemExit as end:
+        leave_hanging_threads(end.code if isinstance(end.code, int) else int(bool(end.code)))
+        raise
+
+
+def _run() -> None:
     args = sys.argv[1:]
     try:
         if not args and os.environ.get(ENVIRONMENT_COMMAND):

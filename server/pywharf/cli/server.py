@@ -21,6 +21,7 @@ from aiohttp import web
 from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
 from pywharf.config import BackendSpec
@@ -28,6 +29,7 @@ from pywharf.core.conversion import convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.redaction import without_secrets
+from pywharf.egress import egress_of
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend
@@ -194,7 +196,16 @@ async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
     loop = asyncio.get_running_loop()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
-    await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
+    ending = asyncio.create_task(_end_in_time(settings, stop))
+    try:
+        await _serve(settings, shared, stop, lambda url: _logger.info("Serving on %s", url))
+    finally:
+        ending.cancel()
+
+
+async def _end_in_time(settings: ServerSettings, stop: asyncio.Event) -> None:
+    await stop.wait()
+    end_within(settings.shutdown_delay + settings.shutdown_timeout + LATE_S)
 
 
 async def serve(
@@ -214,6 +225,7 @@ async def _serve(
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
     client_faults.quieten()
     root = Path(settings.root)
+    egress = egress_of(settings.allowed_endpoints)
     metrics = Metrics()
     source = ConfigSource(settings, spec_types(), shared.folder / "submitted.json")
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
@@ -222,10 +234,10 @@ async def _serve(
     sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
-        return open_backend(OpenBackend(spec, name, root, secret))
+        return open_backend(OpenBackend(spec, name, root, secret, egress=egress))
 
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}"))
+        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}", egress))
         instance = await stack.enter_async_context(
             Instance(settings, open_repo, ExtraIndex(client), metrics, shared.generations)
         )

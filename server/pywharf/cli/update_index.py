@@ -23,6 +23,7 @@ from pywharf.core.conversion import convert
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import without_secrets
+from pywharf.egress import Egress, egress_of
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
 from pywharf.settings import ServerSettings, UpdateIndexSettings
@@ -32,16 +33,17 @@ _PROGRESS_EVERY_S = 0.2
 _logger = logging.getLogger(__name__)
 
 
-async def run_update(
+async def run_update(  # noqa: PLR0913 - all by name
     spec: BackendSpec,
     *,
     name: RepoName,
     root: Path,
     secret: str | None,
+    egress: Egress | None = None,
     progress: Progress = lambda _n, _what: None,
 ) -> Summary:
     """Open the repo's storage, write its index, close it. Raises PywharfError."""
-    backend = open_backend(OpenBackend(spec, name, root, secret, is_job=True))
+    backend = open_backend(OpenBackend(spec, name, root, secret, is_job=True, egress=egress or Egress()))
     try:
         return await update_index(backend, backend_type=type_of(spec), index_name=spec.index_name, progress=progress)
     finally:
@@ -81,7 +83,15 @@ def _update(backend_type: str, name: str, fields: tuple[str, ...], settings: Upd
     if not root.is_dir():
         msg = f"--root: there is no folder {settings.root!r}; give the ROOT of the server."
         raise InvalidConfigError(msg)
-    return asyncio.run(_with_progress(target.spec, repo, root, target.admin_secret if secret is None else secret))
+    return asyncio.run(
+        _with_progress(
+            target.spec,
+            repo,
+            root,
+            target.admin_secret if secret is None else secret,
+            egress_of(settings.allowed_endpoints),
+        )
+    )
 
 
 def _report_success(path: str, summary: Summary) -> None:
@@ -214,7 +224,7 @@ def _check(secret: str, credentials: Credentials, repo: RepoName) -> None:
         raise ForbiddenError(msg)
 
 
-async def _with_progress(spec: BackendSpec, repo: RepoName, root: Path, secret: str | None) -> Summary:
+async def _with_progress(spec: BackendSpec, repo: RepoName, root: Path, secret: str | None, egress: Egress) -> Summary:
     shown_at = 0.0
 
     def show(scanned: int, what: str) -> None:
@@ -231,6 +241,7 @@ async def _with_progress(spec: BackendSpec, repo: RepoName, root: Path, secret: 
             name=repo,
             root=root,
             secret=secret,
+            egress=egress,
             progress=show if on_terminal else lambda _n, _what: None,
         )
     finally:

@@ -1,23 +1,183 @@
-"""Addresses that no configuration or redirect of somebody else's should lead to: this machine and its network segment.
+"""Classify IP addresses by where a connection to them leads. The one module that knows spellings of addresses.
 
-Behind them are ports that trust whoever reaches them, and a cloud's metadata service (169.254.169.254).
+Behind an address of this machine or its network segment are ports that trust every client, and a cloud's metadata
+service. An IPv6 address may embed an IPv4 one, to which a gateway or a kernel may translate it; each such form is
+classified by what it embeds. Source of the ranges: IANA's special-purpose address registries.
 """
 
+import enum
 import ipaddress
+from collections.abc import Iterator
+
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Reach(enum.IntEnum):
+    """Where an address leads, from the most to the least sensitive."""
+
+    OWN = 0
+    """This machine, its network segment, everybody on it, or a cloud's metadata service."""
+    PRIVATE = 1
+    """Other networks that are not part of the public internet."""
+    GLOBAL = 2
+    """The public internet."""
+
+
+_OWN_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+            # Metadata services of Alibaba Cloud, Azure and Oracle Cloud.
+            "100.100.100.200/32",
+            "168.63.129.16/32",
+            "192.0.0.192/32",
+        ),
+    )
+)
+_PRIVATE_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "240.0.0.0/4",
+        ),
+    )
+)
+_OWN_V6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "::/128",
+            "::1/128",
+            "fe80::/10",
+            "ff00::/8",
+            # Services of the node at AWS, Google Cloud and Scaleway.
+            "fd00:ec2::/32",
+            "fd20:ce::254/128",
+            "fd00:42::42/128",
+        ),
+    )
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_PRIVATE_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+_V4_BITS = 0xFFFFFFFF
+_MAX_PARTS = 4
+
+
+def reach_of(address: str) -> Reach:
+    """Return where an IP address leads, which may carry a zone (`fe80::1%eth0`). Raises ValueError for other texts."""
+    return _reach(ipaddress.ip_address(address.partition("%")[0]))
 
 
 def is_elsewhere(address: str) -> bool:
-    """Whether an IP address is another machine's, beyond the network segment. Raises ValueError for what is none."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast)
+    """Tell whether an IP address is another machine's, beyond the network segment. Raises ValueError for no address."""
+    return reach_of(address) is not Reach.OWN
 
 
 def is_own(host: str) -> bool:
-    """Whether a host as it is written, without asking anybody, is this machine or its network segment."""
+    """Tell whether a host as it is written, without resolving it, is this machine or its network segment."""
+    address = literal(host)
+    if address is not None:
+        return reach_of(address) is Reach.OWN
+    name = host.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def literal(host: str) -> str | None:
+    """Return the address that a host stands for without resolving it; None for a name.
+
+    Also the numeric spellings that the C library reads, such as `127.1`, `2130706433`, `0x7f000001` and `0177.0.0.1`.
+    """
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        return not is_elsewhere(host)
+        return str(ipaddress.ip_address(bare.partition("%")[0]))
     except ValueError:
-        name = host.lower()
-        return name == "localhost" or name.endswith(".localhost")
+        return _numeric(bare.lower().rstrip("."))
+
+
+def _numeric(host: str) -> str | None:
+    parts = host.split(".")
+    if len(parts) > _MAX_PARTS:
+        return None
+    try:
+        numbers = [_number(part) for part in parts]
+    except ValueError:
+        return None
+    *first, last = numbers
+    rest = 8 * (_MAX_PARTS - len(first))
+    if any(number > 0xFF for number in first) or last >= 1 << rest:  # noqa: PLR2004 - a byte
+        return None
+    value = last
+    for place, number in enumerate(first):
+        value |= number << (24 - 8 * place)
+    return str(ipaddress.IPv4Address(value))
+
+
+def _number(part: str) -> int:
+    if not part.isascii() or not part.isalnum():
+        raise ValueError
+    if part.startswith("0x"):
+        return int(part[2:] or "0", 16)
+    return int(part, 8 if part.startswith("0") else 10)
+
+
+def _reach(ip: _Ip) -> Reach:
+    if isinstance(ip, ipaddress.IPv4Address):
+        if any(ip in network for network in _OWN_V4):
+            return Reach.OWN
+        return Reach.PRIVATE if any(ip in network for network in _PRIVATE_V4) else Reach.GLOBAL
+    if ip.ipv4_mapped is not None:
+        return _reach(ip.ipv4_mapped)
+    if ip in _NAT64:  # how an IPv6-only network reaches the IPv4 internet
+        return _reach(_v4(int(ip)))
+    if any(ip in network for network in _OWN_V6):
+        return Reach.OWN
+    is_global = ip in _UNICAST and not any(ip in network for network in _PRIVATE_V6)
+    return min([Reach.GLOBAL if is_global else Reach.PRIVATE, *map(_reach, _embedded(ip))])
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """Yield the IPv4 addresses to which something on the way may translate an IPv6 one."""
+    bits = int(ip)
+    if ip in _COMPATIBLE or ip in _TRANSLATED or (bits >> 32) & _V4_BITS in _ISATAP:
+        yield _v4(bits)
+    if ip.sixtofour is not None:
+        yield ip.sixtofour
+    if ip.teredo is not None:
+        yield from ip.teredo
+    if ip in _LOCAL_NAT64:
+        yield from _of_local_nat64(bits)
+
+
+def _of_local_nat64(bits: int) -> Iterator[ipaddress.IPv4Address]:
+    """Yield what the prefix lengths of RFC 6052 find in an address; bits 64 to 71 are zero and hold nothing."""
+    yield _v4(bits)
+    joined = (bits >> 64 & (1 << 64) - 1) << 56 | bits & (1 << 56) - 1
+    for length in (48, 56, 64):
+        found = _v4(joined >> (120 - length - 32))
+        # A longer prefix leaves zeros where a shorter one has the address.
+        if int(found) >> 24:
+            yield found
+
+
+def _v4(bits: int) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(bits & _V4_BITS)

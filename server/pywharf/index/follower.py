@@ -12,12 +12,17 @@ from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
 from pywharf.index.glances import Glanceable, Glances
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
+from pywharf.index.threads import within
 
 _logger = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
 _LOOK_S = 5.0
 """How long a page waits for the storage to tell of another worker's upload, before it shows what is known."""
+_JOURNAL_S = 120.0
+"""For one look at a journal, whatever the storage dribbles."""
+_INDEX_S = 600.0
+"""For reading an index, which may be large."""
 
 
 class Follower:
@@ -86,6 +91,11 @@ class Follower:
         self._seen_generation = current
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the storage was read at least once."""
+        return self._catalog is not None
+
+    @property
     def failure(self) -> PywharfError | None:
         """Why the last look failed, None where it did not."""
         return self._failure
@@ -109,8 +119,10 @@ class Follower:
     async def _refresh(self) -> None:
         async with self._lock:
             # The journal first: an entry that has gone from it is in the index that is read after it.
-            journal = await self._backend.read_journal(self._cursor)
-            stored = await self._backend.read_index(self._version)
+            async with within(_JOURNAL_S):
+                journal = await self._backend.read_journal(self._cursor)
+            async with within(_INDEX_S):
+                stored = await self._backend.read_index(self._version)
             current = self._catalog or Catalog()
             if stored is None and self._version is None and self._catalog is not None:
                 stored = UNCHANGED  # there is no index yet, as before

@@ -1,12 +1,18 @@
 """Glances at many storages in few turns of a thread: nearly always nothing has changed in any of them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
+
+from pywharf.index.threads import submit
 
 _GATHERING_S = 0.02
 _A_TURN = 100
 """Glances in a row, each of microseconds, so that nobody waits long for the thread or the interpreter."""
+
+_LONGEST_S = 10.0
+"""After which a storage counts as changed, so that it is read, and what hangs is reported as its own failure."""
 
 _TURNS_AT_ONCE = 8
 """On a volume that answers over a network each glance takes milliseconds."""
@@ -41,7 +47,13 @@ class Glances:
         self._waiting.append((glance, future))
         if self._gathering is None or self._gathering.done():
             self._gathering = asyncio.create_task(self._gather())
-        return await future
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                return await future
+        except TimeoutError:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove((glance, future))
+            return object()
 
     async def _gather(self) -> None:
         while self._waiting:
@@ -58,7 +70,7 @@ class Glances:
 
 
 async def _turn(asked: Sequence[_Asked]) -> None:
-    answers = await asyncio.to_thread(_all, [glance for glance, _ in asked])
+    answers = await asyncio.wrap_future(submit(_all, [glance for glance, _ in asked]))
     for (_, future), answer in zip(asked, answers, strict=True):
         if not future.done():  # its repo is closed meanwhile
             future.set_result(answer)

@@ -18,9 +18,10 @@ from pywharf.index.follower import Follower
 from pywharf.index.generations import Generation
 from pywharf.index.glances import Glances
 from pywharf.index.pages import Page, PageCache
-from pywharf.index.ports import Backend
+from pywharf.index.ports import Backend, Content
 from pywharf.index.publish import publish
 from pywharf.index.staging import StagedFile
+from pywharf.index.threads import within
 from pywharf.index.upstream import may_look_up
 
 _LARGE_ROOT = 2_000
@@ -28,6 +29,8 @@ _LARGE_PROJECT = 200
 """Entries from which rendering a page would hold up the event loop."""
 _LOOKS_AT_ONCE = 2
 """Times that the storage itself is asked for a project, which for a large one takes a thread's time."""
+_ASK_S = 60.0
+"""For a question to the storage that a request waits for, and for one of the places to ask it."""
 _FOREIGN_FILE_BYTES = 1024
 """About what a file of another index takes in memory."""
 
@@ -120,7 +123,7 @@ class Repository:
         file = project.file(filename) if project else None
         if file is None:
             # It may be known from the page of a server that took it a moment ago.
-            async with self._looks:
+            async with within(_ASK_S), self._looks:
                 project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
@@ -130,6 +133,16 @@ class Repository:
             msg = f"The project {name!r} is {project.status}; its files are not offered."
             raise NotFoundError(msg)
         return file
+
+    async def open_file(self, name: ProjectName, file: File) -> Content:
+        """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
+        async with within(_ASK_S):
+            return await self.backend.open_file(name, file)
+
+    async def read_metadata(self, name: ProjectName, file: File) -> bytes:
+        """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
+        async with within(_ASK_S):
+            return await self.backend.read_metadata(name, file)
 
     async def publish(
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
@@ -144,7 +157,7 @@ class Repository:
             yield
 
     async def _find(self, name: ProjectName) -> Project | None:
-        async with self._looks:
+        async with within(_ASK_S), self._looks:
             return await self.backend.find_project(name)
 
     def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:

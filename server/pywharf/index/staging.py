@@ -1,6 +1,5 @@
 """A file under way: written to disk as it arrives and hashed, so that memory does not grow with it."""
 
-import asyncio
 import contextlib
 import errno
 import hashlib
@@ -12,7 +11,10 @@ from types import TracebackType
 from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
 
 from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLargeError
+from pywharf.index.threads import on_storage
 
+_CALL_S = 300.0
+"""For one call, of which the longest reads a large file from the disk."""
 P = ParamSpec("P")
 T = TypeVar("T")
 _BUFFER = 1024 * 1024
@@ -118,7 +120,7 @@ class StagedFile:
     @staticmethod
     async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await asyncio.to_thread(function, *args, **kwargs)
+            return await on_storage(_CALL_S, function, *args, **kwargs)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 msg = "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."

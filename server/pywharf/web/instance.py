@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,10 @@ from pywharf.web.metrics import Metrics
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _FIRST_LOOK_S = 2.0
+_FIRST_LOOKS_S = 20.0
+"""After the first configuration, in which readiness waits for storages."""
+_CLOSE_S = 5.0
+"""For all storages to be closed when the server stops."""
 _RETIRE_S = 60.0
 """For which requests may go on that began before a repo was replaced."""
 _CHECKS_AT_ONCE = 2
@@ -93,6 +98,8 @@ class Instance:
         self.metrics = metrics
         self.digest = ""
         """Of the configuration served; "" before the first."""
+        self._settled_at: float | None = None
+        """Monotonic time from which no storage keeps the server from being ready; None before a configuration."""
         self._open_backend = open_backend
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
@@ -112,11 +119,11 @@ class Instance:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for running in self._running.values():
-            await _close(running)
         for task in self._retiring:
             task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        closing = [asyncio.create_task(_close(running)) for running in self._running.values()]
+        if closing or self._retiring:
+            await asyncio.wait([*closing, *self._retiring], timeout=_CLOSE_S)
 
     def credentials(self, name: RepoName) -> Credentials:
         """The repo's secrets, which decide before anything else of it is told; of an unknown one, nobody's."""
@@ -149,6 +156,22 @@ class Instance:
         msg = "The configuration is being replaced; try again."
         raise UnavailableError(msg)
 
+    def is_ready(self) -> bool:
+        """Tell whether a configuration is served and, for a bounded time after the first one, each repo was read.
+
+        A server that was ready stays so: a repo that comes later, or whose storage hangs, keeps nobody from the others.
+        """
+        if self._settled_at is None:
+            return False
+        if self.loading() and time.monotonic() < self._settled_at:
+            return False
+        self._settled_at = 0.0
+        return True
+
+    def loading(self) -> int:
+        """Return the number of repos whose storage was not read yet, with whatever result."""
+        return sum(one.follower.failure is None and not one.follower.is_loaded for one in self.repositories)
+
     @property
     def repositories(self) -> list[Repository]:
         """All that could be opened."""
@@ -167,6 +190,7 @@ class Instance:
         somebody else's: they never open what was there before.
         """
         async with self._applying:
+            self.is_ready()  # once it was, no repo of this configuration changes that
             running: dict[RepoName, _Running] = {}
             opened: list[_Running] = []
             broken: dict[RepoName, str] = {}
@@ -205,6 +229,8 @@ class Instance:
             gone = [one for name, one in self._running.items() if running.get(name) is not one]
             self._running, self._broken = running, broken
             self.digest = config.digest
+            if self._settled_at is None:
+                self._settled_at = time.monotonic() + _FIRST_LOOKS_S
             await self._retire(gone)
 
     def _open(self, name: RepoName, definition: RepoDefinition) -> _Running:

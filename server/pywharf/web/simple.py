@@ -19,6 +19,7 @@ from pywharf.core.ranges import parse_range
 from pywharf.index.pages import Page
 from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
 from pywharf.index.repository import Repository
+from pywharf.index.threads import CALL_S, on_storage
 from pywharf.web.auth import authorize
 from pywharf.web.problems import nothing_at
 
@@ -79,7 +80,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     }
     if _matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
-    content = await repository.backend.open_file(name, found)
+    content = await repository.open_file(name, found)
     return await _send(request, content, found, headers)
 
 
@@ -151,7 +152,7 @@ async def _metadata(
     }
     if _matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=await repository.backend.read_metadata(name, found), headers=headers)
+    return web.Response(body=await repository.read_metadata(name, found), headers=headers)
 
 
 async def _send(request: web.Request, content: Content, found: File, headers: dict[str, str]) -> web.StreamResponse:
@@ -192,7 +193,7 @@ async def _send_local(
     request: web.Request, content: LocalContent, found: File, headers: dict[str, str]
 ) -> web.StreamResponse:
     # One turn of a thread: for a small file a second one would cost more than all the rest.
-    part = await asyncio.to_thread(_begin, request, content, found, headers)
+    part = await on_storage(CALL_S, _begin, request, content, found, headers)
     with part.file:
         if request.method == "HEAD":
             return web.Response(status=part.status, headers={**headers, "Content-Length": str(part.count)})

@@ -4,7 +4,6 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.access import Permission
-from pywharf.core.errors import PywharfError
 from pywharf.web.auth import INSTANCE, authorize
 from pywharf.web.metrics import CONTENT_TYPE
 from pywharf.web.running import RunningRequests
@@ -19,26 +18,17 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 once each repo's index was looked at, until the server is told to stop.
+    """GET /readyz: 200 once each repo's index was read, until the server is told to stop.
 
-    A repo whose storage fails does not make the server unready, since the others are served.
+    A repo whose storage fails or hangs does not make the server unready, since the others are served.
     """
     instance = request.app[INSTANCE]
-    waiting = 0
-    failing = len(instance.broken)
-    for repository in instance.repositories:
-        if repository.follower.failure is not None:
-            failing += 1
-            continue
-        try:
-            repository.follower.catalog  # noqa: B018 - raises while it is not loaded
-        except PywharfError:
-            waiting += 1
-    ready = bool(instance.digest) and not waiting and not request.app[RUNNING].ending
+    failing = len(instance.broken) + sum(one.follower.failure is not None for one in instance.repositories)
+    ready = instance.is_ready() and not request.app[RUNNING].ending
     body = {
         "ready": ready,
         "repos": len(instance.repositories) + len(instance.broken),
-        "loading": waiting,
+        "loading": instance.loading(),
         "failing": failing,
         "config": instance.digest,
     }

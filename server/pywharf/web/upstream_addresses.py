@@ -1,13 +1,14 @@
-"""Where an index's redirect may bring this server to: its own machine and network segment are no index's to name."""
+"""Check where an index's redirect leads: its own machine and network are no index's to name."""
 
 from yarl import URL
 
 from pywharf.core.addresses import is_own
 from pywharf.core.errors import UpstreamError
+from pywharf.egress import Egress
 
 
-def redirected(here: URL, location: str, *, configured: URL) -> URL:
-    """Where a redirect leads; `configured` is what was asked first.
+def redirected(here: URL, location: str, *, configured: URL, egress: Egress) -> URL:
+    """Return where a redirect leads; `configured` is what was requested first.
 
     Raises UpstreamError where it may not lead there, ValueError where it is no URL.
     """
@@ -18,6 +19,8 @@ def redirected(here: URL, location: str, *, configured: URL) -> URL:
         why = "is without TLS"
     elif is_own(target.host) and target.origin() != configured.origin():
         why = "is this machine or its network segment"
+    elif not egress.allows(str(target), configured=str(configured)):
+        why = "is not among the allowed endpoints; have its host added there"
     else:
         return target
     msg = f"The extra index redirects to an address that {why}."

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -11,10 +10,11 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from pywharf.core.addresses import is_own
+from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
+from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
+from pywharf.egress import Egress, Sessions
 from pywharf.index.extra_index import FetchedPage
-from pywharf.resolver import Names
 from pywharf.web.metrics import Metrics
 from pywharf.web.upstream_addresses import redirected
 
@@ -38,35 +38,21 @@ _CHUNK = 256 * 1024
 class UpstreamClient:
     """An HTTP client that sends no credentials and keeps no cookies. Use as an async context."""
 
-    def __init__(self, metrics: Metrics, user_agent: str) -> None:
+    def __init__(self, metrics: Metrics, user_agent: str, egress: Egress | None = None) -> None:
         self._metrics = metrics
-        self._user_agent = user_agent
-        self._open = contextlib.AsyncExitStack()
-        self._checked: aiohttp.ClientSession | None = None
-        self._unchecked: aiohttp.ClientSession | None = None
-        """For what the configuration itself says: a proxy, or an index on an address written as such."""
+        self._egress = egress or Egress()
+        self._sessions = Sessions(self._egress, _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
         self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
         """By the index's host, of which there are as many as configurations name."""
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __aenter__(self) -> Self:
-        self._checked = await self._open.enter_async_context(self._session(any_address=False))
-        self._unchecked = await self._open.enter_async_context(self._session(any_address=True))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._open.aclose()
-
-    def _session(self, *, any_address: bool) -> aiohttp.ClientSession:
-        # The environment is not trusted as a whole: from a .netrc the framework would send credentials.
-        return aiohttp.ClientSession(
-            timeout=_TIMEOUT,
-            headers={"User-Agent": self._user_agent},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(resolver=Names(any_address=any_address)),
-        )
+        await self._sessions.aclose()
 
     @contextlib.asynccontextmanager
     async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
@@ -80,6 +66,10 @@ class UpstreamClient:
                 self._metrics.upstream.labels("timeout").inc()
                 msg = "The extra index did not answer in time; try again, or check --extra_index_url."
                 raise UpstreamTimeoutError(msg) from error
+            except EndpointNotAllowedError as error:
+                self._metrics.upstream.labels("failed").inc()
+                msg = f"The extra index cannot be read: {error}."
+                raise UpstreamError(msg) from error
             except (aiohttp.ClientError, ValueError) as error:
                 self._metrics.upstream.labels("failed").inc()
                 msg = f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
@@ -93,33 +83,25 @@ class UpstreamClient:
     async def _fetch(self, url: URL, accept: str, held: contextlib.AsyncExitStack) -> FetchedPage:
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
-            session, proxy = self._way(here, configured=url)
+            session, proxy = self._sessions.way(str(here), configured=str(url))
             async with session.get(here, headers={"Accept": accept}, proxy=proxy, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS or "Location" not in response.headers:
                     content = await self._read(response, held)
                     return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
-                here = redirected(here, response.headers["Location"], configured=url)
+                here = redirected(here, response.headers["Location"], configured=url, egress=self._egress)
         msg = f"The extra index redirects more than {_MAX_REDIRECTS} times."
         raise UpstreamError(msg)
 
-    def _way(self, url: URL, *, configured: URL) -> tuple[aiohttp.ClientSession, str | None]:
-        """The session to ask with, and the environment's proxy for that address."""
-        assert self._checked is not None  # noqa: S101 - the context was entered
-        assert self._unchecked is not None  # noqa: S101
-        host = url.host or ""
-        proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(url.scheme)
-        is_configured = is_own(host) and url.origin() == configured.origin()
-        return self._unchecked if proxy or is_configured else self._checked, proxy
-
     async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
-        content = bytearray()
+        body = Body(response.headers.get("Content-Encoding", ""), _MAX_BYTES)
         is_large = False
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            content += chunk
-            if len(content) > _LARGE and not is_large:
-                await held.enter_async_context(self._large)
-                is_large = True
-            if len(content) > _MAX_BYTES:
-                msg = f"The extra index's page is over {_MAX_BYTES} bytes."
-                raise UpstreamError(msg)
-        return bytes(content)
+        try:
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                body.feed(chunk)
+                if len(body) > _LARGE and not is_large:
+                    await held.enter_async_context(self._large)
+                    is_large = True
+        except TooLargeBodyError:
+            msg = f"The extra index's page is over {_MAX_BYTES} bytes."
+            raise UpstreamError(msg) from None
+        return body.whole()

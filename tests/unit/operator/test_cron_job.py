@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pywharf.cli.update_index import update_index_command
 from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
 from pywharf_operator.folder import default_server, snapshot_of
 from pywharf_operator.manifests import parse_file
@@ -140,7 +141,10 @@ def test_when_it_runs():
             [
                 *("update_index", "s3", "wheels_1", "--root=/tmp"),
                 *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
-                *("--report=/dev/termination-log", "--secret_file=/etc/pywharf/wheels_1.backend"),
+                "--report=/dev/termination-log",
+                f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
+                f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
+                "--secret_file=/etc/pywharf/wheels_1.backend",
             ],
         ),
         (
@@ -150,6 +154,7 @@ def test_when_it_runs():
                 *("update_index", "s3", "wheels_1", "--root=/tmp"),
                 *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
                 "--report=/dev/termination-log",
+                f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
             ],
         ),
     ],
@@ -161,7 +166,7 @@ def test_arguments(repo, credentials, arguments):
 
 def test_the_command_has_these_flags():
     known = {name for option in update_index_command.params for name in option.opts}
-    assert {"--root", "--report", "--secret_file"} <= known
+    assert {"--root", "--report", "--secret_file", "--allowed_endpoints"} <= known
 
 
 def test_the_command_takes_the_arguments(tmp_path):

@@ -183,6 +183,7 @@ def test_its_job_sees_the_server_s_own_secret_and_no_other():
         "--index_filename=index.toml",
         "--api_url=https://ghe.example:8443/api/v3",
         "--report=/dev/termination-log",
+        "--allowed_endpoints=ghe.example:8443,pypi.org",
         f"--secret_file={FOLDER}/wheels.backend",
     }
     items = {one["name"]: one.get("secret", {}).get("items") for one in pod["volumes"]}

@@ -8,6 +8,7 @@ import pytest
 from pywharf.cli.server import server as command
 from pywharf.config import FileSystemSpec
 from pywharf.core.conversion import convert
+from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
 from pywharf_operator.folder import snapshot_of
 from pywharf_operator.manifests import parse_file
@@ -94,7 +95,15 @@ FLAGS: dict[str, dict[str, Any]] = {
         "auth_read_expires": 1,
         "auth_write_expires": 0,
     },
-    '{upstream: {url: "https://index.example/simple/"}}': {"extra_index_url": "https://index.example/simple/"},
+    '{upstream: {url: "https://index.example:8443/simple/"}}': {
+        "extra_index_url": "https://index.example:8443/simple/",
+        "allowed_endpoints": ",".join((*PUBLIC_ENDPOINTS, "index.example:8443")),
+    },
+    '{allowedEndpoints: ["*.corp.example", "a.example:8443"], upstream: {mode: None}}': {
+        "extra_index_url": "",
+        "allowed_endpoints": "*.corp.example,a.example:8443",
+    },
+    "{allowedEndpoints: []}": {"allowed_endpoints": "pypi.org"},
     "{tls: {secretRef: {name: a}}}": {
         "tls_cert": "/etc/pywharf-tls/tls.crt",
         "tls_key": "/etc/pywharf-tls/tls.key",
@@ -114,6 +123,7 @@ def test_flags(spec):
         "access_log": "json",
         "shutdown_delay": 5,
         "shutdown_timeout": 60,
+        "allowed_endpoints": ",".join(PUBLIC_ENDPOINTS),
     }
     found = msgspec.structs.asdict(settings(spec))
     default = msgspec.structs.asdict(ServerSettings(root="/var/lib/pywharf"))

@@ -5,6 +5,7 @@ GitHub's refusals become this project's errors here, and nowhere else.
 
 import asyncio
 import logging
+import os
 import re
 import threading
 import time
@@ -19,9 +20,8 @@ import msgspec
 import requests
 from github.Auth import AppInstallationAuth, Auth
 from github.Requester import Requester
-from urllib3.util import Retry
 
-from pywharf.core.addresses import is_own
+from pywharf.backends.github.transport import Call, new_session, working_for
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,
@@ -29,8 +29,8 @@ from pywharf.core.errors import (
     RateLimitedError,
     UnauthenticatedError,
 )
+from pywharf.egress import Egress
 from pywharf.index.ports import RateLimit
-from pywharf.resolver import leads_elsewhere
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,16 +40,30 @@ _TIMEOUT_S = 20
 """Between two bytes of an answer."""
 _UPLOAD_TIMEOUT_S = 120
 """The same of an upload, which GitHub takes its time to store."""
+_WHOLE_S = 30.0
+"""For a call with all of its answer, whatever it dribbles."""
+_BLOB_WHOLE_S = 180.0
+"""The same of an index file, which may be large."""
+_SLOWEST_UPLOAD = 64 * 1024
+"""Bytes a second of an upload; a slower one is ended."""
+_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of an answer after unpacking; the longest, a page of a hundred releases, has far less."""
+BLOB_BYTES = 150 * 1024 * 1024
+"""The same of a file's content in base64; GitHub's own limit is a file of 100 MiB."""
 _ATTEMPTS = 3
 _PAUSE_S = 0.5
 _DEFAULT_WAIT_S = 60
 """Where GitHub limits and does not say for how long: its documentation asks for a minute at least."""
 _VERSION = "2022-11-28"
+_USER_AGENT = "pywharf"
 _MESSAGE_CHARACTERS = 200
 _LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly|login attempts|try again later", re.IGNORECASE)
-_NOT_REDIRECTED = Retry(total=0, status_forcelist=(301, 307, 308), allowed_methods=None, raise_on_status=True)
-"""PyGithub would follow a 301 without the query, to another page than was asked for."""
-_OK = (200, 201, 204, 302, 304)
+_MOVED = (301, 307, 308)
+_OK = (200, 201, 204, 206, 302, 304)
+_REDIRECTED = (
+    "GitHub redirects: the repository has another name now, or the API another address. "
+    "Set owner, repo and api_url to them."
+)
 TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
 
@@ -89,10 +103,17 @@ class GithubApi:
     """The API with one token. Nothing of it is asked before the time that a refusal named."""
 
     def __init__(
-        self, api_url: str, auth: Callable[[], Auth], *, is_clients: bool = False, threads: int = _THREADS
+        self,
+        api_url: str,
+        auth: Callable[[], Auth],
+        *,
+        egress: Egress | None = None,
+        is_clients: bool = False,
+        threads: int = _THREADS,
     ) -> None:
-        self._api_url = api_url.rstrip("/")
+        self.url = api_url.rstrip("/")
         self.host = urlsplit(api_url).hostname or ""
+        self.egress = egress or Egress()
         self._auth = auth
         self._is_clients = is_clients
         """Whether the token is a client's own, who is told what GitHub refuses it."""
@@ -111,15 +132,18 @@ class GithubApi:
         *,
         etag: str | None = None,
         accept: str | None = None,
+        longest: int = _ANSWER_BYTES,
     ) -> Answer:
-        """Read. With `etag`, status 304 says that nothing has changed, and costs nothing of the rate limit.
+        """Read an answer of at most `longest` bytes.
+
+        With `etag`, status 304 says that nothing has changed, and costs nothing of the rate limit.
 
         Raises BackendUnavailableError; 404, 409 and 422 are answers.
         """
         headers = {"If-None-Match": etag} if etag else {}
         if accept is not None:
             headers["Accept"] = accept
-        return await self._retried(lambda: self._ask("GET", path, parameters, headers, None))
+        return await self.retried(lambda: self._ask("GET", path, parameters, headers, None, longest=longest))
 
     async def send(self, verb: str, path: str, data: Any = None) -> Answer:  # noqa: ANN401 - JSON
         """Write, once: what was cut off may have taken effect."""
@@ -132,14 +156,14 @@ class GithubApi:
             got, data = requester.graphql_query(query, dict(variables))
             return Answer(200, got, data["data"])
 
-        answer = await self._retried(lambda: self._limited(ask))
+        answer = await self.retried(lambda: self._limited(ask))
         if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
             msg = f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
             raise BackendUnavailableError(msg)
         return answer.data
 
-    async def _retried(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Of what only reads."""
+    async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call that only reads until it succeeds, a bounded number of times."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await ask()
@@ -161,38 +185,73 @@ class GithubApi:
                 got, data = requester.requestMemoryBlobAndCheck("POST", target, {"name": name}, headers, file)
             return Answer(201, got, data)
 
-        return await self._limited(send, timeout_s=_UPLOAD_TIMEOUT_S)
+        whole_s = _UPLOAD_TIMEOUT_S + (await asyncio.to_thread(content.stat)).st_size / _SLOWEST_UPLOAD
+        return await self._limited(send, timeout_s=_UPLOAD_TIMEOUT_S, whole_s=whole_s)
+
+    async def headers(self) -> Mapping[str, str]:
+        """Return the headers of a call that bypasses PyGithub because its answer may be too large to keep whole.
+
+        Pass the answer to `heed`.
+        """
+
+        def authorization(requester: Requester) -> Answer:
+            auth = requester.auth
+            value = None if auth is None else f"{auth.token_type} {auth.token}"
+            return Answer(200, {}, value)
+
+        answer = await self._limited(authorization)
+        return {"Authorization": answer.data, "X-GitHub-Api-Version": _VERSION, "User-Agent": _USER_AGENT}
+
+    def heed(self, answer: Answer) -> Answer:
+        """Note the rate limit that an answer reports and return the answer. Raises the error that it stands for."""
+        self._note(answer.headers)
+        error = refusal(answer, time.time(), is_clients=self._is_clients)
+        if isinstance(error, RateLimitedError):
+            self._not_before = max(self._not_before, time.time() + error.retry_after_s)
+        if error is not None:
+            raise error
+        return answer
 
     async def aclose(self) -> None:
         """No further call is made; one under way ends by its time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(
+    async def _ask(  # noqa: PLR0913 - the parts of a request
         self,
         verb: str,
         path: str,
         parameters: Mapping[str, str] | None,
         headers: Mapping[str, str],
         data: Any,  # noqa: ANN401 - JSON
+        *,
+        longest: int = _ANSWER_BYTES,
     ) -> Answer:
         # A copy: PyGithub writes the token into it.
         sent = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, **headers}
 
         def ask(requester: Requester) -> Answer:
             status, got, text = requester.requestJson(verb, path, dict(parameters or {}), dict(sent), data)
-            return Answer(status, got, _decoded(text))
+            return Answer(status, got, decoded(text))
 
-        return await self._limited(ask)
+        return await self._limited(
+            ask, longest=longest, whole_s=_WHOLE_S if longest == _ANSWER_BYTES else _BLOB_WHOLE_S
+        )
 
-    async def _limited(self, ask: Callable[[Requester], Answer], timeout_s: int = _TIMEOUT_S) -> Answer:
+    async def _limited(
+        self,
+        ask: Callable[[Requester], Answer],
+        *,
+        timeout_s: int = _TIMEOUT_S,
+        longest: int = _ANSWER_BYTES,
+        whole_s: float = _WHOLE_S,
+    ) -> Answer:
         """The answer; a limit is waited for as long as patience lasts."""
         patience = time.monotonic() + self.patience_s
         while True:
             try:
                 self._check_limit()
-                return await self._call(ask, timeout_s)
+                return await self._call(ask, timeout_s, longest, whole_s)
             except RateLimitedError as error:
-                self._not_before = max(self._not_before, time.time() + error.retry_after_s)
                 if time.monotonic() + error.retry_after_s > patience:
                     raise
                 _logger.warning("%s Waiting.", error)
@@ -203,47 +262,54 @@ class GithubApi:
         if left > 0:
             raise limited(int(left) + 1)
 
-    async def _call(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, ask, timeout_s)
-        self._note(answer.headers)
-        error = refusal(answer, time.time(), is_clients=self._is_clients)
-        if error is not None:
-            raise error
-        return answer
-
-    def _in_thread(self, ask: Callable[[Requester], Answer], timeout_s: int) -> Answer:
-        # PyGithub resolves the name itself, so one that changes its meaning just then is not seen.
-        if not is_own(self.host) and not leads_elsewhere(self.host):
-            msg = "api_url names an address of this machine or its network segment; name GitHub's."
-            raise BackendUnavailableError(msg)
+    async def _call(self, ask: Callable[[Requester], Answer], timeout_s: int, longest: int, whole_s: float) -> Answer:
+        call = Call(self.egress, self.url, longest)
+        working = asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, ask, timeout_s, call)
         try:
-            requester = self._requester(timeout_s)
-            _take_token(requester)
-            return ask(requester)
+            async with asyncio.timeout(whole_s):
+                return self.heed(await working)
+        except TimeoutError:
+            msg = f"GitHub did not answer within {whole_s:.0f} seconds; try again."
+            raise BackendUnavailableError(msg) from None
+        finally:
+            if not working.done() or working.cancelled():
+                call.end()
+
+    def _in_thread(self, ask: Callable[[Requester], Answer], timeout_s: int, call: Call) -> Answer:
+        try:
+            with working_for(call, self._session()):
+                requester = self._requester(timeout_s)
+                _take_token(requester)
+                return ask(requester)
         except github.GithubException as error:
             headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
             return Answer(error.status, headers, error.data)
         except requests.exceptions.RetryError:
-            msg = (
-                "GitHub redirects: the repository has another name now, or the API another address. "
-                "Set owner, repo and api_url to them."
-            )
-            raise BackendUnavailableError(msg) from None
-        except requests.RequestException as error:
+            raise BackendUnavailableError(_REDIRECTED) from None
+        except (requests.RequestException, RuntimeError) as error:
             # Its text may hold what was sent.
-            msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
+            msg = call.refused or f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
             raise BackendUnavailableError(msg) from None
 
+    def _session(self) -> requests.Session:
+        """Return the thread's own session."""
+        kept: requests.Session | None = self._local.__dict__.get("session")
+        if kept is None:
+            kept = self._local.__dict__["session"] = new_session()
+        return kept
+
     def _requester(self, timeout_s: int) -> Requester:
-        """One a thread: PyGithub keeps a call's state in its connection."""
+        """Return the thread's own requester: PyGithub keeps a call's state in its connection."""
         made: dict[int, Requester] = self._local.__dict__.setdefault("requesters", {})
         if timeout_s not in made:
             client = github.Github(
-                base_url=self._api_url,
+                base_url=self.url,
                 auth=self._auth(),
                 timeout=timeout_s,
-                user_agent="pywharf",
-                retry=_NOT_REDIRECTED,
+                user_agent=_USER_AGENT,
+                verify=_authorities(),
+                # The session decides what is repeated: nothing.
+                retry=None,
                 # It would sleep between calls; GitHub's own limits are what is heeded here.
                 seconds_between_requests=None,
                 seconds_between_writes=None,
@@ -261,6 +327,14 @@ class GithubApi:
         except (KeyError, ValueError):
             return
         self.rate_limit = RateLimit(limit, remaining, reset)
+
+
+def _authorities() -> str | bool:
+    """Return the certificate authorities to trust: those of every other connection of the server, or of `requests`."""
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return True
 
 
 def _take_token(requester: Requester) -> None:
@@ -291,6 +365,8 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
     if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
         return limited(_wait_s(answer.headers, now))
     said = f" ({answer.message})" if answer.message else ""
+    if status in _MOVED:
+        return BackendUnavailableError(_REDIRECTED)
     if status == 401:  # noqa: PLR2004
         if is_clients:
             return UnauthenticatedError("GitHub does not know this token; it is wrong, expired or revoked.")
@@ -320,7 +396,8 @@ def _wait_s(headers: Mapping[str, str], now: float) -> int:
     return _DEFAULT_WAIT_S
 
 
-def _decoded(text: str) -> Any:  # noqa: ANN401 - JSON
+def decoded(text: str) -> Any:  # noqa: ANN401 - JSON
+    """Decode the JSON body of an answer."""
     if not text:
         return None
     try:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from github.Auth import Auth
 
 from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.assets import Assets
 from pywharf.backends.github.credentials import parse_client_token, parse_credentials
 from pywharf.backends.github.index_file import IndexFile
 from pywharf.backends.github.journal import ReleaseJournal
@@ -26,11 +27,9 @@ from pywharf.backends.github.releases import (
     upload_began,
     with_address,
 )
-from pywharf.backends.github.signed_urls import SignedUrls
 from pywharf.backends.registration import OpenBackend
 from pywharf.config import GithubSpec
 from pywharf.core.access import Permission
-from pywharf.core.addresses import is_own
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
@@ -43,6 +42,7 @@ from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.identity import find_double, identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
+from pywharf.egress import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,
@@ -79,19 +79,22 @@ _LOOK_EVERY_S = 0.25
 class GithubBackend:
     """One repository. Any number of servers and jobs may use it at once."""
 
-    def __init__(self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], *, is_job: bool = False) -> None:
+    def __init__(
+        self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], egress: Egress, *, is_job: bool = False
+    ) -> None:
         self._spec = spec
         self._staging = staging
         self._is_job = is_job
         """Whether it waits for rate limits to end, and reads all releases anyway."""
-        self._api = GithubApi(spec.api_url, auth)
+        self._egress = egress
+        self._api = GithubApi(spec.api_url, auth, egress=egress)
         self._api.patience_s = _JOB_PATIENCE_S if is_job else 0.0
-        self._writing = GithubApi(spec.api_url, auth)
+        self._writing = GithubApi(spec.api_url, auth, egress=egress)
         self._writing.patience_s = _UPLOAD_PATIENCE_S
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
-        self._urls = SignedUrls(self._api, spec.owner, spec.repo, may_be_own=is_own(self._api.host))
+        self._assets = Assets(self._api, spec.owner, spec.repo)
         self._indexed_until = 0.0
         """Unix seconds: whatever was published before is in the index that was read last."""
         self._journal = ReleaseJournal()
@@ -269,14 +272,14 @@ class GithubBackend:
         """See Backend."""
         del project
         asset = file.location or self._own.get(file.filename) or (await self._release(file.filename)).url
-        if self._spec.download == "redirect":
-            return RedirectContent(await self._urls.url(asset))
+        url = await self._assets.signed_url(asset)  # that it is gone is said before an answer begins
+        if url is not None and self._spec.download == "redirect":
+            return RedirectContent(url)
         size = file.size
         if size is None:
             content = await self._release(file.filename)
             asset, size = content.url, content.size
-        await self._urls.url(asset)  # that it is gone is said before an answer begins
-        return StreamContent(size, lambda first, last: self._urls.stream(asset, first, last))
+        return StreamContent(size, lambda first, last: self._assets.stream(asset, first, last))
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         """See Backend."""
@@ -289,7 +292,7 @@ class GithubBackend:
         if release is None or release.metadata is None:
             msg = f"The storage holds no core metadata of {file.filename!r}."
             raise NotFoundError(msg)
-        raw = await self._urls.read(release.metadata.url, _METADATA_BYTES)
+        raw = await self._assets.read(release.metadata.url, _METADATA_BYTES)
         if hashlib.sha256(raw).hexdigest() != digest:
             msg = f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
             raise BackendUnavailableError(msg)
@@ -298,7 +301,7 @@ class GithubBackend:
 
     async def aclose(self) -> None:
         """See Backend."""
-        await self._urls.aclose()
+        await self._assets.aclose()
         await self._api.aclose()
         await self._writing.aclose()
 
@@ -365,7 +368,7 @@ class GithubBackend:
     def _api_of(self, token: str) -> GithubApi:
         """With a client's token."""
         auth = parse_client_token(token)
-        return GithubApi(self._spec.api_url, lambda: auth, is_clients=True, threads=1)
+        return GithubApi(self._spec.api_url, lambda: auth, egress=self._egress, is_clients=True, threads=1)
 
 
 async def _decoded(stored: StoredIndex) -> Index:
@@ -394,4 +397,4 @@ def open_github(request: OpenBackend) -> GithubBackend:
     assert secret is not None  # noqa: S101 - the registration says that it is needed
     parse_credentials(secret)
     staging = request.root / "cache" / request.name / "staging"
-    return GithubBackend(spec, staging, lambda: parse_credentials(secret), is_job=request.is_job)
+    return GithubBackend(spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job)

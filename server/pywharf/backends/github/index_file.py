@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.backends.github.api import BLOB_BYTES, Answer, GithubApi
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
 from pywharf.index.codecs import decode_index
@@ -109,7 +109,7 @@ class IndexFile:
 
     async def _read(self, entry: _Entry) -> StoredIndex:
         # Not by `contents`, which leaves out what is over a megabyte.
-        answer = await self._api.get(f"{self._repo}/git/blobs/{entry.sha}")
+        answer = await self._api.get(f"{self._repo}/git/blobs/{entry.sha}", longest=BLOB_BYTES)
         try:
             content = base64.b64decode(answer.data["content"])
         except (KeyError, TypeError, binascii.Error) as error:

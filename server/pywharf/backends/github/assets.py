@@ -1,0 +1,221 @@
+"""Read release assets: from URLs that GitHub signs, or from the API itself, which asks for a token.
+
+A signed URL works for anybody who holds it, for some minutes, and is handed out for less than its life. Tokens stay
+here. The requests bypass PyGithub, which would keep a whole file in memory: the API may answer with the file.
+Source: "Get a release asset" of GitHub's REST API ("API clients should handle both a 200 or 302 response").
+"""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from pywharf.backends.github.api import Answer, GithubApi, decoded
+from pywharf.backends.github.signed_urls import life_s
+from pywharf.core.addresses import is_own
+from pywharf.core.endpoints import EndpointNotAllowedError
+from pywharf.core.errors import BackendUnavailableError, NotFoundError
+from pywharf.egress import Sessions, read
+
+_KEPT = 4096
+_MARGIN_S = 60.0
+"""Left of a URL's life when it is handed out last: a client may wait before it follows it, and clocks differ."""
+_ITSELF_S = 300.0
+"""How long the cache says that the API sends a file itself."""
+_CHUNK = 256 * 1024
+_OPEN_S = 30
+"""For the head of an answer, whatever it dribbles."""
+_STREAM_S = 60.0
+_SLOWEST = 16 * 1024
+"""Bytes a second of a file that passes through; a storage that takes longer, by more than _STREAM_S, is given up."""
+_ASSET = re.compile(r"/releases/assets/(\d{1,19})\Z")
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_SMALL_TIMEOUT_S = 60
+_REFUSAL_BYTES = 64 * 1024
+_WHOLE: Final = {"Accept-Encoding": "identity"}
+_OK, _PARTIAL, _FOUND, _NOT_FOUND = 200, 206, 302, 404
+_GIVEN = frozenset({_OK, _PARTIAL, _FOUND})
+"""Statuses of an answer that holds the file or its address."""
+
+
+class _Location(msgspec.Struct, frozen=True):
+    """The location of a file."""
+
+    url: str | None
+    """Signed; None: the API sends the file itself."""
+    until: float
+    """Monotonic time until which it may be handed out."""
+
+
+class Assets:
+    """The assets of one repository. Only the number of an asset's API URL counts: an index names no host.
+
+    Each method raises NotFoundError and BackendUnavailableError.
+    """
+
+    def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
+        self._api = api
+        self._path = f"/repos/{owner}/{repo}/releases/assets"
+        self._kept: OrderedDict[str, _Location] = OrderedDict()
+        """Locations by the number of the asset."""
+        self._sessions = Sessions(api.egress, _TIMEOUT)
+
+    async def signed_url(self, asset: str) -> str | None:
+        """Return the URL that a client may follow; None where GitHub sends the file itself and asks for a token."""
+        return await self._url(_number(asset))
+
+    async def stream(self, asset: str, first: int, last: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `first` to `last`, inclusive."""
+        async with await self._open(_number(asset), {**_WHOLE, "Range": f"bytes={first}-{last}"}) as response:
+            before = first if response.status == _OK else 0
+            left = last - first + 1
+            wait_s = _STREAM_S + (before + left) / _SLOWEST
+            try:
+                while True:
+                    began = time.monotonic()
+                    async with asyncio.timeout(wait_s):
+                        chunk = await response.content.read(_CHUNK)
+                    wait_s -= time.monotonic() - began
+                    if not chunk:
+                        return
+                    wanted = chunk[before : before + left]
+                    before = max(before - len(chunk), 0)
+                    left -= len(wanted)
+                    if wanted:
+                        yield wanted
+                    if left <= 0:
+                        return
+            except (aiohttp.ClientError, TimeoutError) as error:
+                msg = f"GitHub broke off in the middle of a file ({type(error).__name__})."
+                raise BackendUnavailableError(msg) from error
+
+    async def read(self, asset: str, longest: int) -> bytes:
+        """Read a small asset whole. Raises BackendUnavailableError where it is longer than `longest` bytes."""
+        content = b""
+        try:
+            async with asyncio.timeout(_SMALL_TIMEOUT_S), await self._open(_number(asset), _WHOLE) as response:
+                while len(content) <= longest and (more := await response.content.read(longest + 1 - len(content))):
+                    content += more
+        except (aiohttp.ClientError, TimeoutError) as error:
+            msg = f"GitHub broke off in the middle of a file ({type(error).__name__}); try again."
+            raise BackendUnavailableError(msg) from error
+        if len(content) > longest:
+            msg = f"A file that should be small has over {longest} bytes."
+            raise BackendUnavailableError(msg)
+        return content
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._sessions.aclose()
+
+    async def _url(self, number: str, *, fresh: bool = False) -> str | None:
+        kept = self._kept.get(number)
+        if kept is not None and not fresh and time.monotonic() < kept.until:
+            return kept.url
+        async with await self._ask(number) as response:
+            location = response.headers.get("location")
+            gives_itself = response.status != _FOUND
+            response.close()  # the file may have begun
+        if gives_itself:
+            found = _Location(None, time.monotonic() + _ITSELF_S)
+        elif location is None:
+            msg = "GitHub names no address of the file; try again."
+            raise BackendUnavailableError(msg)
+        else:
+            self._check(location)
+            found = _Location(location, time.monotonic() + max(life_s(location) - _MARGIN_S, 0))
+        self._kept[number] = found
+        self._kept.move_to_end(number)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return found.url
+
+    async def _open(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Return an answer whose body begins with the file (status 200) or with the requested range (206)."""
+        said = ""
+        for fresh in (False, True):  # a URL that was kept may have expired
+            url = await self._url(number, fresh=fresh)
+            try:
+                if url is None:
+                    response = await self._ask(number, headers)
+                else:
+                    response = await self._get(url, headers)
+            except EndpointNotAllowedError as error:
+                msg = f"A file of GitHub's cannot be read: {error}."
+                raise BackendUnavailableError(msg) from None
+            except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+                said = type(error).__name__
+                continue
+            if response.status in {_OK, _PARTIAL}:
+                return response
+            said = f"status {response.status}"
+            response.close()
+        msg = f"GitHub's storage does not give a file ({said}); try again."
+        raise BackendUnavailableError(msg)
+
+    async def _ask(self, number: str, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
+        """Return the API's answer, which holds the file or its address; the body is not read yet."""
+        response = await self._api.retried(lambda: self._ask_once(number, headers or _WHOLE))
+        if response.status == _NOT_FOUND:
+            msg = "The file is no longer in the storage."
+            raise NotFoundError(msg)
+        if response.status not in _GIVEN:
+            msg = f"GitHub names no address of the file (status {response.status}); try again."
+            raise BackendUnavailableError(msg)
+        return response
+
+    async def _ask_once(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        url = f"{self._api.url}{self._path}/{number}"
+        sent = {**headers, **await self._api.headers(), "Accept": "application/octet-stream"}
+        data = None
+        try:
+            response = await self._get(url, sent)
+            if response.status not in _GIVEN:
+                async with asyncio.timeout(_OPEN_S), response:
+                    data = decoded((await read(response, _REFUSAL_BYTES)).decode(errors="replace"))
+        except EndpointNotAllowedError as error:
+            raise BackendUnavailableError(f"{error}.") from None
+        except (ValueError, aiohttp.ClientError, TimeoutError) as error:
+            msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
+            raise BackendUnavailableError(msg) from None
+        self._api.heed(Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, data))
+        return response
+
+    async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Return an answer to a request without redirects. Raises EndpointNotAllowedError."""
+        session, proxy = self._sessions.way(url, configured=self._api.url)
+        async with asyncio.timeout(_OPEN_S):
+            response = await session.get(url, headers=headers, proxy=proxy, allow_redirects=False)
+        if response.status in {_OK, _PARTIAL} and response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            msg = "the file is packed"
+            raise aiohttp.ClientPayloadError(msg)
+        return response
+
+    def _check(self, location: str) -> None:
+        """Raise BackendUnavailableError where neither a server nor its clients should follow a redirect."""
+        try:
+            parts = urlsplit(location)
+            is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            msg = "GitHub names no address of the file; try again."
+            raise BackendUnavailableError(msg)
+        if is_own(parts.hostname or "") and not self._api.egress.allows(location, configured=self._api.url):
+            msg = "GitHub names an address of this machine or its network segment, where no file of its is."
+            raise BackendUnavailableError(msg)
+
+
+def _number(asset: str) -> str:
+    matched = _ASSET.search(asset)
+    if matched is None:
+        msg = f"The index's url {asset[:200]!r} is no asset of a release; run update_index."
+        raise NotFoundError(msg)
+    return matched[1]

@@ -1,0 +1,56 @@
+"""End the process although threads hang: a thread in a call of a dead storage cannot be interrupted."""
+
+import logging
+import os
+import sys
+import threading
+import time
+
+from pywharf.index import threads
+
+_logger = logging.getLogger(__name__)
+_GRACE_S = 3.0
+"""For threads that are about to end by themselves."""
+LATE_S = 8.0
+"""After a stop's own time; below what a pod has left when its flags' time is over."""
+
+
+def leave_hanging_threads(status: int) -> None:
+    """End the process with this status, without its usual end, where threads still run after a moment."""
+    threads.close()
+    deadline = time.monotonic() + _GRACE_S
+    alive = [thread for thread in _others() if not _ends_by(thread, deadline)]
+    if alive:
+        _logger.warning(
+            "%d threads still wait for a storage or a name server; the process ends without them.", len(alive)
+        )
+        _end(status)
+
+
+def end_within(seconds: float) -> None:
+    """End the process after so many seconds, whatever it is doing then."""
+
+    def late() -> None:
+        _logger.error("The process did not stop within %.0f s; it ends now.", seconds)
+        _end(1)
+
+    timer = threading.Timer(seconds, late)
+    timer.daemon = True
+    timer.start()
+
+
+def _others() -> list[threading.Thread]:
+    own = {threading.current_thread(), threading.main_thread()}
+    return [thread for thread in threading.enumerate() if thread not in own and not thread.daemon]
+
+
+def _ends_by(thread: threading.Thread, deadline: float) -> bool:
+    thread.join(max(deadline - time.monotonic(), 0))
+    return not thread.is_alive()
+
+
+def _end(status: int) -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

@@ -1,0 +1,60 @@
+"""Unpack the body of an HTTP answer without ever holding more than a bound. Pure."""
+
+import zlib
+
+_WINDOWS = {"": None, "identity": None, "gzip": 31, "x-gzip": 31}
+ACCEPTED = "gzip"
+"""What to send as Accept-Encoding."""
+
+
+class TooLargeBodyError(ValueError):
+    """A body over its bound."""
+
+
+class Body:
+    """The body of one answer, fed as it arrives. `longest` counts its bytes after unpacking."""
+
+    def __init__(self, encoding: str, longest: int) -> None:
+        """Raises ValueError for an encoding that was not asked for."""
+        name = encoding.strip().lower()
+        if name not in _WINDOWS:
+            msg = f"it is encoded as {name[:40]!r}, which was not asked for"
+            raise ValueError(msg)
+        self._window = _WINDOWS[name]
+        self._unpacking = zlib.decompressobj(self._window) if self._window is not None else None
+        self._longest = longest
+        self._content = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def feed(self, received: bytes) -> None:
+        """Take the next bytes. Raises TooLargeBodyError past the bound, ValueError for a body packed wrongly."""
+        while received:
+            received = self._feed(received)
+
+    def _feed(self, received: bytes) -> bytes:
+        room = self._longest + 1 - len(self._content)
+        rest = b""
+        if self._unpacking is None or self._window is None:
+            self._content += received[:room]
+        else:
+            if self._unpacking.eof:  # a gzip file may have several members
+                self._unpacking = zlib.decompressobj(self._window)
+            try:
+                self._content += self._unpacking.decompress(received, room)
+            except zlib.error as error:
+                msg = "it is not packed as it says"
+                raise ValueError(msg) from error
+            rest = self._unpacking.unused_data
+        if len(self._content) > self._longest:
+            msg = f"it has over {self._longest} bytes"
+            raise TooLargeBodyError(msg)
+        return rest
+
+    def whole(self) -> bytes:
+        """Return the content. Raises ValueError where its end is missing."""
+        if self._unpacking is not None and not self._unpacking.eof and len(self._content):
+            msg = "its end is missing"
+            raise ValueError(msg)
+        return bytes(self._content)

@@ -149,6 +149,14 @@ class UnavailableError(PywharfError):
     """When to try again."""
 
 
+class BusyError(UnavailableError):
+    """As much of this is under way as the server does at once."""
+
+    code = "busy"
+    title = "Too much at once"
+    retry_after_s = 5
+
+
 class IndexNotLoadedError(UnavailableError):
     """The repo's index has not been read yet, so nothing may be said about a name."""
 

@@ -12,6 +12,7 @@ from pywharf.core.errors import PywharfError
 from pywharf.web import login, simple, status, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
+from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance
@@ -86,9 +87,9 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
 
     for path in paths:
         if method == "GET":
-            app.router.add_get(path, named)
+            app.router.add_get(path, named, expect_handler=leave_to_handler)
         else:
-            app.router.add_route(method, path, named)
+            app.router.add_route(method, path, named, expect_handler=leave_to_handler)
 
 
 async def name_server(request: web.Request, response: web.StreamResponse) -> None:
@@ -106,7 +107,7 @@ def _outermost(instance: Instance, access_log: AccessLog, running: RunningReques
         try:
             with running.one():
                 response = await _answer(request, handler)
-                if running.ending:
+                if running.ending or is_waiting(request):
                     response.force_close()
                 # The framework would do it next; here it is part of the request's time and of what a stop waits for.
                 await response.prepare(request)

@@ -15,6 +15,7 @@ from pywharf.web.session import COOKIE
 _FIELD_LIMIT = 4096
 _MAX_FORM_BYTES = 256 * 1024
 """Anybody may send one."""
+_FORM_S = 20.0
 
 
 async def start(request: web.Request) -> web.Response:
@@ -33,7 +34,8 @@ async def submit(request: web.Request) -> web.Response:
     if not is_same_origin(request, strict=False):
         msg = "Sign in with this server's own form."
         raise ForbiddenError(msg)
-    form_sent = await read_small_form(request, _MAX_FORM_BYTES)
+    with request.app[INSTANCE].logins.one(request.remote or ""):
+        form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
     next_path = _safe_next(given.get("next", "") or request.query.get("next", ""))

@@ -86,6 +86,18 @@ class NotFoundError(PywharfError):
     title = "Not found"
 
 
+class MethodNotAllowedError(PywharfError):
+    """An address that takes other methods."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, detail: str, allowed: frozenset[str]) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+
 class NotAcceptableError(PywharfError):
     """No format of this resource satisfies the request's Accept header."""
 

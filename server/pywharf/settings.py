@@ -78,6 +78,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
     ] = 0
+    max_uploads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Uploads received at once by a worker, at most half of them of one repo; others get 503.",
+        ),
+    ] = 100
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from pywharf.backends.session_files import SessionFiles
 from pywharf.config import FileSystemSpec
 from pywharf.core.access import Credentials, Permission
 from pywharf.core.errors import InvalidConfigError
@@ -332,7 +333,7 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
 
     metrics = Metrics()
     settings = ServerSettings(root=str(tmp_path), extra_index_url="")
-    sessions = Sessions(b"key", 60, 60)
+    sessions = Sessions(b"key", 60, 60, SessionFiles(tmp_path / "sessions"))
     credentials = Credentials(read="demo-read", write="demo-write")
     definition = RepoDefinition(FileSystemSpec(), credentials, None)
     initializer = Initializer(None, ConfigSource(settings, {}), None, ServedConfigs(None))

@@ -64,7 +64,7 @@ def test_the_format_follows_accept(server, path, accept, content_type):
     ("accept", "status", "says"),
     [
         ("image/png", 406, "text/html"),
-        ("application/json", 406, JSON),
+        ("application/vnd.pypi.simple.v2+json", 406, JSON),
         ("text/html;q=0", 406, "text/html"),
         ("nonsense", 400, "nonsense"),
         ("text/html;q=7", 400, "q=7"),
@@ -76,6 +76,13 @@ def test_an_accept_that_cannot_be_met_says_why(server, path, accept, status, say
     reply = call(server.url + path, auth=AUTH, headers={"Accept": accept})
     assert reply.status == status, reply
     assert says in html.unescape(reply.body.decode()), reply
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_library_that_asks_for_json_gets_the_default(server, path):
+    """No format of the Simple API is called so (PEP 691)."""
+    reply = call(server.url + path, auth=AUTH, headers={"Accept": "application/json"})
+    assert (reply.status, reply.header("Content-Type")) == (200, "text/html; charset=utf-8"), reply
 
 
 @pytest.mark.parametrize("path", PAGES)

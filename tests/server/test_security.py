@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -160,7 +160,7 @@ def test_a_login_leads_nowhere_else(server, target):
     fields = {"pkg_repo_name": "demo", "pkg_repo_secret_raw": "demo-read", "next": target}
     body = "&".join(f"{key}={quoted(value)}" for key, value in fields.items()).encode()
     reply = call(f"{server.url}/login", "POST", headers={"Content-Type": URLENCODED}, body=body)
-    assert (reply.status, reply.header("Location")) == (303, "/repo/demo/simple/"), reply
+    assert (reply.status, urljoin("/login", reply.header("Location"))) == (303, "/repo/demo/simple/"), reply
     assert str(reply.header("Set-Cookie")).startswith("pywharf_session="), reply
     page = call(f"{server.url}/login?next={quoted(target)}")
     assert page.status == 200, page
@@ -181,6 +181,7 @@ def test_the_cookie_is_for_tls_alone_where_the_browser_speaks_it(server, forward
     cookie = call(f"{server.url}/login", "POST", headers=headers, body=body).header("Set-Cookie")
     assert cookie is not None
     assert ("Secure" in cookie.split("; ")) is secure, cookie
+    assert cookie.startswith("__Host-pywharf_session=" if secure else "pywharf_session="), cookie
 
 
 def test_user_names_that_look_alike_are_no_other_repo(server):

@@ -43,6 +43,11 @@ CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,ima
         (f"application/vnd.pypi.simple.latest+json;q=0.5, {J};q=0.1, {H};q=0.3", JSON),
         (f"{J};q=1.000", JSON),
         (f"{J};Q=0.5", JSON),
+        ("application/json", TEXT),  # any API's; of the Simple API it is no format (PEP 691)
+        ("application/json, text/plain", TEXT),
+        ("application/json;q=0.1", TEXT),
+        (f"application/json, {J};q=0.1", JSON),
+        ("application/json, text/html;q=0", HTML),
         (f"application/vnd.pypi.simple.v2+json, {J};q=0.1", JSON),
     ],
 )
@@ -53,8 +58,9 @@ def test_format(accept, chosen):
 @pytest.mark.parametrize(
     "accept",
     [
-        "application/json",
         "application/vnd.pypi.simple.v2+json",
+        "application/json;q=0",
+        f"application/json, text/html;q=0, {H};q=0, {J};q=0",
         "image/*",
         "text/plain",
         "text/html;q=0",

@@ -21,6 +21,7 @@ from aiohttp import web
 from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.backends.session_files import SessionFiles
 from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
@@ -231,7 +232,9 @@ async def _serve(
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
     submissions = shared.folder if shared.initialize_secret else None
     initializer = Initializer(shared.initialize_secret, source, submissions, served)
-    sessions = Sessions(shared.session_key, settings.auth_read_expires, settings.auth_write_expires)
+    sessions = Sessions(
+        shared.session_key, settings.auth_read_expires, settings.auth_write_expires, SessionFiles(root / "sessions")
+    )
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
         return open_backend(OpenBackend(spec, name, root, secret, egress=egress))

@@ -86,6 +86,18 @@ class NotFoundError(PywharfError):
     title = "Not found"
 
 
+class MethodNotAllowedError(PywharfError):
+    """An address that takes other methods."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, detail: str, allowed: frozenset[str]) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+
 class NotAcceptableError(PywharfError):
     """No format of this resource satisfies the request's Accept header."""
 
@@ -157,6 +169,14 @@ class UnavailableError(PywharfError):
     title = "Not available now"
     retry_after_s: int = 2
     """When to try again."""
+
+
+class BusyError(UnavailableError):
+    """As much of this is under way as the server does at once."""
+
+    code = "busy"
+    title = "Too much at once"
+    retry_after_s = 5
 
 
 class IndexNotLoadedError(UnavailableError):

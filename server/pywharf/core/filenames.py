@@ -28,6 +28,8 @@ MAX_VERSION = 255
 """Characters of a version; what is longer costs time to read, and Python reads no number of over 4,300 digits."""
 MAX_FILENAME = 255
 """Bytes of a file's name; more no file system takes."""
+_MAX_STORED = MAX_FILENAME - len(".meta")
+"""Beside each file lies its record."""
 _FILENAME = re.compile(r"[A-Za-z0-9._+!-]*\Z")
 """What the names of distributions are made of, by the specifications; the packaging library lets more pass."""
 
@@ -65,6 +67,11 @@ class DistributionFilename(msgspec.Struct, frozen=True):
 def is_plain(filename: str) -> bool:
     """Whether it is made of what names of distributions are made of; nothing of that leads to another folder."""
     return _FILENAME.match(filename) is not None
+
+
+def may_be_stored(filename: str) -> bool:
+    """Whether a storage may hold a distribution of that name, with its record beside it."""
+    return is_plain(filename) and len(filename) <= _MAX_STORED
 
 
 def extension_of(filename: str) -> str | None:

@@ -31,6 +31,8 @@ _RANGE = re.compile(rf"({_TOKEN})/({_TOKEN})((?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|\"[^
 _QUALITY = re.compile(r";\s*[qQ]=([^;\s]*)")
 _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 _MAX_ACCEPT = 4096
+_NO_WISH = "application/json"
+"""What libraries send for any API. No format of the Simple API is called so (PEP 691): who wants it has no wish."""
 
 
 @functools.lru_cache(maxsize=512)
@@ -46,6 +48,8 @@ def negotiate(accept: str) -> PageFormat:
         quality = _quality(offered.value, weights)
         if quality > best_quality:
             best, best_quality = offered, quality
+    if best is None and weights.get(_NO_WISH):
+        best = next((offered for offered in _OFFERED if weights.get(offered.value) != 0), None)
     if best is None:
         msg = f"Accept {accept[:200]!r} allows none of {', '.join(f.value for f in _OFFERED)}."
         raise NotAcceptableError(msg)

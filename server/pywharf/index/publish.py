@@ -14,6 +14,19 @@ from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, Upload
 from pywharf.index.staging import StagedFile
 
+CHECKED_FIELDS = frozenset(
+    {
+        ":action",
+        "protocol_version",
+        "filetype",
+        "name",
+        "version",
+        "sha256_digest",
+        "md5_digest",
+        "blake2_256_digest",
+    }
+)
+"""The fields of an upload's form that are held against its file; others need not be kept."""
 _KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
 
 

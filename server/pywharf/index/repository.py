@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from pywharf.core.errors import NotFoundError
-from pywharf.core.filenames import DistributionFilename
+from pywharf.core.filenames import DistributionFilename, may_be_stored
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
@@ -121,13 +121,13 @@ class Repository:
         """A file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
         project = (await self.follower.latest()).project(name)
         file = project.file(filename) if project else None
-        if file is None:
+        if file is None and may_be_stored(filename):
             # It may be known from the page of a server that took it a moment ago.
             async with within(_ASK_S), self._looks:
                 project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
-            msg = f"This repo has no file {filename[:250]!r} of the project {name!r}."
+            msg = f"This repo has no file {filename[:240]!r} of the project {name!r}."
             raise NotFoundError(msg)
         if not project.offers_files:
             msg = f"The project {name!r} is {project.status}; its files are not offered."

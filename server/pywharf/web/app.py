@@ -9,25 +9,22 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import PywharfError
-from pywharf.web import login, simple, status, upload
+from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
+from pywharf.web.cross_origin import allow_reading
+from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance
 from pywharf.web.problems import nothing_at, problem
 from pywharf.web.running import RunningRequests
 from pywharf.web.session import Sessions
+from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _SERVER = f"pywharf/{__version__}"
-
-
-class _MethodNotAllowedError(PywharfError):
-    status = 405
-    code = "method-not-allowed"
-    title = "Method not allowed"
 
 
 class _BadRequestError(PywharfError):
@@ -48,7 +45,7 @@ def build_app(  # noqa: PLR0913 - its parts
     """The application for one worker, without `/metrics` where its clients are not to see the repos' names."""
     outermost = _outermost(instance, access_log, running)
     app = web.Application(middlewares=[outermost])
-    app.on_response_prepare.append(name_server)
+    app.on_response_prepare.extend((name_server, allow_reading, secure_transport))
     app[INSTANCE] = instance
     app[SESSIONS] = sessions
     app[status.RUNNING] = running
@@ -61,7 +58,7 @@ def build_app(  # noqa: PLR0913 - its parts
         _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
     # What a repo does not have is for its clients to know; anybody else is told to authenticate, as anywhere in a repo.
-    _add(app, "none", "GET", simple.nothing, r"/simple/{rest:.*}", "/repo/{repo}", r"/repo/{repo}/{rest:.*}")
+    _add(app, "none", "GET", simple.nothing, rf"/simple/{_REST}", "/repo/{repo}", rf"/repo/{{repo}}/{_REST}")
     _add(app, "login", "GET", login.form, "/login", "/login/")
     _add(app, "login", "POST", login.submit, "/login", "/login/")
     _add(app, "logout", "GET", login.logout, "/logout", "/logout/")
@@ -71,9 +68,11 @@ def build_app(  # noqa: PLR0913 - its parts
     _add(app, "readyz", "GET", status.readyz, "/readyz")
     if tells_metrics:
         _add(app, "metrics", "GET", status.metrics, "/metrics")
+    _add(app, "none", hdrs.METH_ANY, unrouted.unrouted, unrouted.PATH)
     return app
 
 
+_REST = r"{rest:[\s\S]*}"
 _ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
 
 
@@ -86,9 +85,9 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
 
     for path in paths:
         if method == "GET":
-            app.router.add_get(path, named)
+            app.router.add_get(path, named, expect_handler=leave_to_handler)
         else:
-            app.router.add_route(method, path, named)
+            app.router.add_route(method, path, named, expect_handler=leave_to_handler)
 
 
 async def name_server(request: web.Request, response: web.StreamResponse) -> None:
@@ -106,7 +105,7 @@ def _outermost(instance: Instance, access_log: AccessLog, running: RunningReques
         try:
             with running.one():
                 response = await _answer(request, handler)
-                if running.ending:
+                if running.ending or is_waiting(request):
                     response.force_close()
                 # The framework would do it next; here it is part of the request's time and of what a stop waits for.
                 await response.prepare(request)
@@ -140,10 +139,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise ConnectionAbortedError from error
         return problem(request, error)
     except web.HTTPException as error:
-        response = problem(request, _as_problem(request, error))
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            response.headers["Allow"] = error.headers["Allow"]
-        return response
+        return problem(request, _as_problem(request, error))
     except (asyncio.CancelledError, ConnectionError):
         raise
     except UNREADABLE_BODY as error:
@@ -157,11 +153,6 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
     """The framework's own answers in the form of all others."""
-    match error:
-        case web.HTTPNotFound():
-            return nothing_at(request)
-        case web.HTTPMethodNotAllowed():
-            allowed = ", ".join(sorted(error.allowed_methods))
-            return _MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use {allowed}.")
-        case _:
-            return _BadRequestError(error.reason or "The request cannot be read.")
+    if isinstance(error, web.HTTPNotFound):
+        return nothing_at(request)
+    return _BadRequestError(error.reason or "The request cannot be read.")

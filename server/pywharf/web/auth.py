@@ -13,7 +13,8 @@ from pywharf.core.errors import ForbiddenError, InvalidNameError, Unauthenticate
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.index.repository import Repository
 from pywharf.web.instance import Instance
-from pywharf.web.session import COOKIE, Sessions
+from pywharf.web.session import Session, Sessions
+from pywharf.web.transport import session_cookie
 
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
@@ -43,7 +44,7 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
             msg = "The repo's name or the secret is wrong."
             raise UnauthenticatedError(msg)
     else:
-        name, granted = _without_header(request, in_path, needed)
+        name, granted = await _without_header(request, in_path, needed)
         if granted < needed:
             msg = "Send the repo's name as the user name and its secret as the password."
             raise UnauthenticatedError(msg)
@@ -82,20 +83,30 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:
-    """The repo that the browser's session is for, and what it allows; None without a valid one."""
-    cookie = request.cookies.get(COOKIE)
+async def valid_session(request: web.Request) -> Session | None:
+    """The browser's session, which may allow nothing any more; None where it has none, or has ended it.
+
+    Raises UnavailableError where that cannot be known.
+    """
+    cookie = session_cookie(request)
     session = Sessions.unverified(cookie) if cookie is not None else None
     if cookie is None or session is None:
         return None
-    if not request.app[SESSIONS].verify(cookie, request.app[INSTANCE].credentials(session.repo)):
+    sessions = request.app[SESSIONS]
+    if not sessions.verify(cookie, request.app[INSTANCE].credentials(session.repo)):
         return None
-    return session.repo, session.permission_at(time.time())
+    return None if await sessions.is_ended(session) else session
 
 
-def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Permission]:
+async def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:
+    """The repo that the browser's session is for, and what it allows; None without a valid one."""
+    session = await valid_session(request)
+    return (session.repo, session.permission_at(time.time())) if session is not None else None
+
+
+async def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Permission]:
     """By the browser's session, or as a client without credentials."""
-    session = session_permission(request)
+    session = await session_permission(request)
     if session is not None and (in_path is None or in_path.lower() == session[0]):
         if needed is Permission.WRITE and not is_same_origin(request, strict=True):
             msg = "A browser's session publishes only from this server's own pages."

@@ -5,14 +5,14 @@ megabyte (punycode), and a packed body may unpack to any size.
 """
 
 import asyncio
-import re
 from typing import cast
 from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs, web
 from aiohttp.http import HttpProcessingError
 
 from pywharf.core.errors import InvalidInputError, TooLargeError
+from pywharf.web.expecting import ask_for_body
 
 UNREADABLE_BODY = (web.RequestPayloadError, HttpProcessingError)
 """What reading any body raises that the client sent wrongly."""
@@ -28,11 +28,11 @@ _MAX_SHOWN = 200
 _MAX_SMALL_FIELDS = 100
 _MAX_LINES = 50_000
 """Of headers, boundaries and what stands before the first; real forms have some hundreds."""
-_SMALL_FORM_S = 60.0
+_MAX_PART_HEADERS = 16
+_MAX_PART_HEADER_BYTES = 4096
+"""Of one part. Clients send up to three headers and a file name of at most 240 characters."""
 _CHUNK = 64 * 1024
 _CHARSETS = {"utf-8", "utf8", "us-ascii"}
-_CODED = re.compile(r"\*\s*=\s*\"?([^'\"\s;]*)'")
-"""The charset of a coded parameter (RFC 5987), as in `filename*=utf-8''a.whl`."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -40,12 +40,29 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split())[:_MAX_SHOWN] or type(error).__name__
 
 
-class _Lines:
-    """A body as the form reader takes it, with a limit to its lines: reading one costs more than its bytes."""
+class Allowance:
+    """The bytes that a form may still bring."""
 
-    def __init__(self, inner: StreamReader) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._left = max_bytes
+
+    def take(self, count: int) -> None:
+        """Count bytes that arrived. Raises TooLargeError past the limit."""
+        self._left -= count
+        if self._left < 0:
+            raise _over(self._max_bytes)
+
+
+class _Lines:
+    """A body as the framework's form reader takes it, whose lines are bounded: reading one costs more than its bytes.
+
+    Headers and boundaries are lines, so that parts without content count, too.
+    """
+
+    def __init__(self, inner: StreamReader, allowance: Allowance) -> None:
         self.read, self.at_eof, self.unread_data = inner.read, inner.at_eof, inner.unread_data
         self._inner = inner
+        self._allowance = allowance
         self._left = _MAX_LINES
 
     async def readline(self, *, max_line_length: int | None = None) -> bytes:
@@ -53,19 +70,60 @@ class _Lines:
         if self._left < 0:
             msg = f"it has more than {_MAX_LINES} lines outside of its fields"
             raise ValueError(msg)
-        return await self._inner.readline(max_line_length=max_line_length)
+        line = await self._inner.readline(max_line_length=max_line_length)
+        self._allowance.take(len(line))
+        return line
 
 
-def open_form(request: web.Request) -> MultipartReader:
-    """A reader of the multipart form that the body should be. Raises what UNREADABLE names."""
+class _FormReader(MultipartReader):
+    """The framework's reader, which sees a part's headers only once they are checked: it decodes what they say."""
+
+    async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
+        part = await super().fetch_next_part()
+        _check_headers(part)
+        return part
+
+
+def _check_headers(part: MultipartReader | BodyPartReader) -> None:
+    """Raise ValueError for headers that no client of a plain form sends; in time that grows with their length."""
+    if not isinstance(part, BodyPartReader):
+        msg = "a part of it is a form itself"
+        raise ValueError(msg)  # noqa: TRY004 - what the client sent, not what was called
+    for disposition in part.headers.getall(hdrs.CONTENT_DISPOSITION, ()):
+        _check_coding(disposition)
+    size = sum(len(name) + len(value) for name, value in part.headers.items())
+    if size > _MAX_PART_HEADER_BYTES:
+        msg = f"the headers of a part have {size} bytes; send at most {_MAX_PART_HEADER_BYTES}"
+        raise ValueError(msg)
+
+
+def _check_coding(disposition: str) -> None:
+    """Raise ValueError unless each coded parameter (RFC 5987), such as `filename*=utf-8''a.whl`, is in UTF-8."""
+    for parameter in disposition.split(";"):
+        key, _, value = parameter.partition("=")
+        name, star, piece = key.strip().partition("*")
+        if not star:
+            continue
+        if piece:
+            msg = f"a part's {name[:80]!r} comes in pieces (RFC 2231); send it as one"
+            raise ValueError(msg)
+        charset = value.strip(' \t"').partition("'")[0].strip().lower()
+        if charset and charset not in _CHARSETS:
+            msg = f"a part's name is in {charset[:80]!r}; send UTF-8"
+            raise ValueError(msg)
+
+
+def open_form(request: web.Request, allowance: Allowance) -> MultipartReader:
+    """A reader of the multipart form that the body should be; its lines count against the allowance.
+
+    Raises what UNREADABLE names.
+    """
     _refuse_packed(request)
-    # The framework's own limits for what describes a part.
-    protocol = request.protocol
-    return MultipartReader(
+    return _FormReader(
         request.headers,
-        cast("StreamReader", _Lines(request.content)),
-        max_field_size=protocol.max_field_size,
-        max_headers=protocol.max_headers,
+        cast("StreamReader", _Lines(request.content, allowance)),
+        max_field_size=request.protocol.max_field_size,
+        max_headers=_MAX_PART_HEADERS,
     )
 
 
@@ -79,14 +137,7 @@ def _refuse_packed(request: web.Request) -> None:
 
 def checked_part(part: BodyPartReader | MultipartReader) -> tuple[BodyPartReader, str]:
     """A part of a form, and its name. Raises ValueError where it is not one of a plain form."""
-    if not isinstance(part, BodyPartReader):
-        msg = "a part of it is a form itself"
-        raise ValueError(msg)  # noqa: TRY004 - what the client sent, not what was called
-    # Before the name is asked for, which decodes it.
-    charsets = {c.lower() for c in _CODED.findall(part.headers.get("Content-Disposition", ""))}
-    if charsets - _CHARSETS:
-        msg = f"a part's name is in {min(charsets - _CHARSETS)[:80]!r}; send UTF-8"
-        raise ValueError(msg)
+    assert isinstance(part, BodyPartReader)  # noqa: S101 - the reader has checked it
     if part.name is None:
         msg = "a part of it has no name"
         raise ValueError(msg)
@@ -97,7 +148,7 @@ def checked_part(part: BodyPartReader | MultipartReader) -> tuple[BodyPartReader
     return part, part.name
 
 
-async def read_small_form(request: web.Request, max_bytes: int) -> dict[str, str | bytes]:
+async def read_small_form(request: web.Request, max_bytes: int, longest_s: float) -> dict[str, str | bytes]:
     """The fields and, as bytes, the files of a form, in memory; of a repeated field the first.
 
     Bounded in bytes, fields and time. Raises InvalidInputError, TooLargeError.
@@ -105,12 +156,15 @@ async def read_small_form(request: web.Request, max_bytes: int) -> dict[str, str
     try:
         _refuse_packed(request)
         _check_charset(request.charset)
-        async with asyncio.timeout(_SMALL_FORM_S):
+        if (request.content_length or 0) > max_bytes:
+            raise _over(max_bytes)
+        await ask_for_body(request)
+        async with asyncio.timeout(longest_s):
             if request.content_type == "multipart/form-data":
-                return await _read_multipart(open_form(request), max_bytes)
-            return _read_urlencoded(await _read_body(request, max_bytes))
+                return await _read_multipart(request, Allowance(max_bytes))
+            return _read_urlencoded(await _read_body(request, Allowance(max_bytes)))
     except TimeoutError as error:
-        msg = f"The form did not arrive within {_SMALL_FORM_S:.0f} seconds."
+        msg = f"The form did not arrive within {longest_s:.0f} seconds."
         raise InvalidInputError(msg) from error
     except UNREADABLE as error:
         msg = f"The body is not a form that can be read: {reason_of(error)}."
@@ -123,12 +177,11 @@ def _check_charset(charset: str | None) -> None:
         raise ValueError(msg)
 
 
-async def _read_body(request: web.Request, max_bytes: int) -> bytes:
+async def _read_body(request: web.Request, allowance: Allowance) -> bytes:
     body = bytearray()
     async for chunk in request.content.iter_any():
+        allowance.take(len(chunk))
         body += chunk
-        if len(body) > max_bytes:
-            raise _over(max_bytes)
     return bytes(body)
 
 
@@ -140,23 +193,22 @@ def _read_urlencoded(body: bytes) -> dict[str, str | bytes]:
     return fields
 
 
-async def _read_multipart(form: MultipartReader, max_bytes: int) -> dict[str, str | bytes]:
+async def _read_multipart(request: web.Request, allowance: Allowance) -> dict[str, str | bytes]:
+    form = open_form(request, allowance)
     fields: dict[str, str | bytes] = {}
-    count = size = 0
+    count = 0
     while (found := await form.next()) is not None:
         part, name = checked_part(found)
         count += 1
-        size += sum(len(key) + len(value) for key, value in part.headers.items())
         if count > _MAX_SMALL_FIELDS:
             msg = f"The form has more than {_MAX_SMALL_FIELDS} fields."
             raise TooLargeError(msg)
         content = bytearray()
         while chunk := await part.read_chunk(_CHUNK):
+            allowance.take(len(chunk))
             content += chunk
-            size += len(chunk)
-            if size > max_bytes:
-                raise _over(max_bytes)
         fields.setdefault(name, bytes(content) if part.filename else content.decode())
+        await asyncio.sleep(0)  # a form that is here already would otherwise be read without letting others in
     return fields
 
 

@@ -32,6 +32,7 @@ _ALL_WORKERS_S = 10.0
 _LOOK_EVERY_S = 0.05
 _FIELDS = ("config", "admin_secret")
 _MAX_FORM_BYTES = 16 * 1024 * 1024
+_FORM_S = 60.0
 
 
 class Initializer:
@@ -116,7 +117,7 @@ async def _read_form(request: web.Request) -> SubmittedConfig:
     if request.content_type not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         msg = f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
         raise InvalidConfigError(msg)
-    form = await read_small_form(request, _MAX_FORM_BYTES)
+    form = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     texts: dict[str, str] = {}
     for field in _FIELDS:
         value = form.get(field, "")

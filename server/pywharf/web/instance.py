@@ -23,6 +23,7 @@ from pywharf.index.repository import Repository, UpstreamPolicy
 from pywharf.settings import ServerSettings
 from pywharf.web.grants import Grants
 from pywharf.web.metrics import Metrics
+from pywharf.web.slots import Slots
 
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
@@ -33,6 +34,7 @@ _CLOSE_S = 5.0
 """For all storages to be closed when the server stops."""
 _RETIRE_S = 60.0
 """For which requests may go on that began before a repo was replaced."""
+_LOGINS_AT_ONCE = 32
 _CHECKS_AT_ONCE = 2
 """Uploads whose archives are read, each by a thread that others have to wait for."""
 
@@ -103,6 +105,10 @@ class Instance:
         self._open_backend = open_backend
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
+        self.uploads = Slots(settings.max_uploads, "uploads")
+        """Each held by a repo's name."""
+        self.logins = Slots(_LOGINS_AT_ONCE, "logins")
+        """Each held by a client's address: anybody may send a form."""
         self._glances = Glances()
         self._generations = generations
         """None: there is one worker."""

@@ -7,25 +7,26 @@ from aiohttp import web
 from pywharf.core.access import Permission
 from pywharf.core.errors import ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission
+from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission, valid_session
 from pywharf.web.forms import read_small_form
-from pywharf.web.pages import PAGE_HEADERS, login_page, start_page
-from pywharf.web.session import COOKIE
+from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
+from pywharf.web.transport import cookie_name, is_secure
 
 _FIELD_LIMIT = 4096
 _MAX_FORM_BYTES = 256 * 1024
 """Anybody may send one."""
+_FORM_S = 20.0
 
 
 async def start(request: web.Request) -> web.Response:
     """GET /: where a browser begins."""
-    session = session_permission(request)
-    return _html(start_page(repo=session[0] if session is not None and session[1] else None))
+    session = await session_permission(request)
+    return _html(start_page(root_of(request), repo=session[0] if session is not None and session[1] else None))
 
 
 async def form(request: web.Request) -> web.Response:
     """GET /login."""
-    return _html(login_page(next_path=_safe_next(request.query.get("next", ""))))
+    return _html(login_page(root_of(request), next_path=_safe_next(request.query.get("next", ""))))
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -33,7 +34,8 @@ async def submit(request: web.Request) -> web.Response:
     if not is_same_origin(request, strict=False):
         msg = "Sign in with this server's own form."
         raise ForbiddenError(msg)
-    form_sent = await read_small_form(request, _MAX_FORM_BYTES)
+    with request.app[INSTANCE].logins.one(request.remote or ""):
+        form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
     next_path = _safe_next(given.get("next", "") or request.query.get("next", ""))
@@ -49,12 +51,13 @@ async def submit(request: web.Request) -> web.Response:
         # The cookie holds no secret, and what is published is published with the client's own.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:
-        page = login_page(repo=name[:64], next_path=next_path, message="The repo's name or the secret is wrong.")
+        message = "The repo's name or the secret is wrong."
+        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
         return _html(page, status=401)
     sessions = request.app[SESSIONS]
-    response = web.Response(status=303, headers={"Location": next_path or f"/repo/{repo}/simple/"})
+    response = web.Response(status=303, headers={"Location": _relative(request, next_path or f"/repo/{repo}/simple/")})
     response.set_cookie(
-        COOKIE,
+        cookie_name(request),
         sessions.issue(repo, granted, credentials),
         max_age=sessions.max_age_s,
         httponly=True,
@@ -67,17 +70,18 @@ async def submit(request: web.Request) -> web.Response:
 
 
 async def logout(request: web.Request) -> web.Response:
-    """GET /logout."""
-    response = web.Response(status=303, headers={"Location": "/login", "Cache-Control": "no-store"})
-    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=is_secure(request))
+    """GET /logout: end the session everywhere, also for whoever has a copy of its cookie."""
+    session = await valid_session(request)
+    if session is not None:
+        await request.app[SESSIONS].end(session)
+    response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
+    response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response
 
 
-def is_secure(request: web.BaseRequest) -> bool:
-    """Whether the browser speaks TLS, with this server or with the proxy before it."""
-    # Of several proxies the first one speaks with the browser.
-    proxied = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-    return request.secure or proxied.lower() == "https"
+def _relative(request: web.BaseRequest, path: str) -> str:
+    """A path of this server as a browser finds it from where it is, whatever a proxy has put before it."""
+    return root_of(request) + path.removeprefix("/")
 
 
 def _safe_next(path: str) -> str:
@@ -87,7 +91,9 @@ def _safe_next(path: str) -> str:
     except ValueError:  # for example half an IPv6 address
         return ""
     local = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    return path if local and not parts.scheme and not parts.netloc else ""
+    # Dots would lead out of the prefix that a proxy may have put before this server.
+    climbs = any(part.lower().replace("%2e", ".") in {".", ".."} for part in parts.path.split("/"))
+    return path if local and not climbs and not parts.scheme and not parts.netloc else ""
 
 
 def _html(body: bytes, status: int = 200) -> web.Response:

@@ -29,16 +29,22 @@ def _render(template: str, **values: Any) -> bytes:  # noqa: ANN401 - what the t
     return _environment().get_template(template).render(**values).encode()
 
 
-def login_page(*, repo: str = "", next_path: str = "", message: str = "") -> bytes:
+def root_of(request: web.BaseRequest) -> str:
+    """This server's root as a relative link from where the browser is: a proxy may have put a path before it."""
+    return "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
+
+
+def login_page(root: str, *, repo: str = "", next_path: str = "", message: str = "") -> bytes:
     """The form that makes a session."""
-    return _render("login.html", repo=repo, next=next_path, message=message)
+    return _render("login.html", root=root, repo=repo, next=next_path, message=message)
 
 
 def problem_page(request: web.BaseRequest, error: PywharfError) -> bytes:
     """An error for a person; one of missing credentials holds the login form."""
-    return _render("problem.html", error=error, message=str(error), repo="", next=request.rel_url.raw_path)
+    root, wanted = root_of(request), request.rel_url.raw_path
+    return _render("problem.html", root=root, error=error, message=str(error), repo="", next=wanted)
 
 
-def start_page(*, repo: str | None) -> bytes:
+def start_page(root: str, *, repo: str | None) -> bytes:
     """What stands at `/`."""
-    return _render("start.html", repo=repo)
+    return _render("start.html", root=root, repo=repo)

@@ -4,19 +4,18 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.errors import (
+    MethodNotAllowedError,
     NotFoundError,
     PywharfError,
     RangeNotSatisfiableError,
     UnauthenticatedError,
     UnavailableError,
 )
-from pywharf.web.pages import PAGE_HEADERS, problem_page
-from pywharf.web.session import COOKIE
+from pywharf.web.pages import PAGE_HEADERS, problem_page, root_of
+from pywharf.web.transport import cookie_name
 
 PROBLEM_TYPE = "application/problem+json"
 _CHALLENGE = 'Basic realm="pywharf", charset="UTF-8"'
-# To Basic a browser opens a window of its own; to what it does not know it shows the page, which holds the form.
-_CHALLENGE_OF_BROWSERS = f'Cookie realm="pywharf", form-action="/login", cookie-name="{COOKIE}"'
 _MAX_REASON = 200
 
 
@@ -29,6 +28,11 @@ def _is_browser(request: web.BaseRequest) -> bool:
     return prefers_html(request) and request.headers.get("User-Agent", "").startswith("Mozilla/")
 
 
+def _challenge_of_browsers(request: web.BaseRequest) -> str:
+    """Have a browser show the page, which holds the form: to Basic it would open a window of its own."""
+    return f'Cookie realm="pywharf", form-action="{root_of(request)}login", cookie-name="{cookie_name(request)}"'
+
+
 def nothing_at(request: web.BaseRequest) -> NotFoundError:
     """The error for an address that means nothing here."""
     return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
@@ -39,9 +43,11 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
     detail = str(error)
     headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, Cookie"}
     if isinstance(error, UnauthenticatedError):
-        headers["WWW-Authenticate"] = _CHALLENGE_OF_BROWSERS if _is_browser(request) else _CHALLENGE
+        headers["WWW-Authenticate"] = _challenge_of_browsers(request) if _is_browser(request) else _CHALLENGE
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = ", ".join(sorted(error.allowed))
     if isinstance(error, RangeNotSatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
     reason = "".join(c if c.isprintable() and c.isascii() else " " for c in detail[:_MAX_REASON]).strip()

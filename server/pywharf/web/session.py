@@ -1,13 +1,16 @@
 """The browser's session: a signed cookie that holds repo, permission and expiry, never the secret.
 
-The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions.
+The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions. One that a
+browser has ended is recorded where all servers of a ROOT see it: docs/decisions/0016-session-revocation.md.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
+import secrets
 import time
+from typing import Protocol
 
 import msgspec
 
@@ -15,16 +18,19 @@ from pywharf.core.access import Credentials, Permission, fingerprint
 from pywharf.core.decoding import decodable
 from pywharf.core.names import RepoName
 
-COOKIE = "pywharf_session"
 _MAX_COOKIE = 1024
+_ID_BYTES = 16
 
 
 @decodable
 class Session(msgspec.Struct, frozen=True):
     """What a cookie says. Times are Unix seconds."""
 
+    id: str
+    """Nobody can guess it."""
     repo: RepoName
     permission: Permission
+    issued_at: int
     read_until: int
     write_until: int
 
@@ -37,10 +43,21 @@ class Session(msgspec.Struct, frozen=True):
         return self.permission
 
 
+class EndedSessions(Protocol):
+    """Where sessions that were ended before their time are recorded. Both raise UnavailableError."""
+
+    async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
+        """Record it until then. Every worker and replica that shares the records knows it within 2 seconds."""
+
+    async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
+        """Whether a session of that time was ended."""
+
+
 class Sessions:
     """Makes and reads cookies with the key that the replicas share."""
 
-    def __init__(self, key: bytes, read_expires_s: int, write_expires_s: int) -> None:
+    def __init__(self, key: bytes, read_expires_s: int, write_expires_s: int, ended: EndedSessions) -> None:
+        self._ended = ended
         self._key = hashlib.sha256(b"pywharf session\0" + key).digest()
         self._read_expires_s = read_expires_s
         self._write_expires_s = write_expires_s
@@ -53,7 +70,14 @@ class Sessions:
     def issue(self, repo: RepoName, permission: Permission, credentials: Credentials) -> str:
         """A cookie's value."""
         now = int(time.time())
-        session = Session(repo, permission, now + self._read_expires_s, now + self._write_expires_s)
+        session = Session(
+            id=secrets.token_urlsafe(_ID_BYTES),
+            repo=repo,
+            permission=permission,
+            issued_at=now,
+            read_until=now + self._read_expires_s,
+            write_until=now + self._write_expires_s,
+        )
         payload = base64.urlsafe_b64encode(msgspec.json.encode(session)).rstrip(b"=").decode()
         return f"{payload}.{self._sign(payload, credentials)}"
 
@@ -73,6 +97,14 @@ class Sessions:
         """Whether this server's key and the repo's secrets of today made the cookie."""
         payload, _, signature = cookie.partition(".")
         return hmac.compare_digest(self._sign(payload, credentials).encode(), signature.encode())
+
+    async def end(self, session: Session) -> None:
+        """End a verified session before its time."""
+        await self._ended.add(session.repo, session.id, session.issued_at, session.read_until)
+
+    async def is_ended(self, session: Session) -> bool:
+        """Whether a verified session was ended before its time."""
+        return await self._ended.holds(session.repo, session.id, session.issued_at)
 
     def _sign(self, payload: str, credentials: Credentials) -> str:
         text = f"{payload}.{fingerprint(credentials, self._key)}"

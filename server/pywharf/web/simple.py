@@ -1,6 +1,7 @@
 """The Simple Repository API: pages, files, metadata."""
 
 import asyncio
+import errno
 import logging
 import os
 from pathlib import Path
@@ -169,7 +170,10 @@ def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[in
     """First and last byte to send and the status; If-Range with another file's tag asks for all of it."""
     header = request.headers.get("Range")
     condition = request.headers.get("If-Range")
-    if header is None or (condition is not None and condition.strip() != headers["ETag"]):
+    # Ranges are defined for GET alone (RFC 9110, section 14.2).
+    if header is None or request.method != hdrs.METH_GET:
+        return 0, size - 1, 200
+    if condition is not None and condition.strip() != headers["ETag"]:
         return 0, size - 1, 200
     wanted = parse_range(header, size)
     if wanted is None:
@@ -233,6 +237,9 @@ def _open(path: Path, found: File) -> BinaryIO:
         msg = f"The file {found.filename!r} is no longer in the storage."
         raise NotFoundError(msg) from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            msg = f"No storage has a file of so long a name as {found.filename[:80]!r}…"
+            raise NotFoundError(msg) from error
         msg = f"The file {found.filename!r} cannot be read now: {error.strerror}."
         raise BackendUnavailableError(msg) from error
     if found.size is not None and os.fstat(opened.fileno()).st_size != found.size:

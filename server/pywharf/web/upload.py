@@ -9,36 +9,67 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from pywharf.core.access import Permission
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
-from pywharf.index.publish import check_form
+from pywharf.index.publish import CHECKED_FIELDS, check_form
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import INSTANCE, OWN_SECRET, authorize
-from pywharf.web.forms import UNREADABLE, checked_part, open_form, reason_of
+from pywharf.web.expecting import ask_for_body
+from pywharf.web.forms import UNREADABLE, Allowance, checked_part, open_form, reason_of
 
 T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
+_MAX_CHECKED_BYTES = 1024
+"""Of a field that is checked. The longest that fits is a version in a file name of 240 characters."""
 _CHUNK = 256 * 1024
 _FIELD_CHUNK = 8 * 1024
 """Small, because what is read beyond a field's end is given back, which copies it."""
-_IDLE_S = 120
+_WAIT_S = 120.0
+_WAIT_BYTES = 64 * 1024
+
+
+class _Pace:
+    """How long is waited for an upload: at most so many seconds for each so many bytes."""
+
+    def __init__(self) -> None:
+        self._left_s = _WAIT_S
+        self._missing = _WAIT_BYTES
+
+    async def next(self, reading: Awaitable[T]) -> T:
+        """Wait for a part or a piece of it. Raises InvalidUploadError where too little arrives."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._left_s):
+                found = await reading
+        except TimeoutError as error:
+            msg = f"Less than {_WAIT_BYTES} bytes arrived within {_WAIT_S:.0f} seconds; upload the file again."
+            raise InvalidUploadError(msg) from error
+        self._left_s -= loop.time() - began
+        self._missing -= len(found) if isinstance(found, bytes) else 0
+        if self._missing <= 0:
+            self._left_s, self._missing = _WAIT_S, _WAIT_BYTES
+        return found
 
 
 class _Received:
-    """The form's fields, and the file's name once its part began."""
+    """The form's checked fields, and the file's name once its part began."""
 
     def __init__(self) -> None:
         self.form: dict[str, str] = {}
         self.filename: DistributionFilename | None = None
-        self.size = 0
+        self.allowance = Allowance(_MAX_FORM_BYTES)
+        self.pace = _Pace()
 
 
 async def upload(request: web.Request) -> web.Response:
     """POST …/simple/: publish a file. 200; 409 where it exists; 400 with the reason where something does not fit."""
     repository = await authorize(request, Permission.WRITE)
-    uploads = request.app[INSTANCE].metrics.uploads
+    instance = request.app[INSTANCE]
+    uploads = instance.metrics.uploads
     try:
-        notes = await _upload(request, repository)
+        with instance.uploads.one(repository.name):
+            notes = await _upload(request, repository)
     except PywharfError as error:
         uploads.labels(repository.name, error.code).inc()
         raise
@@ -53,9 +84,10 @@ async def _upload(request: web.Request, repository: Repository) -> tuple[str, ..
         raise InvalidUploadError(msg)
     repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
     received = _Received()
+    await ask_for_body(request)
     async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
         try:
-            await _receive(open_form(request), received, staged)
+            await _receive(open_form(request, received.allowance), received, staged)
         except UNREADABLE as error:
             msg = f"The body is not a complete multipart form: {reason_of(error)}."
             raise InvalidUploadError(msg) from error
@@ -70,7 +102,7 @@ async def _upload(request: web.Request, repository: Repository) -> tuple[str, ..
 async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:
     fields = 0
     while True:
-        found = await _in_time(form.next())
+        found = await received.pace.next(form.next())
         if found is None:
             return
         fields += 1
@@ -91,26 +123,20 @@ async def _receive_file(part: BodyPartReader, received: _Received, staged: Stage
         raise InvalidUploadError(msg)
     received.filename = parse_upload_filename(part.filename or "")
     check_form(received.form, received.filename)  # what came before the file; the rest is checked after it
-    while chunk := await _in_time(part.read_chunk(_CHUNK)):
+    while chunk := await received.pace.next(part.read_chunk(_CHUNK)):
         await staged.write(chunk)
 
 
 async def _receive_field(part: BodyPartReader, name: str, received: _Received) -> None:
+    # Of a repeated field the first value counts. What is not checked is not kept: descriptions are long.
+    is_kept = name in CHECKED_FIELDS and name not in received.form
     content = bytearray()
-    while chunk := await _in_time(part.read_chunk(_FIELD_CHUNK)):
-        content += chunk
-        received.size += len(chunk)
-        if received.size > _MAX_FORM_BYTES:
-            msg = f"The form's fields, without the file, are over {_MAX_FORM_BYTES} bytes."
-            raise TooLargeError(msg)
-    # Of a repeated field (classifiers …) the first value counts; the index needs none that repeat.
-    received.form.setdefault(name, content.decode("utf-8", "replace"))
-
-
-async def _in_time(reading: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(_IDLE_S):
-            return await reading
-    except TimeoutError as error:
-        msg = f"Nothing arrived for {_IDLE_S} seconds; upload the file again."
-        raise InvalidUploadError(msg) from error
+    while chunk := await received.pace.next(part.read_chunk(_FIELD_CHUNK)):
+        received.allowance.take(len(chunk))
+        if is_kept:
+            content += chunk
+            if len(content) > _MAX_CHECKED_BYTES:
+                msg = f"The field {name!r} is over {_MAX_CHECKED_BYTES} bytes; upload what your build tool made."
+                raise InvalidUploadError(msg)
+    if is_kept:
+        received.form[name] = content.decode("utf-8", "replace")

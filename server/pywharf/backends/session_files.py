@@ -1,0 +1,132 @@
+"""Sessions that were ended before their time: a file a repo in a folder that all servers of a ROOT share."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from pywharf.backends.durable import locked, open_fresh, translated, write_atomically
+from pywharf.core.decoding import decodable
+from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.names import RepoName
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_MAX_ENDED = 1000
+"""Of one repo, not counting those whose time is over. Past it all of its sessions end, which takes one number."""
+_MAX_BYTES = 256 * 1024
+_LOOK_EVERY_S = 1.0
+_LONGEST_LOOK_S = 5.0
+_SETTLED_S = 2.0
+"""A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
+
+
+@decodable
+class _Ended(msgspec.Struct, frozen=True):
+    """What a repo's file says. Times are Unix seconds."""
+
+    before: int = 0
+    """All sessions that were made until then are ended."""
+    sessions: dict[str, int] = {}
+    """Until when each is recorded: then its time is over."""
+
+    def holds(self, session: str, issued_at: int) -> bool:
+        return issued_at <= self.before or session in self.sessions
+
+    def with_one(self, session: str, until: int, now: int) -> "_Ended":
+        sessions = {one: end for one, end in self.sessions.items() if end > now} | {session: until}
+        return _Ended(now) if len(sessions) > _MAX_ENDED else _Ended(self.before, sessions)
+
+
+class _Known(msgspec.Struct):
+    ended: _Ended
+    looked_at: float
+    """By the monotonic clock."""
+    version: tuple[int, int, int] | None
+    """None: it may have changed and look the same."""
+
+
+class SessionFiles:
+    """Looked at once a second for each repo of which a session is used; its own changes are known at once."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._known: dict[RepoName, _Known] = {}
+        self._looking: dict[RepoName, asyncio.Task[_Known]] = {}
+
+    async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
+        """See EndedSessions."""
+        now = int(self._clock())
+        # One of a clock that is ahead must not outlast the end of all.
+        await self._call(self._add, repo, session, until, max(now, issued_at))
+
+    async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
+        """See EndedSessions."""
+        known = self._known.get(repo)
+        if known is None or time.monotonic() - known.looked_at > _LOOK_EVERY_S:
+            known = await self._looked(repo)
+        return known.ended.holds(session, issued_at)
+
+    async def _looked(self, repo: RepoName) -> _Known:
+        """One look at a time: a storage that does not answer takes one thread, and each request some seconds."""
+        look = self._looking.get(repo)
+        if look is None:
+            look = self._looking[repo] = asyncio.create_task(self._call(self._look, repo))
+            look.add_done_callback(lambda done: (self._looking.pop(repo, None), done.cancelled() or done.exception()))
+        try:
+            async with asyncio.timeout(_LONGEST_LOOK_S):
+                return await asyncio.shield(look)
+        except TimeoutError as error:
+            msg = f"The record of ended sessions was not read within {_LONGEST_LOOK_S:.0f} seconds; try again."
+            raise BackendUnavailableError(msg) from error
+
+    def _add(self, repo: RepoName, session: str, until: int, now: int) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self._folder / "lock"):
+            ended = self._read(repo)[0].with_one(session, until, now)
+            write_atomically(self._folder / f"{repo}.json", msgspec.json.encode(ended))
+        self._known[repo] = _Known(ended, time.monotonic(), None)
+
+    def _look(self, repo: RepoName) -> _Known:
+        looked_at = time.monotonic()
+        known = self._known.get(repo)
+        ended, version = self._read(repo, known)
+        self._known[repo] = known = _Known(ended, looked_at, version)
+        return known
+
+    def _read(self, repo: RepoName, known: _Known | None = None) -> tuple[_Ended, tuple[int, int, int] | None]:
+        """What is recorded, and a version by which it need not be read again."""
+        try:
+            with open_fresh(self._folder / f"{repo}.json") as file:
+                status = os.fstat(file.fileno())
+                version = status.st_ino, status.st_mtime_ns, status.st_size
+                if known is not None and known.version == version:
+                    return known.ended, version
+                content = file.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return _Ended(), None
+        try:
+            if len(content) > _MAX_BYTES:
+                raise ValueError  # noqa: TRY301 - one message for whatever is none of ours
+            ended = msgspec.json.decode(content, type=_Ended)
+        except ValueError as error:  # msgspec's own are ValueErrors
+            msg = (
+                f"The record of ended sessions of {repo} cannot be read, so that none is let in; remove the file "
+                f"sessions/{repo}.json of the ROOT, and rotate the repo's secrets to end the sessions that it held."
+            )
+            raise BackendUnavailableError(msg) from error
+        settled = self._clock() - status.st_mtime > _SETTLED_S
+        return ended, version if settled else None
+
+    @staticmethod
+    async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def call() -> T:
+            with translated():
+                return function(*args, **kwargs)
+
+        return await asyncio.to_thread(call)

@@ -1,0 +1,47 @@
+"""Pages of other origins (the Fetch standard's CORS protocol): they may read what everybody may, and nothing else.
+
+Package managers that run in a browser, such as micropip, ask this way.
+"""
+
+from aiohttp import hdrs, web
+
+from pywharf.core.errors import InvalidNameError
+from pywharf.core.names import parse_repo_name
+from pywharf.web.auth import INSTANCE, REPO
+
+_READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+_EXPOSED = "Accept-Ranges, Content-Range, ETag, Retry-After"
+_ASKED_WITH = "Accept, If-None-Match, If-Range, Range"
+_REMEMBERED_S = 86_400
+
+
+async def allow_reading(request: web.Request, response: web.StreamResponse) -> None:
+    """Let any origin read an answer of a repo that everybody may read. Credentials are never part of it."""
+    name = request.get(REPO)
+    if name is not None and request.method in _READING and _is_open(request, name):
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
+
+
+def preflight(request: web.Request) -> web.Response | None:
+    """The answer to a browser that asks first; None where it may not."""
+    if request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD) not in _READING:
+        return None
+    _, *parts = request.rel_url.raw_path.split("/", 4)
+    if parts[:1] != ["repo"] or parts[2:3] != ["simple"] or not _is_open(request, parts[1]):
+        return None
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(sorted(_READING)),
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _ASKED_WITH,
+        hdrs.ACCESS_CONTROL_MAX_AGE: str(_REMEMBERED_S),
+    }
+    return web.Response(status=204, headers=headers)
+
+
+def _is_open(request: web.Request, name: str) -> bool:
+    try:
+        credentials = request.app[INSTANCE].credentials(parse_repo_name(name))
+    except InvalidNameError:
+        return False
+    return credentials.anonymous_read

@@ -1,0 +1,43 @@
+"""Requests that no route takes: other methods, other addresses, and a browser's question whether it may ask."""
+
+from aiohttp import hdrs, web
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import MethodNotAllowedError, NotFoundError
+from pywharf.web.auth import authorize
+from pywharf.web.cross_origin import preflight
+from pywharf.web.problems import nothing_at
+
+PATH = r"/{anything:[\s\S]*}"
+
+
+async def unrouted(request: web.Request) -> web.StreamResponse:
+    """Any request that no other route takes. A route of its own, so that its body is not asked for."""
+    allowed = await _allowed(request)
+    if not allowed:
+        if request.path.startswith(("/repo/", "/simple/")):
+            await authorize(request, Permission.READ)  # others learn nothing
+        raise NotFoundError(f"{nothing_at(request)}{publishing_hint(request)}")
+    if request.method == hdrs.METH_OPTIONS and (answer := preflight(request)) is not None:
+        return answer
+    listed = ", ".join(sorted(allowed))
+    msg = f"{request.method[:20]} is not allowed here; use {listed}.{publishing_hint(request)}"
+    raise MethodNotAllowedError(msg, allowed)
+
+
+async def _allowed(request: web.Request) -> frozenset[str]:
+    """The methods that other routes of this address take."""
+    found: set[str] = set()
+    for resource in request.app.router.resources():
+        _, methods = await resource.resolve(request)
+        found |= methods
+    return frozenset(found - {hdrs.METH_ANY})
+
+
+def publishing_hint(request: web.Request) -> str:
+    """Where a file is published, for whoever sends one elsewhere."""
+    if request.method not in {hdrs.METH_POST, hdrs.METH_PUT}:
+        return ""
+    parts = request.rel_url.raw_path.split("/", 3)
+    name = parts[2][:63] if len(parts) > 2 and parts[1] == "repo" and parts[2] else "NAME"  # noqa: PLR2004 - "", repo, its name
+    return f" Files are published with POST to /repo/{name}/simple/."

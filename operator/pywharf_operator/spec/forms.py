@@ -31,6 +31,11 @@ OBJECT_NAME = Form(
     max_length=253,
     must_be="lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
 )
+STORAGE_CLASS = Form(
+    pattern=rf"^({_LABEL}(\.{_LABEL})*)?$",
+    max_length=253,
+    must_be="empty, or lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+)
 NAMESPACE = Form(
     pattern=f"^{_LABEL}$",
     max_length=63,
@@ -134,6 +139,7 @@ IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be
 
 RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
 ObjectName = Annotated[str, Meta(extra={"form": OBJECT_NAME})]
+StorageClassName = Annotated[str, Meta(extra={"form": STORAGE_CLASS})]
 Namespace = Annotated[str, Meta(extra={"form": NAMESPACE})]
 SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
 Url = Annotated[str, Meta(extra={"form": URL})]

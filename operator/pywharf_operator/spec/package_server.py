@@ -15,6 +15,7 @@ from pywharf_operator.spec.forms import (
     Namespace,
     ObjectName,
     Quantity,
+    StorageClassName,
     Url,
 )
 from pywharf_operator.spec.metadata import Resource
@@ -76,7 +77,13 @@ class Storage(Model, frozen=True, kw_only=True):
 
     size: Annotated[Quantity | None, Meta(description="Size of the volume that is claimed, such as 10Gi.")] = None
     storage_class_name: Annotated[
-        ObjectName | None, Meta(description="Storage class of that volume. Absent: the cluster's default.")
+        StorageClassName | None,
+        Meta(
+            description=(
+                "Storage class of that volume. Absent: the cluster's default. Empty: no class; the claim is bound to "
+                "a volume that has none."
+            )
+        ),
     ] = None
     access_modes: Annotated[
         tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...],

@@ -128,7 +128,9 @@ def test_flux_takes_over(cluster: Cluster, kube, namespace, before):
         for case in CASES:
             kube.apply(where(case, namespace), manifest_of(case, case.emptied), FLUX, force=True)
     assert_empty(kube, namespace)
-    managers = {entry["manager"] for case in CASES for entry in live(kube, case, namespace)["metadata"]["managedFields"]}
+    managers = {
+        entry["manager"] for case in CASES for entry in live(kube, case, namespace)["metadata"]["managedFields"]
+    }
     assert managers == {FLUX}
 
 
@@ -141,7 +143,9 @@ def test_helm_upgrades_on_the_servers_side(cluster: Cluster, kube, namespace, tm
 
     def helm_does(verb: str, text: str, *flags: str) -> None:
         _write(chart / "templates" / "objects.yaml", text)
-        helm(verb, "maps", str(chart), f"--namespace={namespace}", *flags, folder=tmp_path, kubeconfig=cluster.kubeconfig)
+        helm(
+            verb, "maps", str(chart), f"--namespace={namespace}", *flags, folder=tmp_path, kubeconfig=cluster.kubeconfig
+        )
 
     helm_does("install", filled(namespace), how)
     helm_does("upgrade", filled(namespace), how)

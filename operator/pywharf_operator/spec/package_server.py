@@ -14,6 +14,7 @@ from pywharf_operator.spec.forms import (
     NamePattern,
     Namespace,
     ObjectName,
+    PodPath,
     Quantity,
     StorageClassName,
     Url,
@@ -233,6 +234,16 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
             )
         ),
     ] = msgspec.field(default_factory=dict)
+    pod_template_removals: Annotated[
+        tuple[PodPath, ...],
+        Meta(
+            max_length=64,
+            description=(
+                "Parts of the operator's own pod template to leave out, before podTemplate is merged into it. Each "
+                "is a path: fields after dots, and in brackets the name of a list's item or a key with dots in it."
+            ),
+        ),
+    ] = ()
 
 
 class RepoCounts(StatusModel, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pywharf_operator.comparison import Steps, first_difference, path_of
+from pywharf_operator.comparison import Steps, first_difference, path_of, quantity
 from pywharf_operator.render.labels import MANAGER, Manifest
 
 RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
@@ -71,6 +71,19 @@ def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
     kind = {key: desired[key] for key in ("apiVersion", "kind")}
     return {**kind, "metadata": metadata, "spec": {"replicas": spec["replicas"]}}
+
+
+def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest:
+    """The claim with the size that it has, where somebody made it larger: a claim cannot shrink."""
+    if live is None or desired["kind"] != "PersistentVolumeClaim":
+        return desired
+    spec = desired["spec"]
+    requests = ((live.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    wanted, present = quantity(spec["resources"]["requests"]["storage"]), quantity(requests.get("storage"))
+    if wanted is None or present is None or present <= wanted:
+        return desired
+    kept = {"requests": {"storage": requests["storage"]}}
+    return {**desired, "spec": {**spec, "resources": kept}}
 
 
 def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:

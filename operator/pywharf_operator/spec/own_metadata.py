@@ -25,10 +25,12 @@ RESERVED_KEYS: Final = (
     "pod-template-hash",
 )
 """Keys that the operator, Kubernetes' controllers or kubectl write and find objects by."""
-_MAX_NAME: Final = 63
 _MAX_DOMAIN: Final = 253
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_KEY: Final = _MAX_DOMAIN + 1 + 63
+_KEY: Final = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+)
 
 LabelValue = Annotated[str, Meta(extra={"form": LABEL_VALUE})]
 OwnLabels = Annotated[dict[str, LabelValue], Meta(max_length=MAX_ENTRIES)]
@@ -45,12 +47,7 @@ def is_reserved(key: str) -> bool:
 
 def is_key(key: str) -> bool:
     """Whether Kubernetes takes it as the key of a label or an annotation: `name` or `domain/name`."""
-    domain, slash, name = key.rpartition("/")
-    return (
-        len(name) <= _MAX_NAME
-        and _NAME.fullmatch(name) is not None
-        and (not slash or (len(domain) <= _MAX_DOMAIN and _DOMAIN.fullmatch(domain) is not None))
-    )
+    return len(key.rpartition("/")[0]) <= _MAX_DOMAIN and re.fullmatch(_KEY, key) is not None
 
 
 def key_rules(*fields: str) -> tuple[Rule, ...]:
@@ -72,12 +69,11 @@ def _reserved_rule(field: str) -> Rule:
 
 
 def _form_rule(field: str) -> Rule:
-    """CEL does not know how long a key is, so it only bounds it; the operator checks the rest."""
     return Rule(
-        cel=f"!has(self.{field}) || self.{field}.all(key, size(key) > 0 && size(key) <= {_MAX_DOMAIN + 1 + _MAX_NAME})",
+        cel=f'!has(self.{field}) || self.{field}.all(key, size(key) <= {_MAX_KEY} && key.matches(r"{_KEY}"))',
         message=(
-            f"{field}: a key must be a name of at most {_MAX_NAME} letters, digits, '-', '_' and '.', starting and "
-            "ending with a letter or digit, such as team, or a DNS name, '/' and such a name, such as example.com/team"
+            f"{field}: a key must be a name of at most 63 letters, digits, '-', '_' and '.', starting and ending with "
+            "a letter or digit, such as team, or a DNS name, '/' and such a name, such as example.com/team"
         ),
         holds=lambda model: all(is_key(key) for key in getattr(model, field) or {}),
     )

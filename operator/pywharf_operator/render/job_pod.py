@@ -10,6 +10,7 @@ from typing import Final
 from pywharf_operator.render.labels import Manifest, labels, pod_metadata
 from pywharf_operator.render.pod_template import CONTAINER as SERVER_CONTAINER
 from pywharf_operator.render.pod_template import check_container, checked_patch, surroundings
+from pywharf_operator.render.security import container_security, pod_security
 from pywharf_operator.render.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageServer
 
@@ -98,10 +99,25 @@ def job_template(
 
 def check_job_template(server: PackageServer, template: Manifest) -> None:
     """Raise InvalidPodTemplateError where `jobs.podTemplate` fits no Job of any repo. `template` is the server's."""
-    # Every map that the template of any Job has: a patch must not put another kind of value in its place.
-    container: Manifest = {"name": CONTAINER, "resources": {}, "securityContext": {}}
-    pod: Manifest = {"affinity": {"podAffinity": {}}, "securityContext": {}, "containers": [container], "volumes": []}
-    job_template(server, pod, surroundings(template), {}, uses_lent_identity=True)
+    job_template(server, every_map(server), surroundings(template), {}, uses_lent_identity=True)
+
+
+def every_map(server: PackageServer) -> Manifest:
+    """Return a pod's spec with every map and list that any Job's has: a patch must not put another kind in its place."""
+    container: Manifest = {
+        "name": CONTAINER,
+        "args": [],
+        "resources": {"requests": {}, "limits": {}},
+        "securityContext": container_security(),
+        "volumeMounts": [],
+    }
+    term = "requiredDuringSchedulingIgnoredDuringExecution"
+    return {
+        "affinity": {"podAffinity": {term: []}},
+        "securityContext": pod_security(server),
+        "containers": [container],
+        "volumes": [],
+    }
 
 
 def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:

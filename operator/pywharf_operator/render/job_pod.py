@@ -103,7 +103,7 @@ def check_job_template(server: PackageServer, template: Manifest) -> None:
 
 
 def every_map(server: PackageServer) -> Manifest:
-    """Return a pod's spec with every map and list that any Job's has: a patch must not put another kind in its place."""
+    """Return a pod's spec with every map and list that any Job's has: no patch may put another kind in their place."""
     container: Manifest = {
         "name": CONTAINER,
         "args": [],

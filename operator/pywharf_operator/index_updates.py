@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from pywharf_operator.comparison import first_difference
 from pywharf_operator.index_jobs import due_trigger, index_state, is_finished, needs_first_update, of_this_repo
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
@@ -94,6 +95,7 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that is made anew gets a first update of its own.
             await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, left)
+        await _renew(kube, cron_job, jobs, runs.refused)
     except KubeError as error:
         if not error.is_permanent:
             raise
@@ -104,6 +106,24 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
     if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
+
+
+async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]) -> None:
+    """Replace each Job that gets no pod and has an older template than the CronJob's, which a user may have corrected.
+
+    A Job keeps its template, so it would be refused until its deadline, and keep the schedule's next Job from starting.
+    """
+    template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    for job in tuple(jobs):
+        uid = str(job["metadata"].get("uid"))
+        if uid not in refused or is_finished(job) or first_difference(template, job["spec"]["template"]) is None:
+            continue
+        made = await kube.create(JOB, update_job(cron_job, uid))
+        if made is not None:
+            jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)
+        key = ObjectKey(str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
+        await kube.delete(JOB, key, uid)
+        jobs.remove(job)
 
 
 def _refused_pod(jobs: Sequence[Mapping[str, Any]], refused: Mapping[str, str]) -> Finding | None:

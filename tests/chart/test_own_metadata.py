@@ -25,7 +25,7 @@ def given(case: str) -> Json:
 
 def of_release(folder: Path, values: Json) -> list[Json]:
     """Every object but those that a user writes as they are."""
-    return [item for item in objects(folder, values | {"extraObjects": []}).values()]
+    return list(objects(folder, values | {"extraObjects": []}).values())
 
 
 def parts(item: Json) -> list[Json]:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
+from pywharf_operator.render.labels import selector
 from pywharf_operator.spec import Condition, PackageRepo, PackageServer
 from pywharf_operator.spec.model import fields_of
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
@@ -72,6 +73,7 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
         url=url,
         repos=repos,
         replicas=ready_replicas,
+        selector=",".join(f"{key}={value}" for key, value in selector(verdict.server).items()),
         conditions=_conditions(findings, previous.conditions, generation, now),
     )
 
@@ -101,7 +103,7 @@ def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) ->
         previous = msgspec.convert(status.get("conditions") or [], tuple[Condition, ...])
     except msgspec.ValidationError:
         previous = ()
-    findings, kept = {"Accepted": finding, READY: finding}, {"url", "repos", "replicas"}
+    findings, kept = {"Accepted": finding, READY: finding}, {"url", "repos", "replicas", "selector"}
     if raw.get("kind") == PackageRepo.__name__:
         findings, kept = findings | {"Programmed": _NOT_SERVED}, {"repoName", "index"}
     conditions = _conditions(findings, previous, generation, now)

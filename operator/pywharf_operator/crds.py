@@ -6,6 +6,7 @@ which files differ from the structs.
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class _Definition(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     columns: tuple[tuple[str, str, str, str], ...]
     """Name, type, path and description of what `kubectl get` prints."""
+    scale: Mapping[str, str] | None = None
+    """Where the subresource `scale` finds its fields; None: there is none."""
 
 
 _AGE = ("Age", "date", ".metadata.creationTimestamp", "How long it has been there.")
@@ -61,6 +64,11 @@ DEFINITIONS = (
             ("Replicas", "integer", ".status.replicas", "Replicas that are ready."),
             _AGE,
         ),
+        scale={
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
     ),
 )
 
@@ -103,7 +111,7 @@ def _crd(definition: _Definition) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": _root(definition)},
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}} | ({"scale": dict(definition.scale)} if definition.scale else {}),
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "description": description, "jsonPath": path}
                         for name, kind, path, description in definition.columns

@@ -124,6 +124,12 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
     return [str(one.get("manager")) for one in entries]
 
 
+def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
+    """Return the managers of the field to which the steps lead."""
+    entries = live["metadata"].get("managedFields") or []
+    return {str(one.get("manager")) for one in entries if _covers(one.get("fieldsV1"), steps)}
+
+
 def _covers(fields: object, steps: Steps) -> bool:
     """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
     for step in steps:

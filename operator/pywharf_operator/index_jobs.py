@@ -194,7 +194,10 @@ def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]
             return f"Job {name}: its node was short of something and evicted its pod."
         for ended in _terminated(pod):
             if ended.get("reason") == "OOMKilled":
-                return f"Job {name} needed more memory than its limit; divide the repo into smaller ones."
+                return (
+                    f"Job {name} needed more memory than its limit; raise limits.memory in spec.jobs.resources of the "
+                    "PackageServer, or divide the repo into smaller ones."
+                )
             report, message = _decoded(ended.get("message")), ended.get("message")
             said = report.error if report is not None else _last_line(message) if isinstance(message, str) else ""
             if said and (shown := _shown(said)):

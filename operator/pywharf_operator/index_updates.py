@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from pywharf_operator.comparison import first_difference
 from pywharf_operator.index_jobs import due_trigger, index_state, is_finished, needs_first_update, of_this_repo
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.refused_pods import is_late, refused_jobs, with_remedy, without_pod
 from pywharf_operator.render import Finding, RepoVerdict
 from pywharf_operator.render.job import INSTANTIATE, update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest, selector_of
@@ -46,17 +48,23 @@ class Runs(msgspec.Struct, frozen=True):
     pods: Mapping[str, list[Json]]
     server_pods: list[Json]
     """The server's replicas: the pods that its Service sends requests to."""
+    refused: Mapping[str, str] = {}
+    """Why a Job gets no pod, by the Job's uid."""
+    waits_for_pods: bool = False
+    """Whether a Job that runs has no pod."""
 
 
-async def read_runs(kube: Kube, server: ObjectKey) -> Runs:
-    """Every Job and pod of a server."""
+async def read_runs(kube: Kube, server: ObjectKey, now: datetime) -> Runs:
+    """Every Job and pod of a server, and why Jobs get no pods."""
     labels = f"{SERVER_LABEL}={server.name}"
     jobs, pods = await asyncio.gather(
         kube.list(JOB, server.namespace, labels), kube.list(POD, server.namespace, labels)
     )
     of_replicas = selector_of(server.name).items()
     replicas = [pod for pod in pods if of_replicas <= (pod["metadata"].get("labels") or {}).items()]
-    return Runs(_by_repo(jobs), _by_repo(pods), replicas)
+    without = without_pod(jobs, pods)
+    refused = await refused_jobs(kube, server.namespace) if any(is_late(job, now) for job in without) else {}
+    return Runs(_by_repo(jobs), _by_repo(pods), replicas, refused, waits_for_pods=bool(without))
 
 
 def _by_repo(items: list[Json]) -> Mapping[str, list[Json]]:
@@ -87,15 +95,45 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that is made anew gets a first update of its own.
             await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, left)
+        await _renew(kube, cron_job, jobs, runs.refused)
     except KubeError as error:
         if not error.is_permanent:
             raise
-        message = f"The API server refuses its Job: {error.message or error.reason}"
+        message = f"The API server refuses its Job: {with_remedy(error.message or error.reason)}"
         return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
     finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
+    finding = _refused_pod(jobs, runs.refused) or finding
     if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
+
+
+async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]) -> None:
+    """Replace each Job that gets no pod and has an older template than the CronJob's, which a user may have corrected.
+
+    A Job keeps its template, so it would be refused until its deadline, and keep the schedule's next Job from starting.
+    """
+    template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    for job in tuple(jobs):
+        uid = str(job["metadata"].get("uid"))
+        if uid not in refused or is_finished(job) or first_difference(template, job["spec"]["template"]) is None:
+            continue
+        made = await kube.create(JOB, update_job(cron_job, uid))
+        if made is not None:
+            jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)
+        key = ObjectKey(str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
+        await kube.delete(JOB, key, uid)
+        jobs.remove(job)
+
+
+def _refused_pod(jobs: Sequence[Mapping[str, Any]], refused: Mapping[str, str]) -> Finding | None:
+    """Return what is told of the first Job that gets no pod."""
+    for job in jobs:
+        why = refused.get(str(job["metadata"].get("uid")))
+        if why is not None and not is_finished(job):
+            message = f"Job {job['metadata']['name']} gets no pod: {with_remedy(why)}"
+            return Finding(status=False, reason="UpdateStuck", message=message)
+    return None
 
 
 def _previous(verdict: RepoVerdict) -> IndexStatus:

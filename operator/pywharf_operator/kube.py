@@ -120,11 +120,18 @@ class Kube:
                 return None
             raise
 
-    async def list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> list[Json]:
-        """Every object of a namespace, or without one of the cluster, as it is now. Kinds that it lacks have none."""
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+    ) -> list[Json]:
+        """Every object of a namespace, or without one of the cluster, as it is now. Kinds that it lacks have none.
+
+        `labels` and `fields` are selectors.
+        """
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        selected = {name: selector for name, selector in selectors.items() if selector}
         while True:
             try:
-                return [item async for item in self._pages(kind, namespace, labels)]
+                return [item async for item in self._pages(kind, namespace, selected)]
             except KubeError as error:
                 if error.status == _GONE:  # the list moved on while its pages were read
                     continue
@@ -132,8 +139,8 @@ class Kube:
                     return []
                 raise
 
-    async def _pages(self, kind: Kind, namespace: str | None, labels: str | None) -> Any:  # noqa: ANN401 - an async generator of objects
-        query: dict[str, str] = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+    async def _pages(self, kind: Kind, namespace: str | None, selected: Mapping[str, str]) -> Any:  # noqa: ANN401 - an async generator of objects
+        query: dict[str, str] = {"limit": str(PAGE), **selected}
         while True:
             page = await self._call(_Request("list", "GET", kind.path(namespace), query))
             for item in page.get("items") or []:
@@ -142,7 +149,7 @@ class Kube:
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return
-            query = {"limit": str(PAGE), "continue": token} | ({"labelSelector": labels} if labels else {})
+            query = {"limit": str(PAGE), "continue": token, **selected}
 
     async def exists(self, kind: Kind) -> bool:
         """Whether the cluster has the kind."""

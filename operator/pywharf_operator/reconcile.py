@@ -15,10 +15,11 @@ from pywharf_operator.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Appl
 from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
-from pywharf_operator.kinds import CRON_JOB, JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.observe import Observed, Observer
 from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.refused_pods import refused_replica, with_remedy
 from pywharf_operator.render import (
     Environment,
     Finding,
@@ -44,6 +45,8 @@ _APIS_FOR_S = 15.0
 """For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Between looks at replicas that do not serve the newest configuration yet."""
+_PODS_AGAIN_S = 15.0
+"""After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
 _NUDGED_AGAIN_AFTER = 4
 """Looks after which a replica's kubelet is told once more."""
 
@@ -110,7 +113,7 @@ class Reconciler:
             await self._without_server(await self._observer.observe(key))
             return None
         observed, live, runs = await asyncio.gather(
-            self._observer.observe(key), memory.applier.read(key, READ_FIRST), read_runs(self._kube, key)
+            self._observer.observe(key), memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now())
         )
         if observed.server is None:
             await self._without_server(observed)
@@ -160,11 +163,14 @@ class Reconciler:
             stays |= set(READ_FIRST)
         refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
-        result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
+        refused = refused_replica(live.get((DEPLOYMENT, server.key.name)))
+        result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals), refused)
         waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
         if api_missing(server, environment) is not None:
             again.append(_APIS_FOR_S)
+        if runs.waits_for_pods:
+            again.append(_PODS_AGAIN_S)
         if waiting:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1
@@ -333,6 +339,8 @@ class _Result(msgspec.Struct, frozen=True):
     reports: tuple[ReplicaReport, ...]
     """Of the replicas that are ready."""
     refusals: tuple[Refusal, ...]
+    refused_replica: str | None
+    """Why the Deployment gets no further pod."""
 
 
 _NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")
@@ -351,16 +359,26 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
     missing = api_missing(result.verdict.server, environment)
     if missing is not None:
         return missing
-    return ready_replicas(result.verdict.server, len(result.reports))
+    return _of_replicas(ready_replicas(result.verdict.server, len(result.reports)), result.refused_replica)
+
+
+def _of_replicas(finding: Finding, refused: str | None) -> Finding:
+    """Return the finding about the replicas, with what the cluster says where it refuses one."""
+    if refused is None:
+        return finding
+    told = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
+    if finding.status:
+        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {told}")
+    return Finding(status=False, reason="PodRefused", message=told)
 
 
 def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:
     """What a repo's owner, who may not see the server, is told where its CronJob is refused."""
     name = f"{CRON_JOB.name} {ObjectKey(cron_job['metadata']['namespace'], cron_job['metadata']['name'])}"
     refusal = next((one for one in refusals if one.object == name and one.reason == "ApplyRefused"), None)
-    return (
-        None if refusal is None else Finding(status=False, reason="UpdateStuck", message=f"{name}: {refusal.message}")
-    )
+    if refusal is None:
+        return None
+    return Finding(status=False, reason="UpdateStuck", message=f"{name}: {with_remedy(refusal.message)}")
 
 
 def _is_ready(status: PackageRepoStatus) -> bool:

@@ -79,7 +79,8 @@ def _container(kind: inspect.VarTupleType | inspect.DictType) -> Schema:
         return {"type": "array", "items": _schema(kind.item_type)} | _given(bounds)
     if isinstance(kind.value_type, inspect.AnyType):
         return {"type": "object", _ANY_FIELD: True}
-    return {"type": "object", "additionalProperties": _schema(kind.value_type)}
+    bounds = {"minProperties": kind.min_length, "maxProperties": kind.max_length}
+    return {"type": "object", "additionalProperties": _schema(kind.value_type)} | _given(bounds)
 
 
 def _scalar(kind: inspect.Type) -> Schema:

@@ -1,4 +1,4 @@
-"""The Secret `<server>-session`: what replicas sign cookies with. It is made once and never rendered again.
+"""The Secret `<server>-session`: what replicas sign cookies with. It is made once; later only its metadata changes.
 
 One that lost its owner, as after a restore, is adopted with the key that it holds.
 """
@@ -8,10 +8,10 @@ import binascii
 import secrets
 
 from pywharf_operator.adoption import adoption, belongs, is_orphan
-from pywharf_operator.drift import other_owner
+from pywharf_operator.drift import RENDERED_ANNOTATION, other_owner, with_hash, writers
 from pywharf_operator.kinds import SECRET
 from pywharf_operator.kube import Json, Kube, KubeError
-from pywharf_operator.render.labels import Manifest, metadata, object_name
+from pywharf_operator.render.labels import MANAGER, Manifest, metadata, object_name
 from pywharf_operator.render.pod_template import SESSION_KEY
 from pywharf_operator.spec import ObjectKey, PackageServer
 
@@ -39,6 +39,7 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
         if value:
             if is_orphan(SECRET, found, server):
                 await kube.apply(SECRET, adoption(found, server))
+            await _update_metadata(kube, server, key, found)
             return value
         # Emptied by hand: made anew, which logs browsers out and nothing else.
         await kube.delete(SECRET, key, found["metadata"]["uid"])
@@ -46,11 +47,48 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
     raise KubeError(None, "SessionKeyMissing", message)
 
 
+async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, found: Json) -> None:
+    change = metadata_change(found, _metadata(server))
+    if not change:
+        return
+    try:
+        await kube.merge(SECRET, key, {"metadata": {"uid": found["metadata"]["uid"], **change}})
+    except KubeError as error:
+        if not error.is_permanent:
+            raise
+        # The key is there and works. What refuses a label here refuses it in the other objects, where it is told.
+
+
+def metadata_change(live: Json, wanted: Manifest) -> Manifest:
+    """Return what to merge into the metadata of `live`, whose hash is not that of `wanted`; empty where it is.
+
+    Of the labels and annotations that are not wanted, those that the operator wrote are removed, as managedFields tell;
+    what somebody else wrote stays. What somebody changes later is not put back: nothing finds the Secret by it.
+    """
+    change: Manifest = {}
+    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
+    if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
+        return change
+    for part in ("labels", "annotations"):
+        there, given = live["metadata"].get(part) or {}, wanted.get(part) or {}
+        gone = {key: None for key in there if key not in given and MANAGER in writers(live, ("metadata", part, key))}
+        added = {key: value for key, value in given.items() if there.get(key) != value}
+        if gone or added:
+            change[part] = {**gone, **added}
+    return change
+
+
+def _metadata(server: PackageServer) -> Manifest:
+    """Return the Secret's metadata, with its hash as an annotation."""
+    made: Manifest = with_hash({"metadata": metadata(server, "session")})["metadata"]
+    return made
+
+
 def _manifest(server: PackageServer) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(server, "session"),
+        "metadata": _metadata(server),
         "type": "Opaque",
         "data": {SESSION_KEY: base64.b64encode(secrets.token_hex(_BYTES).encode()).decode()},
     }

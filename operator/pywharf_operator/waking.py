@@ -155,7 +155,7 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
         *lasting,
         {name: value for name, value in metadata.items() if name not in {"managedFields", "resourceVersion"}},
         {name: value for name, value in manifest.items() if name not in {"metadata", "status"}},
-        [status.get("readyReplicas"), status.get("updatedReplicas")] if kind == DEPLOYMENT else None,
+        [status.get("readyReplicas"), status.get("updatedReplicas"), _refused(status)] if kind == DEPLOYMENT else None,
     ]
 
 
@@ -170,6 +170,10 @@ def _conditions(status: Json) -> list[list[object]]:
 
 def _ready(status: Json) -> bool:
     return ["Ready", "True"] in _conditions(status)
+
+
+def _refused(status: Json) -> bool:
+    return ["ReplicaFailure", "True"] in _conditions(status)
 
 
 def _unscheduled(status: Json) -> bool:

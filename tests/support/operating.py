@@ -39,7 +39,7 @@ RULES = [
         "verbs": ["get", "list", "watch", "create", "patch"],
     },
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _KEPT},
     {"apiGroups": ["batch"], "resources": ["cronjobs", "jobs"], "verbs": _KEPT},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": _KEPT},

@@ -17,18 +17,24 @@ from pywharf_operator.render.credentials import (
     shard_of,
     shards,
 )
-from pywharf_operator.render.labels import REPO_LABEL, Manifest, labels, metadata, object_name, selector
-from pywharf_operator.render.pod_template import DATA_VOLUME, OWN_VOLUMES, ROOT, claim_name, pod_template, surroundings
-from pywharf_operator.render.removals import steps_of, without
+from pywharf_operator.render.job_pod import CONTAINER, job_metadata, job_template
+from pywharf_operator.render.labels import REPO_LABEL, Manifest, metadata, object_name, selector
+from pywharf_operator.render.pod_template import (
+    DATA_VOLUME,
+    OWN_VOLUMES,
+    ROOT,
+    claim_name,
+    pod_template,
+    surroundings,
+    with_defaults,
+)
 from pywharf_operator.render.resolve import RepoVerdict, ServerVerdict
 from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.security import container_security, pod_security
 from pywharf_operator.render.server_flags import flags_of
 from pywharf_operator.render.snapshot import Environment
-from pywharf_operator.render.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageServer
 
-CONTAINER: Final = "index"
 REPORT: Final = "/dev/termination-log"
 """What is written there becomes the container's termination message."""
 MAX_NAME_LENGTH: Final = 52
@@ -53,17 +59,6 @@ _RESOURCES: Final = {
 }
 _OF_CLIENTS: Final = {"read_secret", "write_secret", "anonymous_read", "sync_index_interval", "upstream", "download"}
 """Settings that change nothing in an index."""
-_OF_PODS: Final = {
-    "dnsConfig",
-    "dnsPolicy",
-    "imagePullSecrets",
-    "nodeSelector",
-    "priorityClassName",
-    "runtimeClassName",
-    "schedulerName",
-    "tolerations",
-}
-"""What is taken of `spec.podTemplate.spec`: where pods run, and how their image gets there."""
 
 
 class _Shared(msgspec.Struct, frozen=True):
@@ -114,7 +109,7 @@ def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 1,
             "jobTemplate": {
-                "metadata": {"labels": made["labels"]},
+                "metadata": job_metadata(server, of_repo),
                 "spec": {
                     "activeDeadlineSeconds": _DEADLINE_S,
                     "backoffLimit": _RETRIES,
@@ -134,26 +129,16 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
         # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
         "enableServiceLinks": False,
         "restartPolicy": "Never",
-        "securityContext": pod_security(),
+        "securityContext": pod_security(server),
         "containers": [_container(server, repo, spec, shared.environment)],
         "volumes": _volumes(server, repo, spec, shared.shard_count),
     }
     storage = server.spec.storage
     if isinstance(spec, FileSystemSpec) and storage is not None and not storage.shared and server.most_replicas > 0:
         pod["affinity"] = _beside_the_server(server)
-    patch = server.spec.pod_template
-    wanted = _OF_PODS | ({"serviceAccountName"} if _uses_lent_identity(repo, spec) else set())
-    removals = [path for path in server.spec.pod_template_removals if steps_of(path)[1] in wanted]
-    of_pods = {field: value for field, value in (patch.get("spec") or {}).items() if field in wanted}
-    of_pods |= {"containers": [{"name": CONTAINER, **shared.around["container"]}], "volumes": shared.around["volumes"]}
-    base = without({"metadata": {}, "spec": pod}, removals, missing_ok=True)
-    made = merged_pod_template(base, {"metadata": patch.get("metadata") or {}, "spec": of_pods})
-    made["metadata"]["labels"] = {
-        **made["metadata"].get("labels", {}),
-        **labels(server, "index"),
-        REPO_LABEL: repo.name,
-    }
-    return made
+    return job_template(
+        server, pod, shared.around, {REPO_LABEL: repo.name}, uses_lent_identity=_uses_lent_identity(repo, spec)
+    )
 
 
 def _uses_lent_identity(repo: RepoVerdict, spec: BackendSpec) -> bool:
@@ -167,7 +152,7 @@ def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         "image": server.spec.image or environment.image,
         "imagePullPolicy": "IfNotPresent",
         "args": _arguments(server, repo, spec, environment),
-        "resources": {kind: dict(amounts) for kind, amounts in _RESOURCES.items()},
+        "resources": with_defaults(server.spec.jobs.resources, _RESOURCES),
         "securityContext": container_security(),
         "terminationMessagePath": REPORT,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -19,7 +19,7 @@ def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
     }
     if server.spec.autoscaling is None:
         # With an autoscaler the number is its own; one that is written here would be taken back each time.
-        spec = {"replicas": 1 if server.spec.replicas is None else server.spec.replicas, **spec}
+        spec = {"replicas": server.spec.replicas, **spec}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(server), "spec": spec}
 
 

@@ -55,7 +55,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Pending": "Nothing: the first update has not finished yet.",
         "Suspended": "Nothing, or set `spec.index.suspend` to false: no update was ever run.",
         "UpdateFailed": "Correct what the message says. The index before it is still served.",
-        "UpdateStuck": "Correct what the message says: the Job's pod cannot start.",
+        "UpdateStuck": "Correct what the message says: the Job has no pod, or its pod cannot start.",
         "NotServed": "See Accepted and SecretsResolved; while a repo is not served its index is not updated.",
     },
     "PackageRepo Ready": {
@@ -76,6 +76,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageServer Ready": {
         "Ready": "Everything is there, and at least one replica is ready.",
         "NoReadyReplica": "Look at the Deployment of the server's name, and at its pods.",
+        "PodRefused": "Do what the message says: a quota, a LimitRange or a policy admits no pod of the server.",
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
         "ApplyRefused": "Correct what the API server says of the object in the message.",
         "Contested": "Let only one manager write the field that the message names.",

@@ -20,7 +20,7 @@ def update_job(cron_job: Manifest, trigger: str) -> Manifest:
         "name": f"{of_cron_job['name']}-{digest}",
         "namespace": of_cron_job["namespace"],
         "labels": dict(template["metadata"]["labels"]),
-        "annotations": {INSTANTIATE: "manual"},
+        "annotations": {**template["metadata"].get("annotations", {}), INSTANTIATE: "manual"},
     }
     if "ownerReferences" in of_cron_job:
         made["ownerReferences"] = of_cron_job["ownerReferences"]

@@ -37,13 +37,36 @@ def selector_of(server: str, component: Component = "server") -> dict[str, str]:
 
 
 def labels(server: PackageServer, component: Component = "server") -> dict[str, str]:
-    """The labels of every object and pod of a server."""
+    """Return the labels of ours that every object and pod of a server has."""
     return {
         **selector(server, component),
         "app.kubernetes.io/part-of": "pywharf",
         "app.kubernetes.io/managed-by": MANAGER,
         SERVER_LABEL: server.key.name,
     }
+
+
+def pod_metadata(
+    server: PackageServer,
+    given: Manifest,
+    component: Component = "server",
+    extra_labels: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Return the metadata of a pod template: the server's own labels and annotations, `given` over them, ours over all.
+
+    `extra_labels` are ours.
+    """
+    made: Manifest = {
+        "labels": {
+            **server.spec.labels,
+            **(given.get("labels") or {}),
+            **(extra_labels or {}),
+            **labels(server, component),
+        }
+    }
+    if annotations := {**server.spec.annotations, **(given.get("annotations") or {})}:
+        made["annotations"] = annotations
+    return made
 
 
 def metadata(  # noqa: PLR0913 - all but the first are options
@@ -57,16 +80,17 @@ def metadata(  # noqa: PLR0913 - all but the first are options
 ) -> Manifest:
     """Name, namespace, labels and owner of the object `<server>` or `<server>-<suffix>`.
 
-    No label of the caller's takes the place of one of ours. With `owned` the object goes when the server goes, where
+    Every object has the server's own labels and annotations, too. The caller's take their place, and ours the place of
+    either. With `owned` the object goes when the server goes, where
     the server has a uid: one that was read from a folder has none.
     """
     made: Manifest = {
         "name": object_name(server, suffix),
         "namespace": server.key.namespace,
-        "labels": {**(extra_labels or {}), **labels(server, component)},
+        "labels": {**server.spec.labels, **(extra_labels or {}), **labels(server, component)},
     }
-    if annotations:
-        made["annotations"] = dict(annotations)
+    if annotations := {**server.spec.annotations, **(annotations or {})}:
+        made["annotations"] = annotations
     if owned and server.metadata.uid is not None:
         made["ownerReferences"] = owner_references(server)
     return made

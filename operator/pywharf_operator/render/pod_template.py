@@ -1,16 +1,18 @@
 """The pod template of a server: a restricted pod that holds nothing but its configuration and its volume."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
 from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
-from pywharf_operator.render.labels import Manifest, labels, object_name, selector
+from pywharf_operator.render.labels import Manifest, labels, object_name, pod_metadata, selector
 from pywharf_operator.render.removals import without
 from pywharf_operator.render.security import container_security, pod_security
 from pywharf_operator.render.server_flags import flags_of
 from pywharf_operator.render.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.render.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.resources import Resources
 
 CONTAINER: Final = "server"
 ROOT: Final = "/var/lib/pywharf"
@@ -53,13 +55,10 @@ def claim_name(server: PackageServer) -> str | None:
 
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
     """The template without `spec.podTemplateRemovals`, `spec.podTemplate` merged in. Raises InvalidPodTemplateError."""
-    patch = {part: value for part, value in server.spec.pod_template.items() if value is not None}
-    _check_patch(patch)
+    patch = checked_patch(server.spec.pod_template, "podTemplate")
     ours = labels(server)
     made = merged_pod_template(without(_template(server, environment), server.spec.pod_template_removals), patch)
-    if not any(container["name"] == CONTAINER for container in made["spec"].get("containers", ())):
-        msg = f"podTemplate.spec.containers leaves out the container {CONTAINER!r}; patch it, but keep it."
-        raise InvalidPodTemplateError(msg)
+    check_container(made, CONTAINER, "podTemplate")
     # By these the Deployment, the Service and the operator find the pods.
     made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
     return made
@@ -88,18 +87,31 @@ def surroundings(template: Manifest) -> Manifest:
     }
 
 
-def _check_patch(patch: Manifest) -> None:
-    """Only what a pod template has at its top: the rest is merged as it is, and the API server judges it."""
-    _check_part("podTemplate", patch, {"metadata", "spec"})
+def checked_patch(given: Manifest, path: str) -> Manifest:
+    """Return the parts of a pod template's patch that are not null. `path` is its field, for messages.
+
+    Only what a pod template has at its top is checked: the rest is merged as it is, and the API server judges it.
+    Raises InvalidPodTemplateError.
+    """
+    patch = {part: value for part, value in given.items() if value is not None}
+    _check_part(path, patch, {"metadata", "spec"})
     metadata = patch.get("metadata", {})
-    _check_part("podTemplate.metadata", metadata, {"labels", "annotations"})
-    _check_part("podTemplate.spec", patch.get("spec", {}), None)
+    _check_part(f"{path}.metadata", metadata, {"labels", "annotations"})
+    _check_part(f"{path}.spec", patch.get("spec", {}), None)
     for field, texts in metadata.items():
-        _check_part(f"podTemplate.metadata.{field}", {} if texts is None else texts, None)
+        _check_part(f"{path}.metadata.{field}", {} if texts is None else texts, None)
         for key, value in (texts or {}).items():
             if value is not None and not isinstance(value, str):
-                msg = f"podTemplate.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
+                msg = f"{path}.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
                 raise InvalidPodTemplateError(msg)
+    return patch
+
+
+def check_container(template: Manifest, name: str, path: str) -> None:
+    """Raise InvalidPodTemplateError where the patch in the field `path` left no container of that name."""
+    if not any(container["name"] == name for container in template["spec"].get("containers", ())):
+        msg = f"{path}.spec.containers leaves out the container {name!r}; patch it, but keep it."
+        raise InvalidPodTemplateError(msg)
 
 
 def _check_part(path: str, part: object, known: set[str] | None) -> None:
@@ -125,7 +137,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
         # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _DELAY_S + _TRANSFERS_S + _SPARE_S,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(server),
         "containers": [_container(server, environment)],
         "volumes": _volumes(server),
     }
@@ -133,7 +145,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
         spec["topologySpreadConstraints"] = [
             _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ]
-    return {"metadata": {"labels": labels(server)}, "spec": spec}
+    return {"metadata": pod_metadata(server, {}), "spec": spec}
 
 
 def _container(server: PackageServer, environment: Environment) -> Manifest:
@@ -146,7 +158,7 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
         ],
-        "resources": _resources(server),
+        "resources": with_defaults(server.spec.resources, _RESOURCES),
         "securityContext": container_security(),
         # 2 minutes to start, while nothing else is asked; then out of the Service after 4 seconds without an answer, as
         # another replica may have one; and killed only after 2 minutes, as it comes back no sooner than it recovers.
@@ -178,15 +190,17 @@ def _arguments(server: PackageServer) -> list[str]:
     return made
 
 
-def _resources(server: PackageServer) -> Manifest:
-    """Ours of every resource that the server's own do not name: a limit of the one fits no request of the other."""
-    own = server.spec.resources
+def with_defaults(own: Resources | None, defaults: Mapping[str, Mapping[str, str]]) -> Manifest:
+    """Return `own`, and the defaults of each resource that it does not name.
+
+    A limit of the one need not fit a request of the other.
+    """
     given = {"requests": (own and own.requests) or {}, "limits": (own and own.limits) or {}}
     named = {name for amounts in given.values() for name in amounts}
     return {
         kind: {name: amount for name, amount in amounts.items() if name not in named}
         | {name: str(amount) for name, amount in given[kind].items()}
-        for kind, amounts in _RESOURCES.items()
+        for kind, amounts in defaults.items()
     }
 
 

@@ -10,6 +10,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
+from pywharf_operator.render.job_pod import check_job_template
 from pywharf_operator.render.pod_template import pod_template
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
@@ -228,7 +229,7 @@ def _server_finding(
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
         )
     try:
-        pod_template(server, environment)
+        check_job_template(server, pod_template(server, environment))
     except InvalidPodTemplateError as error:
         return _no("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")

@@ -22,12 +22,19 @@ def service(verdict: ServerVerdict, environment: Environment) -> Manifest:  # no
     """The Service. Probes, metrics and the configuration's report are not on it."""
     server = verdict.server
     name = port_name(server)
+    wanted = server.spec.service
+    chosen = {
+        "loadBalancerClass": wanted.load_balancer_class,
+        "externalTrafficPolicy": wanted.external_traffic_policy,
+        "ipFamilyPolicy": wanted.ip_family_policy,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(server),
+        "metadata": metadata(server, annotations=wanted.annotations),
         "spec": {
-            "type": "ClusterIP",
+            "type": wanted.type,
+            **{field: value for field, value in chosen.items() if value is not None},
             "selector": selector(server),
             "ports": [
                 {"name": name, "appProtocol": name, "port": port(server), "targetPort": "http", "protocol": "TCP"}

@@ -56,9 +56,14 @@ POD_TEMPLATE: Final[Mapping[str, Any]] = {
 }
 
 
-def merged_pod_template(base: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
-    """A new template; neither argument is changed. Raises InvalidPodTemplateError."""
-    return _map(base, patch, POD_TEMPLATE, "podTemplate")
+def merged_pod_template(
+    base: Mapping[str, Json], patch: Mapping[str, Json], path: str = "podTemplate"
+) -> dict[str, Json]:
+    """Merge into a new template; neither argument is changed. `path` is the field of `patch`, for messages.
+
+    Raises InvalidPodTemplateError.
+    """
+    return _map(base, patch, POD_TEMPLATE, path)
 
 
 def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str, Any], path: str) -> dict[str, Json]:

@@ -142,6 +142,16 @@ POD_PATH = Form(
         "spec.securityContext.runAsUser or spec.volumes[tmp]"
     ),
 )
+LABEL_VALUE = Form(
+    pattern="^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$",
+    max_length=63,
+    must_be="empty, or letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
+)
+LOAD_BALANCER_CLASS = Form(
+    pattern=rf"^({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([A-Za-z0-9._-]{{0,61}}[A-Za-z0-9])?$",
+    max_length=317,
+    must_be="the name of a load balancer class, such as example.com/internal",
+)
 IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
 
 RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
@@ -169,3 +179,4 @@ Region = Annotated[str, Meta(extra={"form": REGION})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
+LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]

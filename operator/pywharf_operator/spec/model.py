@@ -17,6 +17,7 @@ _SPELLED = {
     "api_url": "apiURL",
     "from_": "from",
     "target_cpu_utilization_percentage": "targetCPUUtilizationPercentage",
+    "user_ids": "userIDs",
 }
 
 

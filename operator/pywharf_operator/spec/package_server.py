@@ -19,10 +19,15 @@ from pywharf_operator.spec.forms import (
     StorageClassName,
     Url,
 )
+from pywharf_operator.spec.jobs import Jobs
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 from pywharf_operator.spec.monitoring import ServiceMonitor
+from pywharf_operator.spec.own_metadata import OwnAnnotations, OwnLabels, key_rules
+from pywharf_operator.spec.resources import Resources
+from pywharf_operator.spec.security import Security
 from pywharf_operator.spec.selector import LabelSelector
+from pywharf_operator.spec.service import Service
 
 PACKAGE_SERVER = "PackageServer"
 MAX_NAME_LENGTH = 50
@@ -49,15 +54,6 @@ class Autoscaling(Model, frozen=True, kw_only=True):
     target_cpu_utilization_percentage: Annotated[
         int, Meta(ge=1, le=100, description="Mean processor use to aim at, in percent of what is requested.")
     ] = 80
-
-
-class Resources(Model, frozen=True, kw_only=True):
-    """What a replica's container asks for and may use."""
-
-    requests: Annotated[
-        dict[str, Quantity] | None, Meta(description="What is kept for it, by resource: cpu, memory.")
-    ] = None
-    limits: Annotated[dict[str, Quantity] | None, Meta(description="What it may use at most, by resource.")] = None
 
 
 class Storage(Model, frozen=True, kw_only=True):
@@ -174,20 +170,47 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
 
     rules = (
         Rule(
-            cel="!(has(self.replicas) && has(self.autoscaling))",
+            # The API server fills in `replicas`, so that the subresource `scale` always has a number.
+            cel="!has(self.autoscaling) || !has(self.replicas) || self.replicas == 1",
             message="replicas and autoscaling exclude each other; leave one out",
-            holds=lambda spec: spec.replicas is None or spec.autoscaling is None,
+            holds=lambda spec: spec.replicas == 1 or spec.autoscaling is None,
         ),
+        *key_rules("labels", "annotations"),
     )
 
     image: Annotated[Image | None, Meta(description="Container image. Absent: the operator's own.")] = None
     replicas: Annotated[
-        Replicas | None, Meta(description="How many replicas run. Absent: 1, or what autoscaling says.")
-    ] = None
+        Replicas,
+        Meta(
+            description=(
+                "How many replicas run, also by `kubectl scale` and a HorizontalPodAutoscaler of your own on the "
+                "PackageServer. With `autoscaling` it has no effect and must be left out."
+            )
+        ),
+    ] = 1
     autoscaling: Annotated[Autoscaling | None, Meta(description="Scales the replicas by their processor use.")] = None
     resources: Annotated[
         Resources | None, Meta(description="What a replica asks for and may use. Absent: the operator's values.")
     ] = None
+    labels: Annotated[
+        OwnLabels,
+        Meta(
+            description=(
+                "Labels of every object and pod that is made for the server, Jobs and their pods included. A change "
+                "restarts the pods."
+            )
+        ),
+    ] = msgspec.field(default_factory=dict)
+    annotations: Annotated[
+        OwnAnnotations,
+        Meta(
+            description=(
+                "Annotations of every object and pod that is made for the server, Jobs and their pods included. A "
+                "change restarts the pods."
+            )
+        ),
+    ] = msgspec.field(default_factory=dict)
+    security: Annotated[Security, Meta(description="How pods fit what the cluster admits.")] = Security()
     storage: Annotated[
         Storage | None,
         Meta(description="The volume that fileSystem repos are kept on. Absent: none, and no such repo."),
@@ -218,6 +241,8 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     auth_write_expires: Annotated[
         int, Meta(ge=0, le=31_536_000, description="Seconds for which a write permission is remembered.")
     ] = 300
+    jobs: Annotated[Jobs, Meta(description="What the Jobs that update indexes have apart from the server.")] = Jobs()
+    service: Annotated[Service, Meta(description="How the server's Service is reached.")] = Service()
     tls: Annotated[Tls | None, Meta(description="TLS that the server itself speaks. Absent: plain HTTP.")] = None
     ingress: Annotated[Ingress | None, Meta(description="An Ingress in front of the server.")] = None
     http_route: Annotated[
@@ -230,8 +255,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
         dict[str, Any],
         Meta(
             description=(
-                "Merged into the Deployment's pod template (metadata and spec, by strategic merge). Whoever may write "
-                "it may create pods in this namespace."
+                "Merged into the Deployment's pod template (metadata and spec, by strategic merge). Jobs take over "
+                "what the documentation lists, no labels or annotations. Whoever may write it may create pods in this "
+                "namespace."
             )
         ),
     ] = msgspec.field(default_factory=dict)
@@ -263,6 +289,9 @@ class PackageServerStatus(StatusModel, frozen=True, kw_only=True):
     url: Annotated[Text | None, Meta(description="Where clients reach the server.")] = None
     repos: Annotated[RepoCounts | None, Meta(description="How many repos name this server.")] = None
     replicas: Annotated[Count | None, Meta(description="Replicas that are ready.")] = None
+    selector: Annotated[
+        Text | None, Meta(description="The labels of the replicas' pods, as a selector for the subresource scale.")
+    ] = None
     conditions: Annotated[
         tuple[Condition, ...],
         Meta(
@@ -304,4 +333,4 @@ class PackageServer(Resource, frozen=True, kw_only=True):
         """How many replicas may run at once."""
         if self.spec.autoscaling is not None:
             return self.spec.autoscaling.max_replicas
-        return 1 if self.spec.replicas is None else self.spec.replicas
+        return self.spec.replicas

@@ -68,13 +68,25 @@ def test_as_a_module(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "short", "columns"),
+    ("kind", "short", "columns", "subresources"),
     [
-        ("PackageRepo", "pkgrepo", ["Ready", "URL", "Files", "Updated", "Age"]),
-        ("PackageServer", "pkgserver", ["Ready", "URL", "Repos", "Replicas", "Age"]),
+        ("PackageRepo", "pkgrepo", ["Ready", "URL", "Files", "Updated", "Age"], {"status": {}}),
+        (
+            "PackageServer",
+            "pkgserver",
+            ["Ready", "URL", "Repos", "Replicas", "Age"],
+            {
+                "status": {},
+                "scale": {
+                    "specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas",
+                    "labelSelectorPath": ".status.selector",
+                },
+            },
+        ),
     ],
 )
-def test_names_columns_and_subresource(kind, short, columns):
+def test_names_columns_and_subresources(kind, short, columns, subresources):
     spec = CRDS[NAMES[kind]]["spec"]
     (version,) = spec["versions"]
     assert spec["group"] == "pywharf.dev"
@@ -83,7 +95,7 @@ def test_names_columns_and_subresource(kind, short, columns):
     assert spec["names"]["shortNames"] == [short]
     assert spec["names"]["categories"] == ["pywharf"]
     assert CRDS[NAMES[kind]]["metadata"]["name"] == f"{spec['names']['plural']}.pywharf.dev"
-    assert version["subresources"] == {"status": {}}
+    assert version["subresources"] == subresources
     assert [column["name"] for column in version["additionalPrinterColumns"]] == columns
 
 

@@ -16,6 +16,7 @@ from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.cron_job import cron_job_name, cron_jobs
 from pywharf_operator.render.job import update_job
+from pywharf_operator.render.job_pod import every_map
 from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions import wheel
@@ -259,7 +260,7 @@ POD_TEMPLATE = """podTemplate: {
          containers: [{name: server, image: other}]}}"""
 
 
-def test_of_the_pod_template_only_where_pods_run():
+def test_of_the_pod_template_only_what_places_admits_and_isolates_pods():
     made = jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}, {POD_TEMPLATE}", NO_KEYS)
     for repo, account in (("files", "pywharf-index"), ("wheels_1", "identity")):
         spec = pod(made[repo])
@@ -272,8 +273,102 @@ def test_of_the_pod_template_only_where_pods_run():
         assert container(made[repo])["image"] == "pywharf:1"
         assert spec["serviceAccountName"] == account
         labels = template(made[repo])["metadata"]["labels"]
-        assert (labels["team"], labels["pywharf.dev/repo"]) == ("x", repo)
-        assert template(made[repo])["metadata"]["annotations"] == {"a": "b"}
+        assert (labels.get("team"), labels["pywharf.dev/repo"]) == (None, repo)
+        assert "annotations" not in template(made[repo])["metadata"]
+
+
+OWN = """labels: {team: all, stage: live}, annotations: {all: "1", both: server}, jobs: {
+  labels: {team: jobs}, annotations: {both: jobs, sidecar.istio.io/inject: "false"},
+  resources: {limits: {memory: 2Gi, cpu: 1}},
+  podTemplate: {metadata: {labels: {pod: only, pywharf.dev/repo: stolen}, annotations: {all: null}},
+    spec: {nodeSelector: {disk: null, jobs: pool}, securityContext: {runAsUser: 1},
+           containers: [{name: index, env: [{name: A, value: b}]}]}}},
+  podTemplate: {metadata: {annotations: {sidecar.istio.io/inject: "true"}},
+    spec: {nodeSelector: {disk: fast}, securityContext: {supplementalGroups: [5]}}}"""
+
+
+def test_what_jobs_have_of_their_own():
+    made = jobs(f"{STORAGE}, {OWN}")["files"]
+    job, of_pod = made["spec"]["jobTemplate"]["metadata"], template(made)["metadata"]
+    own = {"team": "jobs", "stage": "live"}
+    assert own.items() <= job["labels"].items()
+    assert (own | {"pod": "only"}).items() <= of_pod["labels"].items()
+    assert of_pod["labels"]["pywharf.dev/repo"] == job["labels"]["pywharf.dev/repo"] == "files"
+    assert "pod" not in job["labels"]
+    assert job["annotations"] == {"all": "1", "both": "jobs", "sidecar.istio.io/inject": "false"}
+    assert of_pod["annotations"] == {"both": "jobs", "sidecar.istio.io/inject": "false"}
+    # The CronJob is an object of the server like others.
+    assert made["metadata"]["annotations"] == {"all": "1", "both": "server"}
+    assert {"team": "all", "stage": "live"}.items() <= made["metadata"]["labels"].items()
+    spec, only = pod(made), container(made)
+    assert spec["nodeSelector"] == {"jobs": "pool"}
+    security = spec["securityContext"]
+    assert (security["runAsUser"], security["supplementalGroups"], security["fsGroup"]) == (1, [5], 65532)
+    assert only["env"] == [{"name": "A", "value": "b"}]
+    assert only["resources"] == {
+        "requests": {"ephemeral-storage": "64Mi"},
+        "limits": {"memory": "2Gi", "cpu": "1", "ephemeral-storage": "10Gi"},
+    }
+    run = update_job(made, "now")
+    assert run["metadata"]["labels"] == job["labels"]
+    assert run["metadata"]["annotations"] == job["annotations"] | {"cronjob.kubernetes.io/instantiate": "manual"}
+
+
+def kinds(value, path=""):
+    """Which paths hold maps and lists, as `a.b`; items of lists count for none but containers."""
+    if isinstance(value, dict):
+        yield path, "map"
+        for key, item in value.items():
+            yield from kinds(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        yield path, "list"
+        if path == ".containers":
+            yield from kinds(value[0], f"{path}[]")
+
+
+def test_what_a_template_is_checked_against_has_every_map():
+    """So that no patch that was accepted fails for one repo's Job."""
+    (server,) = parse_file("a.yaml", SERVER.replace("SPEC", "{}").partition("---")[0].encode(), "x").of(PackageServer)
+    known = set(kinds(every_map(server)))
+    for credentials in (KEYS, NO_KEYS):
+        for job in jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}", credentials).values():
+            assert set(kinds(pod(job))) <= known
+
+
+BAD_JOB_TEMPLATES = {
+    "{kind: Pod}": "spec.jobs.podTemplate holds kind; here there may be metadata and spec.",
+    "{metadata: {labels: {a: 1}}}": "spec.jobs.podTemplate.metadata.labels: a must be a text; put its value in quotes.",
+    "{spec: {containers: [{name: index, $patch: delete}]}}": (
+        "spec.jobs.podTemplate.spec.containers leaves out the container 'index'; patch it, but keep it."
+    ),
+    "{spec: {affinity: [a]}}": "spec.jobs.podTemplate.spec.affinity must be a map.",
+    "{spec: {affinity: {podAffinity: 3}}}": "spec.jobs.podTemplate.spec.affinity.podAffinity must be a map.",
+    "{spec: {securityContext: x}}": "spec.jobs.podTemplate.spec.securityContext must be a map.",
+    "{spec: {securityContext: {seccompProfile: x}}}": (
+        "spec.jobs.podTemplate.spec.securityContext.seccompProfile must be a map."
+    ),
+    "{spec: {containers: [{name: index, resources: 3}]}}": (
+        "spec.jobs.podTemplate.spec.containers[0].resources must be a map."
+    ),
+    "{spec: {containers: [{name: index, args: {}}]}}": (
+        "spec.jobs.podTemplate.spec.containers[0].args cannot be a map."
+    ),
+    "{spec: {volumes: [{emptyDir: {}}]}}": (
+        "spec.jobs.podTemplate.spec.volumes[0].name is missing; items of this list are told apart by it."
+    ),
+}
+
+
+@pytest.mark.parametrize("patch", BAD_JOB_TEMPLATES)
+def test_a_template_that_fits_no_job(patch):
+    """It is told of the server, whatever repos there are."""
+    text = SERVER.replace("SPEC", f"{{{STORAGE}, jobs: {{podTemplate: {patch}}}}}").partition("---")[0]
+    found = parse_file("a.yaml", text.encode(), "default")
+    assert found.problems == ()
+    (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
+    assert (server.accepted.reason, server.accepted.message) == ("InvalidPodTemplate", BAD_JOB_TEMPLATES[patch])
+    with pytest.raises(InvalidPodTemplateError):
+        jobs(f"{STORAGE}, jobs: {{podTemplate: {patch}}}")
 
 
 AROUND = """podTemplate: {spec: {

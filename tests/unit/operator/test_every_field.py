@@ -194,7 +194,24 @@ FIXED = {
     "serviceMonitor": {"labels": {"a": "a"}, "interval": "30s"},
     "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
     "podTemplateRemovals": ["spec.securityContext.runAsGroup"],
+    "labels": {"a": "a"},
+    "annotations": {"a": "a"},
+    "security": {"userIDs": "Fixed"},
+    "service": {
+        "type": "LoadBalancer",
+        "annotations": {"a": "a"},
+        "loadBalancerClass": "a.example/a",
+        "externalTrafficPolicy": "Local",
+        "ipFamilyPolicy": "SingleStack",
+    },
+    "jobs": {
+        "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
+        "labels": {"a": "a"},
+        "annotations": {"a": "a"},
+        "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
+    },
 }
+BY_PORTS = FIXED | {"service": {"type": "NodePort"}}
 SCALED = {
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
     "storage": {"existingClaim": "a", "accessModes": ["ReadWriteMany"]},
@@ -227,8 +244,17 @@ SERVER_CHANGES = {
     **under("httpRoute.parentRefs[]", FIXED, {"name": "b", "namespace": "b", "sectionName": "b"}),
     **under("httpRoute", FIXED, {"hostnames": ["b.example"], "annotations": {"a": "b"}}),
     **under("serviceMonitor", FIXED, {"labels": {"a": "b"}, "interval": "1m"}),
-    "podTemplate": (FIXED, {"spec": {"nodeSelector": {"a": "b"}}}),
     "podTemplateRemovals": (FIXED, ["spec.securityContext.runAsUser"]),
+    "podTemplate": (FIXED, {"spec": {"nodeSelector": {"b": "b"}}}),
+    "labels": (FIXED, {"b": "a"}),
+    "annotations": (FIXED, {"a": "b"}),
+    "security.userIDs": (FIXED, "FromCluster"),
+    "service.type": (BY_PORTS, "LoadBalancer"),
+    **under("service", FIXED, {"annotations": {"a": "b"}, "loadBalancerClass": "a.example/b"}),
+    **under("service", FIXED, {"externalTrafficPolicy": "Cluster", "ipFamilyPolicy": "PreferDualStack"}),
+    **under("jobs.resources", FIXED, {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}),
+    **under("jobs", FIXED, {"labels": {"a": "b"}, "annotations": {"b": "a"}}),
+    "jobs.podTemplate": (FIXED, {"spec": {"nodeSelector": {"a": "b"}}}),
 }
 
 

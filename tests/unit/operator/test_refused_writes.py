@@ -60,7 +60,9 @@ class Cluster:
         self._check("get", kind, key.name)
         return self.objects.get((kind.plural, key.name))
 
-    async def list(self, kind: Any, namespace: str | None = None, labels: str | None = None) -> list[Json]:
+    async def list(
+        self, kind: Any, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+    ) -> list[Json]:
         self._check("list", kind)
         name, _, value = (labels or "").partition("=")
         return [

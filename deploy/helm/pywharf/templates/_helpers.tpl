@@ -54,11 +54,29 @@ name: {{ .name | quote }}
 namespace: {{ .namespace | default $root.Release.Namespace | quote }}
 {{- end }}
 labels:
-  {{- toYaml (merge $own (.labels | default dict) ($root.Values.labels | default dict)) | nindent 2 }}
-{{- with merge (dict) (.annotations | default dict) ($root.Values.annotations | default dict) }}
+  {{- toYaml (merge $own (.labels | default dict) ($root.Values.labels | default dict) ($root.Values.commonLabels | default dict)) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) ($root.Values.annotations | default dict) ($root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether pods name no user ids; a release that is upgraded with --reuse-values has no such value. */}}
+{{- define "pywharf.idsFromCluster" -}}
+{{- if eq (dig "userIDs" "Fixed" (.Values.security | default dict)) "FromCluster" -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Security context: of a dict of root and context, as YAML; empty where there is none. */}}
+{{- define "pywharf.securityContext" -}}
+{{- $context := .context | default dict -}}
+{{- if include "pywharf.idsFromCluster" .root -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" "supplementalGroups" -}}
+{{- end -}}
+{{- with $context -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The namespaces that are watched, as {"names": […]}. */}}
@@ -68,6 +86,13 @@ annotations:
 
 {{/* What no schema can say. */}}
 {{- define "pywharf.check" -}}
+{{- range $name := list "commonLabels" "commonAnnotations" -}}
+{{- range $key, $_ := index $.Values $name | default dict -}}
+{{- if or (hasPrefix "pywharf.dev/" $key) (has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by")) -}}
+{{- fail (printf "%s: %s is a key of pywharf's own; leave it out." $name $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.watch.allNamespaces .Values.watch.namespaces -}}
 {{- fail "watch: namespaces and allNamespaces exclude each other; leave one out." -}}
 {{- end -}}
@@ -109,7 +134,7 @@ annotations:
   verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]

@@ -17,6 +17,7 @@ from pywharf_operator.spec.forms import (
     Quantity,
     Url,
 )
+from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 from pywharf_operator.spec.monitoring import ServiceMonitor
@@ -197,6 +198,7 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
             ),
         ),
     ] = None
+    limits: Annotated[Limits, Meta(description="How much of the server one namespace may take.")] = Limits()
     ambient_identity: Annotated[
         AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
     ] = AmbientIdentity()

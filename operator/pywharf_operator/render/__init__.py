@@ -123,7 +123,7 @@ def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedS
         config_map=config,
         workload=tuple(manifest for manifest in workload if manifest is not None),
         cron_jobs=cron_jobs(verdict, environment) if runs else (),
-        config_rendered=config_rendered(config, secrets),
+        config_rendered=config_rendered(config, secrets, verdict.refused),
         contents={repo.name: _content(repo, environment.session_key) for repo in verdict.repos},
     )
 

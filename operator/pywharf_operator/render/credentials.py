@@ -93,11 +93,15 @@ def credentials_secrets(
     )
 
 
+def revision_size() -> int:
+    """Bytes that a shard's revision takes."""
+    return entry_size(revision_key(0), 2 * hashlib.sha256().digest_size)
+
+
 def _suffix(shard: int) -> str:
     return f"credentials-{shard}" if shard else "credentials"
 
 
 def _size(shard: Mapping[str, bytes]) -> int:
     """Bytes of the shard with its revision, which is a SHA-256 in hex."""
-    of_revision = entry_size(revision_key(0), 2 * hashlib.sha256().digest_size)
-    return of_revision + sum(entry_size(key, len(value)) for key, value in shard.items())
+    return revision_size() + sum(entry_size(key, len(value)) for key, value in shard.items())

@@ -30,6 +30,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
         "EndpointNotAllowed": "Add the host to the server's `spec.allowedEndpoints`, or use an allowed one.",
         "InvalidBackend": "Correct what the message names; the installed backend refuses it.",
+        "ScheduleTooFrequent": "Choose a rarer `index.schedule`, or lower `limits.minScheduleIntervalSeconds`.",
+        "TableTooLarge": "Shorten the lists of `spec.upstream`, or raise the server's `limits.repoTableBytes`.",
+        "TooManyRepos": "Delete repos, use another PackageServer, or raise its `limits.reposPerNamespace`.",
+        "ServerFull": "Its namespace takes the most room: delete or shorten repos, or use another PackageServer.",
     },
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
@@ -71,7 +75,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
-        "ConfigTooLarge": "Move repos to another PackageServer. Until then the last configuration stays.",
+        "ReposRefused": "It is rendered without the newest repos of the namespaces that the message names.",
+        "ConfigTooLarge": "Shorten `spec.upstream` of the PackageServer. Until then the last configuration stays.",
     },
     "PackageServer Ready": {
         "Ready": "Everything is there, and at least one replica is ready.",

@@ -1,22 +1,29 @@
 """Which server takes which repo, and what is wrong with the others. One broken repo changes nothing for another."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf_operator.render import refusals
 from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
+from pywharf_operator.render.fitting import Candidate, at_most_bytes, table_bytes, without_room
 from pywharf_operator.render.job_pod import check_job_template
 from pywharf_operator.render.pod_template import pod_template
+from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
+from pywharf_operator.render.shares import Age, age_of, past
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.table import repo_table
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
+from pywharf_operator.spec.cron import shortest_interval_s
+from pywharf_operator.spec.package_server import ServerUpstream
 
 
 class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +53,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     server: PackageServer
     accepted: Finding
     repos: tuple[RepoVerdict, ...]
+    refused: Mapping[str, int] = {}
+    """How many repos of which namespace are refused because the namespace takes too much."""
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +69,21 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     servers = {server.key: server for server in snapshot.servers}
     secrets = {secret.key: secret for secret in snapshot.secrets}
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
-    refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
-    admitted = [repo for repo in repos if refusals[repo.key] is None]
+    refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
+    admitted = [repo for repo in repos if refused[repo.key] is None]
     claims = [
         claim
         for claim in snapshot.claims
         if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
     ]
-    refusals |= _name_conflicts(admitted, claims)
+    crowded = _too_many(admitted, claims, servers)
+    refused |= crowded
+    admitted = [repo for repo in admitted if repo.key not in crowded]
+    refused |= _name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
     verdicts = tuple(
-        _verdict(repo, servers.get(repo.server_key), secrets, refusals[repo.key], environment) for repo in repos
+        _verdict(repo, servers.get(repo.server_key), secrets, refused[repo.key], environment) for repo in repos
     )
+    verdicts = _with_room(verdicts, servers, environment)
     return Resolution(
         servers=tuple(
             ServerVerdict(
@@ -82,6 +95,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
                         key=lambda verdict: verdict.name,
                     )
                 ),
+                refused=_refused(v for v in verdicts if v.repo.server_key == key),
             )
             for key in sorted(servers)
         ),
@@ -108,6 +122,7 @@ def _verdict(
         }
         try:
             spec = repo_table(repo, server, environment.specs, files)
+            refusal = _table_too_large(repo, server, spec, environment, files)
         except InvalidConfigError as error:
             refusal = _no("InvalidBackend", str(error))
     if refusal is not None:
@@ -183,6 +198,82 @@ def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
     return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
 
 
+def _too_many(
+    repos: Iterable[PackageRepo], claims: Iterable[NameClaim], servers: Mapping[ObjectKey, PackageServer]
+) -> dict[ObjectKey, Finding]:
+    """Refuse the repos of a namespace past the number that their server takes. They hold no name either."""
+    ages: dict[ObjectKey, list[Age]] = {}
+    for repo in repos:
+        ages.setdefault(repo.server_key, []).append(age_of(repo.key, repo.metadata))
+    for claim in claims:
+        ages.setdefault(claim.server, []).append(_age(claim))
+    return {
+        key: refusals.too_many_repos(key, servers[server])
+        for server, own in ages.items()
+        for key in past(own, servers[server].spec.limits.repos_per_namespace)
+    }
+
+
+def _with_room(
+    verdicts: Sequence[RepoVerdict], servers: Mapping[ObjectKey, PackageServer], environment: Environment
+) -> tuple[RepoVerdict, ...]:
+    """Refuse the repos for which the objects of their server's configuration have no room."""
+    candidates: dict[ObjectKey, list[Candidate]] = {}
+    for one in verdicts:
+        if one.served and one.spec is not None:
+            made = Candidate(
+                repo=one.repo.key,
+                name=one.name,
+                age=age_of(one.repo.key, one.repo.metadata),
+                spec=one.spec,
+                secrets=one.secrets,
+            )
+            candidates.setdefault(one.repo.server_key, []).append(made)
+    full: dict[ObjectKey, frozenset[str]] = {}
+    for key, own in candidates.items():
+        full |= without_room(servers[key], own, environment.credentials_folder)
+    return tuple(
+        RepoVerdict(
+            repo=one.repo,
+            accepted=_server_full(one, full[one.repo.key]),
+            secrets_resolved=one.secrets_resolved,
+        )
+        if one.repo.key in full
+        else one
+        for one in verdicts
+    )
+
+
+def _server_full(verdict: RepoVerdict, where: frozenset[str]) -> Finding:
+    key, server = verdict.repo.key, verdict.repo.server_key
+    if "configuration" in where and verdict.spec is not None:
+        return refusals.configuration_full(key, server, table_bytes(verdict.name, verdict.spec))
+    return refusals.credentials_full(key, server, sum(map(len, verdict.secrets.given().values())))
+
+
+_TAKES_TOO_MUCH = {"TooManyRepos", "ServerFull"}
+
+
+def _refused(verdicts: Iterable[RepoVerdict]) -> Mapping[str, int]:
+    return Counter(one.repo.key.namespace for one in verdicts if one.accepted.reason in _TAKES_TOO_MUCH)
+
+
+def _table_too_large(
+    repo: PackageRepo,
+    server: PackageServer,
+    spec: BackendSpec,
+    environment: Environment,
+    files: Mapping[str, str],
+) -> Finding | None:
+    """Refuse a table that is too large even without what the server's own upstream adds to it."""
+    limit = server.spec.limits.repo_table_bytes
+    if at_most_bytes(repo.repo_name, spec) <= limit:
+        return None
+    bare = msgspec.structs.replace(server, spec=msgspec.structs.replace(server.spec, upstream=ServerUpstream()))
+    size = table_bytes(repo.repo_name, repo_table(repo, bare, environment.specs, files))
+    return refusals.table_too_large(server, size) if size > limit else None
+
+
 def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
     """What the server lacks, or does not allow, for an admitted repo."""
     backend = repo.spec.backend
@@ -199,6 +290,9 @@ def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environme
             f"spec.backend.{backend.chosen_field}: this backend is not installed (installed: {installed}); "
             "use an image that has it, or another backend.",
         )
+    shortest_s = shortest_interval_s(schedule_of(repo))
+    if shortest_s < server.spec.limits.min_schedule_interval_seconds:
+        return refusals.schedule_too_frequent(server, schedule_of(repo), shortest_s)
     named = {f"spec.backend.{backend.chosen_field}.{field}": url for field, url in backend.chosen.endpoints().items()}
     if repo.spec.upstream.url is not None:
         named["spec.upstream.url"] = repo.spec.upstream.url

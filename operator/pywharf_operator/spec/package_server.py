@@ -20,6 +20,7 @@ from pywharf_operator.spec.forms import (
     Url,
 )
 from pywharf_operator.spec.jobs import Jobs
+from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 from pywharf_operator.spec.monitoring import ServiceMonitor
@@ -229,6 +230,7 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
             ),
         ),
     ] = None
+    limits: Annotated[Limits, Meta(description="How much of the server one namespace may take.")] = Limits()
     ambient_identity: Annotated[
         AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
     ] = AmbientIdentity()

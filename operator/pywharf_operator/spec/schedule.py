@@ -1,11 +1,13 @@
-"""When an index is updated: what cron, Kubernetes' CronJobs and `up` all read the same way.
+"""When an index is updated: what Kubernetes' CronJobs and `up` read the same way.
 
-Five fields, as crontab(5) has them. Left out is what only some readers know: `@hourly`, `?`, `L`, `#`, seven for
+Five fields, as robfig/cron has them. Left out is what only some readers know: `@hourly`, `?`, `L`, `#`, seven for
 Sunday, a time zone inside the text, and Jenkins' `H`.
 """
 
 import re
 import zoneinfo
+
+import msgspec
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -28,15 +30,46 @@ SCHEDULE_PATTERN = "^" + " +".join(_field(values) for _, values, _, _ in _FIELDS
 TIME_ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+){0,2}$"
 
 
+class Schedule(msgspec.Struct, frozen=True):
+    """When a schedule runs, in the local time of its zone."""
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    """Days of the month."""
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    """0 is Sunday."""
+    both_days: bool
+    """Whether a day must match `days` and `weekdays`; otherwise one of them is enough.
+
+    As robfig/cron v3 has it, and so Kubernetes: both where one of the fields holds a plain `*`, which `*/2` is not.
+    """
+
+    def matches(self, month: int, day: int, weekday: int) -> bool:
+        """Return whether the schedule runs on such a day."""
+        if month not in self.months:
+            return False
+        if self.both_days:
+            return day in self.days and weekday in self.weekdays
+        return day in self.days or weekday in self.weekdays
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Parse a text that matches SCHEDULE_PATTERN. Raises ValueError where a range runs backwards."""
+    fields = text.split()
+    minutes, hours, days, months, weekdays = (
+        _values(part, name, first, last) for part, (name, _, first, last) in zip(fields, _FIELDS, strict=True)
+    )
+    return Schedule(minutes, hours, days, months, weekdays, both_days=_is_open(fields[2]) or _is_open(fields[4]))
+
+
 def check_schedule(text: str) -> None:
     """Raise ValueError where a range runs backwards or no day is ever meant. `text` matches SCHEDULE_PATTERN."""
-    values = [
-        _values(part, name, first, last) for part, (name, _, first, last) in zip(text.split(), _FIELDS, strict=True)
-    ]
-    days, months = values[2], values[3]
-    # With a day of the week given too, either of the two is enough, so some day always comes.
-    if text.split()[4].startswith("*") and min(days) > max(_LONGEST_MONTH[month - 1] for month in months):
-        msg = f"no month that it names has a day {min(days)}, so it would never come"
+    schedule = parse_schedule(text)
+    # With both fields restricted either of them is enough, so some day always comes.
+    if schedule.both_days and min(schedule.days) > max(_LONGEST_MONTH[month - 1] for month in schedule.months):
+        msg = f"no month that it names has a day {min(schedule.days)}, so it would never come"
         raise ValueError(msg)
 
 
@@ -51,7 +84,12 @@ def check_time_zone(name: str) -> None:
         raise ValueError(msg) from None
 
 
-def _values(part: str, name: str, first: int, last: int) -> set[int]:
+def _is_open(field: str) -> bool:
+    """Return whether the field holds a plain `*`. One with a step restricts it, unless the step is 1."""
+    return any(item in {"*", "*/1"} for item in field.split(","))
+
+
+def _values(part: str, name: str, first: int, last: int) -> frozenset[int]:
     found: set[int] = set()
     for item in part.split(","):
         span, _, step = item.partition("/")
@@ -65,7 +103,7 @@ def _values(part: str, name: str, first: int, last: int) -> set[int]:
             msg = f"its {name} has the range {span}, which runs backwards"
             raise ValueError(msg)
         found.update(range(start, end + 1, int(step or 1)))
-    return found
+    return frozenset(found)
 
 
 def _number(text: str) -> int:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from zoneinfo import ZoneInfo
 
 import msgspec
-from cronsim import CronSim
 
 from pywharf.cli.update_index import run_update
 from pywharf.config import BackendSpec
@@ -18,6 +16,7 @@ from pywharf.core.errors import PywharfError
 from pywharf.core.names import RepoName
 from pywharf.egress import Egress
 from pywharf_operator.render import RepoVerdict, schedule_of
+from pywharf_operator.spec.cron import next_time
 
 _logger = logging.getLogger(__name__)
 _LONGEST_SLEEP_S = 30.0
@@ -53,11 +52,6 @@ def jobs_of(repos: tuple[RepoVerdict, ...]) -> dict[RepoName, Job]:
         for verdict in repos
         if verdict.spec is not None
     }
-
-
-def next_time(schedule: str, time_zone: str, now: datetime) -> datetime:
-    """The first time after `now`, which carries a zone, in UTC."""
-    return next(CronSim(schedule, now.astimezone(ZoneInfo(time_zone)))).astimezone(UTC)
 
 
 def _now() -> datetime:

@@ -21,23 +21,15 @@ _ESCAPES = {
     "\f": "\\f",
     "\r": "\\r",
 }
-_FIRST_PRINTABLE = 0x20
 _DELETE = 0x7F
+_CONTROLS = (*range(0x20), _DELETE)
+_TABLE = str.maketrans({chr(code): f"\\u{code:04x}" for code in _CONTROLS} | _ESCAPES)
 
 
 def encode_string(value: str) -> str:
     """A TOML basic string. Raises ValueError for a lone surrogate, which no TOML text can hold."""
     value.encode("utf-8")
-    return '"' + "".join(_escape(c) for c in value) + '"'
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if code < _FIRST_PRINTABLE or code == _DELETE:
-        return f"\\u{code:04x}"
-    return char
+    return f'"{value.translate(_TABLE)}"'
 
 
 class _Encoder(toml.TomlEncoder):  # type: ignore[type-arg]

@@ -1,0 +1,71 @@
+"""Who gives way where tenants share something that has an end: the namespace that takes the most, its newest first."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from pywharf_operator.spec import ObjectKey, ObjectMeta
+
+T = TypeVar("T")
+Age = tuple[float, ObjectKey]
+
+
+def age_of(key: ObjectKey, metadata: ObjectMeta) -> Age:
+    """Return what sorts repos from the oldest to the newest. Without a creation time a repo is older than any with."""
+    created = metadata.creation_timestamp
+    return (created.timestamp() if created is not None else float("-inf"), key)
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one repo takes of something shared."""
+
+    repo: ObjectKey
+    age: Age
+    size: int
+
+
+def excess(shares: Iterable[Share], budget: int) -> frozenset[ObjectKey]:
+    """Choose the repos to refuse so that the others take at most `budget`.
+
+    One at a time: the newest repo of the namespace whose repos take the most at that moment. So a namespace loses no
+    repo while another one takes more, whatever that one adds, and the order of `shares` does not matter.
+    """
+    left: dict[str, list[Share]] = defaultdict(list)
+    for share in sorted(shares, key=lambda share: share.age):
+        left[share.repo.namespace].append(share)
+    totals = {namespace: sum(share.size for share in own) for namespace, own in left.items()}
+    total, refused = sum(totals.values()), set()
+    heap = [(-size, namespace) for namespace, size in totals.items()]
+    heapq.heapify(heap)
+    while total > budget and heap:
+        size, namespace = heap[0]
+        newest = left[namespace].pop()
+        refused.add(newest.repo)
+        total -= newest.size
+        if left[namespace]:
+            heapq.heapreplace(heap, (size + newest.size, namespace))
+        else:
+            heapq.heappop(heap)
+    return frozenset(refused)
+
+
+def past(ages: Iterable[Age], most: int) -> frozenset[ObjectKey]:
+    """Return the repos of each namespace that come after its `most` oldest."""
+    left: dict[str, list[ObjectKey]] = defaultdict(list)
+    for _, key in sorted(ages):
+        left[key.namespace].append(key)
+    return frozenset(key for keys in left.values() for key in keys[most:])
+
+
+def round_robin(items: Iterable[T], namespace_of: Callable[[T], str]) -> Sequence[T]:
+    """Order the items so that each namespace has one, then each a second one, and so on; else as they come."""
+    found: dict[str, int] = defaultdict(int)
+    numbered = []
+    for item in items:
+        namespace = namespace_of(item)
+        numbered.append((found[namespace], item))
+        found[namespace] += 1
+    return [item for _, item in sorted(numbered, key=lambda pair: pair[0])]

@@ -1,0 +1,345 @@
+"""What a namespace may take of a server: past it its own newest repos are refused, and nobody else's."""
+
+import itertools
+import random
+import string
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pywharf.config import BUILT_IN_SPECS, Upstream
+from pywharf_operator.folder import default_server
+from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve
+from pywharf_operator.render.fitting import MAX_TEXT_BYTES, at_most_bytes, table_bytes
+from pywharf_operator.render.shares import Share, excess, past, round_robin
+from pywharf_operator.render.sizes import MAX_BYTES, size_of
+from pywharf_operator.spec import API_VERSION, CREDENTIALS_LABEL, ObjectKey, ObjectMeta, PackageRepo, Secret
+from pywharf_operator.spec.limits import Limits
+from pywharf_operator.spec.package_repo import Index
+from pywharf_operator.spec.package_server import AllowedNamespaces, ServerUpstream
+
+ENVIRONMENT = Environment(specs=BUILT_IN_SPECS, session_key=b"k")
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+LETTERS = string.ascii_letters + string.digits
+
+
+def noise(count, seed=0, length=200):
+    """Texts that do not compress."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    return ["".join(chance.choices(LETTERS, k=length)) for _ in range(count)]
+
+
+def server(limits=None, **spec):
+    made = default_server("pywharf")
+    changed = msgspec.structs.replace(
+        made.spec, allowed_namespaces=AllowedNamespaces(from_="All"), limits=limits or Limits(), **spec
+    )
+    return msgspec.structs.replace(made, spec=changed)
+
+
+def repo(namespace, name, *, number=0, reserved=(), secret=None, **index):
+    """`number`: the minute of its creation."""
+    open_to_all = {"anonymousRead": True, "readOnly": True}
+    with_secret = {f"{use}SecretRef": {"name": secret, "key": use} for use in ("read", "write")}
+    return msgspec.convert(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "PackageRepo",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "creationTimestamp": (BEGIN + timedelta(minutes=number)).isoformat(),
+            },
+            "spec": {
+                "serverRef": {"name": "pywharf", "namespace": "pywharf"},
+                "repoName": f"{namespace}-{name}",
+                "backend": {"fileSystem": {}},
+                "credentials": open_to_all if secret is None else with_secret,
+                "index": index,
+                "upstream": {"reserved": list(reserved)},
+            },
+        },
+        PackageRepo,
+    )
+
+
+def secret(namespace, name, size):
+    return Secret(
+        api_version="v1",
+        kind="Secret",
+        metadata=ObjectMeta(name=name, namespace=namespace, labels={CREDENTIALS_LABEL: "true"}),
+        string_data={"read": "r" * size, "write": "w" * size},
+    )
+
+
+def resolved(repos, made=None, secrets=(), claims=()):
+    snapshot = Snapshot(repos=tuple(repos), servers=(made or server(),), secrets=tuple(secrets), claims=tuple(claims))
+    found = resolve(snapshot, ENVIRONMENT)
+    rendered = render_server(found.servers[0], ENVIRONMENT)
+    assert rendered.config_rendered.status is True
+    assert all(size_of(one) <= MAX_BYTES for one in (*rendered.credentials, rendered.config_map))
+    return found, rendered
+
+
+def refused(found):
+    return {str(one.repo.key): one.accepted.reason for one in found.repos if not one.accepted.status}
+
+
+def test_the_defaults():
+    assert msgspec.structs.astuple(Limits()) == (1000, 16_384, 300)
+
+
+# What a repo's table takes.
+
+
+@pytest.mark.parametrize(("count", "reason"), [(0, None), (70, None), (90, "TableTooLarge"), (256, "TableTooLarge")])
+def test_a_table_that_is_too_large_is_refused_alone(count, reason):
+    found, rendered = resolved([repo("a", "good"), repo("a", "large", reserved=noise(count))])
+    assert refused(found) == ({} if reason is None else {"a/large": reason})
+    assert "a-good" in str(rendered.config_map)
+    if reason is not None:
+        message = next(one.accepted.message for one in found.repos if not one.accepted.status)
+        own = resolved([repo("a", "large", reserved=noise(count))], server(Limits(repo_table_bytes=262_144)))[0]
+        assert f"takes {table_bytes('a-large', own.repos[0].spec)} bytes" in message
+        assert "takes 16384 of one repo; shorten spec.upstream.reserved" in message
+
+
+def test_what_the_server_itself_adds_does_not_count():
+    made = server(upstream=ServerUpstream(url="https://mirror.example/simple/", reserved=tuple(noise(256))))
+    assert refused(resolved([repo("a", "one", reserved=noise(10, 1))], made)[0]) == {}
+    assert refused(resolved([repo("a", "one", reserved=noise(90, 1))], made)[0]) == {"a/one": "TableTooLarge"}
+
+
+def test_the_limit_is_the_server_s():
+    one = repo("a", "one", reserved=noise(20))
+    assert refused(resolved([one], server(Limits(repo_table_bytes=2048)))[0]) == {"a/one": "TableTooLarge"}
+    assert refused(resolved([repo("a", "one", reserved=noise(200))], server(Limits(repo_table_bytes=65_536)))[0]) == {}
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+PATTERNS = st.lists(st.from_regex(r"[a-zA-Z0-9*]{1,12}", fullmatch=True), max_size=5)
+
+
+@settings(deadline=None)
+@given(PATTERNS, PATTERNS, TEXTS)
+def test_the_quick_bound_is_one(reserved, shadowing, owner):
+    spec = BUILT_IN_SPECS["file_system"](
+        owner=owner, upstream=Upstream(reserved=tuple(reserved), allow_shadowing=tuple(shadowing))
+    )
+    assert table_bytes("a.b", spec) <= at_most_bytes("a.b", spec) < 2 * table_bytes("a.b", spec) + 200
+
+
+# How many repos a namespace may have.
+
+
+def test_the_newest_repos_past_the_number_are_refused():
+    repos = [repo("a", f"r{9 - number}", number=number) for number in range(5)] + [repo("b", "x", number=9)]
+    found, rendered = resolved(repos, server(Limits(repos_per_namespace=3)))
+    assert refused(found) == {"a/r6": "TooManyRepos", "a/r5": "TooManyRepos"}
+    assert rendered.config_rendered.reason == "ReposRefused"
+    assert "2 repos are refused, because their namespaces take too much: 2 of a; everybody" in (
+        rendered.config_rendered.message
+    )
+    message = next(one.accepted.message for one in found.repos if not one.accepted.status)
+    assert message.startswith("PackageServer pywharf/pywharf takes 3 repos of one namespace, and a has more")
+
+
+def test_repos_past_the_number_hold_no_name():
+    squatting = [repo("a", f"s{number}", number=number) for number in range(3)]
+    squatting = [
+        msgspec.structs.replace(one, spec=_named(one, f"name-{number}")) for number, one in enumerate(squatting)
+    ]
+    late = repo("b", "late", number=9)
+    late = msgspec.structs.replace(late, spec=_named(late, "name-2"))
+    assert refused(resolved([*squatting, late], server(Limits(repos_per_namespace=2)))[0]) == {"a/s2": "TooManyRepos"}
+    assert refused(resolved([*squatting, late])[0]) == {"b/late": "NameConflict"}
+
+
+def _named(one, name):
+    return msgspec.structs.replace(one.spec, repo_name=name)
+
+
+def test_repos_that_cannot_be_read_count():
+    unreadable = NameClaim(ObjectKey("pywharf", "pywharf"), "old", ObjectKey("a", "old"), BEGIN - timedelta(days=1))
+    repos = [repo("a", f"r{number}", number=number) for number in range(2)]
+    made = server(Limits(repos_per_namespace=2))
+    assert refused(resolved(repos, made, claims=[unreadable])[0]) == {"a/r1": "TooManyRepos"}
+
+
+def test_repos_of_another_server_do_not_count():
+    elsewhere = repo("a", "elsewhere")
+    ref = msgspec.structs.replace(elsewhere.spec.server_ref, name="other")
+    elsewhere = msgspec.structs.replace(elsewhere, spec=msgspec.structs.replace(elsewhere.spec, server_ref=ref))
+    made = server(Limits(repos_per_namespace=1))
+    assert refused(resolved([elsewhere, repo("a", "here", number=1)], made)[0]) == {"a/elsewhere": "ServerNotFound"}
+
+
+# How much room all have together.
+
+
+def victims():
+    return [repo(f"v{number}", "team", number=1000 + number) for number in range(20)]
+
+
+def test_the_configuration_fits_whatever_a_tenant_adds():
+    """Findings: 14 repos of 256 long patterns froze everybody's configuration."""
+    hostile = [repo("tenant", f"m{number}", number=number, reserved=noise(75, number)) for number in range(120)]
+    found, rendered = resolved([*hostile, *victims()])
+    out = refused(found)
+    assert set(out.values()) == {"ServerFull"}
+    assert {key.partition("/")[0] for key in out} == {"tenant"}
+    kept = 120 - len(out)
+    assert set(out) == {f"tenant/m{number}" for number in range(kept, 120)}, "the newest"
+    assert size_of(rendered.config_map) > 0.85 * MAX_BYTES, "no more than needed"
+    assert rendered.config_rendered.reason == "ReposRefused"
+    message = next(one.accepted.message for one in found.repos if not one.accepted.status)
+    assert "the configuration of PackageServer pywharf/pywharf holds 4194304 bytes, and 1048576 once" in message
+    assert "victim" not in message
+    assert len(message) < 1000
+
+
+def test_text_that_compresses_well_is_bounded_too():
+    """Each replica parses the whole text."""
+    reserved = [f"{'a' * 150}-{number}" for number in range(95)]
+    repos = [repo("tenant", f"m{number}", number=number, reserved=reserved) for number in range(400)]
+    found, _ = resolved([*repos, *victims()])
+    out = refused(found)
+    assert {key.partition("/")[0] for key in out} == {"tenant"}
+    one = table_bytes("tenant-m0", found.servers[0].repos[0].spec)
+    assert MAX_TEXT_BYTES * 0.9 < (400 - len(out)) * one < MAX_TEXT_BYTES
+
+
+def test_the_credentials_fit_whatever_a_tenant_adds():
+    size = 16 * 1024
+    hostile = [repo("tenant", f"m{number}", number=number, secret="s") for number in range(300)]
+    own = [repo(f"v{number}", "team", number=1000 + number, secret="s") for number in range(20)]
+    secrets = [secret("tenant", "s", size), *(secret(f"v{number}", "s", 100) for number in range(20))]
+    found, rendered = resolved([*hostile, *own], secrets=secrets)
+    out = refused(found)
+    assert out
+    assert set(out.values()) == {"ServerFull"}
+    assert {key.partition("/")[0] for key in out} == {"tenant"}
+    assert len(rendered.credentials) == 8
+    assert min(map(size_of, rendered.credentials)) > 0.6 * MAX_BYTES
+    message = next(one.accepted.message for one in found.repos if not one.accepted.status)
+    assert f"no room for the {2 * size} bytes of this repo's secrets" in message
+    assert "rrrr" not in message
+
+
+def test_nothing_depends_on_the_order():
+    hostile = [repo("tenant", f"m{number}", number=number % 7, reserved=noise(75, number)) for number in range(100)]
+    everybody = [*hostile, *victims()]
+    random.Random(3).shuffle(everybody)  # noqa: S311 - no secret
+    first, again = resolved(everybody)[0], resolved(everybody[::-1])[0]
+    assert refused(first) == refused(again)
+    assert first.servers[0].refused == {"tenant": len(refused(first))}
+
+
+def test_the_same_without_the_refused_refuses_nobody():
+    hostile = [repo("tenant", f"m{number}", number=number, reserved=noise(75, number)) for number in range(100)]
+    found = resolved([*hostile, *victims()])[0]
+    out = refused(found)
+    assert out
+    left = [one for one in (*hostile, *victims()) if str(one.key) not in out]
+    assert refused(resolved(left)[0]) == {}
+
+
+SHARES = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 40), st.integers(0, 5), st.integers(1, 100)),
+    max_size=25,
+    unique_by=lambda row: row[:2],
+)
+
+
+def shares(rows):
+    keys = [ObjectKey(namespace, f"r{number}") for namespace, number, _, _ in rows]
+    return [Share(key, (float(row[2]), key), row[3]) for key, row in zip(keys, rows, strict=True)]
+
+
+def totals(found):
+    made: Counter[str] = Counter()
+    for share in found:
+        made[share.repo.namespace] += share.size
+    return made
+
+
+@settings(deadline=None)
+@given(SHARES, st.integers(0, 1500))
+def test_who_gives_way(rows, budget):
+    everybody = shares(rows)
+    out = excess(everybody, budget)
+    kept = [share for share in everybody if share.repo not in out]
+    assert sum(share.size for share in kept) <= budget or not kept
+    assert excess(reversed(everybody), budget) == out
+    assert excess(kept, budget) == frozenset()
+    of_kept = totals(kept)
+    for namespace in {repo.namespace for repo in out}:
+        own = sorted((share for share in everybody if share.repo.namespace == namespace), key=lambda one: one.age)
+        gone = [share for share in own if share.repo in out]
+        assert own[len(own) - len(gone) :] == gone, "the newest go"
+        # When its last repo was refused it took no less than anybody takes who has some left.
+        then = of_kept[namespace] + gone[0].size
+        assert all(then >= size for size in of_kept.values())
+
+
+@settings(deadline=None)
+@given(SHARES, st.integers(0, 1500), st.integers(0, 40), st.integers(1, 100))
+def test_a_repo_more_takes_room_only_from_those_who_take_the_most(rows, budget, number, size):
+    before = shares([row for row in rows if row[:2] != ("a", number)])
+    key = ObjectKey("a", f"r{number}")
+    more = Share(key, (9.0, key), size)
+    newly = excess([*before, more], budget) - excess(before, budget)
+    kept = totals(share for share in before if share.repo not in excess(before, budget))
+    for repo_key in newly - {key}:
+        assert repo_key.namespace == "a" or kept[repo_key.namespace] >= max(
+            taken
+            for namespace, taken in totals(
+                share for share in (*before, more) if share.repo not in excess([*before, more], budget)
+            ).items()
+        )
+
+
+def test_past_the_oldest():
+    ages = [(float(number), ObjectKey(namespace, f"r{number}")) for namespace in "ab" for number in range(3)]
+    assert past(reversed(ages), 2) == {ObjectKey("a", "r2"), ObjectKey("b", "r2")}
+    assert past(ages, 3) == frozenset()
+
+
+def test_round_robin():
+    items = ["a1", "a2", "a3", "b1", "c1", "c2"]
+    assert round_robin(items, lambda item: item[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert all(sorted(round_robin(order, lambda item: item[0])) == items for order in itertools.permutations(items, 6))
+
+
+# How often an index may be updated.
+
+
+@pytest.mark.parametrize(
+    ("schedule", "limit", "taken"),
+    [
+        (None, 3600, True),
+        ("*/5 * * * *", 300, True),
+        ("*/4 * * * *", 300, False),
+        ("* * * * *", 60, True),
+        ("0,59 0,23 * * *", 300, False),
+        ("0 0 * * *", 3600, True),
+    ],
+)
+def test_schedules(schedule, limit, taken):
+    made = server(Limits(min_schedule_interval_seconds=limit))
+    found = resolved([repo("a", "one", **({} if schedule is None else {"schedule": schedule}))], made)[0]
+    assert refused(found) == ({} if taken else {"a/one": "ScheduleTooFrequent"})
+
+
+def test_the_message_of_a_schedule():
+    (verdict,) = resolved([repo("a", "one", schedule="* * * * *")])[0].repos
+    assert verdict.accepted.message == (
+        "spec.index.schedule is '* * * * *', which comes again after 60 seconds, and PackageServer pywharf/pywharf "
+        "takes 300 and more; choose a rarer one (uploads are visible without it), or have "
+        "spec.limits.minScheduleIntervalSeconds lowered."
+    )
+    assert Index().schedule is None

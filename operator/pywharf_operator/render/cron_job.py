@@ -9,6 +9,7 @@ import msgspec
 from pywharf.config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf_operator.render.config_map import plain
+from pywharf_operator.render.container_text import container_args
 from pywharf_operator.render.credentials import (
     credentials_content,
     secret_key,
@@ -164,7 +165,7 @@ def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         "name": CONTAINER,
         "image": server.spec.image or environment.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": _arguments(repo, spec, environment),
+        "args": container_args(_arguments(repo, spec, environment)),
         "resources": {kind: dict(amounts) for kind, amounts in _RESOURCES.items()},
         "securityContext": container_security(),
         "terminationMessagePath": REPORT,

@@ -24,7 +24,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Accepted": "The server takes the repo.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",
         "ServerNotFound": "Create the PackageServer, or correct `spec.serverRef`.",
-        "NamespaceNotAllowed": "Let the server's `spec.allowedNamespaces` admit the namespace, or use another server.",
+        "NamespaceNotAllowed": (
+            "Let the server's `spec.allowedNamespaces` admit the namespace, or use another server. "
+            "A repo is told the same where there is no such server in that namespace."
+        ),
         "NameConflict": "An older PackageRepo has the name on this server: make a new one with another `repoName`.",
         "StorageMissing": "Give the PackageServer a `spec.storage`, or the repo another backend.",
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
@@ -34,7 +37,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
         "NoCredentials": "Add the reference that the message names under `spec.credentials`.",
-        "SecretNotFound": "Create the Secret in the repo's own namespace; no other is looked at.",
+        "SecretNotFound": "Create the Secret in the repo's own namespace, with the label; no other namespace is read.",
         "SecretNotLabelled": 'Label the Secret with `pywharf.dev/credentials: "true"`.',
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
         "SecretInvalid": "Give the key a value that is a text, not empty and at most 16 KiB.",

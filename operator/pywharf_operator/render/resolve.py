@@ -61,15 +61,15 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
     refusals = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refusals[repo.key] is None]
+    # What is said of the others depends on nothing of their server: they are not told whether there is one.
+    known = {repo.key: servers[repo.server_key] for repo in admitted}
     claims = [
         claim
         for claim in snapshot.claims
         if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
     ]
     refusals |= _name_conflicts(admitted, claims)
-    verdicts = tuple(
-        _verdict(repo, servers.get(repo.server_key), secrets, refusals[repo.key], environment) for repo in repos
-    )
+    verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refusals[repo.key], environment) for repo in repos)
     return Resolution(
         servers=tuple(
             ServerVerdict(
@@ -120,7 +120,11 @@ def _refused_at_the_door(
     servers: Mapping[ObjectKey, PackageServer],
     snapshot: Snapshot,
 ) -> Finding | None:
-    """Whether the repo may not even claim a name on its server."""
+    """Return why the repo may not even claim a name on its server; None if it may.
+
+    Whether another namespace has a server that does not admit the repo, or has no such server, makes no difference:
+    whoever may create a PackageRepo could otherwise find out which servers there are.
+    """
     server, watched = servers.get(repo.server_key), snapshot.watched
     if server is None and watched is not None and repo.server_key.namespace not in watched:
         return _no(
@@ -128,18 +132,23 @@ def _refused_at_the_door(
             f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
             f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
         )
-    if server is None:
+    if server is None and repo.server_key.namespace == repo.key.namespace:
         return _no(
             "ServerNotFound",
             f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
         )
-    if not _admits(server, repo.key.namespace, snapshot.namespaces):
-        return _no(
-            "NamespaceNotAllowed",
-            f"PackageServer {server.key} takes no repos of the namespace {repo.key.namespace}; its "
-            "spec.allowedNamespaces must admit it, or spec.serverRef name another server.",
-        )
+    if server is None or not _admits(server, repo.key.namespace, snapshot.namespaces):
+        return namespace_not_allowed(repo.server_key, repo.key.namespace)
     return None
+
+
+def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
+    """Return what a repo of another namespace is told whether there is no such server or it does not admit the repo."""
+    return _no(
+        "NamespaceNotAllowed",
+        f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
+        "server of that name admit it, or correct spec.serverRef.",
+    )
 
 
 def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapping[str, str]] | None) -> bool:
@@ -169,10 +178,13 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
     for claim in sorted((*readable, *claims), key=_age):
         holder = holders.setdefault((claim.server, claim.name), claim.repo)
         if holder != claim.repo:
+            # Which repos another namespace has is not said.
+            own = holder.namespace == claim.repo.namespace
+            older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
             conflicts[claim.repo] = _no(
                 "NameConflict",
-                f"The older PackageRepo {holder} has the name {claim.name!r} on PackageServer "
-                f"{claim.server}; make a new PackageRepo with another spec.repoName.",
+                f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
+                "another spec.repoName.",
             )
     return conflicts
 

@@ -12,11 +12,13 @@ import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf_operator.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
-from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
+from pywharf_operator.conditions import malformed_status, namespaces_read, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
+from pywharf_operator.kept_repos import kept_repos
 from pywharf_operator.kinds import CRON_JOB, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.namespaces import Namespaces
 from pywharf_operator.observe import Observed, Observer
 from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
 from pywharf_operator.render import (
@@ -71,7 +73,7 @@ class _Memory(msgspec.Struct):
 class Reconciler:
     """Makes servers so. `counted` is told how many repos have each condition."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
         kube: Kube,
         http: aiohttp.ClientSession,
@@ -79,13 +81,14 @@ class Reconciler:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
+        namespaces: Namespaces | None = None,
     ) -> None:
         self._kube = kube
         self._http = http
         self._settings = settings
         self._now = now
         self._counted = counted
-        self._observer = Observer(kube, settings.namespaces)
+        self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._nudges = Nudges(kube)
         self._memories: dict[ObjectKey, _Memory] = {}
@@ -109,12 +112,11 @@ class Reconciler:
         if not self._observer.watches(key.namespace):
             await self._without_server(await self._observer.observe(key))
             return None
-        observed, live, runs = await asyncio.gather(
-            self._observer.observe(key), memory.applier.read(key, READ_FIRST), read_runs(self._kube, key)
-        )
+        observed = await self._observer.observe(key)
         if observed.server is None:
             await self._without_server(observed)
             return None
+        live, runs = await asyncio.gather(memory.applier.read(key, READ_FIRST), read_runs(self._kube, key))
         return await self._with_server(observed, observed.server, memory, live, runs, superseded)
 
     async def _with_server(  # noqa: PLR0913, PLR0917 - what was read, and the memory
@@ -135,7 +137,12 @@ class Reconciler:
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
         # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
-        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        snapshot = observed.snapshot
+        if observed.unreadable:
+            is_deleted = self._observer.namespaces.is_deleted
+            kept = await kept_repos(self._kube, server, observed.unreadable, is_deleted)
+            snapshot = msgspec.structs.replace(snapshot, kept=kept)
+        resolution = await asyncio.to_thread(resolve, snapshot, environment)
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         digest = rendered.digest
@@ -191,7 +198,9 @@ class Reconciler:
         now = self._now()
         environment = Environment(specs=self._settings.specs)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
-        waits = Finding(status=False, reason="ConfigNotRendered", message=finding.message)
+        # The server's namespace is not every repo's own: its objects are named in the server's status alone.
+        message = f"The PackageServer {server.key} cannot be configured; its condition ConfigRendered says why."
+        waits = Finding(status=False, reason="ConfigNotRendered", message=message)
         wanted = [
             (
                 observed.raws[repo.repo.key],
@@ -218,14 +227,19 @@ class Reconciler:
         applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]
     ) -> list[Refusal]:
         """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
-        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs}
+        kept = {repo.name for repo in verdict.kept}
+        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs} | kept
         jobs = {
             (JOB, job["metadata"]["name"]): job
             for repo, found in runs.jobs.items()
             if repo not in served
             for job in found
         }
-        live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
+        live = {
+            (kind, name): item
+            for (kind, name), item in (live | jobs).items()
+            if kind not in stays and not (kind is CRON_JOB and _repo_of(item) in kept)
+        }
         return await applier.prune(
             verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")}
         )
@@ -261,12 +275,13 @@ class Reconciler:
             verdict,
             url=base_url(server),
             repos=RepoCounts(
-                total=len(statuses) + len(observed.malformed),
+                total=len(statuses) + len(observed.malformed) + len(verdict.kept),
                 ready=sum(_is_ready(status) for status in statuses),
             ),
             ready_replicas=len(result.reports),
             config_rendered=result.rendered.config_rendered,
             ready=_server_ready(result, environment),
+            namespaces_read=namespaces_read(verdict, observed.unreadable),
             now=now,
         )
         assert observed.server_raw is not None  # noqa: S101 - there is a server
@@ -276,12 +291,14 @@ class Reconciler:
     async def _without_server(self, observed: Observed) -> None:
         """Tell the repos; what a server that cannot be read has made stays as it is."""
         now = self._now()
+        environment = Environment(specs=self._settings.specs)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
         if observed.server_raw is not None and observed.server_fault is not None:
             status = malformed_status(observed.server_raw, observed.server_fault, now)
             await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
-            return
-        environment = Environment(specs=self._settings.specs)
-        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+            resolution = _not_served_yet(resolution, observed.key)
+        elif observed.server_unreadable:
+            resolution = _not_served_yet(resolution, observed.key, _unreadable_server(observed.key))
         unserved = Finding(status=False, reason="NotServed", message="No server takes the repo.")
         wanted = [
             (
@@ -299,7 +316,8 @@ class Reconciler:
         ]
         await self._statuses.write(REPO, wanted, now)
         await self.write_malformed(observed, now)
-        self._counted(observed.key, _counts([status for _, status in wanted]))
+        if observed.server_fault is None and not observed.server_unreadable:
+            self._counted(observed.key, _counts([status for _, status in wanted]))
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
         """Tell the repos that got past the schema."""
@@ -332,6 +350,40 @@ class _Result(msgspec.Struct, frozen=True):
     reports: tuple[ReplicaReport, ...]
     """Of the replicas that are ready."""
     refusals: tuple[Refusal, ...]
+
+
+def _not_served_yet(resolution: Resolution, server: ObjectKey, finding: Finding | None = None) -> Resolution:
+    """The repos to be told where the server itself cannot be read: those of which nothing is known to be served.
+
+    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
+    whether there is one; `finding` is told all of them instead.
+    """
+    told = [
+        one if finding is None else msgspec.structs.replace(one, accepted=finding)
+        for one in resolution.repos
+        if not _is_accepted(one) and (finding is not None or one.repo.key.namespace != server.namespace)
+    ]
+    return msgspec.structs.replace(resolution, repos=tuple(told))
+
+
+def _is_accepted(verdict: RepoVerdict) -> bool:
+    status = verdict.repo.status
+    return status is not None and any(one.type == "Accepted" and one.status == "True" for one in status.conditions)
+
+
+def _unreadable_server(server: ObjectKey) -> Finding:
+    return Finding(
+        status=None,
+        reason="ServerUnreadable",
+        message=(
+            f"The operator may not read the namespace {server.namespace} that spec.serverRef names; ask whoever runs "
+            "the operator to give its ServiceAccount the Role there again."
+        ),
+    )
+
+
+def _repo_of(item: Json) -> object:
+    return (item["metadata"].get("labels") or {}).get(REPO_LABEL)
 
 
 _NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")

@@ -1,5 +1,6 @@
 """What is found about a resource: the status, reason and message of one condition."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": "The server takes the repo.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",
+        "ServerUnreadable": "Let the operator's ServiceAccount read the server's namespace again.",
         "ServerNotFound": "Create the PackageServer, or correct `spec.serverRef`.",
         "NamespaceNotAllowed": (
             "Let the server's `spec.allowedNamespaces` admit the namespace, or use another server. "
@@ -71,6 +73,13 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
     },
+    "PackageServer NamespacesRead": {
+        "Read": "Every namespace that may have repos of the server could be read.",
+        "NamespaceUnreadable": (
+            "Give the operator's ServiceAccount its Role again in the namespace that the message names, or leave the "
+            "namespace out of those that the operator watches. Until then what is served of its repos stays as it is."
+        ),
+    },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
@@ -86,3 +95,15 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
 }
 """Every reason by resource and condition, with what to do."""
+
+
+def unreadable_advice(names: Iterable[str]) -> str:
+    """What is wrong with namespaces that cannot be read, and what to do."""
+    listed = sorted(names)
+    one = len(listed) == 1
+    return (
+        f"The namespace{'' if one else 's'} {', '.join(listed)} cannot be read (HTTP 403): what is served of "
+        f"{'its' if one else 'their'} repos stays as it is, and no change of them is seen. Give the operator's "
+        f"ServiceAccount its Role there again; or where {'it is' if one else 'they are'} gone or not to be served, "
+        f"leave {'it' if one else 'them'} out of the operator's namespaces (the chart's watch.namespaces, --namespace)."
+    )

@@ -10,6 +10,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
+from pywharf_operator.render.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.pod_template import pod_template
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
@@ -45,6 +46,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     server: PackageServer
     accepted: Finding
     repos: tuple[RepoVerdict, ...]
+    kept: tuple[KeptRepo, ...] = ()
+    """Repos that are served as they were, since they cannot be read now."""
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +66,10 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     admitted = [repo for repo in repos if refusals[repo.key] is None]
     # What is said of the others depends on nothing of their server: they are not told whether there is one.
     known = {repo.key: servers[repo.server_key] for repo in admitted}
-    claims = [
+    kept = _kept(snapshot, servers, admitted)
+    # A name that is served is held, as the older one's.
+    claims = [NameClaim(one.server, one.name, one.repo, None) for one in kept if one.repo.namespace != UNKNOWN]
+    claims += [
         claim
         for claim in snapshot.claims
         if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
@@ -81,11 +87,30 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
                         key=lambda verdict: verdict.name,
                     )
                 ),
+                kept=tuple(sorted((one for one in kept if one.server == key), key=lambda one: one.name)),
             )
             for key in sorted(servers)
         ),
         repos=verdicts,
     )
+
+
+def _kept(
+    snapshot: Snapshot, servers: Mapping[ObjectKey, PackageServer], admitted: Iterable[PackageRepo]
+) -> list[KeptRepo]:
+    """Those that their server admits still. One of which nobody knows whose it is holds no name before another."""
+    taken = {(repo.server_key, repo.repo_name) for repo in admitted}
+    kept = []
+    for one in snapshot.kept:
+        server = servers.get(one.server)
+        if server is None:
+            continue
+        if one.repo.namespace == UNKNOWN:
+            if (one.server, one.name) not in taken:
+                kept.append(one)
+        elif _admits(server, one.repo.namespace, snapshot.namespaces):
+            kept.append(one)
+    return kept
 
 
 def _verdict(

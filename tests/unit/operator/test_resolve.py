@@ -138,7 +138,7 @@ CASES = [
     (
         [server(), repo()],
         ("Accepted", "SecretNotFound"),
-        'there is no Secret ml/keys; create it, with the label pywharf.dev/credentials: "true", in this namespace',
+        'there is no Secret ml/keys with the label pywharf.dev/credentials: "true"; create it with that label',
     ),
     ([server(), secret("other"), repo()], ("Accepted", "SecretNotFound"), "in this namespace, the only one"),
     ([server(), secret().replace('"true"', '"True"'), repo()], ("Accepted", "SecretNotLabelled"), "lacks the label"),
@@ -170,7 +170,7 @@ CASES = [
     (
         [server(), secret(), repo(credentials=REFS.replace("key: read", "key: long"))],
         ("Accepted", "SecretInvalid"),
-        "has 16385 bytes; give it one of at most 16384",
+        "has more than 16384 bytes; give it one of at most 16384",
     ),
     (
         [server(), secret(), repo(credentials="")],
@@ -265,6 +265,7 @@ def test_every_reason_is_listed_and_met():
     met.add(("PackageRepo Accepted", "NameConflict"))  # below
     # Of what cannot be read, before anything is decided.
     met |= {("PackageRepo Accepted", "InvalidSpec"), ("PackageServer Accepted", "InvalidSpec")}
+    met.add(("PackageRepo Accepted", "ServerUnreadable"))
     decided_here = {"PackageRepo Accepted", "PackageRepo SecretsResolved", "PackageServer Accepted"}
     assert met == {(name, reason) for name, reason in listed if name in decided_here}
 

@@ -91,8 +91,11 @@ class NotLeaderError(KubeError):
         super().__init__(None, "NotLeader", "another replica leads, so this one writes nothing")
 
 
-async def connect() -> ApiClient:
-    """Log in: with the variable KUBECONFIG as kubectl does, else as the pod's ServiceAccount, else ~/.kube/config."""
+async def connect(connections: int = _AT_ONCE + 4) -> ApiClient:
+    """Log in: with the variable KUBECONFIG as kubectl does, else as the pod's ServiceAccount, else ~/.kube/config.
+
+    `connections`: how many there may be; 0: any number, as watches need.
+    """
     configuration = Configuration()
     if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -100,7 +103,7 @@ async def connect() -> ApiClient:
         # The client reads the variable when it is imported, and never again.
         path = os.environ.get("KUBECONFIG")
         await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    configuration.connection_pool_maxsize = _AT_ONCE + 4
+    configuration.connection_pool_maxsize = connections
     client = ApiClient(configuration)
     client.user_agent = f"{MANAGER}/{__version__}"
     return client
@@ -261,6 +264,10 @@ class Kube:
                         raise AnswerTooLargeError(_MOST_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(None, "Unreachable", f"the watch broke ({type(error).__name__})") from error
+
+    async def probe(self, kind: Kind, namespace: str) -> None:
+        """Raise KubeError where the objects of the namespace may not be listed."""
+        await self._read(_Listing(kind, namespace, None, metadata=True).request(1, "", _MOST_ANSWER_BYTES))
 
     async def exists(self, kind: Kind) -> bool:
         """Whether the cluster has the kind."""

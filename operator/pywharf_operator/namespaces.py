@@ -17,7 +17,8 @@ from pywharf_operator.spec import ObjectKey
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
-_FORBIDDEN: Final = 403
+FORBIDDEN: Final = 403
+"""What the API server answers where an account may not do what it asks for."""
 _MOST_DELETED: Final = 50_000
 
 
@@ -64,7 +65,7 @@ class Namespaces:
         items: list[Json] = []
         refused: dict[str, KubeError] = {}
         for name, one in zip(self.watched, found, strict=True):
-            if isinstance(one, KubeError) and one.status == _FORBIDDEN:
+            if isinstance(one, KubeError) and one.status == FORBIDDEN:
                 refused[name] = one
             elif isinstance(one, BaseException):
                 raise one
@@ -80,7 +81,7 @@ class Namespaces:
         try:
             found = await read
         except KubeError as error:
-            if error.status == _FORBIDDEN:
+            if error.status == FORBIDDEN:
                 self._note(namespace, kind, error)
             raise
         self._note(namespace, kind, None)
@@ -109,7 +110,7 @@ class Namespaces:
                 if await self._kube.get_metadata(NAMESPACE, ObjectKey("", name)) is None:
                     gone.add(name)
             except KubeError as error:
-                if error.status != _FORBIDDEN:
+                if error.status != FORBIDDEN:
                     raise
         return gone
 

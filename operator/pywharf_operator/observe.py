@@ -12,7 +12,7 @@ from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.explain import explain
 from pywharf_operator.kinds import NAMESPACE, REPO, SECRET, SERVER
 from pywharf_operator.kube import Json, Kube, KubeError
-from pywharf_operator.namespaces import Namespaces
+from pywharf_operator.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.render import Finding, NameClaim, Snapshot
 from pywharf_operator.secret_reader import SecretReader, wanted_by
 from pywharf_operator.spec import (
@@ -29,7 +29,6 @@ from pywharf_operator.trimming import MOST_SPEC_BYTES, OVERSIZE
 from pywharf_operator.waking import server_named_by
 
 R = TypeVar("R", bound=Resource)
-_FORBIDDEN = 403
 _CHUNK = 100
 """Objects that are parsed before others have their turn."""
 
@@ -150,7 +149,7 @@ class Observer:
         try:
             raw = await self.namespaces.reading(key.namespace, SERVER, self._kube.get(SERVER, key))
         except KubeError as error:
-            if error.status == _FORBIDDEN and self._watched is not None:
+            if error.status == FORBIDDEN and self._watched is not None:
                 return None
             raise
         return None if raw is None or is_leaving(raw) else raw
@@ -177,7 +176,7 @@ class Observer:
             try:
                 found += await self.namespaces.reading(namespace, SECRET, self._secrets.read(part, [namespace]))
             except KubeError as error:
-                if error.status != _FORBIDDEN:
+                if error.status != FORBIDDEN:
                     raise
                 refused.add(namespace)
         return tuple(found), frozenset(refused)

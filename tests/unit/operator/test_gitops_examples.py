@@ -33,7 +33,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": (True, HEALTHY),
         "InvalidSpec": (False, DEGRADED),
-        "ServerUnreadable": (None, DEGRADED),
+        "ServerUnreadable": (None, PROGRESSING),
         "ServerNotFound": (False, DEGRADED),
         "NamespaceNotAllowed": (False, DEGRADED),
         "NameConflict": (False, DEGRADED),

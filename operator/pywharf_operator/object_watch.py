@@ -1,4 +1,4 @@
-"""A watch of the operator's own: one kind in one namespace, an object at a time, its metadata alone where that says all.
+"""A watch of the operator's own: one kind in one namespace, an object at a time, of some kinds the metadata alone.
 
 kopf reads pages and events whole; whoever fills 120 Secrets of 1 MiB would fill the operator with them.
 """

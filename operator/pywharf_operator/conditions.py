@@ -94,8 +94,10 @@ def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Findi
     return Finding(status=False, reason="NamespaceUnreadable", message=unreadable_advice(concerned))
 
 
-def ready_replicas(server: PackageServer, ready: int) -> Finding:
-    """What a server's number of ready replicas says of it."""
+def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = None) -> Finding:
+    """What a server's number of ready replicas says of it; `lost`: that some, or all, cannot be reached."""
+    if lost is not None:
+        return lost
     if ready:
         scaling = server.spec.autoscaling
         wanted = str(server.most_replicas) if scaling is None else f"{scaling.min_replicas} to {scaling.max_replicas}"

@@ -14,13 +14,14 @@ from pywharf.config import BackendSpec
 from pywharf_operator.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
 from pywharf_operator.conditions import malformed_status, namespaces_read, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
+from pywharf_operator.index_jobs import LINGERS_S, lingering
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
 from pywharf_operator.kept_repos import kept_repos
 from pywharf_operator.kinds import CRON_JOB, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.namespaces import Namespaces
 from pywharf_operator.observe import Observed, Observer
-from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
 from pywharf_operator.render import (
     Environment,
     Finding,
@@ -28,6 +29,7 @@ from pywharf_operator.render import (
     RepoVerdict,
     Resolution,
     ServerVerdict,
+    Snapshot,
     render_server,
     resolve,
 )
@@ -46,6 +48,8 @@ _APIS_FOR_S = 15.0
 """For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Between looks at replicas that do not serve the newest configuration yet."""
+_LOST_LOOKS = 4
+"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
 _NUDGED_AGAIN_AFTER = 4
 """Looks after which a replica's kubelet is told once more."""
 
@@ -68,6 +72,8 @@ class _Memory(msgspec.Struct):
     """Of the newest configuration."""
     looks: int = 0
     """At replicas that did not serve it."""
+    lost: int = 0
+    """Looks in a row at which a replica that is ready could not be reached."""
 
 
 class Reconciler:
@@ -137,12 +143,7 @@ class Reconciler:
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
         # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
-        snapshot = observed.snapshot
-        if observed.unreadable:
-            is_deleted = self._observer.namespaces.is_deleted
-            kept = await kept_repos(self._kube, server, observed.unreadable, is_deleted)
-            snapshot = msgspec.structs.replace(snapshot, kept=kept)
-        resolution = await asyncio.to_thread(resolve, snapshot, environment)
+        resolution = await asyncio.to_thread(resolve, await self._snapshot(observed, server), environment)
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         digest = rendered.digest
@@ -166,12 +167,25 @@ class Reconciler:
             stays |= set(READ_FIRST)
         refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
-        result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals))
+        lost = unreachable(reports)
+        memory.lost = 0 if lost is None else memory.lost + 1
+        result = _Result(
+            observed=observed,
+            verdict=verdict,
+            resolution=resolution,
+            rendered=rendered,
+            runs=runs,
+            reports=reports,
+            lost=lost if memory.lost >= _LOST_LOOKS else None,
+            refusals=tuple(refusals),
+        )
         waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
         if api_missing(server, environment) is not None:
             again.append(_APIS_FOR_S)
-        if waiting:
+        if self._has_lingering(runs):
+            again.append(LINGERS_S)
+        if waiting or memory.lost:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1
             if memory.looks % _NUDGED_AGAIN_AFTER == 0:
@@ -180,6 +194,20 @@ class Reconciler:
         else:
             memory.looks = 0
         return min(again, default=None)
+
+    async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
+        """What rendering reads, with what is served of repos that cannot be read now."""
+        if not observed.unreadable:
+            return observed.snapshot
+        kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
+        return msgspec.structs.replace(observed.snapshot, kept=kept)
+
+    def _has_lingering(self, runs: Runs) -> bool:
+        """Whether a Job's pod runs on though its index is updated: soon it is to be told of."""
+        now = self._now()
+        return any(
+            lingering(pod, now) is not None for repo, pods in runs.pods.items() if repo in runs.jobs for pod in pods
+        )
 
     async def _session_key(self, server: PackageServer) -> bytes | Finding:
         """The key, or why there is none."""
@@ -336,7 +364,9 @@ class Reconciler:
     def _programmed(result: "_Result", repo: RepoVerdict, memory: _Memory) -> Finding:
         if not result.rendered.config_rendered.status:
             return Finding(status=False, reason="ConfigNotRendered", message=result.rendered.config_rendered.message)
-        return programmed(repo.name, result.rendered.contents[repo.name], result.reports, memory.history)
+        return programmed(
+            repo.name, result.rendered.contents[repo.name], result.reports, memory.history, lost=result.lost
+        )
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -349,6 +379,8 @@ class _Result(msgspec.Struct, frozen=True):
     runs: Runs
     reports: tuple[ReplicaReport, ...]
     """Of the replicas that are ready."""
+    lost: Finding | None
+    """That some could not be reached for a while."""
     refusals: tuple[Refusal, ...]
 
 
@@ -402,7 +434,8 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
     missing = api_missing(result.verdict.server, environment)
     if missing is not None:
         return missing
-    return ready_replicas(result.verdict.server, len(result.reports))
+    every = not any(report.reached for report in result.reports)
+    return ready_replicas(result.verdict.server, len(result.reports), result.lost if every else None)
 
 
 def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:

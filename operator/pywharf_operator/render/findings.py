@@ -48,6 +48,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Programmed": "Every ready replica serves the repo as it is described now.",
         "Waiting": "Nothing: a moment passes until each replica has it. The message says how many have.",
         "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+        "ReplicasUnreachable": (
+            "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
+            "strict mTLS must leave it out."
+        ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
         ),
@@ -61,6 +65,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Suspended": "Nothing, or set `spec.index.suspend` to false: no update was ever run.",
         "UpdateFailed": "Correct what the message says. The index before it is still served.",
         "UpdateStuck": "Correct what the message says: the Job's pod cannot start.",
+        "SidecarRunning": (
+            "The index is updated, and another container keeps the Job's pod: keep sidecars out of the Jobs' pods by "
+            "annotations or labels of the PackageServer's `spec.jobs`, or inject them as native sidecars."
+        ),
         "NotServed": "See Accepted and SecretsResolved; while a repo is not served its index is not updated.",
     },
     "PackageRepo Ready": {
@@ -88,6 +96,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageServer Ready": {
         "Ready": "Everything is there, and at least one replica is ready.",
         "NoReadyReplica": "Look at the Deployment of the server's name, and at its pods.",
+        "ReplicasUnreachable": (
+            "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
+            "strict mTLS must leave it out."
+        ),
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
         "ApplyRefused": "Correct what the API server says of the object in the message.",
         "Contested": "Let only one manager write the field that the message names.",

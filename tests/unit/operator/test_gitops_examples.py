@@ -53,6 +53,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
+        "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "DataOwnedByOther": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
@@ -65,6 +66,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Suspended": (None, HEALTHY),
         "UpdateFailed": (False, HEALTHY),
         "UpdateStuck": (False, HEALTHY),
+        "SidecarRunning": (False, HEALTHY),
         "NotServed": (None, HEALTHY),
     },
     "PackageRepo Ready": {
@@ -89,6 +91,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageServer Ready": {
         "Ready": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
+        "ReplicasUnreachable": (False, DEGRADED),
         "ObjectNotOwned": (False, DEGRADED),
         "ApplyRefused": (False, DEGRADED),
         "Contested": (False, DEGRADED),

@@ -30,6 +30,9 @@ _CONFLICT, _INVALID = 409, 422
 _MANY = 10
 """Missing objects of a kind from which on one list is cheaper than to ask for each."""
 
+_OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
+"""The fields of an object of which only the metadata was read."""
+
 Live = dict[tuple[Kind, str], Json]
 """Objects of the server's namespace as they are now, by kind and name."""
 
@@ -60,10 +63,13 @@ class Applier:
         self._writes = 0
 
     async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
-        """The objects that carry the server's label."""
+        """The metadata of the objects that carry the server's label: anybody in its namespace may make such objects.
+
+        What is to be compared is read whole, by its name.
+        """
         kinds = tuple(kinds)
         labels = f"{SERVER_LABEL}={server.name}"
-        lists = await asyncio.gather(*(self._kube.list(kind, server.namespace, labels) for kind in kinds))
+        lists = await asyncio.gather(*(self._kube.list_metadata(kind, server.namespace, labels) for kind in kinds))
         return {
             (kind, item["metadata"]["name"]): item for kind, items in zip(kinds, lists, strict=True) for item in items
         }
@@ -79,13 +85,14 @@ class Applier:
 
         It ends only after something was applied: a server that always has news gets all its objects too.
         """
-        await self._find_others(server, manifests, live)
+        wanted = [with_hash(one) for one in manifests]
+        await self._read_whole(server, wanted, live)
         refusals: list[Refusal] = []
         before = self._writes
-        for start in range(0, len(manifests), _CHUNK):
+        for start in range(0, len(wanted), _CHUNK):
             if self._writes > before and superseded():
                 break
-            chunk = manifests[start : start + _CHUNK]
+            chunk = wanted[start : start + _CHUNK]
             found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
             refusals += [refusal for refusal in found if refusal is not None]
         return refusals
@@ -140,23 +147,31 @@ class Applier:
             return Refusal(f"{JOB.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
         return None
 
-    async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
-        """Add to `live` what has the name of an object to be and does not carry the server's label."""
-        missing = [(kind_of(one), one["metadata"]["name"]) for one in manifests]
-        missing = [one for one in missing if one not in live]
+    async def _read_whole(self, server: PackageServer, wanted: Sequence[Manifest], live: Live) -> None:
+        """Put into `live` what has the name of an object to be: whole, unless it is known to be as it should."""
+        missing = []
+        for desired in wanted:
+            kind, name = kind_of(desired), desired["metadata"]["name"]
+            current = live.get((kind, name))
+            if current is None or (current.keys() <= _OF_METADATA and not self._is_known(current, desired)):
+                missing.append((kind, name))
         for kind in {kind for kind, _ in missing}:
             names = {name for other, name in missing if other is kind}
             if len(names) > _MANY and kind is CRON_JOB:
-                items = await self._kube.list(kind, server.key.namespace)
+                items = await self._kube.list(
+                    kind, server.key.namespace, only=lambda item, names=names: item["metadata"]["name"] in names
+                )
             else:
                 got = await asyncio.gather(
                     *(self._kube.get(kind, ObjectKey(server.key.namespace, name)) for name in names)
                 )
                 items = [item for item in got if item is not None]
+            for name in names:
+                live.pop((kind, name), None)
             live |= {(kind, item["metadata"]["name"]): item for item in items if item["metadata"]["name"] in names}
 
-    async def _apply(self, server: PackageServer, manifest: Manifest, live: Live) -> Refusal | None:
-        kind, name = kind_of(manifest), manifest["metadata"]["name"]
+    async def _apply(self, server: PackageServer, desired: Manifest, live: Live) -> Refusal | None:
+        kind, name = kind_of(desired), desired["metadata"]["name"]
         key = ObjectKey(server.key.namespace, name)
         current = live.get((kind, name))
         if current is not None and not belongs(kind, current, server):
@@ -164,9 +179,9 @@ class Applier:
                 f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
             )
         adopted = current is not None and kind is not VOLUME_CLAIM and is_orphan(kind, current, server)
-        desired = with_kept_size(with_hash(manifest), current)
         if current is not None and self._is_known(current, desired):
             return None
+        desired = with_kept_size(desired, current)
         difference = differs(desired, current)
         if difference.kind == "same":
             self._know(current, desired)

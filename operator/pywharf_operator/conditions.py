@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
+from pywharf_operator.render.findings import unreadable_advice
 from pywharf_operator.render.labels import selector
 from pywharf_operator.spec import Condition, PackageRepo, PackageServer
 from pywharf_operator.spec.model import fields_of
@@ -14,6 +15,7 @@ from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
+NAMESPACES_READ: Final = "NamespacesRead"
 _QUIET_REASONS: Final = {"Waiting", "NoReadyReplica", "NotServed", "Pending", "Suspended", "ConfigNotRendered"}
 """Of conditions that are False or Unknown for a while, or because another one is: no Event tells of them."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
@@ -60,13 +62,20 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     ready_replicas: int,
     config_rendered: Finding,
     ready: Finding,
+    namespaces_read: Finding | None = None,
     now: datetime,
 ) -> PackageServerStatus:
-    """A server's status. Ready is Accepted, ConfigRendered and what `ready` says of its objects and replicas."""
+    """A server's status. Ready is Accepted, ConfigRendered and what `ready` says of its objects and replicas.
+
+    `namespaces_read` None: not known now, so that what was said stays.
+    """
     needed = {"Accepted": verdict.accepted, "ConfigRendered": config_rendered}
     first_fault = _ready(needed, "")
     findings = needed | {READY: ready if first_fault.status else first_fault}
     previous = verdict.server.status or PackageServerStatus()
+    if namespaces_read is not None:
+        findings[NAMESPACES_READ] = namespaces_read
+    kept = tuple(one for one in previous.conditions if one.type == NAMESPACES_READ and one.type not in findings)
     generation = verdict.server.metadata.generation or 0
     return PackageServerStatus(
         observed_generation=generation,
@@ -74,12 +83,23 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
         repos=repos,
         replicas=ready_replicas,
         selector=",".join(f"{key}={value}" for key, value in selector(verdict.server).items()),
-        conditions=_conditions(findings, previous.conditions, generation, now),
+        conditions=(*_conditions(findings, previous.conditions, generation, now), *kept),
     )
 
 
-def ready_replicas(server: PackageServer, ready: int) -> Finding:
-    """What a server's number of ready replicas says of it."""
+def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Finding:
+    """Whether every namespace that may have repos of the server could be read. No other namespace is named."""
+    may_have = unreadable if verdict.server.spec.allowed_namespaces.from_ != "Same" else frozenset()
+    concerned = may_have | {one.repo.namespace for one in verdict.kept if one.repo.namespace}
+    if not concerned:
+        return Finding(status=True, reason="Read", message="Every namespace that it serves could be read.")
+    return Finding(status=False, reason="NamespaceUnreadable", message=unreadable_advice(concerned))
+
+
+def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = None) -> Finding:
+    """What a server's number of ready replicas says of it; `lost`: that some, or all, cannot be reached."""
+    if lost is not None:
+        return lost
     if ready:
         scaling = server.spec.autoscaling
         wanted = str(server.most_replicas) if scaling is None else f"{scaling.min_replicas} to {scaling.max_replicas}"

@@ -64,9 +64,12 @@ RESOURCES: Final = (
     *(Watch(kind, SERVER_LABEL) for kind in _OWNED),
 )
 OWNED_SECRETS: Final = (Watch(SECRET, SERVER_LABEL),)
-"""Apart, because kopf watches a kind with one selector, and no selector means one label or another."""
+"""Apart, because no selector means one label or another."""
 NAMESPACES: Final = Watch(NAMESPACE)
 """Only where all namespaces are watched."""
+
+
+_OF_KOPF: Final = (REPO, SERVER, NAMESPACE)
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +103,8 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
     settings.watching.client_timeout = patience.stream_s + 5
     settings.watching.inactivity_timeout = patience.stream_s + 10
     settings.watching.connect_timeout = patience.connect_s
-    settings.watching.chunk_size = 500
+    # A page is read as a whole, and whoever may create PackageRepos may make each one 1.5 MiB large.
+    settings.watching.chunk_size = 20
     settings.networking.connect_timeout = patience.connect_s
     settings.networking.request_timeout = patience.request_s
     settings.networking.error_backoffs = patience.error_backoffs_s
@@ -114,13 +118,21 @@ class LoginRefusedError(Exception):
     """The API server takes these credentials no more, and there are no others (HTTP 401)."""
 
 
-def registry_of(
-    watches: Sequence[Watch], tell: Callable[[Woken], None], failed: Callable[[Exception], None]
-) -> kopf.OperatorRegistry:
-    """Handlers that tell which servers an event wakes, and of a login that failed: kopf would wait for ever.
+def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
+    """Those that kopf watches: the custom resources and, where they are watched, the Namespaces.
 
-    Each registry begins with an empty memory.
+    The others have watches of the operator's own, which read one object at a time, and of Secrets the metadata alone.
     """
+    return tuple(one for one in watches if one.kind in _OF_KOPF)
+
+
+def registry_of(
+    watches: Sequence[Watch],
+    waking: Waking,
+    tell: Callable[[Woken], None],
+    failed: Callable[[Exception], None],
+) -> kopf.OperatorRegistry:
+    """Handlers that tell which servers an event wakes, and of a login that failed: kopf would wait for ever."""
     refused: list[kopf.ConnectionInfo] = []
 
     async def login(**_: object) -> kopf.ConnectionInfo:
@@ -135,7 +147,6 @@ def registry_of(
         return found
 
     registry = kopf.OperatorRegistry()
-    waking = Waking()
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(login)
     for watch in watches:
         _register(registry, watch.kind, waking, tell)

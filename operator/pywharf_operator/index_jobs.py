@@ -9,13 +9,17 @@ import msgspec
 from msgspec import Meta
 
 from pywharf_operator.render import Finding
+from pywharf_operator.render.job_pod import CONTAINER
 from pywharf_operator.spec import PackageRepo
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION, IndexStatus
 
 _MAX_RESULT: Final = 500
+_MOST_NAMES: Final = 3
 _MAX_TRIGGER: Final = 1000
 _FAILED: Final = "Failed: "
 """What the result of an update that failed begins with."""
+LINGERS_S: Final = 30.0
+"""After so long it is told that a pod runs on whose index is updated: most sidecars end by themselves."""
 _STARTS_WITHIN: Final = timedelta(minutes=5)
 """From when on a pod that does not start is told of."""
 _WAITING: Final = {
@@ -71,7 +75,80 @@ def index_state(
     finding, state = (
         _of_last(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
     )
+    kept = _kept_by_sidecar(jobs, pods)
+    if kept is not None:
+        name, pod = kept
+        found = _of_pod(name, pod, state)
+        if found is not None:
+            finding, state = _updated(found), found
+        message = lingering(pod, now)
+        if message is not None:
+            return Finding(status=False, reason="SidecarRunning", message=f"Job {name} {message}"), state
     return (_stuck(jobs, pods, now) or finding), state
+
+
+def lingering(pod: Mapping[str, Any], now: datetime) -> str | None:
+    """The rest of a sentence about a pod that runs on although its index is updated; None where it is not so."""
+    ended, others = _index_ended(pod), _others_running(pod)
+    if ended is None or ended.get("exitCode") or not others:
+        return None
+    finished = _moment(ended.get("finishedAt"))
+    if finished is not None and (now - finished).total_seconds() < LINGERS_S:
+        return None
+    names = ", ".join(_shown(name) for name in others[:_MOST_NAMES])
+    return (
+        f"has updated the index, and its pod does not end because {names} runs on, so that the next update waits. Keep "
+        "sidecars out of the Jobs' pods by annotations or labels of spec.jobs of the PackageServer (for Istio "
+        'sidecar.istio.io/inject: "false"), or inject them as native sidecars.'
+    )
+
+
+def _kept_by_sidecar(
+    jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """The newest Job that has not finished though its container has, well, and the pod of it."""
+    for job in sorted(jobs, key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True):
+        if is_finished(job):
+            continue
+        name = str(job["metadata"]["name"])
+        for pod in _newest_first(name, pods):
+            ended = _index_ended(pod)
+            if ended is not None and not ended.get("exitCode") and _others_running(pod):
+                return name, pod
+    return None
+
+
+def _of_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
+    """What the pod's report says of the index; None where it has none, or is older than what is known."""
+    ended = _index_ended(pod) or {}
+    report, finished = _decoded(ended.get("message")), _moment(ended.get("finishedAt"))
+    if report is None or finished is None:
+        return None
+    if previous.last_update_time is not None and finished < previous.last_update_time:
+        return None
+    return _state(report, name, finished, previous)
+
+
+def _index_ended(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How the container ended that updates the index; None where it has not."""
+    return next(iter(_terminated(pod)), None)
+
+
+def _others_running(pod: Mapping[str, Any]) -> list[str]:
+    """The containers that something else put into the pod, and that run."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return [str(one.get("name")) for one in statuses if one.get("name") != CONTAINER and _is_running(one)]
+
+
+def _is_running(container: Mapping[str, Any]) -> bool:
+    return "running" in (container.get("state") or {})
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        return None
 
 
 def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
@@ -88,20 +165,33 @@ def _of_last(
     if previous.last_job == name and not any(_terminated(pod) for pod in own):
         return _remembered(repo, previous), previous  # its pod is gone; what it said was told then
     if not _condition(job, "Complete"):
+        # Another container of the pod may have failed, or have kept it until the Job's deadline.
+        done = next((found for pod in own[:1] if (found := _of_pod_that_went_well(name, pod, previous))), None)
+        if done is not None:
+            return _updated(done), done
         return _failed(repo, name, _failure(job, name, own), previous)
     report = _report(own)
     if report is None:
         return _failed(repo, name, f"Job {name} ended, but its report cannot be read; check its image", previous)
-    state = IndexStatus(
+    state = _state(report, name, _finished_at(job), previous)
+    return _updated(state), state
+
+
+def _of_pod_that_went_well(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
+    ended = _index_ended(pod)
+    return None if ended is None or ended.get("exitCode") else _of_pod(name, pod, previous)
+
+
+def _state(report: _Report, job: str, finished: datetime | None, previous: IndexStatus) -> IndexStatus:
+    return IndexStatus(
         projects=report.projects if report.projects is not None else previous.projects,
         files=report.files if report.files is not None else previous.files,
         bytes=report.bytes if report.bytes is not None else previous.bytes,
-        last_update_time=_finished_at(job),
-        last_job=name,
+        last_update_time=finished,
+        last_job=job,
         last_result=_summary(report),
         last_trigger=previous.last_trigger,
     )
-    return _updated(state), state
 
 
 def _summary(report: _Report) -> str:
@@ -160,10 +250,13 @@ def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]],
 
 def _not_started(pod: Mapping[str, Any], now: datetime) -> str | None:
     status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or []:
+    for container in [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]:
         reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
-        if reason in _WAITING:
+        if reason in _WAITING and container.get("name") == CONTAINER:
             return f"cannot start: {_WAITING[reason]}"
+        if reason in _WAITING:
+            name = _shown(str(container.get("name")))
+            return f"cannot start: the container {name}, which something else put into its pod, says {reason}"
     for one in status.get("conditions") or []:
         if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
             return f"finds no node: {_shown(str(one.get('message'))).rstrip('.')}"
@@ -237,8 +330,11 @@ def _job_of(pod: Mapping[str, Any]) -> str:
 
 
 def _terminated(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """How the container ended that updates the index. What is said of others is no report of ours."""
     found = []
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        if container.get("name") != CONTAINER:
+            continue
         ended = (container.get("state") or {}).get("terminated")
         if isinstance(ended, Mapping):
             found.append(ended)

@@ -116,12 +116,15 @@ async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], 
     template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
     for job in tuple(jobs):
         uid = str(job["metadata"].get("uid"))
-        if uid not in refused or is_finished(job) or first_difference(template, job["spec"]["template"]) is None:
+        if uid not in refused or is_finished(job):
+            continue
+        key = ObjectKey(str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
+        whole = await kube.get(JOB, key)  # what is listed has no template
+        if whole is None or first_difference(template, whole["spec"]["template"]) is None:
             continue
         made = await kube.create(JOB, update_job(cron_job, uid))
         if made is not None:
             jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)
-        key = ObjectKey(str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
         await kube.delete(JOB, key, uid)
         jobs.remove(job)
 

@@ -46,6 +46,8 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", opt
 SERVICE_MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors", optional=True)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
+METADATA_ONLY = (SECRET, CONFIG_MAP, SERVICE_ACCOUNT)
+"""Kinds without a status, of which the watches read the metadata alone: each change has another resourceVersion."""
 OWNED = (
     SERVICE_ACCOUNT,
     SECRET,

@@ -1,7 +1,7 @@
 """What the operator's `/metrics` tells (Prometheus)."""
 
 from collections import Counter as Counts
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -31,6 +31,12 @@ class Metrics:
             "pywharf_operator_api_requests", "Requests to the API server.", ["verb", "code"], registry=registry
         )
         self._leader = Gauge("pywharf_operator_leader", "1 where this replica leads.", registry=registry)
+        self._unreadable = Gauge(
+            "pywharf_operator_unreadable_namespaces",
+            "1 for each watched namespace that the operator may not read.",
+            ["namespace"],
+            registry=registry,
+        )
         self._restarts = Counter("pywharf_operator_kopf_restarts", "Times the watches ended.", registry=registry)
         ProcessCollector(registry=registry)
         for result in ("success", "error"):
@@ -50,6 +56,12 @@ class Metrics:
     def requested(self, verb: str, code: str) -> None:
         """Count one request; the code is `none` where there was no answer."""
         self._requests.labels(verb, code).inc()
+
+    def unreadable(self, namespaces: Iterable[str]) -> None:
+        """Which of the watched namespaces cannot be read."""
+        self._unreadable.clear()
+        for namespace in namespaces:
+            self._unreadable.labels(namespace).set(1)
 
     def restarted(self) -> None:
         """Count one end of the watches."""

@@ -10,11 +10,12 @@ import msgspec
 
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.explain import explain
-from pywharf_operator.kinds import NAMESPACE, REPO, SECRET, SERVER, Kind
-from pywharf_operator.kube import Json, Kube
+from pywharf_operator.kinds import NAMESPACE, REPO, SECRET, SERVER
+from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.render import Finding, NameClaim, Snapshot
+from pywharf_operator.secret_reader import SecretReader, wanted_by
 from pywharf_operator.spec import (
-    CREDENTIALS_LABEL,
     NamespaceObject,
     ObjectKey,
     PackageRepo,
@@ -24,6 +25,7 @@ from pywharf_operator.spec import (
 )
 from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus
+from pywharf_operator.trimming import MOST_SPEC_BYTES, OVERSIZE
 from pywharf_operator.waking import server_named_by
 
 R = TypeVar("R", bound=Resource)
@@ -45,7 +47,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     key: ObjectKey
     server: PackageServer | None
     server_raw: Json | None
-    """None: there is no such server, or it is being deleted."""
+    """None: there is no such server, or it is being deleted, or its namespace cannot be read."""
     server_fault: Finding | None
     """Why it cannot be read, where there is one."""
     repos: tuple[PackageRepo, ...]
@@ -58,6 +60,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """Labels by namespace; None where they are not watched."""
     watched: tuple[str, ...] | None = None
     """Namespaces that are looked after; None: all."""
+    server_unreadable: bool = False
+    unreadable: frozenset[str] = frozenset()
+    """Those of which nothing could be read; none of their repos is among `repos`."""
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
@@ -79,28 +84,31 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 class Observer:
     """Reads. What has not changed since the last time is not parsed again."""
 
-    def __init__(self, kube: Kube, namespaces: tuple[str, ...] | None) -> None:
+    def __init__(self, kube: Kube, watched: tuple[str, ...] | None, namespaces: Namespaces | None = None) -> None:
+        """`watched`: the namespaces to look after; None: all."""
         self._kube = kube
-        self._namespaces = namespaces
-        """Those that are watched; None: all."""
+        self._watched = watched
+        self.namespaces = namespaces or Namespaces(kube, watched)
+        self._secrets = SecretReader(kube, cluster_wide=watched is None)
         self._parsed: dict[str, tuple[str, Any]] = {}
         """By uid: resourceVersion, and the struct or a Finding."""
 
     def watches(self, namespace: str) -> bool:
         """Whether the operator may look there."""
-        return self._namespaces is None or namespace in self._namespaces
+        return self._watched is None or namespace in self._watched
 
     async def server_keys(self) -> set[ObjectKey]:
         """Every server, and every one that a repo names."""
-        servers, repos = await asyncio.gather(self._everywhere(SERVER), self._everywhere(REPO))
+        (servers, _), (repos, _) = await asyncio.gather(
+            self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one)), self._repos()
+        )
         return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
 
     async def observe(self, key: ObjectKey) -> Observed:
         """Everything about the server `key` and the repos that name it."""
-        server_raw, repos_raw, secrets_raw, namespaces = await asyncio.gather(
-            self._server(key), self._everywhere(REPO), self._credentials(), self._labels()
+        server_raw, (repos_raw, unreadable), namespaces = await asyncio.gather(
+            self._server(key), self._repos(key), self._labels()
         )
-        repos_raw = [raw for raw in repos_raw if server_named_by(raw) == key and not is_leaving(raw)]
         server, server_fault = None, None
         if server_raw is not None:
             found = self._parse(server_raw, PackageServer)
@@ -115,6 +123,11 @@ class Observer:
                 malformed.append(Malformed(key_of(raw), raw, parsed))
             else:
                 repos.append(parsed)
+        secrets, without_secrets = await self._credentials(repos)
+        if without_secrets:
+            # Half of a namespace is as good as nothing of it.
+            unreadable |= without_secrets
+            repos = [repo for repo in repos if repo.key.namespace not in without_secrets]
         return Observed(
             key=key,
             server=server,
@@ -123,31 +136,56 @@ class Observer:
             repos=tuple(repos),
             raws={key_of(raw): raw for raw in repos_raw},
             malformed=tuple(malformed),
-            secrets=tuple(secret for raw in secrets_raw if isinstance(secret := self._parse(raw, Secret), Secret)),
+            secrets=secrets,
             namespaces=namespaces,
-            watched=self._namespaces,
+            watched=self._watched,
+            server_unreadable=key.namespace in self.namespaces.refusing(SERVER),
+            unreadable=unreadable,
         )
 
     async def _server(self, key: ObjectKey) -> Json | None:
         if not self.watches(key.namespace):
             return None
-        raw = await self._kube.get(SERVER, key)
+        try:
+            raw = await self.namespaces.reading(key.namespace, SERVER, self._kube.get(SERVER, key))
+        except KubeError as error:
+            if error.status == FORBIDDEN and self._watched is not None:
+                return None
+            raise
         return None if raw is None or is_leaving(raw) else raw
 
-    async def _credentials(self) -> list[Json]:
-        return await self._everywhere(SECRET, f"{CREDENTIALS_LABEL}=true")
+    async def _repos(self, server: ObjectKey | None = None) -> tuple[list[Json], frozenset[str]]:
+        """The repos that name the server, or any; and the namespaces that may not be read."""
+
+        def counts(raw: Json) -> bool:
+            return server is None or (server_named_by(raw) == server and not is_leaving(raw))
+
+        return await self.namespaces.each(REPO, lambda one: self._kube.list(REPO, one, only=counts))
+
+    async def _credentials(self, repos: list[PackageRepo]) -> tuple[tuple[Secret, ...], frozenset[str]]:
+        """The Secrets that the repos name, and the namespaces whose Secrets may not be read."""
+        wanted = wanted_by(repos)
+        if self._watched is None:
+            return await self._secrets.read(wanted), frozenset()
+        by_namespace: dict[str, dict[ObjectKey, frozenset[str]]] = {one: {} for one in self.namespaces.refusing(SECRET)}
+        for key, keys in wanted.items():
+            by_namespace.setdefault(key.namespace, {})[key] = keys
+        found: list[Secret] = []
+        refused = set()
+        for namespace, part in by_namespace.items():
+            try:
+                found += await self.namespaces.reading(namespace, SECRET, self._secrets.read(part, [namespace]))
+            except KubeError as error:
+                if error.status != FORBIDDEN:
+                    raise
+                refused.add(namespace)
+        return tuple(found), frozenset(refused)
 
     async def _labels(self) -> Mapping[str, Mapping[str, str]] | None:
-        if self._namespaces is not None:
+        if self._watched is not None:
             return None
         found = [self._parse(raw, NamespaceObject) for raw in await self._kube.list(NAMESPACE)]
         return {one.metadata.name: one.metadata.labels or {} for one in found if isinstance(one, NamespaceObject)}
-
-    async def _everywhere(self, kind: Kind, labels: str | None = None) -> list[Json]:
-        if self._namespaces is None:
-            return await self._kube.list(kind, None, labels)
-        lists = await asyncio.gather(*(self._kube.list(kind, one, labels) for one in self._namespaces))
-        return [item for items in lists for item in items]
 
     def _parse(self, raw: Json, struct: type[R]) -> R | Finding:
         uid, version = str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
@@ -165,6 +203,12 @@ class Observer:
 
 
 def _parsed(raw: Json, struct: type[R]) -> R | Finding:
+    if OVERSIZE in raw:
+        message = (
+            f"spec has {raw[OVERSIZE]} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten it, for example "
+            "the lists of spec.upstream."
+        )
+        return Finding(status=False, reason="InvalidSpec", message=message)
     # What somebody wrote into a status must not make the spec unreadable.
     status = _status(raw, struct)
     item = {key: value for key, value in raw.items() if key != "status"}

@@ -15,11 +15,12 @@ from kubernetes.aio.config import ConfigException
 
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.handlers import NAMESPACES, OWNED_SECRETS, RESOURCES, Watch, quieten
+from pywharf_operator.handlers import NAMESPACES, OWNED_SECRETS, RESOURCES, quieten
 from pywharf_operator.kinds import REPO, SERVER
 from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.leader import Leadership, LeadershipLostError
 from pywharf_operator.metrics import Metrics
+from pywharf_operator.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.options import Options, lease
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
@@ -54,11 +55,13 @@ async def _operate(options: Options) -> int:
             leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity)
         leads = _always if leadership is None else leadership.holds
         kube = await stack.enter_async_context(Kube(await _client(), may_write=leads, count=metrics.requested))
+        # Its own, too: each watch keeps a connection for itself, and any number of them is right.
+        watching = await stack.enter_async_context(Kube(await _client(connections=0)))
         # Pods are reached directly, and what they answer is never unpacked.
         http = await stack.enter_async_context(
             aiohttp.ClientSession(headers={"Accept-Encoding": "identity"}, auto_decompress=False, trust_env=False)
         )
-        operator = Operator(options, kube, http, metrics, leadership)
+        operator = Operator(options, kube, watching, http, metrics, leadership)
         metrics.watch(depth=lambda: operator.queue.depth, leads=leads)
         probes = Probes(operator.faults, operator.not_ready, metrics.render)
         port = await stack.enter_async_context(_listening(probes, options))
@@ -70,10 +73,11 @@ async def _operate(options: Options) -> int:
 class Operator:
     """Lists, waits until it leads, then watches and works."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts, each once
         self,
         options: Options,
         kube: Kube,
+        watching: Kube,
         http: aiohttp.ClientSession,
         metrics: Metrics,
         leadership: Leadership | None,
@@ -84,7 +88,8 @@ class Operator:
         self._listed = False
         namespaces = options.namespace or None
         settings = Settings(namespaces=namespaces, specs=spec_types(), image=options.image)
-        self._reconciler = Reconciler(kube, http, settings, counted=metrics.repos)
+        self._namespaces = Namespaces(kube, namespaces, changed=metrics.unreadable)
+        self._reconciler = Reconciler(kube, http, settings, counted=metrics.repos, namespaces=self._namespaces)
         self.queue = WorkQueue(
             self._reconciler.reconcile,
             listing=self._reconciler.keys,
@@ -93,21 +98,19 @@ class Operator:
             timing=Timing(resync_s=(float(options.resync), 2.0 * options.resync)),
         )
 
-        def watcher(name: str, *watches: Watch) -> Watcher:
+        def watcher(namespace: str | None) -> Watcher:
             return Watcher(
-                watches,
-                options.namespace,
+                (*RESOURCES, *OWNED_SECRETS) if namespace else (*RESOURCES, *OWNED_SECRETS, NAMESPACES),
+                [namespace] if namespace else [],
                 self._wake,
-                name=name,
-                missing=self._missing,
+                name=f"watches of {namespace}" if len(options.namespace) > 1 else "watches",
+                missing=lambda: self._missing_in(namespace),
                 restarted=metrics.restarted,
+                kube=watching,
             )
 
-        everywhere = () if namespaces else (NAMESPACES,)
-        self._watchers = (
-            watcher("watches", *RESOURCES, *everywhere),
-            watcher("watch of the servers' Secrets", *OWNED_SECRETS),
-        )
+        # One for each: kopf ends altogether where a single namespace cannot be read.
+        self._watchers = tuple(watcher(one) for one in options.namespace or (None,))
 
     def faults(self) -> Iterator[str]:
         """What a restart of the process may mend."""
@@ -179,7 +182,26 @@ class Operator:
             return None
         return f"The CustomResourceDefinition {' and '.join(lacking)} is not in the cluster; apply the chart's CRDs."
 
+    async def _missing_in(self, namespace: str | None) -> str | None:
+        """What has to be there before a namespace's custom resources can be watched, as a sentence."""
+        lacking = await self._missing()
+        if lacking is not None or namespace is None:
+            return lacking
+        for kind in (REPO, SERVER):
+            try:
+                await self._namespaces.reading(namespace, kind, self._kube.probe(kind, namespace))
+            except KubeError as error:
+                if error.status != FORBIDDEN:
+                    raise
+                return f"The namespace {namespace} cannot be read."
+        return None
+
     def _wake(self, woken: Woken) -> None:
+        if woken.repo is not None:
+            if woken.deleted:
+                self._namespaces.deleted([woken.repo])
+            else:
+                self._namespaces.seen(woken.repo)
         for key in woken.keys:
             self.queue.add(key)
         if woken.everything:
@@ -190,9 +212,9 @@ def _always() -> bool:
     return True
 
 
-async def _client() -> ApiClient:
+async def _client(connections: int | None = None) -> ApiClient:
     try:
-        return await connect()
+        return await (connect() if connections is None else connect(connections))
     except (ConfigException, OSError) as error:
         msg = f"There is no way to log in to a cluster: {error}. Set KUBECONFIG, or run in a pod with a ServiceAccount."
         raise InvalidConfigError(msg) from None

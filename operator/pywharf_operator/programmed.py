@@ -8,6 +8,7 @@ import msgspec
 
 from pywharf.core.names import RepoName
 from pywharf_operator.render import Finding
+from pywharf_operator.render.pod_template import INTERNAL_PORT
 
 _REMEMBERED: Final = 32
 """Configurations. A replica is hardly ever more than one behind."""
@@ -33,6 +34,8 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """Repos that it could not open, and why."""
     failure: str | None
     """Why it could not be asked."""
+    reached: bool = True
+    """Whether the answer, if there was any, was its own."""
 
 
 class ConfigHistory:
@@ -53,11 +56,33 @@ class ConfigHistory:
         return None if digest is None else self._contents.get(digest, {}).get(name)
 
 
-def programmed(name: RepoName, content: str, reports: Sequence[ReplicaReport], history: ConfigHistory) -> Finding:
+def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
+    """The finding about replicas that are ready and whose internal port cannot be reached; None where all can be."""
+    lost = [report for report in reports if not report.reached]
+    if not lost:
+        return None
+    message = (
+        f"{len(lost)} of {len(reports)} ready replicas cannot be asked which configuration they serve "
+        f"({lost[0].pod}: {lost[0].failure}); they may serve it all the same. Let the operator's pod reach their port "
+        f"{INTERNAL_PORT}: allow it in NetworkPolicies, and in a service mesh with strict mTLS leave the port out of "
+        "the sidecar by an annotation of spec.podTemplate.metadata, for Istio "
+        f'traffic.sidecar.istio.io/excludeInboundPorts: "{INTERNAL_PORT}".'
+    )
+    return Finding(status=False, reason="ReplicasUnreachable", message=message)
+
+
+def programmed(
+    name: RepoName,
+    content: str,
+    reports: Sequence[ReplicaReport],
+    history: ConfigHistory,
+    *,
+    lost: Finding | None = None,
+) -> Finding:
     """The condition Programmed of a repo whose part of the configuration has the hash `content`.
 
     A replica that still serves an older configuration counts where that said the same of this repo: another repo's
-    change is nothing to it.
+    change is nothing to it. `lost` is said instead of waiting, once replicas could not be reached for a while.
     """
     if not reports:
         return Finding(
@@ -72,6 +97,8 @@ def programmed(name: RepoName, content: str, reports: Sequence[ReplicaReport], h
         why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
         reason = _REASONS.get(fault.code, "BrokenOnReplica")
         return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
+    if lost is not None and len(current) < len(reports):
+        return lost
     if len(current) < len(reports):
         why = next((f" {report.pod}: {report.failure}." for report in reports if report.failure), "")
         message = f"{len(current)} of {len(reports)} ready replicas serve the newest configuration.{why}"

@@ -12,13 +12,16 @@ import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf_operator.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
-from pywharf_operator.conditions import malformed_status, ready_replicas, repo_status, server_status
+from pywharf_operator.conditions import malformed_status, namespaces_read, ready_replicas, repo_status, server_status
 from pywharf_operator.deliver import Nudges, deliver
+from pywharf_operator.index_jobs import LINGERS_S, lingering
 from pywharf_operator.index_updates import Runs, read_runs, starts, update_index_of
+from pywharf_operator.kept_repos import kept_repos
 from pywharf_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.namespaces import Namespaces
 from pywharf_operator.observe import Observed, Observer
-from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
 from pywharf_operator.refused_pods import refused_replica, with_remedy
 from pywharf_operator.render import (
     Environment,
@@ -27,6 +30,7 @@ from pywharf_operator.render import (
     RepoVerdict,
     Resolution,
     ServerVerdict,
+    Snapshot,
     render_server,
     resolve,
 )
@@ -47,6 +51,8 @@ _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Between looks at replicas that do not serve the newest configuration yet."""
 _PODS_AGAIN_S = 15.0
 """After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
+_LOST_LOOKS = 4
+"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
 _NUDGED_AGAIN_AFTER = 4
 """Looks after which a replica's kubelet is told once more."""
 
@@ -69,12 +75,14 @@ class _Memory(msgspec.Struct):
     """Of the newest configuration."""
     looks: int = 0
     """At replicas that did not serve it."""
+    lost: int = 0
+    """Looks in a row at which a replica that is ready could not be reached."""
 
 
 class Reconciler:
     """Makes servers so. `counted` is told how many repos have each condition."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
         kube: Kube,
         http: aiohttp.ClientSession,
@@ -82,13 +90,14 @@ class Reconciler:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
+        namespaces: Namespaces | None = None,
     ) -> None:
         self._kube = kube
         self._http = http
         self._settings = settings
         self._now = now
         self._counted = counted
-        self._observer = Observer(kube, settings.namespaces)
+        self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._nudges = Nudges(kube)
         self._memories: dict[ObjectKey, _Memory] = {}
@@ -112,12 +121,11 @@ class Reconciler:
         if not self._observer.watches(key.namespace):
             await self._without_server(await self._observer.observe(key))
             return None
-        observed, live, runs = await asyncio.gather(
-            self._observer.observe(key), memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now())
-        )
+        observed = await self._observer.observe(key)
         if observed.server is None:
             await self._without_server(observed)
             return None
+        live, runs = await asyncio.gather(memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now()))
         return await self._with_server(observed, observed.server, memory, live, runs, superseded)
 
     async def _with_server(  # noqa: PLR0913, PLR0917 - what was read, and the memory
@@ -138,7 +146,7 @@ class Reconciler:
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
         # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
-        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        resolution = await asyncio.to_thread(resolve, await self._snapshot(observed, server), environment)
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         digest = rendered.digest
@@ -162,16 +170,32 @@ class Reconciler:
         if not delivered:
             stays |= set(READ_FIRST)
         refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
-        reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])
-        refused = refused_replica(live.get((DEPLOYMENT, server.key.name)))
-        result = _Result(observed, verdict, resolution, rendered, runs, reports, tuple(refusals), refused)
+        reports, deployment = await asyncio.gather(
+            ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)]),
+            self._kube.get(DEPLOYMENT, server.key),
+        )
+        lost = unreachable(reports)
+        memory.lost = 0 if lost is None else memory.lost + 1
+        result = _Result(
+            observed=observed,
+            verdict=verdict,
+            resolution=resolution,
+            rendered=rendered,
+            runs=runs,
+            reports=reports,
+            lost=lost if memory.lost >= _LOST_LOOKS else None,
+            refusals=tuple(refusals),
+            refused_replica=refused_replica(deployment),
+        )
         waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
-        if api_missing(server, environment) is not None:
-            again.append(_APIS_FOR_S)
-        if runs.waits_for_pods:
-            again.append(_PODS_AGAIN_S)
-        if waiting:
+        reasons = {
+            _APIS_FOR_S: api_missing(server, environment) is not None,
+            _PODS_AGAIN_S: runs.waits_for_pods,
+            LINGERS_S: self._has_lingering(runs),
+        }
+        again += [wait_s for wait_s, applies in reasons.items() if applies]
+        if waiting or memory.lost:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1
             if memory.looks % _NUDGED_AGAIN_AFTER == 0:
@@ -180,6 +204,20 @@ class Reconciler:
         else:
             memory.looks = 0
         return min(again, default=None)
+
+    async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
+        """What rendering reads, with what is served of repos that cannot be read now."""
+        if not observed.unreadable:
+            return observed.snapshot
+        kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
+        return msgspec.structs.replace(observed.snapshot, kept=kept)
+
+    def _has_lingering(self, runs: Runs) -> bool:
+        """Whether a Job's pod runs on though its index is updated: soon it is to be told of."""
+        now = self._now()
+        return any(
+            lingering(pod, now) is not None for repo, pods in runs.pods.items() if repo in runs.jobs for pod in pods
+        )
 
     async def _session_key(self, server: PackageServer) -> bytes | Finding:
         """The key, or why there is none."""
@@ -198,7 +236,9 @@ class Reconciler:
         now = self._now()
         environment = Environment(specs=self._settings.specs)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
-        waits = Finding(status=False, reason="ConfigNotRendered", message=finding.message)
+        # The server's namespace is not every repo's own: its objects are named in the server's status alone.
+        message = f"The PackageServer {server.key} cannot be configured; its condition ConfigRendered says why."
+        waits = Finding(status=False, reason="ConfigNotRendered", message=message)
         wanted = [
             (
                 observed.raws[repo.repo.key],
@@ -225,14 +265,19 @@ class Reconciler:
         applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]
     ) -> list[Refusal]:
         """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
-        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs}
+        kept = {repo.name for repo in verdict.kept}
+        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs} | kept
         jobs = {
             (JOB, job["metadata"]["name"]): job
             for repo, found in runs.jobs.items()
             if repo not in served
             for job in found
         }
-        live = {(kind, name): item for (kind, name), item in (live | jobs).items() if kind not in stays}
+        live = {
+            (kind, name): item
+            for (kind, name), item in (live | jobs).items()
+            if kind not in stays and not (kind is CRON_JOB and _repo_of(item) in kept)
+        }
         return await applier.prune(
             verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")}
         )
@@ -268,12 +313,13 @@ class Reconciler:
             verdict,
             url=base_url(server),
             repos=RepoCounts(
-                total=len(statuses) + len(observed.malformed),
+                total=len(statuses) + len(observed.malformed) + len(verdict.kept),
                 ready=sum(_is_ready(status) for status in statuses),
             ),
             ready_replicas=len(result.reports),
             config_rendered=result.rendered.config_rendered,
             ready=_server_ready(result, environment),
+            namespaces_read=namespaces_read(verdict, observed.unreadable),
             now=now,
         )
         assert observed.server_raw is not None  # noqa: S101 - there is a server
@@ -283,12 +329,14 @@ class Reconciler:
     async def _without_server(self, observed: Observed) -> None:
         """Tell the repos; what a server that cannot be read has made stays as it is."""
         now = self._now()
+        environment = Environment(specs=self._settings.specs)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
         if observed.server_raw is not None and observed.server_fault is not None:
             status = malformed_status(observed.server_raw, observed.server_fault, now)
             await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
-            return
-        environment = Environment(specs=self._settings.specs)
-        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+            resolution = _not_served_yet(resolution, observed.key)
+        elif observed.server_unreadable:
+            resolution = _not_served_yet(resolution, observed.key, _unreadable_server(observed.key))
         unserved = Finding(status=False, reason="NotServed", message="No server takes the repo.")
         wanted = [
             (
@@ -306,7 +354,8 @@ class Reconciler:
         ]
         await self._statuses.write(REPO, wanted, now)
         await self.write_malformed(observed, now)
-        self._counted(observed.key, _counts([status for _, status in wanted]))
+        if observed.server_fault is None and not observed.server_unreadable:
+            self._counted(observed.key, _counts([status for _, status in wanted]))
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
         """Tell the repos that got past the schema."""
@@ -325,7 +374,9 @@ class Reconciler:
     def _programmed(result: "_Result", repo: RepoVerdict, memory: _Memory) -> Finding:
         if not result.rendered.config_rendered.status:
             return Finding(status=False, reason="ConfigNotRendered", message=result.rendered.config_rendered.message)
-        return programmed(repo.name, result.rendered.contents[repo.name], result.reports, memory.history)
+        return programmed(
+            repo.name, result.rendered.contents[repo.name], result.reports, memory.history, lost=result.lost
+        )
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -338,9 +389,45 @@ class _Result(msgspec.Struct, frozen=True):
     runs: Runs
     reports: tuple[ReplicaReport, ...]
     """Of the replicas that are ready."""
+    lost: Finding | None
+    """That some could not be reached for a while."""
     refusals: tuple[Refusal, ...]
     refused_replica: str | None
     """Why the Deployment gets no further pod."""
+
+
+def _not_served_yet(resolution: Resolution, server: ObjectKey, finding: Finding | None = None) -> Resolution:
+    """The repos to be told where the server itself cannot be read: those of which nothing is known to be served.
+
+    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
+    whether there is one; `finding` is told all of them instead.
+    """
+    told = [
+        one if finding is None else msgspec.structs.replace(one, accepted=finding)
+        for one in resolution.repos
+        if not _is_accepted(one) and (finding is not None or one.repo.key.namespace != server.namespace)
+    ]
+    return msgspec.structs.replace(resolution, repos=tuple(told))
+
+
+def _is_accepted(verdict: RepoVerdict) -> bool:
+    status = verdict.repo.status
+    return status is not None and any(one.type == "Accepted" and one.status == "True" for one in status.conditions)
+
+
+def _unreadable_server(server: ObjectKey) -> Finding:
+    return Finding(
+        status=None,
+        reason="ServerUnreadable",
+        message=(
+            f"The operator may not read the namespace {server.namespace} that spec.serverRef names; ask whoever runs "
+            "the operator to give its ServiceAccount the Role there again."
+        ),
+    )
+
+
+def _repo_of(item: Json) -> object:
+    return (item["metadata"].get("labels") or {}).get(REPO_LABEL)
 
 
 _NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")
@@ -359,7 +446,9 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
     missing = api_missing(result.verdict.server, environment)
     if missing is not None:
         return missing
-    return _of_replicas(ready_replicas(result.verdict.server, len(result.reports)), result.refused_replica)
+    every = not any(report.reached for report in result.reports)
+    finding = ready_replicas(result.verdict.server, len(result.reports), result.lost if every else None)
+    return _of_replicas(finding, result.refused_replica)
 
 
 def _of_replicas(finding: Finding, refused: str | None) -> Finding:

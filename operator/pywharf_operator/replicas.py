@@ -34,7 +34,8 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
             f"http://{host}:{INTERNAL_PORT}/config", timeout=_TIMEOUT, allow_redirects=False
         ) as response:
             if response.status != _OK:
-                return _failed(name, f"it answered {response.status}")
+                # Of a mesh or a proxy in between, as likely as not.
+                return _failed(name, f"it answered {response.status}", reached=False)
             content = bytearray()
             async for piece in response.content.iter_any():
                 content += piece
@@ -42,14 +43,14 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
                     return _failed(name, "its answer is too long")
             answer = msgspec.json.decode(content, type=_Answer)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return _failed(name, f"it did not answer ({type(error).__name__})")
+        return _failed(name, f"it did not answer ({type(error).__name__})", reached=False)
     except (ValueError, RecursionError):  # msgspec's own are ValueErrors; a text that is no UTF-8 is another
         return _failed(name, "its answer cannot be read")
     return ReplicaReport(pod=name, digest=answer.digest or None, broken=answer.broken, failure=None)
 
 
-def _failed(pod: str, why: str) -> ReplicaReport:
-    return ReplicaReport(pod=pod, digest=None, broken={}, failure=why)
+def _failed(pod: str, why: str, *, reached: bool = True) -> ReplicaReport:
+    return ReplicaReport(pod=pod, digest=None, broken={}, failure=why, reached=reached)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

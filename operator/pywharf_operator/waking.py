@@ -1,13 +1,14 @@
 """PURE but for its memory. Which servers have to be looked at because of an event."""
 
 import hashlib
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from pywharf_operator.kinds import DEPLOYMENT, JOB, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
+from pywharf_operator.kinds import DEPLOYMENT, JOB, METADATA_ONLY, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
 from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
@@ -28,15 +29,21 @@ class Woken(msgspec.Struct, frozen=True):
     keys: frozenset[ObjectKey] = frozenset()
     everything: bool = False
     """Whether objects were listed anew: some may have been deleted without an event."""
+    repo: ObjectKey | None = None
+    """The PackageRepo of the event."""
+    deleted: bool = False
+    """Whether that one was deleted."""
 
 
 class Waking:
     """Remembers of each object a digest of what counts, and which server each repo names.
 
-    What the operator itself writes (a status) counts not, or each reconcile would wake the next.
+    What the operator itself writes (a status) counts not, or each reconcile would wake the next. Events may come from
+    several threads.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._seen: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         self._servers: dict[str, dict[str, ObjectKey]] = {}
         """The server by namespace and name of the repo that names it."""
@@ -45,6 +52,15 @@ class Waking:
 
     def woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
         """The servers that the event concerns."""
+        with self._lock:
+            woken = self._woken(kind, event, manifest)
+        if kind != REPO:
+            return woken
+        metadata = _mapping(manifest, "metadata")
+        repo = ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
+        return msgspec.structs.replace(woken, repo=repo, deleted=event == DELETED)
+
+    def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
         metadata = _mapping(manifest, "metadata")
         name = (kind.plural, str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         before = self._seen.get(name)
@@ -143,7 +159,7 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
         return [*lasting, metadata.get("generation")]
     if kind == NAMESPACE:
         return lasting
-    if kind == SECRET:
+    if kind in METADATA_ONLY:
         return [*lasting, metadata.get("resourceVersion")]
     if kind == POD:
         annotations = metadata.get("annotations")

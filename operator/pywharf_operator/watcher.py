@@ -1,4 +1,4 @@
-"""Keeps kopf running: where it gives up, it is started anew.
+"""Keeps the watches running: kopf's, which is started anew where it gives up, and the operator's own.
 
 kopf runs in a thread with an event loop of its own: where it ends, it cancels every task of its loop, and in the main
 thread it takes the signals.
@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import kopf
 
-from pywharf_operator.handlers import Patience, Watch, registry_of, settings_of
+from pywharf_operator.handlers import Patience, Watch, by_kopf, registry_of, settings_of
+from pywharf_operator.kube import Kube, connect
+from pywharf_operator.object_watch import ObjectWatch
 from pywharf_operator.render.labels import MANAGER
-from pywharf_operator.waking import Woken
+from pywharf_operator.waking import Waking, Woken
 from pywharf_operator.work_queue import place_of
 
 _logger = logging.getLogger(__name__)
@@ -45,9 +47,15 @@ class _Run:
     """One life of kopf, in its own thread."""
 
     def __init__(
-        self, watches: Sequence[Watch], namespaces: Sequence[str], patience: Patience, tell: Callable[[Woken], None]
+        self,
+        watches: Sequence[Watch],
+        namespaces: Sequence[str],
+        patience: Patience,
+        waking: Waking,
+        tell: Callable[[Woken], None],
     ) -> None:
         self._watches = watches
+        self._waking = waking
         self._namespaces = namespaces
         self._patience = patience
         self._tell = tell
@@ -87,7 +95,7 @@ class _Run:
         hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
         running = asyncio.create_task(
             kopf.operator(
-                registry=registry_of(self._watches, self._tell, self._failed),
+                registry=registry_of(self._watches, self._waking, self._tell, self._failed),
                 settings=settings_of(self._watches, self._patience),
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
@@ -144,7 +152,7 @@ def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 class Watcher:
-    """Keeps kopf running. After each start `wake` is told to look at everything: nobody knows what was missed."""
+    """Keeps the watches running. After each start of kopf `wake` is told to look at everything: some may be missed."""
 
     def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
@@ -155,11 +163,18 @@ class Watcher:
         name: str = "watches",
         missing: Callable[[], Awaitable[str | None]] | None = None,
         restarted: Callable[[], None] = lambda: None,
+        kube: Kube | None = None,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without namespaces, the whole cluster. `missing` says what must be there first and is not."""
-        self._watches = watches
+        """Without namespaces, the whole cluster. `missing` says what must be there first and is not.
+
+        `kube`: for the watches that are not kopf's, with any number of connections; None: one of its own.
+        """
+        self._watches = by_kopf(watches)
+        self._others = [one for one in watches if one not in self._watches]
+        self._kube = kube
+        self._waking = Waking()
         self._namespaces = namespaces
         self._wake = wake
         self._name = name
@@ -182,6 +197,32 @@ class Watcher:
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._watches:
+                tasks.create_task(self._keep_kopf_running(), name=self._name)
+            if self._others:
+                tasks.create_task(self._watch_others(), name=f"{self._name} of other kinds")
+
+    async def _watch_others(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            kube = self._kube or await stack.enter_async_context(await self._own_kube())
+            async with asyncio.TaskGroup() as tasks:
+                for watch in self._others:
+                    for namespace in self._namespaces or (None,):
+                        one = ObjectWatch(kube, watch, namespace, self._waking, self._wake)
+                        tasks.create_task(one.run(self._patience), name=f"watch of {watch.kind.plural}")
+
+    async def _own_kube(self) -> Kube:
+        failures = 0
+        while True:
+            try:
+                return Kube(await connect(connections=0))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                _logger.warning("The watches cannot log in: %s", place_of(error))
+            failures += 1
+            await asyncio.sleep(_backoff(failures))
+
+    async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(woken: Woken) -> None:
@@ -203,7 +244,7 @@ class Watcher:
             await asyncio.sleep(wait)
 
     async def _run_once(self, tell: Callable[[Woken], None]) -> tuple[str, float]:
-        run = _Run(self._watches, self._namespaces, self._patience, tell)
+        run = _Run(self._watches, self._namespaces, self._patience, self._waking, tell)
         self._started_at = began = self._clock()
         run.start(self._name)
         self._wake(Woken(everything=True))

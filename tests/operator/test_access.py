@@ -46,8 +46,8 @@ def table(kube: KubeClient, namespace: str, name: str) -> str:
 
 
 BROKEN: dict[str, tuple[Json, str]] = {
-    "the label is gone": ({"metadata": {"labels": {"pywharf.dev/credentials": None}}}, "SecretNotFound"),
-    "the label says no": ({"metadata": {"labels": {"pywharf.dev/credentials": "false"}}}, "SecretNotFound"),
+    "the label is gone": ({"metadata": {"labels": {"pywharf.dev/credentials": None}}}, "SecretNotLabelled"),
+    "the label says no": ({"metadata": {"labels": {"pywharf.dev/credentials": "false"}}}, "SecretNotLabelled"),
     "a key is gone": ({"data": {"read": None}}, "SecretKeyMissing"),
     "a value is empty": ({"data": {"read": ""}}, "SecretInvalid"),
     "a value is no text": ({"data": {"read": base64.b64encode(b"\xff\xfe").decode()}}, "SecretInvalid"),

@@ -1,7 +1,6 @@
 """One pod's life: volumes, processes, probes, status, end."""
 
 import asyncio
-import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from support import kubelet_process
+from support.expansion import expanded
 from support.kubelet_container import Container, now, termination_message
 from support.kubelet_probes import Probing
 from support.kubelet_process import Mount
@@ -16,7 +16,6 @@ from support.kubelet_volumes import Json, NotYetError, Volumes, data_of, field_o
 from support.serving import PYWHARF
 
 NODE = "stand-in"
-_REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _POLL_S = 0.02
 Patch = Callable[[str, Json], Awaitable[None]]
 """Merges a change into what is at a path below the pod's own."""
@@ -171,8 +170,7 @@ class Pod:
         return [PYWHARF, *arguments]
 
     def _expanded(self, spec: Json, text: str) -> str:
-        environment = self._environments[spec["name"]]
-        return _REFERENCE.sub(lambda found: environment.get(found[1], found[0]), text)
+        return expanded(text, self._environments[spec["name"]])
 
     def _mounts(self, spec: Json, message: Path) -> Sequence[Mount]:
         made = [Mount(message, spec.get("terminationMessagePath", "/dev/termination-log"))]
@@ -192,7 +190,7 @@ class Pod:
         for variable in spec.get("env", ()):
             value = await self._value(variable)
             if value is not None:
-                made[variable["name"]] = _REFERENCE.sub(lambda found: made.get(found[1], found[0]), value)
+                made[variable["name"]] = expanded(value, made)
         return made
 
     async def _value(self, variable: Json) -> str | None:

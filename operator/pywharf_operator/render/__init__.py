@@ -4,10 +4,11 @@ import functools
 import hashlib
 import hmac
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from pywharf.config import config_digest
+from pywharf.config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
 from pywharf_operator.render.autoscaler import autoscaler
 from pywharf_operator.render.config_map import (
@@ -16,6 +17,7 @@ from pywharf_operator.render.config_map import (
     admin_secret_text,
     config_map,
     config_text,
+    repos_text,
     texts_of,
 )
 from pywharf_operator.render.credentials import credentials_content, credentials_secrets, revision, shards
@@ -25,6 +27,7 @@ from pywharf_operator.render.disruption_budget import disruption_budget
 from pywharf_operator.render.findings import ACCEPTED, SECRETS_RESOLVED, Finding
 from pywharf_operator.render.http_route import http_route
 from pywharf_operator.render.ingress import ingress
+from pywharf_operator.render.kept import KeptRepo, repos_applied
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.network_policy import index_network_policy, network_policy
 from pywharf_operator.render.resolve import RepoVerdict, Resolution, ServerVerdict, resolve
@@ -41,6 +44,7 @@ __all__ = [
     "SECRETS_RESOLVED",
     "Environment",
     "Finding",
+    "KeptRepo",
     "NameClaim",
     "RenderedServer",
     "RepoVerdict",
@@ -48,6 +52,7 @@ __all__ = [
     "ServerVerdict",
     "Snapshot",
     "render_server",
+    "repos_applied",
     "resolve",
     "schedule_of",
 ]
@@ -105,16 +110,26 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
     """The objects of one server, with the repos that it serves."""
     folder = environment.credentials_folder
-    content = credentials_content({repo.name: repo.secrets for repo in verdict.repos})
+    kept = {repo.name: repo for repo in verdict.kept}
+    secrets_of = {repo.name: repo.secrets for repo in (*verdict.kept, *verdict.repos)}
+    content = credentials_content(secrets_of)
     revision_hex = revision(content, environment.session_key)
-    specs = {repo.name: repo.spec for repo in verdict.repos if repo.spec is not None}
-    with_backend = {repo.name for repo in verdict.repos if repo.secrets.backend is not None}
+    tables: dict[RepoName, BackendSpec | Mapping[str, Any]] = {name: repo.table for name, repo in kept.items()}
+    admin = {name: repo.admin_table for name, repo in kept.items() if repo.admin_table is not None}
+    owners = {repo.name: repo.repo for repo in verdict.kept}
+    for repo in verdict.repos:
+        if repo.spec is not None:
+            tables[repo.name] = repo.spec
+            owners[repo.name] = repo.repo.key
+            if repo.secrets.backend is not None:
+                admin[repo.name] = repo.spec
     made = shards(content)
     secrets = credentials_secrets(verdict.server, made, revision_hex)
     config = config_map(
         verdict.server,
-        config_text(specs, revision_hex, len(made), folder),
-        admin_secret_text({name: spec for name, spec in specs.items() if name in with_backend}, folder),
+        config_text(tables, revision_hex, len(made), folder),
+        admin_secret_text(admin, folder),
+        repos_text(owners),
     )
     runs = verdict.accepted.status
     workload = (make(verdict, environment) for make in _WORKLOAD) if runs else ()

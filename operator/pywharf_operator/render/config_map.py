@@ -13,36 +13,51 @@ from pywharf.core.toml_text import dumps
 from pywharf_operator.render.credentials import revision_key, secret_path
 from pywharf_operator.render.labels import Manifest, metadata
 from pywharf_operator.render.sizes import LARGE_BYTES, size_of
-from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.model import fields_of
 
 CONFIG_KEY = "config.toml"
 ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
+REPOS_KEY = "repos.toml"
+"""Whose each repo is. The server does not read it: the operator does, where it cannot read a namespace."""
 COMPRESSED_SUFFIX = ".gz"
 
 
-def config_text(repos: Mapping[RepoName, BackendSpec], revision_hex: str, shard_count: int, folder: str) -> str:
+def config_text(
+    repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]], revision_hex: str, shard_count: int, folder: str
+) -> str:
     """A table for each repo, after the revision that every shard of the credentials must have."""
     document: dict[str, Any] = {
         "credentials_revision": revision_hex,
         "credentials_revision_file": [f"{folder}/{revision_key(shard)}" for shard in range(shard_count)],
     }
-    return dumps(document | {name: plain(repos[name]) for name in sorted(repos)})
+    return dumps(document | {name: table_of(repos[name]) for name in sorted(repos)})
 
 
-def admin_secret_text(repos: Mapping[RepoName, BackendSpec], folder: str) -> str:
+def admin_secret_text(repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]], folder: str) -> str:
     """A table for each repo of `repos`, all of which have a backend secret."""
-    return dumps(
-        {
-            name: plain(AdminSecret(type=type_of(repos[name]), file=secret_path(folder, name, "backend")))
-            for name in sorted(repos)
-        }
-    )
+    return dumps({name: _admin_table(name, repos[name], folder) for name in sorted(repos)})
 
 
-def config_map(server: PackageServer, config: str, admin_secret: str) -> Manifest:
+def repos_text(repos: Mapping[RepoName, ObjectKey]) -> str:
+    """The PackageRepo of each name."""
+    return dumps({name: str(repos[name]) for name in sorted(repos)})
+
+
+def table_of(repo: BackendSpec | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a repo, or one that was applied before."""
+    return plain(repo) if isinstance(repo, BackendSpec) else dict(repo)
+
+
+def _admin_table(name: RepoName, repo: BackendSpec | Mapping[str, Any], folder: str) -> dict[str, Any]:
+    if not isinstance(repo, BackendSpec):
+        return dict(repo)
+    return plain(AdminSecret(type=type_of(repo), file=secret_path(folder, name, "backend")))
+
+
+def config_map(server: PackageServer, config: str, admin_secret: str, repos: str = "") -> Manifest:
     """The ConfigMap, its texts compressed where they are large."""
-    texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret}
+    texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | ({REPOS_KEY: repos} if repos else {})
     made: Manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -58,8 +73,8 @@ def config_map(server: PackageServer, config: str, admin_secret: str) -> Manifes
 
 def texts_of(made: Manifest) -> dict[str, str]:
     """What a ConfigMap holds, by CONFIG_KEY and ADMIN_SECRET_KEY, compressed or not."""
-    compressed = made.get("binaryData", {}).items()
-    plain_texts: dict[str, str] = made.get("data", {})
+    compressed = (made.get("binaryData") or {}).items()
+    plain_texts: dict[str, str] = made.get("data") or {}
     return plain_texts | {
         key.removesuffix(COMPRESSED_SUFFIX): gzip.decompress(base64.b64decode(value)).decode()
         for key, value in compressed

@@ -9,6 +9,7 @@ import msgspec
 from pywharf.config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf_operator.render.config_map import plain
+from pywharf_operator.render.container_text import container_args
 from pywharf_operator.render.credentials import (
     credentials_content,
     secret_key,
@@ -73,7 +74,7 @@ class _Shared(msgspec.Struct, frozen=True):
 
 def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifest, ...]:
     """One for each repo that is served. Raises InvalidPodTemplateError."""
-    count = len(shards(credentials_content({repo.name: repo.secrets for repo in verdict.repos})))
+    count = len(shards(credentials_content({repo.name: repo.secrets for repo in (*verdict.kept, *verdict.repos)})))
     around = surroundings(pod_template(verdict.server, environment))
     shared = _Shared(verdict.server, count, around, environment)
     return tuple(_cron_job(shared, repo, repo.spec) for repo in verdict.repos if repo.spec is not None)
@@ -151,7 +152,7 @@ def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         "name": CONTAINER,
         "image": server.spec.image or environment.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": _arguments(server, repo, spec, environment),
+        "args": container_args(_arguments(server, repo, spec, environment)),
         "resources": with_defaults(server.spec.jobs.resources, _RESOURCES),
         "securityContext": container_security(),
         "terminationMessagePath": REPORT,

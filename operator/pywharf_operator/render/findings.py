@@ -1,5 +1,6 @@
 """What is found about a resource: the status, reason and message of one condition."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -23,8 +24,12 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": "The server takes the repo.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",
+        "ServerUnreadable": "Let the operator's ServiceAccount read the server's namespace again.",
         "ServerNotFound": "Create the PackageServer, or correct `spec.serverRef`.",
-        "NamespaceNotAllowed": "Let the server's `spec.allowedNamespaces` admit the namespace, or use another server.",
+        "NamespaceNotAllowed": (
+            "Let the server's `spec.allowedNamespaces` admit the namespace, or use another server. "
+            "A repo is told the same where there is no such server in that namespace."
+        ),
         "NameConflict": "An older PackageRepo has the name on this server: make a new one with another `repoName`.",
         "StorageMissing": "Give the PackageServer a `spec.storage`, or the repo another backend.",
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
@@ -38,7 +43,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
         "NoCredentials": "Add the reference that the message names under `spec.credentials`.",
-        "SecretNotFound": "Create the Secret in the repo's own namespace; no other is looked at.",
+        "SecretNotFound": "Create the Secret in the repo's own namespace, with the label; no other namespace is read.",
         "SecretNotLabelled": 'Label the Secret with `pywharf.dev/credentials: "true"`.',
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
         "SecretInvalid": "Give the key a value that is a text, not empty and at most 16 KiB.",
@@ -47,6 +52,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Programmed": "Every ready replica serves the repo as it is described now.",
         "Waiting": "Nothing: a moment passes until each replica has it. The message says how many have.",
         "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+        "ReplicasUnreachable": (
+            "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
+            "strict mTLS must leave it out."
+        ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
         ),
@@ -60,6 +69,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Suspended": "Nothing, or set `spec.index.suspend` to false: no update was ever run.",
         "UpdateFailed": "Correct what the message says. The index before it is still served.",
         "UpdateStuck": "Correct what the message says: the Job has no pod, or its pod cannot start.",
+        "SidecarRunning": (
+            "The index is updated, and another container keeps the Job's pod: keep sidecars out of the Jobs' pods by "
+            "annotations or labels of the PackageServer's `spec.jobs`, or inject them as native sidecars."
+        ),
         "NotServed": "See Accepted and SecretsResolved; while a repo is not served its index is not updated.",
     },
     "PackageRepo Ready": {
@@ -72,6 +85,13 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
     },
+    "PackageServer NamespacesRead": {
+        "Read": "Every namespace that may have repos of the server could be read.",
+        "NamespaceUnreadable": (
+            "Give the operator's ServiceAccount its Role again in the namespace that the message names, or leave the "
+            "namespace out of those that the operator watches. Until then what is served of its repos stays as it is."
+        ),
+    },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
@@ -82,6 +102,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Ready": "Everything is there, and at least one replica is ready.",
         "NoReadyReplica": "Look at the Deployment of the server's name, and at its pods.",
         "PodRefused": "Do what the message says: a quota, a LimitRange or a policy admits no pod of the server.",
+        "ReplicasUnreachable": (
+            "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
+            "strict mTLS must leave it out."
+        ),
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
         "ApplyRefused": "Correct what the API server says of the object in the message.",
         "Contested": "Let only one manager write the field that the message names.",
@@ -89,3 +113,15 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
 }
 """Every reason by resource and condition, with what to do."""
+
+
+def unreadable_advice(names: Iterable[str]) -> str:
+    """What is wrong with namespaces that cannot be read, and what to do."""
+    listed = sorted(names)
+    one = len(listed) == 1
+    return (
+        f"The namespace{'' if one else 's'} {', '.join(listed)} cannot be read (HTTP 403): what is served of "
+        f"{'its' if one else 'their'} repos stays as it is, and no change of them is seen. Give the operator's "
+        f"ServiceAccount its Role there again; or where {'it is' if one else 'they are'} gone or not to be served, "
+        f"leave {'it' if one else 'them'} out of the operator's namespaces (the chart's watch.namespaces, --namespace)."
+    )

@@ -3,15 +3,23 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps, encode_string
-from pywharf_operator.render.config_map import admin_secret_text, config_map, config_text, plain
+from pywharf_operator.render.config_map import (
+    admin_secret_text,
+    config_map,
+    config_text,
+    plain,
+    repos_text,
+    table_of,
+)
 from pywharf_operator.render.credentials import MAX_SHARDS, revision_size, secret_key, shard_of
+from pywharf_operator.render.kept import KeptRepo
 from pywharf_operator.render.secrets import RepoSecrets
 from pywharf_operator.render.shares import Age, Share, excess
 from pywharf_operator.render.sizes import LARGE_BYTES, MAX_BYTES, entry_size, size_of
@@ -32,12 +40,21 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     repo: ObjectKey
     name: RepoName
     age: Age
-    spec: BackendSpec
+    spec: BackendSpec | Mapping[str, Any]
+    """Its configuration, or the table that was applied before."""
     secrets: RepoSecrets
+    fixed: bool = False
+    """Whether it is served already and cannot be read now, so that it stays."""
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
         return f"Candidate({self.repo})"
+
+
+def kept_candidate(repo: KeptRepo) -> Candidate:
+    """Return what a repo takes that stays as it was applied."""
+    oldest = (float("-inf"), repo.repo)
+    return Candidate(repo=repo.repo, name=repo.name, age=oldest, spec=repo.table, secrets=repo.secrets, fixed=True)
 
 
 def table_bytes(name: RepoName, spec: BackendSpec) -> int:
@@ -53,6 +70,12 @@ def at_most_bytes(name: RepoName, spec: BackendSpec) -> int:
 _AROUND: Final = 16
 _PUNCTUATION: Final = b'" = [, ]\n'
 """At least as long as what stands around a value."""
+
+
+def _pieces_of(candidate: Candidate) -> bytes:
+    """Return the bytes that a repo brings: its table, and whose it is."""
+    owner = _pieces(candidate.name, str(candidate.repo))
+    return b"".join([*_pieces(candidate.name, table_of(candidate.spec)), *owner])
 
 
 def _pieces(path: str, value: object) -> Iterator[bytes]:
@@ -95,14 +118,14 @@ def _past_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
     refused: set[ObjectKey] = set()
     for shard in range(MAX_SHARDS):
         own = [one for one in candidates if shard_of(one.name, MAX_SHARDS) == shard]
-        shares = [Share(one.repo, one.age, sizes[one.repo]) for one in own]
+        shares = [Share(one.repo, one.age, sizes[one.repo], one.fixed) for one in own]
         refused |= excess(shares, MAX_BYTES - revision_size())
     return frozenset(refused)
 
 
 def _past_configuration(server: PackageServer, candidates: Sequence[Candidate], folder: str) -> frozenset[ObjectKey]:
-    pieces = {one.repo: b"".join(_pieces(one.name, plain(one.spec))) for one in candidates}
-    shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _AROUND) for one in candidates]
+    pieces = {one.repo: _pieces_of(one) for one in candidates}
+    shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _AROUND, one.fixed) for one in candidates]
     if sum(share.size for share in shares) < LARGE_BYTES // 2:
         return frozenset()
     refused = set(excess(shares, MAX_TEXT_BYTES))
@@ -131,7 +154,8 @@ def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, byte
         texts = [pieces[one.repo] for one in own]
         packed, length = len(zlib.compress(b"".join(texts))), sum(map(len, texts))
         shares += [
-            Share(one.repo, one.age, -(-packed * len(text) // length)) for one, text in zip(own, texts, strict=True)
+            Share(one.repo, one.age, -(-packed * len(text) // length), one.fixed)
+            for one, text in zip(own, texts, strict=True)
         ]
     return shares
 
@@ -139,7 +163,7 @@ def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, byte
 def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str) -> bool:
     specs = {one.name: one.spec for one in kept}
     with_backend = {one.name: one.spec for one in kept if one.secrets.backend is not None}
-    made = config_map(
-        server, config_text(specs, _REVISION, MAX_SHARDS, folder), admin_secret_text(with_backend, folder)
-    )
+    owners = {one.name: one.repo for one in kept}
+    config = config_text(specs, _REVISION, MAX_SHARDS, folder)
+    made = config_map(server, config, admin_secret_text(with_backend, folder), repos_text(owners))
     return size_of(made) <= MAX_BYTES

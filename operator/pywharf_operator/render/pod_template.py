@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
+from pywharf_operator.render.container_text import container_args
 from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.labels import Manifest, labels, object_name, pod_metadata, selector
 from pywharf_operator.render.removals import without
@@ -153,7 +154,7 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         "name": CONTAINER,
         "image": server.spec.image or environment.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": _arguments(server),
+        "args": container_args(_arguments(server)),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},

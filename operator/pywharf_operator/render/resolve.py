@@ -12,8 +12,9 @@ from pywharf_operator.render import refusals
 from pywharf_operator.render.credentials import secret_path
 from pywharf_operator.render.endpoints import allowed
 from pywharf_operator.render.findings import Finding
-from pywharf_operator.render.fitting import Candidate, at_most_bytes, table_bytes, without_room
+from pywharf_operator.render.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
 from pywharf_operator.render.job_pod import check_job_template
+from pywharf_operator.render.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.pod_template import pod_template
 from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.secrets import RepoSecrets, resolve_secrets
@@ -55,6 +56,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     repos: tuple[RepoVerdict, ...]
     refused: Mapping[str, int] = {}
     """How many repos of which namespace are refused because the namespace takes too much."""
+    kept: tuple[KeptRepo, ...] = ()
+    """Repos that are served as they were, since they cannot be read now."""
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +74,12 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
     refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refused[repo.key] is None]
-    claims = [
+    # What is said of the others depends on nothing of their server: they are not told whether there is one.
+    known = {repo.key: servers[repo.server_key] for repo in admitted}
+    kept = _kept(snapshot, servers, admitted)
+    # A name that is served is held, as the older one's.
+    claims = [NameClaim(one.server, one.name, one.repo, None) for one in kept if one.repo.namespace != UNKNOWN]
+    claims += [
         claim
         for claim in snapshot.claims
         if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
@@ -80,10 +88,8 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     refused |= crowded
     admitted = [repo for repo in admitted if repo.key not in crowded]
     refused |= _name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
-    verdicts = tuple(
-        _verdict(repo, servers.get(repo.server_key), secrets, refused[repo.key], environment) for repo in repos
-    )
-    verdicts = _with_room(verdicts, servers, environment)
+    verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
+    verdicts = _with_room(verdicts, kept, servers, environment)
     return Resolution(
         servers=tuple(
             ServerVerdict(
@@ -96,11 +102,30 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
                     )
                 ),
                 refused=_refused(v for v in verdicts if v.repo.server_key == key),
+                kept=tuple(sorted((one for one in kept if one.server == key), key=lambda one: one.name)),
             )
             for key in sorted(servers)
         ),
         repos=verdicts,
     )
+
+
+def _kept(
+    snapshot: Snapshot, servers: Mapping[ObjectKey, PackageServer], admitted: Iterable[PackageRepo]
+) -> list[KeptRepo]:
+    """Those that their server admits still. One of which nobody knows whose it is holds no name before another."""
+    taken = {(repo.server_key, repo.repo_name) for repo in admitted}
+    kept = []
+    for one in snapshot.kept:
+        server = servers.get(one.server)
+        if server is None:
+            continue
+        if one.repo.namespace == UNKNOWN:
+            if (one.server, one.name) not in taken:
+                kept.append(one)
+        elif _admits(server, one.repo.namespace, snapshot.namespaces):
+            kept.append(one)
+    return kept
 
 
 def _verdict(
@@ -136,7 +161,11 @@ def _refused_at_the_door(
     servers: Mapping[ObjectKey, PackageServer],
     snapshot: Snapshot,
 ) -> Finding | None:
-    """Whether the repo may not even claim a name on its server."""
+    """Return why the repo may not even claim a name on its server; None if it may.
+
+    Whether another namespace has a server that does not admit the repo, or has no such server, makes no difference:
+    whoever may create a PackageRepo could otherwise find out which servers there are.
+    """
     server, watched = servers.get(repo.server_key), snapshot.watched
     if server is None and watched is not None and repo.server_key.namespace not in watched:
         return _no(
@@ -144,18 +173,23 @@ def _refused_at_the_door(
             f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
             f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
         )
-    if server is None:
+    if server is None and repo.server_key.namespace == repo.key.namespace:
         return _no(
             "ServerNotFound",
             f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
         )
-    if not _admits(server, repo.key.namespace, snapshot.namespaces):
-        return _no(
-            "NamespaceNotAllowed",
-            f"PackageServer {server.key} takes no repos of the namespace {repo.key.namespace}; its "
-            "spec.allowedNamespaces must admit it, or spec.serverRef name another server.",
-        )
+    if server is None or not _admits(server, repo.key.namespace, snapshot.namespaces):
+        return namespace_not_allowed(repo.server_key, repo.key.namespace)
     return None
+
+
+def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
+    """Return what a repo of another namespace is told whether there is no such server or it does not admit the repo."""
+    return _no(
+        "NamespaceNotAllowed",
+        f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
+        "server of that name admit it, or correct spec.serverRef.",
+    )
 
 
 def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapping[str, str]] | None) -> bool:
@@ -185,10 +219,13 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
     for claim in sorted((*readable, *claims), key=_age):
         holder = holders.setdefault((claim.server, claim.name), claim.repo)
         if holder != claim.repo:
+            # Which repos another namespace has is not said.
+            own = holder.namespace == claim.repo.namespace
+            older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
             conflicts[claim.repo] = _no(
                 "NameConflict",
-                f"The older PackageRepo {holder} has the name {claim.name!r} on PackageServer "
-                f"{claim.server}; make a new PackageRepo with another spec.repoName.",
+                f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
+                "another spec.repoName.",
             )
     return conflicts
 
@@ -215,32 +252,37 @@ def _too_many(
 
 
 def _with_room(
-    verdicts: Sequence[RepoVerdict], servers: Mapping[ObjectKey, PackageServer], environment: Environment
+    verdicts: Sequence[RepoVerdict],
+    kept: Iterable[KeptRepo],
+    servers: Mapping[ObjectKey, PackageServer],
+    environment: Environment,
 ) -> tuple[RepoVerdict, ...]:
-    """Refuse the repos for which the objects of their server's configuration have no room."""
+    """Refuse the repos for which the objects of their server's configuration have no room beside the `kept` ones."""
     candidates: dict[ObjectKey, list[Candidate]] = {}
-    for one in verdicts:
-        if one.served and one.spec is not None:
+    for one in kept:
+        candidates.setdefault(one.server, []).append(kept_candidate(one))
+    for verdict in verdicts:
+        if verdict.served and verdict.spec is not None:
             made = Candidate(
-                repo=one.repo.key,
-                name=one.name,
-                age=age_of(one.repo.key, one.repo.metadata),
-                spec=one.spec,
-                secrets=one.secrets,
+                repo=verdict.repo.key,
+                name=verdict.name,
+                age=age_of(verdict.repo.key, verdict.repo.metadata),
+                spec=verdict.spec,
+                secrets=verdict.secrets,
             )
-            candidates.setdefault(one.repo.server_key, []).append(made)
+            candidates.setdefault(verdict.repo.server_key, []).append(made)
     full: dict[ObjectKey, frozenset[str]] = {}
     for key, own in candidates.items():
         full |= without_room(servers[key], own, environment.credentials_folder)
     return tuple(
         RepoVerdict(
-            repo=one.repo,
-            accepted=_server_full(one, full[one.repo.key]),
-            secrets_resolved=one.secrets_resolved,
+            repo=verdict.repo,
+            accepted=_server_full(verdict, full[verdict.repo.key]),
+            secrets_resolved=verdict.secrets_resolved,
         )
-        if one.repo.key in full
-        else one
-        for one in verdicts
+        if verdict.repo.key in full
+        else verdict
+        for verdict in verdicts
     )
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pywharf.core.secret_text import secret_text
 from pywharf_operator.render.findings import Finding
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
 
-_MAX_BYTES = 16 * 1024
+MAX_BYTES = 16 * 1024
 """A token, a password or an account's keys are far shorter; one repo must not fill what all have together."""
 
 
@@ -88,8 +89,8 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
     where = f"Secret {repo.key.namespace}/{ref.name}"
     if secret is None:
         sentence = (
-            f"{field}: there is no {where} with the label {CREDENTIALS_LABEL}; create it in this namespace, "
-            "the only one that is looked at."
+            f'{field}: there is no {where} with the label {CREDENTIALS_LABEL}: "true"; create it with that label in '
+            "this namespace, the only one that is read."
         )
         return "SecretNotFound", sentence
     if not secret.labelled:
@@ -107,11 +108,11 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
 
 
 def _fault(value: bytes) -> str | None:
-    """Why the server would not take the value. It reads a text and drops line ends at its end."""
-    if len(value) > _MAX_BYTES:
-        return f"has {len(value)} bytes; give it one of at most {_MAX_BYTES}."
+    """Return why the server would refuse the value; None if it takes it."""
+    if len(value) > MAX_BYTES:
+        return f"has more than {MAX_BYTES} bytes; give it one of at most {MAX_BYTES}."
     try:
-        text = value.decode()
+        text = secret_text(value)
     except UnicodeDecodeError:
         return "is not UTF-8 text; give it as text."
-    return None if text.rstrip("\r\n") else "is empty; give it one."
+    return None if text else "is empty; give it one."

@@ -25,6 +25,8 @@ class Share(msgspec.Struct, frozen=True):
     repo: ObjectKey
     age: Age
     size: int
+    fixed: bool = False
+    """Whether it stays, whatever else does."""
 
 
 def excess(shares: Iterable[Share], budget: int) -> frozenset[ObjectKey]:
@@ -34,11 +36,13 @@ def excess(shares: Iterable[Share], budget: int) -> frozenset[ObjectKey]:
     repo while another one takes more, whatever that one adds, and the order of `shares` does not matter.
     """
     left: dict[str, list[Share]] = defaultdict(list)
+    totals: dict[str, int] = defaultdict(int)
     for share in sorted(shares, key=lambda share: share.age):
-        left[share.repo.namespace].append(share)
-    totals = {namespace: sum(share.size for share in own) for namespace, own in left.items()}
+        totals[share.repo.namespace] += share.size
+        if not share.fixed:
+            left[share.repo.namespace].append(share)
     total, refused = sum(totals.values()), set()
-    heap = [(-size, namespace) for namespace, size in totals.items()]
+    heap = [(-totals[namespace], namespace) for namespace in left]
     heapq.heapify(heap)
     while total > budget and heap:
         size, namespace = heap[0]

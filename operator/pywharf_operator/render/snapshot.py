@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from pywharf.config import BackendSpec
+from pywharf_operator.render.kept import KeptRepo
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 
 CREDENTIALS_FOLDER = "/etc/pywharf"
@@ -28,6 +29,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[PackageServer, ...] = ()
     secrets: tuple[Secret, ...] = ()
     claims: tuple[NameClaim, ...] = ()
+    kept: tuple[KeptRepo, ...] = ()
+    """What is served of repos that cannot be read now."""
     watched: tuple[str, ...] | None = None
     """Namespaces that are looked after; None: all that there are."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None

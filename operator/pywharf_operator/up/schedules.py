@@ -14,6 +14,7 @@ from pywharf.cli.update_index import run_update
 from pywharf.config import BackendSpec
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import RepoName
+from pywharf.core.secret_text import secret_text
 from pywharf.egress import Egress
 from pywharf_operator.render import RepoVerdict, schedule_of
 from pywharf_operator.spec.cron import next_time
@@ -44,7 +45,7 @@ def jobs_of(repos: tuple[RepoVerdict, ...]) -> dict[RepoName, Job]:
         verdict.name: Job(
             name=verdict.name,
             spec=verdict.spec,
-            secret=None if verdict.secrets.backend is None else verdict.secrets.backend.decode().rstrip("\r\n"),
+            secret=None if verdict.secrets.backend is None else secret_text(verdict.secrets.backend),
             schedule=schedule_of(verdict.repo),
             time_zone=verdict.repo.spec.index.time_zone,
             suspend=verdict.repo.spec.index.suspend,

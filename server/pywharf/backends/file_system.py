@@ -190,9 +190,10 @@ class FileSystemBackend:
                     write_atomically(path, recorded)
         other = recorded.decode("utf-8", "replace").strip()
         if other != owner:
+            # Whose they are stands in the file alone: the message reaches another tenant.
             msg = (
-                f"The stored packages belong to {other[:320]!r}, not to {owner!r}. Choose another repo name, or remove "
-                "the file 'owner' in the repo's folder to hand them over."
+                f"The stored packages belong to another owner, not to {owner!r}. Choose another repo name, or let an "
+                "administrator remove the file 'owner' in the repo's folder, which names the owner, to hand them over."
             )
             raise DataOwnedByOtherError(msg)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.secret_text import secret_text
 
 
 def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
@@ -20,8 +21,8 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
     if path is not None:
         return _of_file(path, given[0])
     if variable is None:
-        return secret
-    value = os.environ.get(variable)
+        return None if secret is None else secret_text(secret)
+    value = secret_text(os.environ.get(variable, ""))
     if not value:
         msg = f"{given[0]}: the environment variable {variable} is empty or not set."
         raise InvalidConfigError(msg)
@@ -30,7 +31,7 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
 
 def _of_file(path: str, flag: str) -> str:
     try:
-        value = Path(path).read_text("utf-8").rstrip("\r\n")
+        value = secret_text(Path(path).read_bytes())
     except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."

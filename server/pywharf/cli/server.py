@@ -30,6 +30,7 @@ from pywharf.core.conversion import convert
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.redaction import without_secrets
+from pywharf.core.secret_text import secret_text
 from pywharf.egress import egress_of
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.generations import Generations
@@ -166,7 +167,7 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
     path = Path(given)
     try:
         is_text = settings.config_or_admin_secret_can_be_text and not exists(given)
-        text = given if is_text else path.read_text("utf-8")
+        text = secret_text(given if is_text else path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
@@ -174,7 +175,7 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
     if not text.strip():
         msg = f"{flag}: the secret is empty."
         raise InvalidConfigError(msg)
-    return text.strip()
+    return text
 
 
 def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:

@@ -16,6 +16,7 @@ from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, config_
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.secret_text import secret_text
 from pywharf.settings import ServerSettings
 from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
 from pywharf.web.metrics import Metrics
@@ -200,7 +201,8 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
         value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
     else:
         assert secret.file is not None  # noqa: S101 - a SecretRef has one of both
-        value, origin = _read(secret.file, where, seen).rstrip("\r\n"), f"the file {secret.file}"
+        value, origin = _read(secret.file, where, seen), f"the file {secret.file}"
+    value = secret_text(value)
     if not value:
         msg = f"{where}: {origin} is empty or not set; give the secret there."
         raise InvalidConfigError(msg)

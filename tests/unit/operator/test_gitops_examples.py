@@ -33,6 +33,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": (True, HEALTHY),
         "InvalidSpec": (False, DEGRADED),
+        "ServerUnreadable": (None, PROGRESSING),
         "ServerNotFound": (False, DEGRADED),
         "NamespaceNotAllowed": (False, DEGRADED),
         "NameConflict": (False, DEGRADED),
@@ -52,6 +53,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
+        "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "DataOwnedByOther": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
@@ -64,6 +66,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Suspended": (None, HEALTHY),
         "UpdateFailed": (False, HEALTHY),
         "UpdateStuck": (False, HEALTHY),
+        "SidecarRunning": (False, HEALTHY),
         "NotServed": (None, HEALTHY),
     },
     "PackageRepo Ready": {
@@ -76,6 +79,10 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "StorageNotShared": (False, DEGRADED),
         "NamespacesNotWatched": (False, DEGRADED),
     },
+    "PackageServer NamespacesRead": {
+        "Read": (True, HEALTHY),
+        "NamespaceUnreadable": (False, HEALTHY),
+    },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
@@ -84,6 +91,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageServer Ready": {
         "Ready": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
+        "ReplicasUnreachable": (False, DEGRADED),
         "ObjectNotOwned": (False, DEGRADED),
         "ApplyRefused": (False, DEGRADED),
         "Contested": (False, DEGRADED),
@@ -92,7 +100,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
 }
 FINE = {
     "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate"),
-    "PackageServer": ("Accepted", "ConfigRendered", "Ready"),
+    "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
 }
 
 
@@ -123,6 +131,7 @@ def instance(kind, **different):
             ready_replicas=1,
             config_rendered=found["ConfigRendered"],
             ready=found["Ready"],
+            namespaces_read=found["NamespacesRead"],
             now=now,
         )
     return {**obj, "status": as_json(status)}
@@ -321,7 +330,7 @@ def test_flux_waits_for_what_passes_by_itself():
             if where.startswith(f"{kind} ") and expected == PROGRESSING
         }
         # These come right once the other object is there, which Flux may be about to apply.
-        passing |= {"ServerNotFound", "SecretNotFound"} if kind == "PackageRepo" else set()
+        passing |= {"ServerNotFound", "NamespaceNotAllowed", "SecretNotFound"} if kind == "PackageRepo" else set()
         (named,) = re.findall(r"c\.reason in \[([^]]*)\]", check["failed"])
         assert set(re.findall(r"'(\w+)'", named)) == passing
 

@@ -320,3 +320,66 @@ def test_a_failure_says_whether_updates_go_on():
 )
 def test_a_trigger_is_due_once(trigger, last, due):
     assert due_trigger(repo(IndexStatus(last_trigger=last), trigger=trigger)) == due
+
+
+def beside(name="istio-proxy", **state):
+    return {"name": name, "state": state or {"running": {"startedAt": EARLIER}}}
+
+
+def finished(message=GOOD, code=0, at=LATER):
+    text = message if isinstance(message, str) else json.dumps(message)
+    return {"name": "index", "state": {"terminated": {"exitCode": code, "message": text, "finishedAt": at}}}
+
+
+def kept_pod(*containers):
+    return pod(phase="Running", containerStatuses=list(containers))
+
+
+def test_a_sidecar_that_runs_on_hides_no_report():
+    """The container has ended and said what it found; the Job never completes."""
+    running = job(kind=None)
+    finding, state = seen(repo(), [running], [kept_pod(beside(), finished())])
+    assert (finding.status, finding.reason) == (False, "SidecarRunning")
+    for words in ("istio-proxy", "spec.jobs", "native sidecars", 'sidecar.istio.io/inject: "false"'):
+        assert words in finding.message
+    assert (state.files, state.last_job, state.last_result) == (5000, "new", "Updated: 4 projects, 5,000 files.")
+    # Asked again it is the same, and when the Job is ended by its deadline the index is no older for it.
+    again = seen(repo(state), [running], [kept_pod(beside(), finished())])
+    assert again == (finding, state)
+    late = failed(reason="DeadlineExceeded")
+    assert seen(repo(state), [late], [])[0].reason == "Updated"
+    assert seen(repo(), [late], [kept_pod(beside(), finished())])[0].reason == "Updated"
+
+
+@pytest.mark.parametrize(
+    ("containers", "reason"),
+    [
+        pytest.param([finished(at="2026-01-01T13:00:50Z"), beside()], "Updated", id="it may still end"),
+        pytest.param([finished(), beside(terminated={"exitCode": 0})], "Pending", id="it has ended"),
+        pytest.param([beside(), beside("index")], "Pending", id="both run"),
+        pytest.param([finished(code=1), beside()], "Pending", id="a failure is the Job's to tell"),
+        pytest.param([finished("no report"), beside()], "SidecarRunning", id="no report"),
+    ],
+)
+def test_when_a_sidecar_is_told_of(containers, reason):
+    assert seen(repo(), [job(kind=None)], [kept_pod(*containers)])[0].reason == reason
+
+
+def test_what_a_sidecar_says_is_no_report():
+    """Nor is how it ends the end of the update."""
+    junk = beside("a-proxy", terminated={"exitCode": 0, "message": json.dumps({"projects": 9, "files": 9})})
+    finding, state = seen(repo(), [job()], [kept_pod(junk, finished())])
+    assert (finding.reason, state.files) == ("Updated", 5000)
+    killed = beside("a-proxy", terminated={"exitCode": 137, "reason": "OOMKilled"})
+    finding, state = seen(repo(), [failed()], [kept_pod(killed, finished())])
+    assert (finding.reason, state.files) == ("Updated", 5000)
+    finding, _ = seen(repo(), [failed()], [kept_pod(killed, finished({"error": "No room."}, code=1))])
+    assert "No room." in finding.message
+
+
+def test_a_sidecar_that_cannot_start_is_named():
+    state = {"initContainerStatuses": [{"name": "istio-init", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    finding, _ = seen(repo(), [job(kind=None)], [pod(containerStatuses=[], **state)])
+    assert finding.reason == "UpdateStuck"
+    assert "istio-init" in finding.message
+    assert "PackageServer's image" not in finding.message

@@ -8,7 +8,7 @@ from pywharf.config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
 from pywharf_operator import programmed as module
 from pywharf_operator.manifests import parse_file
-from pywharf_operator.programmed import ConfigHistory, Fault, ReplicaReport, programmed
+from pywharf_operator.programmed import ConfigHistory, Fault, ReplicaReport, programmed, unreachable
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 
@@ -129,3 +129,22 @@ def test_a_content_changes_with_its_repo_alone(change):
 def test_contents_tell_nothing_of_a_secret():
     assert contents()[NAME] != contents(b"another key")[NAME]
     assert SECRET not in str(contents())
+
+
+def lost(pod, why="it did not answer (TimeoutError)"):
+    return ReplicaReport(pod=pod, digest=None, broken={}, failure=why, reached=False)
+
+
+def test_replicas_that_cannot_be_reached():
+    reports = [says("p", "three"), lost("q")]
+    finding = unreachable(reports)
+    assert finding is not None
+    assert finding.reason == "ReplicasUnreachable"
+    for words in ("1 of 2", "q: it did not answer (TimeoutError)", "9090", "NetworkPolicies", "excludeInboundPorts"):
+        assert words in finding.message
+    assert programmed(NAME, "a2", reports, history(), lost=finding) == finding
+    assert programmed(NAME, "a2", reports, history()).reason == "Waiting"
+    assert unreachable([says("p", "three"), says("q", None, "its answer cannot be read")]) is None
+    # What a replica says itself comes first.
+    broken = [says("p", "three", team_a=BROKEN), lost("q")]
+    assert programmed(NAME, "a2", broken, history(), lost=unreachable(broken)).reason == "BrokenOnReplica"

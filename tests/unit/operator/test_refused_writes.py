@@ -16,6 +16,7 @@ from pywharf_operator.observe import Observer
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.session_key import session_key
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.trimming import trimmed_metadata
 
 NAMESPACE = "team"
 KEY = ObjectKey(NAMESPACE, "pywharf")
@@ -60,8 +61,15 @@ class Cluster:
         self._check("get", kind, key.name)
         return self.objects.get((kind.plural, key.name))
 
+    async def get_metadata(self, kind: Any, key: ObjectKey) -> Json | None:
+        found = await self.get(kind, key)
+        return None if found is None else trimmed_metadata(kind, found)
+
+    async def list_metadata(self, kind: Any, namespace: Any = None, labels: Any = None, *, only: Any = None) -> Any:
+        return [trimmed_metadata(kind, one) for one in await self.list(kind, namespace, labels, only=only)]
+
     async def list(
-        self, kind: Any, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+        self, kind: Any, namespace: Any = None, labels: Any = None, *, fields: Any = None, only: Any = None
     ) -> list[Json]:
         self._check("list", kind)
         name, _, value = (labels or "").partition("=")
@@ -69,6 +77,7 @@ class Cluster:
             copy.deepcopy(one)
             for (plural, _), one in self.objects.items()
             if plural == kind.plural and (not name or (one["metadata"].get("labels") or {}).get(name) == value)
+            if only is None or only(one)
         ]
 
     async def exists(self, kind: Any) -> bool:

@@ -90,6 +90,7 @@ CASES = [
     ),
     ([server("other"), secret(), repo()], ("ServerNotFound", "Resolved"), "ml/pywharf"),
     ([server(), secret("b"), repo(namespace="b", extra=IN_OTHER)], ("NamespaceNotAllowed", "Resolved"), "namespace b"),
+    ([secret("b"), repo(namespace="b", extra=IN_OTHER)], ("NamespaceNotAllowed", "Resolved"), "namespace b"),
     ([server(spec="{}"), secret(), repo()], ("StorageMissing", "Resolved"), "has no spec.storage"),
     (
         [
@@ -137,7 +138,7 @@ CASES = [
     (
         [server(), repo()],
         ("Accepted", "SecretNotFound"),
-        "no Secret ml/keys with the label pywharf.dev/credentials; create",
+        'there is no Secret ml/keys with the label pywharf.dev/credentials: "true"; create it with that label',
     ),
     ([server(), secret("other"), repo()], ("Accepted", "SecretNotFound"), "in this namespace, the only one"),
     ([server(), secret().replace('"true"', '"True"'), repo()], ("Accepted", "SecretNotLabelled"), "lacks the label"),
@@ -169,7 +170,7 @@ CASES = [
     (
         [server(), secret(), repo(credentials=REFS.replace("key: read", "key: long"))],
         ("Accepted", "SecretInvalid"),
-        "has 16385 bytes; give it one of at most 16384",
+        "has more than 16384 bytes; give it one of at most 16384",
     ),
     (
         [server(), secret(), repo(credentials="")],
@@ -264,6 +265,7 @@ def test_every_reason_is_listed_and_met():
     met.add(("PackageRepo Accepted", "NameConflict"))  # below
     # Of what cannot be read, before anything is decided.
     met |= {("PackageRepo Accepted", "InvalidSpec"), ("PackageServer Accepted", "InvalidSpec")}
+    met.add(("PackageRepo Accepted", "ServerUnreadable"))
     decided_here = {"PackageRepo Accepted", "PackageRepo SecretsResolved", "PackageServer Accepted"}
     assert met == {(name, reason) for name, reason in listed if name in decided_here}
 
@@ -445,3 +447,38 @@ def test_upstream_defaults(of_server, of_repo, mode, url, reserved):
 
 def test_keys_sort_by_namespace_first():
     assert sorted([ObjectKey("b", "a"), ObjectKey("a", "z")]) == [ObjectKey("a", "z"), ObjectKey("b", "a")]
+
+
+def told(*texts):
+    """Everything that the only repo is told."""
+    (verdict,) = resolve(snapshot(*texts), ENVIRONMENT).repos
+    return verdict.accepted, verdict.secrets_resolved
+
+
+@pytest.mark.parametrize("backend", ["{fileSystem: {}}", S3, GITHUB, "{gcs: {bucket: abc}}"])
+def test_whether_another_namespace_has_a_server_is_not_said(backend):
+    """A PackageServer that does not admit the repo, whatever it says, and none at all: word for word the same."""
+    texts = [secret("b"), repo(namespace="b", backend=backend, extra=IN_OTHER)]
+    servers = [
+        "{storage: {size: 1Gi}}",
+        "{}",
+        "{replicas: 3, storage: {size: 1Gi}}",
+        "{ambientIdentity: {namespaces: [b]}}",
+        "{allowedEndpoints: []}",
+        "{podTemplate: {wrong: true}}",
+        "{allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}}",
+    ]
+    without = told(*texts)
+    for spec in servers:
+        assert told(*texts, server(spec=spec)) == without, spec
+    assert without[0].reason == "NamespaceNotAllowed"
+
+
+def test_the_holder_of_a_name_in_another_namespace_is_not_named():
+    texts = [server(spec="{storage: {size: 1Gi}, allowedNamespaces: {from: All}}"), secret("b"), secret("victim")]
+    older = repo("secret-project", "victim", repo_name="x", extra=IN_OTHER, meta=OLD)
+    younger = repo("two", "b", repo_name="x", extra=IN_OTHER, meta=NEW)
+    found = {str(one.repo.key): one.accepted for one in resolve(snapshot(*texts, older, younger), ENVIRONMENT).repos}
+    refused = found["b/two"]
+    assert refused.reason == "NameConflict"
+    assert not [word for word in ("victim", "secret-project") if word in refused.message]

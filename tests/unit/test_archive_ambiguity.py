@@ -37,6 +37,7 @@ from support.archives import (
     header,
     record,
     recorded,
+    stream_of,
     tar_info,
     tarred,
     zip_of,
@@ -67,26 +68,6 @@ ZIP_64 = struct.pack("<HHQQ", 1, 16, len(ONE), len(ONE))
 def unicode_path(path: str, listed: str = "a.py") -> bytes:
     data = b"\1" + struct.pack("<L", zlib.crc32(listed.encode())) + path.encode()
     return struct.pack("<HH", 0x7075, len(data)) + data
-
-
-def stream_of(members: list[tuple[str, bytes]], method: int) -> bytes:
-    """As written to a pipe: the sizes come after the content."""
-
-    class Pipe(io.RawIOBase):
-        written = b""
-
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: object) -> int:
-            self.written += bytes(data)  # type: ignore[call-overload]
-            return len(data)  # type: ignore[arg-type]
-
-    pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", method) as target:
-        for path, content in members:
-            target.writestr(path, content)
-    return pipe.written
 
 
 def rows(*changed: str, left_out: str = "", files: list[tuple[str, bytes]] = FILES) -> list[tuple[str, bytes]]:

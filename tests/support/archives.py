@@ -165,7 +165,8 @@ def zip_of(
         )
         listing += one["path"] + one["extra"] + one["comment"]
     body += before_list
-    said = {"disk": 0, "count": len(entries), "total": len(entries), "size": len(listing), "offset": len(body)}
+    count = min(len(entries), 0xFFFF)
+    said = {"disk": 0, "count": count, "total": count, "size": len(listing), "offset": len(body)}
     said |= end or {}
     finish = struct.pack(
         "<4s4H2LH",

@@ -125,8 +125,9 @@ def wheel_with(folder: Path, name: str, members: dict[str, bytes]) -> Path:
 
 def dist_info(name: str, **changes: bytes | None) -> dict[str, bytes]:
     folder = f"{name}-1.0.dist-info"
-    members = {"METADATA": metadata(name, "1.0"), "WHEEL": b"Wheel-Version: 1.0\n", "RECORD": b""} | changes
-    return {f"{folder}/{key}": value for key, value in members.items() if value is not None}
+    members = {"METADATA": metadata(name, "1.0"), "WHEEL": b"Wheel-Version: 1.0\n"} | changes
+    files = {f"{folder}/{key}": value for key, value in members.items() if value is not None}
+    return files | {f"{folder}/RECORD": "".join(f"{path},,\n" for path in files).encode()}
 
 
 def described(folder: Path, name: str, core_metadata: bytes) -> Path:

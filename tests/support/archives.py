@@ -126,7 +126,7 @@ def zip_of(
     end: dict[str, int] | None = None,
 ) -> bytes:
     """A zip of these entries, as wrong as they say."""
-    body, listing = b"", b""
+    body, listing = bytearray(), bytearray()
     for entry in entries:
         body += entry.before
         path = entry.path.encode() if isinstance(entry.path, str) else entry.path
@@ -165,7 +165,8 @@ def zip_of(
         )
         listing += one["path"] + one["extra"] + one["comment"]
     body += before_list
-    said = {"disk": 0, "count": len(entries), "total": len(entries), "size": len(listing), "offset": len(body)}
+    count = min(len(entries), 0xFFFF)
+    said = {"disk": 0, "count": count, "total": count, "size": len(listing), "offset": len(body)}
     said |= end or {}
     finish = struct.pack(
         "<4s4H2LH",
@@ -175,4 +176,24 @@ def zip_of(
         *(said[key] for key in ("count", "total", "size", "offset")),
         len(comment),
     )
-    return body + listing + after_list + finish + comment
+    return bytes(body + listing) + after_list + finish + comment
+
+
+def stream_of(members: list[tuple[str, bytes]], method: int) -> bytes:
+    """As written to a pipe: the sizes come after the content."""
+
+    class Pipe(io.RawIOBase):
+        written = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            self.written += bytes(data)  # type: ignore[call-overload]
+            return len(data)  # type: ignore[arg-type]
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", method) as target:
+        for path, content in members:
+            target.writestr(path, content)
+    return pipe.written

@@ -118,6 +118,11 @@ def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
             msg = f"{shown!r} is not a wheel: {path!r} is missing."
             raise InvalidDistributionError(msg)
     metadata = archive.read(f"{dist_infos[0]}/METADATA", MAX_METADATA_BYTES)
+    try:
+        metadata.decode()
+    except UnicodeDecodeError as error:
+        msg = f"The core metadata in {shown!r} is not UTF-8 at byte {error.start}. Build the wheel again."
+        raise InvalidDistributionError(msg) from error
     path = f"{dist_infos[0]}/RECORD"
     record = WheelRecord(archive.read(path, MAX_RECORD_BYTES), path, shown, MAX_MEMBERS)
     archive.check_contents(record)

@@ -90,10 +90,12 @@ class ZipReader:
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """A member's whole content. Raises KeyError where there is none of that path."""
+        raw_path = path.encode("utf-8", "surrogateescape")
         for _, position in self._entries:
-            member, _ = self._entry(position)
-            if member.path == path:
-                return self.read_member(member, max_bytes)
+            if self._directory.startswith(raw_path, position + _CENTRAL.size):
+                member, _ = self._entry(position)
+                if member.path == path:
+                    return self.read_member(member, max_bytes)
         raise KeyError(path)
 
     def read_member(self, member: ZipMember, max_bytes: int) -> bytes:
@@ -385,6 +387,8 @@ def _decoded(raw: bytes, flags: int) -> str:
 
 def _widened(extra: bytes, path: str, numbers: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     """Size, packed size, header's place and disk, read from the extra field where they are too large for theirs."""
+    if not extra:
+        return numbers
     fields: dict[int, bytes] = {}
     at = 0
     while len(extra) - at >= 4:  # noqa: PLR2004 - less is padding of some writers

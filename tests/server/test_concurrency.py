@@ -72,7 +72,8 @@ def test_of_many_uploads_of_one_file_one_wins(tmp_path, topology):
                 ]
             replies = upload_at_once(clients, path, contents)
             statuses = Counter(reply.status for reply in replies)
-            assert statuses == {200: 1, 409: AT_ONCE - 1}, (
+            # The same bytes again are a success; of others one wins.
+            assert statuses == ({200: 1, 409: AT_ONCE - 1} if different else {200: AT_ONCE}), (
                 f"{project} bytes: {statuses}; {next(str(r) for r in replies if r.status not in {200, 409})}"
             )
             assert all(r.reason.startswith("File already exists") for r in replies if r.status == 409)
@@ -160,7 +161,7 @@ class MixedLoad:
             assert reply.status == 200, f"{path.name}: {reply}"
             self.acknowledged[path.name] = time.monotonic()
             again = client.upload(path)
-            assert again.status == 409, f"{path.name} again: {again}"
+            assert again.status == 200, f"{path.name} again: {again}"
 
     def read(self, client: IndexClient, one_process: bool) -> None:
         """Look for what was acknowledged; of one process alone, also for whatever was listed before."""

@@ -117,7 +117,10 @@ def test_from_twine_to_pip_and_uv(serve, repository, tmp_path, computer: Compute
         twine(computer, writing, path)
         assert repository.visible() == [WHEEL]
         assert on_page(server, read) == [WHEEL], "before any update"
-        assert "409" in twine(computer, writing, path, fails=True).text
+        twine(computer, writing, path)  # the same bytes again are a success
+        (tmp_path / "other").mkdir()
+        assert "409" in twine(computer, writing, wheel(tmp_path / "other", "parcel"), fails=True).text
+        assert repository.visible() == [WHEEL]
         assert '"files":1' in update(repository, tmp_path)
         wait_for(lambda: on_page(server, read) == [WHEEL], "the index")
         for tool in ("pip", "uv"):

@@ -124,7 +124,10 @@ def test_metrics_count_what_happened(tmp_path):
         file = wheel(tmp_path, "counted")
         body, content_type = form(("content", file.name, file.read_bytes()))
         headers = {"Content-Type": content_type}
-        for status in (200, 409):
+        (tmp_path / "other").mkdir()
+        other = form(("content", file.name, wheel(tmp_path / "other", "counted", payload=b"OTHER = 1\n").read_bytes()))
+        for status, (body, content_type) in ((200, (body, content_type)), (409, other)):
+            headers = {"Content-Type": content_type}
             reply = call(server.repo(), "POST", auth="demo:demo-write", headers=headers, body=body)
             assert reply.status == status
         reply = call(f"{server.url}/metrics")

@@ -44,6 +44,21 @@ def lay(path: Path, server: Server, project: str) -> Path:
     return Path(shutil.copy(path, folder))
 
 
+def replace_with(path: Path, content: bytes) -> None:
+    other = path.with_name("other")
+    other.write_bytes(content)
+    other.replace(path)
+
+
+def replace_unnoticed(path: Path) -> None:
+    """By one of the same size and times."""
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(bytes(before.st_size))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+
+
 def to_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -60,6 +75,8 @@ class TestDamage:
         "emptied": (lambda p: os.truncate(p, 0), 503, "has not the size that the index says"),
         "longer": (lambda p: os.truncate(p, 10**6), 503, "has not the size that the index says"),
         "a folder": (to_folder, 503, "cannot be read now"),
+        "written over": (lambda p: p.write_bytes(bytes(p.stat().st_size)), 503, "is not the one that the index names"),
+        "replaced": (replace_unnoticed, 503, "is not the one that the index names"),
     }
 
     @pytest.mark.parametrize("damage", DAMAGES)
@@ -82,10 +99,25 @@ class TestDamage:
         assert client.everything() == {good.name: good.read_bytes()}
         assert client.download("one", bad.name).status == 404
         problems = " ".join(summary["problems"])
-        assert (bad.name in problems) == (damage in {"cut", "emptied", "longer", "a folder"}), problems
+        assert (bad.name in problems) == (damage != "removed"), problems
         if damage == "removed":
             assert client.upload(bad).status == 200, "what was removed may be uploaded again"
             assert client.download("one", bad.name).body == bad.read_bytes()
+
+    def test_a_volume_that_was_restored_is_served_and_read_once(self, tmp_path, server):
+        """Other inodes and times, the same content: it is served, and the next update_index notes what it has seen."""
+        client = IndexClient.of(server)
+        path = wheel(tmp_path, "one")
+        assert client.upload(path).status == 200
+        summary_of(server)
+        stored = storage(server, "one") / path.name
+        for moved in (lambda: replace_with(stored, path.read_bytes()), lambda: os.utime(stored, (1, 1))):
+            moved()
+            assert client.download("one", path.name).body == path.read_bytes()
+            summary = summary_of(server)
+            assert (summary["files"], summary["problems"], summary["changed"]) == (1, [], True)
+            assert summary_of(server)["changed"] is False
+            assert client.download("one", path.name).body == path.read_bytes()
 
     def test_during_a_download_ends_the_connection(self, tmp_path, server):
         """The client is told by the connection's end, and does not wait for bytes that never come."""
@@ -119,7 +151,10 @@ class TestLaidThere:
         made = [wheel(tmp_path, "by-hand"), sdist(tmp_path, "by-hand", "2.0")]
         for path in made:
             lay(path, server, "by-hand")
-        assert client.upload(made[0]).status == 409, "it lies there already"
+        assert client.upload(made[0]).status == 200, "the same bytes lie there already, and are recorded now"
+        (tmp_path / "other").mkdir()
+        other = sdist(tmp_path / "other", "by-hand", "2.0", members={"by_hand-2.0/more.py": b""})
+        assert client.upload(other).status == 409, "other bytes lie there already"
         assert summary_of(server)["files"] == 2
         expected = {path.name: path.read_bytes() for path in made}
         wait_for(lambda: client.everything() == expected, "both are listed")
@@ -282,7 +317,9 @@ class TestOriginal:
                 assert "core-metadata" in entry
             assert gone.name not in client.get("one/", Accept="text/html").body.decode()
             assert client.upload(gone).status == 200, "its name is free again"
-            assert client.upload(indexed).status == 409
+            assert client.upload(indexed).status == 200, "the same bytes again"
+            (tmp_path / "other").mkdir()
+            assert client.upload(wheel(tmp_path / "other", "one", payload=b"OTHER = 1\n")).status == 409
         written = (storage / "index.toml").read_text()
         assert f'package_path = "{storage / "one" / indexed.name}"' in written
         assert "[pkgs.meta]" in written

@@ -12,11 +12,14 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from pywharf.backends.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
 from pywharf.core.decoding import decodable
+from pywharf.core.errors import BackendUnavailableError, TooLargeError
+from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of
 from pywharf.index.ports import JournalEntry, JournalRead
 
 _NOTHING = "none:0"
@@ -46,7 +49,7 @@ class FileJournal:
         except FileNotFoundError:
             return JournalRead((), _NOTHING, cursor != _NOTHING)
         with file:
-            header = file.readline()
+            header = file.readline(_HEADER_BYTES + 1)
             generation = _generation(header)
             if generation is None:
                 return JournalRead((), _NOTHING, cursor != _NOTHING)
@@ -55,17 +58,25 @@ class FileJournal:
             restarted = known != generation or int(position) > os.fstat(file.fileno()).st_size
             offset = len(header) if restarted else int(position)
             file.seek(offset)
-            content = file.read()
-        complete = content[: content.rfind(b"\n") + 1]
-        return JournalRead(tuple(_entries(complete)), f"{generation}:{offset + len(complete)}", restarted)
+            entries, position = _read_entries(file, offset)
+        return JournalRead(tuple(entries), f"{generation}:{position}", restarted)
 
     def append(self, entry: JournalEntry) -> None:
-        """Add an entry, durably. Leaves the journal as it was where it fails."""
+        """Add an entry, durably. Leaves the journal as it was where it fails.
+
+        Raises TooLargeError for a longer entry than readers take, BackendUnavailableError where the journal is full.
+        """
         line = msgspec.json.encode(entry) + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            msg = f"The record of {entry.file.filename!r} has {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed."
+            raise TooLargeError(msg)
         with self._locked() as fd:
             if self._repair(fd):
                 fsync_folder(self._path.parent)
             size = os.lseek(fd, 0, os.SEEK_END)
+            if size + len(line) > MAX_JOURNAL_BYTES:
+                msg = f"The journal of this repo has {size} bytes, of {MAX_JOURNAL_BYTES} at most; run update_index."
+                raise BackendUnavailableError(msg)
             try:
                 _write_all(fd, line)
                 os.fsync(fd)
@@ -82,11 +93,9 @@ class FileJournal:
             return
         with self._locked() as fd:
             self._repair(fd)
-            content = _read_all(fd)
-            header_end = content.index(b"\n") + 1
-            if _generation(content[:header_end]) != generation or int(position) <= header_end:
+            if _generation(os.pread(fd, _HEADER_BYTES, 0)) != generation or int(position) <= _HEADER_BYTES:
                 return
-            write_atomically(self._path, _new_header() + content[int(position) :])
+            write_atomically(self._path, _new_header() + _read_from(fd, int(position)))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -112,7 +121,7 @@ class FileJournal:
         headed = _generation(os.pread(fd, _HEADER_BYTES, 0)) is not None
         if headed and os.pread(fd, 1, content_end - 1) == b"\n":
             return False
-        os.ftruncate(fd, _read_all(fd).rfind(b"\n") + 1 if headed else 0)
+        os.ftruncate(fd, _last_line_end(fd, content_end) if headed else 0)
         os.lseek(fd, 0, os.SEEK_END)
         if headed:
             return False
@@ -134,12 +143,33 @@ def _generation(line: bytes) -> str | None:
         return None
 
 
-def _entries(content: bytes) -> Iterator[JournalEntry]:
-    for line in content.splitlines():
-        try:
-            yield msgspec.json.decode(line, type=JournalEntry)
-        except msgspec.MsgspecError as error:
-            _logger.warning("A journal line cannot be read (%s); the next update_index will find the file.", error)
+def _read_entries(file: BinaryIO, position: int) -> tuple[list[JournalEntry], int]:
+    """The entries from `position` on, and where the last whole line ends. Memory does not grow with a long line."""
+    entries: list[JournalEntry] = []
+    size = 0
+    while part := file.readline(MAX_LINE_BYTES + 1):
+        size += len(part)
+        if not part.endswith(b"\n"):
+            continue  # a line that is too long, or not written whole
+        position, length, size = position + size, size, 0
+        if length > MAX_LINE_BYTES:
+            _logger.warning("A journal line of %d bytes is ignored; at most %d are allowed.", length, MAX_LINE_BYTES)
+        elif (entry := _entry(part)) is not None:
+            entries.append(entry)
+    return entries, position
+
+
+def _entry(line: bytes) -> JournalEntry | None:
+    try:
+        entry = msgspec.json.decode(line, type=JournalEntry)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _logger.warning("A journal line cannot be read (%s); the next update_index will find the file.", error)
+        return None
+    fault = fault_of(entry.file)
+    if fault is not None:
+        _logger.warning("The journal's entry of %.255r is ignored: %s", entry.file.filename, fault)
+        return None
+    return entry
 
 
 def _write_all(fd: int, content: bytes) -> None:
@@ -148,10 +178,20 @@ def _write_all(fd: int, content: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _read_all(fd: int) -> bytes:
+def _last_line_end(fd: int, end: int) -> int:
+    """Where the last line ends that is whole; 0 where none is."""
+    while end > 0:
+        start = max(0, end - MAX_LINE_BYTES)
+        found = os.pread(fd, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _read_from(fd: int, position: int) -> bytes:
     size = os.fstat(fd).st_size
     chunks = []
-    position = 0
     while position < size:
         chunk = os.pread(fd, size - position, position)
         if not chunk:

@@ -27,14 +27,17 @@ from pywharf.backends.project_folder import ProjectFolder
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config import FileSystemSpec
 from pywharf.core.errors import (
+    BackendUnavailableError,
     DataOwnedByOtherError,
     IndexConflictError,
     InvalidInputError,
     NotFoundError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
+from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
     Content,
@@ -50,6 +53,8 @@ from pywharf.index.threads import CALL_S, submit, within
 
 _LEFTOVER_AGE_S = 24 * 3600
 """After this long no upload is still running, so its temporary files are a crash's."""
+
+_MAX_OWNER_BYTES = 4096
 
 _AT_ONCE = 16
 """Calls of one repo, so that a storage that answers slowly leaves threads to the others."""
@@ -142,7 +147,8 @@ class FileSystemBackend:
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         """See Backend."""
-        raw = await self._call(_read_if_there, self._path(project, file.filename + METADATA_SUFFIX))
+        path = self._path(project, file.filename + METADATA_SUFFIX)
+        raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
         if raw is None:
             msg = f"The storage holds no core metadata of {file.filename!r}."
             raise NotFoundError(msg)
@@ -181,10 +187,10 @@ class FileSystemBackend:
 
     def _claim(self, owner: str) -> None:
         path = self._folder / "owner"
-        recorded = _read_if_there(path)
+        recorded = _read_if_there(path, _MAX_OWNER_BYTES)
         if recorded is None:
             with locked(self._lock):
-                recorded = _read_if_there(path)
+                recorded = _read_if_there(path, _MAX_OWNER_BYTES)
                 if recorded is None:
                     recorded = f"{owner}\n".encode()
                     write_atomically(path, recorded)
@@ -222,8 +228,13 @@ class FileSystemBackend:
             if newest is None:
                 return None
             _, name, opened = newest
-            version = _version(name, os.fstat(opened.fileno()))
-            return UNCHANGED if version == known else StoredIndex(name, opened.read(), version)
+            status = os.fstat(opened.fileno())
+            version = _version(name, status)
+            if version == known:
+                return UNCHANGED
+            most = max_index_bytes(name)
+            content = opened.read(most + 1) if status.st_size <= most else b""
+            return StoredIndex(name, content if len(content) <= most else b"", version)
 
     def _write_index(self, content: bytes, expected: str | None) -> str:
         with locked(self._lock):
@@ -289,11 +300,17 @@ def _version(filename: str, status: os.stat_result) -> str:
     return f"{filename}:{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def _read_if_there(path: Path, most: int) -> bytes | None:
+    """Raises BackendUnavailableError for a file of more bytes than that."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(most + 1)
     except FileNotFoundError:
         return None
+    if len(content) > most:
+        msg = f"The file {path.name!r} in the storage has more than {most} bytes; remove or replace it."
+        raise BackendUnavailableError(msg)
+    return content
 
 
 def _open(request: OpenBackend) -> FileSystemBackend:

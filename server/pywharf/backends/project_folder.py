@@ -16,10 +16,12 @@ from pywharf.core.archive import read_metadata
 from pywharf.core.distribution import read_distribution
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, Kind, extension_of, parse_upload_filename
+from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status
+from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
 from pywharf.index.ports import ScannedProject
 
 META_SUFFIX = ".meta"
@@ -105,7 +107,7 @@ class ProjectFolder:
         if STATUS_FILENAME not in listed:
             return "active", None
         try:
-            text = (self._path / STATUS_FILENAME).read_text("utf-8")
+            text = _read(self._path / STATUS_FILENAME, MAX_STATUS_BYTES).decode("utf-8")
             return parse_status(text, f"{self._name}/{STATUS_FILENAME}")
         except _UNRECORDED as error:
             # What was to be kept from clients stays kept from them until somebody mends the file.
@@ -122,8 +124,10 @@ class ProjectFolder:
         """A file as its sidecar says, with what the original did not record read from the storage."""
         path = self._path / filename
         sidecar = filename + META_SUFFIX
-        text = path.with_name(sidecar).read_text("utf-8")
+        text = _read(path.with_name(sidecar), MAX_RECORD_BYTES).decode("utf-8")
         file = file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}"))
+        if (fault := fault_of(file)) is not None:
+            raise InvalidConfigError(fault)
         status = _regular(path)
         if file.size is not None and file.size != status.st_size:
             msg = f"it has {status.st_size} bytes, its record says {file.size}."
@@ -167,7 +171,7 @@ class ProjectFolder:
             return file
         path = self._path / (file.filename + METADATA_SUFFIX)
         if path.name in listed:
-            raw = path.read_bytes()
+            raw = _read(path, MAX_METADATA_BYTES)
         else:
             try:
                 parsed = parse_upload_filename(file.filename)
@@ -177,6 +181,16 @@ class ProjectFolder:
                 return file  # served as the original did, without
             write_atomically(path, raw)
         return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read a small file whole. Raises InvalidConfigError where it is larger than `most` bytes."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        msg = f"{path.name} has more than {most} bytes, which are allowed at most; shorten or remove it."
+        raise InvalidConfigError(msg)
+    return content
 
 
 def _regular(path: Path) -> os.stat_result:

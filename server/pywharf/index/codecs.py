@@ -12,6 +12,14 @@ from pywharf.core.filenames import extension_of
 from pywharf.core.model import STATUSES, File, Project
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
+from pywharf.index.limits import (
+    MAX_PROJECT_BYTES,
+    MAX_PROJECT_FILES,
+    MAX_PROJECTS,
+    MAX_TEXT,
+    fault_of,
+    max_index_bytes,
+)
 
 _FORMAT = 1
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -23,6 +31,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
 _SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
 _STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
+
+_IN_ONE_GO = 1024 * 1024
+"""Bytes up to which an index.json is decoded in one call, during which nobody else runs."""
+_FIRST_PROJECT = re.compile(rb'\{"([a-z0-9][a-z0-9-]*)":')
+_NEXT_PROJECT = re.compile(rb'\},"([a-z0-9][a-z0-9-]*)":')
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A backend's own field of an entry and its value."""
@@ -61,12 +74,16 @@ class Index:
         if found is None or isinstance(found, Project):
             return found
         try:
-            body = msgspec.json.decode(found, type=_ProjectBody)
-            _check_digests(body.files)
+            body = _decode_project(memoryview(found))
         except _UNDECODABLE as error:
             msg = f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
             raise BackendUnavailableError(msg) from error
-        return Project(name=name, files=body.files, status=body.status, status_reason=body.status_reason)
+        return Project(
+            name=name,
+            files=tuple(file for file in body.files if fault_of(file) is None),
+            status=body.status,
+            status_reason=body.status_reason and body.status_reason[:MAX_TEXT],
+        )
 
     def source(self, name: ProjectName) -> object:
         """Something that compares equal as long as the project is the same, without decoding it."""
@@ -89,6 +106,16 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     status_reason: str | None = None
 
 
+def _decode_project(raw: memoryview) -> _ProjectBody:
+    # Counted before they are decoded, which is done in one go: each file is an object.
+    if raw.nbytes > MAX_PROJECT_BYTES or bytes(raw).count(b"{") > 2 * MAX_PROJECT_FILES:
+        msg = f"it has {raw.nbytes} bytes, or more than {MAX_PROJECT_FILES} files"
+        raise msgspec.ValidationError(msg)
+    body = msgspec.json.decode(raw, type=_ProjectBody)
+    _check_digests(body.files)
+    return body
+
+
 def _check_digests(files: Iterable[File]) -> None:
     """Digests become headers of answers, in which not all that a JSON text may hold has a place."""
     for file in files:
@@ -104,9 +131,22 @@ class _IndexDocument(msgspec.Struct, frozen=True):
     projects: dict[str, msgspec.Raw]
 
 
+@decodable
+class _LargeIndexDocument(msgspec.Struct, frozen=True):
+    format: int
+    mtime: int
+    projects: msgspec.Raw
+
+
 def decode_index(content: bytes, filename: str) -> Index:
-    """Raises BackendUnavailableError where the file is none of ours; the message says what to do."""
+    """Decode an index file; its content is empty where it is over the limit of its codec (`max_index_bytes`).
+
+    Raises BackendUnavailableError where the file is none of ours; the message says what to do.
+    """
     try:
+        if not content or len(content) > max_index_bytes(filename):
+            msg = f"it is empty, or over the {max_index_bytes(filename)} bytes that it may have"
+            raise msgspec.ValidationError(msg)
         if filename.endswith(".json"):
             return _decode_json(content)
         return _decode_toml(content.decode(), filename)
@@ -126,12 +166,38 @@ def encode_index(
 
 
 def _decode_json(content: bytes) -> Index:
-    document = msgspec.json.decode(content, type=_IndexDocument)
+    document: _IndexDocument | _LargeIndexDocument
+    if len(content) > _IN_ONE_GO:
+        document = msgspec.json.decode(content, type=_LargeIndexDocument)
+    else:
+        document = msgspec.json.decode(content, type=_IndexDocument)
     if document.format != _FORMAT:
         msg = f"its format is {document.format}, this version reads {_FORMAT}"
         raise msgspec.ValidationError(msg)
     # The names were normalized when the file was written.
-    return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
+    if isinstance(document, _IndexDocument):
+        return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
+    return Index(document.mtime, dict(_split(memoryview(document.projects))))
+
+
+def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
+    """The projects of a large index one by one, so that others get to run in between however many they are.
+
+    It is split where update_index ends a project, whose text no other place can hold: in a JSON string each quotation
+    mark has a backslash before it.
+    """
+    first = _FIRST_PROJECT.match(projects)
+    if first is None or projects[-1:] != b"}":
+        msg = "it was not written by update_index"
+        raise msgspec.ValidationError(msg)
+    name, start = first[1], first.end()
+    for count, found in enumerate(_NEXT_PROJECT.finditer(projects, start), 2):
+        if count > MAX_PROJECTS:
+            msg = f"it has more than {MAX_PROJECTS} projects"
+            raise msgspec.ValidationError(msg)
+        yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start : found.start() + 1])
+        name, start = found[1], found.end()
+    yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start:-1])
 
 
 @decodable
@@ -168,6 +234,8 @@ def _decode_toml(text: str, source: str) -> Index:
         entry = msgspec.convert(tables.pop(), _TomlEntry)
         filename = f"{entry.package}.{entry.ext}"
         file = file_from_meta(filename, entry.meta | {"sha256": entry.sha256}, entry.url)
+        if fault_of(file) is not None:
+            continue  # for update_index to name
         files.setdefault(normalize(entry.distrib), {})[filename] = file
     statuses = {normalize(p.name): p for p in document.projects}
     projects: dict[ProjectName, Project | msgspec.Raw] = {}
@@ -177,7 +245,7 @@ def _decode_toml(text: str, source: str) -> Index:
             name=name,
             files=tuple(own[f] for f in sorted(own)),
             status=status.status if status else "active",
-            status_reason=status.reason if status else None,
+            status_reason=status.reason and status.reason[:MAX_TEXT] if status else None,
         )
     return Index(document.mtime, projects)
 
@@ -271,5 +339,8 @@ def parse_status(text: str, source: str) -> tuple[str, str | None]:
     status, reason = table.get("status"), table.get("reason")
     if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:
         msg = f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
+        raise InvalidConfigError(msg)
+    if reason is not None and len(reason) > MAX_TEXT:
+        msg = f"{source}: its reason has {len(reason)} characters; at most {MAX_TEXT} are allowed. Shorten it."
         raise InvalidConfigError(msg)
     return status, reason

@@ -18,6 +18,7 @@ class StoredIndex(msgspec.Struct, frozen=True):
     filename: str
     """Its extension tells the codec."""
     content: bytes
+    """Empty where the file is larger than an index of its codec may be (`pywharf.index.limits`)."""
     version: str
     """Changes whenever the content does; compared, never interpreted."""
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pywharf.core.distribution import Distribution, read_distribution
-from pywharf.core.errors import ForbiddenError, InvalidUploadError
+from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File
 from pywharf.index.follower import Follower
+from pywharf.index.limits import MAX_PROJECT_FILES
 from pywharf.index.ports import Backend, JournalEntry, Upload
 from pywharf.index.staging import StagedFile
 
@@ -49,7 +50,8 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     lost; what is returned is the record that the repo has.
 
     Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
-    uploads (PEP 792), FileExistsInRepoError. Nothing is kept where it raises.
+    uploads (PEP 792), TooLargeError where it has as many files as a page may list, FileExistsInRepoError. Nothing is
+    kept where it raises.
     """
     check_form(form, filename)
     sha256 = await staged.finish()
@@ -71,6 +73,12 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     if project is not None and not project.takes_uploads:
         msg = f"The project {project.name!r} is {project.status} and takes no uploads."
         raise ForbiddenError(msg)
+    if project is not None and len(project.files) >= MAX_PROJECT_FILES and project.file(file.filename) is None:
+        msg = (
+            f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "
+            "Delete old ones, or publish under another name."
+        )
+        raise TooLargeError(msg)
     stored = await backend.publish(Upload(filename.project, file, staged.path, raw, secret, project))
     await follower.note(JournalEntry(filename.project, stored))
     return stored

@@ -5,9 +5,11 @@ import time
 
 import msgspec
 
-from pywharf.core.errors import IndexConflictError, PywharfError
+from pywharf.core.errors import IndexConflictError, PywharfError, TooLargeError
+from pywharf.core.identity import doubles
 from pywharf.core.model import Project
 from pywharf.index.codecs import decode_index, encode_index
+from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
 from pywharf.index.ports import Backend, Progress, StoredIndex
 
 _ATTEMPTS = 3
@@ -28,7 +30,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 async def update_index(backend: Backend, *, backend_type: str, index_name: str, progress: Progress) -> Summary:
     """Scan the storage fully and replace the index. Interrupted anywhere, it leaves the old index whole.
 
-    Raises IndexConflictError where other writers kept being faster.
+    Raises IndexConflictError where other writers kept being faster, TooLargeError where the index would be larger than
+    servers read.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -37,6 +40,38 @@ async def update_index(backend: Backend, *, backend_type: str, index_name: str, 
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _bounded(project: Project, problems: list[str]) -> Project:
+    """The project with as many files as a page may list."""
+    if len(project.files) <= MAX_PROJECT_FILES:
+        return project
+    problems.append(
+        f"{project.name} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. Those from "
+        f"{project.files[MAX_PROJECT_FILES].filename!r} on are left out: remove old ones."
+    )
+    return msgspec.structs.replace(project, files=project.files[:MAX_PROJECT_FILES])
+
+
+def _doubles(project: Project) -> list[str]:
+    return [
+        f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients may take "
+        "either. All are served; remove those that are not meant."
+        for names in doubles(project.name, (file.filename for file in project.files))
+    ]
+
+
+def _check_size(content: bytes, index_name: str, projects: int) -> None:
+    """Refuse an index that servers would not read. Raises TooLargeError, and the old index stays."""
+    most = max_index_bytes(index_name)
+    if len(content) <= most and projects <= MAX_PROJECTS:
+        return
+    msg = (
+        f"{index_name} would have {len(content)} bytes and {projects} projects; at most {most} bytes and "
+        f"{MAX_PROJECTS} projects are allowed. The old index stays. Remove files, move projects to another repo"
+        + ("." if index_name.endswith(".json") else ", or set index_filename to index.json, which may be larger.")
+    )
+    raise TooLargeError(msg)
 
 
 async def _update_once(backend: Backend, backend_type: str, index_name: str, progress: Progress) -> Summary:
@@ -49,9 +84,10 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     projects: list[Project] = []
     problems: list[str] = []
     async for scanned in backend.scan(progress):
-        if scanned.project is not None:
-            projects.append(scanned.project)
         problems.extend(scanned.problems)
+        if scanned.project is not None:
+            projects.append(_bounded(scanned.project, problems))
+            problems.extend(await asyncio.to_thread(_doubles, scanned.project))
 
     def encode(mtime: int) -> bytes:
         return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
@@ -68,6 +104,7 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     changed = not await asyncio.to_thread(is_current)
     if changed:
         content = await asyncio.to_thread(encode, began)
+        _check_size(content, index_name, len(projects))
         await backend.write_index(content, expected=current.version if current else None)
     await backend.fold_journal(journal.cursor)
     files = [file for project in projects for file in project.files]

@@ -1,5 +1,6 @@
 """The index file in a branch: read by the blob that the branch's folder names, written if it is still that one."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -11,6 +12,7 @@ from pywharf.backends.github.api import BLOB_BYTES, Answer, GithubApi
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
 from pywharf.index.codecs import decode_index
+from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
 
 _RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
@@ -21,6 +23,7 @@ _RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
 class _Entry(msgspec.Struct, frozen=True):
     name: str
     sha: str
+    size: int = 0
 
 
 class IndexFile:
@@ -70,7 +73,8 @@ class IndexFile:
         if len(entries) < 2:  # noqa: PLR2004 - with one there is nothing to compare
             return _version(entries[0]) if entries else None
         # Both lie there where a run with another codec than the one before was interrupted.
-        return max([await self._read(entry) for entry in entries], key=_mtime).version
+        found = [await self._read(entry) for entry in entries]
+        return (await asyncio.to_thread(max, found, key=_mtime)).version
 
     async def _put(self, name: str, what: dict[str, str], expected: str | None) -> Answer:
         answer = await self._api.send(
@@ -108,6 +112,8 @@ class IndexFile:
         return self._entries
 
     async def _read(self, entry: _Entry) -> StoredIndex:
+        if entry.size > max_index_bytes(entry.name):
+            return StoredIndex(entry.name, b"", _version(entry))
         # Not by `contents`, which leaves out what is over a megabyte.
         answer = await self._api.get(f"{self._repo}/git/blobs/{entry.sha}", longest=BLOB_BYTES)
         try:

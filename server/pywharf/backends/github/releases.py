@@ -16,6 +16,7 @@ from pywharf.core.model import File
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
+from pywharf.index.limits import MAX_RECORD_BYTES, fault_of
 from pywharf.index.ports import JournalEntry
 
 _UPLOADED = "uploaded"
@@ -118,6 +119,9 @@ def entry_of(release: Release) -> JournalEntry:
     if extension_of(tag) is None:
         msg = f"The release {tag[:250]!r} is left out: its tag is no distribution's file name."
         raise InvalidConfigError(msg)
+    if len(release.body or "") > MAX_RECORD_BYTES:
+        msg = f"The release {tag[:250]!r} is left out: its text has over {MAX_RECORD_BYTES} characters. Shorten it."
+        raise InvalidConfigError(msg)
     meta = parse_meta(release.body or "", f"the release {tag!r}")
     asset = release.content
     if asset is None:
@@ -137,6 +141,9 @@ def entry_of(release: Release) -> JournalEntry:
         raise InvalidConfigError(msg)
     if release.metadata is None:
         file = msgspec.structs.replace(file, metadata_sha256=None)
+    if (fault := fault_of(file)) is not None:
+        msg = f"The release {tag!r} is left out: {fault}"
+        raise InvalidConfigError(msg)
     # What GitHub itself says of the content is newer than what was written into the body.
     return JournalEntry(
         project, msgspec.structs.replace(file, size=asset.size, upload_time=file.upload_time or release.published_at)

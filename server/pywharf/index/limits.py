@@ -1,0 +1,51 @@
+"""What a repo's texts, records, journal and index may take at most.
+
+A few bytes of an upload may unpack to megabytes of text, which would go into the journal, the index, every page and
+each server's memory. Past a limit the text, the file or the index alone is refused, with the number.
+"""
+
+from pywharf.core.filenames import MAX_FILENAME
+from pywharf.core.model import File
+
+MAX_TEXT = 4_096
+"""Characters of one text that pages show: Requires-Python, the reason of a yank or of a project's status."""
+MAX_LOCATION = 2_048
+_MAX_FORMED = 64
+"""Characters of what has a form of its own: a digest, a time, a stamp."""
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+"""Of a `.meta` sidecar; the original kept the whole form in it, with the description."""
+MAX_STATUS_BYTES = 64 * 1024
+MAX_LINE_BYTES = 64 * 1024
+"""Of one journal entry."""
+MAX_JOURNAL_BYTES = 64 * 1024 * 1024
+"""Some 150,000 uploads since the last update_index."""
+MAX_PROJECTS = 200_000
+MAX_PROJECT_FILES = 50_000
+"""Files of one project, which one page lists; the largest projects of PyPI have a third of them."""
+MAX_PROJECT_BYTES = 64 * 1024 * 1024
+"""Of one project in an index.json, which is decoded in one go."""
+MAX_INDEX_BYTES = {"toml": 32 * 1024 * 1024, "json": 128 * 1024 * 1024}
+"""By codec: some 50,000 files and some 400,000. TOML takes a hundred times as long to read."""
+
+
+def max_index_bytes(filename: str) -> int:
+    """Return how many bytes an index file of that name may have."""
+    return MAX_INDEX_BYTES["json" if filename.endswith(".json") else "toml"]
+
+
+def fault_of(file: File) -> str | None:
+    """Return what is too long in a stored record, as the rest of a sentence with the number; None where nothing is."""
+    limits = (
+        ("its name", file.filename, MAX_FILENAME),
+        ("its sha256", file.sha256, _MAX_FORMED),
+        ("its metadata_sha256", file.metadata_sha256, _MAX_FORMED),
+        ("its upload_time", file.upload_time, _MAX_FORMED),
+        ("its stamp", file.stamp, _MAX_FORMED),
+        ("its requires_python", file.requires_python, MAX_TEXT),
+        ("the reason why it is yanked", file.yanked, MAX_TEXT),
+        ("its address", file.location, MAX_LOCATION),
+    )
+    for what, text, most in limits:
+        if text is not None and len(text) > most:
+            return f"{what} has {len(text)} characters; at most {most} are allowed. Shorten it."
+    return None

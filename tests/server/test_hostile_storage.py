@@ -156,19 +156,18 @@ def test_a_first_look_counts_for_a_bounded_time_after_the_start(tmp_path, secret
         assert reply.json()["loading"] == 1
         wait_for(lambda: is_ready(server), "the server to be ready", longest_s=60)
         wait_for(lambda: call(f"{server.url}/readyz").json()["failing"] == 1, "the look to end", longest_s=240)
-        assert "did not answer within 30 seconds" in reason(server, "evil")
+        assert {"dribble": "did not answer within 30 seconds", "hang": "ReadTimeout"}[way] in reason(server, "evil")
 
 
 @pytest.mark.parametrize(("way", "says"), [("bomb", "over 33554432 bytes"), ("flood", "over 33554432 bytes")])
 def test_an_answer_is_read_up_to_a_bound(tmp_path, secrets, way, says):
     with hostile(way) as api, running(tmp_path, [secrets], config=GOOD + EVIL.format(api.url)) as server:
         before = memory_kb(server)
-        wait_for(
-            lambda: says in call(f"{server.url}/repo/evil/simple/", auth="evil:evil-read").text, says, longest_s=60
-        )
+        wait_for(lambda: says in reason(server, "evil"), says, longest_s=60)
         asked = api.asked
         wait_for(lambda: api.asked >= asked + 3, "further looks", longest_s=60)
         grown = memory_kb(server) - before
+        print(f"{way}: {grown // 1024} MiB more memory")  # noqa: T201
         assert grown < 150 * 1024, f"grew by {grown // 1024} MiB"
 
 
@@ -181,13 +180,7 @@ def test_a_file_system_that_hangs_takes_its_own_repo_alone(tmp_path):
     os.mkfifo(folder / "journal")
     with running(tmp_path, ["--shutdown_timeout=1"], config=config) as server:
         wait_for(lambda: is_ready(server), "the server to be ready", longest_s=60)
-
-        assert call(server.repo(), auth="demo:demo-read").status == 200
-
-        wait_for(
-            lambda: "did not answer" in reason(server, "stuck"),
-            "the look to end",
-            longest_s=200,
-        )
+        assert is_served(server)
+        wait_for(lambda: "did not answer" in reason(server, "stuck"), "the look to end", longest_s=200)
         assert is_served(server)
         assert server.stop() == 0

@@ -135,7 +135,7 @@ def main() -> None:
         leave_hanging_threads(end.code if isinstance(end.code, int) else int(bool(end.code)))
         raise
     except Exception:  # noqa: BLE001 - shown as Python shows it, which then would wait for the threads
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         leave_hanging_threads(1)
         sys.exit(1)
 

@@ -6,6 +6,7 @@ An answer of DNS cannot change between the check and the connection: what is che
 import asyncio
 import concurrent.futures
 import socket
+from collections.abc import Sequence
 
 from aiohttp import abc
 
@@ -58,7 +59,7 @@ class Names(abc.AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def resolve(host: str, port: int, reach: Reach, family: int = socket.AF_UNSPEC) -> list[AddressInfo]:
+def resolve(host: str, port: int, reach: Reach, family: int = socket.AF_UNSPEC) -> Sequence[AddressInfo]:
     """Return the addresses of a host that may be used; blocks. Raises OSError where there are none."""
     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     usable = [info for info in infos if reach_of(str(info[4][0])) >= reach]

@@ -1,14 +1,15 @@
 """A server whose repos are GitHub's, from twine to pip and uv: with secrets of their own, and with GitHub's tokens."""
 
 import hashlib
+import http.client
 import os
 import subprocess
 import time
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from support.calling import call, form
+from support.calling import basic, call, form
 from support.certificates import certificates
 from support.clients import Computer, Index
 from support.distributions import wheel
@@ -214,3 +215,46 @@ def test_the_original_s_index_is_read(serve, repository, tmp_path):
         update(repository, tmp_path)
         assert b'url = "http' in (repository.index() or b"")
         assert call(f"{server.repo()}parcel/{WHEEL}", auth="demo:own-read").status == 302
+
+
+def asked_from(server, address, repo, secret):
+    """Ask for a repo's root from an address of this machine: status, headers without the time, body."""
+    target = urlsplit(server.url)
+    connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30, source_address=(address, 0))
+    try:
+        connection.request("GET", f"/repo/{repo}/simple/", headers={"Authorization": basic(f"{repo}:{secret}")})
+        answer = connection.getresponse()
+        headers = sorted((key, value) for key, value in answer.getheaders() if key != "Date")
+        return answer.status, headers, answer.read()
+    finally:
+        connection.close()
+
+
+def test_wrong_tokens_shut_nobody_else_out(serve, repository):
+    token, other = repository.token_of("read"), repository.token_of("write")
+    with serve() as server:
+        wait_for(lambda: call(server.repo(), auth=f"demo:{token}").status == 200, "the index")
+        calls = len(repository.calls)
+        for number in range(100):  # what can be no token costs nothing
+            assert asked_from(server, "127.0.0.1", "demo", f"!!junk{number}")[0] == 401
+        assert len(repository.calls) - calls <= 5  # looks at the storage, of which none is for these
+        assert asked_from(server, "127.0.0.1", "demo", other)[0] == 200
+        third = repository.token_of("read")
+        found = [asked_from(server, "127.0.0.1", "demo", f"junk{number}")[0] for number in range(70)]
+        assert found == [401] * 60 + [503] * 10
+        assert asked_from(server, "127.0.0.1", "demo", token)[0] == 200  # it was let in before
+        assert asked_from(server, "127.0.0.2", "demo", third)[0] == 200
+
+
+def test_repos_that_do_not_exist_are_answered_alike(serve, repository):
+    del repository
+    with serve() as server:
+        for secret in ("!!junk", "junk", "ghp_" + "a" * 36):
+            there, not_there = (asked_from(server, "127.0.0.3", name, secret) for name in ("demo", "none"))
+            assert there == not_there
+            assert there[0] == 401
+        for number in range(60):
+            asked_from(server, "127.0.0.3", "demo", f"wrong-{number}")
+        there, not_there = (asked_from(server, "127.0.0.3", name, "another") for name in ("demo", "none"))
+        assert there == not_there
+        assert there[0] == 503

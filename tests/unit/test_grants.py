@@ -19,6 +19,9 @@ class Storage:
         self.asked: list[str] = []
         self.is_down = False
 
+    def is_plausible(self, secret: str) -> bool:
+        return "!" not in secret
+
     async def permission_of(self, secret: str) -> Permission:
         self.asked.append(secret)
         await asyncio.sleep(0)
@@ -118,4 +121,47 @@ async def test_after_many_wrong_ones_only_those_that_are_known_are_let_in(grants
 async def test_no_secret_is_kept(grants):
     await grants.permission("reader", READ)
     assert "reader" not in repr(vars(grants))
-    assert b"reader" not in repr(grants._kept).encode()  # noqa: SLF001 - what is held is what is asked about
+    assert b"reader" not in repr(grants._granted).encode()  # noqa: SLF001 - what is held is what is asked about
+
+
+async def test_a_text_that_can_be_no_secret_costs_nothing(grants, storage):
+    for number in range(1000):
+        assert await grants.permission(f"!!junk{number}", READ) is NONE
+    assert storage.asked == []
+    assert await grants.permission("reader", READ) is READ
+
+
+async def test_wrong_secrets_count_for_the_address_that_sent_them(grants, storage):
+    for number in range(60):
+        assert await grants.permission(f"wrong-{number}", READ, "192.0.2.1") is NONE
+    with pytest.raises(RateLimitedError, match="from your address"):
+        await grants.permission("reader", READ, "192.0.2.1")
+    assert await grants.permission("reader", READ, "192.0.2.2") is READ
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ  # it is known now
+    assert storage.asked.count("reader") == 1
+
+
+async def test_a_flood_of_wrong_secrets_drives_out_no_right_one(grants, storage, clock):
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ
+    for number in range(10_100):
+        clock.now += 0.2
+        assert await grants.permission(f"wrong-{number}", READ, f"10.0.{number % 200}.1") is NONE
+    storage.is_down = True
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ
+
+
+async def test_a_known_secret_is_asked_about_again_whatever_its_address_did(grants, storage, clock):
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ
+    clock.now += 3600
+    for number in range(60):
+        await grants.permission(f"wrong-{number}", READ, "192.0.2.1")
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ
+    assert storage.asked.count("reader") == 2
+
+
+async def test_many_wrong_ones_at_one_time_ask_no_more_often(grants, storage):
+    tasks = [grants.permission(f"wrong-{number}", READ, "192.0.2.1") for number in range(500)]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(one is NONE for one in found) == len(storage.asked)
+    assert 60 <= len(storage.asked) <= 64  # those that were on their way
+    assert all(one is NONE or isinstance(one, RateLimitedError) for one in found)

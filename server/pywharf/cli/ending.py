@@ -21,9 +21,7 @@ def leave_hanging_threads(status: int) -> None:
     deadline = time.monotonic() + _GRACE_S
     alive = [thread for thread in _others() if not _ends_by(thread, deadline)]
     if alive:
-        _logger.warning(
-            "%d threads still wait for a storage or a name server; the process ends without them.", len(alive)
-        )
+        _logger.warning("%d threads still wait for a storage; the process ends without them.", len(alive))
         _end(status)
 
 

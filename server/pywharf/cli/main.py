@@ -134,6 +134,10 @@ def main() -> None:
     except SystemExit as end:
         leave_hanging_threads(end.code if isinstance(end.code, int) else int(bool(end.code)))
         raise
+    except Exception:  # noqa: BLE001 - shown as Python shows it, which then would wait for the threads
+        sys.excepthook(*sys.exc_info())
+        leave_hanging_threads(1)
+        sys.exit(1)
 
 
 def _run() -> None:

@@ -112,6 +112,9 @@ class ScannedProject(msgspec.Struct, frozen=True):
 class Authority(Protocol):
     """A backend that knows clients itself; it is asked where a repo has no secrets of its own."""
 
+    def is_plausible(self, secret: str) -> bool:
+        """Tell whether a text has the form of a secret that the storage may know. Asks nobody."""
+
     async def permission_of(self, secret: str) -> Permission:
         """What the client may do that sent this. Raises UnavailableError where that cannot be known now."""
 

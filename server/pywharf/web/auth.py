@@ -36,7 +36,7 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
     header = request.headers.get("Authorization")
     if header is not None:
         name, secret = parse_basic(header)
-        granted = await instance.permission_of(name, secret, needed)
+        granted = await instance.permission_of(name, secret, needed, request.remote or "")
         if in_path is not None and in_path.lower() != name:
             msg = "The user name must be the repo's name, as it stands in the path."
             raise UnauthenticatedError(msg)

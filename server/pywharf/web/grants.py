@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
@@ -13,13 +13,12 @@ import msgspec
 from pywharf.core.access import Permission
 from pywharf.core.errors import RateLimitedError
 from pywharf.index.ports import Authority
+from pywharf.web.refusals import Refusals
 
 _KEPT = 10_000
 _REFUSED_S = 30.0
 """How long a refusal is remembered: a right that was just given counts soon."""
 _ASKS_AT_ONCE = 4
-_REFUSALS_A_MINUTE = 60
-"""Then secrets that are not known yet have to wait: a storage shuts out whoever tries too many."""
 
 
 class _Grant(msgspec.Struct, frozen=True):
@@ -36,6 +35,7 @@ class Grants:
         read_expires_s: float,
         write_expires_s: float,
         clock: Callable[[], float] = time.monotonic,
+        refusals: Refusals | None = None,
     ) -> None:
         self._authority = authority
         self._lives_s = {
@@ -44,21 +44,30 @@ class Grants:
             Permission.WRITE: write_expires_s,
         }
         self._clock = clock
+        self._refusals = refusals or Refusals(clock)
         self._key = secrets.token_bytes(32)
-        self._kept: OrderedDict[bytes, _Grant] = OrderedDict()
+        self._granted: OrderedDict[bytes, _Grant] = OrderedDict()
+        """Also those whose time is over: they are asked about again, however many wrong ones were sent."""
+        self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
+        """Apart, so that wrong secrets drive out no right one."""
         self._asking: dict[bytes, asyncio.Task[Permission]] = {}
         self._places = asyncio.Semaphore(_ASKS_AT_ONCE)
-        self._refused: deque[float] = deque(maxlen=_REFUSALS_A_MINUTE)
 
-    async def permission(self, secret: str, needed: Permission) -> Permission:
-        """What the client may do. Raises UnavailableError where it is not known and cannot be asked now."""
+    async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
+        """Return what the client at that address may do. A text that can be no secret of the storage costs nothing.
+
+        Raises UnavailableError where it is not known and cannot be asked now.
+        """
+        if not self._authority.is_plausible(secret):
+            return Permission.NONE
         digest = hmac.digest(self._key, secret.encode("utf-8", "surrogateescape"), hashlib.sha256)
-        kept = self._kept.get(digest)
+        kept = self._granted.get(digest) or self._refused.get(digest)
         if kept is not None and self._clock() < kept.asked_at + self._life_s(kept.permission, needed):
             return kept.permission
         task = self._asking.get(digest)
         if task is None:
-            task = self._asking[digest] = asyncio.create_task(self._ask(digest, secret))
+            self._check(digest, address)
+            task = self._asking[digest] = asyncio.create_task(self._ask(digest, secret, address))
             task.add_done_callback(lambda _: self._asking.pop(digest, None))
         # Shielded: one client that goes away must not take the answer from others.
         return await asyncio.shield(task)
@@ -70,18 +79,42 @@ class Grants:
         """
         return self._lives_s[needed] if granted >= needed else _REFUSED_S
 
-    async def _ask(self, digest: bytes, secret: str) -> Permission:
+    def _check(self, digest: bytes, address: str) -> None:
+        """Raise RateLimitedError where the storage may not be asked about an unknown secret now."""
+        wait = self._refusals.wait_s(address)
+        if wait > 0 and digest not in self._granted:
+            msg = "Too many wrong secrets were sent from your address; try again in a minute."
+            raise RateLimitedError(msg, int(wait) + 1)
+
+    async def _ask(self, digest: bytes, secret: str, address: str) -> Permission:
         async with self._places:
+            self._check(digest, address)
             asked_at = self._clock()
-            wait = self._refused[0] + 60 - asked_at if len(self._refused) == _REFUSALS_A_MINUTE else 0
-            if wait > 0 and digest not in self._kept:
-                msg = "Too many wrong secrets were sent to this repo; try again in a minute."
-                raise RateLimitedError(msg, int(wait) + 1)
             permission = await self._authority.permission_of(secret)
+        self._granted.pop(digest, None)
+        self._refused.pop(digest, None)
         if permission is Permission.NONE:
-            self._refused.append(asked_at)
-        self._kept[digest] = _Grant(permission, asked_at)
-        self._kept.move_to_end(digest)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+            self._refusals.note(address, self._clock() - asked_at)
+        kept = self._refused if permission is Permission.NONE else self._granted
+        kept[digest] = _Grant(permission, asked_at)
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
         return permission
+
+
+class Nobody:
+    """Stands for the storage of a repo that does not exist, or that has secrets of its own: refuses, as slowly."""
+
+    def __init__(self, refusals: Refusals, plausible: Callable[[str], bool]) -> None:
+        self._refusals = refusals
+        self._plausible = plausible
+
+    def is_plausible(self, secret: str) -> bool:
+        """See Authority."""
+        return self._plausible(secret)
+
+    async def permission_of(self, secret: str) -> Permission:
+        """See Authority."""
+        del secret
+        await asyncio.sleep(self._refusals.usual_s)
+        return Permission.NONE

@@ -21,8 +21,9 @@ from pywharf.index.pages import PageCache
 from pywharf.index.ports import Authority, Backend, RateLimited
 from pywharf.index.repository import Repository, UpstreamPolicy
 from pywharf.settings import ServerSettings
-from pywharf.web.grants import Grants
+from pywharf.web.grants import Grants, Nobody
 from pywharf.web.metrics import Metrics
+from pywharf.web.refusals import Refusals
 from pywharf.web.slots import Slots
 
 _logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _FIRST_LOOK_S = 2.0
 _FIRST_LOOKS_S = 20.0
 """After the first configuration, in which readiness waits for storages."""
+_NOBODY_S = 30.0
+"""For which a refusal of a repo that does not exist is remembered, as any is."""
 _CLOSE_S = 5.0
 """For all storages to be closed when the server stops."""
 _RETIRE_S = 60.0
@@ -113,6 +116,8 @@ class Instance:
         self._generations = generations
         """None: there is one worker."""
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self._refusals = Refusals()
+        self._nobody = Grants(Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals)
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, str] = {}
         self._credentials: dict[RepoName, Credentials] = {}
@@ -140,15 +145,27 @@ class Instance:
         running = self._running.get(name)
         return running is not None and running.grants is not None and not self.credentials(name).has_secrets
 
-    async def permission_of(self, name: RepoName, secret: str | None, needed: Permission) -> Permission:
-        """What a client may do with a repo that sent this; `needed` tells how fresh a storage's word must be.
+    async def permission_of(
+        self, name: RepoName, secret: str | None, needed: Permission, address: str = ""
+    ) -> Permission:
+        """Return what the client at an address may do with a repo; `needed` tells how fresh a storage's word must be.
 
         Raises UnavailableError where only the storage knows, and cannot be asked.
         """
         if secret and self.asks_storage(name):
             grants = self._running[name].grants
-            return Permission.NONE if grants is None else await grants.permission(secret, needed)
-        return permission_of(secret, self.credentials(name))
+            return Permission.NONE if grants is None else await grants.permission(secret, needed, address)
+        granted = permission_of(secret, self.credentials(name))
+        if secret and granted is Permission.NONE and any(one.grants for one in self._running.values()):
+            # As a repo whose storage is asked: neither answer nor time tells which names exist.
+            return await self._nobody.permission(f"{name}:{secret}", needed, address)
+        return granted
+
+    def _is_plausible(self, named: str) -> bool:
+        """Whether the storage of any repo may know a secret, which follows a repo's name and a colon."""
+        secret = named.partition(":")[2]
+        authorities = (one.repository.backend for one in self._running.values() if one.grants is not None)
+        return any(isinstance(one, Authority) and one.is_plausible(secret) for one in authorities)
 
     def repository(self, name: RepoName) -> Repository:
         """The repo of that name. Raises UnavailableError where it could not be opened or is being replaced."""
@@ -257,7 +274,9 @@ class Instance:
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
         grants = None
         if isinstance(backend, Authority):
-            grants = Grants(backend, self.settings.auth_read_expires, self.settings.auth_write_expires)
+            grants = Grants(
+                backend, self.settings.auth_read_expires, self.settings.auth_write_expires, refusals=self._refusals
+            )
         return _Running(definition, repository, task, grants)
 
     async def _retire(self, gone: list[_Running]) -> None:

@@ -46,7 +46,9 @@ async def submit(request: web.Request) -> web.Response:
     credentials = request.app[INSTANCE].credentials(repo)
     # Without a secret there is nothing to sign in with, even where everybody may read.
     instance = request.app[INSTANCE]
-    granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ) if secret else Permission.NONE
+    granted = Permission.NONE
+    if secret:
+        granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
     if instance.asks_storage(repo):
         # The cookie holds no secret, and what is published is published with the client's own.
         granted = min(granted, Permission.READ)

@@ -17,11 +17,11 @@ def redirected(here: URL, location: str, *, configured: URL, egress: Egress) -> 
         why = "is no plain http(s) URL"
     elif here.scheme == "https" and target.scheme != "https":
         why = "is without TLS"
-    elif is_own(target.host) and target.origin() != configured.origin():
-        why = "is this machine or its network segment"
-    elif not egress.allows(str(target), configured=str(configured)):
-        why = "is not among the allowed endpoints; have its host added there"
-    else:
+    elif egress.allows(str(target), configured=str(configured)):
         return target
+    elif is_own(target.host):
+        why = "is this machine or its network segment"
+    else:
+        why = "is not among the allowed endpoints; have its host added there"
     msg = f"The extra index redirects to an address that {why}."
     raise UpstreamError(msg)

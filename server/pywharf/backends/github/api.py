@@ -68,6 +68,10 @@ TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
 
 
+class _TooSlowError(BackendUnavailableError):
+    """A call that was ended at its deadline; another one would only take as long."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What GitHub answered."""
 
@@ -167,7 +171,7 @@ class GithubApi:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await ask()
-            except RateLimitedError:
+            except (RateLimitedError, _TooSlowError):
                 raise
             except BackendUnavailableError:
                 if attempt == _ATTEMPTS or self._is_clients:
@@ -270,7 +274,7 @@ class GithubApi:
                 return self.heed(await working)
         except TimeoutError:
             msg = f"GitHub did not answer within {whole_s:.0f} seconds; try again."
-            raise BackendUnavailableError(msg) from None
+            raise _TooSlowError(msg) from None
         finally:
             if not working.done() or working.cancelled():
                 call.end()

@@ -200,17 +200,22 @@ class Assets:
 
     def _check(self, location: str) -> None:
         """Raise BackendUnavailableError where neither a server nor its clients should follow a redirect."""
-        try:
-            parts = urlsplit(location)
-            is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
-        except ValueError:
-            is_whole = False
-        if not is_whole:
+        host = _host(location)
+        if not host:
             msg = "GitHub names no address of the file; try again."
             raise BackendUnavailableError(msg)
-        if is_own(parts.hostname or "") and not self._api.egress.allows(location, configured=self._api.url):
+        if is_own(host) and not self._api.egress.allows(location, configured=self._api.url):
             msg = "GitHub names an address of this machine or its network segment, where no file of its is."
             raise BackendUnavailableError(msg)
+
+
+def _host(location: str) -> str | None:
+    """Return the host of a whole http(s) URL without user info; None for anything else."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in {"http", "https"} and "@" not in parts.netloc else None
 
 
 def _number(asset: str) -> str:

@@ -14,7 +14,7 @@ from github.Auth import Auth
 
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.assets import Assets
-from pywharf.backends.github.credentials import parse_client_token, parse_credentials
+from pywharf.backends.github.credentials import is_token, parse_client_token, parse_credentials
 from pywharf.backends.github.index_file import IndexFile
 from pywharf.backends.github.journal import ReleaseJournal
 from pywharf.backends.github.listing import Listing
@@ -124,6 +124,10 @@ class GithubBackend:
     def rate_limit(self) -> RateLimit | None:
         """How often GitHub may still be asked; None before the first answer."""
         return self._api.rate_limit
+
+    def is_plausible(self, secret: str) -> bool:
+        """See Authority."""
+        return is_token(secret, self._api.host)
 
     async def permission_of(self, secret: str) -> Permission:
         """What GitHub lets a client's own token do here (see Authority).

@@ -9,8 +9,14 @@ from github.Auth import AppAuth, Auth, Token
 from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 
-_CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
+_CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 """Those of apps and of Actions hold a JSON web token, with its dots."""
+_GITHUBS_TOKEN = re.compile(r"(gh[a-z]{1,3}_|github_[a-z]{2,8}_|v1\.|eyJ)[A-Za-z0-9_.-]{16,4090}|[0-9a-f]{40}")
+"""Of github.com: a prefix for each kind of token, and the two forms from before there were prefixes.
+
+Source: "GitHub's token formats" of its documentation. Looser than that, because kinds and lengths were added before.
+"""
+_GITHUBS_HOSTS = ("github.com", "ghe.com")
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
 
 
@@ -39,6 +45,13 @@ def parse_credentials(secret: str) -> Auth:
         msg = f"The secret of a github backend is neither a personal access token nor {_EXAMPLE}."
         raise InvalidConfigError(msg)
     return Token(text)
+
+
+def is_token(secret: str, host: str) -> bool:
+    """Tell whether a text may be a token of the GitHub whose API is at the host; an Enterprise Server may be older."""
+    name = host.lower()
+    is_githubs = any(name == one or name.endswith(f".{one}") for one in _GITHUBS_HOSTS)
+    return (_GITHUBS_TOKEN if is_githubs else _CLIENT_TOKEN).fullmatch(secret) is not None
 
 
 def parse_client_token(secret: str) -> Auth:

@@ -190,7 +190,7 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
-    def send(  # type: ignore[override]  # noqa: PLR0913, PLR0917 - as of the base class
+    def send(  # noqa: PLR0913, PLR0917 - as of the base class
         self,
         request: requests.PreparedRequest,
         stream: bool = False,  # noqa: FBT001, FBT002 - as of the base class

@@ -1,0 +1,60 @@
+"""Count wrong secrets by client address, so that one client cannot use up what storages answer to the others."""
+
+import ipaddress
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+_WINDOW_S = 60.0
+_OF_ONE = 60
+"""Wrong secrets of one address in a window; then its unknown secrets have to wait."""
+_OF_ALL = 600
+"""Wrong secrets of all addresses in a window; then those that sent one wait. Storages lock out who asks more."""
+_ADDRESSES = 4096
+"""Addresses that are remembered."""
+_SUBNET = 64
+"""Bits of an IPv6 address that a client cannot choose."""
+_USUAL_S = 0.3
+
+
+class Refusals:
+    """The wrong secrets of the last minute, of all repos."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
+        self._all: deque[float] = deque(maxlen=_OF_ALL)
+        self.usual_s = _USUAL_S
+        """How long a storage took for the last one; an unknown repo's clients wait as long."""
+
+    def note(self, address: str, took_s: float | None = None) -> None:
+        """Count a wrong secret; `took_s` is how long a storage took to refuse it."""
+        now = self._clock()
+        key = _key(address)
+        self._by_address.setdefault(key, deque(maxlen=_OF_ONE)).append(now)
+        self._by_address.move_to_end(key)
+        self._all.append(now)
+        while len(self._by_address) > _ADDRESSES:
+            self._by_address.popitem(last=False)
+        if took_s is not None:
+            self.usual_s = took_s
+
+    def wait_s(self, address: str) -> float:
+        """Return the seconds until a storage may be asked about another secret of the address; 0: now."""
+        now = self._clock()
+        own = self._by_address.get(_key(address))
+        if own is None or own[-1] + _WINDOW_S <= now:
+            return 0.0
+        waits = [times[0] + _WINDOW_S - now for times in (own, self._all) if len(times) == times.maxlen]
+        return max([0.0, *waits])
+
+
+def _key(address: str) -> str:
+    """Return what one client has: an IPv4 address, or an IPv6 network."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), _SUBNET), strict=False))

@@ -9,6 +9,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from pywharf.listener import listen
+
 _LOOK_EVERY_S: Final = 1.0
 _LONGEST_LAG_S: Final = 10.0
 
@@ -61,7 +63,7 @@ class Probes:
         runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
+            site = web.SockSite(runner, listen(host, port))
             await site.start()
             yield int(runner.addresses[0][1])
         finally:

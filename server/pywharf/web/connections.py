@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 _logger = logging.getLogger(__name__)
 _FIRST_REQUEST_S = 30.0
@@ -61,15 +62,17 @@ class Connections:
         """Close the connection that has waited longest, if one has waited for long enough; whether one was."""
         now = time.monotonic()
         for task, since in self._opening.items():
-            if now - since > _NEW_S:
+            if now - since <= _NEW_S:
+                break
+            if not task.cancelling():
                 task.cancel()
                 return True
-            break
         for waiting, grace in ((self._new, _NEW_S), (self._kept, _KEPT_S)):
             for looked, (connection, since) in enumerate(waiting.items()):
                 if now - since <= grace or looked == _LOOKED_AT:
                     break
                 if not connection.has_unread():
+                    self.begun(connection)  # it is closed a moment later, and makes room once
                     connection.abort()
                     return True
         return False
@@ -144,9 +147,9 @@ class Connection(web.RequestHandler):
             return True
         # Empty lines before a request are no head.
         seen = self._tail + (data if self._head_bytes else data.lstrip(b"\r\n"))
-        if _HEAD_END in seen:
+        if (end := seen.find(_HEAD_END)) >= 0:
             self._head_came = True
-            return True
+            return self._head_bytes + end <= _MAX_HEAD_BYTES
         self._tail = seen[-len(_HEAD_END) + 1 :]
         self._head_bytes += len(data)
         return self._head_bytes <= _MAX_HEAD_BYTES
@@ -199,3 +202,10 @@ def working(request: web.BaseRequest) -> Iterator[None]:
         yield
     finally:
         connection.end(body_came=request.content.is_eof())
+
+
+@web.middleware
+async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Note each request of an application that notes nothing else of them."""
+    with working(request):
+        return await handler(request)

@@ -7,13 +7,12 @@ from socket import socket
 
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from pywharf.core.errors import UnavailableError
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.auth import INSTANCE
-from pywharf.web.connections import Connections, working
+from pywharf.web.connections import Connections, noted
 from pywharf.web.instance import Instance
 from pywharf.web.listening import accepting
 from pywharf.web.running import RunningRequests
@@ -62,7 +61,7 @@ def build_internal_app(
             headers={"Cache-Control": "no-store"},
         )
 
-    app = web.Application(middlewares=[_noted])
+    app = web.Application(middlewares=[noted])
     app.on_response_prepare.append(name_server)
     app[INSTANCE] = instance
     app[status.RUNNING] = running
@@ -71,12 +70,6 @@ def build_internal_app(
     app.router.add_get("/metrics", status.metrics)
     app.router.add_get("/config", config)
     return app
-
-
-@web.middleware
-async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    with working(request):
-        return await handler(request)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from kubernetes.aio.config import ConfigException
 
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
+from pywharf.listener import url_host
 from pywharf_operator.handlers import NAMESPACES, OWNED_SECRETS, RESOURCES, quieten
 from pywharf_operator.kinds import REPO, SERVER
 from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
@@ -65,8 +66,7 @@ async def _operate(options: Options) -> int:
         metrics.watch(depth=lambda: operator.queue.depth, leads=leads)
         probes = Probes(operator.faults, operator.not_ready, metrics.render)
         port = await stack.enter_async_context(_listening(probes, options))
-        shown = f"[{options.host}]" if ":" in options.host else options.host
-        _logger.info("Probes and metrics: http://%s:%d", shown, port)
+        _logger.info("Probes and metrics: http://%s:%d", url_host(options.host), port)
         return await operator.run(stop)
 
 

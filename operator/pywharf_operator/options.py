@@ -35,7 +35,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=86400, description="Seconds between two looks at everything; chance adds up to as many again."),
     ] = 300
-    host: Annotated[str, Meta(description="Address that probes and metrics listen on.")] = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside
+    host: Annotated[
+        str, Meta(description="Address that probes and metrics listen on; `::`: all, of IPv6 and IPv4.")
+    ] = "::"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port of probes and metrics; 0: any free one.")] = 8081
     debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
 

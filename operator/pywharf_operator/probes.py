@@ -9,8 +9,16 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from pywharf.listener import listen
+from pywharf.web.connections import Connections, noted
+from pywharf.web.listening import accepting
+
 _LOOK_EVERY_S: Final = 1.0
 _LONGEST_LAG_S: Final = 10.0
+_MAX_CONNECTIONS: Final = 64
+"""Whoever reaches the port could otherwise use up the files that this process may have open."""
+_BACKLOG: Final = 128
+_KEEPALIVE_S: Final = 75.0
 
 
 class Pulse:
@@ -49,7 +57,7 @@ class Probes:
 
     def application(self) -> web.Application:
         """For aiohttp."""
-        application = web.Application()
+        application = web.Application(middlewares=[noted])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._tell_metrics)
@@ -58,12 +66,15 @@ class Probes:
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
         """Answer as long as the context lasts; gives the port. Raises OSError where it is taken."""
-        runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        settings = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S}
+        runner = web.AppRunner(self.application(), handle_signals=False, shutdown_timeout=0.5, **settings)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
-            await site.start()
-            yield int(runner.addresses[0][1])
+            listener = listen(host, port, _BACKLOG)
+            found = int(listener.getsockname()[1])
+            connections = Connections(_MAX_CONNECTIONS, f"port {found}")
+            async with accepting(runner, listener, connections=connections, settings=settings, backlog=_BACKLOG):
+                yield found
         finally:
             await runner.cleanup()
 

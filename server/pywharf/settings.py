@@ -48,7 +48,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     debug: Annotated[bool, Meta(description="Log at the debug level.")] = False
-    host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - pods must be reached
+    host: Annotated[str, Meta(description="Address to listen on; `::`: all, of IPv6 and IPv4.")] = "::"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: a free one.")] = 8888
     internal_port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)] | None,
@@ -76,7 +76,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         75.0
     )
     max_connections: Annotated[
-        int, Meta(ge=0, description="Connections served at once by a worker, further ones wait; 0: no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="Connections of a worker; further ones wait. 0: as many as open files allow, up to 2048.",
+        ),
     ] = 0
     max_uploads: Annotated[
         int,

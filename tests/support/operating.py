@@ -70,7 +70,7 @@ class Operator:
         """Of its probes and metrics."""
         found = re.search(r"(http://\S+:\d+)", self.text())
         assert found, f"the operator does not say where its probes are; its log:\n{self.text()}"
-        return found[1].replace("//0.0.0.0:", "//127.0.0.1:")
+        return found[1].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a request to its port."""

@@ -22,6 +22,7 @@ from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.backends.session_files import SessionFiles
+from pywharf.cli import open_files
 from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
@@ -35,11 +36,13 @@ from pywharf.egress import egress_of
 from pywharf.index.extra_index import ExtraIndex
 from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend
+from pywharf.listener import listen, url_host
 from pywharf.settings import ServerSettings
 from pywharf.web import client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app
 from pywharf.web.config_source import ConfigSource, watch
+from pywharf.web.connections import Connections
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
 from pywharf.web.internal import answering, build_internal_app
@@ -180,8 +183,7 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
 
 def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, port), family=family, backlog=settings.backlog)
+        return listen(settings.host, port, settings.backlog)
     except OSError as error:
         msg = f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
         raise InvalidConfigError(msg) from error
@@ -189,8 +191,7 @@ def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
 
 def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}"
+    return f"{scheme}://{url_host(host)}:{port}"
 
 
 async def _run_worker(settings: ServerSettings, shared: Shared) -> None:
@@ -226,6 +227,7 @@ async def _serve(
 ) -> None:
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
     client_faults.quieten()
+    most = open_files.connections(settings.max_connections)
     root = Path(settings.root)
     egress = egress_of(settings.allowed_endpoints)
     metrics = Metrics()
@@ -270,15 +272,13 @@ async def _serve(
             running,
             tells_metrics=shared.internal is None,
         )
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=settings.keepalive_timeout,
-            shutdown_timeout=_CLOSING_S,
+        protocol: dict[str, Any] = {
+            "access_log": None,
+            "keepalive_timeout": settings.keepalive_timeout,
             # Or a small body of anybody's could unpack to gigabytes, and would before it is known whose it is.
-            auto_decompress=False,
-        )
+            "auto_decompress": False,
+        }
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CLOSING_S, **protocol)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         tasks = [asyncio.create_task(watch(source, apply, metrics))]
@@ -289,9 +289,10 @@ async def _serve(
         async with accepting(
             runner,
             shared.listener,
+            connections=Connections(most, f"port {shared.listener.getsockname()[1]}"),
+            settings=protocol,
             context=context,
             backlog=settings.backlog,
-            max_connections=settings.max_connections,
         ):
             on_ready(_url(shared.listener, "https" if context else "http"))
             await stop.wait()

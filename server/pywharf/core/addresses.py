@@ -87,10 +87,26 @@ def reach_of(address: str) -> Reach:
     """Return where an IP address leads, which may carry a zone (`fe80::1%eth0`). Raises ValueError for other texts."""
     return _reach(ipaddress.ip_address(address.partition("%")[0]))
 
+_MAPPED = "::ffff:"
+
 
 def is_elsewhere(address: str) -> bool:
     """Tell whether an IP address is another machine's, beyond the network segment. Raises ValueError for no address."""
     return reach_of(address) is not Reach.OWN
+
+
+def plain(address: str) -> str:
+    """An address as people write it: one of IPv4 that a socket of both families shows as of IPv6 is of IPv4."""
+    return address.removeprefix(_MAPPED) if "." in address else address
+
+
+def site(address: str) -> str:
+    """Whom an address belongs to, so that one client counts once: a host of IPv6 has a whole /64."""
+    try:
+        ip = ipaddress.ip_address(plain(address).partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))  # noqa: PLR2004
 
 
 def is_own(host: str) -> bool:

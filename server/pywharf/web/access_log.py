@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 
+from pywharf.core.addresses import plain
+
 LOGGER_NAME = "pywharf.access"
 _logger = logging.getLogger(LOGGER_NAME)
 _MAX_FIELD = 300
@@ -26,15 +28,16 @@ class AccessLog:
             return
         path = _printable(request.rel_url.raw_path[:_MAX_FIELD])
         agent = _printable(request.headers.get("User-Agent", "")[:_MAX_FIELD])
+        remote = plain(request.remote or "") or None
         if self._format == "text":
             _logger.info(
                 "%s %s %s %s %s %.3fs repo=%s agent=%r",
-                request.remote, request.method[:20], path, status, size, seconds, repo or "-", agent,
+                remote, request.method[:20], path, status, size, seconds, repo or "-", agent,
             )  # fmt: skip
             return
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "remote": request.remote,
+            "remote": remote,
             "method": request.method[:20],
             "path": path,
             "status": status,

@@ -12,6 +12,7 @@ from pywharf.core.errors import PywharfError
 from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
+from pywharf.web.connections import working
 from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
@@ -103,9 +104,9 @@ def _outermost(instance: Instance, access_log: AccessLog, running: RunningReques
         response: web.StreamResponse | None = None
         sent = False
         try:
-            with running.one():
+            with running.one(), working(request):
                 response = await _answer(request, handler)
-                if running.ending or is_waiting(request):
+                if running.ending or is_waiting(request) or not request.content.is_eof():
                     response.force_close()
                 # The framework would do it next; here it is part of the request's time and of what a stop waits for.
                 await response.prepare(request)

@@ -12,10 +12,16 @@ from pywharf.core.errors import UnavailableError
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.auth import INSTANCE
+from pywharf.web.connections import Connections, noted
 from pywharf.web.instance import Instance
+from pywharf.web.listening import accepting
 from pywharf.web.running import RunningRequests
 
 _CLOSING_S = 1.0
+_MAX_CONNECTIONS = 32
+"""Kept apart from clients' connections: the kubelet, the operator and Prometheus are always answered."""
+_BACKLOG = 128
+_KEEPALIVE_S = 75.0
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -55,7 +61,7 @@ def build_internal_app(
             headers={"Cache-Control": "no-store"},
         )
 
-    app = web.Application()
+    app = web.Application(middlewares=[noted])
     app.on_response_prepare.append(name_server)
     app[INSTANCE] = instance
     app[status.RUNNING] = running
@@ -69,10 +75,12 @@ def build_internal_app(
 @asynccontextmanager
 async def answering(app: web.Application, listener: socket) -> AsyncIterator[None]:
     """Serve the application on that socket, in plain HTTP, within the context."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSING_S)
+    settings = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S, "auto_decompress": False}
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CLOSING_S, **settings)
     await runner.setup()
+    connections = Connections(_MAX_CONNECTIONS, "internal port")
     try:
-        await web.SockSite(runner, listener).start()
-        yield
+        async with accepting(runner, listener, connections=connections, settings=settings, backlog=_BACKLOG):
+            yield
     finally:
         await runner.cleanup()

@@ -1,22 +1,27 @@
 """Sockets and TLS: accepting connections, reading certificates again."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from socket import socket
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT, socket
 
 from aiohttp import web
 
 from pywharf.core.errors import InvalidConfigError
+from pywharf.web.connections import Connection, Connections
 
 _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _FULL_PAUSE_S = 0.01
-_NO_RESOURCES_PAUSE_S = 1.0
+_NO_RESOURCES_PAUSE_S = 0.25
 _HANDSHAKE_S = 20.0
+_ACCEPTED_AT_ONCE = 16
+_UNREAD_MS = 120_000
+"""After which a client that reads nothing of what it was sent is cut off, by the kernel."""
 
 Seen = tuple[tuple[int, int, int, int] | None, ...]
 
@@ -71,56 +76,50 @@ def files_state(*paths: str) -> Seen:
 
 
 @asynccontextmanager
-async def accepting(
+async def accepting(  # noqa: PLR0913 - its parts, all by name
     runner: web.AppRunner,
     listener: socket,
     *,
-    context: ssl.SSLContext | None,
+    connections: Connections,
+    settings: Mapping[str, object],
     backlog: int,
-    max_connections: int,
+    context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Accept connections within the context."""
-    if not max_connections:
-        site = web.SockSite(runner, listener, ssl_context=context, backlog=backlog)
-        await site.start()
-        try:
-            yield
-        finally:
-            await site.stop()
-        return
+    """Accept connections within the context; `settings` are the framework's, of each of them."""
     listener.listen(backlog)
     listener.setblocking(False)  # noqa: FBT003 - the socket's own interface
-    limited = _LimitedAccepting(runner, listener, context, max_connections)
-    limited.go_on()
+    assert runner.server is not None  # noqa: S101 - the runner was set up
+    server = runner.server
+    acceptor = _Acceptor(lambda: Connection(server, connections, **settings), listener, context, connections)
+    acceptor.go_on()
     try:
         yield
     finally:
-        limited.stop()
+        acceptor.stop()
         listener.close()
 
 
-class _LimitedAccepting:
-    """Accepts while fewer connections than the limit are served; the others wait in the backlog."""
+class _Acceptor:
+    """Accepts while there is room, and makes some where connections only wait; the others wait in the backlog."""
 
     def __init__(
-        self, runner: web.AppRunner, listener: socket, context: ssl.SSLContext | None, max_connections: int
+        self,
+        protocols: Callable[[], Connection],
+        listener: socket,
+        context: ssl.SSLContext | None,
+        connections: Connections,
     ) -> None:
-        assert runner.server is not None  # noqa: S101 - the runner was set up
-        self._server = runner.server
+        self._protocols = protocols
         self._listener = listener
         self._context = context
-        self._max_connections = max_connections
+        self._connections = connections
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
 
     def go_on(self) -> None:
-        """Accept from now on; as long as the limit is reached, look again in a moment."""
+        """Accept from now on."""
         self._pause = None
-        if len(self._server.connections) + len(self._opening) >= self._max_connections:
-            self._wait(_FULL_PAUSE_S)  # the framework tells nobody when a connection ends
-        else:
-            self._loop.add_reader(self._listener, self._accept)
+        self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
         """Accept no more. Nothing that was accepted is lost, as it would be with a cancelled `sock_accept`."""
@@ -133,26 +132,36 @@ class _LimitedAccepting:
         self._pause = self._loop.call_later(seconds, self.go_on)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):  # another worker has it, or it went away
-            return
-        except OSError as error:  # no file descriptor or memory left
-            _logger.error("A connection cannot be accepted now: %s.", error.strerror)  # noqa: TRY400
-            self._wait(_NO_RESOURCES_PAUSE_S)
-            return
+        # Not all that wait at once, so that those that are served are served on.
+        for _ in range(_ACCEPTED_AT_ONCE):
+            if self._connections.is_full:
+                self._connections.log("All connections of the %s are in use; those that wait longest are closed.")
+                if not self._connections.make_room():
+                    self._wait(_FULL_PAUSE_S)
+                    return
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionError):  # another worker has it, or it went away
+                return
+            except OSError as error:  # no file descriptor or memory left
+                self._connections.log(f"A connection of the %s cannot be accepted now: {error.strerror}.")
+                self._connections.make_room()
+                self._wait(_NO_RESOURCES_PAUSE_S)
+                return
+            self._open(connection)
+
+    def _open(self, connection: socket) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own interface
+        with contextlib.suppress(OSError):  # a kernel without it
+            connection.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, _UNREAD_MS)
         opened = asyncio.ensure_future(
             self._loop.connect_accepted_socket(
-                self._server,
+                self._protocols,
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
             )
         )
-        self._opening.add(opened)
-        opened.add_done_callback(self._opening.discard)
+        self._connections.opening(opened)
         # A failed handshake is the client's matter; asking for its error keeps the loop from reporting it.
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if len(self._server.connections) + len(self._opening) >= self._max_connections:
-            self._wait(_FULL_PAUSE_S)

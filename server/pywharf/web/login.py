@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from pywharf.core.access import Permission
+from pywharf.core.addresses import site
 from pywharf.core.errors import ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission, valid_session
@@ -34,7 +35,7 @@ async def submit(request: web.Request) -> web.Response:
     if not is_same_origin(request, strict=False):
         msg = "Sign in with this server's own form."
         raise ForbiddenError(msg)
-    with request.app[INSTANCE].logins.one(request.remote or ""):
+    with request.app[INSTANCE].logins.one(site(request.remote or "")):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")

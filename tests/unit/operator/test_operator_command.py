@@ -1,5 +1,7 @@
 """The flags of `pywharf operator`, its probes and metrics."""
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -79,6 +81,26 @@ async def test_probes(faults, not_ready, path, status, text):
         client.get(f"http://127.0.0.1:{port}/{path}") as answer,
     ):
         assert (answer.status, await answer.text()) == (status, text)
+
+
+async def test_probes_on_both_families():
+    """Pods of a cluster have addresses of IPv4, of IPv6, or of both."""
+    probes = Probes(lambda: (), lambda: None, lambda: b"")
+    async with probes.listening(Options(namespace=("a",)).host, 0) as port, aiohttp.ClientSession() as client:
+        for host in ("127.0.0.1", "[::1]"):
+            async with client.get(f"http://{host}:{port}/healthz") as answer:
+                assert answer.status == 200
+
+
+async def test_idle_connections_take_the_probes_from_nobody():
+    probes = Probes(lambda: (), lambda: None, lambda: b"")
+    async with probes.listening("127.0.0.1", 0) as port, contextlib.AsyncExitStack() as stack:
+        for _ in range(150):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        async with client.get(f"http://127.0.0.1:{port}/healthz") as answer:
+            assert answer.status == 200
 
 
 async def test_metrics_are_told():

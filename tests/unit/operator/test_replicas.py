@@ -18,7 +18,9 @@ LONG = msgspec.json.encode({"digest": "abc", "broken": BROKEN})
 def answered(monkeypatch):
     """What the operator makes of an answer that comes in these pieces."""
 
-    async def answered(*pieces: bytes, headers: dict[str, str] | None = None) -> ReplicaReport:
+    async def answered(
+        *pieces: bytes, headers: dict[str, str] | None = None, address: str = "127.0.0.1"
+    ) -> ReplicaReport:
         async def handle(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
@@ -32,16 +34,21 @@ def answered(monkeypatch):
         runner = web.AppRunner(application)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, address, 0).start()
             monkeypatch.setattr(replicas, "INTERNAL_PORT", runner.addresses[0][1])
             async with aiohttp.ClientSession() as client:
-                pod = {"metadata": {"name": "pod"}, "status": {"podIP": "127.0.0.1"}}
+                pod = {"metadata": {"name": "pod"}, "status": {"podIP": address}}
                 (report,) = await replicas.ask(client, [pod])
                 return report
         finally:
             await runner.cleanup()
 
     return answered
+
+
+async def test_a_pod_of_an_ipv6_cluster_is_asked(answered):
+    report = await answered(b'{"digest": "abc"}', address="::1")
+    assert (report.digest, report.failure) == ("abc", None)
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end(answered):

@@ -1,0 +1,211 @@
+"""The connections of one port: how many are open, which of them only wait, and which of those make room for others."""
+
+import asyncio
+import contextlib
+import logging
+import select
+import time
+from collections.abc import Iterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+_logger = logging.getLogger(__name__)
+_FIRST_REQUEST_S = 30.0
+"""For the head of a connection's first request. Later ones have the keep-alive timeout."""
+_MAX_HEAD_BYTES = 64 * 1024
+_NEW_S = 0.25
+"""For which a connection without a request is left alone although others wait: what it sends may be on its way."""
+_KEPT_S = 3.0
+"""The same for one between two requests."""
+_LOOKED_AT = 16
+"""Connections that are looked at to make room for one."""
+_LOG_EVERY_S = 60.0
+_HEAD_END = b"\r\n\r\n"
+_TOO_LARGE_DETAIL = f"The head of a request may have {_MAX_HEAD_BYTES} bytes; send shorter headers.\n".encode()
+_TOO_LARGE = b"\r\n".join(
+    [
+        b"HTTP/1.1 431 Request Header Fields Too Large",
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Content-Length: %d" % len(_TOO_LARGE_DETAIL),
+        b"Connection: close",
+        b"",
+        _TOO_LARGE_DETAIL,
+    ]
+)
+
+
+class Connections:
+    """Bounded. Where all are in use, those that have waited longest for a request are closed."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self.most = most
+        self._what = what
+        self._open: set[Connection] = set()
+        self._opening: dict[asyncio.Task[object], float] = {}
+        self._new: dict[Connection, float] = {}
+        self._kept: dict[Connection, float] = {}
+        """Since when each waits, the longest first: without a request yet, and between two."""
+        self._logged_at = -_LOG_EVERY_S
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further one may be opened."""
+        return len(self._open) + len(self._opening) >= self.most
+
+    def opening(self, task: asyncio.Task[object]) -> None:
+        """Count a connection that is being made, with its handshake."""
+        self._opening[task] = time.monotonic()
+        task.add_done_callback(lambda done: self._opening.pop(done, None))
+
+    def make_room(self) -> bool:
+        """Close the connection that has waited longest, if one has waited for long enough; whether one was."""
+        now = time.monotonic()
+        for task, since in self._opening.items():
+            if now - since <= _NEW_S:
+                break
+            if not task.cancelling():
+                task.cancel()
+                return True
+        for waiting, grace in ((self._new, _NEW_S), (self._kept, _KEPT_S)):
+            for looked, (connection, since) in enumerate(waiting.items()):
+                if now - since <= grace or looked == _LOOKED_AT:
+                    break
+                if not connection.has_unread():
+                    self.begun(connection)  # it is closed a moment later, and makes room once
+                    connection.abort()
+                    return True
+        return False
+
+    def log(self, message: str) -> None:
+        """Warn of what happens again and again, once in a while."""
+        if time.monotonic() - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            _logger.warning(message, self._what)
+
+    def opened(self, connection: "Connection") -> None:
+        """Count an open connection, which waits for its first request."""
+        self._open.add(connection)
+        self._new[connection] = time.monotonic()
+
+    def begun(self, connection: "Connection") -> None:
+        """Note that it waits no more."""
+        self._new.pop(connection, None)
+        self._kept.pop(connection, None)
+
+    def done(self, connection: "Connection") -> None:
+        """Note that it waits again."""
+        if connection in self._open:
+            self._kept[connection] = time.monotonic()
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget it."""
+        self._open.discard(connection)
+        self.begun(connection)
+
+
+class Connection(web.RequestHandler):
+    """The framework's connection, which tells when it waits and bounds what it takes while it does."""
+
+    __slots__ = ("_connections", "_deadline", "_head_bytes", "_head_came", "_tail", "_working")
+
+    def __init__(self, server: web.Server, connections: Connections, **settings: object) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **settings)  # type: ignore[arg-type]
+        self._connections = connections
+        self._deadline: asyncio.TimerHandle | None = None
+        self._working = False
+        self._head_came = False
+        """Whether a request begins, and what follows is its body or another one, which the framework bounds."""
+        self._head_bytes = 0
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._connections.opened(self)
+        self._deadline = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See asyncio.Protocol."""
+        self._drop_deadline()
+        self._connections.lost(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if not self._working and not self._is_head(data):
+            transport = self.transport
+            if transport is not None:
+                transport.write(_TOO_LARGE)  # type: ignore[attr-defined]
+            self.force_close()
+            return
+        super().data_received(data)
+
+    def _is_head(self, data: bytes) -> bool:
+        """Whether what arrives while no request runs may be a request's head."""
+        if self._head_came:
+            return True
+        # Empty lines before a request are no head.
+        seen = self._tail + (data if self._head_bytes else data.lstrip(b"\r\n"))
+        if (end := seen.find(_HEAD_END)) >= 0:
+            self._head_came = True
+            return self._head_bytes + end <= _MAX_HEAD_BYTES
+        self._tail = seen[-len(_HEAD_END) + 1 :]
+        self._head_bytes += len(data)
+        return self._head_bytes <= _MAX_HEAD_BYTES
+
+    def begin(self) -> None:
+        """Note that a request runs."""
+        self._drop_deadline()
+        self._working = True
+        self._connections.begun(self)
+
+    def end(self, *, body_came: bool) -> None:
+        """Note that no request runs any more; what is left of its body is the framework's to read."""
+        self._working = False
+        self._head_came = not body_came
+        self._head_bytes, self._tail = 0, b""
+        self._connections.done(self)
+
+    def abort(self) -> None:
+        """Close it without waiting for the client."""
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()  # type: ignore[attr-defined]
+
+    def has_unread(self) -> bool:
+        """Whether something arrived that was not read yet."""
+        socket = None if self.transport is None else self.transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(socket.fileno(), select.POLLIN | select.POLLRDHUP)
+        found = poll.poll(0)
+        return bool(found) and not found[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+
+    def _drop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+@contextlib.contextmanager
+def working(request: web.BaseRequest) -> Iterator[None]:
+    """Note that a request runs on its connection within the context."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        yield
+        return
+    connection.begin()
+    try:
+        yield
+    finally:
+        connection.end(body_came=request.content.is_eof())
+
+
+@web.middleware
+async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Note each request of an application that notes nothing else of them."""
+    with working(request):
+        return await handler(request)

@@ -102,6 +102,8 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
         expected = {key: uid for key, uid in uids(before).items() if key[0] != "Ingress"}
         assert expected.items() <= after.items()
         assert session_of(kube, namespace) == session
+        key = ("Deployment", "pywharf")  # no pod is restarted
+        assert owned(kube, namespace)[key]["metadata"]["generation"] == before[key]["metadata"]["generation"]
 
         # And they go with the new server.
         kube.delete(of_server(namespace))

@@ -17,7 +17,7 @@ metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 MALFORMED = [
     (
         SERVER + "  storage: {size: 1Gi, storageClassName: Fast}",
-        "storageClassName is 'Fast': it must be empty, or lower",
+        "storageClassName is 'Fast': it must be empty, or",
     ),
     (SERVER + "  podTemplateRemovals: [startupProbe]", "is 'startupProbe': it must be a path in a pod template's spec"),
     # the object

@@ -104,7 +104,7 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
         assert expected.items() <= after.items()
         assert session_of(kube, namespace) == session
         key = ("Deployment", "pywharf")  # no pod is restarted
-        assert owned(kube, namespace)[key]["metadata"]["generation"] == before[key]["metadata"]["generation"]
+        assert owned(kube, namespace)[key]["spec"]["template"] == before[key]["spec"]["template"]
 
         # And they go with the new server.
         kube.delete(of_server(namespace))

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pywharf.core.names import RepoName
-from pywharf_operator.drift import owned_by
+from pywharf_operator.drift import covers, owned_by
 from pywharf_operator.kinds import CONFIG_MAP, CRON_JOB, JOB, SECRET, VOLUME_CLAIM, Kind
 from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.cron_job import cron_job_name
 from pywharf_operator.render.labels import (
     COMPONENT_LABEL,
     COMPONENTS,
+    MANAGER,
     REPO_LABEL,
     SERVER_LABEL,
     Manifest,
@@ -27,6 +28,7 @@ from pywharf_operator.spec import PackageServer
 
 _SUFFIXES: Final = ("", "config", "index", "metrics", "session")
 """Of the objects that a server has once, besides its credentials."""
+_OUR_LABEL: Final = ("metadata", "labels", SERVER_LABEL)
 
 
 def has_controller(live: Mapping[str, Any]) -> bool:
@@ -69,11 +71,40 @@ def adoption(live: Mapping[str, Any], server: PackageServer) -> Manifest:
     return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}
 
 
-def stale_data(kind: Kind, desired: Mapping[str, Any], live: Mapping[str, Any]) -> Manifest:
-    """A merge patch that removes the keys of a ConfigMap or Secret that are not rendered; empty where there is none.
+def taken_over(live: Mapping[str, Any]) -> list[Manifest] | None:
+    """The object's managedFields with what a restore wrote as the operator's own; None where it applied them before.
 
-    Server-side apply removes only what its manager applied before, and a restored object does not know its managers:
-    the secrets of a repo that is gone would stay.
+    Server-side apply removes a field that is rendered no more only where nobody else owns it. Otherwise a restored
+    object would keep all that it had: the secrets of a repo that is gone, or a volume whose Secret is gone.
+    """
+    entries = live["metadata"].get("managedFields") or []
+    if any(one.get("manager") == MANAGER and one.get("operation") == "Apply" for one in entries):
+        return None
+    restored = [one for one in entries if not one.get("subresource") and covers(one.get("fieldsV1"), _OUR_LABEL)]
+    fields: Manifest = {"f:metadata": {"f:labels": {f"f:{SERVER_LABEL}": {}}}}
+    for one in restored:
+        if one.get("apiVersion") == live["apiVersion"]:
+            # Its other labels and annotations stay: a restore marks what it made.
+            _add(fields, {name: value for name, value in one["fieldsV1"].items() if name != "f:metadata"})
+    own = {
+        "manager": MANAGER,
+        "operation": "Apply",
+        "apiVersion": live["apiVersion"],
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }
+    return [own, *(one for one in entries if one not in restored)]
+
+
+def _add(fields: Manifest, more: Mapping[str, Any]) -> None:
+    for name, inner in more.items():
+        _add(fields.setdefault(name, {}), inner)
+
+
+def stale_data(kind: Kind, desired: Mapping[str, Any], live: Mapping[str, Any]) -> Manifest:
+    """A merge patch that removes the keys of a ConfigMap or Secret that are not rendered, whoever wrote them.
+
+    Empty where there is none. A repo's secrets must not outlive the repo because managedFields were lost.
     """
     if kind is not CONFIG_MAP and kind is not SECRET:
         return {}

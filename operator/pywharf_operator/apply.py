@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from pywharf_operator.adoption import adoption, belongs, is_orphan, stale_data
+from pywharf_operator.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
 from pywharf_operator.drift import (
     KEEPER,
     RENDERED_ANNOTATION,
@@ -178,7 +178,6 @@ class Applier:
             return Refusal(
                 f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
             )
-        adopted = current is not None and kind is not VOLUME_CLAIM and is_orphan(kind, current, server)
         if current is not None and self._is_known(current, desired):
             return None
         desired = with_kept_size(desired, current)
@@ -193,13 +192,7 @@ class Applier:
             if refusal is not None:
                 return refusal
         try:
-            kept = kept_replicas(desired, current)
-            if kept is not None:
-                await self._kube.apply(kind, kept, KEEPER)
-            if adopted and current is not None:
-                applied = await self._adopt(kind, key, desired, current)
-            else:
-                applied = await self._put(kind, key, desired, drifted=difference.kind == "drifted")
+            applied = await self._write(kind, key, desired, current, drifted=difference.kind == "drifted")
         except KubeError as error:
             if not error.is_permanent:
                 raise
@@ -210,14 +203,31 @@ class Applier:
         self._applied[kind, key] = rendered
         return None
 
-    async def _adopt(self, kind: Kind, key: ObjectKey, desired: Manifest, current: Json) -> Json:
-        """Apply to this very object, and remove from its data what is not rendered."""
-        of_this = {**desired["metadata"], "uid": current["metadata"]["uid"]}
-        applied = await self._kube.apply(kind, {**desired, "metadata": of_this})
-        stale = stale_data(kind, desired, applied)
+    async def _write(
+        self, kind: Kind, key: ObjectKey, desired: Manifest, current: Json | None, *, drifted: bool
+    ) -> Json:
+        """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
+        if adopted and current is not None:
+            current = await self._take_over(kind, key, current)
+            desired = {**desired, "metadata": {**desired["metadata"], "uid": current["metadata"]["uid"]}}
+        kept = kept_replicas(desired, current)
+        if kept is not None:
+            await self._kube.apply(kind, kept, KEEPER)
+        applied = await self._put(kind, key, desired, drifted=drifted or adopted)
+        stale = stale_data(kind, desired, applied) if adopted else {}
         if stale:
             await self._kube.merge(kind, key, stale)
         return applied
+
+    async def _take_over(self, kind: Kind, key: ObjectKey, current: Json) -> Json:
+        """Make the fields of a restored object the operator's own, so that applying it removes what is not wanted."""
+        entries = taken_over(current)
+        if entries is None:
+            return current
+        metadata = {field: current["metadata"][field] for field in ("uid", "resourceVersion")}
+        await self._kube.merge(kind, key, {"metadata": metadata | {"managedFields": entries}})
+        return current | {"metadata": current["metadata"] | {"managedFields": entries}}
 
     async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
         """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""

@@ -65,7 +65,7 @@ def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest
     if live is None or desired["kind"] != "Deployment" or "replicas" in desired["spec"] or "replicas" not in spec:
         return None
     entries = live["metadata"].get("managedFields") or []
-    if not any(one.get("manager") == MANAGER and _covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
+    if not any(one.get("manager") == MANAGER and covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
         return None
     # Of this very object: one that was made anew under its name is not touched.
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
@@ -118,7 +118,7 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
     entries = [
         one
         for one in live["metadata"].get("managedFields") or []
-        if not one.get("subresource") and one.get("manager") != MANAGER and _covers(one.get("fieldsV1"), steps)
+        if not one.get("subresource") and one.get("manager") != MANAGER and covers(one.get("fieldsV1"), steps)
     ]
     entries.sort(key=lambda one: str(one.get("time")), reverse=True)
     return [str(one.get("manager")) for one in entries]
@@ -127,10 +127,10 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
 def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
     """Return the managers of the field to which the steps lead."""
     entries = live["metadata"].get("managedFields") or []
-    return {str(one.get("manager")) for one in entries if _covers(one.get("fieldsV1"), steps)}
+    return {str(one.get("manager")) for one in entries if covers(one.get("fieldsV1"), steps)}
 
 
-def _covers(fields: object, steps: Steps) -> bool:
+def covers(fields: object, steps: Steps) -> bool:
     """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
     for step in steps:
         if fields == {} or isinstance(step, int):

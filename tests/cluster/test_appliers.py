@@ -109,6 +109,21 @@ def test_from_filled_to_empty(cluster: Cluster, kube, namespace, first):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", [CLIENT_SIDE, SERVER_SIDE], ids=["client-side", "server-side"])
+def test_from_filled_to_left_out(cluster: Cluster, kube, namespace, first):
+    cases = [case for case in CASES if case.left_out is not None]
+    assert len(cases) > len(CASES) / 2
+    text = _list(namespace, [manifest_of(case, case.left_out or {}) for case in cases])
+    for before in (filled(namespace), emptied(namespace)):
+        cluster.kubectl(*first, "-f", "-", input=before)
+        for _ in range(3):
+            cluster.kubectl(*SERVER_SIDE, "-f", "-", input=text)
+        for case in cases:
+            spec = live(kube, case, namespace)["spec"]
+            assert meaning(case.kind, spec) == meaning(case.kind, case.left_out), (case.path, spec)
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("before", [filled, emptied])
 def test_flux_takes_over(cluster: Cluster, kube, namespace, before):
     """As kustomize-controller does: it makes kubectl's fields its own, and then applies with force."""

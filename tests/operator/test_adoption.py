@@ -23,6 +23,7 @@ from support.resources import (
 from support.waiting import wait_for
 
 SPEC: dict[str, Any] = {"storage": {"size": "1Gi"}, "ingress": {"host": "packages.example.com"}}
+SERVER_LABEL = "pywharf.dev/server"
 LABELS = {
     "app.kubernetes.io/name": "pywharf",
     "app.kubernetes.io/instance": "pywharf",
@@ -102,6 +103,8 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
         expected = {key: uid for key, uid in uids(before).items() if key[0] != "Ingress"}
         assert expected.items() <= after.items()
         assert session_of(kube, namespace) == session
+        key = ("Deployment", "pywharf")  # no pod is restarted
+        assert owned(kube, namespace)[key]["spec"]["template"] == before[key]["spec"]["template"]
 
         # And they go with the new server.
         kube.delete(of_server(namespace))
@@ -189,31 +192,73 @@ def test_owner_references_of_a_former_server(cluster, kube, namespace, tmp_path)
         converged(kube, namespace, "team-a")
 
 
-@pytest.mark.timeout(180)
-def test_a_restored_secret_keeps_nothing_of_a_repo_that_is_gone(cluster, kube, namespace, tmp_path):
+FULL: dict[str, Any] = {
+    **SPEC,
+    "tls": {"secretRef": {"name": "packages-tls"}},
+    "podTemplate": {"spec": {"containers": [{"name": "server", "env": [{"name": "A", "value": "b"}]}]}},
+}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("forgotten", [False, True], ids=["restored", "managedFields lost"])
+def test_a_restored_object_keeps_nothing_that_is_wanted_no_more(cluster, kube, namespace, tmp_path, forgotten):
+    """Neither what was given up before it was adopted, nor what is given up later."""
     kubeconfig = operating.grant(cluster, namespace)
+    repos = ("gone", "later", "team-a")
     with operating.operating(tmp_path / "before", kubeconfig, namespace):
-        apply(kube, namespace, server(**SPEC), secret_of("team-a"), repo("team-a"), secret_of("gone"), repo("gone"))
-        converged(kube, namespace, "gone", "team-a")
+        apply(kube, namespace, server(**FULL), *(secret_of(name) for name in repos), *(repo(name) for name in repos))
+        converged(kube, namespace, *repos)
+        saved = [item for item in taken(kube, namespace) if item["kind"] != SERVER.name]
     kube.delete(path("packagerepos", namespace, "gone"))
-    forget_owners(kube, namespace)
+    for item in saved:
+        if SERVER_LABEL in item["metadata"].get("labels", {}) and item["kind"] != VOLUME_CLAIM.name:
+            where = next(kind for kind in (*OWNED, JOB) if kind.name == item["kind"])
+            kube.delete(where.path(namespace, item["metadata"]["name"]))
+    left = {VOLUME_CLAIM.name}
+    wait_for(lambda: {kind for kind, _ in owned(kube, namespace)} == left, "all deleted", longest_s=LONG_S)
+    restore(kube, [item for item in saved if item["metadata"]["name"] != "gone"])
+    if forgotten:
+        forget_managers(kube, namespace)
+    kube.patch(of_server(namespace), {"spec": {"podTemplate": None}})
+
     with operating.operating(tmp_path / "after", kubeconfig, namespace):
-        converged(kube, namespace, "team-a")
+        converged(kube, namespace, "later", "team-a")
         wait_for(lambda: ("CronJob", "pywharf-index-gone") not in owned(kube, namespace), "the CronJob deleted")
-        secret = owned(kube, namespace)["Secret", "pywharf-credentials"]
-        assert not [key for key in secret["data"] if key.startswith("gone.")]
-        assert "team-a.read" in secret["data"]
+        assert keys_of(kube, namespace) == {"later", "team-a", "revision-0"}
+        if not forgotten:
+            assert "env" not in server_pod(kube, namespace)["containers"][0]
+        # What is given up only now goes as well.
+        kube.delete(path("packagerepos", namespace, "later"))
+        apply(kube, namespace, server(storage={"size": "1Gi"}))
+        kube.patch(of_server(namespace), {"spec": {"tls": None, "ingress": None}})
+        converged(kube, namespace, "team-a")
+        wait_for(lambda: keys_of(kube, namespace) == {"team-a", "revision-0"}, "the secrets of the other gone")
+        wait_for(lambda: "tls" not in volumes(kube, namespace), "no volume of a Secret that may be gone")
+        assert volumes(kube, namespace) == ["data", "tmp", "config", "session"]
+        ports = kube.get(path("services", namespace, "pywharf", "/api/v1"))["spec"]["ports"]
+        assert [one["port"] for one in ports] == [80]
 
 
-def forget_owners(kube: KubeClient, namespace: str) -> None:
-    """As a restore leaves them: nobody's, and one manager's."""
+def keys_of(kube: KubeClient, namespace: str) -> set[str]:
+    """Whose secrets the server is given."""
+    found = owned(kube, namespace)["Secret", "pywharf-credentials"]["data"]
+    return {key.partition(".")[0] for key in found}
+
+
+def server_pod(kube: KubeClient, namespace: str) -> Any:
+    return owned(kube, namespace)["Deployment", "pywharf"]["spec"]["template"]["spec"]
+
+
+def volumes(kube: KubeClient, namespace: str) -> list[str]:
+    return [one["name"] for one in server_pod(kube, namespace)["volumes"]]
+
+
+def forget_managers(kube: KubeClient, namespace: str) -> None:
+    """As a tool leaves it that clears them."""
     for kind in (*OWNED, JOB):
         for item in [] if kind.optional else all_of(kube, namespace, kind):
-            if "pywharf.dev/server" in item["metadata"].get("labels", {}):
-                change = [
-                    {"op": "replace", "path": "/metadata/managedFields", "value": [{}]},
-                    *([{"op": "remove", "path": "/metadata/ownerReferences"}] if kind is not VOLUME_CLAIM else []),
-                ]
+            if SERVER_LABEL in item["metadata"].get("labels", {}):
+                change = [{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]
                 kube.patch(kind.path(namespace, item["metadata"]["name"]), change, JSON_PATCH, manager="velero")
 
 

@@ -30,6 +30,8 @@ class MapCase(msgspec.Struct, frozen=True):
     """In the spec, such as `ingress.annotations`; empty: the spec itself."""
     filled: Json
     emptied: Json
+    left_out: Json | None
+    """The spec without the map; None where it cannot do without."""
 
 
 def map_cases() -> list[MapCase]:
@@ -43,7 +45,7 @@ def map_cases() -> list[MapCase]:
             empty = _emptied(full, path)
             if _readable(kind, empty):
                 name = f"{kind.lower()}-{number}"
-                found.append(MapCase(name, kind, ".".join(path), full, empty))
+                found.append(MapCase(name, kind, ".".join(path), full, empty, _left_out(kind, full, path)))
     return found
 
 
@@ -94,6 +96,14 @@ def _emptied(full: Json, path: tuple[str, ...]) -> Json:
     parent = _at(made, path[:-1])
     parent[path[-1]] = {}
     return made
+
+
+def _left_out(kind: str, full: Json, path: tuple[str, ...]) -> Json | None:
+    if not path:
+        return None
+    made = copy.deepcopy(full)
+    del _at(made, path[:-1])[path[-1]]
+    return made if _readable(kind, made) else None
 
 
 def _readable(kind: str, spec: Json) -> bool:

@@ -12,7 +12,6 @@ from pywharf_operator.render.strategic_merge import POD_TEMPLATE, InvalidPodTemp
 
 _FIELD: Final = "podTemplateRemovals"
 _STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[([^\[\]]+)\]")
-_Known = Mapping[str, "Mapping[str, object] | Keyed"] | Keyed
 
 
 def without(template: Mapping[str, Json], paths: Iterable[str], *, missing_ok: bool = False) -> dict[str, Json]:

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from support.chart import objects
 from support.cluster import Cluster
 from support.index_pods import BATCH, jobs
 from support.kube_client import ApiError, Json, KubeClient
 from support.operating import grant, operating
+from support.parts import CHECKOUT
 from support.resources import (
     apply,
     condition,
@@ -255,6 +257,17 @@ def test_quotas_and_ranges(name, cluster, kube, namespace, tmp_path):
         kube.patch(
             path("packagerepos", namespace, "team-a"), {"metadata": {"annotations": {"pywharf.dev/update-index": "1"}}}
         )
+        both(kube, namespace)
+
+
+def test_the_example_fits_its_quota(cluster, kube, namespace, tmp_path):
+    cluster.need_controllers()
+    folder = CHECKOUT / "examples" / "quota"
+    quota, made = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("quota", "server"))
+    quota["metadata"]["namespace"] = made["metadata"]["namespace"] = namespace
+    kube.apply(path("resourcequotas", namespace, "team", CORE), quota)
+    apply(kube, namespace, made, secret_of("team-a"), repo("team-a"))
+    with operating(tmp_path, grant(cluster, namespace), namespace):
         both(kube, namespace)
 
 

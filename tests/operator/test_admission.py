@@ -279,7 +279,7 @@ def test_labels_that_a_policy_asks_of_everything(policies, cluster, kube, namesp
     config = grant(cluster, namespace)
     policies.apply([one for one in MADE if one != "secrets"], rules, {})
     own: dict[str, Any] = {"labels": {COST: "42"}, "annotations": {"example.com/owner": "a"}}
-    rest = {
+    rest: dict[str, Any] = {
         "storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]},
         "replicas": 2,
         "ingress": {"host": "a.example"},

@@ -13,7 +13,7 @@ from pywharf_operator.render.job_pod import NOT_TAKEN, TAKEN
 from support.backend_specs import S3Spec
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
-NODE = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
 SERVER = {
     "name": "server",
     "image": "other:1",

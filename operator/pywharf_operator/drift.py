@@ -124,6 +124,25 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
     return [str(one.get("manager")) for one in entries]
 
 
+def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
+    """Return what to merge into the metadata of an object that is made once; empty where there is nothing.
+
+    `wanted` is metadata of `with_hash`, compared by its hash alone: what somebody changes later is not put back. Of the
+    labels and annotations that are not wanted, those that the operator wrote become null, as managedFields tell.
+    """
+    change: Manifest = {}
+    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
+    if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
+        return change
+    for part in ("labels", "annotations"):
+        there, given = live["metadata"].get(part) or {}, wanted.get(part) or {}
+        gone = {key: None for key in there if key not in given and MANAGER in writers(live, ("metadata", part, key))}
+        added = {key: value for key, value in given.items() if there.get(key) != value}
+        if gone or added:
+            change[part] = {**gone, **added}
+    return change
+
+
 def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
     """Return the managers of the field to which the steps lead."""
     entries = live["metadata"].get("managedFields") or []

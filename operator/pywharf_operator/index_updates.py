@@ -63,7 +63,9 @@ async def read_runs(kube: Kube, server: ObjectKey, now: datetime) -> Runs:
     of_replicas = selector_of(server.name).items()
     replicas = [pod for pod in pods if of_replicas <= (pod["metadata"].get("labels") or {}).items()]
     without = without_pod(jobs, pods)
-    refused = await refused_jobs(kube, server.namespace) if any(is_late(job, now) for job in without) else {}
+    told = await refused_jobs(kube, server.namespace) if any(is_late(job, now) for job in without) else {}
+    # An Event outlives what it tells of.
+    refused = {uid: told[uid] for job in without if (uid := str(job["metadata"].get("uid"))) in told}
     return Runs(_by_repo(jobs), _by_repo(pods), replicas, refused, waits_for_pods=bool(without))
 
 

@@ -8,12 +8,13 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from pywharf_operator.drift import RENDERED_ANNOTATION, metadata_change, with_hash
 from pywharf_operator.kinds import LEASE
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.spec import ObjectKey
@@ -48,15 +49,20 @@ class Leadership:
         kube: Kube,
         lease: ObjectKey,
         identity: str,
+        metadata: Mapping[str, Any] | None = None,
         *,
         times: Times | None = None,
         clock: Callable[[], float] = _clock,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`kube` must be one that does not ask `holds` itself; the identity must be no other process's."""
+        """`kube` must be one that does not ask `holds` itself; the identity must be no other process's.
+
+        `metadata` are labels and annotations of the Lease.
+        """
         self._kube = kube
         self._key = lease
         self._identity = identity
+        self._metadata: Json = dict(metadata or {})
         self._times = times or Times()
         self._clock = clock
         self._now = now
@@ -126,7 +132,8 @@ class Leadership:
         if lease is None:
             written = await self._kube.create(LEASE, self._made())
         elif self._may_take(lease):
-            written = await self._kube.replace(LEASE, lease | {"spec": self._held(_spec(lease))})
+            held = {"spec": self._held(_spec(lease)), "metadata": self._labelled(lease)}
+            written = await self._kube.replace(LEASE, lease | held)
         else:
             return False
         if written is None:  # another was faster
@@ -153,11 +160,24 @@ class Leadership:
         return now - self._seen[1] >= max(lasts_s, self._times.lease_s)
 
     def _made(self) -> dict[str, Any]:
+        metadata = {"name": self._key.name, "namespace": self._key.namespace}
         return {
             "apiVersion": LEASE.api_version,
             "kind": LEASE.name,
-            "metadata": {"name": self._key.name, "namespace": self._key.namespace},
+            "metadata": self._labelled({"metadata": metadata}),
             "spec": self._held({}),
+        }
+
+    def _labelled(self, lease: Json) -> Json:
+        """Return the Lease's metadata with the labels and annotations that are wanted."""
+        metadata: Json = lease["metadata"]
+        known = RENDERED_ANNOTATION in (metadata.get("annotations") or {})
+        if not known and not any(self._metadata.values()):
+            return metadata
+        change = metadata_change(lease, with_hash({"metadata": self._metadata})["metadata"])
+        merged = {part: (metadata.get(part) or {}) | given for part, given in change.items()}
+        return metadata | {
+            part: {key: value for key, value in given.items() if value is not None} for part, given in merged.items()
         }
 
     def _held(self, before: Json) -> Json:

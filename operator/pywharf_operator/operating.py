@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import aiohttp
+import msgspec
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
@@ -22,7 +23,7 @@ from pywharf_operator.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.leader import Leadership, LeadershipLostError
 from pywharf_operator.metrics import Metrics
 from pywharf_operator.namespaces import FORBIDDEN, Namespaces
-from pywharf_operator.options import Options, lease
+from pywharf_operator.options import Options, lease, lease_metadata
 from pywharf_operator.probes import Probes, Pulse
 from pywharf_operator.reconcile import Reconciler, Settings
 from pywharf_operator.waking import Woken
@@ -53,7 +54,8 @@ async def _operate(options: Options) -> int:
             # Its own client: a renewal waits for nothing that the others wait for, and asks no leave to write.
             lease_kube = await stack.enter_async_context(Kube(await _client(), count=metrics.requested))
             identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-            leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity)
+            own = msgspec.to_builtins(lease_metadata(options))
+            leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity, own)
         leads = _always if leadership is None else leadership.holds
         kube = await stack.enter_async_context(Kube(await _client(), may_write=leads, count=metrics.requested))
         # Its own, too: each watch keeps a connection for itself, and any number of them is right.

@@ -9,6 +9,8 @@ from pywharf import __version__
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.forms import NAMESPACE, OBJECT_NAME
+from pywharf_operator.spec.model import Model
+from pywharf_operator.spec.own_metadata import OwnAnnotations, OwnLabels, key_rules
 
 LEASE_NAME: Final = "pywharf-operator"
 
@@ -28,6 +30,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     lease_name: Annotated[
         str, Meta(description="Name of the Lease: another for each of several operators of its namespace.")
     ] = LEASE_NAME
+    lease_metadata: Annotated[
+        str,
+        Meta(
+            description=(
+                'Labels and annotations of the Lease, as JSON: \'{"labels": {…}, "annotations": {…}}\'. Empty: none.'
+            )
+        ),
+    ] = ""
     image: Annotated[str, Meta(description="Image of the servers whose PackageServer names none.")] = (
         f"pywharf:{__version__}"
     )
@@ -60,7 +70,26 @@ def checked(options: Options) -> Options:
         except ValueError as error:
             msg = f"{error}."
             raise InvalidConfigError(msg) from None
+    lease_metadata(options)
     return msgspec.structs.replace(options, namespace=names)
+
+
+class LeaseMetadata(Model, frozen=True, kw_only=True):
+    """Labels and annotations of one's own."""
+
+    rules = key_rules("labels", "annotations")
+
+    labels: OwnLabels = msgspec.field(default_factory=dict)
+    annotations: OwnAnnotations = msgspec.field(default_factory=dict)
+
+
+def lease_metadata(options: Options) -> LeaseMetadata:
+    """Return what `--lease_metadata` says. Raises InvalidConfigError."""
+    try:
+        return msgspec.json.decode(options.lease_metadata or "{}", type=LeaseMetadata)
+    except msgspec.DecodeError as error:
+        msg = f"--lease_metadata: {error}."
+        raise InvalidConfigError(msg) from None
 
 
 def lease(options: Options, own: str | None) -> ObjectKey:

@@ -8,10 +8,10 @@ import binascii
 import secrets
 
 from pywharf_operator.adoption import adoption, belongs, is_orphan
-from pywharf_operator.drift import RENDERED_ANNOTATION, other_owner, with_hash, writers
+from pywharf_operator.drift import metadata_change, other_owner, with_hash
 from pywharf_operator.kinds import SECRET
 from pywharf_operator.kube import Json, Kube, KubeError
-from pywharf_operator.render.labels import MANAGER, Manifest, metadata, object_name
+from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.render.pod_template import SESSION_KEY
 from pywharf_operator.spec import ObjectKey, PackageServer
 
@@ -57,25 +57,6 @@ async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, fo
         if not error.is_permanent:
             raise
         # The key is there and works. What refuses a label here refuses it in the other objects, where it is told.
-
-
-def metadata_change(live: Json, wanted: Manifest) -> Manifest:
-    """Return what to merge into the metadata of `live`, whose hash is not that of `wanted`; empty where it is.
-
-    Of the labels and annotations that are not wanted, those that the operator wrote are removed, as managedFields tell;
-    what somebody else wrote stays. What somebody changes later is not put back: nothing finds the Secret by it.
-    """
-    change: Manifest = {}
-    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
-    if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
-        return change
-    for part in ("labels", "annotations"):
-        there, given = live["metadata"].get(part) or {}, wanted.get(part) or {}
-        gone = {key: None for key in there if key not in given and MANAGER in writers(live, ("metadata", part, key))}
-        added = {key: value for key, value in given.items() if there.get(key) != value}
-        if gone or added:
-            change[part] = {**gone, **added}
-    return change
 
 
 def _metadata(server: PackageServer) -> Manifest:

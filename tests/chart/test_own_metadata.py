@@ -67,6 +67,19 @@ def test_keys_of_ours_are_refused(key, values, tmp_path):
         rendered(tmp_path, {values: {key: "x"}})
 
 
+def test_the_lease_has_them(tmp_path):
+    """The operator makes it; Kubernetes reads `$$` in an argument as `$`."""
+    common = {**COMMON, "commonAnnotations": {"a": "$(HOME) 'x' \"y\""}}
+    (item,) = [item for item in of_release(tmp_path, common) if item["kind"] == "Deployment"]
+    (container,) = item["spec"]["template"]["spec"]["containers"]
+    (flag,) = [argument for argument in container["args"] if argument.startswith("--lease_metadata=")]
+    assert json.loads(flag.partition("=")[2].replace("$$", "$")) == {
+        "labels": common["commonLabels"],
+        "annotations": common["commonAnnotations"],
+    }
+    assert "$(" not in flag.replace("$$", "")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_no_pod_names_an_id_where_the_cluster_gives_them(case, tmp_path):
     fixed = pods(of_release(tmp_path, given(case)))

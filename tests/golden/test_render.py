@@ -17,6 +17,7 @@ FOLDERS = {
     "quickstart": CHECKOUT / "examples" / "quickstart",
     "two-teams": CHECKOUT / "examples" / "two-teams",
     "github": CHECKOUT / "examples" / "github",
+    "quota": CHECKOUT / "examples" / "quota",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from support.chart import objects
 from support.cluster import Cluster
 from support.index_pods import BATCH, jobs
 from support.kube_client import ApiError, Json, KubeClient
 from support.operating import grant, operating
+from support.parts import CHECKOUT
 from support.resources import (
     apply,
     condition,
@@ -258,6 +260,17 @@ def test_quotas_and_ranges(name, cluster, kube, namespace, tmp_path):
         both(kube, namespace)
 
 
+def test_the_example_fits_its_quota(cluster, kube, namespace, tmp_path):
+    cluster.need_controllers()
+    folder = CHECKOUT / "examples" / "quota"
+    quota, made = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("quota", "server"))
+    quota["metadata"]["namespace"] = made["metadata"]["namespace"] = namespace
+    kube.apply(path("resourcequotas", namespace, "team", CORE), quota)
+    apply(kube, namespace, made, secret_of("team-a"), repo("team-a"))
+    with operating(tmp_path, grant(cluster, namespace), namespace):
+        both(kube, namespace)
+
+
 def test_labels_that_a_policy_asks_of_everything(policies, cluster, kube, namespace, tmp_path):
     rules = {
         f"has(object.metadata.labels) && '{COST}' in object.metadata.labels": f"you must provide labels: {{{COST}}}"
@@ -266,7 +279,7 @@ def test_labels_that_a_policy_asks_of_everything(policies, cluster, kube, namesp
     config = grant(cluster, namespace)
     policies.apply([one for one in MADE if one != "secrets"], rules, {})
     own: dict[str, Any] = {"labels": {COST: "42"}, "annotations": {"example.com/owner": "a"}}
-    rest = {
+    rest: dict[str, Any] = {
         "storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]},
         "replicas": 2,
         "ingress": {"host": "a.example"},

@@ -164,6 +164,7 @@ def operating(
     flags: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     wait: bool = True,
+    program: Sequence[str] = (PYWHARF,),
     log_may_hold: Sequence[str] = (),
 ) -> Iterator[Operator]:
     """`pywharf operator` of these namespaces (none: of all), until the context ends. `wait`: until it is ready.
@@ -173,7 +174,7 @@ def operating(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"operator-{time.monotonic_ns()}.log"
     scope = [f"--namespace={name}" for name in namespaces] or ["--all-namespaces"]
-    command = [PYWHARF, "operator", *scope, "--host=127.0.0.1", "--port=0", f"--image={IMAGE}", *flags]
+    command = [*program, "operator", *scope, "--host=127.0.0.1", "--port=0", f"--image={IMAGE}", *flags]
     environment = clean_environment({"KUBECONFIG": str(kubeconfig), **(env or {})})
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)

@@ -46,7 +46,7 @@ NOT_TAKEN: Final = {
     "automountServiceAccountToken": "A Job asks nothing of the API server.",
     "enableServiceLinks": "Variables made of Services' names would be taken for flags.",
     "ephemeralContainers": "No pod template may have them.",
-    "evictionInterceptors": "They protect what serves; a Job is tried again.",
+    "evictionResponders": "They answer for what serves; a Job is tried again.",
     "hostIPC": "A Job needs nothing of its node.",
     "hostNetwork": "A Job needs nothing of its node.",
     "hostPID": "A Job needs nothing of its node.",

@@ -43,11 +43,13 @@ class Cluster:
 
 
 class Replica:
-    def __init__(self, cluster, name, wall="2026-01-01T00:00:00", times=TIMES):
+    def __init__(self, cluster, name, wall="2026-01-01T00:00:00", times=TIMES, metadata=None):
         self.time = 1000.0
         moment = datetime.fromisoformat(wall).replace(tzinfo=UTC)
         lease = ObjectKey("ns", "pywharf-operator")
-        self.leads = Leadership(cluster, lease, name, times=times, clock=lambda: self.time, now=lambda: moment)
+        self.leads = Leadership(
+            cluster, lease, name, metadata, times=times, clock=lambda: self.time, now=lambda: moment
+        )
 
     async def attempt(self):
         return await self.leads.attempt()
@@ -67,6 +69,26 @@ async def test_the_first_makes_the_lease_and_the_second_waits(cluster):
     assert not second.leads.holds()
     spec = cluster.lease["spec"]
     assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 15, 0)
+
+
+async def test_the_lease_has_labels_of_one_s_own(cluster):
+    """Also one that is there already; removed from the flag they go, and those of somebody else stay."""
+    own = {"labels": {"cost-center": "42"}, "annotations": {"example.com/owner": "a"}}
+    assert await Replica(cluster, "a").attempt()
+    assert "labels" not in cluster.lease["metadata"]
+    with_them = Replica(cluster, "a", metadata=own)
+    assert await with_them.attempt()
+    metadata = cluster.lease["metadata"]
+    assert metadata["labels"] == own["labels"]
+    assert own["annotations"].items() <= metadata["annotations"].items()
+    metadata["labels"]["other"] = "stays"
+    written = {"f:labels": {"f:cost-center": {}}, "f:annotations": {"f:example.com/owner": {}}}
+    metadata["managedFields"] = [{"manager": "pywharf-operator", "fieldsV1": {"f:metadata": written}}]
+    assert await with_them.attempt()
+    assert cluster.lease["metadata"]["labels"] == own["labels"] | {"other": "stays"}
+    assert await Replica(cluster, "a").attempt()
+    assert cluster.lease["metadata"]["labels"] == {"other": "stays"}
+    assert "example.com/owner" not in cluster.lease["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("wall", ["1999-01-01T00:00:00", "2099-01-01T00:00:00"])

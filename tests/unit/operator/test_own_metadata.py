@@ -4,18 +4,19 @@ A kind that is rendered from now on must appear in `EVERYTHING`.
 """
 
 import json
+from typing import Any
 
 import pytest
 
 from pywharf.config import BackendSpec, FileSystemSpec
-from pywharf_operator.drift import RENDERED_ANNOTATION
+from pywharf_operator.drift import RENDERED_ANNOTATION, metadata_change
 from pywharf_operator.folder import snapshot_of
 from pywharf_operator.kinds import JOB, OWNED, kind_of
 from pywharf_operator.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.render.job import update_job
 from pywharf_operator.render.labels import labels
-from pywharf_operator.session_key import _manifest, metadata_change
+from pywharf_operator.session_key import _manifest
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
 from support.backend_specs import S3Spec
 
@@ -78,7 +79,7 @@ def pods(made):
 def everything(**spec):
     """Metadata by object and path."""
     server, made = objects(**spec)
-    found = {}
+    found: dict[str, Any] = {}
     for one in made:
         name = f"{one['kind']}/{one['metadata']['name']}"
         found |= {name + path: part["metadata"] for path, part in [("", one), *templates(one)]}
@@ -98,8 +99,8 @@ def test_every_object_and_template_has_them():
         assert (OWN["labels"] | own).items() <= metadata["labels"].items(), name
         own = {"of": {"Ingress": "ingress", "Service": "service"}.get(name.removesuffix("/pywharf"), "all")}
         assert (OWN["annotations"] | own).items() <= metadata["annotations"].items(), name
-        component = "index" if "index" in name else "server"
-        assert labels(server, component).items() <= metadata["labels"].items(), name
+        ours = labels(server, "index" if "index" in name else "server")
+        assert ours.items() <= metadata["labels"].items(), name
 
 
 def test_without_them_nothing_is_left_of_them():
@@ -139,8 +140,10 @@ def test_every_container_has_requests_and_a_limit_of_memory_and_storage():
 def live(server, **changes):
     """The session Secret as the API server has it, after the operator's POST, and after others' changes."""
     made = _manifest(server)
-    fields = {part: {f"f:{key}": {} for key in made["metadata"][part]} for part in ("labels", "annotations")}
-    entry = {"manager": "pywharf-operator", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
+    fields: dict[str, Any] = {
+        part: {f"f:{key}": {} for key in made["metadata"][part]} for part in ("labels", "annotations")
+    }
+    entry: dict[str, Any] = {"manager": "pywharf-operator", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
     entry["fieldsV1"]["f:metadata"] = {f"f:{part}": keys for part, keys in fields.items()}
     for part, values in changes.items():
         made["metadata"][part] |= values

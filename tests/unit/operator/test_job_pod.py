@@ -1,0 +1,161 @@
+"""What Jobs take over of each field of the server's `podTemplate.spec`, and what of each they do not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pywharf_operator.folder import snapshot_of
+from pywharf_operator.manifests import parse_file
+from pywharf_operator.render import Environment, resolve
+from pywharf_operator.render.cron_job import cron_jobs
+from pywharf_operator.render.job_pod import NOT_TAKEN, TAKEN
+from support.backend_specs import S3Spec
+
+ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
+NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+SERVER = {
+    "name": "server",
+    "image": "other:1",
+    "imagePullPolicy": "Always",
+    "securityContext": {"readOnlyRootFilesystem": False, "seLinuxOptions": {"level": "s0"}},
+    "livenessProbe": None,
+    "env": [{"name": "A", "value": "b"}],
+    "volumeMounts": [{"name": "ca", "mountPath": "/ca"}, {"name": "own", "mountPath": "/own"}],
+}
+CA = {"name": "ca", "configMap": {"name": "ca"}}
+GIVEN: dict[str, Any] = {
+    "activeDeadlineSeconds": 7,
+    "affinity": {"nodeAffinity": NODE, "podAffinity": {"a": []}, "podAntiAffinity": {"a": []}},
+    "automountServiceAccountToken": True,
+    "containers": [SERVER, {"name": "sidecar", "image": "s"}],
+    "dnsConfig": {"nameservers": ["10.0.0.1"]},
+    "dnsPolicy": "None",
+    "enableServiceLinks": True,
+    "ephemeralContainers": [{"name": "e"}],
+    "evictionResponders": [{"name": "e"}],
+    "hostAliases": [{"ip": "10.0.0.2", "hostnames": ["a.example"]}],
+    "hostIPC": True,
+    "hostNetwork": True,
+    "hostPID": True,
+    "hostUsers": False,
+    "hostname": "a",
+    "hostnameOverride": "a",
+    "imagePullSecrets": [{"name": "a"}],
+    "initContainers": [{"name": "a", "image": "a"}],
+    "nodeName": "a",
+    "nodeSelector": {"a": "a"},
+    "os": {"name": "linux"},
+    "overhead": {"cpu": "1"},
+    "preemptionPolicy": "Never",
+    "priority": 5,
+    "priorityClassName": "a",
+    "readinessGates": [{"conditionType": "a"}],
+    "resourceClaims": [{"name": "a"}],
+    "resources": {"limits": {"cpu": "1"}},
+    "restartPolicy": "Always",
+    "runtimeClassName": "a",
+    "schedulerName": "a",
+    "schedulingGates": [{"name": "a"}],
+    "schedulingGroup": {"podGroupName": "a"},
+    "securityContext": {"runAsUser": None, "supplementalGroups": [5], "seLinuxOptions": {"level": "s0"}},
+    "serviceAccount": "a",
+    "serviceAccountName": "identity",
+    "setHostnameAsFQDN": True,
+    "shareProcessNamespace": True,
+    "subdomain": "a",
+    "terminationGracePeriodSeconds": 7,
+    "tolerations": [{"key": "a"}],
+    "topologySpreadConstraints": [{"topologyKey": "a"}],
+    "volumes": [CA, {"name": "own", "emptyDir": {}}, {"name": "keys", "secret": {"secretName": "keys"}}],
+}
+"""A value of every field of a pod's spec; tests/cluster/test_pod_fields.py holds the fields against Kubernetes."""
+CHANGED: dict[str, Any] = {
+    "affinity": {"nodeAffinity": NODE},
+    "serviceAccountName": "pywharf-index",
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "supplementalGroups": [5],
+        "seLinuxOptions": {"level": "s0"},
+    },
+}
+"""What a Job has of a field that is taken over in part."""
+
+
+def job(fields, *, lent=False):
+    """The spec of a Job's pod."""
+    objects = [
+        {
+            "apiVersion": "pywharf.dev/v1alpha1",
+            "kind": "PackageServer",
+            "metadata": {"name": "pywharf"},
+            "spec": {"podTemplate": {"spec": fields}, "ambientIdentity": {"namespaces": ["ml"]}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "keys", "labels": {"pywharf.dev/credentials": "true"}},
+            "stringData": {"keys": "x"},
+        },
+        {
+            "apiVersion": "pywharf.dev/v1alpha1",
+            "kind": "PackageRepo",
+            "metadata": {"name": "a"},
+            "spec": {
+                "backend": {"s3": {"bucket": "abc"}},
+                "credentials": {"anonymousRead": True, "readOnly": True}
+                | ({} if lent else {"backendSecretRef": {"name": "keys", "key": "keys"}}),
+            },
+        },
+    ]
+    found = parse_file("a.yaml", "\n---\n".join(json.dumps(one) for one in objects).encode(), "ml")
+    assert found.problems == ()
+    (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
+    assert verdict.accepted.status, verdict.accepted
+    (made,) = cron_jobs(verdict, ENVIRONMENT)
+    return made["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+def test_each_field_has_a_value_here():
+    assert GIVEN.keys() == TAKEN.keys() | NOT_TAKEN.keys()
+
+
+@pytest.mark.parametrize("field", sorted(TAKEN.keys() - {"containers", "volumes"}))
+def test_taken(field):
+    before, after = job({}), job({field: GIVEN[field]})
+    assert after.pop(field) == CHANGED.get(field, GIVEN[field])
+    before.pop(field, None)
+    assert after == before
+
+
+@pytest.mark.parametrize("field", NOT_TAKEN)
+def test_not_taken(field):
+    assert job({field: GIVEN[field]}) == job({})
+
+
+def test_of_containers_and_volumes():
+    before, after = job({}), job({"containers": GIVEN["containers"], "volumes": GIVEN["volumes"]})
+    (old,), (new,) = before.pop("containers"), after.pop("containers")
+    assert new.pop("imagePullPolicy") == "Always"
+    assert new.pop("env") == [{"name": "A", "value": "b"}]
+    assert new.pop("securityContext") == old.pop("securityContext") | SERVER["securityContext"]
+    assert [one for one in new.pop("volumeMounts") if one not in old["volumeMounts"]] == [
+        {"name": "ca", "mountPath": "/ca"}
+    ]
+    assert new == {key: value for key, value in old.items() if key not in {"imagePullPolicy", "volumeMounts"}}
+    volumes = before.pop("volumes")
+    assert [one for one in after.pop("volumes") if one not in volumes] == [CA]
+    assert after == before
+
+
+def test_the_account_where_the_identity_is_lent():
+    assert job({"serviceAccountName": "identity"}, lent=True)["serviceAccountName"] == "identity"
+
+
+@pytest.mark.parametrize("affinity", [{}, {"podAntiAffinity": {}}, None])
+def test_an_affinity_without_nodes(affinity):
+    assert "affinity" not in job({"affinity": affinity})

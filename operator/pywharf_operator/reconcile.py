@@ -238,7 +238,8 @@ class Reconciler:
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
         jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
         wanted: list[tuple[Json, PackageRepoStatus]] = []
-        left = starts(result.runs)
+        updated = [repo for repo in result.resolution.repos if repo.served and repo.name in jobs]
+        due = starts(updated, result.runs, now)
         waiting = False
         for repo in result.resolution.repos:
             serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
@@ -247,7 +248,7 @@ class Reconciler:
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, left, now)
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, due, now)
                 index_finding = _refused_job(jobs[repo.name], result.refusals) or index_finding
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now

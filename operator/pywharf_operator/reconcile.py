@@ -66,6 +66,8 @@ class _Memory(msgspec.Struct):
     """Of the newest configuration."""
     looks: int = 0
     """At replicas that did not serve it."""
+    config_refused: bool = False
+    """Whether the newest configuration could not be applied."""
 
 
 class Reconciler:
@@ -142,20 +144,20 @@ class Reconciler:
         memory.history.remember(digest, rendered.contents)
         if memory.digest != digest:
             memory.digest, memory.looks = digest, 0
-        refusals: list[Refusal] = []
-        delivered = False
-        if rendered.config_rendered.status:
-            refusals = await deliver(applier, server, rendered, live)
-            delivered = not refusals
-            if delivered:
-                await self._nudges.nudge(runs.server_pods, digest)
+        delivery = await deliver(applier, verdict, rendered, live, key, memory.config_refused)
+        memory.config_refused = delivery.config_refused
+        refusals = list(delivery.refusals)
+        if delivery.is_complete:
+            await self._nudges.nudge(runs.server_pods, digest)
+        elif delivery.fallback is not None:
+            await self._nudges.nudge(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
         # What the cluster seems to lack may only not be there for a moment.
         stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
-        if not delivered:
+        if not delivery.is_complete:
             stays |= set(READ_FIRST)
         refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
         reports = await ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)])

@@ -40,6 +40,10 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),
         "InvalidBackend": (False, DEGRADED),
+        "ScheduleTooFrequent": (False, DEGRADED),
+        "TableTooLarge": (False, DEGRADED),
+        "TooManyRepos": (False, DEGRADED),
+        "ServerFull": (False, DEGRADED),
     },
     "PackageRepo SecretsResolved": {
         "Resolved": (True, HEALTHY),
@@ -62,6 +66,8 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Updated": (True, HEALTHY),
         "Pending": (None, HEALTHY),
         "Suspended": (None, HEALTHY),
+        "WaitingForSlot": (None, HEALTHY),
+        "WaitingForJob": (None, HEALTHY),
         "UpdateFailed": (False, HEALTHY),
         "UpdateStuck": (False, HEALTHY),
         "NotServed": (None, HEALTHY),
@@ -79,6 +85,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
+        "ReposRefused": (True, HEALTHY),
         "ConfigTooLarge": (False, DEGRADED),
     },
     "PackageServer Ready": {

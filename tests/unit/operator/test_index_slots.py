@@ -89,8 +89,8 @@ def test_the_condition_says_what_is_waited_for_and_seldom_changes():
     assert len(found) == 1500 - AT_ONCE
     assert {one.reason for one in found.values()} == {"WaitingForSlot"} <= set(REASONS["PackageRepo IndexUpToDate"])
     assert found[ObjectKey("a", "r0020")].message == (
-        "An update waits for a free slot: 20 run at once on the server, shared between namespaces; it is the next one of "
-        "its namespace."
+        "An update waits for a free slot: 20 run at once on the server, shared between namespaces; it is the next one "
+        "of its namespace."
     )
     assert "fewer than 10 repos of its namespace are before it" in found[ObjectKey("a", "r0025")].message
     assert "fewer than 1000 repos" in found[ObjectKey("a", "r0200")].message

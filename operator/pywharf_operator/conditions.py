@@ -16,7 +16,16 @@ from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
 NAMESPACES_READ: Final = "NamespacesRead"
-_QUIET_REASONS: Final = {"Waiting", "NoReadyReplica", "NotServed", "Pending", "Suspended", "ConfigNotRendered"}
+_QUIET_REASONS: Final = {
+    "Waiting",
+    "NoReadyReplica",
+    "NotServed",
+    "Pending",
+    "Suspended",
+    "ConfigNotRendered",
+    "WaitingForSlot",
+    "WaitingForJob",
+}
 """Of conditions that are False or Unknown for a while, or because another one is: no Event tells of them."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
 _MAX_MESSAGE: Final = 32_000

@@ -233,6 +233,11 @@ def _remembered(repo: PackageRepo, previous: IndexStatus) -> Finding:
     return Finding(status=None, reason="Pending", message="The first update has not finished yet.")
 
 
+def is_stuck(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], now: datetime) -> bool:
+    """Return whether a Job that has not finished cannot start."""
+    return _stuck([job], pods, now) is not None
+
+
 def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], now: datetime) -> Finding | None:
     """Why a running Job cannot start."""
     for job in jobs:

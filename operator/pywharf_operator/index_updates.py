@@ -1,15 +1,23 @@
 """The Jobs that update indexes: what they reported, and those that are to be run at once."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from pywharf_operator.comparison import first_difference
-from pywharf_operator.index_jobs import due_trigger, index_state, is_finished, needs_first_update, of_this_repo
+from pywharf_operator.index_jobs import (
+    due_trigger,
+    index_state,
+    is_finished,
+    is_stuck,
+    needs_first_update,
+    of_this_repo,
+)
+from pywharf_operator.index_slots import Waiting, granted, waits_for_job, waits_for_slot
 from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.refused_pods import is_late, refused_jobs, with_remedy, without_pod
@@ -19,20 +27,47 @@ from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest, s
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
 
-AT_ONCE = 20
-"""Jobs of a server that the operator itself has started: a thousand new repos must not be a thousand pods at once."""
+_MOST_UNFINISHED = 2
+"""Of a repo: one that runs, or cannot start, and one more where it cannot start."""
 
 
-class Starts(msgspec.Struct):
-    """How many more may be started now. Those that may not are started when others have ended."""
+class Starts(msgspec.Struct, frozen=True):
+    """Whose Jobs may be started now. The others are started when Jobs have ended."""
 
-    left: int
+    granted: frozenset[ObjectKey]
+    waiting: Mapping[ObjectKey, Finding]
+    """The condition IndexUpToDate of those that wait."""
 
 
-def starts(runs: "Runs") -> Starts:
-    """What the Jobs that run leave."""
-    running = sum(_is_running(job) for jobs in runs.jobs.values() for job in jobs)
-    return Starts(max(AT_ONCE - running, 0))
+def starts(repos: Iterable[RepoVerdict], runs: "Runs", now: datetime) -> Starts:
+    """Decide whose updates start, of those that are due: one of a repo at a time, and a fair share of a namespace."""
+    running: Counter[str] = Counter()
+    waiting: list[Waiting] = []
+    for_job: dict[ObjectKey, Finding] = {}
+    for verdict in repos:
+        repo, all_jobs = verdict.repo, runs.jobs.get(verdict.name, [])
+        running[repo.key.namespace] += sum(map(_is_running, all_jobs))
+        jobs = of_this_repo(repo, all_jobs)
+        if due_trigger(repo) is None and (jobs or not needs_first_update(repo)):
+            continue
+        unfinished = [job for job in jobs if not is_finished(job)]
+        pods = runs.pods.get(verdict.name, [])
+        holding = [job for job in unfinished if not is_stuck(job, pods, now)]
+        if len(unfinished) >= _MOST_UNFINISHED or holding:
+            for_job[repo.key] = waits_for_job(str((holding or unfinished)[0]["metadata"]["name"]))
+        else:
+            waiting.append(_waiting(verdict))
+    taken = granted(waiting, running)
+    return Starts(taken, {**for_job, **waits_for_slot(waiting, taken)})
+
+
+def _waiting(verdict: RepoVerdict) -> Waiting:
+    updated, created = _previous(verdict).last_update_time, verdict.repo.metadata.creation_timestamp
+    return Waiting(
+        last_update=updated.timestamp() if updated is not None else float("-inf"),
+        created=created.timestamp() if created is not None else float("-inf"),
+        repo=verdict.repo.key,
+    )
 
 
 def _is_running(job: Mapping[str, Any]) -> bool:
@@ -84,7 +119,7 @@ def _repo_of(item: Json) -> str | None:
 
 
 async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
-    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, left: Starts, now: datetime
+    kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, due: Starts, now: datetime
 ) -> tuple[Finding, IndexStatus]:
     """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
     jobs = of_this_repo(verdict.repo, runs.jobs.get(verdict.name, []))
@@ -93,10 +128,10 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
         if trigger is not None:
             # A value may come again after another, or for a repo that is made anew.
             wish = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
-            started = await _start(kube, cron_job, "\0".join(wish), jobs, left)
+            started = await _start(kube, cron_job, "\0".join(wish), jobs, may=verdict.repo.key in due.granted)
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that is made anew gets a first update of its own.
-            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, left)
+            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, may=verdict.repo.key in due.granted)
         await _renew(kube, cron_job, jobs, runs.refused)
     except KubeError as error:
         if not error.is_permanent:
@@ -105,6 +140,8 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
         return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
     finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
     finding = _refused_pod(jobs, runs.refused) or finding
+    if not started and finding.status is not False:  # a fault is worth more than that the next update waits
+        finding = due.waiting.get(verdict.repo.key, finding)
     if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
     return finding, state
@@ -146,16 +183,15 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
     return (status.index if status is not None else None) or IndexStatus()
 
 
-async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], left: Starts) -> bool:
-    """See that there is a Job of the trigger, unless too many run; whether there is one that stays."""
+async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], *, may: bool) -> bool:
+    """Make a Job of the trigger where there is none and one may start. Return whether there is one that stays."""
     job = update_job(cron_job, trigger)
     same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)
     if same is not None:
         # One that is being deleted wakes this server when it is gone.
         return same["metadata"].get("deletionTimestamp") is None
-    if not left.left:
+    if not may:
         return False
-    left.left -= 1
     made = await kube.create(JOB, job)
     if made is not None:
         jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)

@@ -77,6 +77,8 @@ class _Memory(msgspec.Struct):
     """At replicas that did not serve it."""
     lost: int = 0
     """Looks in a row at which a replica that is ready could not be reached."""
+    config_refused: bool = False
+    """Whether the newest configuration could not be applied."""
 
 
 class Reconciler:
@@ -153,13 +155,13 @@ class Reconciler:
         memory.history.remember(digest, rendered.contents)
         if memory.digest != digest:
             memory.digest, memory.looks = digest, 0
-        refusals: list[Refusal] = []
-        delivered = False
-        if rendered.config_rendered.status:
-            refusals = await deliver(applier, server, rendered, live)
-            delivered = not refusals
-            if delivered:
-                await self._nudges.nudge(runs.server_pods, digest)
+        delivery = await deliver(applier, verdict, rendered, live, key, memory.config_refused)
+        memory.config_refused = delivery.config_refused
+        refusals = list(delivery.refusals)
+        if delivery.is_complete:
+            await self._nudges.nudge(runs.server_pods, digest)
+        elif delivery.fallback is not None:
+            await self._nudges.nudge(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
@@ -167,7 +169,7 @@ class Reconciler:
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
         # What the cluster seems to lack may only not be there for a moment.
         stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
-        if not delivered:
+        if not delivery.is_complete:
             stays |= set(READ_FIRST)
         refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
         reports, deployment = await asyncio.gather(
@@ -290,7 +292,8 @@ class Reconciler:
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
         jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
         wanted: list[tuple[Json, PackageRepoStatus]] = []
-        left = starts(result.runs)
+        updated = [repo for repo in result.resolution.repos if repo.served and repo.name in jobs]
+        due = starts(updated, result.runs, now)
         waiting = False
         for repo in result.resolution.repos:
             serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
@@ -299,7 +302,7 @@ class Reconciler:
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
-                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, left, now)
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, due, now)
                 index_finding = _refused_job(jobs[repo.name], result.refusals) or index_finding
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now

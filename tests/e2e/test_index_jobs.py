@@ -43,6 +43,8 @@ print(json.dumps({
 def site(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """All have had a first update, of no file; then came the wheels, and one storage became unreadable."""
     with made_site(pod_cluster) as made:
+        often = {"spec": {"limits": {"minScheduleIntervalSeconds": 60}}}
+        made.kubectl("patch", "packageserver", "pywharf", "--type=merge", f"--patch={json.dumps(often)}")
         schedules = {name: EVERY_MINUTE if name in SCHEDULED else NEVER for name in WHEELS}
         apply(made.kube, made.namespace, *(secret_of(name) for name in WHEELS))
         apply(made.kube, made.namespace, *(repo(name, **spec) for name, spec in schedules.items()))

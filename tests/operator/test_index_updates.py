@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.index_updates import AT_ONCE
-from support.cluster import Cluster
+from pywharf_operator.index_slots import AT_ONCE
+from support.cluster import Cluster, new_namespace
 from support.distributions import wheel
 from support.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting
 from support.kube_client import Json, KubeClient
@@ -240,6 +240,61 @@ def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
         assert len(jobs(kube, namespace)) == AT_ONCE
 
 
+def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, operator):
+    """Findings: thirty values made 18 Jobs of one repo at once."""
+    make(kube, namespace, "demo", "other")
+    wait_for(lambda: jobs(kube, namespace, "demo"), "its first update", longest_s=LONG_S)
+    for number in range(30):
+        annotate(kube, namespace, "demo", f"value-{number}")
+        if number % 10 == 0:
+            looked_again(operator, kube, namespace)
+    looked_again(operator, kube, namespace)
+    assert len(jobs(kube, namespace, "demo")) == 1
+    (running,) = jobs(kube, namespace, "demo")
+
+    def waits() -> bool:
+        status, reason, message = finding(kube, namespace, "demo")
+        return (status, reason) == ("Unknown", "WaitingForJob") and running["metadata"]["name"] in message
+
+    wait_for(waits, "the condition to say what is waited for", longest_s=LONG_S)
+    assert "lastTrigger" not in index_of(kube, namespace, "demo")
+    pods = IndexPods(kube, namespace, demo=ended(GOOD))
+    pods.until(lambda: index_of(kube, namespace, "demo").get("lastTrigger") == "value-29", "the last value")
+    pods.until(lambda: finding(kube, namespace, "demo")[1] == "Updated", "its result")
+    looked_again(operator, kube, namespace)
+    assert len(jobs(kube, namespace, "demo")) == 2, "the values in between need no update of their own"
+
+
+def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
+    """One tenant's repos take every slot; another's first repo is updated all the same."""
+    cluster.need_controllers()
+    other_namespace = new_namespace(kube)
+    shared = server(allowedNamespaces={"from": "All"})
+    names = [f"many-{number}" for number in range(AT_ONCE + 3)]
+    apply(kube, namespace, shared, *(secret_of(name) for name in names), *(repo(name) for name in names))
+    account = grant(cluster, namespace, other_namespace)
+    with operating(tmp_path / "operator", account, namespace, other_namespace) as operator:
+        wait_for(lambda: len(jobs(kube, namespace)) >= AT_ONCE, "every slot to be taken", longest_s=LONG_S)
+        looked_again(operator, kube, namespace)
+        waiting = [name for name in names if finding(kube, namespace, name)[1] == "WaitingForSlot"]
+        assert len(waiting) == 3, [finding(kube, namespace, name) for name in names]
+        late = repo("late", serverRef={"name": "pywharf", "namespace": namespace})
+        second = repo("second", serverRef={"name": "pywharf", "namespace": namespace})
+        apply(kube, other_namespace, secret_of("late"), secret_of("second"), late, second)
+        wait_for(
+            lambda: jobs(kube, namespace, "late") or jobs(kube, namespace, "second"), "its update", longest_s=LONG_S
+        )
+        looked_again(operator, kube, namespace)
+        assert len(jobs(kube, namespace)) == AT_ONCE + 1
+        for one in jobs(kube, namespace, names[0]):
+            kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
+        wait_for(
+            lambda: jobs(kube, namespace, "late") and jobs(kube, namespace, "second"),
+            "the next slot to be the other namespace's",
+            longest_s=LONG_S,
+        )
+
+
 def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
     """Even where nobody saw it go, and with the value that the former one was asked for an update with."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
@@ -321,7 +376,8 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
 def test_the_schedule_runs_it(kube, namespace, operator):
     """Kubernetes' own controller makes a Job of the CronJob; its result is taken as any."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
-    make(kube, namespace, "demo", index={"schedule": "* * * * *"})
+    often = server(limits={"minScheduleIntervalSeconds": 60})
+    apply(kube, namespace, often, secret_of("demo"), repo("demo", index={"schedule": "* * * * *"}))
     pods.until(lambda: index_of(kube, namespace, "demo").get("lastJob"), "the first update")
     first = index_of(kube, namespace, "demo")["lastJob"]
     pods.of_repo["demo"] = ended(GOOD | {"files": 8})

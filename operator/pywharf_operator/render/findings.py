@@ -66,6 +66,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo IndexUpToDate": {
         "Updated": "The last update succeeded; `status.index` says what it found.",
         "Pending": "Nothing: the first update has not finished yet.",
+        "WaitingForSlot": "Nothing: the update starts when others have ended; they are shared between namespaces.",
+        "WaitingForJob": "Nothing: the update starts when the one that runs has ended.",
         "Suspended": "Nothing, or set `spec.index.suspend` to false: no update was ever run.",
         "UpdateFailed": "Correct what the message says. The index before it is still served.",
         "UpdateStuck": "Correct what the message says: the Job has no pod, or its pod cannot start.",

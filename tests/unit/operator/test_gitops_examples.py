@@ -41,6 +41,10 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),
         "InvalidBackend": (False, DEGRADED),
+        "ScheduleTooFrequent": (False, DEGRADED),
+        "TableTooLarge": (False, DEGRADED),
+        "TooManyRepos": (False, DEGRADED),
+        "ServerFull": (False, DEGRADED),
     },
     "PackageRepo SecretsResolved": {
         "Resolved": (True, HEALTHY),
@@ -64,6 +68,8 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Updated": (True, HEALTHY),
         "Pending": (None, HEALTHY),
         "Suspended": (None, HEALTHY),
+        "WaitingForSlot": (None, HEALTHY),
+        "WaitingForJob": (None, HEALTHY),
         "UpdateFailed": (False, HEALTHY),
         "UpdateStuck": (False, HEALTHY),
         "SidecarRunning": (False, HEALTHY),
@@ -86,6 +92,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
+        "ReposRefused": (True, HEALTHY),
         "ConfigTooLarge": (False, DEGRADED),
     },
     "PackageServer Ready": {

@@ -263,6 +263,8 @@ def test_every_reason_is_listed_and_met():
     met |= {("PackageRepo SecretsResolved", resolved) for _, (_, resolved), _ in CASES}
     met |= {("PackageServer Accepted", reason) for _, reason in SERVER_CASES}
     met.add(("PackageRepo Accepted", "NameConflict"))  # below
+    bounds = ("TableTooLarge", "TooManyRepos", "ServerFull", "ScheduleTooFrequent")  # test_bounds.py
+    met |= {("PackageRepo Accepted", reason) for reason in bounds}
     # Of what cannot be read, before anything is decided.
     met |= {("PackageRepo Accepted", "InvalidSpec"), ("PackageServer Accepted", "InvalidSpec")}
     met.add(("PackageRepo Accepted", "ServerUnreadable"))

@@ -1,0 +1,87 @@
+"""PURE. Whose index is updated next, where more repos wait than may run at once."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from pywharf_operator.render import Finding
+from pywharf_operator.spec import ObjectKey
+
+AT_ONCE: Final = 20
+"""Jobs of a server that the operator itself has started: a thousand new repos must not be a thousand pods at once."""
+RESERVED: Final = 20
+"""Further ones, for namespaces of which no Job runs: nobody waits for another tenant's long updates."""
+_STEPS: Final = (1, 10, 100, 1000)
+"""The message tells of no more places than these: with each number it would change for all whenever a Job ends."""
+
+
+class Waiting(msgspec.Struct, frozen=True, order=True):
+    """A repo whose index is to be updated. They sort by who waits for longer."""
+
+    last_update: float
+    """Unix seconds; those that never had one are first."""
+    created: float
+    repo: ObjectKey
+
+
+def granted(waiting: Sequence[Waiting], running: Mapping[str, int]) -> frozenset[ObjectKey]:
+    """Choose whose Jobs start now; `running` counts the Jobs by namespace.
+
+    The next slot is for the namespace of which the fewest run, and there for the repo that waits for the longest.
+    """
+    queues: dict[str, list[Waiting]] = defaultdict(list)
+    for one in sorted(waiting, reverse=True):
+        queues[one.repo.namespace].append(one)
+    counts = Counter(running)
+    total = counts.total()
+    found = set()
+    while queues:
+        namespace = min(queues, key=lambda name: (counts[name], queues[name][-1]))
+        if total >= AT_ONCE and (counts[namespace] or total >= AT_ONCE + RESERVED):
+            break
+        found.add(queues[namespace].pop().repo)
+        counts[namespace] += 1
+        total += 1
+        if not queues[namespace]:
+            del queues[namespace]
+    return frozenset(found)
+
+
+def waits_for_slot(waiting: Sequence[Waiting], taken: frozenset[ObjectKey]) -> Mapping[ObjectKey, Finding]:
+    """Return the condition of each repo that got no slot."""
+    before: Counter[str] = Counter()
+    found = {}
+    for one in sorted(waiting):
+        if one.repo in taken:
+            continue
+        namespace = one.repo.namespace
+        position = before[namespace]
+        before[namespace] += 1
+        within = next((step for step in _STEPS if position < step), None)
+        place = (
+            "it is the next one of its namespace"
+            if position == 0
+            else f"fewer than {within} repos of its namespace are before it"
+            if within is not None
+            else f"more than {_STEPS[-1]} repos of its namespace are before it"
+        )
+        found[one.repo] = Finding(
+            status=None,
+            reason="WaitingForSlot",
+            message=(
+                f"An update waits for a free slot: {AT_ONCE} run at once on the server, shared between namespaces; "
+                f"{place}."
+            ),
+        )
+    return found
+
+
+def waits_for_job(job: str) -> Finding:
+    """Return the condition of a repo of which an update runs already."""
+    return Finding(
+        status=None,
+        reason="WaitingForJob",
+        message=f"An update was asked for while Job {job} runs; the next one starts when that has ended.",
+    )

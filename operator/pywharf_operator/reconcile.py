@@ -244,10 +244,17 @@ class Reconciler:
         wanted = [
             (
                 observed.raws[repo.repo.key],
-                repo_status(repo, url=None, programmed=waits, index_up_to_date=_NO_UPDATES, index=None, now=now),
+                repo_status(
+                    repo,
+                    url=None,
+                    programmed=waits if repo.served else _NOT_SERVED,
+                    index_up_to_date=_NO_UPDATES,
+                    index=None,
+                    now=now,
+                ),
             )
             for repo in resolution.repos
-            if repo.repo.status is None
+            if repo.repo.status is None or repo.accepted.reason == "NamespaceNotAllowed"
         ]
         await self._statuses.write(REPO, wanted, now)
         status = server_status(
@@ -340,15 +347,15 @@ class Reconciler:
             resolution = _not_served_yet(resolution, observed.key)
         elif observed.server_unreadable:
             resolution = _not_served_yet(resolution, observed.key, _unreadable_server(observed.key))
-        unserved = Finding(status=False, reason="NotServed", message="No server takes the repo.")
         wanted = [
             (
                 observed.raws[verdict.repo.key],
                 repo_status(
                     verdict,
                     url=None,
-                    programmed=unserved,
-                    index_up_to_date=Finding(status=None, reason="NotServed", message=unserved.message),
+                    # The very words that a server which does not admit the repo would have.
+                    programmed=_NOT_SERVED,
+                    index_up_to_date=_NO_UPDATES,
                     index=None,
                     now=now,
                 ),

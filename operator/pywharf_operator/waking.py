@@ -20,6 +20,8 @@ _DEFAULT_SERVER: Final = "pywharf"
 _MOST_REMEMBERED: Final = 200_000
 """Objects; about 30 MB. An object that was deleted while nobody watched is forgotten at last."""
 
+_one_at_a_time: Final = threading.Lock()
+
 Json = Mapping[str, Any]
 
 
@@ -43,7 +45,6 @@ class Waking:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._seen: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         self._servers: dict[str, dict[str, ObjectKey]] = {}
         """The server by namespace and name of the repo that names it."""
@@ -52,7 +53,7 @@ class Waking:
 
     def woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
         """The servers that the event concerns."""
-        with self._lock:
+        with _one_at_a_time:
             woken = self._woken(kind, event, manifest)
         if kind != REPO:
             return woken
@@ -159,7 +160,7 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
         return [*lasting, metadata.get("generation")]
     if kind == NAMESPACE:
         return lasting
-    if kind in METADATA_ONLY:
+    if kind == SECRET:
         return [*lasting, metadata.get("resourceVersion")]
     if kind == POD:
         annotations = metadata.get("annotations")
@@ -170,6 +171,8 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
     return [
         *lasting,
         {name: value for name, value in metadata.items() if name not in {"managedFields", "resourceVersion"}},
+        # Where nothing but the metadata was read, it stands for the rest.
+        metadata.get("resourceVersion") if kind in METADATA_ONLY else None,
         {name: value for name, value in manifest.items() if name not in {"metadata", "status"}},
         [status.get("readyReplicas"), status.get("updatedReplicas"), _refused(status)] if kind == DEPLOYMENT else None,
     ]

@@ -38,6 +38,7 @@ from pywharf_operator.render.service_monitor import metrics_service, service_mon
 from pywharf_operator.render.sizes import config_rendered
 from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.render.volume_claim import volume_claim
+from pywharf_operator.spec import ObjectKey
 
 __all__ = [
     "ACCEPTED",
@@ -110,13 +111,16 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
     """The objects of one server, with the repos that it serves."""
     folder = environment.credentials_folder
-    kept = {repo.name: repo for repo in verdict.kept}
-    secrets_of = {repo.name: repo.secrets for repo in (*verdict.kept, *verdict.repos)}
-    content = credentials_content(secrets_of)
+    content = credentials_content(verdict.secrets)
     revision_hex = revision(content, environment.session_key)
-    tables: dict[RepoName, BackendSpec | Mapping[str, Any]] = {name: repo.table for name, repo in kept.items()}
-    admin = {name: repo.admin_table for name, repo in kept.items() if repo.admin_table is not None}
-    owners = {repo.name: repo.repo for repo in verdict.kept}
+    tables: dict[RepoName, BackendSpec | Mapping[str, Any]] = {}
+    admin: dict[RepoName, BackendSpec | Mapping[str, Any]] = {}
+    owners: dict[RepoName, ObjectKey] = {}
+    for kept in verdict.kept:
+        tables[kept.name] = kept.table
+        owners[kept.name] = kept.repo
+        if kept.admin_table is not None:
+            admin[kept.name] = kept.admin_table
     for repo in verdict.repos:
         if repo.spec is not None:
             tables[repo.name] = repo.spec

@@ -74,7 +74,7 @@ class _Shared(msgspec.Struct, frozen=True):
 
 def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifest, ...]:
     """One for each repo that is served. Raises InvalidPodTemplateError."""
-    count = len(shards(credentials_content({repo.name: repo.secrets for repo in (*verdict.kept, *verdict.repos)})))
+    count = len(shards(credentials_content(verdict.secrets)))
     around = surroundings(pod_template(verdict.server, environment))
     shared = _Shared(verdict.server, count, around, environment)
     return tuple(_cron_job(shared, repo, repo.spec) for repo in verdict.repos if repo.spec is not None)

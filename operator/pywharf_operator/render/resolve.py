@@ -59,6 +59,12 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[KeptRepo, ...] = ()
     """Repos that are served as they were, since they cannot be read now."""
 
+    @property
+    def secrets(self) -> dict[RepoName, RepoSecrets]:
+        """What every repo has that is served."""
+        kept = {repo.name: repo.secrets for repo in self.kept}
+        return kept | {repo.name: repo.secrets for repo in self.repos}
+
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     """Everything found, sorted by namespace and name."""

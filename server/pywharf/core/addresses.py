@@ -87,6 +87,7 @@ def reach_of(address: str) -> Reach:
     """Return where an IP address leads, which may carry a zone (`fe80::1%eth0`). Raises ValueError for other texts."""
     return _reach(ipaddress.ip_address(address.partition("%")[0]))
 
+
 _MAPPED = "::ffff:"
 
 

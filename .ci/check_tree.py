@@ -1,4 +1,4 @@
-"""What no other tool checks: locks name no host, no tracked file names a place of one machine, and all say one version."""
+"""What no other tool checks: locks name no host, no file names a place of one machine, and all say one version."""
 
 import re
 import subprocess

@@ -1,6 +1,7 @@
 # One image for servers, the operator and index jobs: `docker build -t pywharf .`, or podman or buildah.
 # With the same base, SOURCE_DATE_EPOCH and `--timestamp` (buildah, podman) or `rewrite-timestamp` (buildx) the
 # result is the same to the byte.
+# A base that never changes: `--build-arg BASE_IMAGE=python:3.13-slim@sha256:…`.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -25,7 +26,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dis
     && find /opt/pywharf -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=1.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pywharf" \
       org.opencontainers.image.description="Private Python package index for Kubernetes" \

@@ -1,4 +1,4 @@
-"""What no other tool checks: the locks name no host, and no tracked file names a place of one machine."""
+"""What no other tool checks: locks name no host, no file names a place of one machine, and all say one version."""
 
 import re
 import subprocess
@@ -15,6 +15,45 @@ REQUIREMENT = re.compile(r"^[A-Za-z0-9]", re.MULTILINE)
 
 # Folders where people and agents keep a checkout. In a longer path or a URL the name may stand.
 MACHINE_PATH = re.compile(r"(?<![\w.}>/-])/(?:root|work|home/\w+|Users/\w+)/")
+
+VERSION = re.compile(r"^(\d+\.\d+\.\d+)(?:(a|b|rc)(\d+))?$")
+PRE_RELEASES = {"a": "alpha", "b": "beta", "rc": "rc"}
+# Where the version stands: the first in PEP 440's form, the others in SemVer's, as Helm and image tags have it.
+PYTHON_VERSION = ("server/pywharf/__init__.py", r'^__version__ = "([^"]+)"$')
+SEMANTIC_VERSIONS = [
+    ("deploy/helm/pywharf/Chart.yaml", r"^version: (\S+)$"),
+    ("deploy/helm/pywharf/Chart.yaml", r'^appVersion: "([^"]+)"$'),
+    ("Dockerfile", r"^ARG VERSION=(\S+)$"),
+    ("README.md", r"docker push registry\.example\.com/pywharf:(\S+)$"),
+]
+
+
+def semantic_version(version: str) -> str:
+    """Return the SemVer form of a PEP 440 version: 1.0.0rc1 is 1.0.0-rc.1. Raises ValueError for other forms."""
+    matched = VERSION.match(version)
+    if matched is None:
+        msg = f"{version!r} is neither MAJOR.MINOR.PATCH nor a pre-release (aN, bN, rcN) of it"
+        raise ValueError(msg)
+    release, stage, number = matched.groups()
+    return release if stage is None else f"{release}-{PRE_RELEASES[stage]}.{number}"
+
+
+def version_faults(texts: dict[str, str]) -> list[str]:
+    """Compare the versions in these texts, by file name: distribution, chart, application and image."""
+    name, pattern = PYTHON_VERSION
+    said = re.search(pattern, texts[name], re.MULTILINE)
+    if said is None:
+        return [f"{name}: no version"]
+    try:
+        wanted = semantic_version(said[1])
+    except ValueError as error:
+        return [f"{name}: {error}"]
+    faults = []
+    for place, other in SEMANTIC_VERSIONS:
+        found = re.search(other, texts[place], re.MULTILINE)
+        if found is None or found[1] != wanted:
+            faults.append(f"{place}: the version is {found[1] if found else 'missing'}; {name} makes it {wanted}")
+    return faults
 
 
 def lock_faults(name: str, text: str) -> list[str]:
@@ -51,7 +90,9 @@ def main() -> int:
         path = ROOT / name
         if path.is_file() and not path.is_symlink():
             faults += path_faults(name, path.read_text(encoding="utf-8", errors="ignore"))
-    print("\n".join(faults) or "check_tree: locks and tree name no host and no machine")
+    places = [PYTHON_VERSION, *SEMANTIC_VERSIONS]
+    faults += version_faults({name: (ROOT / name).read_text(encoding="utf-8") for name, _ in places})
+    print("\n".join(faults) or "check_tree: locks and tree name no host and no machine; one version stands in all")
     return 1 if faults else 0
 
 

@@ -253,9 +253,14 @@ async def test_a_server_killed_at_a_step_of_an_upload(repository, open_, made, s
         await published_with(other, wheel(folder(made, "other"), "foo", payload=b"other"), None)
 
 
+def break_off(release):
+    for asset in release.assets.values():
+        asset.state = "starter"
+
+
 LEFT = {
     "no asset": lambda release: release.assets.clear(),
-    "an asset that broke off": lambda release: [setattr(a, "state", "starter") for a in release.assets.values()],
+    "an asset that broke off": break_off,
     "no text": lambda release: setattr(release, "body", ""),
     "the text of another file": lambda release: setattr(release, "body", release.body.replace("sha256", "sha255")),
 }

@@ -126,9 +126,9 @@ def test_metrics_count_what_happened(tmp_path):
         headers = {"Content-Type": content_type}
         (tmp_path / "other").mkdir()
         other = form(("content", file.name, wheel(tmp_path / "other", "counted", payload=b"OTHER = 1\n").read_bytes()))
-        for status, (body, content_type) in ((200, (body, content_type)), (409, other)):
-            headers = {"Content-Type": content_type}
-            reply = call(server.repo(), "POST", auth="demo:demo-write", headers=headers, body=body)
+        for status, (sent, kind) in ((200, (body, content_type)), (409, other)):
+            headers = {"Content-Type": kind}
+            reply = call(server.repo(), "POST", auth="demo:demo-write", headers=headers, body=sent)
             assert reply.status == status
         reply = call(f"{server.url}/metrics")
         assert (reply.header("Content-Type") or "").startswith("text/plain; version=")

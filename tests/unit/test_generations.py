@@ -65,7 +65,7 @@ async def test_many_pages_at_once_share_a_look_that_began_after_the_upload(backe
     async def counted(cursor: str | None = None) -> JournalRead:
         nonlocal looks
         looks += 1
-        found = await read(cursor)
+        found: JournalRead = await read(cursor)
         await asyncio.sleep(0.05)  # so that the next upload comes between the reading and its end
         return found
 

@@ -58,8 +58,8 @@ class FileJournal:
             restarted = known != generation or int(position) > os.fstat(file.fileno()).st_size
             offset = len(header) if restarted else int(position)
             file.seek(offset)
-            entries, position = _read_entries(file, offset)
-        return JournalRead(tuple(entries), f"{generation}:{position}", restarted)
+            entries, end = _read_entries(file, offset)
+        return JournalRead(tuple(entries), f"{generation}:{end}", restarted)
 
     def append(self, entry: JournalEntry) -> None:
         """Add an entry, durably. Leaves the journal as it was where it fails.

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.model import File
 
+_CHUNK = 1024 * 1024
 _REMEMBERED = 16_384
 _MAX_CONCURRENT = 4
 """Files that are read to check them, of all repos: each takes a thread for as long as reading it takes."""
@@ -27,9 +28,11 @@ def stamp_of(status: os.stat_result) -> str:
 def digest_of(opened: BinaryIO) -> str:
     """Return the SHA-256 of an open file's content as hex; the position is at the start afterwards."""
     opened.seek(0)
-    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while chunk := opened.read(_CHUNK):
+        digest.update(chunk)
     opened.seek(0)
-    return digest
+    return digest.hexdigest()
 
 
 class CheckedContents:

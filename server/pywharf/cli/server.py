@@ -134,7 +134,7 @@ class Shared(msgspec.Struct, frozen=True):
     """Private; gone with the server."""
     session_key: bytes
     initialize_secret: str | None
-    generations: Generations | None
+    generations: Generations | None = None
     """Of several workers; None: there is one."""
 
     def __repr__(self) -> str:

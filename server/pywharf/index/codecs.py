@@ -187,7 +187,7 @@ def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
     mark has a backslash before it.
     """
     first = _FIRST_PROJECT.match(projects)
-    if first is None or projects[-1:] != b"}":
+    if first is None or projects[-1:].tobytes() != b"}":
         msg = "it was not written by update_index"
         raise msgspec.ValidationError(msg)
     name, start = first[1], first.end()

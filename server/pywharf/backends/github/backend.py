@@ -251,6 +251,7 @@ class GithubBackend:
         the later one withdraws. Those of one second cannot be told apart by their time, so the one of the higher number
         withdraws where it sees the other, and the other one waits for that.
         """
+        rivals: list[Release] = []
         for _ in range(_LOOKS_FOR_A_RIVAL):
             try:
                 await self._look_now()

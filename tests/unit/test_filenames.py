@@ -149,3 +149,17 @@ def test_version_that_a_stored_file_says(filename, project, version):
 )
 def test_extension(filename, extension):
     assert extension_of(filename) == extension
+
+
+@pytest.mark.parametrize("digits", [255, 256, 4299, 4300, 4301, 100_000])
+def test_versions_of_many_digits_are_read_or_refused(digits):
+    """Python reads no number of more than 4,300 digits, and takes its time for shorter ones."""
+    filename = parse_upload_filename("foo-1.0.tar.gz")
+    assert not filename.has_version("1" * digits)
+    assert not filename.has_version("1.0+" + "1" * digits)
+    assert not filename.has_project("a" * digits)
+    assert version_of(f"foo-{'1' * digits}.tar.gz", filename.project) is None
+    with pytest.raises(InvalidFilenameError):
+        parse_upload_filename(f"foo-{'1' * digits}.tar.gz")
+    with pytest.raises(InvalidFilenameError):
+        parse_upload_filename(f"foo-1.0-{'1' * digits}-py3-none-any.whl")

@@ -12,6 +12,17 @@ FILENAME = parse_upload_filename("foo_bar-1.0-py3-none-any.whl")
 BOTH = b"Name: foo-bar\nVersion: 1.0\n"
 
 
+OF_FORMER_SPECIFICATIONS = [
+    ">=3.5.*",
+    "3",
+    ">=2.7, !=3.0.*, <=3.6.*",
+    "~=3.5.*",
+    ">=3.6<4",
+    ">=2.6 !=3.0",
+    ">=3." + "9" * 900,
+]
+
+
 def parse(raw: bytes) -> CoreMetadata:
     return parse_metadata(raw, FILENAME)
 
@@ -27,6 +38,8 @@ def parse(raw: bytes) -> CoreMetadata:
         (BOTH + b"requires-python: >=3.8, !=3.9.*\n", ">=3.8, !=3.9.*"),
         (BOTH + b"Requires-Python: >=3.8,\n        <4\n", ">=3.8, <4"),
         (BOTH + b"Requires-Python:\n", None),
+        *((BOTH + f"Requires-Python: {text}\n".encode(), text) for text in OF_FORMER_SPECIFICATIONS),
+        (BOTH + b"Requires-Python: " + b">=1" * 333 + b"\n", ">=1" * 333),
         (BOTH + b"\nRequires-Python: >=99\n", None),  # in the description
         (BOTH.replace(b"\n", b"\r\n") + b"Requires-Python: ~=3.11\r\n\r\nText", "~=3.11"),
         (BOTH.replace(b"\n", b"\r") + b"Requires-Python: ~=3.11\r\rText", "~=3.11"),
@@ -61,6 +74,13 @@ def test_read(raw, requires_python):
         (BOTH + b"Requires-Python: 3 or so\n", "Requires-Python in 'foo_bar-1.0-py3-none-any.whl' is '3 or so'"),
         (BOTH + b"Requires-Python: >=3\nRequires-Python: >=4\n", "has two Requires-Python"),
         (BOTH + b"Requires-Python: >=3\xff\n", "one that is not UTF-8"),
+        (BOTH + b"Requires-Python: >=1" + b".1" * 500 + b"\n", "has 1003 characters; at most 1000 are allowed"),
+        (BOTH + b"Requires-Python: >=1" + b".1" * 4_600_000 + b"\n", "has 9200003 characters; at most 1000"),
+        (BOTH + b"Requires-Python: >=" + b"9" * 5000 + b"\n", "has 5002 characters"),
+        (BOTH + b"Requires-Python: ===3\x1b[31m\n", "characters that cannot be shown"),
+        (BOTH + b"Requires-Python: >=3.5.*; x\n", "not a version specifier"),
+        (b"Name: foo-bar\nVersion: " + b"9" * 4301 + b"\n", "has the version '999"),
+        (b"Name: " + b"a" * 100_000 + b"\nVersion: 1.0\n", "names the project 'aaa"),
         (b"\x00\xff" * 100, "names the project ''"),
     ],
 )
@@ -113,3 +133,8 @@ def test_any_lines_are_read_or_refused(parts):
         assert str(error).isprintable()  # noqa: PT017
     else:
         assert FILENAME.has_project(parsed.name)
+
+
+def test_a_blank_line_first_is_read_in_an_sdist():
+    """Old sdists have it; a wheel's METADATA is read by clients, too, which find nothing then."""
+    assert parse_metadata(b"\n" + BOTH, parse_upload_filename("foo-bar-1.0.tar.gz")).version == "1.0"

@@ -245,7 +245,7 @@ class ZipReader:
                 msg = f"its list of members gives {member.path[:200]!r} the {what} {other}, the member itself {one}"
                 raise UnreadableZipError(msg)
         self._inflate(member, digest, unsized=later and packed_size == 0)
-        return _LOCAL.size + path_size + extra_size + member.packed_size
+        return len(raw) + len(raw_path) + len(extra) + member.packed_size
 
     def _inflate(self, member: ZipMember, digest: Digest | None, *, unsized: bool) -> None:
         crc = taken = 0

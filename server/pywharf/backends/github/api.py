@@ -123,6 +123,8 @@ class GithubApi:
         """Whether the token is a client's own, who is told what GitHub refuses it."""
         self._threads = ThreadPoolExecutor(threads, "pywharf-github")
         self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        """One of each thread."""
         self.patience_s = 0.0
         """How long to wait for a limit to end; beyond it RateLimitedError says so."""
         self.rate_limit: RateLimit | None = None
@@ -219,6 +221,8 @@ class GithubApi:
     async def aclose(self) -> None:
         """No further call is made; one under way ends by its time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for session in self._sessions:
+            session.close()
 
     async def _ask(  # noqa: PLR0913 - the parts of a request
         self,
@@ -300,6 +304,7 @@ class GithubApi:
         kept: requests.Session | None = self._local.__dict__.get("session")
         if kept is None:
             kept = self._local.__dict__["session"] = new_session()
+            self._sessions.append(kept)
         return kept
 
     def _requester(self, timeout_s: int) -> Requester:

@@ -68,10 +68,6 @@ TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
 
 
-class _TooSlowError(BackendUnavailableError):
-    """A call that was ended at its deadline; another one would only take as long."""
-
-
 class Answer(msgspec.Struct, frozen=True):
     """What GitHub answered."""
 
@@ -171,12 +167,15 @@ class GithubApi:
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call that only reads until it succeeds, a bounded number of times."""
         for attempt in range(1, _ATTEMPTS + 1):
+            began = time.monotonic()
             try:
                 return await ask()
-            except (RateLimitedError, _TooSlowError):
+            except RateLimitedError:
                 raise
             except BackendUnavailableError:
-                if attempt == _ATTEMPTS or self._is_clients:
+                # A server's next look comes soon; another try of what took so long would only take as long.
+                is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.patience_s
+                if attempt == _ATTEMPTS or self._is_clients or is_slow:
                     raise
             await asyncio.sleep(_PAUSE_S * attempt)
         raise AssertionError  # pragma: no cover - the loop returns or raises
@@ -278,7 +277,7 @@ class GithubApi:
                 return self.heed(await working)
         except TimeoutError:
             msg = f"GitHub did not answer within {whole_s:.0f} seconds; try again."
-            raise _TooSlowError(msg) from None
+            raise BackendUnavailableError(msg) from None
         finally:
             if not working.done() or working.cancelled():
                 call.end()

@@ -46,7 +46,7 @@ _BLOB_WHOLE_S = 180.0
 """The same of an index file, which may be large."""
 _SLOWEST_UPLOAD = 64 * 1024
 """Bytes a second of an upload; a slower one is ended."""
-_ANSWER_BYTES = 32 * 1024 * 1024
+_ANSWER_BYTES = 16 * 1024 * 1024
 """Of an answer after unpacking; the longest, a page of a hundred releases, has far less."""
 BLOB_BYTES = 150 * 1024 * 1024
 """The same of a file's content in base64; GitHub's own limit is a file of 100 MiB."""

@@ -9,6 +9,7 @@ import pytest
 
 from pywharf.backends.file_system import FileSystemBackend
 from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.names import ProjectName
 from pywharf.index.glances import Glances
 from pywharf.index.update import update_index
 from support.distributions import wheel
@@ -121,7 +122,7 @@ async def test_a_call_that_hangs_is_given_up_and_its_thread_stays_counted(tmp_pa
             shorter.setattr("pywharf.backends.file_system.CALL_S", 0.2)
             for _ in range(20):
                 with pytest.raises(BackendUnavailableError, match="did not answer within"):
-                    await backend.find_project("foo")
+                    await backend.find_project(ProjectName("foo"))
         begun = 0
         while running.acquire(blocking=False):
             begun += 1

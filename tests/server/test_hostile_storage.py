@@ -159,7 +159,7 @@ def test_a_first_look_counts_for_a_bounded_time_after_the_start(tmp_path, secret
         assert {"dribble": "did not answer within 30 seconds", "hang": "ReadTimeout"}[way] in reason(server, "evil")
 
 
-@pytest.mark.parametrize(("way", "says"), [("bomb", "over 33554432 bytes"), ("flood", "over 33554432 bytes")])
+@pytest.mark.parametrize(("way", "says"), [("bomb", "over 16777216 bytes"), ("flood", "over 16777216 bytes")])
 def test_an_answer_is_read_up_to_a_bound(tmp_path, secrets, way, says):
     with hostile(way) as api, running(tmp_path, [secrets], config=GOOD + EVIL.format(api.url)) as server:
         before = memory_kb(server)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pywharf.backends.file_system import FileSystemBackend
+from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.names import ProjectName
 from pywharf.index.glances import Glances
 from pywharf.index.update import update_index
 from support.distributions import wheel
@@ -84,3 +86,48 @@ async def test_a_storage_that_does_not_answer_holds_up_no_other():
     finally:
         answers.set()
     assert await held
+
+
+async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
+    """More of them than there are turns: what is never answered counts as changed, and is forgotten."""
+    monkeypatch.setattr("pywharf.index.glances._LONGEST_S", 0.5)
+    released = threading.Event()
+    glances = Glances()
+    try:
+        for _ in range(3):
+            asked = [glances.take(released.wait) for _ in range(10)]
+            found = await asyncio.gather(*asked)
+            assert len(set(map(id, found))) == 10
+            assert True not in found
+        assert await glances.take(lambda: "as before") == "as before"
+        assert glances._waiting == []  # noqa: SLF001 - what is held is what is asked about
+    finally:
+        released.set()
+
+
+async def test_a_call_that_hangs_is_given_up_and_its_thread_stays_counted(tmp_path, monkeypatch):
+    """So that a repo whose volume hangs takes a bounded number of threads, however often it is asked."""
+    backend = FileSystemBackend(tmp_path / "repo", "index.json", None)
+    await backend.read_journal()
+    released = threading.Event()
+    running = threading.Semaphore(0)
+
+    def hang(*_: object) -> None:
+        running.release()
+        released.wait()
+
+    monkeypatch.setattr(backend, "_find_project", hang)
+    try:
+        with monkeypatch.context() as shorter:
+            shorter.setattr("pywharf.backends.file_system.CALL_S", 0.2)
+            for _ in range(20):
+                with pytest.raises(BackendUnavailableError, match="did not answer within"):
+                    await backend.find_project(ProjectName("foo"))
+        begun = 0
+        while running.acquire(blocking=False):
+            begun += 1
+        assert begun == 16
+        other = FileSystemBackend(tmp_path / "other", "index.json", None)
+        assert (await other.read_journal()).entries == ()
+    finally:
+        released.set()

@@ -59,8 +59,8 @@ _MAX_OWNER_BYTES = 4096
 _AT_ONCE = 16
 """Calls of one repo, so that a storage that answers slowly leaves threads to the others."""
 
-_PUBLISH_S = 300.0
-"""For a write that may have to wait for other writers and for a disk to have all of a large file."""
+_LARGE_S = 300.0
+"""For a call that reads or writes a large file, or waits for other writers."""
 
 _logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -101,11 +101,11 @@ class FileSystemBackend:
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         """See Backend."""
-        return await self._call(self._read_index, known)
+        return await self._bounded(_LARGE_S, self._read_index, known)
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
         """See Backend."""
-        return await self._bounded(_PUBLISH_S, self._write_index, content, expected)
+        return await self._bounded(_LARGE_S, self._write_index, content, expected)
 
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
         """See Backend."""
@@ -117,7 +117,7 @@ class FileSystemBackend:
 
     async def fold_journal(self, cursor: str) -> None:
         """See Backend."""
-        await self._call(self._journal.fold, cursor)
+        await self._bounded(_LARGE_S, self._journal.fold, cursor)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         """See Backend."""
@@ -139,7 +139,7 @@ class FileSystemBackend:
 
     async def publish(self, upload: Upload) -> File:
         """See Backend."""
-        return await self._bounded(_PUBLISH_S, self._publisher.publish, upload)
+        return await self._bounded(_LARGE_S, self._publisher.publish, upload)
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         """See Backend."""

@@ -3,6 +3,8 @@
 import zlib
 
 _WINDOWS = {"": None, "identity": None, "gzip": 31, "x-gzip": 31}
+_STEP = 256 * 1024
+"""Bytes that are unpacked at a time."""
 ACCEPTED = "gzip"
 """What to send as Accept-Encoding."""
 
@@ -34,23 +36,28 @@ class Body:
             received = self._feed(received)
 
     def _feed(self, received: bytes) -> bytes:
-        room = self._longest + 1 - len(self._content)
-        rest = b""
+        """Take bytes of one member; gives those of the next."""
         if self._unpacking is None or self._window is None:
-            self._content += received[:room]
-        else:
-            if self._unpacking.eof:  # a gzip file may have several members
-                self._unpacking = zlib.decompressobj(self._window)
+            self._add(received[: self._longest + 1 - len(self._content)])
+            return b""
+        if self._unpacking.eof:  # a gzip file may have several members
+            self._unpacking = zlib.decompressobj(self._window)
+        is_more = True
+        while not self._unpacking.eof and (received or is_more):
             try:
-                self._content += self._unpacking.decompress(received, room)
+                unpacked = self._unpacking.decompress(received, _STEP)
             except zlib.error as error:
                 msg = "it is not packed as it says"
                 raise ValueError(msg) from error
-            rest = self._unpacking.unused_data
+            received, is_more = self._unpacking.unconsumed_tail, len(unpacked) == _STEP
+            self._add(unpacked)
+        return self._unpacking.unused_data
+
+    def _add(self, content: bytes) -> None:
+        self._content += content
         if len(self._content) > self._longest:
             msg = f"it has over {self._longest} bytes"
             raise TooLargeBodyError(msg)
-        return rest
 
     def whole(self) -> bytes:
         """Return the content. Raises ValueError where its end is missing."""

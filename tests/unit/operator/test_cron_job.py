@@ -144,7 +144,6 @@ def test_when_it_runs():
                 *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
                 "--report=/dev/termination-log",
                 f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
-                f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
                 "--secret_file=/etc/pywharf/wheels_1.backend",
             ],
         ),

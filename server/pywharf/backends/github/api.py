@@ -46,7 +46,7 @@ _BLOB_WHOLE_S = 180.0
 """The same of an index file, which may be large."""
 _SLOWEST_UPLOAD = 64 * 1024
 """Bytes a second of an upload; a slower one is ended."""
-_ANSWER_BYTES = 32 * 1024 * 1024
+_ANSWER_BYTES = 16 * 1024 * 1024
 """Of an answer after unpacking; the longest, a page of a hundred releases, has far less."""
 BLOB_BYTES = 150 * 1024 * 1024
 """The same of a file's content in base64; GitHub's own limit is a file of 100 MiB."""
@@ -66,10 +66,6 @@ _REDIRECTED = (
 )
 TELLING = (404, 409, 422)
 """Statuses that say something of what was asked, so that the caller decides."""
-
-
-class _TooSlowError(BackendUnavailableError):
-    """A call that was ended at its deadline; another one would only take as long."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -123,6 +119,8 @@ class GithubApi:
         """Whether the token is a client's own, who is told what GitHub refuses it."""
         self._threads = ThreadPoolExecutor(threads, "pywharf-github")
         self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        """One of each thread."""
         self.patience_s = 0.0
         """How long to wait for a limit to end; beyond it RateLimitedError says so."""
         self.rate_limit: RateLimit | None = None
@@ -169,12 +167,15 @@ class GithubApi:
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call that only reads until it succeeds, a bounded number of times."""
         for attempt in range(1, _ATTEMPTS + 1):
+            began = time.monotonic()
             try:
                 return await ask()
-            except (RateLimitedError, _TooSlowError):
+            except RateLimitedError:
                 raise
             except BackendUnavailableError:
-                if attempt == _ATTEMPTS or self._is_clients:
+                # A server's next look comes soon; another try of what took so long would only take as long.
+                is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.patience_s
+                if attempt == _ATTEMPTS or self._is_clients or is_slow:
                     raise
             await asyncio.sleep(_PAUSE_S * attempt)
         raise AssertionError  # pragma: no cover - the loop returns or raises
@@ -219,6 +220,8 @@ class GithubApi:
     async def aclose(self) -> None:
         """No further call is made; one under way ends by its time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for session in self._sessions:
+            session.close()
 
     async def _ask(  # noqa: PLR0913 - the parts of a request
         self,
@@ -274,7 +277,7 @@ class GithubApi:
                 return self.heed(await working)
         except TimeoutError:
             msg = f"GitHub did not answer within {whole_s:.0f} seconds; try again."
-            raise _TooSlowError(msg) from None
+            raise BackendUnavailableError(msg) from None
         finally:
             if not working.done() or working.cancelled():
                 call.end()
@@ -300,6 +303,7 @@ class GithubApi:
         kept: requests.Session | None = self._local.__dict__.get("session")
         if kept is None:
             kept = self._local.__dict__["session"] = new_session()
+            self._sessions.append(kept)
         return kept
 
     def _requester(self, timeout_s: int) -> Requester:

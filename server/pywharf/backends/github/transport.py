@@ -6,6 +6,7 @@ that PyGithub sends for it, also to renew the token of an App, passes through th
 
 import contextlib
 import io
+import os
 import socket
 import sys
 import threading
@@ -61,15 +62,18 @@ class Call:
                 with contextlib.suppress(OSError):
                     guard.shutdown(socket.SHUT_RDWR)
 
-    def use(self, guard: socket.socket) -> None:
+    def use(self, connection: socket.socket) -> None:
         """Note a connection that the call uses from now on."""
         with self._lock:
             self.check()
-            self._guards.add(guard)
+            # Under a descriptor of its own: TLS takes over the first one, before its handshake.
+            self._guards.add(socket.socket(fileno=os.dup(connection.fileno())))
 
     def finish(self) -> None:
         """Forget the connections: they now serve other calls."""
         with self._lock:
+            for guard in self._guards:
+                guard.close()
             self._guards.clear()
 
 
@@ -112,21 +116,19 @@ def _call() -> Call:
 class _Guarded(HTTPConnection):
     """A connection to a checked address, which another thread can shut down at any time."""
 
-    guard: socket.socket | None = None
-    """The same connection under another descriptor: TLS takes over the first one."""
-
     def _new_conn(self) -> socket.socket:
         call = _call()
         try:
             made = self._connected(call)
         except RefusedAddressError as error:
-            call.refused = "api_url names an address of this machine or its network segment; name GitHub's."
+            call.refused = f"api_url: {error}."
+            if call.reach is not Reach.GLOBAL:
+                call.refused = "api_url names an address of this machine or its network segment; name GitHub's."
             raise NewConnectionError(self, str(error)) from error
         except OSError as error:
             raise NewConnectionError(self, str(error)) from error
-        self.guard = made.dup()
         try:
-            call.use(self.guard)
+            call.use(made)
         except requests.Timeout:
             made.close()
             raise
@@ -153,16 +155,9 @@ class _Guarded(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as of the base class
         """Note the connection for the call, also where another call opened it."""
-        if self.guard is not None:
-            _call().use(self.guard)
+        if self.sock is not None:
+            _call().use(self.sock)
         super().request(*args, **kwargs)
-
-    def close(self) -> None:
-        """Close both descriptors."""
-        super().close()
-        if self.guard is not None:
-            self.guard.close()
-            self.guard = None
 
 
 class _GuardedTls(_Guarded, HTTPSConnection):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -66,7 +66,7 @@ class Probes:
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
         """Answer as long as the context lasts; gives the port. Raises OSError where it is taken."""
-        settings = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S}
+        settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S}
         runner = web.AppRunner(self.application(), handle_signals=False, shutdown_timeout=0.5, **settings)
         await runner.setup()
         try:

@@ -89,7 +89,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             le=10_000,
             description="Uploads received at once by a worker, at most half of them of one repo; others get 503.",
         ),
-    ] = 100
+    ] = 256
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),

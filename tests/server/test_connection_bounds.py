@@ -170,5 +170,5 @@ def test_both_families_are_answered(tmp_path, flags):
                 assert call(f"http://{host}:{port}/healthz").status == 200
         call(f"http://127.0.0.1:{ports[0]}/from-ipv4")
         call(f"http://[::1]:{ports[0]}/from-ipv6")
-        for line in (" 127.0.0.1 GET /from-ipv4 ", " ::1 GET /from-ipv6 "):
-            wait_for(lambda line=line: line in server.text(), line)
+        logged = (" 127.0.0.1 GET /from-ipv4 ", " ::1 GET /from-ipv6 ")
+        wait_for(lambda: all(line in server.text() for line in logged), "the lines of the log")

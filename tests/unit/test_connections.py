@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -19,7 +20,7 @@ async def serving(handler) -> AsyncIterator[int]:
     """An application of one handler; gives the port."""
     app = web.Application(middlewares=[noted])
     app.router.add_get("/", handler)
-    settings = {"access_log": None}
+    settings: dict[str, Any] = {"access_log": None}
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.1, **settings)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))

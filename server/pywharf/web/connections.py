@@ -136,7 +136,7 @@ class Connection(web.RequestHandler):
         if not self._working and not self._is_head(data):
             transport = self.transport
             if transport is not None:
-                transport.write(_TOO_LARGE)  # type: ignore[attr-defined]
+                transport.write(_TOO_LARGE)
             self.force_close()
             return
         super().data_received(data)
@@ -172,7 +172,7 @@ class Connection(web.RequestHandler):
         transport = self.transport
         self.force_close()
         if transport is not None:
-            transport.abort()  # type: ignore[attr-defined]
+            transport.abort()
 
     def has_unread(self) -> bool:
         """Whether something arrived that was not read yet."""

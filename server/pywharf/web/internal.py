@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from socket import socket
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -75,7 +76,7 @@ def build_internal_app(
 @asynccontextmanager
 async def answering(app: web.Application, listener: socket) -> AsyncIterator[None]:
     """Serve the application on that socket, in plain HTTP, within the context."""
-    settings = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S, "auto_decompress": False}
+    settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S, "auto_decompress": False}
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CLOSING_S, **settings)
     await runner.setup()
     connections = Connections(_MAX_CONNECTIONS, "internal port")

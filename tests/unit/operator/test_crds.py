@@ -199,7 +199,8 @@ def test_a_map_that_may_become_empty_survives_server_side_apply(kind, path, sche
 @pytest.mark.parametrize(("kind", "path", "schema"), WHOLE, ids=[f"{kind}{path}" for kind, path, _ in WHOLE])
 def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema):
     """A default that is filled in would be a conflict for every other manager. Nor does a rule count on one."""
-    documented = dict(walk(described({"PackageRepo": PackageRepo, "PackageServer": PackageServer}[kind])))
+    struct: type[msgspec.Struct] = PackageRepo if kind == "PackageRepo" else PackageServer
+    documented = dict(walk(described(struct)))
     for inner, field in walk(schema):
         assert "default" not in field
         default = documented[f"{path}{inner}"].get("default", {})

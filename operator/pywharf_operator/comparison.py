@@ -36,6 +36,8 @@ _EMPTY_MEANS_MUCH: Final = {*_WHOLE - {"matchLabels", "nodeSelector"}, "emptyDir
 """Maps that mean something without a field: a selector selects everything."""
 _TEXTS: Final = {"annotations", "binaryData", "data", "labels", "matchLabels", "nodeSelector"}
 """Maps in which an empty text is a value."""
+_EMPTY_TEXTS: Final = {"storageClassName"}
+"""Fields in which an empty text is another value than none: a claim of no class gets no default class."""
 _DROPPED_ZEROS: Final = {
     "hostIPC",
     "hostNetwork",
@@ -103,6 +105,15 @@ def path_of(steps: Steps) -> str:
             case (_, value):
                 made += f"[{value}]"
     return made
+
+
+def quantity(value: object) -> Decimal | None:
+    """The amount that a Kubernetes quantity stands for; None where it is not one."""
+    found = _QUANTITY.match(str(value)) if isinstance(value, str | int) else None
+    try:
+        return None if found is None else Decimal(found[1]) * _UNITS[found[2] or ""]
+    except ArithmeticError:
+        return None
 
 
 def _with_data_alone(secret: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -179,7 +190,7 @@ def _is_same_scalar(desired: object, live: object, steps: Steps) -> bool:
     if isinstance(desired, bool) or isinstance(live, bool):
         return False
     if _field(steps) in _AMOUNT or _field(steps[:-1]) in _AMOUNTS:
-        first, second = _quantity(desired), _quantity(live)
+        first, second = quantity(desired), quantity(live)
         return first is not None and first == second
     # A port or a share may be written as a number or as a text.
     return {type(desired), type(live)} == {int, str} and str(desired) == str(live)
@@ -197,18 +208,10 @@ def _is_empty(value: object, steps: Steps) -> bool:
             return not value
         case bool() | int():
             return not value and _field(steps) in _DROPPED_ZEROS
-    return value == "" and _field(steps[:-1]) not in _TEXTS
+    return value == "" and _field(steps[:-1]) not in _TEXTS and _field(steps) not in _EMPTY_TEXTS
 
 
 def _field(steps: Steps) -> str:
     """The last step's name; empty where it has none."""
     last = steps[-1] if steps else ""
     return last if isinstance(last, str) else ""
-
-
-def _quantity(value: object) -> Decimal | None:
-    found = _QUANTITY.match(str(value)) if isinstance(value, str | int) else None
-    try:
-        return None if found is None else Decimal(found[1]) * _UNITS[found[2] or ""]
-    except ArithmeticError:
-        return None

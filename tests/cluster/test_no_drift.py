@@ -201,3 +201,30 @@ def test_what_somebody_added_stays(kube, namespace, change):
     desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == "Deployment")
     kube.request("PATCH", where, change, MERGE, fieldManager="somebody")
     assert differs(desired, kube.get(where)).kind == "same"
+
+
+# What controllers, admissions and people legitimately fill in or add, in fields that the operator does not render.
+GROWN: list[tuple[str, dict[str, Any]]] = [
+    ("ServiceAccount", {"imagePullSecrets": [{"name": "x"}], "secrets": [{"name": "x"}]}),
+    ("Service", {"spec": {"sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"]}}),
+    ("PersistentVolumeClaim", {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n"}}}),
+    ("Deployment", {"spec": {"template": {"spec": {"priority": 7, "nodeName": "n"}}}}),
+    ("CronJob", {"spec": {"jobTemplate": {"spec": {"podFailurePolicy": None, "manualSelector": False}}}}),
+    ("ConfigMap", {"data": {"more": "x"}}),
+    ("NetworkPolicy", {"metadata": {"annotations": {"policy.example/seen": "yes"}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), GROWN, ids=[kind for kind, _ in GROWN])
+def test_what_others_fill_in_stays(kube, namespace, kind, change):
+    case = next(case for case in CASES if case.stem == "expected-quickstart")
+    desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == kind)
+    kube.request("PATCH", where, change, MERGE, fieldManager="somebody")
+    assert differs(desired, kube.get(where)).kind == "same"
+
+
+def test_an_autoscalers_replicas_stay(kube, namespace):
+    case = next(case for case in CASES if case.stem == "expected-autoscaling")
+    desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == "Deployment")
+    kube.request("PATCH", where, {"spec": {"replicas": 9}}, MERGE, fieldManager="autoscaler")
+    assert differs(desired, kube.get(where)).kind == "same"

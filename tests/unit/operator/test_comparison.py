@@ -118,6 +118,7 @@ DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "spec.containers[server].securityContext.allowPrivilegeEscalation",
     ),
     "a zero that is a value": (nested("spec.replicas", 0), nested("spec.x", 1), "spec.replicas"),
+    "no class of storage": ({"spec": {"storageClassName": ""}}, {"spec": {}}, "spec.storageClassName"),
     "the class of storage": (
         {"spec": {"storageClassName": ""}},
         {"spec": {"storageClassName": "fast"}},

@@ -1,10 +1,11 @@
 """Making a server's objects so: what differs is applied, what belongs no more is deleted, what is another's is left."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from pywharf_operator.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
 from pywharf_operator.drift import (
     KEEPER,
     RENDERED_ANNOTATION,
@@ -13,10 +14,10 @@ from pywharf_operator.drift import (
     differs,
     kept_replicas,
     other_owner,
-    owned_by,
     with_hash,
+    with_kept_size,
 )
-from pywharf_operator.kinds import CRON_JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
+from pywharf_operator.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
@@ -25,7 +26,7 @@ _CHUNK = 50
 """Objects that are compared and applied at once, before others have their turn."""
 REFUSED_AGAIN_S = 60.0
 """After this long it is tried again what the API server, or another owner, stands in the way of."""
-_INVALID = 422
+_CONFLICT, _INVALID = 409, 422
 _MANY = 10
 """Missing objects of a kind from which on one list is cheaper than to ask for each."""
 
@@ -92,7 +93,7 @@ class Applier:
     async def prune(
         self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
     ) -> list[Refusal]:
-        """Delete what the server owns and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
+        """Delete what is the server's and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
         names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
         gone = [
             (kind, item)
@@ -100,7 +101,7 @@ class Applier:
             if (kind, name) not in names
             and name not in keep
             and kind is not VOLUME_CLAIM
-            and owned_by(item, server.metadata.uid or "")
+            and belongs(kind, item, server)
             and item["metadata"].get("deletionTimestamp") is None
         ]
         refusals = []
@@ -119,6 +120,25 @@ class Applier:
                 self._same.pop(item["metadata"]["uid"], None)
                 self._applied.pop((kind, key), None)
         return refusals
+
+    async def adopt_jobs(self, server: PackageServer, jobs: Iterable[Json]) -> list[Refusal]:
+        """Make the server the owner of its Jobs that have none, so that they go when it goes. Raises KubeError."""
+        orphans = [job for job in jobs if is_orphan(JOB, job, server)]
+        found = await asyncio.gather(*(self._adopt_job(server, job) for job in orphans))
+        return [refusal for refusal in found if refusal is not None]
+
+    async def _adopt_job(self, server: PackageServer, job: Json) -> Refusal | None:
+        try:
+            await self._kube.apply(JOB, adoption(job, server))
+        except KubeError as error:
+            if error.status == _CONFLICT:  # it is gone, or another has its name
+                return None
+            if not error.is_permanent:
+                raise
+            key = ObjectKey(server.key.namespace, job["metadata"]["name"])
+            message = f"the API server refuses its owner reference: {error.message or error.reason}"
+            return Refusal(f"{JOB.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
+        return None
 
     async def _find_others(self, server: PackageServer, manifests: Sequence[Manifest], live: Live) -> None:
         """Add to `live` what has the name of an object to be and does not carry the server's label."""
@@ -139,11 +159,11 @@ class Applier:
         kind, name = kind_of(manifest), manifest["metadata"]["name"]
         key = ObjectKey(server.key.namespace, name)
         current = live.get((kind, name))
-        if current is not None and not _belongs(kind, current, server):
+        if current is not None and not belongs(kind, current, server):
             return Refusal(
                 f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
             )
-        desired = with_hash(manifest)
+        desired = with_kept_size(with_hash(manifest), current)
         if current is not None and self._is_known(current, desired):
             return None
         difference = differs(desired, current)
@@ -157,10 +177,7 @@ class Applier:
             if refusal is not None:
                 return refusal
         try:
-            kept = kept_replicas(desired, current)
-            if kept is not None:
-                await self._kube.apply(kind, kept, KEEPER)
-            applied = await self._put(kind, key, desired, drifted=difference.kind == "drifted")
+            applied = await self._write(kind, key, desired, current, drifted=difference.kind == "drifted")
         except KubeError as error:
             if not error.is_permanent:
                 raise
@@ -170,6 +187,32 @@ class Applier:
         live[kind, name] = applied
         self._applied[kind, key] = rendered
         return None
+
+    async def _write(
+        self, kind: Kind, key: ObjectKey, desired: Manifest, current: Json | None, *, drifted: bool
+    ) -> Json:
+        """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
+        if adopted and current is not None:
+            current = await self._take_over(kind, key, current)
+            desired = {**desired, "metadata": {**desired["metadata"], "uid": current["metadata"]["uid"]}}
+        kept = kept_replicas(desired, current)
+        if kept is not None:
+            await self._kube.apply(kind, kept, KEEPER)
+        applied = await self._put(kind, key, desired, drifted=drifted or adopted)
+        stale = stale_data(kind, desired, applied) if adopted else {}
+        if stale:
+            await self._kube.merge(kind, key, stale)
+        return applied
+
+    async def _take_over(self, kind: Kind, key: ObjectKey, current: Json) -> Json:
+        """Make the fields of a restored object the operator's own, so that applying it removes what is not wanted."""
+        entries = taken_over(current)
+        if entries is None:
+            return current
+        metadata = {field: current["metadata"][field] for field in ("uid", "resourceVersion")}
+        await self._kube.merge(kind, key, {"metadata": metadata | {"managedFields": entries}})
+        return current | {"metadata": current["metadata"] | {"managedFields": entries}}
 
     async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
         """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""
@@ -203,12 +246,6 @@ class Applier:
 
 def _state(current: Json, desired: Manifest) -> tuple[str, str]:
     return current["metadata"]["resourceVersion"], desired["metadata"]["annotations"][RENDERED_ANNOTATION]
-
-
-def _belongs(kind: Kind, current: Mapping[str, Json], server: PackageServer) -> bool:
-    if kind is VOLUME_CLAIM:  # it has no owner, so that it outlives its server
-        return (current["metadata"].get("labels") or {}).get(SERVER_LABEL) == server.key.name
-    return owned_by(current, server.metadata.uid or "")
 
 
 READ_FIRST = tuple(kind for kind in OWNED if kind.name in {"Secret", "ConfigMap"})

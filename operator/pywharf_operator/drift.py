@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pywharf_operator.comparison import Steps, first_difference, path_of
+from pywharf_operator.comparison import Steps, first_difference, path_of, quantity
 from pywharf_operator.render.labels import MANAGER, Manifest
 
 RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
@@ -65,12 +65,25 @@ def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest
     if live is None or desired["kind"] != "Deployment" or "replicas" in desired["spec"] or "replicas" not in spec:
         return None
     entries = live["metadata"].get("managedFields") or []
-    if not any(one.get("manager") == MANAGER and _covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
+    if not any(one.get("manager") == MANAGER and covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
         return None
     # Of this very object: one that was made anew under its name is not touched.
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
     kind = {key: desired[key] for key in ("apiVersion", "kind")}
     return {**kind, "metadata": metadata, "spec": {"replicas": spec["replicas"]}}
+
+
+def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest:
+    """The claim with the size that it has, where somebody made it larger: a claim cannot shrink."""
+    if live is None or desired["kind"] != "PersistentVolumeClaim":
+        return desired
+    spec = desired["spec"]
+    requests = ((live.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    wanted, present = quantity(spec["resources"]["requests"]["storage"]), quantity(requests.get("storage"))
+    if wanted is None or present is None or present <= wanted:
+        return desired
+    kept = {"requests": {"storage": requests["storage"]}}
+    return {**desired, "spec": {**spec, "resources": kept}}
 
 
 def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:
@@ -105,13 +118,13 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
     entries = [
         one
         for one in live["metadata"].get("managedFields") or []
-        if not one.get("subresource") and one.get("manager") != MANAGER and _covers(one.get("fieldsV1"), steps)
+        if not one.get("subresource") and one.get("manager") != MANAGER and covers(one.get("fieldsV1"), steps)
     ]
     entries.sort(key=lambda one: str(one.get("time")), reverse=True)
     return [str(one.get("manager")) for one in entries]
 
 
-def _covers(fields: object, steps: Steps) -> bool:
+def covers(fields: object, steps: Steps) -> bool:
     """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
     for step in steps:
         if fields == {} or isinstance(step, int):

@@ -152,6 +152,7 @@ class Reconciler:
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
+        refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
         # What the cluster seems to lack may only not be there for a moment.
         stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}

@@ -1,10 +1,14 @@
-"""The Secret `<server>-session`: what replicas sign cookies with. It is made once and never rendered again."""
+"""The Secret `<server>-session`: what replicas sign cookies with. It is made once and never rendered again.
+
+One that lost its owner, as after a restore, is adopted with the key that it holds.
+"""
 
 import base64
 import binascii
 import secrets
 
-from pywharf_operator.drift import other_owner, owned_by
+from pywharf_operator.adoption import adoption, belongs, is_orphan
+from pywharf_operator.drift import other_owner
 from pywharf_operator.kinds import SECRET
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.render.labels import Manifest, metadata, object_name
@@ -29,10 +33,12 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
             found = await kube.create(SECRET, _manifest(server))
         if found is None:
             continue  # somebody else was faster: look whose it is
-        if not owned_by(found, server.metadata.uid or ""):
+        if not belongs(SECRET, found, server):
             raise ForeignSecretError(f"Secret {key}: {other_owner(found, server.metadata.uid or '')}")
         value = _value(found)
         if value:
+            if is_orphan(SECRET, found, server):
+                await kube.apply(SECRET, adoption(found, server))
             return value
         # Emptied by hand: made anew, which logs browsers out and nothing else.
         await kube.delete(SECRET, key, found["metadata"]["uid"])

@@ -7,12 +7,14 @@ from pywharf_operator.spec import PackageServer
 
 SERVER_LABEL: Final = "pywharf.dev/server"
 REPO_LABEL: Final = "pywharf.dev/repo"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 MANAGER: Final = "pywharf-operator"
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON has it."""
 Component = Literal["server", "index"]
 """What a pod does: `server` serves, `index` updates a repo's index."""
+COMPONENTS: Final[tuple[Component, ...]] = ("server", "index")
 
 
 def object_name(server: PackageServer, suffix: str = "") -> str:
@@ -30,7 +32,7 @@ def selector_of(server: str, component: Component = "server") -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "pywharf",
         "app.kubernetes.io/instance": server,
-        "app.kubernetes.io/component": component,
+        COMPONENT_LABEL: component,
     }
 
 
@@ -66,13 +68,18 @@ def metadata(  # noqa: PLR0913 - all but the first are options
     if annotations:
         made["annotations"] = dict(annotations)
     if owned and server.metadata.uid is not None:
-        made["ownerReferences"] = [
-            {
-                "apiVersion": server.api_version,
-                "kind": server.kind,
-                "name": server.key.name,
-                "uid": server.metadata.uid,
-                "controller": True,
-            }
-        ]
+        made["ownerReferences"] = owner_references(server)
     return made
+
+
+def owner_references(server: PackageServer) -> list[Manifest]:
+    """The list that makes the server an object's controller."""
+    return [
+        {
+            "apiVersion": server.api_version,
+            "kind": server.kind,
+            "name": server.key.name,
+            "uid": server.metadata.uid,
+            "controller": True,
+        }
+    ]

@@ -16,6 +16,7 @@ from pywharf_operator.drift import (
     other_owner,
     owned_by,
     with_hash,
+    with_kept_size,
 )
 
 MANIFEST: dict[str, Any] = {
@@ -220,3 +221,25 @@ def test_after_ten_minutes_of_peace_it_is_forgotten(peace, wait):
     assert contest.wait(14 + peace) == 0
     contest.put_back(14 + peace)
     assert contest.wait(14 + peace) == (2.0 if wait else 32.0)
+
+
+def claim_of(size):
+    return {"kind": "PersistentVolumeClaim", "spec": {"resources": {"requests": {"storage": size}}}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "present", "kept"),
+    [
+        ("10Gi", "20Gi", "20Gi"),
+        ("20Gi", "10Gi", "20Gi"),
+        ("10Gi", "10Gi", "10Gi"),
+        ("10240Mi", "10Gi", "10240Mi"),
+        ("1073741823", "1Gi", "1Gi"),
+        ("10Gi", None, "10Gi"),
+        ("10Gi", "odd", "10Gi"),
+    ],
+)
+def test_a_claim_keeps_the_size_that_somebody_gave_it(wanted, present, kept):
+    desired = claim_of(wanted)
+    assert with_kept_size(desired, claim_of(present)) == claim_of(kept)
+    assert with_kept_size(desired, {"spec": {}}) == with_kept_size(desired, None) == claim_of(wanted) == desired

@@ -1,0 +1,111 @@
+"""Which objects without an owner are a server's: all that it makes, and nothing that only looks a little like them."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from pywharf_operator.adoption import adoption, belongs, is_orphan, stale_data
+from pywharf_operator.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, kind_of
+from pywharf_operator.render.job import update_job
+from pywharf_operator.render.labels import SERVER_LABEL, metadata
+from pywharf_operator.spec import PackageServer
+
+RENDERED = sorted((Path(__file__).parents[2] / "golden" / "render").glob("expected-*.yaml"))
+
+
+def server_named(name, namespace):
+    found = {
+        "apiVersion": "pywharf.dev/v1alpha1",
+        "kind": "PackageServer",
+        "metadata": {"name": name, "namespace": namespace, "uid": "new"},
+    }
+    return msgspec.convert(found, PackageServer)
+
+
+def server_of(item):
+    return server_named(item["metadata"]["labels"][SERVER_LABEL], item["metadata"]["namespace"])
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
+def test_whatever_is_rendered_is_adopted(path):
+    """So the kinds and names of objects that come later are, too."""
+    for item in filter(None, yaml.safe_load_all(path.read_text())):
+        kind, server = kind_of(item), server_of(item)
+        assert "ownerReferences" not in item["metadata"]
+        assert is_orphan(kind, item, server), (kind.name, item["metadata"]["name"])
+        if kind is CRON_JOB:
+            assert is_orphan(JOB, update_job(item, "x"), server)
+        if kind is not VOLUME_CLAIM:
+            assert not is_orphan(kind, item, server_named("other", item["metadata"]["namespace"]))
+            for label in set(item["metadata"]["labels"]) & set(metadata(server, "x")["labels"]):
+                short = copy.deepcopy(item)
+                del short["metadata"]["labels"][label]
+                assert not is_orphan(kind, short, server), label
+
+
+def live(name="pywharf", owners=(), labels=None, **fields):
+    made: dict[str, Any] = metadata(server_named("pywharf", "ml"), owned=False) | {"name": name, "uid": "u"}
+    made["labels"] = made["labels"] | (labels or {})
+    made["ownerReferences"] = list(owners)
+    return {"apiVersion": "v1", "kind": "Some", "metadata": made, **fields}
+
+
+def owner(uid, kind="PackageServer", *, controller=True):
+    return {"uid": uid, "kind": kind, "name": "pywharf", "controller": controller}
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "expected"),
+    [
+        (SERVICE, live(), True),
+        (SERVICE, live("pywharf-metrics"), True),
+        (SERVICE, live("pywharf-canary"), False),  # a copy that somebody made, labels and all
+        (SECRET, live("pywharf-session"), True),
+        (SECRET, live("pywharf-credentials-7"), True),
+        (SECRET, live("pywharf-credentials-8"), False),
+        (CONFIG_MAP, live("pywharf-credentials"), False),
+        (CRON_JOB, live("pywharf-index-a", labels={"pywharf.dev/repo": "a"}), True),
+        (CRON_JOB, live("pywharf-index-b", labels={"pywharf.dev/repo": "a"}), False),
+        (CRON_JOB, live("pywharf-index-a"), False),
+        (JOB, live("pywharf-index-a-123", labels={"pywharf.dev/repo": "a"}), True),
+        (JOB, live("pywharf-index-a", labels={"pywharf.dev/repo": "a"}), False),
+        (DEPLOYMENT, live(owners=[owner("x", "App", controller=False)]), True),
+        (DEPLOYMENT, live(owners=[owner("x", "App")]), False),
+        (DEPLOYMENT, live(owners=[owner("former")]), False),
+        (DEPLOYMENT, live(owners=[owner("new")]), False),  # it is owned
+        (VOLUME_CLAIM, live("pywharf-data"), True),
+        (VOLUME_CLAIM, live("pywharf-data", owners=[owner("x", "DataVolume")]), False),
+        (VOLUME_CLAIM, live("pywharf-data", labels={SERVER_LABEL: "other"}), False),
+    ],
+)
+def test_is_orphan(kind, item, expected):
+    server = server_named("pywharf", "ml")
+    assert is_orphan(kind, item, server) is expected
+    owned = any(one["uid"] == "new" for one in item["metadata"]["ownerReferences"])
+    assert belongs(kind, item, server) is (expected or owned)
+
+
+def test_what_adopts_changes_nothing_else():
+    made = adoption(live("pywharf-session", data={"key": "a"}), server_named("pywharf", "ml"))
+    assert set(made) == {"apiVersion", "kind", "metadata"}
+    assert set(made["metadata"]) == {"name", "namespace", "uid", "ownerReferences"}
+    assert made["metadata"]["uid"] == "u"
+    assert [one["uid"] for one in made["metadata"]["ownerReferences"]] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "desired", "present", "expected"),
+    [
+        (SECRET, {"data": {"a": "1"}}, {"data": {"a": "1", "gone": "2"}}, {"data": {"gone": None}}),
+        (CONFIG_MAP, {"binaryData": {"a": "1"}}, {"data": {"a": "1"}}, {"data": {"a": None}}),
+        (CONFIG_MAP, {"data": {"a": "1"}}, {"data": {"a": "2"}}, {}),
+        (DEPLOYMENT, {}, {"data": {"a": "2"}}, {}),
+        (SECRET, {"data": {"a": "1"}}, {}, {}),
+    ],
+)
+def test_stale_data(kind, desired, present, expected):
+    assert stale_data(kind, desired, present) == expected

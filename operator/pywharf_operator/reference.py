@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf_operator.render.findings import REASONS
-from pywharf_operator.schema import Schema, schema_of
+from pywharf_operator.schema import Schema, described
 from pywharf_operator.spec import PACKAGE_REPO, PACKAGE_SERVER, PackageRepo, PackageServer
 
 DEFAULT_FILE = Path("docs/resources.md")
@@ -24,7 +24,7 @@ def sections() -> dict[str, str]:
     """Every generated part by the name in its markers."""
     made = {}
     for kind, struct in ((PACKAGE_REPO, PackageRepo), (PACKAGE_SERVER, PackageServer)):
-        schema = schema_of(struct)
+        schema = described(struct)
         properties = schema["properties"]
         for part in ("spec", "status"):
             made[f"{kind} {part}"] = _table(("Field", "Type", "Default", "Meaning"), _fields(properties[part], ""))

@@ -1,4 +1,13 @@
-"""The structs' structural OpenAPI schema, as a CustomResourceDefinition holds it."""
+"""The structs' structural OpenAPI schema, as a CustomResourceDefinition holds it.
+
+Server-side apply turns a map into null when it removes the map's last field, although the manifest says `{}`, and the
+API server then refuses the null (kubernetes#135841). So a map that may become empty has one of two shapes:
+
+- A map that is always there has a default of its own, which takes the place of the null.
+- An optional map, for which absent and `{}` differ, is atomic: it is applied as a whole, so no field is removed from
+  it. Nothing below it has a default in the CRD: the filled-in default would be a difference between the manifest and
+  the object, and so a conflict for every other manager. These defaults are in the structs and in the descriptions.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,26 +15,38 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Form, Model, Rule
 
 Schema = dict[str, Any]
+_MAP_TYPE = "x-kubernetes-map-type"
+_LIST_TYPE = "x-kubernetes-list-type"
+_ANY_FIELD = "x-kubernetes-preserve-unknown-fields"
 
 
 def schema_of(kind: type[msgspec.Struct]) -> Schema:
     """A struct's schema. Raises NotImplementedError for a type that no struct of `spec` uses yet."""
+    return _applicable(described(kind), whole=False)
+
+
+def described(kind: type[msgspec.Struct]) -> Schema:
+    """The same with every default where its field is, as documentation shows it."""
     return _schema(inspect.type_info(kind))
 
 
 def default_of(field: inspect.Field) -> object:
-    """A field's default as JSON; UNSET where there is none, or where absent and empty mean the same.
+    """A field's default as JSON; UNSET where there is none, or where the API server needs none.
 
     Nested defaults are written out: the API server validates a default as it stands, before it fills in others.
     """
     default = field.default
+    if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+        default = field.default_factory()
     if default is msgspec.NODEFAULT or default is None:
         return msgspec.UNSET
     plain = _plain(msgspec.to_builtins(default))
-    return msgspec.UNSET if plain in ([], {}) else plain
+    # An empty list stays a list, whoever applies it.
+    return msgspec.UNSET if plain == [] or _holds_any_field(field.type) else plain
 
 
 def _plain(value: object) -> object:
@@ -57,7 +78,7 @@ def _container(kind: inspect.VarTupleType | inspect.DictType) -> Schema:
         bounds = {"minItems": kind.min_length, "maxItems": kind.max_length}
         return {"type": "array", "items": _schema(kind.item_type)} | _given(bounds)
     if isinstance(kind.value_type, inspect.AnyType):
-        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        return {"type": "object", _ANY_FIELD: True}
     return {"type": "object", "additionalProperties": _schema(kind.value_type)}
 
 
@@ -92,11 +113,56 @@ def _struct(kind: inspect.StructType) -> Schema:
     for field in kind.fields:
         schema = _schema(field.type)
         default = default_of(field)
-        properties[field.encode_name] = schema if default is msgspec.UNSET else schema | {"default": default}
+        if default is not msgspec.UNSET:
+            schema |= {"default": default}
+        elif schema.get("type") == "object" and not issubclass(kind.cls, Resource) and _may_be_empty(field.type):
+            schema |= {_MAP_TYPE: "atomic"}
+        properties[field.encode_name] = schema
     required = [field.encode_name for field in kind.fields if field.required]
     schema = {"type": "object", "properties": properties}
     rules = _rules(kind.cls)
     return schema | ({"required": required} if required else {}) | _validations(rules)
+
+
+def _may_be_empty(kind: inspect.Type) -> bool:
+    """Whether `{}` is a value of the map."""
+    match kind:
+        case inspect.Metadata():
+            return _may_be_empty(kind.type)
+        case inspect.UnionType():
+            return any(_may_be_empty(part) for part in kind.types)
+        case inspect.StructType():
+            try:
+                msgspec.convert({}, kind.cls)
+            except msgspec.ValidationError:
+                return False
+            return True
+    return isinstance(kind, inspect.DictType)
+
+
+def _holds_any_field(kind: inspect.Type) -> bool:
+    """Whether the map's fields are not known: a null below it would not be refused, and would mean another thing."""
+    if isinstance(kind, inspect.Metadata):
+        return _holds_any_field(kind.type)
+    return isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.AnyType)
+
+
+def _applicable(schema: Schema, *, whole: bool) -> Schema:
+    """Move the defaults below what is applied as a whole into the descriptions; `whole`: it is below such a part."""
+    made = dict(schema)
+    if whole and "default" in made:
+        default = made.pop("default")
+        if default != {}:
+            made["description"] = f"{made['description']} Default: {msgspec.json.encode(default).decode()}."
+    inner = whole or made.get(_MAP_TYPE) == "atomic"
+    if "properties" in made:
+        made["properties"] = {name: _applicable(field, whole=inner) for name, field in made["properties"].items()}
+    if isinstance(made.get("additionalProperties"), dict):
+        made["additionalProperties"] = _applicable(made["additionalProperties"], whole=inner)
+    if "items" in made:
+        # A list without keys is applied as a whole, too.
+        made["items"] = _applicable(made["items"], whole=inner or _LIST_TYPE not in made)
+    return made
 
 
 def _rules(kind: type) -> tuple[Rule, ...]:
@@ -116,7 +182,7 @@ def _with_form(schema: Schema, kind: inspect.Metadata) -> Schema:
 
 def _list_type(extra: Mapping[str, Any]) -> Schema:
     keys = extra.get("list_map_keys")
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)} if keys else {}
+    return {_LIST_TYPE: "map", "x-kubernetes-list-map-keys": list(keys)} if keys else {}
 
 
 def _validations(rules: tuple[Rule, ...]) -> Schema:

@@ -1,14 +1,20 @@
 """A CustomResourceDefinition upgraded and rolled back: stored objects, their statuses and the operator go on."""
 
 import copy
+import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
+from pywharf_operator.schema import described
+from pywharf_operator.spec import PackageRepo, PackageServer
 from support import operating
-from support.cluster import OwnCluster, new_namespace
+from support.cluster import KubectlError, OwnCluster, new_namespace
 from support.kube_client import ApiError, Json, KubeClient
+from support.maps import PLURALS as MAP_PLURALS
+from support.maps import manifest_of, map_cases, meaning
 from support.resources import (
     apply,
     condition,
@@ -49,10 +55,7 @@ def upgraded(definition: Json) -> Json:
 
 def install(kube: KubeClient, definition: Json, listed: str, body: Json, *, knows: bool) -> None:
     """Put the definition there, and wait until the API server goes by it."""
-    where = f"{DEFINITIONS}/{definition['metadata']['name']}"
-    found = kube.get(where)
-    assert found is not None
-    kube.replace(where, found | {"spec": definition["spec"]})
+    replace(kube, definition)
     probe = {**body, "metadata": {"name": "probe"}, "spec": {**body["spec"], ADDED: "x"}}
 
     def goes_by_it() -> bool:
@@ -143,3 +146,94 @@ def test_an_upgrade_and_a_rollback_lose_nothing(own_cluster, kube, tmp_path):
 
 def without_revision(config: str) -> str:
     return re.sub(r'^credentials_revision = "\w+"', "", config, flags=re.MULTILINE)
+
+
+def with_defaults(definition: Json, struct: type[msgspec.Struct]) -> Json:
+    """As releases before had it: every default in the definition, and no map applied as a whole."""
+    made = copy.deepcopy(definition)
+    for version in made["spec"]["versions"]:
+        spec = described(struct)["properties"]["spec"]
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"] = granular(spec)
+        version["schema"]["openAPIV3Schema"]["description"] += " Older."
+    return made
+
+
+def granular(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        items = {name: granular(part) for name, part in schema.items() if name != "x-kubernetes-map-type"}
+        return {name: part for name, part in items.items() if (name, part) != ("default", {})}
+    return schema
+
+
+def replace(kube: KubeClient, definition: Json) -> None:
+    where = f"{DEFINITIONS}/{definition['metadata']['name']}"
+    found = kube.get(where)
+    assert found is not None
+    kube.replace(where, found | {"spec": definition["spec"]})
+
+
+@pytest.mark.timeout(180)
+def test_what_was_stored_with_defaults_filled_in_stays(own_cluster, kube):
+    """Under the definition without them, and back: every object is valid, and means the same."""
+    namespace = new_namespace(kube)
+    structs: dict[str, type[msgspec.Struct]] = {"packagerepos": PackageRepo, "packageservers": PackageServer}
+    new = {plural: kube.get(f"{DEFINITIONS}/{plural}.pywharf.dev") for plural in PLURALS}
+    old = {plural: with_defaults(new[plural], structs[plural]) for plural in PLURALS}
+    cases = map_cases()
+
+    def install_all(definitions: dict[str, Any], *, fills_in: bool) -> None:
+        replace(kube, definitions["packageservers"])
+        replace(kube, definitions["packagerepos"])
+        probe = {**repo("probe"), "spec": {"backend": {"fileSystem": {}}}}
+
+        def goes_by_it() -> bool:
+            made = kube.request("POST", path("packagerepos", namespace), probe, dryRun="All")
+            return ("maxFileBytes" in made["spec"]["backend"]["fileSystem"]) is fills_in
+
+        wait_for(goes_by_it, f"the definitions ({fills_in=})")
+
+    def text(field: str) -> str:
+        items = [manifest_of(case, getattr(case, field)) for case in cases]
+        for item in items:
+            item["metadata"]["namespace"] = namespace
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+    def assert_means(field: str) -> None:
+        for case in cases:
+            spec = kube.get(path(MAP_PLURALS[case.kind], namespace, case.name))["spec"]
+            assert meaning(case.kind, spec) == meaning(case.kind, getattr(case, field)), (case.path, spec)
+
+    install_all(old, fills_in=True)
+    own_cluster.kubectl("apply", "-f", "-", input=text("emptied"))
+    stored = kube.get(path("packagerepos", namespace, next(c.name for c in cases if c.path == "backend.fileSystem")))
+    assert stored["spec"]["backend"]["fileSystem"]["indexFilename"] == "index.json"
+    assert_means("emptied")
+
+    install_all(new, fills_in=False)
+    assert_means("emptied")
+    # kubectl, on the client's side and on the server's, and a GitOps tool go on with them.
+    own_cluster.kubectl("apply", "-f", "-", input=text("emptied"))
+    assert_means("emptied")
+    # What was filled in differs from the manifest, and kubectl wants to hear once that the manifest counts.
+    with pytest.raises(KubectlError, match=r"(?m)\.spec\.backend\.fileSystem$") as refused:
+        own_cluster.kubectl("apply", "--server-side", "-f", "-", input=text("emptied"))
+    assert refused.value.stderr.count("Apply failed") == 1
+    own_cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text("emptied"))
+    for _ in range(3):
+        own_cluster.kubectl("apply", "--server-side", "-f", "-", input=text("emptied"))
+    own_cluster.kubectl(
+        "apply", "--server-side", "--force-conflicts", "--field-manager=flux", "-f", "-", input=text("emptied")
+    )
+    assert_means("emptied")
+
+    install_all(old, fills_in=True)
+    assert_means("emptied")
+    own_cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text("filled"))
+    assert_means("filled")
+    install_all(new, fills_in=False)
+    assert_means("filled")
+    own_cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text("emptied"))
+    own_cluster.kubectl(
+        "apply", "--server-side", "--force-conflicts", "--field-manager=flux", "-f", "-", input=text("emptied")
+    )
+    assert_means("emptied")

@@ -15,6 +15,11 @@ metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 """
 
 MALFORMED = [
+    (
+        SERVER + "  storage: {size: 1Gi, storageClassName: Fast}",
+        "storageClassName is 'Fast': it must be empty, or",
+    ),
+    (SERVER + "  podTemplateRemovals: [startupProbe]", "is 'startupProbe': it must be a path in a pod template's spec"),
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),
@@ -155,6 +160,8 @@ MALFORMED = [
 ]
 
 WELL_FORMED = [
+    SERVER + "  storage: {size: 1Gi, storageClassName: ''}",
+    SERVER + "  podTemplateRemovals: ['spec.volumes[tmp]']",
     REPO + GOOD,
     REPO + "  backend: {fileSystem: {}}\n  index:\n  upstream:\n  credentials:\n",
     REPO.replace("demo}", "demo, creationTimestamp: null, finalizers: [a], managedFields: []}") + GOOD,

@@ -19,6 +19,7 @@ from pywharf_operator.render.credentials import (
 )
 from pywharf_operator.render.labels import REPO_LABEL, Manifest, labels, metadata, object_name, selector
 from pywharf_operator.render.pod_template import DATA_VOLUME, OWN_VOLUMES, ROOT, claim_name, pod_template, surroundings
+from pywharf_operator.render.removals import steps_of, without
 from pywharf_operator.render.resolve import RepoVerdict, ServerVerdict
 from pywharf_operator.render.schedule import schedule_of
 from pywharf_operator.render.security import container_security, pod_security
@@ -141,11 +142,11 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
         pod["affinity"] = _beside_the_server(server)
     patch = server.spec.pod_template
     wanted = _OF_PODS | ({"serviceAccountName"} if _uses_lent_identity(repo, spec) else set())
+    removals = [path for path in server.spec.pod_template_removals if steps_of(path)[1] in wanted]
     of_pods = {field: value for field, value in (patch.get("spec") or {}).items() if field in wanted}
     of_pods |= {"containers": [{"name": CONTAINER, **shared.around["container"]}], "volumes": shared.around["volumes"]}
-    made = merged_pod_template(
-        {"metadata": {}, "spec": pod}, {"metadata": patch.get("metadata") or {}, "spec": of_pods}
-    )
+    base = without({"metadata": {}, "spec": pod}, removals, missing_ok=True)
+    made = merged_pod_template(base, {"metadata": patch.get("metadata") or {}, "spec": of_pods})
     made["metadata"]["labels"] = {
         **made["metadata"].get("labels", {}),
         **labels(server, "index"),

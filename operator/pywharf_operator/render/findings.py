@@ -64,7 +64,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageServer Accepted": {
         "Accepted": "The server can run as it is described.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",
-        "InvalidPodTemplate": "Correct the field of `spec.podTemplate` that the message names.",
+        "InvalidPodTemplate": "Correct what the message names of `spec.podTemplate` or `spec.podTemplateRemovals`.",
         "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
     },

@@ -5,6 +5,7 @@ from typing import Final
 from pywharf_operator.render.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
 from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.labels import Manifest, labels, object_name, selector
+from pywharf_operator.render.removals import without
 from pywharf_operator.render.security import container_security, pod_security
 from pywharf_operator.render.server_flags import flags_of
 from pywharf_operator.render.snapshot import CREDENTIALS_FOLDER, Environment
@@ -51,11 +52,11 @@ def claim_name(server: PackageServer) -> str | None:
 
 
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
-    """The template with `spec.podTemplate` merged into it. Raises InvalidPodTemplateError."""
+    """The template without `spec.podTemplateRemovals`, `spec.podTemplate` merged in. Raises InvalidPodTemplateError."""
     patch = {part: value for part, value in server.spec.pod_template.items() if value is not None}
     _check_patch(patch)
     ours = labels(server)
-    made = merged_pod_template(_template(server, environment), patch)
+    made = merged_pod_template(without(_template(server, environment), server.spec.pod_template_removals), patch)
     if not any(container["name"] == CONTAINER for container in made["spec"].get("containers", ())):
         msg = f"podTemplate.spec.containers leaves out the container {CONTAINER!r}; patch it, but keep it."
         raise InvalidPodTemplateError(msg)

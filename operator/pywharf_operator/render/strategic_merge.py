@@ -1,6 +1,6 @@
 """PURE. Strategic merge of a patch into a pod template, by the rules of the Kubernetes API conventions.
 
-Maps are merged field by field and null removes a field; lists of the fields in `_POD_TEMPLATE` are merged item by item,
+Maps are merged field by field and null removes a field; lists of the fields in `POD_TEMPLATE` are merged item by item,
 by their key; every other list is replaced. `$patch: replace` and `$patch: delete` are known, in maps and in lists. In
 a volume the fields that the patch does not name go, as the API's strategy `retainKeys` has it: a volume has one source.
 """
@@ -21,7 +21,7 @@ class InvalidPodTemplateError(Exception):
     """A patch that does not fit a pod template; the message names the field and the remedy."""
 
 
-class _Keyed(msgspec.Struct, frozen=True):
+class Keyed(msgspec.Struct, frozen=True):
     """A list whose items are told apart by a key."""
 
     key: str
@@ -33,32 +33,32 @@ class _Keyed(msgspec.Struct, frozen=True):
     """Whether fields that the patch's item does not name are dropped."""
 
 
-_CONTAINERS: Final = _Keyed(
+_CONTAINERS: Final = Keyed(
     "name",
     fields={
-        "env": _Keyed("name"),
-        "ports": _Keyed("containerPort", defaults={"protocol": "TCP"}),
-        "volumeDevices": _Keyed("devicePath"),
-        "volumeMounts": _Keyed("mountPath"),
+        "env": Keyed("name"),
+        "ports": Keyed("containerPort", defaults={"protocol": "TCP"}),
+        "volumeDevices": Keyed("devicePath"),
+        "volumeMounts": Keyed("mountPath"),
     },
 )
-_POD_TEMPLATE: Final[Mapping[str, Any]] = {
+POD_TEMPLATE: Final[Mapping[str, Any]] = {
     "spec": {
         "containers": _CONTAINERS,
-        "hostAliases": _Keyed("ip"),
-        "imagePullSecrets": _Keyed("name"),
+        "hostAliases": Keyed("ip"),
+        "imagePullSecrets": Keyed("name"),
         "initContainers": _CONTAINERS,
-        "resourceClaims": _Keyed("name", retain_keys=True),
-        "schedulingGates": _Keyed("name"),
-        "topologySpreadConstraints": _Keyed("topologyKey"),
-        "volumes": _Keyed("name", retain_keys=True),
+        "resourceClaims": Keyed("name", retain_keys=True),
+        "schedulingGates": Keyed("name"),
+        "topologySpreadConstraints": Keyed("topologyKey"),
+        "volumes": Keyed("name", retain_keys=True),
     }
 }
 
 
 def merged_pod_template(base: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
     """A new template; neither argument is changed. Raises InvalidPodTemplateError."""
-    return _map(base, patch, _POD_TEMPLATE, "podTemplate")
+    return _map(base, patch, POD_TEMPLATE, "podTemplate")
 
 
 def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str, Any], path: str) -> dict[str, Json]:
@@ -81,8 +81,8 @@ def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str
     return made
 
 
-def _value(base: Json, patch: Json, known: Mapping[str, Any] | _Keyed, path: str) -> Json:
-    if isinstance(known, _Keyed):
+def _value(base: Json, patch: Json, known: Mapping[str, Any] | Keyed, path: str) -> Json:
+    if isinstance(known, Keyed):
         return _keyed_list(base or [], patch, known, path)
     if isinstance(patch, Mapping):
         _check_same_kind(base, Mapping, "a map", path)
@@ -99,7 +99,7 @@ def _value(base: Json, patch: Json, known: Mapping[str, Any] | _Keyed, path: str
     return patch
 
 
-def _keyed_list(base: list[Json], patch: Json, known: _Keyed, path: str) -> list[Json]:
+def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[Json]:
     if not isinstance(patch, list | tuple):
         msg = f"{path} must be a list."
         raise InvalidPodTemplateError(msg)
@@ -124,7 +124,7 @@ def _keyed_list(base: list[Json], patch: Json, known: _Keyed, path: str) -> list
     return list(made.values())
 
 
-def _identity(item: Mapping[str, Json], known: _Keyed, path: str) -> tuple[Json, ...]:
+def _identity(item: Mapping[str, Json], known: Keyed, path: str) -> tuple[Json, ...]:
     key = item.get(known.key)
     if not isinstance(key, str | int):
         msg = f"{path}.{known.key} is missing; items of this list are told apart by it."
@@ -139,6 +139,9 @@ def _copy(value: Json, path: str) -> Json:
     if isinstance(value, list | tuple):
         _check_depth(path)
         return [_copy(item, f"{path}[{number}]") for number, item in enumerate(value)]
+    if value is None and path.endswith("]"):
+        msg = f"{path} is null, which is no item of a list; remove it."
+        raise InvalidPodTemplateError(msg)
     return value
 
 

@@ -31,6 +31,11 @@ OBJECT_NAME = Form(
     max_length=253,
     must_be="lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
 )
+STORAGE_CLASS = Form(
+    pattern=rf"^({_LABEL}(\.{_LABEL})*)?$",
+    max_length=253,
+    must_be="empty, or lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+)
 NAMESPACE = Form(
     pattern=f"^{_LABEL}$",
     max_length=63,
@@ -130,10 +135,19 @@ DURATION = Form(
     max_length=8,
     must_be="a time such as 30s or 1m",
 )
+POD_PATH = Form(
+    pattern=r"^spec(\.[A-Za-z0-9_-]+|\[[^\[\]]+\])+$",
+    max_length=512,
+    must_be=(
+        "a path in a pod template's spec such as spec.containers[server].startupProbe, "
+        "spec.securityContext.runAsUser or spec.volumes[tmp]"
+    ),
+)
 IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
 
 RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
 ObjectName = Annotated[str, Meta(extra={"form": OBJECT_NAME})]
+StorageClassName = Annotated[str, Meta(extra={"form": STORAGE_CLASS})]
 Namespace = Annotated[str, Meta(extra={"form": NAMESPACE})]
 SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
 Url = Annotated[str, Meta(extra={"form": URL})]
@@ -154,6 +168,7 @@ AzureContainer = Annotated[str, Meta(extra={"form": AZURE_CONTAINER})]
 Prefix = Annotated[str, Meta(extra={"form": PREFIX})]
 Region = Annotated[str, Meta(extra={"form": REGION})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
+PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
 
 PUBLIC_ENDPOINTS = (

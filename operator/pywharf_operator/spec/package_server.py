@@ -14,7 +14,9 @@ from pywharf_operator.spec.forms import (
     NamePattern,
     Namespace,
     ObjectName,
+    PodPath,
     Quantity,
+    StorageClassName,
     Url,
 )
 from pywharf_operator.spec.metadata import Resource
@@ -76,7 +78,13 @@ class Storage(Model, frozen=True, kw_only=True):
 
     size: Annotated[Quantity | None, Meta(description="Size of the volume that is claimed, such as 10Gi.")] = None
     storage_class_name: Annotated[
-        ObjectName | None, Meta(description="Storage class of that volume. Absent: the cluster's default.")
+        StorageClassName | None,
+        Meta(
+            description=(
+                "Storage class of that volume. Absent: the cluster's default. Empty: no class; the claim is bound to "
+                "a volume that has none."
+            )
+        ),
     ] = None
     access_modes: Annotated[
         tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...],
@@ -226,6 +234,16 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
             )
         ),
     ] = msgspec.field(default_factory=dict)
+    pod_template_removals: Annotated[
+        tuple[PodPath, ...],
+        Meta(
+            max_length=64,
+            description=(
+                "Parts of the operator's own pod template to leave out, before podTemplate is merged into it. Each "
+                "is a path: fields after dots, and in brackets the name of a list's item or a key with dots in it."
+            ),
+        ),
+    ] = ()
 
 
 class RepoCounts(StatusModel, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import yaml
 from pywharf_operator import crds as command
 from pywharf_operator.crds import crds, text_of
 from pywharf_operator.manifests import parse_file
-from pywharf_operator.schema import default_of, schema_of
+from pywharf_operator.schema import default_of, described
 from pywharf_operator.spec import ObjectMeta, PackageRepo, PackageServer
 from support.parts import CHECKOUT
 
@@ -148,9 +148,14 @@ def structs() -> Iterator[type[msgspec.Struct]]:
         pending += getattr(found, "types", ())
 
 
+def value_of(field: msgspec.inspect.Field) -> object:
+    """What the struct has where the manifest says nothing."""
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
 @pytest.mark.parametrize("struct", list(structs()), ids=lambda struct: struct.__name__)
 def test_defaults_are_the_structs(struct):
-    schema = schema_of(struct)
+    schema = described(struct)
     info: Any = msgspec.inspect.type_info(struct)
     assert list(schema["properties"]) == [field.encode_name for field in info.fields]
     assert schema.get("required", []) == [field.encode_name for field in info.fields if field.required]
@@ -159,9 +164,39 @@ def test_defaults_are_the_structs(struct):
         default = schema["properties"][field.encode_name].get("default", msgspec.UNSET)
         assert default == default_of(field)
         if default is not msgspec.UNSET:
-            assert msgspec.convert(default, types[field.encode_name]) == field.default
+            assert msgspec.convert(default, types[field.encode_name]) == value_of(field)
         elif not field.required and field.default is not msgspec.NODEFAULT:
             assert field.default in (None, (), type(field.default)())
+
+
+ATOMIC = "x-kubernetes-map-type"
+WHOLE = [(kind, path, schema) for kind, path, schema in EVERY if ATOMIC in schema]
+
+
+@pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
+def test_a_map_that_may_become_empty_survives_server_side_apply(kind, path, schema):
+    """It has a default, or a field that it cannot do without, or it is applied as a whole: kubernetes#135841."""
+    in_spec = path.startswith(".spec") and "[]" not in path
+    below = any(kind == other and path.startswith(f"{whole}.") for other, whole, _ in WHOLE)
+    if not in_spec or below or schema.get("type") != "object":
+        return
+    never_empty = {".spec.backend", ".spec.storage"}  # by a rule
+    assert "default" in schema or "required" in schema or ATOMIC in schema or path in never_empty
+
+
+@pytest.mark.parametrize(("kind", "path", "schema"), WHOLE, ids=[f"{kind}{path}" for kind, path, _ in WHOLE])
+def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema):
+    """A default that is filled in would be a conflict for every other manager. Nor does a rule count on one."""
+    struct: type[msgspec.Struct] = PackageRepo if kind == "PackageRepo" else PackageServer
+    documented = dict(walk(described(struct)))
+    for inner, field in walk(schema):
+        assert "default" not in field
+        default = documented[f"{path}{inner}"].get("default", {})
+        if default != {} and inner:
+            assert field["description"].endswith(f" Default: {msgspec.json.encode(default).decode()}.")
+            owner, _, name = inner.rpartition(".")
+            for rule in dict(walk(schema))[owner].get("x-kubernetes-validations", ()):
+                assert f"self.{name}" not in rule["rule"] or f"has(self.{name})" in rule["rule"]
 
 
 def test_the_rule_of_repo_name_stands_on_spec():

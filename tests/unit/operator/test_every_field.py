@@ -193,6 +193,7 @@ FIXED = {
     },
     "serviceMonitor": {"labels": {"a": "a"}, "interval": "30s"},
     "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
+    "podTemplateRemovals": ["spec.securityContext.runAsGroup"],
 }
 SCALED = {
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
@@ -227,6 +228,7 @@ SERVER_CHANGES = {
     **under("httpRoute", FIXED, {"hostnames": ["b.example"], "annotations": {"a": "b"}}),
     **under("serviceMonitor", FIXED, {"labels": {"a": "b"}, "interval": "1m"}),
     "podTemplate": (FIXED, {"spec": {"nodeSelector": {"a": "b"}}}),
+    "podTemplateRemovals": (FIXED, ["spec.securityContext.runAsUser"]),
 }
 
 

@@ -313,6 +313,11 @@ CLAIMS = {
         "resources": {"requests": {"storage": "5"}},
         "storageClassName": "fast",
     },
+    "{storage: {size: 5, storageClassName: ''}}": {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "5"}},
+        "storageClassName": "",
+    },
 }
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from pywharf_operator.adoption import adoption, belongs, is_orphan, stale_data
+from pywharf_operator.adoption import adoption, belongs, is_orphan, stale_data, taken_over
 from pywharf_operator.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, kind_of
 from pywharf_operator.render.job import update_job
 from pywharf_operator.render.labels import SERVER_LABEL, metadata
@@ -109,3 +109,41 @@ def test_what_adopts_changes_nothing_else():
 )
 def test_stale_data(kind, desired, present, expected):
     assert stale_data(kind, desired, present) == expected
+
+
+OUR_LABEL: dict[str, Any] = {"f:metadata": {"f:labels": {f"f:{SERVER_LABEL}": {}}}}
+
+
+def wrote(manager, fields, operation="Update", **more):
+    return {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": fields, **more}
+
+
+def test_what_a_restore_wrote_becomes_the_operators():
+    in_labels: dict[str, Any] = {".": {}, f"f:{SERVER_LABEL}": {}, "f:velero.io/restore": {}}
+    restored = wrote("velero-server", {"f:metadata": {"f:labels": in_labels}, "f:data": {".": {}, "f:a": {}}})
+    other = wrote("somebody", {"f:data": {"f:b": {}}})
+    status = wrote("controller", {"f:status": {}}, subresource="status")
+    item = live()
+    item["metadata"]["managedFields"] = [restored, other, status]
+    found = taken_over(item)
+    assert found is not None
+    own, *rest = found
+    assert rest == [other, status]
+    assert (own["manager"], own["operation"]) == ("pywharf-operator", "Apply")
+    assert own["fieldsV1"] == {**OUR_LABEL, "f:data": {".": {}, "f:a": {}}}
+
+
+@pytest.mark.parametrize("entries", [None, [], [wrote("somebody", {"f:data": {}})]])
+def test_where_nobody_is_known_to_have_restored_it(entries):
+    item = live()
+    item["metadata"]["managedFields"] = entries
+    assert [one["fieldsV1"] for one in taken_over(item) or []] == [
+        OUR_LABEL,
+        *(one["fieldsV1"] for one in entries or []),
+    ]
+
+
+def test_what_the_operator_applied_before_is_left():
+    item = live()
+    item["metadata"]["managedFields"] = [wrote("pywharf-operator", OUR_LABEL, "Apply"), wrote("somebody", OUR_LABEL)]
+    assert taken_over(item) is None

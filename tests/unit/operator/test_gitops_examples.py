@@ -86,6 +86,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NoReadyReplica": (False, PROGRESSING),
         "ObjectNotOwned": (False, DEGRADED),
         "ApplyRefused": (False, DEGRADED),
+        "PodRefused": (False, DEGRADED),
         "Contested": (False, DEGRADED),
         "ApiMissing": (False, DEGRADED),
     },

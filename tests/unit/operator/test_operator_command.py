@@ -36,7 +36,10 @@ def test_all_namespaces():
         (Options(namespace=("a",), lease_namespace="A_b"), "--lease_namespace"),
         (Options(namespace=("a",), lease_name="A_b"), "--lease_name"),
         (Options(namespace=("a",), lease_metadata="x"), "--lease_metadata: JSON is malformed"),
-        (Options(namespace=("a",), lease_metadata='{"labels": {"pywharf.dev/x": "y"}}'), "--lease_metadata: labels: keys"),
+        (
+            Options(namespace=("a",), lease_metadata='{"labels": {"pywharf.dev/x": "y"}}'),
+            "--lease_metadata: labels: keys",
+        ),
         (Options(namespace=("a",), lease_metadata='{"label": {}}'), "--lease_metadata: .*unknown field"),
     ],
 )

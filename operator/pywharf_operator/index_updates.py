@@ -98,9 +98,9 @@ async def read_runs(kube: Kube, server: ObjectKey, now: datetime) -> Runs:
     of_replicas = selector_of(server.name).items()
     replicas = [pod for pod in pods if of_replicas <= (pod["metadata"].get("labels") or {}).items()]
     without = without_pod(jobs, pods)
-    told = await refused_jobs(kube, server.namespace) if any(is_late(job, now) for job in without) else {}
-    # An Event outlives what it tells of.
-    refused = {uid: told[uid] for job in without if (uid := str(job["metadata"].get("uid"))) in told}
+    found = await refused_jobs(kube, server.namespace) if any(is_late(job, now) for job in without) else {}
+    # An Event outlives what it reports.
+    refused = {uid: found[uid] for job in without if (uid := str(job["metadata"].get("uid"))) in found}
     return Runs(_by_repo(jobs), _by_repo(pods), replicas, refused, waits_for_pods=bool(without))
 
 
@@ -169,7 +169,7 @@ async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], 
 
 
 def _refused_pod(jobs: Sequence[Mapping[str, Any]], refused: Mapping[str, str]) -> Finding | None:
-    """Return what is told of the first Job that gets no pod."""
+    """Return the condition about the first Job that gets no pod."""
     for job in jobs:
         why = refused.get(str(job["metadata"].get("uid")))
         if why is not None and not is_finished(job):

@@ -465,10 +465,10 @@ def _of_replicas(finding: Finding, refused: str | None) -> Finding:
     """Return the finding about the replicas, with what the cluster says where it refuses one."""
     if refused is None:
         return finding
-    told = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
+    message = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
     if finding.status:
-        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {told}")
-    return Finding(status=False, reason="PodRefused", message=told)
+        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {message}")
+    return Finding(status=False, reason="PodRefused", message=message)
 
 
 def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:

@@ -100,7 +100,10 @@ async def refused_jobs(kube: Kube, namespace: str) -> Mapping[str, str]:
             return {}
         raise
     events.sort(key=_time_of)
-    return {str((one.get("involvedObject") or {}).get("uid")): _told(str(one.get("message") or "")) for one in events}
+    return {
+        str((one.get("involvedObject") or {}).get("uid")): _without_name(str(one.get("message") or ""))
+        for one in events
+    }
 
 
 def _time_of(event: Json) -> str:
@@ -109,7 +112,7 @@ def _time_of(event: Json) -> str:
     return str(next((time for time in times if time), ""))
 
 
-def _told(message: str) -> str:
+def _without_name(message: str) -> str:
     """Drop the pod's made-up name, which is another each time, so that the same refusal is the same text."""
     return re.sub(r'^Error creating: (pods "[^"]*" is |)', "", message)
 
@@ -119,5 +122,5 @@ def refused_replica(deployment: Mapping[str, Any] | None) -> str | None:
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
     for one in conditions:
         if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
-            return _told(f"Error creating: {one.get('message')}")
+            return _without_name(f"Error creating: {one.get('message')}")
     return None

@@ -56,7 +56,7 @@ async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, fo
     except KubeError as error:
         if not error.is_permanent:
             raise
-        # The key is there and works. What refuses a label here refuses it in the other objects, where it is told.
+        # The key is there and works. What refuses a label here refuses it in the other objects, which is reported.
 
 
 def _metadata(server: PackageServer) -> Manifest:

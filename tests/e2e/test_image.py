@@ -81,3 +81,16 @@ print(json.dumps({"names": names, "tools": tools, "user": [os.getuid(), os.getgi
     assert found["writable"] == []
     assert {"pywharf", "aiohttp", "kopf", "kubernetes", "pygithub"} <= set(found["names"])
     assert not {"pip", "setuptools", "hatchling", "wheel"} & set(found["names"])
+
+
+def test_any_user_of_group_0_may_run_it(namespace: str, pod_cluster: Cluster):
+    """As on clusters that give the ids themselves."""
+    spec = pod_spec(IMAGE, ["pywharf", "operator", "--help"]) | {"restartPolicy": "Never"}
+    ids = {"runAsUser": 1000680000, "runAsGroup": 0}
+    spec["securityContext"] = {key: value for key, value in spec["securityContext"].items() if key != "fsGroup"} | ids
+    metadata = {"name": "any-user", "namespace": namespace}
+    applied(pod_cluster, [{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
+    where = f"--namespace={namespace}"
+    succeeded = "--for=jsonpath={.status.phase}=Succeeded"
+    pod_cluster.kubectl("wait", succeeded, f"--timeout={READY_S}s", where, "pod/any-user")
+    assert "--lease_name" in pod_cluster.kubectl("logs", where, "any-user").replace("lease-name", "lease_name")

@@ -12,7 +12,8 @@ def test_it_works_for_a_user_without_a_name(cluster, kube, namespace):
     program = as_any_user(PYWHARF)
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     with group_folder() as folder:
-        authority = shutil.copy(cluster.ca_file, folder / "ca.crt")
+        authority = folder / "ca.crt"
+        shutil.copy(cluster.ca_file, authority)
         text = grant(cluster, namespace).read_text().replace(str(cluster.ca_file), str(authority))
         config = folder / "kubeconfig"
         config.write_text(text)

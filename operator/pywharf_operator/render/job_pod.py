@@ -53,7 +53,7 @@ NOT_TAKEN: Final = {
     "hostname": "It names a replica.",
     "hostnameOverride": "It names a replica.",
     "initContainers": "They prepare or accompany what serves; beside a sidecar a Job might never end.",
-    "nodeName": "It passes the scheduler by, which finds the node with the volume.",
+    "nodeName": "It bypasses the scheduler, which finds the node with the volume.",
     "overhead": "Kubernetes fills it in from the runtime class.",
     "readinessGates": "Nobody sends requests to a Job.",
     "resourceClaims": "They are devices of the server's containers.",

@@ -113,7 +113,14 @@ def test_the_whole_status_of_a_server():
     made = of_server()
     assert [one["type"] for one in made.pop("conditions")] == ["Accepted", "ConfigRendered", "Ready"]
     repos = {"total": 2, "ready": 1}
-    assert made == {"observedGeneration": 7, "url": "http://x", "repos": repos, "replicas": 3}
+    selector = "app.kubernetes.io/name=pywharf,app.kubernetes.io/instance=demo,app.kubernetes.io/component=server"
+    assert made == {
+        "observedGeneration": 7,
+        "url": "http://x",
+        "repos": repos,
+        "replicas": 3,
+        "selector": selector,
+    }
 
 
 @pytest.mark.parametrize(

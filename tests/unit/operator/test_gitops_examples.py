@@ -101,6 +101,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ReplicasUnreachable": (False, DEGRADED),
         "ObjectNotOwned": (False, DEGRADED),
         "ApplyRefused": (False, DEGRADED),
+        "PodRefused": (False, DEGRADED),
         "Contested": (False, DEGRADED),
         "ApiMissing": (False, DEGRADED),
     },

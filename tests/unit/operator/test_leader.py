@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ async def test_the_lease_has_labels_of_one_s_own(cluster):
     assert metadata["labels"] == own["labels"]
     assert own["annotations"].items() <= metadata["annotations"].items()
     metadata["labels"]["other"] = "stays"
-    written = {"f:labels": {"f:cost-center": {}}, "f:annotations": {"f:example.com/owner": {}}}
+    written: dict[str, Any] = {"f:labels": {"f:cost-center": {}}, "f:annotations": {"f:example.com/owner": {}}}
     metadata["managedFields"] = [{"manager": "pywharf-operator", "fieldsV1": {"f:metadata": written}}]
     assert await with_them.attempt()
     assert cluster.lease["metadata"]["labels"] == own["labels"] | {"other": "stays"}

@@ -117,7 +117,8 @@ def test_it_is_compressed_and_spread_and_the_newest_are_refused_past_the_limit(c
         wait_for(
             lambda: files(objects(kube, namespace)).get(f"{left[0]}.read") == wanted, "a rotated secret", longest_s=60
         )
-        assert consistent(objects(kube, namespace), left)
+        # The credentials come first, then the configuration that names them.
+        wait_for(lambda: consistent(objects(kube, namespace), left), "its configuration", longest_s=60)
 
         reserve(kube, namespace, names, hard=False)
         rotate(kube, namespace, names, 5_000)

@@ -20,7 +20,7 @@ from pywharf_operator.kept_repos import kept_repos
 from pywharf_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.namespaces import Namespaces
-from pywharf_operator.observe import Observed, Observer
+from pywharf_operator.observe import Observed, Observer, key_of
 from pywharf_operator.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
 from pywharf_operator.refused_pods import refused_replica, with_remedy
 from pywharf_operator.render import (
@@ -36,6 +36,7 @@ from pywharf_operator.render import (
 )
 from pywharf_operator.render.apis import api_missing
 from pywharf_operator.render.labels import REPO_LABEL, Manifest, object_name
+from pywharf_operator.render.shares import round_robin
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.replicas import ask, is_ready
 from pywharf_operator.session_key import ForeignSecretError, session_key
@@ -164,7 +165,7 @@ class Reconciler:
             await self._nudges.nudge(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, rendered.cron_jobs, live, superseded)
+        refusals += await applier.apply(server, _shared_out(rendered.cron_jobs, verdict), live, superseded)
         refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
         # What the cluster seems to lack may only not be there for a moment.
@@ -315,7 +316,9 @@ class Reconciler:
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
             wanted.append((observed.raws[repo.repo.key], status))
-        await self._statuses.write(REPO, wanted, now, superseded)
+        # What news cuts off must not be the same namespace's each time.
+        ordered = round_robin(wanted, lambda one: key_of(one[0]).namespace)
+        await self._statuses.write(REPO, ordered, now, superseded)
         await self.write_malformed(observed, now)
         statuses = [status for _, status in wanted]
         self._counted(server.key, _counts(statuses))
@@ -469,6 +472,12 @@ def _of_replicas(finding: Finding, refused: str | None) -> Finding:
     if finding.status:
         return Finding(status=True, reason=finding.reason, message=f"{finding.message} {message}")
     return Finding(status=False, reason="PodRefused", message=message)
+
+
+def _shared_out(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
+    """Order them so that each namespace has its first ones early: news may cut the rest off until the next time."""
+    namespaces = {repo.name: repo.repo.key.namespace for repo in verdict.repos}
+    return round_robin(cron_jobs, lambda one: namespaces[one["metadata"]["labels"][REPO_LABEL]])
 
 
 def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:

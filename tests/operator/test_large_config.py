@@ -1,4 +1,4 @@
-"""A configuration past what one object takes: compressed and spread, delivered whole, and refused with its size."""
+"""A configuration past what one object takes: compressed and spread, delivered whole, the newest repos refused."""
 
 import base64
 import functools
@@ -78,9 +78,9 @@ def consistent(made: dict[str, Any], names: list[str]) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_it_is_compressed_and_spread_and_refused_past_the_limit(cluster, kube, namespace, tmp_path):
+def test_it_is_compressed_and_spread_and_the_newest_are_refused_past_the_limit(cluster, kube, namespace, tmp_path):
     names = [f"team-{number}" for number in range(COUNT)]
-    apply(kube, namespace, server())
+    apply(kube, namespace, server(limits={"repoTableBytes": 65_536}))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: apply(kube, namespace, large_secret(name, 10), large_repo(name)), names))
     with operating.operating(tmp_path / "operator", operating.grant(cluster, namespace), namespace) as operator:
@@ -94,27 +94,41 @@ def test_it_is_compressed_and_spread_and_refused_past_the_limit(cluster, kube, n
         spread = settled(kube, namespace, names, shards | {"pywharf-credentials-1"}, 5_000)
         serves_all(tmp_path, spread)
 
-        # Text that does not compress: the ConfigMap is past the limit, and everything stays.
+        # Text that does not compress: the newest repos are refused, the others are served on.
         reserve(kube, namespace, names, hard=True)
         found = wait_for_condition(
-            kube, path(WHERE, namespace, "pywharf"), "ConfigRendered", "False", reason="ConfigTooLarge"
+            kube, path(WHERE, namespace, "pywharf"), "ConfigRendered", "True", reason="ReposRefused"
         )
-        message = condition(found, "ConfigRendered")["message"]
-        size = re.search(r"ConfigMap pywharf-config would take (\d+) bytes", message)
-        assert size, message
-        assert int(size[1]) > 1024 * 1024
-        kept = objects(kube, namespace)
-        apply(kube, namespace, large_secret(names[0], 20))  # a rotation must not go half the way
         until_quiet(operator)
-        wait_for_condition(kube, path("packagerepos", namespace, names[0]), "Programmed", "False")
-        assert objects(kube, namespace) == kept
-        assert set(kept) == set(spread)
+        found = kube.get(path(WHERE, namespace, "pywharf"))
+        message = condition(found, "ConfigRendered")["message"]
+        count = re.match(r"(\d+) repos are refused", message)
+        assert count, message
+        assert f"{count[1]} of {namespace}" in message
+        out = [name for name in names if accepted(kube, namespace, name) == "ServerFull"]
+        assert len(out) == int(count[1])
+        assert 20 < len(out) < 60  # of 100 that take some 14 KiB each once compressed, of which 1 MiB holds 70
+        left = [name for name in names if name not in out]
+        wait_for(lambda: consistent(objects(kube, namespace), left), "the others' configuration", longest_s=60)
+        assert all(f"[{name}]" not in config_of(objects(kube, namespace)) for name in out)
+        rotated_secret = large_secret(left[0], 20)
+        apply(kube, namespace, rotated_secret)
+        wanted = rotated_secret["stringData"]["read"].encode()
+        wait_for(
+            lambda: files(objects(kube, namespace)).get(f"{left[0]}.read") == wanted, "a rotated secret", longest_s=60
+        )
+        # The credentials come first, then the configuration that names them.
+        wait_for(lambda: consistent(objects(kube, namespace), left), "its configuration", longest_s=60)
 
         reserve(kube, namespace, names, hard=False)
         rotate(kube, namespace, names, 5_000)
         settled(kube, namespace, names, shards | {"pywharf-credentials-1"}, 5_000)
         rotate(kube, namespace, names, 10)
         assert settled(kube, namespace, names, shards, 10) == small
+
+
+def accepted(kube: KubeClient, namespace: str, name: str) -> str:
+    return str(condition(kube.get(path("packagerepos", namespace, name)), "Accepted").get("reason"))
 
 
 def large_repo(name: str) -> Json:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pywharf.config import BUILT_IN_SPECS, Upstream
+from pywharf.config import BUILT_IN_SPECS, FileSystemSpec, Upstream
+from pywharf.core.names import RepoName
 from pywharf_operator.folder import default_server
 from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve
 from pywharf_operator.render.fitting import MAX_TEXT_BYTES, at_most_bytes, table_bytes
@@ -104,7 +105,7 @@ def test_a_table_that_is_too_large_is_refused_alone(count, reason):
     if reason is not None:
         message = next(one.accepted.message for one in found.repos if not one.accepted.status)
         own = resolved([repo("a", "large", reserved=noise(count))], server(Limits(repo_table_bytes=262_144)))[0]
-        assert f"takes {table_bytes('a-large', own.repos[0].spec)} bytes" in message
+        assert f"takes {table_bytes(RepoName('a-large'), own.repos[0].spec)} bytes" in message
         assert "takes 16384 of one repo; shorten spec.upstream.reserved" in message
 
 
@@ -121,16 +122,15 @@ def test_the_limit_is_the_server_s():
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+NAME = RepoName("a.b")
 PATTERNS = st.lists(st.from_regex(r"[a-zA-Z0-9*]{1,12}", fullmatch=True), max_size=5)
 
 
 @settings(deadline=None)
 @given(PATTERNS, PATTERNS, TEXTS)
 def test_the_quick_bound_is_one(reserved, shadowing, owner):
-    spec = BUILT_IN_SPECS["file_system"](
-        owner=owner, upstream=Upstream(reserved=tuple(reserved), allow_shadowing=tuple(shadowing))
-    )
-    assert table_bytes("a.b", spec) <= at_most_bytes("a.b", spec) < 2 * table_bytes("a.b", spec) + 200
+    spec = FileSystemSpec(owner=owner, upstream=Upstream(reserved=tuple(reserved), allow_shadowing=tuple(shadowing)))
+    assert table_bytes(NAME, spec) <= at_most_bytes(NAME, spec) < 2 * table_bytes(NAME, spec) + 200
 
 
 # How many repos a namespace may have.
@@ -209,7 +209,7 @@ def test_text_that_compresses_well_is_bounded_too():
     found, _ = resolved([*repos, *victims()])
     out = refused(found)
     assert {key.partition("/")[0] for key in out} == {"tenant"}
-    one = table_bytes("tenant-m0", found.servers[0].repos[0].spec)
+    one = table_bytes(RepoName("tenant-m0"), found.servers[0].repos[0].spec)
     assert MAX_TEXT_BYTES * 0.9 < (400 - len(out)) * one < MAX_TEXT_BYTES
 
 

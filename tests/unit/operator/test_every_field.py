@@ -180,6 +180,7 @@ FIXED = {
         },
     },
     "allowedEndpoints": ["a.example"],
+    "limits": {"reposPerNamespace": 5, "repoTableBytes": 4096, "minScheduleIntervalSeconds": 60},
     "ambientIdentity": {"namespaces": ["other"]},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"]},
     "authReadExpires": 1,
@@ -231,6 +232,8 @@ SERVER_CHANGES = {
         {"key": "stage", "operator": "NotIn", "values": ["y"]},
     ),
     "allowedEndpoints": (FIXED, ["b.example"]),
+    # A second repo of the namespace, a table of some 1,500 bytes, and a schedule of each quarter.
+    **under("limits", FIXED, {"reposPerNamespace": 1, "repoTableBytes": 1024, "minScheduleIntervalSeconds": 1000}),
     "ambientIdentity.namespaces": (FIXED, ["third"]),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
     "authReadExpires": (FIXED, 2),
@@ -266,12 +269,15 @@ def test_fields_of_a_server(path):
         of_server = {"serverRef": {"name": "pywharf", "namespace": "ml"}}
         lent = {"backend": S3["backend"], "credentials": {"anonymousRead": True, "readOnly": True}}
         labels = {"stage": "live", "team": "x"}
+        long_names, each_quarter = [f"{'c' * 150}{number}" for number in range(9)], {"schedule": "*/15 * * * *"}
         return made_of(
             manifest("PackageServer", "pywharf", "ml", spec),
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other", "labels": labels}},
             secret("one", "ml"),
             manifest("PackageRepo", "a", "ml", {**FILES, "upstream": {}}),
             manifest("PackageRepo", "b", "other", {**lent, **of_server}),
+            manifest("PackageRepo", "c", "ml", {**FILES, "repoName": "c", "upstream": {"reserved": long_names}}),
+            manifest("PackageRepo", "d", "ml", {**FILES, "repoName": "d", "upstream": {}, "index": each_quarter}),
         )
 
     before = made(spec)

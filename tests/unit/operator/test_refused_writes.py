@@ -1,5 +1,6 @@
 """One write that the API server refuses keeps nothing else from being done, and what is still in use is not deleted."""
 
+import base64
 import copy
 import itertools
 import re
@@ -217,10 +218,13 @@ async def test_pods_are_told_of_a_configuration_only_when_it_is_there(cluster, r
     cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
     repo(cluster, "team-c")
     await reconciler.reconcile(KEY)
-    assert "merge pods/pod" not in cluster.calls
+    # They are told of the secrets that go with the configuration that they have, under a mark of its own.
+    told = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
+    await reconciler.reconcile(KEY)
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == told
     cluster.refuse.clear()
     await reconciler.reconcile(KEY)
-    assert "merge pods/pod" in cluster.calls
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != told
     assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
 
 
@@ -311,3 +315,30 @@ async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, 
     else:
         with pytest.raises(KubeError):
             await creating
+
+
+def _value(cluster, key):
+    return base64.b64decode(cluster.objects["secrets", "pywharf-credentials"]["data"].get(key, ""))
+
+
+async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    revision = _value(cluster, "revision-0")
+    before = _value(cluster, "team-a.read")
+    cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
+    secret = cluster.objects["secrets", "team-a"]
+    secret["data"] = {key: base64.b64encode(f"rotated-{key}".encode()).decode() for key in secret["data"]}
+    cluster.add(SECRET, secret)
+    del cluster.objects["packagerepos", "team-b"]
+    await reconciler.reconcile(KEY)
+    assert before != _value(cluster, "team-a.read") == b"rotated-read"
+    assert _value(cluster, "revision-0") == revision
+    assert len(_value(cluster, "team-b.read")) == 64  # nobody knows it
+    cluster.calls.clear()
+    await reconciler.reconcile(KEY)
+    assert "apply secrets/pywharf-credentials" not in cluster.calls, "it does not go back and forth"
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert _value(cluster, "revision-0") != revision
+    assert _value(cluster, "team-a.read") == b"rotated-read"
+    assert not _value(cluster, "team-b.read")

@@ -12,7 +12,7 @@ from pywharf_operator.kinds import JOB, POD, REPO, SERVER, Kind
 
 Json = dict[str, Any]
 OVERSIZE: Final = "oversize"
-"""Added to a PackageRepo whose spec is left out: its `bytes`, and the `field` that has the most. No object has such a field of its own."""
+"""Added to a PackageRepo whose spec is left out: its `bytes`, and the `field` that has the most."""
 MOST_SPEC_BYTES: Final = 64 * 1024
 """Of a PackageRepo's spec as JSON. The table that the server gets of it may be far smaller."""
 _MOST_STATUS_BYTES: Final = 128 * 1024
@@ -75,7 +75,7 @@ def _repo(item: Json) -> Json:
     return {**made, "spec": claimed if _size(claimed) <= _MOST_TEXT else {}, OVERSIZE: oversize}
 
 
-def _largest(spec: object) -> str:
+def _largest(spec: Any) -> str:  # noqa: ANN401 - JSON
     """The path of the field that takes the most."""
     path = "spec"
     while isinstance(spec, dict) and spec:

@@ -158,9 +158,7 @@ class Applier:
         for kind in {kind for kind, _ in missing}:
             names = {name for other, name in missing if other is kind}
             if len(names) > _MANY and kind is CRON_JOB:
-                items = await self._kube.list(
-                    kind, server.key.namespace, only=lambda item, names=names: item["metadata"]["name"] in names
-                )
+                items = await self._kube.list(kind, server.key.namespace, only=_named(names))
             else:
                 got = await asyncio.gather(
                     *(self._kube.get(kind, ObjectKey(server.key.namespace, name)) for name in names)
@@ -257,6 +255,10 @@ class Applier:
     def _know(self, current: Json | None, desired: Manifest) -> None:
         if current is not None:
             self._same[current["metadata"]["uid"]] = _state(current, desired)
+
+
+def _named(names: set[str]) -> Callable[[Json], bool]:
+    return lambda item: item["metadata"]["name"] in names
 
 
 def _state(current: Json, desired: Manifest) -> tuple[str, str]:

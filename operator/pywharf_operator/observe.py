@@ -205,8 +205,8 @@ class Observer:
 def _parsed(raw: Json, struct: type[R]) -> R | Finding:
     if OVERSIZE in raw:
         message = (
-            f"spec has {raw[OVERSIZE]} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten it, for example "
-            "the lists of spec.upstream."
+            f"spec has {raw[OVERSIZE]['bytes']} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten "
+            f"{raw[OVERSIZE]['field']}, which has the most."
         )
         return Finding(status=False, reason="InvalidSpec", message=message)
     # What somebody wrote into a status must not make the spec unreadable.

@@ -12,13 +12,14 @@ from pywharf_operator.kinds import EVENT, JOB, POD, REPO, SERVER, Kind
 
 Json = dict[str, Any]
 OVERSIZE: Final = "oversize"
-"""Added to a PackageRepo whose spec is left out: the bytes that it has. No object has such a field of its own."""
+"""Added to a PackageRepo whose spec is left out: its `bytes`, and the `field` that has the most."""
 MOST_SPEC_BYTES: Final = 64 * 1024
 """Of a PackageRepo's spec as JSON. The table that the server gets of it may be far smaller."""
 _MOST_STATUS_BYTES: Final = 128 * 1024
 _MOST_EVENT_BYTES: Final = 8 * 1024
 _MOST_TEXT: Final = 2048
 """Characters of a label's or an annotation's value that is kept."""
+_MOST_FIELD: Final = 64
 _MOST_OWNERS: Final = 16
 _OWN_PREFIXES: Final = ("pywharf.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "cronjob.kubernetes.io/")
 _OF_METADATA: Final = (
@@ -71,8 +72,18 @@ def _repo(item: Json) -> Json:
     if (size := _size(spec)) <= MOST_SPEC_BYTES:
         return {**made, "spec": spec}
     # What says which server and which name it is about; it is refused there.
-    claimed = {field: spec[field] for field in ("serverRef", "repoName") if field in spec}
-    return {**made, "spec": claimed if _size(claimed) <= _MOST_TEXT else {}, OVERSIZE: size}
+    claimed = {field: spec[field] for field in ("serverRef", "repoName") if isinstance(spec, dict) and field in spec}
+    oversize = {"bytes": size, "field": _largest(spec)}
+    return {**made, "spec": claimed if _size(claimed) <= _MOST_TEXT else {}, OVERSIZE: oversize}
+
+
+def _largest(spec: Any) -> str:  # noqa: ANN401 - JSON
+    """The path of the field that takes the most."""
+    path = "spec"
+    while isinstance(spec, dict) and spec:
+        field = max(spec, key=lambda name: _size(spec[name]))
+        path, spec = f"{path}.{field[:_MOST_FIELD]}", spec[field]
+    return path
 
 
 def _server(item: Json) -> Json:

@@ -205,7 +205,9 @@ class Watcher:
 
     async def _watch_others(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            kube = self._kube or await stack.enter_async_context(await self._own_kube())
+            kube = self._kube
+            if kube is None:
+                kube = await stack.enter_async_context(await self._own_kube())
             async with asyncio.TaskGroup() as tasks:
                 for watch in self._others:
                     for namespace in self._namespaces or (None,):

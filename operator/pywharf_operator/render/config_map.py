@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
 REPOS_KEY = "repos.toml"
 """Whose each repo is. The server does not read it: the operator does, where it cannot read a namespace."""
 COMPRESSED_SUFFIX = ".gz"
+_MOST_TEXT_BYTES = 32 * 1024**2
+"""Of a text, unpacked: tables of 32 MiB are never one ConfigMap."""
 
 
 def config_text(
@@ -76,9 +79,18 @@ def texts_of(made: Manifest) -> dict[str, str]:
     compressed = (made.get("binaryData") or {}).items()
     plain_texts: dict[str, str] = made.get("data") or {}
     return plain_texts | {
-        key.removesuffix(COMPRESSED_SUFFIX): gzip.decompress(base64.b64decode(value)).decode()
+        key.removesuffix(COMPRESSED_SUFFIX): _decompressed(base64.b64decode(value)).decode()
         for key, value in compressed
     }
+
+
+def _decompressed(content: bytes) -> bytes:
+    """Raises OSError and EOFError. What somebody else wrote into the ConfigMap may unpack to any size."""
+    with gzip.open(io.BytesIO(content)) as file:
+        text = file.read(_MOST_TEXT_BYTES + 1)
+    if len(text) > _MOST_TEXT_BYTES:
+        raise OSError(f"more than {_MOST_TEXT_BYTES} bytes")
+    return text
 
 
 def plain(struct: msgspec.Struct) -> dict[str, Any]:

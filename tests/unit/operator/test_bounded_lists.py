@@ -124,5 +124,7 @@ def test_a_spec_past_the_bound_is_left_out_and_said():
     large = fits | {"upstream": {"reserved": ["x" * MOST_SPEC_BYTES]}}
     made = trimmed(REPO, {"metadata": {"name": "a"}, "spec": large, "status": {"repoName": "r"}})
     assert made["spec"] == {"serverRef": {"name": "s"}, "repoName": "r"}
-    assert made[OVERSIZE] == len(msgspec.json.encode(large))
+    assert made[OVERSIZE] == {"bytes": len(msgspec.json.encode(large)), "field": "spec.upstream.reserved"}
+    odd = trimmed(REPO, {"metadata": {"name": "a"}, "spec": ["x" * MOST_SPEC_BYTES]})
+    assert (odd["spec"], odd[OVERSIZE]["field"]) == ({}, "spec")
     assert made["status"] == {"repoName": "r"}

@@ -1,5 +1,8 @@
 """Repos that cannot be read stay as they were applied: word for word, whoever else comes and goes."""
 
+import base64
+import gzip
+
 import msgspec
 import pytest
 
@@ -132,6 +135,7 @@ def test_of_a_former_versions_config_map_nothing_is_dropped():
         {"binaryData": {"config.toml.gz": "AAAA"}},
         {"binaryData": {"config.toml.gz": "odd"}},
         {"data": {"config.toml": "no [ toml"}},
+        {"binaryData": {"config.toml.gz": base64.b64encode(gzip.compress(bytes(33 * 1024**2))).decode()}},
     ],
 )
 def test_a_config_map_that_cannot_be_read_is_said(content):

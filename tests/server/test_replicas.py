@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import statistics
@@ -296,8 +297,8 @@ def test_a_signal_lets_transfers_finish_and_refuses_new_ones(tmp_path, large, nu
 @pytest.mark.parametrize("workers_count", [1, 2])
 def test_a_server_under_nohup_outlives_its_terminal(tmp_path, workers_count):
     with running(tmp_path, [f"--workers={workers_count}"], program=("nohup", PYWHARF)) as server:
-        for process in (server.process, *workers(server)):
-            process.send_signal(signal.SIGHUP)
+        for number in (server.process.pid, *(worker.pid for worker in workers(server))):
+            os.kill(number, signal.SIGHUP)
         client = IndexClient.of(server)
         assert client.upload(wheel(tmp_path, "one")).status == 200
         assert server.stop() == 0

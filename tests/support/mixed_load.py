@@ -30,7 +30,7 @@ type = "{type}"
 
 
 def config(storage_url: str) -> tuple[str, str]:
-    """Return configuration and admin secrets: repos `demo` (good), `noisy` (hostile), and some on dribbling storages."""
+    """Return configuration and admin secrets: repos `demo` (good), `noisy` (hostile), some on dribbling storages."""
     repos = [
         ("demo", "file_system", 'read_secret = "demo-read"\nwrite_secret = "demo-write"'),
         ("noisy", "file_system", 'read_secret = "noisy-read"\nwrite_secret = "noisy-write"'),

@@ -87,12 +87,14 @@ def test_what_is_left_open_is_reported_by_name(monkeypatch):
         pass
 
 
-def test_a_failure_is_raised_in_the_test():
-    @contextlib.asynccontextmanager
-    async def failing() -> AsyncIterator[None]:
-        if True:
-            raise OSError("no such thing")
-        yield
+class Failing(contextlib.AbstractAsyncContextManager[None]):
+    async def __aenter__(self) -> None:
+        raise OSError("no such thing")
 
-    with pytest.raises(OSError, match="no such thing"), in_background(failing(), "failing"):
+    async def __aexit__(self, *error: object) -> None:
+        raise AssertionError
+
+
+def test_a_failure_is_raised_in_the_test():
+    with pytest.raises(OSError, match="no such thing"), in_background(Failing(), "failing"):
         pass

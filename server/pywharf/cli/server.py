@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from pywharf.web.connections import Connections
 from pywharf.web.initialize import Initializer
 from pywharf.web.instance import Instance, LoadedConfig
 from pywharf.web.internal import answering, build_internal_app
-from pywharf.web.listening import Seen, accepting, files_state, tls_context, watch_tls
+from pywharf.web.listening import accepting, files_state, tls_context, watch_tls
 from pywharf.web.metrics import Metrics
 from pywharf.web.running import RunningRequests
 from pywharf.web.served import ServedConfigs
@@ -115,13 +115,14 @@ def _make_root(root: str) -> None:
         raise InvalidConfigError(msg) from error
 
 
-def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext, tuple[str, str], Seen] | None:
-    """The context, its pair's paths and what those files were like before they were read."""
+def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Coroutine[Any, Any, None]]]:
+    """Return the context, and what follows changes of its files; nothing where the server speaks plain HTTP."""
     if settings.tls_cert is None or settings.tls_key is None:
-        return None
+        return None, []
     pair = settings.tls_cert, settings.tls_key
-    seen = files_state(*pair)
-    return tls_context(*pair), pair, seen
+    seen = files_state(*pair)  # before they are read
+    context = tls_context(*pair)
+    return context, [watch_tls(context, *pair, seen)]
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -282,10 +283,8 @@ async def _serve(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         tasks = [asyncio.create_task(watch(source, apply, metrics))]
-        context = None
-        if (tls := _tls(settings)) is not None:
-            context, pair, seen = tls
-            tasks.append(asyncio.create_task(watch_tls(context, *pair, seen)))
+        context, watching_tls = _tls(settings)
+        tasks += [asyncio.create_task(one) for one in watching_tls]
         async with accepting(
             runner,
             shared.listener,

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pywharf_operator.kube import KubeError
+from pywharf_operator.kube import Kube, KubeError
 from pywharf_operator.refused_pods import is_late, refused_jobs, refused_replica, with_remedy, without_pod
+from pywharf_operator.render.labels import Component
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAID = {
@@ -26,7 +27,8 @@ SAID = {
 
 @pytest.mark.parametrize("message", SAID)
 def test_remedies(message):
-    for component, field in zip(("index", "server"), SAID[message], strict=True):
+    components: tuple[Component, ...] = ("index", "server")
+    for component, field in zip(components, SAID[message], strict=True):
         told = with_remedy(message, component)
         assert field in told
         assert told.startswith(message[:20])
@@ -66,11 +68,11 @@ def test_a_job_has_the_time_to_get_its_pod(age_s, late):
     assert not is_late({"metadata": {"name": "a"}}, NOW)
 
 
-class Events:
+class Events(Kube):
     def __init__(self, *events, error=None):
         self.events, self.error, self.asked = list(events), error, []
 
-    async def list(self, kind, namespace, labels=None, fields=None):
+    async def list(self, kind, namespace=None, labels=None, *, fields=None, only=None):
         self.asked.append((kind.plural, namespace, labels, fields))
         if self.error is not None:
             raise self.error

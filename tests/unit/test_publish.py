@@ -192,6 +192,14 @@ async def test_whether_a_project_takes_uploads(backend, tmp_path, status, takes)
         await _nothing_is_kept(backend)
 
 
+async def test_a_text_longer_than_pages_show_is_refused(backend, tmp_path):
+    path = wheel(tmp_path, "foo", requires_python=">=1" + ".1" * 3_000)
+    # The one or the other limit: of what the archive's metadata may hold, or of what is stored.
+    with pytest.raises((TooLargeError, InvalidDistributionError), match=r"has \d+ characters; at most"):
+        await upload(backend, path, FORM)
+    await _nothing_is_kept(backend)
+
+
 async def test_before_the_index_is_loaded_nothing_is_taken(backend, tmp_path):
     with pytest.raises(IndexNotLoadedError):
         await upload(backend, wheel(tmp_path, "foo"), FORM, follower=Follower("team-a", backend))

@@ -28,10 +28,6 @@ class CheckedFiles:
         self._before = self._read()
         self._now: dict[str, str] = {}
 
-    def knows(self, file: File, stamp: str) -> bool:
-        """Whether a run of update_index found the recorded content in a file that was like this."""
-        return self._before.get(file.filename) == f"{stamp} {file.sha256}"
-
     def current(self, file: File) -> File:
         """The file with its stamp of now, read where nothing says that its content is the recorded one.
 

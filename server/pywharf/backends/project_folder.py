@@ -50,9 +50,7 @@ class ProjectFolder:
         files = []
         for filename in names:
             try:
-                file = self._recorded(filename)
-                if self._is_published(file):
-                    files.append(file)
+                files.append(self._recorded(filename))
             except (FileNotFoundError, *_UNRECORDED):
                 continue  # not published yet, or for update_index to mend
         status, reason = self._status(listed, [])
@@ -64,8 +62,6 @@ class ProjectFolder:
             return None
         try:
             file = self._recorded(filename)
-            if not self._is_published(file):
-                return None
         except (FileNotFoundError, NotADirectoryError, *_UNRECORDED):
             return None
         has_status = (self._path / STATUS_FILENAME).exists()
@@ -138,13 +134,6 @@ class ProjectFolder:
             raise InvalidConfigError(msg)
         upload_time = file.upload_time or _rfc3339(status.st_mtime)
         return msgspec.structs.replace(file, size=status.st_size, upload_time=upload_time)
-
-    def _is_published(self, file: File) -> bool:
-        """Whether the file is still the recorded one, as far as that is known without reading it."""
-        if file.stamp is None:
-            return True
-        stamp = stamp_of((self._path / file.filename).stat())
-        return file.stamp == stamp or CheckedFiles(self._path).knows(file, stamp)
 
     def _adopt(self, filename: str, problems: list[str]) -> File:
         """Check and record a file that was put there without a sidecar, by hand or by a crashed upload."""

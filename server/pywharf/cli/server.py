@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import secrets
 import shutil
@@ -115,14 +116,14 @@ def _make_root(root: str) -> None:
         raise InvalidConfigError(msg) from error
 
 
-def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Coroutine[Any, Any, None]]]:
+def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Callable[[], Coroutine[Any, Any, None]]]]:
     """Return the context, and what follows changes of its files; nothing where the server speaks plain HTTP."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None, []
     pair = settings.tls_cert, settings.tls_key
     seen = files_state(*pair)  # before they are read
     context = tls_context(*pair)
-    return context, [watch_tls(context, *pair, seen)]
+    return context, [functools.partial(watch_tls, context, *pair, seen)]
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -284,7 +285,7 @@ async def _serve(
         stack.push_async_callback(runner.cleanup)
         tasks = [asyncio.create_task(watch(source, apply, metrics))]
         context, watching_tls = _tls(settings)
-        tasks += [asyncio.create_task(one) for one in watching_tls]
+        tasks += [asyncio.create_task(one()) for one in watching_tls]
         async with accepting(
             runner,
             shared.listener,

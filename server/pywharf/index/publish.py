@@ -11,7 +11,7 @@ from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeErro
 from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File
 from pywharf.index.follower import Follower
-from pywharf.index.limits import MAX_PROJECT_FILES
+from pywharf.index.limits import MAX_PROJECT_FILES, fault_of
 from pywharf.index.ports import Backend, JournalEntry, Upload
 from pywharf.index.staging import StagedFile
 
@@ -69,6 +69,9 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
         # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
         metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
     )
+    if (fault := fault_of(file)) is not None:
+        msg = f"{file.filename!r} cannot be published: {fault}"
+        raise TooLargeError(msg)
     project = (await follower.latest()).project(filename.project)
     if project is not None and not project.takes_uploads:
         msg = f"The project {project.name!r} is {project.status} and takes no uploads."

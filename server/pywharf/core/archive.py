@@ -353,7 +353,7 @@ def _noting(headers: list[tuple[bytes, int]]) -> type[tarfile.TarInfo]:
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
             info = super().frombuf(buf, encoding, errors)
             if len(headers) > _MAX_HEADERS_OF_ONE:
-                raise tarfile.InvalidHeaderError(_TOO_MANY_HEADERS)
+                raise tarfile.HeaderError(_TOO_MANY_HEADERS)
             headers.append((info.type, info.size))
             return info
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from support.distributions import metadata
+from support.distributions import metadata, record_hash
 
 _BLOCK = bytes(range(256)) * 4096
 
@@ -50,12 +50,13 @@ class LargeWheel:
                     left -= len(block)
                     yield from out.taken()
             shown = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
-            record = f"{self.name}/data.bin,sha256={shown},{self.payload_bytes}\n{dist_info}/RECORD,,\n"
             others = {
                 "METADATA": metadata(self.name, self.version),
                 "WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-                "RECORD": record.encode(),
             }
+            record = f"{self.name}/data.bin,sha256={shown},{self.payload_bytes}\n"
+            record += "".join(f"{dist_info}/{name},{record_hash(body)},{len(body)}\n" for name, body in others.items())
+            others["RECORD"] = (record + f"{dist_info}/RECORD,,\n").encode()
             for member_name, content in others.items():
                 archive.writestr(zipfile.ZipInfo(f"{dist_info}/{member_name}"), content)
         yield from out.taken()

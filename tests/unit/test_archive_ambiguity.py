@@ -110,6 +110,10 @@ ACCEPTED = {
     ),
     "sizes after the content, deflated": (WHEEL, stream_of(WHOLE, zipfile.ZIP_DEFLATED)),
     "sizes after the content, stored": (WHEEL, stream_of(WHOLE, zipfile.ZIP_STORED)),
+    "a mark in stored content that is none": (
+        WHEEL,
+        stream_of(recorded([*FILES, ("a", b"PK\x07\x08" * 900 + ONE)]), zipfile.ZIP_STORED),
+    ),
     "sizes after the content, no signature": (
         WHEEL,
         whole(Entry(path="a.py", content=ONE, flags=8, descriptor=descriptor(ONE, signature=False))),
@@ -287,6 +291,11 @@ REFUSED = {
             )
         ),
         "does not say before 'a.py' where that ends",
+    ),
+    "marks without end in content of no said size": (
+        WHEEL,
+        stream_of(recorded([*FILES, ("a", b"PK\x07\x08" * 2_000)]), zipfile.ZIP_STORED),
+        "does not say before 'a' where that ends",
     ),
     # what lies outside the list
     "bytes before it": (WHEEL, b"#!/bin/sh\n" + TWICE, "10 bytes lie before it"),

@@ -25,6 +25,10 @@ _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF
 _MAX_DIRECTORY = 64 * 1024 * 1024
 """Bytes of a zip's list of members."""
 _CHUNK = 256 * 1024
+_MARK_BYTES = 12
+"""Signature, CRC-32 and 32 bits of a size."""
+_MAX_MARKS = 1_000
+"""Far more signatures than chance puts into a member of any size."""
 _ENCRYPTED = 0x1
 _WITH_DESCRIPTOR = 0x8
 _UNUSUAL = 0x20 | 0x40 | 0x2000
@@ -265,13 +269,11 @@ class ZipReader:
     def _unpacked(self, member: ZipMember, *, unsized: bool) -> Iterator[bytes]:
         """The member's content in chunks, from where the stream stands; `unsized` where no header says its size."""
         if member.method == _STORED:
-            previous = b""
+            marks = _EndMarks()
             for data in self._packed(member):
-                # A reader that goes by the content alone takes the first such mark for its end.
-                if unsized and _DESCRIPTOR_SIGNATURE in previous + data:
+                if unsized and marks.may_end(data):
                     msg = f"it does not say before {member.path[:200]!r} where that ends"
                     raise UnreadableZipError(msg)
-                previous = data[-3:]
                 yield data
             return
         inflating = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -325,6 +327,32 @@ class ContentCheck(Protocol):
 
     def end(self, member: ZipMember) -> None:
         """Judge the member, whose content was read whole."""
+
+
+class _EndMarks:
+    """Places in stored content that a reader which does not know its size could take for its end."""
+
+    def __init__(self) -> None:
+        self._previous = b""
+        self._passed = 0
+        """Bytes before `_previous`."""
+        self._marks = 0
+
+    def may_end(self, data: bytes) -> bool:
+        """Whether the content so far, with `data`, holds a descriptor of what lies before it."""
+        window = self._previous + data
+        at = window.find(_DESCRIPTOR_SIGNATURE)
+        while 0 <= at <= len(window) - _MARK_BYTES:
+            self._marks += 1
+            # After the signature come a CRC-32 and the size, whose lower half is first.
+            size = struct.unpack_from("<L", window, at + 8)[0]
+            if size == (self._passed + at) & _MAX_32 or self._marks > _MAX_MARKS:
+                return True
+            at = window.find(_DESCRIPTOR_SIGNATURE, at + 1)
+        keep = min(len(window), _MARK_BYTES - 1)
+        self._previous = window[len(window) - keep :]
+        self._passed += len(window) - keep
+        return False
 
 
 class _Collected:

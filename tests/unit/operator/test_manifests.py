@@ -128,10 +128,10 @@ def bomb(levels, width):
     ids=range(15),
 )
 def test_yaml_that_could_hurt(text, sentence):
-    start = time.monotonic()
+    start = time.thread_time()  # what it costs, however busy the machine is
     found = list(documents(text.encode()))
     assert sentence in (found[-1].fault or "")
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_values_mean_what_they_mean_to_kubernetes():
@@ -154,7 +154,7 @@ def test_a_byte_order_mark_and_a_line_of_dashes_in_a_text():
 
 
 def test_many_repos_are_read_in_reasonable_time():
-    start = time.monotonic()
+    start = time.thread_time()  # what it costs, however busy the machine is
     found = parse_file("a.yaml", "---\n".join(repo(f"repo-{i}") for i in range(1000)).encode(), "default")
     assert len(found.loaded) == 1000
-    assert time.monotonic() - start < 20
+    assert time.thread_time() - start < 20

@@ -130,10 +130,13 @@ SKIPPING = [
 
 @pytest.mark.parametrize(("publisher", "options", "says"), SKIPPING, ids=[case[0] for case in SKIPPING])
 def test_publishing_what_is_there_can_be_skipped(
-    repo: Repo, computer: Computer, tree_of, publisher: str, options, says: str
+    repo: Repo, computer: Computer, tree_of, tmp_path: Path, publisher: str, options, says: str
 ):
     tree = tree_of(publisher)
     publish(publisher, computer, tree, repo.writing)
+    if publisher == "pdm":  # what it skips is a 409, which the same bytes do not get
+        tree = source_tree(tmp_path / "other", "acme", "flit")
+        tree.build(computer)
 
     output = publish(publisher, computer, tree, repo.writing, *options(repo))
 

@@ -49,7 +49,13 @@ def repo_files(root: Path, name: str = "demo") -> set[str]:
     """Everything in a repo's folder, but for what tests and the backend keep there always."""
     folder = root / "cache" / name
     kept = {"journal", "lock", "owner", "ballast"}
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - kept
+    return files_below(folder) - kept
+
+
+def files_below(folder: Path) -> set[str]:
+    """Every file but those in `claims`, which are empty, bounded in number, and stay."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in paths if path.parts[0] != "claims"}
 
 
 def of(path: Path) -> set[str]:
@@ -177,7 +183,7 @@ class Repo:
         return {f.filename for name in names for f in getattr(fresh.catalog.project(name), "files", ())}
 
     def files(self) -> set[str]:
-        return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()} - {"journal", "lock"}
+        return files_below(self.folder) - {"journal", "lock"}
 
 
 UPLOAD_STEPS = {

@@ -341,7 +341,7 @@ def test_runs_at_once_leave_a_whole_index(root, filename):
 def test_a_run_that_another_overtook_reads_again(root):
     """The first is slow after it looked at the index; what the second finds later is not lost by the first."""
     storage = root / "cache" / "demo" / "storage"
-    slow = Fault("os.fsync", r"storage/two/\.\w+\.tmp$", "sleep 1.5", nth=1)
+    slow = Fault("os.fsync", r"storage/two/\.\w+\.tmp$", "sleep 6", nth=1)
     first = update_index(root, program=PROGRAM, env=environment(slow))
     wait_for(lambda: list(storage.glob("one/*.meta")), "the first run is in its middle")
     (storage / "an-early-name").mkdir()

@@ -175,7 +175,9 @@ def test_repos_of_another_server_do_not_count():
     ref = msgspec.structs.replace(elsewhere.spec.server_ref, name="other")
     elsewhere = msgspec.structs.replace(elsewhere, spec=msgspec.structs.replace(elsewhere.spec, server_ref=ref))
     made = server(Limits(repos_per_namespace=1))
-    assert refused(resolved([elsewhere, repo("a", "here", number=1)], made)[0]) == {"a/elsewhere": "NamespaceNotAllowed"}
+    assert refused(resolved([elsewhere, repo("a", "here", number=1)], made)[0]) == {
+        "a/elsewhere": "NamespaceNotAllowed"
+    }
 
 
 # How much room all have together.

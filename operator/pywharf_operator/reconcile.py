@@ -192,12 +192,12 @@ class Reconciler:
         )
         waiting = await self._tell(result, memory, environment, superseded)
         again = [refusal.again_s for refusal in refusals]
-        reasons = {
-            _APIS_FOR_S: api_missing(server, environment) is not None,
-            _PODS_AGAIN_S: runs.waits_for_pods,
-            LINGERS_S: self._has_lingering(runs),
-        }
-        again += [wait_s for wait_s, applies in reasons.items() if applies]
+        reasons = (
+            (_APIS_FOR_S, api_missing(server, environment) is not None),
+            (_PODS_AGAIN_S, runs.waits_for_pods),
+            (LINGERS_S, self._has_lingering(runs)),
+        )
+        again += [wait_s for wait_s, applies in reasons if applies]
         if waiting or memory.lost:
             again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
             memory.looks += 1

@@ -131,6 +131,19 @@ class OwnCluster(Cluster):
     """One that a test may break."""
 
     plane: ControlPlane
+    clients: list[KubeClient]
+    """Those that were made, which a test that failed may have left open."""
+
+    def client(self, token: str | None = None, url: str | None = None, ca_file: Path | None = None) -> KubeClient:
+        """As that of every cluster; closed at the test's end at the latest."""
+        made = super().client(token, url, ca_file)
+        self.clients.append(made)
+        return made
+
+    def close_clients(self) -> None:
+        """Close every client that was made."""
+        for client in self.clients:
+            client.close()
 
     def stop_apiserver(self) -> None:
         """Kill it; connections to it are reset."""
@@ -157,6 +170,7 @@ class OwnCluster(Cluster):
 def own_cluster_of(plane: ControlPlane, folder: Path) -> OwnCluster:
     made = OwnCluster(**vars(cluster_of(plane, folder)))
     object.__setattr__(made, "plane", plane)
+    object.__setattr__(made, "clients", [])
     return made
 
 

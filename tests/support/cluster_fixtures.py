@@ -63,7 +63,11 @@ def namespace(kube: KubeClient) -> Iterator[str]:
 def own_cluster(tmp_path: Path) -> Iterator[OwnCluster]:
     """A control plane of the test's own, whose parts it may kill and start; never PYWHARF_TEST_KUBECONFIG's."""
     with ControlPlane(tmp_path / "control-plane", programs(), prepare) as plane:
-        yield own_cluster_of(plane, tmp_path)
+        made = own_cluster_of(plane, tmp_path)
+        try:
+            yield made
+        finally:
+            made.close_clients()
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def writes(operator: Operator) -> float:
 def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, count: int, latencies: int = 3) -> Scale:
     """`count` repos with suspended schedules, in one namespace with their server."""
     kubeconfig = operating.grant(cluster, namespace)
-    apply(kube, namespace, server())
+    apply(kube, namespace, server(limits={"reposPerNamespace": count + latencies}))
     with operating.operating(folder, kubeconfig, namespace) as operator:
         where = path("packageservers", namespace, resources.SERVER_NAME)
         resources.wait_for_condition(kube, where, "Accepted", "True")

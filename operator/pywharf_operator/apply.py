@@ -19,6 +19,7 @@ from pywharf_operator.drift import (
 )
 from pywharf_operator.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.owner import confirm_owner, is_leaving
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
 
@@ -109,7 +110,7 @@ class Applier:
             and name not in keep
             and kind is not VOLUME_CLAIM
             and belongs(kind, item, server)
-            and item["metadata"].get("deletionTimestamp") is None
+            and not is_leaving(item)
         ]
         refusals = []
         for kind, item in gone:
@@ -131,6 +132,8 @@ class Applier:
     async def adopt_jobs(self, server: PackageServer, jobs: Iterable[Json]) -> list[Refusal]:
         """Make the server the owner of its Jobs that have none, so that they go when it goes. Raises KubeError."""
         orphans = [job for job in jobs if is_orphan(JOB, job, server)]
+        if orphans:
+            await confirm_owner(self._kube, server)
         found = await asyncio.gather(*(self._adopt_job(server, job) for job in orphans))
         return [refusal for refusal in found if refusal is not None]
 
@@ -190,7 +193,7 @@ class Applier:
             if refusal is not None:
                 return refusal
         try:
-            applied = await self._write(kind, key, desired, current, drifted=difference.kind == "drifted")
+            applied = await self._write(server, desired, current, drifted=difference.kind == "drifted")
         except KubeError as error:
             if not error.is_permanent:
                 raise
@@ -201,12 +204,12 @@ class Applier:
         self._applied[kind, key] = rendered
         return None
 
-    async def _write(
-        self, kind: Kind, key: ObjectKey, desired: Manifest, current: Json | None, *, drifted: bool
-    ) -> Json:
+    async def _write(self, server: PackageServer, desired: Manifest, current: Json | None, *, drifted: bool) -> Json:
         """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        kind, key = kind_of(desired), ObjectKey(server.key.namespace, desired["metadata"]["name"])
         adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
         if adopted and current is not None:
+            await confirm_owner(self._kube, server)
             current = await self._take_over(kind, key, current)
             desired = {**desired, "metadata": {**desired["metadata"], "uid": current["metadata"]["uid"]}}
         kept = kept_replicas(desired, current)

@@ -26,9 +26,11 @@ from pywharf_operator.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
+from pywharf_operator.kopf_session import session_of
 from pywharf_operator.kube import connect
 from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
+from pywharf_operator.trimming import trimmed
 from pywharf_operator.waking import Waking, Woken
 from pywharf_operator.work_queue import place_of
 
@@ -104,7 +106,7 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
     settings.watching.inactivity_timeout = patience.stream_s + 10
     settings.watching.connect_timeout = patience.connect_s
     # A page is read as a whole, and whoever may create PackageRepos may make each one 1.5 MiB large.
-    settings.watching.chunk_size = 20
+    settings.watching.chunk_size = 10
     settings.networking.connect_timeout = patience.connect_s
     settings.networking.request_timeout = patience.request_s
     settings.networking.error_backoffs = patience.error_backoffs_s
@@ -135,7 +137,7 @@ def registry_of(
     """Handlers that tell which servers an event wakes, and of a login that failed: kopf would wait for ever."""
     refused: list[kopf.ConnectionInfo] = []
 
-    async def login(**_: object) -> kopf.ConnectionInfo:
+    async def login(**_: object) -> kopf.AiohttpSession:
         try:
             found = await _login()
             if found in refused:
@@ -144,7 +146,7 @@ def registry_of(
             failed(error)
             raise
         refused.append(found)  # where kopf asks once more, it was
-        return found
+        return session_of(found)
 
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(login)
@@ -156,7 +158,7 @@ def registry_of(
 def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Woken], None]) -> None:
     async def handle(event: Any, **_: object) -> None:  # noqa: ANN401 - kopf's raw event
         try:
-            woken = waking.woken(kind, event["type"], event["object"])
+            woken = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
         except Exception as error:  # noqa: BLE001 - one odd object must not end every watch
             _logger.warning("An event of %s cannot be read, so everything is looked at: %s", kind.name, place_of(error))
             woken = Woken(everything=True)

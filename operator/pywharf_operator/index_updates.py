@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from pywharf_operator.comparison import first_difference
 from pywharf_operator.index_jobs import (
     due_trigger,
     index_state,
@@ -22,7 +21,7 @@ from pywharf_operator.kinds import JOB, POD
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.refused_pods import is_late, refused_jobs, with_remedy, without_pod
 from pywharf_operator.render import Finding, RepoVerdict
-from pywharf_operator.render.job import INSTANTIATE, update_job
+from pywharf_operator.render.job import INSTANTIATE, TEMPLATE_ANNOTATION, update_job
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest, selector_of
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.package_repo import IndexStatus
@@ -148,24 +147,25 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
 
 
 async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]) -> None:
-    """Replace each Job that gets no pod and has an older template than the CronJob's, which a user may have corrected.
+    """Replace each Job that gets no pod and has another template than the CronJob's, which a user may have corrected.
 
     A Job keeps its template, so it would be refused until its deadline, and keep the schedule's next Job from starting.
     """
-    template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    wanted = _template_of(cron_job["spec"]["jobTemplate"])
     for job in tuple(jobs):
         uid = str(job["metadata"].get("uid"))
-        if uid not in refused or is_finished(job):
+        if uid not in refused or is_finished(job) or _template_of(job) == wanted:
             continue
         key = ObjectKey(str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
-        whole = await kube.get(JOB, key)  # what is listed has no template
-        if whole is None or first_difference(template, whole["spec"]["template"]) is None:
-            continue
         made = await kube.create(JOB, update_job(cron_job, uid))
         if made is not None:
             jobs.append({"apiVersion": "batch/v1", "kind": "Job"} | made)
         await kube.delete(JOB, key, uid)
         jobs.remove(job)
+
+
+def _template_of(job: Mapping[str, Any]) -> object:
+    return (job["metadata"].get("annotations") or {}).get(TEMPLATE_ANNOTATION)
 
 
 def _refused_pod(jobs: Sequence[Mapping[str, Any]], refused: Mapping[str, str]) -> Finding | None:

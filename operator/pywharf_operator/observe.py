@@ -13,6 +13,7 @@ from pywharf_operator.explain import explain
 from pywharf_operator.kinds import NAMESPACE, REPO, SECRET, SERVER
 from pywharf_operator.kube import Json, Kube, KubeError
 from pywharf_operator.namespaces import FORBIDDEN, Namespaces
+from pywharf_operator.owner import is_leaving
 from pywharf_operator.render import Finding, NameClaim, Snapshot
 from pywharf_operator.secret_reader import SecretReader, wanted_by
 from pywharf_operator.spec import (
@@ -248,11 +249,6 @@ def key_of(raw: Mapping[str, Any]) -> ObjectKey:
     """Namespace and name of an object as the API server has it."""
     metadata = raw["metadata"]
     return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
-
-
-def is_leaving(raw: Mapping[str, Any]) -> bool:
-    """Whether the object is being deleted, though somebody's finalizer still holds it."""
-    return raw["metadata"].get("deletionTimestamp") is not None
 
 
 def _claim(one: Malformed) -> NameClaim:

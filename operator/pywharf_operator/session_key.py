@@ -11,6 +11,7 @@ from pywharf_operator.adoption import adoption, belongs, is_orphan
 from pywharf_operator.drift import metadata_change, other_owner, with_hash
 from pywharf_operator.kinds import SECRET
 from pywharf_operator.kube import Json, Kube, KubeError
+from pywharf_operator.owner import confirm_owner
 from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.render.pod_template import SESSION_KEY
 from pywharf_operator.spec import ObjectKey, PackageServer
@@ -38,6 +39,7 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
         value = _value(found)
         if value:
             if is_orphan(SECRET, found, server):
+                await confirm_owner(kube, server)
                 await kube.apply(SECRET, adoption(found, server))
             await _update_metadata(kube, server, key, found)
             return value

@@ -134,7 +134,15 @@ def both(kube: KubeClient, namespace: str) -> list[Json]:
         made = [pods(kube, namespace, component) for component in ("server", "index")]
         return [one[0] for one in made] if all(made) else []
 
-    made: list[Json] = wait_for(found, "a pod of the server and one of a Job", longest_s=LONG_S)
+    try:
+        made: list[Json] = wait_for(found, "a pod of the server and one of a Job", longest_s=LONG_S)
+    except AssertionError as error:
+        there = [[one["metadata"]["name"] for one in pods(kube, namespace, part)] for part in ("server", "index")]
+        why = (
+            condition(get_server(kube, namespace), "Ready"),
+            condition(get_repo(kube, namespace, "team-a"), "IndexUpToDate"),
+        )
+        raise AssertionError(f"{error}; there are {there}, and {why}") from None
     return made
 
 

@@ -62,6 +62,7 @@ def kube(own_cluster: OwnCluster) -> Any:
             version["schema"] = {
                 "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
             }
+            version["subresources"].pop("scale", None)  # it asks for an object where the number of replicas is
         client.replace(where, found)
         probe = {"apiVersion": "pywharf.dev/v1alpha1", "metadata": {"name": "probe"}, "spec": [{"any": "thing"}]}
         probe["kind"] = found["spec"]["names"]["kind"]

@@ -18,6 +18,7 @@ from support.resources import (
     repo,
     secret_of,
     server,
+    settled,
     wait_for_condition,
     wait_for_config,
 )
@@ -95,7 +96,8 @@ def test_a_namespace_whose_rolebinding_is_removed_stays_served(cluster, kube, na
         text = wait_for_config(kube, namespace, *served, longest_s=LONG_S)
         wait_for(lambda: set(cron_jobs(kube, namespace)) == set(served), "every CronJob", longest_s=LONG_S)
         before = table(text, "team-a"), cron_jobs(kube, namespace)["team-a"]
-        status = (kube.get(path("packagerepos", team, "team-a")) or {})["status"]
+        settled(kube, namespace, operator)
+        status = wait_for_condition(kube, path("packagerepos", team, "team-a"), "SecretsResolved", "True")["status"]
         unbind(kube, team)
         goes_on(kube, namespace, *served)
         is_told(kube, operator, namespace, team)

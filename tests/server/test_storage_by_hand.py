@@ -246,11 +246,13 @@ write_secret = "other-write"
             wait_for(lambda: "belong" in call(client.index, auth="demo:demo-read").json()["detail"], "it is told")
             for reply in (client.get(""), client.get("one/"), client.download("one", one.name), client.upload(two)):
                 assert reply.status == 503, str(reply)
-                assert "The stored packages belong to 'web/first', not to 'ml/demo'." in reply.json()["detail"]
-                assert "remove the file 'owner'" in reply.json()["detail"]
+                detail = reply.json()["detail"]
+                assert "The stored packages belong to another owner, not to 'ml/demo'." in detail
+                assert "remove the file 'owner'" in detail
+                assert "web/first" not in detail, "another namespace's names are not told"
                 assert one.read_bytes() not in reply.body
             run = update_index(root, "--owner=ml/demo")
-            assert "belong to 'web/first', not to 'ml/demo'" in finished(run, status=1)
+            assert "belong to another owner, not to 'ml/demo'" in finished(run, status=1)
             assert sorted(folder.rglob("*")) == before
             assert other.upload(two).status == 200, "the other repo serves"
             assert other.everything() == {two.name: two.read_bytes()}

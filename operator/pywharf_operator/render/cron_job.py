@@ -18,6 +18,7 @@ from pywharf_operator.render.credentials import (
     shard_of,
     shards,
 )
+from pywharf_operator.render.job import with_template_hash
 from pywharf_operator.render.job_pod import CONTAINER, job_metadata, job_template
 from pywharf_operator.render.labels import REPO_LABEL, Manifest, metadata, object_name, selector
 from pywharf_operator.render.pod_template import (
@@ -96,6 +97,7 @@ def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest
     server = shared.server
     index = repo.repo.spec.index
     of_repo = {REPO_LABEL: repo.name}
+    template = _pod_template(shared, repo, spec)
     made = metadata(server, component="index", extra_labels=of_repo) | {"name": cron_job_name(server, repo.name)}
     return {
         "apiVersion": "batch/v1",
@@ -110,12 +112,12 @@ def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 1,
             "jobTemplate": {
-                "metadata": job_metadata(server, of_repo),
+                "metadata": with_template_hash(job_metadata(server, of_repo), template),
                 "spec": {
                     "activeDeadlineSeconds": _DEADLINE_S,
                     "backoffLimit": _RETRIES,
                     "ttlSecondsAfterFinished": _KEPT_S,
-                    "template": _pod_template(shared, repo, spec),
+                    "template": template,
                 },
             },
         },

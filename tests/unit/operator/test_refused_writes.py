@@ -342,3 +342,44 @@ async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(
     assert _value(cluster, "revision-0") != revision
     assert _value(cluster, "team-a.read") == b"rotated-read"
     assert not _value(cluster, "team-b.read")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["get secrets/pywharf-session", "list deployments/", "list cronjobs/", "get cronjobs/pywharf-index-team-a"],
+)
+async def test_a_server_that_is_being_deleted_adopts_nothing(cluster, reconciler, moment):
+    """As `kubectl delete --cascade=orphan` goes on beside a reconcile that began before it."""
+    await reconciler.reconcile(KEY)
+    state = reconciler._memories[KEY].applier  # noqa: SLF001 - else nothing is read whole
+    state._same.clear()  # noqa: SLF001
+
+    def orphaned(call: str) -> None:
+        if call == moment:
+            cluster.objects["packageservers", "pywharf"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            for one in cluster.objects.values():
+                one["metadata"].pop("ownerReferences", None)
+
+    cluster.after = orphaned
+    with pytest.raises(KubeError, match="adopts nothing"):
+        await reconciler.reconcile(KEY)
+    owned = [key for key, one in cluster.objects.items() if "ownerReferences" in one["metadata"]]
+    assert owned == []
+
+
+async def test_a_refused_job_is_replaced_once_its_template_is_another(cluster, reconciler):
+    """Also where the new one lacks what the old one had."""
+    await reconciler.reconcile(KEY)
+    (name,) = {one for one in cluster.names(JOB) if "team-a" in one}
+    job = cluster.objects["jobs", name]
+    job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    event = {"metadata": {"name": "refused"}, "involvedObject": {"uid": job["metadata"]["uid"]}, "message": "a policy"}
+    cluster.add(EVENT, event)
+    await reconciler.reconcile(KEY)
+    assert name in cluster.names(JOB)
+    spec = cluster.objects["packageservers", "pywharf"]["spec"] | {"security": {"userIDs": "FromCluster"}}
+    cluster.add(SERVER, {"metadata": {"name": "pywharf"}, "spec": spec})
+    await reconciler.reconcile(KEY)
+    jobs = {one for one in cluster.names(JOB) if "team-a" in one}
+    assert jobs
+    assert name not in jobs

@@ -6,7 +6,7 @@ import click
 
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.core.conversion import convert
-from pywharf_operator.options import Options, checked
+from pywharf_operator.process.options import Options, checked
 
 _HELP = """Make what PackageRepo and PackageServer objects describe, in a Kubernetes cluster.
 
@@ -22,7 +22,7 @@ Example:
 
 def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
     options = checked(convert(values, Options, "pywharf operator"))
-    from pywharf_operator.operating import operate  # noqa: PLC0415 - kopf and the API client are 100 MB
+    from pywharf_operator.process.composition import operate  # noqa: PLC0415 - kopf and the API client are 100 MB
 
     click.get_current_context().exit(operate(options))
 

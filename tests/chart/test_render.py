@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import pywharf
-from pywharf_operator.options import LEASE_NAME
+from pywharf_operator.process.options import LEASE_NAME
 from support import cluster_build
 from support.chart import (
     CHART,
@@ -121,7 +121,7 @@ def test_lint(tmp_path):
 
 
 def test_the_crds_are_copies():
-    """python -m pywharf_operator.crds deploy/helm/pywharf/crds makes them."""
+    """python -m pywharf_operator.codegen.crds deploy/helm/pywharf/crds makes them."""
     copies = {path.name: path.read_text() for path in (CHART / "crds").iterdir()}
     assert copies == {path.name: path.read_text() for path in CRDS.iterdir()}
 

@@ -1,6 +1,6 @@
 """Of every field of a pod's spec that Kubernetes knows it is decided whether Jobs take it over."""
 
-from pywharf_operator.render.job_pod import NOT_TAKEN, TAKEN
+from pywharf_operator.render.pod.job_pod import NOT_TAKEN, TAKEN
 from support.kube_client import KubeClient
 
 POD_SPEC = "io.k8s.api.core.v1.PodSpec"

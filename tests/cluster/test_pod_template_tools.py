@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.kinds import DEPLOYMENT
 from pywharf_operator.render import Environment, Snapshot, resolve
-from pywharf_operator.render.deployment import deployment
 from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.kinds import DEPLOYMENT
 from support.chart import CHART, helm
 from support.cluster import Cluster
 from support.kube_client import Json, KubeClient

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.folder import default_server
-from pywharf_operator.kinds import DEPLOYMENT, NAMESPACE, POD, SERVICE_ACCOUNT, kind_of
+from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment
 from pywharf_operator.render.labels import selector
-from pywharf_operator.render.pod_template import pod_template
-from pywharf_operator.render.strategic_merge import merged_pod_template
+from pywharf_operator.render.pod.pod_template import pod_template
+from pywharf_operator.render.pod.strategic_merge import merged_pod_template
+from pywharf_operator.spec.kinds import DEPLOYMENT, NAMESPACE, POD, SERVICE_ACCOUNT, kind_of
 from support.kube_client import APPLY
 
 CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-*.yaml"))

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pywharf_operator.folder import default_server
-from pywharf_operator.kinds import SECRET
-from pywharf_operator.render.config_map import config_map
-from pywharf_operator.render.credentials import credentials_secrets
-from pywharf_operator.render.sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
+from pywharf_operator.local.folder import default_server
+from pywharf_operator.render.objects.config_map import config_map
+from pywharf_operator.render.objects.credentials import credentials_secrets
+from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
+from pywharf_operator.spec.kinds import SECRET
 from support.kube_client import APPLY, ApiError, KubeClient
 
 

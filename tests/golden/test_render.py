@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
-from pywharf_operator.manifests import load_folder
+from pywharf_operator.local.manifests import load_folder
+from pywharf_operator.local.render_command import rendered, text_of
 from pywharf_operator.render import Environment
-from pywharf_operator.render_command import rendered, text_of
 from support.parts import CHECKOUT
 
 HERE = Path(__file__).parent / "render"

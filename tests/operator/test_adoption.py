@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.kinds import JOB, OWNED, SECRET, SERVER, VOLUME_CLAIM
+from pywharf_operator.spec.kinds import JOB, OWNED, SECRET, SERVER, VOLUME_CLAIM
 from support import operating
 from support.backup import all_of, restore, taken
 from support.kube_client import JSON_PATCH, Json, KubeClient

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pywharf_operator.kinds import SERVER, VOLUME_CLAIM
+from pywharf_operator.spec.kinds import SERVER, VOLUME_CLAIM
 from support import operating
 from support.kube_client import Json, KubeClient
 from support.resources import apply, condition, server, settled, wait_for_condition

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf_operator.schema import described
+from pywharf_operator.codegen.schema import described
 from pywharf_operator.spec import PackageRepo, PackageServer
 from support import operating
 from support.cluster import KubectlError, OwnCluster, new_namespace

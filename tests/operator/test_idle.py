@@ -10,7 +10,7 @@ from support.resources import apply, condition, get_repo, path, repo, secret_of,
 from support.waiting import wait_for
 
 STREAM_S = 40.0
-"""After so long the API server ends a watch: pywharf_operator.handlers.Patience."""
+"""After so long the API server ends a watch: pywharf_operator.watching.registry.Patience."""
 RESYNCS = 8
 NAMES = ("team-a", "team-b", "team-c")
 RESYNCED = "pywharf_operator_reconciles_total"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.index_slots import AT_ONCE
+from pywharf_operator.index_updates.slots import AT_ONCE
 from support.cluster import Cluster, new_namespace
 from support.distributions import wheel
 from support.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from pywharf_operator.handlers import OWNED_SECRETS, RESOURCES
+from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES
 from support.api_faults import Answer, Drop, Rule
 from support.api_proxy import ApiProxy, proxied
 from support.asking import asked_all_the_time, index_status

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.handlers import OWNED_SECRETS, RESOURCES, Patience, Watch, quieten
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.waking import Woken
-from pywharf_operator.watcher import Watcher
+from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Patience, Watch, quieten
+from pywharf_operator.watching.waking import Woken
+from pywharf_operator.watching.watcher import Watcher
 from support.api_faults import Answer, Silence, WatchError
 from support.waiting import until
 

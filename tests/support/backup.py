@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pywharf_operator.kinds import (
+from pywharf_operator.spec.kinds import (
     CONFIG_MAP,
     CRON_JOB,
     DEPLOYMENT,

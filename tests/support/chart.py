@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pywharf_operator.crds import crds
+from pywharf_operator.codegen.crds import crds
 from support import cluster_build
 from support.cluster import manifests
 from support.kube_client import Json

@@ -35,7 +35,7 @@ class ApiError(Exception):
 
 
 class KubeClient:
-    """Threads may share it. Paths start with /api or /apis; pywharf_operator.kinds makes them."""
+    """Threads may share it. Paths start with /api or /apis; pywharf_operator.spec.kinds makes them."""
 
     def __init__(self, url: str, ca_file: Path, token: str, agent: str = "pywharf-tests") -> None:
         self._address = urlsplit(url)

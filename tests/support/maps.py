@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pywharf_operator.schema import Schema, schema_of
+from pywharf_operator.codegen.schema import Schema, schema_of
 from pywharf_operator.spec import PackageRepo, PackageServer, Resource
 from support.kube_client import Json
 from support.parts import CHECKOUT

@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from pywharf_operator.options import LEASE_NAME
+from pywharf_operator.process.options import LEASE_NAME
 from support.cluster import Cluster
 from support.serving import PYWHARF, clean_environment
 

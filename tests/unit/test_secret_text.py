@@ -11,10 +11,10 @@ from pywharf.config import FileSystemSpec, GithubSpec
 from pywharf.core.secret_text import secret_text
 from pywharf.settings import ServerSettings, UpdateIndexSettings
 from pywharf.web.config_source import ConfigSource
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
+from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, resolve
-from pywharf_operator.up.schedules import jobs_of
 
 BOM = b"\xef\xbb\xbf"
 CASES = [

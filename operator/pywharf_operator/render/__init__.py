@@ -10,8 +10,9 @@ import msgspec
 
 from pywharf.config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
-from pywharf_operator.render.autoscaler import autoscaler
-from pywharf_operator.render.config_map import (
+from pywharf_operator.render.labels import Manifest
+from pywharf_operator.render.objects.autoscaler import autoscaler
+from pywharf_operator.render.objects.config_map import (
     ADMIN_SECRET_KEY,
     CONFIG_KEY,
     admin_secret_text,
@@ -20,24 +21,23 @@ from pywharf_operator.render.config_map import (
     repos_text,
     texts_of,
 )
-from pywharf_operator.render.credentials import credentials_content, credentials_secrets, revision, shards
-from pywharf_operator.render.cron_job import cron_jobs
-from pywharf_operator.render.deployment import deployment
-from pywharf_operator.render.disruption_budget import disruption_budget
-from pywharf_operator.render.findings import ACCEPTED, SECRETS_RESOLVED, Finding
-from pywharf_operator.render.http_route import http_route
-from pywharf_operator.render.ingress import ingress
-from pywharf_operator.render.kept import KeptRepo, repos_applied
-from pywharf_operator.render.labels import Manifest
-from pywharf_operator.render.network_policy import index_network_policy, network_policy
-from pywharf_operator.render.resolve import RepoVerdict, Resolution, ServerVerdict, resolve
-from pywharf_operator.render.schedule import schedule_of
-from pywharf_operator.render.service import service
-from pywharf_operator.render.service_accounts import index_account, server_account
-from pywharf_operator.render.service_monitor import metrics_service, service_monitor
-from pywharf_operator.render.sizes import config_rendered
-from pywharf_operator.render.snapshot import Environment, NameClaim, Snapshot
-from pywharf_operator.render.volume_claim import volume_claim
+from pywharf_operator.render.objects.credentials import credentials_content, credentials_secrets, revision, shards
+from pywharf_operator.render.objects.cron_job import cron_jobs
+from pywharf_operator.render.objects.deployment import deployment
+from pywharf_operator.render.objects.disruption_budget import disruption_budget
+from pywharf_operator.render.objects.http_route import http_route
+from pywharf_operator.render.objects.ingress import ingress
+from pywharf_operator.render.objects.network_policy import index_network_policy, network_policy
+from pywharf_operator.render.objects.service import service
+from pywharf_operator.render.objects.service_accounts import index_account, server_account
+from pywharf_operator.render.objects.service_monitor import metrics_service, service_monitor
+from pywharf_operator.render.objects.volume_claim import volume_claim
+from pywharf_operator.render.resolve.findings import ACCEPTED, SECRETS_RESOLVED, Finding
+from pywharf_operator.render.resolve.kept import KeptRepo, repos_applied
+from pywharf_operator.render.resolve.object_sizes import config_rendered
+from pywharf_operator.render.resolve.resolution import RepoVerdict, Resolution, ServerVerdict, resolve
+from pywharf_operator.render.resolve.schedule import schedule_of
+from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.spec import ObjectKey
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pywharf_operator.process.work_queue import Agenda, Timing
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.work_queue import Agenda, Timing
 
 A, B = ObjectKey("ns", "a"), ObjectKey("ns", "b")
 TIMING = Timing()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pywharf_operator.handlers import _login
-from pywharf_operator.kube import connect
+from pywharf_operator.cluster.kube import connect
+from pywharf_operator.watching.registry import _login
 
 KUBECONFIG = """
 apiVersion: v1

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf_operator import kube as kube_module
-from pywharf_operator.kinds import CRON_JOB, JOB, POD, REPO, SECRET
-from pywharf_operator.kube import AnswerTooLargeError, Kube
-from pywharf_operator.trimming import MOST_SPEC_BYTES, OVERSIZE, trimmed, trimmed_metadata
+from pywharf_operator.cluster import kube as kube_module
+from pywharf_operator.cluster.kube import AnswerTooLargeError, Kube
+from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE, trimmed, trimmed_metadata
+from pywharf_operator.spec.kinds import CRON_JOB, JOB, POD, REPO, SECRET
 
 UNUSED: Any = None
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pywharf.config import BUILT_IN_SPECS, FileSystemSpec, Upstream
 from pywharf.core.names import RepoName
-from pywharf_operator.folder import default_server
+from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve
-from pywharf_operator.render.fitting import MAX_TEXT_BYTES, at_most_bytes, table_bytes
-from pywharf_operator.render.shares import Share, excess, past, round_robin
-from pywharf_operator.render.sizes import MAX_BYTES, size_of
+from pywharf_operator.render.resolve.fitting import MAX_TEXT_BYTES, at_most_bytes, table_bytes
+from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
+from pywharf_operator.render.resolve.shares import Share, excess, past, round_robin
 from pywharf_operator.spec import API_VERSION, CREDENTIALS_LABEL, ObjectKey, ObjectMeta, PackageRepo, Secret
 from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.package_repo import Index

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf_operator.comparison import first_difference, path_of
+from pywharf_operator.reconciling.comparison import first_difference, path_of
 from support.parts import CHECKOUT
 
 CASES = sorted((CHECKOUT / "tests" / "golden" / "render").glob("expected-*.yaml"))

@@ -7,7 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf_operator.conditions import (
+from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
+from pywharf_operator.spec import PackageRepo, PackageServer
+from pywharf_operator.spec.package_repo import IndexStatus
+from pywharf_operator.spec.package_server import RepoCounts
+from pywharf_operator.status.conditions import (
     EventText,
     as_json,
     events_of,
@@ -17,10 +21,6 @@ from pywharf_operator.conditions import (
     same,
     server_status,
 )
-from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
-from pywharf_operator.spec import PackageRepo, PackageServer
-from pywharf_operator.spec.package_repo import IndexStatus
-from pywharf_operator.spec.package_server import RepoCounts
 
 BEFORE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOW = BEFORE + timedelta(hours=1, microseconds=999_999)

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywharf.config import FileSystemSpec, GithubSpec
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.render.container_text import container_args
+from pywharf_operator.render.pod.container_text import container_args
 from support.expansion import expanded
 
 SECRET = "the-admin's-token"

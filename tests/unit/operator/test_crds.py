@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import yaml
 
-from pywharf_operator import crds as command
-from pywharf_operator.crds import crds, text_of
-from pywharf_operator.manifests import parse_file
-from pywharf_operator.schema import default_of, described
+from pywharf_operator.codegen import crds as command
+from pywharf_operator.codegen.crds import crds, text_of
+from pywharf_operator.codegen.schema import default_of, described
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.spec import ObjectMeta, PackageRepo, PackageServer
 from support.parts import CHECKOUT
 
@@ -63,7 +63,7 @@ def test_check_says_what_differs(tmp_path, capsys):
 
 
 def test_as_a_module(tmp_path):
-    run = subprocess.run([sys.executable, "-m", "pywharf_operator.crds", tmp_path], check=True, capture_output=True)
+    run = subprocess.run([sys.executable, "-m", "pywharf_operator.codegen.crds", tmp_path], check=True, capture_output=True)
     assert run.stdout.count(b": written") == 2
 
 

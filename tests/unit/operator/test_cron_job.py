@@ -11,13 +11,13 @@ from pywharf.cli.update_index import update_index_command
 from pywharf.config import BackendSpec, FileSystemSpec
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
-from pywharf_operator.folder import default_server, snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import default_server, snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
-from pywharf_operator.render.cron_job import cron_job_name, cron_jobs
-from pywharf_operator.render.job import update_job
-from pywharf_operator.render.job_pod import every_map
-from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
+from pywharf_operator.render.objects.cron_job import cron_job_name, cron_jobs
+from pywharf_operator.render.objects.job import update_job
+from pywharf_operator.render.pod.job_pod import every_map
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions import wheel
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.comparison import path_of
-from pywharf_operator.drift import (
+from pywharf_operator.reconciling.comparison import path_of
+from pywharf_operator.reconciling.drift import (
     RENDERED_ANNOTATION,
     Contest,
     Difference,

@@ -10,10 +10,10 @@ import re
 import pytest
 
 from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.codegen.schema import schema_of
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.schema import schema_of
 from pywharf_operator.spec import PackageRepo, PackageServer
 from support.backend_specs import S3Spec
 

@@ -8,10 +8,10 @@ import pytest
 from pywharf.config import BUILT_IN_SPECS
 from pywharf.settings import ServerSettings
 from pywharf.web.config_source import ConfigSource
-from pywharf_operator.folder import default_server
+from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
-from pywharf_operator.render.config_map import texts_of
-from pywharf_operator.render.fallback import fallback_credentials
+from pywharf_operator.render.objects.config_map import texts_of
+from pywharf_operator.render.resolve.fallback import fallback_credentials
 from pywharf_operator.spec import API_VERSION, CREDENTIALS_LABEL, ObjectMeta, PackageRepo, Secret
 from support.delivery import ProjectedVolume
 

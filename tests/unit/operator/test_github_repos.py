@@ -13,11 +13,11 @@ from github.Auth import AppInstallationAuth, Token
 from pywharf.backends.github.credentials import parse_credentials
 from pywharf.config import GithubSpec, SecretRef, parse_config
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
+from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec.backends import Github
-from pywharf_operator.up.schedules import jobs_of
 
 SPECS = {"github": GithubSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k")

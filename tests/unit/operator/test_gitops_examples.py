@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.conditions import as_json, malformed_status, repo_status, server_status
-from pywharf_operator.manifests import load_folder, parse_file
+from pywharf_operator.local.manifests import load_folder, parse_file
+from pywharf_operator.local.render_command import rendered
 from pywharf_operator.render import Environment, Finding, RepoVerdict, ServerVerdict
-from pywharf_operator.render.findings import REASONS
-from pywharf_operator.render_command import rendered
+from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import API_VERSION, PackageRepo, PackageServer
 from pywharf_operator.spec.package_server import RepoCounts
+from pywharf_operator.status.conditions import as_json, malformed_status, repo_status, server_status
 from support import lua
 from support.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
 from support.parts import CHECKOUT

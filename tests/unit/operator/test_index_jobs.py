@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from pywharf_operator.index_jobs import due_trigger, index_state, needs_first_update, of_this_repo
+from pywharf_operator.index_updates.state import due_trigger, index_state, needs_first_update, of_this_repo
 from pywharf_operator.spec import API_VERSION, ObjectMeta, PackageRepo, PackageRepoSpec
 from pywharf_operator.spec.backends import Backend, FileSystem
 from pywharf_operator.spec.package_repo import Credentials, Index, IndexStatus, PackageRepoStatus

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf_operator.conditions import events_of
-from pywharf_operator.index_slots import AT_ONCE, RESERVED, Waiting, granted, waits_for_job, waits_for_slot
-from pywharf_operator.render.findings import REASONS
+from pywharf_operator.index_updates.slots import AT_ONCE, RESERVED, Waiting, granted, waits_for_job, waits_for_slot
+from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.status.conditions import events_of
 
 
 def waiting(namespace, name, *, updated=float("-inf"), created=0.0):

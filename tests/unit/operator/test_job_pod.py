@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
-from pywharf_operator.render.cron_job import cron_jobs
-from pywharf_operator.render.job_pod import NOT_TAKEN, TAKEN
+from pywharf_operator.render.objects.cron_job import cron_jobs
+from pywharf_operator.render.pod.job_pod import NOT_TAKEN, TAKEN
 from support.backend_specs import S3Spec
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from pywharf.config import FileSystemSpec, GithubSpec
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, RenderedServer, Snapshot, render_server, repos_applied, resolve
-from pywharf_operator.render.config_map import CONFIG_KEY, REPOS_KEY, texts_of
+from pywharf_operator.render.objects.config_map import CONFIG_KEY, REPOS_KEY, texts_of
 from pywharf_operator.spec import ObjectKey
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec, "github": GithubSpec}, session_key=b"key")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.kube import KubeError
-from pywharf_operator.leader import Leadership, LeadershipLostError, Times
+from pywharf_operator.cluster.kube import KubeError
+from pywharf_operator.cluster.leader import Leadership, LeadershipLostError, Times
 from pywharf_operator.spec import ObjectKey
 from support.waiting import until
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.manifests import parse_file
 from support.manifest_cases import MALFORMED, WELL_FORMED
 
 

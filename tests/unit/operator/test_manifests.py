@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from pywharf_operator.manifests import MAX_FILE_BYTES, load_folder, parse_file, read_folder
+from pywharf_operator.local.manifests import MAX_FILE_BYTES, load_folder, parse_file, read_folder
+from pywharf_operator.local.yaml_text import documents
 from pywharf_operator.spec import PackageRepo, Secret
-from pywharf_operator.yaml_text import documents
 
 REPO = (
     "apiVersion: pywharf.dev/v1alpha1\nkind: PackageRepo\nmetadata: {name: NAME}\nspec: {backend: {fileSystem: {}}}\n"

@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.metrics import Metrics
-from pywharf_operator.options import Options, checked, lease
-from pywharf_operator.probes import Probes, Pulse
+from pywharf_operator.process.metrics import Metrics
+from pywharf_operator.process.options import Options, checked, lease
+from pywharf_operator.process.probes import Probes, Pulse
 from pywharf_operator.spec import ObjectKey
 
 

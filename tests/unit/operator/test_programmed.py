@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
-from pywharf_operator import programmed as module
-from pywharf_operator.manifests import parse_file
-from pywharf_operator.programmed import ConfigHistory, Fault, ReplicaReport, programmed, unreachable
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
+from pywharf_operator.status import programmed as module
+from pywharf_operator.status.programmed import ConfigHistory, Fault, ReplicaReport, programmed, unreachable
 
 NAME = parse_repo_name("team-a")
 OTHER = parse_repo_name("team-b")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pywharf_operator import reference
-from pywharf_operator.render.findings import REASONS
-from pywharf_operator.schema import schema_of
+from pywharf_operator.codegen import reference
+from pywharf_operator.codegen.schema import schema_of
+from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import PackageRepo, PackageServer
 from support.parts import CHECKOUT
 

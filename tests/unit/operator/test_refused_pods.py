@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pywharf_operator.kube import Kube, KubeError
-from pywharf_operator.refused_pods import is_late, refused_jobs, refused_replica, with_remedy, without_pod
+from pywharf_operator.cluster.kube import Kube, KubeError
+from pywharf_operator.index_updates.refused_pods import is_late, refused_jobs, refused_replica, with_remedy, without_pod
 from pywharf_operator.render.labels import Component
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

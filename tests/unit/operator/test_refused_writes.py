@@ -11,13 +11,24 @@ import aiohttp
 import pytest
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, EVENT, HTTP_ROUTE, JOB, POD, REPO, SECRET, SERVER
-from pywharf_operator.kube import Json, Kube, KubeError
-from pywharf_operator.observe import Observer
-from pywharf_operator.reconcile import Reconciler, Settings
-from pywharf_operator.session_key import session_key
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.trimming import trimmed_metadata
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.reconciler import Reconciler, Settings
+from pywharf_operator.reconciling.session_key import session_key
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.trimming import trimmed_metadata
+from pywharf_operator.spec.kinds import (
+    CONFIG_MAP,
+    CRON_JOB,
+    DEPLOYMENT,
+    EVENT,
+    HTTP_ROUTE,
+    JOB,
+    POD,
+    REPO,
+    SECRET,
+    SERVER,
+)
 
 NAMESPACE = "team"
 KEY = ObjectKey(NAMESPACE, "pywharf")

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf_operator.render.removals import without
-from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
+from pywharf_operator.render.pod.removals import without
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServerSpec
 
 TEMPLATE: dict[str, Any] = {

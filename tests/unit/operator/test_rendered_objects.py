@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pywharf.config import BackendSpec, FileSystemSpec, SecretRef, parse_config
 from pywharf.core.names import RepoName
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve, schedule_of
-from pywharf_operator.render.credentials import revision
+from pywharf_operator.render.objects.credentials import revision
 from pywharf_operator.spec import PackageRepo
 from support.backend_specs import S3Spec
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from pywharf_operator import replicas
-from pywharf_operator.programmed import ReplicaReport
+from pywharf_operator.reconciling import replica_client as replicas
+from pywharf_operator.status.programmed import ReplicaReport
 
 BROKEN = {f"repo-{number}": {"code": "broken", "message": "why " * 50} for number in range(500)}
 LONG = msgspec.json.encode({"digest": "abc", "broken": BROKEN})

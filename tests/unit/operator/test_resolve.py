@@ -5,10 +5,10 @@ import itertools
 import pytest
 
 from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
-from pywharf_operator.folder import faults_of, snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import faults_of, snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
-from pywharf_operator.render.findings import REASONS
+from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from support.backend_specs import S3Spec
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.folder import faults_of, snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import faults_of, snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 
 HIDDEN = "hunter2hunter2"

@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf_operator.folder import default_server
-from pywharf_operator.render.config_map import config_map, config_text, texts_of
-from pywharf_operator.render.credentials import (
+from pywharf_operator.local.folder import default_server
+from pywharf_operator.render.objects.config_map import config_map, config_text, texts_of
+from pywharf_operator.render.objects.credentials import (
     MAX_SHARDS,
     credentials_content,
     credentials_secrets,
@@ -21,9 +21,9 @@ from pywharf_operator.render.credentials import (
     shard_of,
     shards,
 )
-from pywharf_operator.render.findings import REASONS
-from pywharf_operator.render.secrets import RepoSecrets
-from pywharf_operator.render.sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
+from pywharf_operator.render.resolve.findings import REASONS
+from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets
 from pywharf_operator.spec.forms import REPO_NAME
 
 SERVER = default_server("ml")

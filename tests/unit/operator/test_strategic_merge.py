@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf_operator.render.strategic_merge import InvalidPodTemplateError, merged_pod_template
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 
 BASE: dict[str, dict[str, Any]] = {
     "metadata": {"labels": {"a": "1", "b": "2"}},

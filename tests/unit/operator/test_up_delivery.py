@@ -4,8 +4,8 @@ import base64
 import stat
 from pathlib import Path
 
+from pywharf_operator.local.up.mounted_config import Delivery
 from pywharf_operator.render import Finding, RenderedServer
-from pywharf_operator.up.delivery import Delivery
 
 
 def objects(config, **secrets):

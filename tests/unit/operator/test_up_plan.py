@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config import FileSystemSpec
 from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.manifests import parse_file
+from pywharf_operator.local.up.plan import plan
 from pywharf_operator.render import Environment
-from pywharf_operator.render.server_flags import flags_of
+from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.up.plan import plan
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 REPO = """

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from pywharf.config import FileSystemSpec
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.manifests import parse_file
+from pywharf_operator.local.up.plan import plan
+from pywharf_operator.local.up.report import Reporter, index_url
 from pywharf_operator.render import Environment
-from pywharf_operator.up.plan import plan
-from pywharf_operator.up.report import Reporter, index_url
 
 MANIFESTS = """
 apiVersion: v1

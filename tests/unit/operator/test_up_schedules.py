@@ -12,9 +12,9 @@ from pywharf.config import FileSystemSpec
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.update import Summary
+from pywharf_operator.local.up import schedules
+from pywharf_operator.local.up.schedules import Job, Schedules
 from pywharf_operator.spec.cron import next_time
-from pywharf_operator.up import schedules
-from pywharf_operator.up.schedules import Job, Schedules
 
 START = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 

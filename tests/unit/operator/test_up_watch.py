@@ -2,7 +2,7 @@
 
 import os
 
-from pywharf_operator.up.watch import WatchedFolder
+from pywharf_operator.local.up.watch import WatchedFolder
 
 REPO = (
     "apiVersion: pywharf.dev/v1alpha1\nkind: PackageRepo\nmetadata: {name: NAME}\nspec: {backend: {fileSystem: {}}}\n"

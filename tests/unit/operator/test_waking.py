@@ -2,8 +2,8 @@
 
 import pytest
 
-from pywharf_operator import waking
-from pywharf_operator.kinds import (
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.kinds import (
     CONFIG_MAP,
     CRON_JOB,
     DEPLOYMENT,
@@ -15,8 +15,8 @@ from pywharf_operator.kinds import (
     SERVER,
     SERVICE,
 )
-from pywharf_operator.spec import ObjectKey
-from pywharf_operator.waking import Waking, server_named_by
+from pywharf_operator.watching import waking
+from pywharf_operator.watching.waking import Waking, server_named_by
 
 OWNED = {"pywharf.dev/server": "pywharf"}
 CREDENTIALS = {"pywharf.dev/credentials": "true"}

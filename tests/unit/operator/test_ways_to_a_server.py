@@ -5,17 +5,17 @@ import ipaddress
 import pytest
 
 from pywharf.core.names import RepoName
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
-from pywharf_operator.render.apis import api_missing
-from pywharf_operator.render.findings import REASONS
-from pywharf_operator.render.http_route import http_route
-from pywharf_operator.render.ingress import ingress
-from pywharf_operator.render.network_policy import index_network_policy, network_policy
-from pywharf_operator.render.pod_template import pod_template
-from pywharf_operator.render.service import service
-from pywharf_operator.render.service_monitor import metrics_service, service_monitor
+from pywharf_operator.render.objects.http_route import http_route
+from pywharf_operator.render.objects.ingress import ingress
+from pywharf_operator.render.objects.network_policy import index_network_policy, network_policy
+from pywharf_operator.render.objects.service import service
+from pywharf_operator.render.objects.service_monitor import metrics_service, service_monitor
+from pywharf_operator.render.pod.pod_template import pod_template
+from pywharf_operator.render.resolve.findings import REASONS
+from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.urls import base_url, repo_url
 
 BARE = Environment(specs={})

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from pywharf_operator.process.work_queue import Timing, WorkQueue, place_of
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.work_queue import Timing, WorkQueue, place_of
 from support.waiting import until
 
 KEYS = [ObjectKey("ns", name) for name in "abcdef"]

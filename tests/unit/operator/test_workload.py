@@ -10,17 +10,17 @@ from pywharf.config import FileSystemSpec
 from pywharf.core.conversion import convert
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
-from pywharf_operator.folder import snapshot_of
-from pywharf_operator.manifests import parse_file
+from pywharf_operator.local.folder import snapshot_of
+from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, resolve
-from pywharf_operator.render.autoscaler import autoscaler
-from pywharf_operator.render.credentials import MAX_SHARDS, shard_name
-from pywharf_operator.render.deployment import deployment
-from pywharf_operator.render.disruption_budget import disruption_budget
 from pywharf_operator.render.labels import labels, metadata, selector
-from pywharf_operator.render.service_accounts import index_account, server_account
-from pywharf_operator.render.strategic_merge import InvalidPodTemplateError
-from pywharf_operator.render.volume_claim import volume_claim
+from pywharf_operator.render.objects.autoscaler import autoscaler
+from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
+from pywharf_operator.render.objects.deployment import deployment
+from pywharf_operator.render.objects.disruption_budget import disruption_budget
+from pywharf_operator.render.objects.service_accounts import index_account, server_account
+from pywharf_operator.render.objects.volume_claim import volume_claim
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec}, image="pywharf:1")
 RENDERERS = [deployment, disruption_budget, autoscaler, server_account, index_account, volume_claim]

@@ -1,0 +1,1 @@
+"""The API server: the client, reading objects, and the leader's Lease."""

@@ -1,0 +1,504 @@
+"""The only client of the Kubernetes API: JSON objects in and out, over the connection that `kubernetes.aio` configures.
+
+Objects are plain dicts: the client's models refuse fields that they do not know. Every write is server-side apply,
+but for what has to be new (`create`), gone (`delete`) or merged into somebody else's object (`merge`).
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from pywharf import __version__
+from pywharf.egress import proxy_for
+from pywharf_operator.cluster.trimming import trimmed, trimmed_metadata
+from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.kinds import Kind
+
+Json = dict[str, Any]
+Objects = list[Json]
+PAGE = 500
+"""Objects a page; larger lists are read page by page, and pages of many bytes become shorter."""
+_MOST_PAGE_BYTES = 4 * 1024**2
+_MOST_ANSWER_BYTES = 8 * 1024**2
+"""Of one object. etcd takes 1.5 MiB at once, unless it was told otherwise."""
+_SHORTER = 8
+"""By how much a page is shortened that has too many bytes."""
+_CONCURRENT_PAGES = 6
+"""Pages that are read at the same time, so that together they take a bounded memory."""
+_TIMEOUT_S = 30.0
+_CONNECT_S = 5.0
+_SPARE_S = 10.0
+"""How much longer than asked for a watch may last."""
+_AT_ONCE = 24
+"""Requests that run at the same time; what the API server gives one client is not much more."""
+_TRIES = 4
+_LONGEST_WAIT_S = 60.0
+_NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE, _FAILED = 404, 409, 429, 410, 500
+_MOST_MESSAGE = 16 * 1024
+_WEBHOOK = "failed calling webhook"
+_EXISTS = "AlreadyExists"
+"""Of two reasons for 409 at a POST; the other is a quota that others change at the same time."""
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_MANAGED = {"fieldManager": MANAGER}
+_FORCED = _MANAGED | {"force": "true"}
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class KubeError(Exception):
+    """A request to the API server that failed. Its text holds no object."""
+
+    def __init__(self, status: int | None, reason: str, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{reason}: {message}" if message else reason)
+        self.status = status
+        """HTTP status; None where there was no answer."""
+        self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the same request would be refused again: the object, the permissions or a webhook are wrong."""
+        return self.status in {400, 403, 404, 405, 413, 415, 422} or (
+            self.status == _FAILED and _WEBHOOK in self.message
+        )
+
+
+class AnswerTooLargeError(KubeError):
+    """An answer of more bytes than are kept."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(None, "AnswerTooLarge", f"the API server's answer has more than {most} bytes")
+
+
+class NotLeaderError(KubeError):
+    """A write of a replica that may not write (any more)."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "NotLeader", "another replica leads, so this one writes nothing")
+
+
+async def connect(connections: int = _AT_ONCE + 4) -> ApiClient:
+    """Log in: with the variable KUBECONFIG as kubectl does, else as the pod's ServiceAccount, else ~/.kube/config.
+
+    `connections`: how many there may be; 0: any number, as watches need.
+    """
+    configuration = Configuration()
+    if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+        kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        # The client reads the variable when it is imported, and never again.
+        path = os.environ.get("KUBECONFIG")
+        await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = connections
+    # The client would let Python read NO_PROXY, which knows no ranges, and send credentials of a .netrc.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+    client = ApiClient(configuration)
+    client.user_agent = f"{MANAGER}/{__version__}"
+    return client
+
+
+class Kube:
+    """Use as an async context. `may_write` is asked before each write; `count` is told each request's verb and code."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+        count: Callable[[str, str], None] = lambda _verb, _code: None,
+    ) -> None:
+        self._client = client
+        self._may_write = may_write
+        self._count = count
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._pages = asyncio.Semaphore(_CONCURRENT_PAGES)
+        self._not_before = 0.0
+        """Monotonic time until which the API server asked for silence."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, kind: Kind, key: ObjectKey) -> Json | None:
+        """The object; None where there is none."""
+        try:
+            return await self._call(_Request("get", "GET", kind.path(key.namespace, key.name)))
+        except KubeError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+
+    async def get_metadata(self, kind: Kind, key: ObjectKey) -> Json | None:
+        """The object's metadata, trimmed; None where there is no such object."""
+        try:
+            found = await self._call(
+                _Request("get", "GET", kind.path(key.namespace, key.name), accept=f"{_METADATA},{_JSON}")
+            )
+        except KubeError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+        return trimmed_metadata(kind, found)
+
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: str | None = None,
+        *,
+        fields: str | None = None,
+        only: Callable[[Json], bool] | None = None,
+    ) -> Objects:
+        """List a namespace, or without one the cluster, as it is now, each object trimmed; of kinds that it lacks none.
+
+        `labels` and `fields` are selectors, `only` says which are kept. Pages are bounded in bytes, and the next is
+        read when this one is trimmed.
+        """
+        return (await self.listed(kind, namespace, labels, fields=fields, only=only))[0]
+
+    async def list_metadata(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: str | None = None,
+        *,
+        only: Callable[[Json], bool] | None = None,
+    ) -> Objects:
+        """The same, of which the API server sends and this keeps the metadata alone."""
+        return (await self.listed(kind, namespace, labels, only=only, metadata=True))[0]
+
+    async def listed(  # noqa: PLR0913 - all but the first are options
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: str | None = None,
+        *,
+        fields: str | None = None,
+        only: Callable[[Json], bool] | None = None,
+        metadata: bool = False,
+        each: Callable[[Json], None] | None = None,
+    ) -> tuple[Objects, str]:
+        """List the objects, and the resourceVersion from which a watch goes on.
+
+        With `each` nothing is kept: it gets the objects one by one, untrimmed.
+        """
+        while True:
+            try:
+                return await self._read_pages(_Listing(kind, namespace, labels, metadata, fields), only, each)
+            except KubeError as error:
+                if error.status == _GONE:  # the list moved on while its pages were read
+                    continue
+                if error.status == _NOT_FOUND and kind.optional:
+                    return [], ""
+                raise
+
+    async def _read_pages(
+        self, listing: "_Listing", only: Callable[[Json], bool] | None, each: Callable[[Json], None] | None
+    ) -> tuple[Objects, str]:
+        kept: Objects = []
+        limit, token = PAGE, ""
+        while True:
+            most = _MOST_PAGE_BYTES if limit > 1 else _MOST_ANSWER_BYTES
+            try:
+                async with self._pages:
+                    content = await self._read(listing.request(limit, token, most))
+                    page = _page(content)
+                    # Item by item and without a pause: one decoded object at a time.
+                    for raw in page.items:
+                        item = listing.decoded(raw)
+                        if each is not None:
+                            each(item)
+                        elif only is None or only(item):
+                            kept.append(listing.trimmed(item))
+                    size = len(content)
+                    del content, page.items[:]
+            except AnswerTooLargeError:
+                if limit == 1:
+                    raise
+                limit = max(limit // _SHORTER, 1)
+                continue
+            if 2 * size < most:
+                limit = min(2 * limit, PAGE)
+            token = page.token
+            if not token:
+                return kept, page.version
+
+    async def watch(  # noqa: PLR0913 - where, from when, and how long
+        self, kind: Kind, namespace: str | None, labels: str | None, since: str, *, metadata: bool, seconds: int
+    ) -> AsyncIterator[tuple[str, Json]]:
+        """The type and object of each event, untrimmed, until the API server ends the stream. Raises KubeError."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
+            "timeoutSeconds": str(seconds),
+        }
+        accept = f"{_METADATA},{_JSON}" if metadata else _JSON
+        request = _Request("watch", "GET", kind.path(namespace), query | _selecting(labels), accept=accept)
+        await self._be_silent()
+        # No answer for longer than the stream may last means that it is dead.
+        timeout = aiohttp.ClientTimeout(total=seconds + _SPARE_S, sock_connect=_CONNECT_S)
+        try:
+            async with self._response(request, timeout) as response:
+                line = bytearray()
+                async for piece in response.content.iter_any():
+                    line += piece
+                    while (end := line.find(b"\n")) >= 0:
+                        event = _decoded(bytes(line[:end]))
+                        del line[: end + 1]
+                        yield str(event.get("type")), event.get("object") or {}
+                    if len(line) > _MOST_ANSWER_BYTES:
+                        raise AnswerTooLargeError(_MOST_ANSWER_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(None, "Unreachable", f"the watch broke ({type(error).__name__})") from error
+
+    async def probe(self, kind: Kind, namespace: str) -> None:
+        """Raise KubeError where the objects of the namespace may not be listed."""
+        await self._read(_Listing(kind, namespace, None, metadata=True).request(1, "", _MOST_ANSWER_BYTES))
+
+    async def exists(self, kind: Kind) -> bool:
+        """Whether the cluster has the kind."""
+        try:
+            found = await self._call(_Request("get", "GET", f"/apis/{kind.api_version}"))
+        except KubeError as error:
+            if error.status == _NOT_FOUND:
+                return False
+            raise
+        return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
+
+    async def apply(self, kind: Kind, manifest: Mapping[str, Any], manager: str = MANAGER) -> Json:
+        """Server-side apply: what the manifest says becomes so, what it said before and says no more is removed."""
+        metadata = manifest["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        query = _FORCED | {"fieldManager": manager}
+        return await self._call(_Request("apply", "PATCH", path, query, manifest, _APPLY))
+
+    async def apply_status(self, kind: Kind, key: ObjectKey, status: Mapping[str, Any], *, uid: str) -> Json:
+        """Server-side apply of the status alone, of this very object."""
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
+            "status": status,
+        }
+        path = kind.path(key.namespace, key.name, "status")
+        return await self._call(_Request("apply", "PATCH", path, _FORCED, body, _APPLY))
+
+    async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Json | None:
+        """Make a new object; None where there is one of that name already."""
+        try:
+            path = kind.path(manifest["metadata"]["namespace"])
+            return await self._call(_Request("create", "POST", path, _MANAGED, manifest))
+        except KubeError as error:
+            if error.status == _CONFLICT and error.reason == _EXISTS:
+                return None
+            raise
+
+    async def replace(self, kind: Kind, manifest: Mapping[str, Any]) -> Json | None:
+        """Put an object in the place of one with its resourceVersion; None where that changed meanwhile."""
+        metadata = manifest["metadata"]
+        try:
+            path = kind.path(metadata["namespace"], metadata["name"])
+            return await self._call(_Request("update", "PUT", path, _MANAGED, manifest))
+        except KubeError as error:
+            if error.status == _CONFLICT:
+                return None
+            raise
+
+    async def merge(self, kind: Kind, key: ObjectKey, change: Mapping[str, Any]) -> None:
+        """Merge into an object, lists replaced whole; nothing where it is gone."""
+        try:
+            path = kind.path(key.namespace, key.name)
+            await self._call(_Request("patch", "PATCH", path, _MANAGED, change, _MERGE))
+        except KubeError as error:
+            if error.status != _NOT_FOUND:
+                raise
+
+    async def delete(self, kind: Kind, key: ObjectKey, uid: str) -> None:
+        """Delete this very object; nothing where it is gone or another has its name."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._call(_Request("delete", "DELETE", kind.path(key.namespace, key.name), {}, body))
+        except KubeError as error:
+            if error.status not in {_NOT_FOUND, _CONFLICT}:
+                raise
+
+    async def _call(self, request: "_Request") -> Json:
+        return _decoded(await self._read(request))
+
+    async def _read(self, request: "_Request") -> bytes:
+        """One request; again where the API server says when. Raises KubeError."""
+        for left in reversed(range(_TRIES)):
+            try:
+                async with self._places:
+                    await self._be_silent()
+                    if request.method != "GET" and not self._may_write():
+                        raise NotLeaderError
+                    return await self._once(request)
+            except KubeError as error:
+                if error.retry_after_s is None:
+                    raise
+                # No answer may silence everything for hours.
+                wait = min(error.retry_after_s, _LONGEST_WAIT_S)
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+                if not left or error.retry_after_s > wait:
+                    raise
+        raise AssertionError  # the last try returned or raised
+
+    async def _be_silent(self) -> None:
+        while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be moved meanwhile
+            await asyncio.sleep(wait)
+
+    async def _once(self, request: "_Request") -> bytes:
+        try:
+            async with self._response(request, _TIMEOUT_S) as response:
+                return await _content(response, request.most)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._count(request.verb, "none")
+            raise KubeError(None, "Unreachable", f"the API server was not reached ({type(error).__name__})") from error
+
+    @contextlib.asynccontextmanager
+    async def _response(
+        self, request: "_Request", longest: float | aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response of a request that went well. Raises KubeError for every other one."""
+        method, url, headers, _, _ = await self._client.param_serialize(
+            request.method,
+            request.path,
+            query_params=list(request.query.items()),
+            header_params={"Accept": request.accept, "Content-Type": request.content_type},
+            auth_settings=["BearerToken"],
+        )
+        body = None if request.body is None else dict(request.body)
+        answer = await self._client.call_api(method, url, headers, body, _request_timeout=longest)
+        async with answer.response as response:
+            self._count(request.verb, str(response.status))
+            if response.status >= 300:  # noqa: PLR2004 - past HTTP's successes
+                content = await _content(response, _MOST_ANSWER_BYTES)
+                raise _error(response.status, content, response.headers.get("Retry-After"))
+            yield response
+
+
+class _Request(msgspec.Struct, frozen=True):
+    verb: str
+    """As RBAC calls it, for metrics."""
+    method: str
+    path: str
+    query: Mapping[str, str] = {}
+    body: Mapping[str, Any] | None = None
+    content_type: str = _JSON
+    accept: str = _JSON
+    most: int = _MOST_ANSWER_BYTES
+
+
+class _Listing(msgspec.Struct, frozen=True):
+    """What is listed."""
+
+    kind: Kind
+    namespace: str | None
+    labels: str | None
+    metadata: bool
+    fields: str | None = None
+
+    def request(self, limit: int, token: str, most: int) -> _Request:
+        query = {"limit": str(limit)} | ({"continue": token} if token else {})
+        query |= _selecting(self.labels, self.fields)
+        accept = f"{_METADATA_LIST},{_JSON}" if self.metadata else _JSON
+        return _Request("list", "GET", self.kind.path(self.namespace), query, accept=accept, most=most)
+
+    def decoded(self, raw: msgspec.Raw) -> Json:
+        # Items of a list do not say what they are.
+        return {"apiVersion": self.kind.api_version, "kind": self.kind.name} | _decoded(bytes(raw))
+
+    def trimmed(self, item: Json) -> Json:
+        return (trimmed_metadata if self.metadata else trimmed)(self.kind, item)
+
+
+class _ListMeta(msgspec.Struct, rename={"token": "continue", "version": "resourceVersion"}):
+    token: str = ""
+    version: str = ""
+
+
+class _Page(msgspec.Struct):
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    items: list[msgspec.Raw] | None = None
+
+
+class _Items(msgspec.Struct):
+    items: list[msgspec.Raw]
+    token: str
+    version: str
+
+
+def _page(content: bytes) -> _Items:
+    try:
+        page = msgspec.json.decode(content, type=_Page)
+    except msgspec.DecodeError as error:
+        raise KubeError(None, "Unreadable", "the API server's answer is no list") from error
+    return _Items(page.items or [], page.metadata.token, page.metadata.version)
+
+
+def _selecting(labels: str | None, fields: str | None = None) -> dict[str, str]:
+    selectors = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: selector for name, selector in selectors.items() if selector}
+
+
+async def _content(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body. Raises AnswerTooLargeError before more than `most` bytes, and a piece, are kept."""
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > most:
+            response.close()
+            raise AnswerTooLargeError(most)
+    return bytes(content)
+
+
+def _decoded(content: bytes) -> Json:
+    try:
+        decoded = msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise KubeError(None, "Unreadable", "the API server's answer is no JSON") from error
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _error(status: int, content: bytes, retry_after: str | None) -> KubeError:
+    try:
+        answer = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        answer = {}
+    answer = answer if isinstance(answer, dict) else {}
+    wait = float(retry_after) if retry_after and re.fullmatch("[0-9]{1,9}", retry_after) else None
+    if wait is None and status == _TOO_MANY:
+        wait = 1.0
+    # The message quotes what users wrote; log lines and conditions show it.
+    message = "".join(c if c.isprintable() else " " for c in str(answer.get("message") or "")[:_MOST_MESSAGE])
+    return KubeError(status, str(answer.get("reason") or f"HTTP {status}"), message, wait)
+
+
+def in_cluster_namespace() -> str | None:
+    """The namespace of the pod that this runs in; None outside a cluster."""
+    try:
+        return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

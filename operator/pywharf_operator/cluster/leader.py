@@ -1,0 +1,207 @@
+"""Which of several replicas works: the one that holds the Lease.
+
+Why not the client library's election: docs/decisions. Times are this process's own; no other's clock is believed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.reconciling.drift import RENDERED_ANNOTATION, metadata_change, with_hash
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.kinds import LEASE
+
+_logger = logging.getLogger(__name__)
+
+
+class LeadershipLostError(Exception):
+    """Another replica may lead from now on, so this one must end."""
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """They are Kubernetes' own for its controllers."""
+
+    lease_s: float = 15.0
+    """Others wait for so long after the last renewal that they have seen."""
+    renew_s: float = 10.0
+    """A leader that could not renew for so long writes no more."""
+    retry_s: float = 2.0
+
+
+def _clock() -> float:
+    """Seconds that no one sets; where the system has it, they also pass while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Leadership:
+    """Use: `await acquire()`, then `await keep()`, which raises when it is lost; `await release()` at the end."""
+
+    def __init__(  # noqa: PLR0913 - the last three are for tests
+        self,
+        kube: Kube,
+        lease: ObjectKey,
+        identity: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        times: Times | None = None,
+        clock: Callable[[], float] = _clock,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`kube` must be one that does not ask `holds` itself; the identity must be no other process's.
+
+        `metadata` are labels and annotations of the Lease.
+        """
+        self._kube = kube
+        self._key = lease
+        self._identity = identity
+        self._metadata: Json = dict(metadata or {})
+        self._times = times or Times()
+        self._clock = clock
+        self._now = now
+        self._renewed_at: float | None = None
+        """When the last renewal that succeeded was sent."""
+        self._seen: tuple[object, float] | None = None
+        """The resourceVersion last read of another's Lease, and when it was read first."""
+        self._said = ""
+
+    def holds(self) -> bool:
+        """Whether this process may write: asked before every write."""
+        return self._renewed_at is not None and self._clock() - self._renewed_at < self._times.renew_s
+
+    async def acquire(self) -> None:
+        """Wait until this process leads."""
+        while not await self.attempt():  # noqa: ASYNC110 - nothing in this process tells of it
+            await asyncio.sleep(self._times.retry_s * (1 + random.random() / 5))  # noqa: S311 - it spreads load
+        _logger.info("This replica leads (%s).", self._identity)
+
+    async def keep(self) -> None:
+        """Renew until it is lost. Raises LeadershipLostError."""
+        while True:
+            await asyncio.sleep(self._times.retry_s)
+            if not self.holds():
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._left()):
+                    if not await self.attempt() and self._renewed_at is None:
+                        break
+        self._renewed_at = None
+        msg = f"The Lease {self._key} could not be renewed in {self._times.renew_s:.0f} s, or another replica has it."
+        raise LeadershipLostError(msg)
+
+    async def release(self) -> None:
+        """Let another replica lead at once. Only when nothing of this process writes any more."""
+        if self._renewed_at is None:
+            return
+        self._renewed_at = None
+        try:
+            async with asyncio.timeout(self._times.retry_s):
+                lease = await self._kube.get(LEASE, self._key)
+                if lease is not None and _spec(lease).get("holderIdentity") == self._identity:
+                    await self._kube.replace(LEASE, lease | {"spec": _spec(lease) | {"holderIdentity": ""}})
+        except (KubeError, TimeoutError) as error:
+            _logger.warning("The Lease %s was not released (%s); another takes over when it ends.", self._key, error)
+
+    def _left(self) -> float:
+        """Seconds for one attempt: to the deadline, or less, so that a request that hangs is not the only one."""
+        left = (self._renewed_at or 0.0) + self._times.renew_s - self._clock()
+        return max(min(left, self._times.renew_s / 3), 0.0)
+
+    async def attempt(self) -> bool:
+        """Take or renew the Lease if that is allowed."""
+        try:
+            taken = await self._take()
+        except KubeError as error:
+            if str(error) != self._said:
+                _logger.warning("The Lease %s cannot be had, which is tried again: %s", self._key, error)
+            self._said = str(error)
+            return False
+        self._said = ""
+        return taken
+
+    async def _take(self) -> bool:
+        lease = await self._kube.get(LEASE, self._key)
+        sent_at = self._clock()
+        if lease is None:
+            written = await self._kube.create(LEASE, self._made())
+        elif self._may_take(lease):
+            held = {"spec": self._held(_spec(lease)), "metadata": self._labelled(lease)}
+            written = await self._kube.replace(LEASE, lease | held)
+        else:
+            return False
+        if written is None:  # another was faster
+            return False
+        self._renewed_at, self._seen = sent_at, None
+        return True
+
+    def _may_take(self, lease: Json) -> bool:
+        """Whether it is this process's, nobody's, or has not changed for its whole time before these very eyes."""
+        spec = _spec(lease)
+        holder = spec.get("holderIdentity")
+        if holder == self._identity or not holder:
+            return True
+        if self._renewed_at is not None:
+            self._renewed_at = None  # it was this process's
+            return False
+        version, now = _version(lease), self._clock()
+        if self._seen is None or self._seen[0] != version:
+            self._seen = version, now
+            _logger.debug("The Lease %s is held by %s.", self._key, holder)
+            return False
+        seconds = spec.get("leaseDurationSeconds")
+        lasts_s = float(seconds) if isinstance(seconds, int) else self._times.lease_s
+        return now - self._seen[1] >= max(lasts_s, self._times.lease_s)
+
+    def _made(self) -> dict[str, Any]:
+        metadata = {"name": self._key.name, "namespace": self._key.namespace}
+        return {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.name,
+            "metadata": self._labelled({"metadata": metadata}),
+            "spec": self._held({}),
+        }
+
+    def _labelled(self, lease: Json) -> Json:
+        """Return the Lease's metadata with the labels and annotations that are wanted."""
+        metadata: Json = lease["metadata"]
+        known = RENDERED_ANNOTATION in (metadata.get("annotations") or {})
+        if not known and not any(self._metadata.values()):
+            return metadata
+        change = metadata_change(lease, with_hash({"metadata": self._metadata})["metadata"])
+        merged = {part: (metadata.get(part) or {}) | given for part, given in change.items()}
+        return metadata | {
+            part: {key: value for key, value in given.items() if value is not None} for part, given in merged.items()
+        }
+
+    def _held(self, before: Json) -> Json:
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        renewed = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(round(self._times.lease_s), 1),
+            "renewTime": now,
+        }
+        if before.get("holderIdentity") == self._identity:
+            return dict(before) | renewed
+        return dict(before) | renewed | {"acquireTime": now, "leaseTransitions": _transitions(before) + bool(before)}
+
+
+def _spec(lease: Json) -> Json:
+    spec = lease.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _version(lease: Json) -> object:
+    metadata = lease.get("metadata")
+    return metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+
+
+def _transitions(spec: Json) -> int:
+    count = spec.get("leaseTransitions")
+    return count if isinstance(count, int) else 0

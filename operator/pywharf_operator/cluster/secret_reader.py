@@ -1,0 +1,169 @@
+"""The Secrets that repos name, read one by one; of all others the metadata alone.
+
+Whoever may create Secrets can create any number of them, of 1 MiB each. What is kept is what a repo names, and
+of it the keys that it names, each no longer than a secret may be.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pywharf_operator.cluster.kube import Json, Kube
+from pywharf_operator.render.resolve.secret_refs import MAX_BYTES
+from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, ObjectMeta, PackageRepo, Secret
+from pywharf_operator.spec.kinds import SECRET
+
+LABELLED: Final = f"{CREDENTIALS_LABEL}=true"
+_MOST_CACHED_BYTES: Final = 16 * 1024**2
+"""Of values and names; a server takes at most 8 MiB of credentials."""
+_BESIDE: Final = 512
+"""Bytes that a cached Secret takes beside its values."""
+_CONCURRENT: Final = 8
+"""Secrets that are read at the same time: each may have 1.4 MiB until its keys are picked."""
+_ASKED_FOR: Final = 20
+"""Secrets of a namespace that no list has, of which it is asked whether they only lack the label."""
+_LISTS: Final = 8
+"""Namespaces from which on one list of the whole cluster is cheaper."""
+
+Wanted = Mapping[ObjectKey, frozenset[str]]
+"""The keys that are needed of each Secret."""
+
+
+class _Cached(msgspec.Struct, frozen=True):
+    version: tuple[str, str]
+    """uid and resourceVersion."""
+    asked: frozenset[str]
+    secret: Secret
+    size: int
+
+    def __repr__(self) -> str:
+        """Nothing of the secret."""
+        return "_Cached(...)"
+
+
+def wanted_by(repos: Iterable[PackageRepo]) -> Wanted:
+    """The Secrets, and the keys of each, that the repos name."""
+    found: dict[ObjectKey, set[str]] = defaultdict(set)
+    for repo in repos:
+        credentials = repo.spec.credentials
+        for ref in (credentials.read_secret_ref, credentials.write_secret_ref, credentials.backend_secret_ref):
+            if ref is not None:
+                found[ObjectKey(repo.key.namespace, ref.name)].add(ref.key)
+    return {key: frozenset(keys) for key, keys in found.items()}
+
+
+class SecretReader:
+    """Reads them; what has not changed since the last time comes from a bounded cache."""
+
+    def __init__(self, kube: Kube, *, cluster_wide: bool) -> None:
+        """`cluster_wide`: whether the account may list the Secrets of all namespaces."""
+        self._kube = kube
+        self._cluster_wide = cluster_wide
+        self._reading = asyncio.Semaphore(_CONCURRENT)
+        self._cache: OrderedDict[ObjectKey, _Cached] = OrderedDict()
+        self._cached_bytes = 0
+
+    async def read(self, wanted: Wanted, namespaces: Iterable[str] | None = None) -> tuple[Secret, ...]:
+        """Those that there are. One without the label comes without values. Raises KubeError.
+
+        Listed are `namespaces`; None: those of what is wanted.
+        """
+        listed = {key.namespace for key in wanted} if namespaces is None else namespaces
+        versions = await self._versions(wanted, sorted(listed))
+        left: dict[str, int] = defaultdict(lambda: _ASKED_FOR)
+        reads = []
+        for key in sorted(wanted):
+            version = versions.get(key)
+            if version is not None:
+                reads.append(self._labelled(key, wanted[key], version))
+            elif left[key.namespace]:
+                left[key.namespace] -= 1
+                reads.append(self._unlabelled(key))
+        found = await asyncio.gather(*reads)
+        return tuple(secret for secret in found if secret is not None)
+
+    async def _versions(self, wanted: Wanted, listed: Sequence[str]) -> dict[ObjectKey, tuple[str, str]]:
+        """The uid and resourceVersion of those that carry the label."""
+        namespaces: Sequence[str | None] = [None] if self._cluster_wide and len(listed) > _LISTS else listed
+        lists = await asyncio.gather(
+            *(
+                self._kube.list_metadata(SECRET, one, LABELLED, only=lambda item: _key_of(item) in wanted)
+                for one in namespaces
+            )
+        )
+        return {_key_of(item): _version_of(item) for items in lists for item in items}
+
+    async def _labelled(self, key: ObjectKey, asked: frozenset[str], version: tuple[str, str]) -> Secret | None:
+        known = self._cache.get(key)
+        if known is not None and known.version == version and asked <= known.asked:
+            self._cache.move_to_end(key)
+            return known.secret
+        if known is not None:
+            # Two servers may need different keys of one Secret.
+            asked |= known.asked if known.version == version else frozenset()
+        async with self._reading:
+            raw = await self._kube.get(SECRET, key)
+            if raw is None:
+                return None
+            secret = _picked(key, raw, asked)
+            self._remember(key, _Cached(_version_of(raw), asked, secret, _size(secret)))
+        return secret
+
+    async def _unlabelled(self, key: ObjectKey) -> Secret | None:
+        """Whether it is there, only without the label."""
+        found = await self._kube.get_metadata(SECRET, key)
+        return None if found is None else _picked(key, {"metadata": found["metadata"]}, frozenset())
+
+    def _remember(self, key: ObjectKey, cached: _Cached) -> None:
+        before = self._cache.pop(key, None)
+        self._cached_bytes += cached.size - (0 if before is None else before.size)
+        self._cache[key] = cached
+        while self._cached_bytes > _MOST_CACHED_BYTES:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].size
+
+
+def _picked(key: ObjectKey, raw: Json, asked: frozenset[str]) -> Secret:
+    """What is kept of a Secret. Of a value that is too long, enough to see that it is."""
+    metadata = raw["metadata"]
+    label = (metadata.get("labels") or {}).get(CREDENTIALS_LABEL)
+    data: Mapping[str, Any] = raw.get("data") or {}
+    return Secret(
+        api_version="v1",
+        kind="Secret",
+        metadata=ObjectMeta(
+            name=key.name,
+            namespace=key.namespace,
+            labels={CREDENTIALS_LABEL: label} if isinstance(label, str) else {},
+        ),
+        data={name: _bounded(str(data[name])) for name in sorted(asked) if name in data},
+    )
+
+
+def _bounded(encoded: str) -> str:
+    most = (MAX_BYTES + 3) // 3 * 4
+    if len(encoded) <= most:
+        return encoded
+    try:
+        value = base64.b64decode(encoded[: most + 4])
+    except binascii.Error:
+        value = bytes(MAX_BYTES + 1)
+    return base64.b64encode(value[: MAX_BYTES + 1]).decode()
+
+
+def _size(secret: Secret) -> int:
+    return _BESIDE + sum(len(name) + len(value) for name, value in (secret.data or {}).items())
+
+
+def _key_of(item: Json) -> ObjectKey:
+    metadata = item.get("metadata") or {}
+    return ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
+
+
+def _version_of(item: Json) -> tuple[str, str]:
+    metadata = item["metadata"]
+    return str(metadata.get("uid")), str(metadata.get("resourceVersion"))

@@ -1,0 +1,1 @@
+"""What is generated from the structs of `spec`: CustomResourceDefinitions and the reference documentation."""

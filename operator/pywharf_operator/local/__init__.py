@@ -1,0 +1,1 @@
+"""What needs no cluster: manifests in a folder, rendered or served on this machine."""

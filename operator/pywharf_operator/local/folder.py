@@ -1,0 +1,65 @@
+"""A folder of manifests as what is rendered, and what is wrong with it."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pywharf_operator.local.manifests import Manifests
+from pywharf_operator.render import ACCEPTED, SECRETS_RESOLVED, Finding, Resolution, Snapshot
+from pywharf_operator.spec import (
+    API_VERSION,
+    PACKAGE_SERVER,
+    NamespaceObject,
+    ObjectMeta,
+    PackageRepo,
+    PackageServer,
+    PackageServerSpec,
+    Secret,
+)
+from pywharf_operator.spec.package_server import Storage
+
+DEFAULT_SERVER_NAME = "pywharf"
+
+
+def snapshot_of(manifests: Manifests) -> Snapshot:
+    """The folder's resources. A namespace without a manifest has the one label that every namespace has."""
+    repos: tuple[PackageRepo, ...] = tuple(manifests.of(PackageRepo))
+    named: Iterable[NamespaceObject] = manifests.of(NamespaceObject)
+    labels: dict[str, Mapping[str, str]] = {repo.key.namespace: {} for repo in repos}
+    labels |= {namespace.metadata.name: namespace.metadata.labels or {} for namespace in named}
+    return Snapshot(
+        repos=repos,
+        servers=tuple(manifests.of(PackageServer)),
+        secrets=tuple(manifests.of(Secret)),
+        namespaces={name: {**own, "kubernetes.io/metadata.name": name} for name, own in labels.items()},
+    )
+
+
+def default_server(namespace: str) -> PackageServer:
+    """The server that the chart makes: one replica, 10 GiB, repos of its own namespace."""
+    return PackageServer(
+        api_version=API_VERSION,
+        kind=PACKAGE_SERVER,
+        metadata=ObjectMeta(name=DEFAULT_SERVER_NAME, namespace=namespace),
+        spec=PackageServerSpec(storage=Storage(size="10Gi")),
+    )
+
+
+def faults_of(resolution: Resolution) -> tuple[str, ...]:
+    """A line for each condition that is not as it should be."""
+    conditions: list[tuple[object, str, Finding]] = [
+        (server.server, ACCEPTED, server.accepted) for server in resolution.servers
+    ]
+    for repo in resolution.repos:
+        conditions.append((repo.repo, ACCEPTED, repo.accepted))
+        conditions.append((repo.repo, SECRETS_RESOLVED, repo.secrets_resolved))
+    return tuple(
+        f"{type(resource).__name__} {resource.key}: {condition} is False ({finding.reason}): {finding.message}"
+        for resource, condition, finding in conditions
+        if not finding.status and isinstance(resource, PackageRepo | PackageServer)
+    )
+
+
+def with_server(snapshot: Snapshot, server: PackageServer) -> Snapshot:
+    """The snapshot with one more server."""
+    return msgspec.structs.replace(snapshot, servers=(*snapshot.servers, server))

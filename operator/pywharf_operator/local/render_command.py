@@ -1,0 +1,101 @@
+"""`pywharf render DIR`: the Kubernetes objects that the operator would apply for a folder of manifests."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from pywharf import __version__
+from pywharf.backends.opening import spec_types
+from pywharf_operator.local.folder import default_server, faults_of, snapshot_of, with_server
+from pywharf_operator.local.manifests import Manifests, load_folder
+from pywharf_operator.render import Environment, render_server, resolve
+from pywharf_operator.spec.forms import NAMESPACE
+
+_HELP = """Print the objects that the operator would apply for the manifests in DIR.
+
+Those of each PackageServer are its Deployment and whatever goes with it, but for the Secret of its session key, which
+the operator makes up. A Secret here holds the credentials: do not commit what this prints. A folder without a
+PackageServer is rendered for the one that the Helm chart makes. Problems go to stderr; then the exit code is 1.
+
+\b
+Example:
+  pywharf render examples/quickstart
+"""
+
+_APIS = frozenset({"HTTPRoute", "ServiceMonitor"})
+"""A folder knows no cluster: whatever it asks for is printed."""
+
+
+def _checked_namespace(context: click.Context, option: click.Parameter, value: str) -> str:
+    try:
+        NAMESPACE.verify("namespace", value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", context, option) from None
+    return value
+
+
+@click.command(help=_HELP)
+@click.argument(
+    "folder",
+    metavar="DIR",
+    envvar="PYWHARF_COMMAND_DIR",
+    type=click.Path(exists=True, file_okay=False, readable=True, path_type=Path),
+)
+@click.option(
+    "--namespace",
+    default="default",
+    show_default=True,
+    envvar="PYWHARF_COMMAND_NAMESPACE",
+    callback=_checked_namespace,
+    help="Namespace of the objects that name none.",
+)
+@click.option(
+    "--image",
+    default=f"pywharf:{__version__}",
+    show_default=True,
+    envvar="PYWHARF_COMMAND_IMAGE",
+    help="Image of the servers whose PackageServer names none.",
+)
+@click.pass_context
+def render(context: click.Context, folder: Path, namespace: str, image: str) -> None:
+    """Print the objects and say what is wrong."""
+    manifests = load_folder(folder, namespace)
+    objects, faults = rendered(manifests, Environment(specs=spec_types(), image=image, apis=_APIS), namespace)
+    for note in manifests.notes:
+        click.echo(f"note: {note}", err=True)
+    for problem in (*manifests.problems, *faults):
+        click.echo(f"problem: {problem}", err=True)
+    if objects:
+        click.echo(text_of(objects), nl=False)
+    context.exit(1 if manifests.problems or faults else 0)
+
+
+def rendered(
+    manifests: Manifests, environment: Environment, namespace: str
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Every server's objects in the order in which they are applied, and the faults found."""
+    snapshot = snapshot_of(manifests)
+    if not snapshot.servers and snapshot.repos:
+        snapshot = with_server(snapshot, default_server(namespace))
+    resolution = resolve(snapshot, environment)
+    servers = (render_server(server, environment) for server in resolution.servers)
+    objects = [item for server in servers for item in server.objects]
+    return objects, faults_of(resolution)
+
+
+def text_of(objects: list[dict[str, Any]]) -> str:
+    """A stream of YAML documents."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines are written as such."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -1,0 +1,182 @@
+"""`pywharf up DIR`: operator and kubelet in one process. The same manifests, the same rendering, no cluster."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from pywharf.backends.opening import spec_types
+from pywharf.cli.server import serve
+from pywharf.egress import egress_of
+from pywharf.settings import ServerSettings
+from pywharf_operator.local.manifests import Manifests
+from pywharf_operator.local.up.mounted_config import Delivery
+from pywharf_operator.local.up.plan import Plan, plan
+from pywharf_operator.local.up.report import Reporter
+from pywharf_operator.local.up.schedules import Schedules, jobs_of
+from pywharf_operator.local.up.watch import WatchedFolder
+from pywharf_operator.render import Environment
+from pywharf_operator.render.pod.server_flags import Flags, flags_of
+from pywharf_operator.spec import ObjectKey, PackageRepo
+
+NAMESPACE = "default"
+_LOOK_EVERY_S = 1.0
+_HELP = """Serve the PackageRepo, PackageServer and Secret manifests in DIR, without a cluster.
+
+DIR is looked at every second: a new or changed manifest is served without a restart, a broken one is reported and
+changes nothing else. Index schedules run in this process. Without a PackageServer in DIR one that suits is assumed;
+with several, the one named pywharf is served.
+
+\b
+Example:
+  pywharf up examples/quickstart --root=.pywharf --port=8888
+"""
+_logger = logging.getLogger(__name__)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the flags say."""
+
+    folder: Path
+    root: Path
+    host: str
+    port: int
+
+
+@click.command(help=_HELP)
+@click.argument(
+    "folder",
+    metavar="DIR",
+    envvar="PYWHARF_COMMAND_DIR",
+    type=click.Path(exists=True, file_okay=False, readable=True, path_type=Path),
+)
+@click.option(
+    "--root",
+    default=".pywharf",
+    show_default=True,
+    envvar="PYWHARF_COMMAND_ROOT",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the fileSystem repos' packages.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="PYWHARF_COMMAND_HOST",
+    help="Address to listen on.",
+)
+@click.option(
+    "--port",
+    default=8888,
+    show_default=True,
+    envvar="PYWHARF_COMMAND_PORT",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0: any free one.",
+)
+def up(folder: Path, root: Path, host: str, port: int) -> None:
+    """Run until a signal."""
+    asyncio.run(_up(Options(folder=folder, root=root, host=host, port=port)))
+
+
+async def _up(options: Options) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await asyncio.to_thread(options.root.mkdir, parents=True, exist_ok=True)
+    with Delivery() as delivery:
+        async with Schedules(options.root) as schedules:
+            session = Session(options, delivery, schedules)
+            started = await session.start()
+            settings = ServerSettings(
+                root=str(options.root),
+                host=options.host,
+                port=options.port,
+                config=delivery.config,
+                admin_secret=delivery.admin_secret,
+                **msgspec.structs.asdict(_flags(started)),
+            )
+            watching = asyncio.create_task(session.watch(), name="watch the folder")
+            watching.add_done_callback(lambda _: stop.set())
+            try:
+                await serve(settings, stop=stop, on_ready=session.ready)
+            finally:
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watching
+
+
+def _flags(made: Plan) -> Flags:
+    """Return the server's flags. Without a PackageServer whoever wrote the folder may name any host in it."""
+    flags = flags_of(made.verdict.server)
+    return flags if made.has_server else msgspec.structs.replace(flags, allowed_endpoints=None)
+
+
+class Session:
+    """One run of `up`: looks at the folder, delivers what it renders, says what there is to say."""
+
+    def __init__(self, options: Options, delivery: Delivery, schedules: Schedules) -> None:
+        self._options = options
+        self._folder = WatchedFolder(options.folder, NAMESPACE)
+        self._delivery = delivery
+        self._schedules = schedules
+        self._reporter = Reporter(click.echo, lambda text: click.echo(text, err=True))
+        self._environment = Environment(
+            specs=spec_types(),
+            credentials_folder=delivery.credentials_folder,
+            session_key=secrets.token_bytes(32),
+        )
+        self._first_seen: dict[ObjectKey, datetime] = {}
+        self._plan: Plan | None = None
+        self._flags: Flags | None = None
+
+    async def start(self) -> Plan:
+        """Read the folder for the first time and deliver. The schedules begin when the server is ready."""
+        manifests = await asyncio.to_thread(self._folder.look)
+        self._plan = await self._take(manifests or Manifests())
+        self._flags = _flags(self._plan)
+        self._schedules.egress = egress_of(self._flags.allowed_endpoints)
+        return self._plan
+
+    def ready(self, base_url: str) -> None:
+        """The server listens."""
+        if self._plan is not None:
+            self._reporter.ready(base_url, self._options.root, self._plan)
+
+    async def watch(self) -> None:
+        """Look again and again until cancelled."""
+        if self._plan is not None:
+            await self._schedules.update(jobs_of(self._plan.verdict.repos))
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            manifests = await asyncio.to_thread(self._folder.look)
+            if manifests is None:
+                continue
+            self._plan = await self._take(manifests)
+            self._reporter.repos(self._plan)
+            await self._schedules.update(jobs_of(self._plan.verdict.repos))
+
+    async def _take(self, manifests: Manifests) -> Plan:
+        now = datetime.now(UTC)
+        repos: list[PackageRepo] = manifests.of(PackageRepo)
+        self._first_seen = {repo.key: self._first_seen.get(repo.key, now) for repo in repos}
+        made = plan(manifests, self._environment, NAMESPACE, self._first_seen)
+        problems, notes = list(made.problems), list(made.notes)
+        try:
+            await asyncio.to_thread(self._delivery.deliver, made.rendered)
+        except OSError as error:
+            problems.append(f"The configuration cannot be written ({error.strerror}); the last one stays in use.")
+        if self._flags is not None and _flags(made) != self._flags:
+            notes.append(
+                f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires, allowedEndpoints and "
+                "upstream take effect when `up` is started again."
+            )
+        self._reporter.problems(problems)
+        self._reporter.notes(notes)
+        return made

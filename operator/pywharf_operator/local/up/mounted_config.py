@@ -1,0 +1,84 @@
+"""A server's configuration as files, replaced all at once the way a kubelet does it."""
+
+import base64
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pywharf_operator.render import RenderedServer
+from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, texts_of
+
+_CURRENT = "..data"
+_CREDENTIALS = "credentials"
+
+
+class Delivery:
+    """A private folder (0700, its files 0600) that is gone when the context ends.
+
+    `config.toml`, `admin_secret.toml` and `credentials` are links through `..data`, which names one complete set.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="pywharf-up-"))  # made with 0700
+        self._number = 0
+        self._delivered: RenderedServer | None = None
+        for name in (CONFIG_KEY, ADMIN_SECRET_KEY, _CREDENTIALS):
+            (self._folder / name).symlink_to(Path(_CURRENT, name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def config(self) -> str:
+        """Path for `--config`."""
+        return str(self._folder / CONFIG_KEY)
+
+    @property
+    def admin_secret(self) -> str:
+        """Path for `--admin_secret`."""
+        return str(self._folder / ADMIN_SECRET_KEY)
+
+    @property
+    def credentials_folder(self) -> str:
+        """Path that the configuration names its secrets with."""
+        return str(self._folder / _CREDENTIALS)
+
+    def deliver(self, rendered: RenderedServer) -> None:
+        """Make it the current set, all at once. Raises OSError, and then the last set stays. Blocks."""
+        if rendered == self._delivered:
+            return
+        self._number += 1
+        name = f"..{self._number}"
+        secrets = {key: value for shard in rendered.credentials for key, value in shard["data"].items()}
+        _write(self._folder / name, texts_of(rendered.config_map), secrets)
+        link = self._folder / "..link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        link.replace(self._folder / _CURRENT)
+        # The set before this one may be being read; the one before that is not.
+        shutil.rmtree(self._folder / f"..{self._number - 2}", ignore_errors=True)
+        self._delivered = rendered
+
+
+def _write(folder: Path, texts: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    (folder / _CREDENTIALS).mkdir(mode=0o700)
+    for key, text in texts.items():
+        _create(folder / key, text.encode())
+    for key, encoded in secrets.items():
+        _create(folder / _CREDENTIALS / key, base64.b64decode(encoded))
+
+
+def _create(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(content)

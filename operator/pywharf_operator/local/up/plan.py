@@ -1,0 +1,91 @@
+"""PURE. What `up` serves of a folder: one server, with the repos that name it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pywharf_operator.local.folder import DEFAULT_SERVER_NAME, default_server, faults_of, snapshot_of
+from pywharf_operator.local.manifests import Manifests
+from pywharf_operator.render import Environment, RenderedServer, ServerVerdict, Snapshot, render_server, resolve
+from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
+from pywharf_operator.spec.package_server import AllowedNamespaces
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served, and what is to be said about it."""
+
+    verdict: ServerVerdict
+    rendered: RenderedServer
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    has_server: bool
+    """Whether the folder holds a PackageServer; otherwise one that allows every endpoint is assumed."""
+
+
+def plan(
+    manifests: Manifests, environment: Environment, namespace: str, first_seen: Mapping[ObjectKey, datetime]
+) -> Plan:
+    """Decide. `first_seen` ranks repos that claim one name and carry no creation time."""
+    snapshot = snapshot_of(manifests)
+    server, notes = _chosen(snapshot, namespace)
+    only = not snapshot.servers
+    others = [other for other in snapshot.servers if other.key != server.key]
+    repos = tuple(_aged(_aimed(repo, server, anyway=only), first_seen) for repo in snapshot.repos)
+    snapshot = msgspec.structs.replace(snapshot, repos=repos, servers=(_open(server), *others))
+    resolution = resolve(snapshot, environment)
+    verdict = next(found for found in resolution.servers if found.server.key == server.key)
+    return Plan(
+        verdict=verdict,
+        rendered=render_server(verdict, environment),
+        problems=(*map(str, manifests.problems), *faults_of(resolution)),
+        has_server=not only,
+        notes=(*map(str, manifests.notes), *notes),
+    )
+
+
+def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str]]:
+    """The server that is served, and notes on the others and on what has no effect here."""
+    if not snapshot.servers:
+        server = default_server(namespace)
+        # Whoever runs it has written the folder, so nobody needs to be kept from any host.
+        spec = msgspec.structs.replace(server.spec, allowed_endpoints=("*", *_named_hosts(snapshot)))
+        return msgspec.structs.replace(server, spec=spec), []
+    by_key = sorted(snapshot.servers, key=lambda server: (server.key.name != DEFAULT_SERVER_NAME, server.key))
+    notes = [
+        f"PackageServer {other.key} and its repos are not served: `up` serves one server, here {by_key[0].key}."
+        for other in by_key[1:]
+    ]
+    if by_key[0].spec.tls is not None:
+        notes.append(f"PackageServer {by_key[0].key}: spec.tls has no effect in `up`, which serves plain HTTP.")
+    return by_key[0], notes
+
+
+def _named_hosts(snapshot: Snapshot) -> list[str]:
+    """Those that repos name, with their ports; `*` does not stand for the server's own machine."""
+    urls = {url for repo in snapshot.repos for url in repo.spec.backend.chosen.endpoints().values()}
+    urls |= {repo.spec.upstream.url for repo in snapshot.repos if repo.spec.upstream.url is not None}
+    return sorted(urlsplit(url).netloc for url in urls)
+
+
+def _open(server: PackageServer) -> PackageServer:
+    """The server with every namespace allowed: namespaces mean nothing in a folder."""
+    spec = msgspec.structs.replace(server.spec, allowed_namespaces=AllowedNamespaces(from_="All"))
+    return msgspec.structs.replace(server, spec=spec)
+
+
+def _aimed(repo: PackageRepo, server: PackageServer, *, anyway: bool) -> PackageRepo:
+    """The repo with a full reference to `server` where it means it; with `anyway` in any case."""
+    ref = repo.spec.server_ref
+    if not anyway and (ref.name != server.key.name or ref.namespace is not None):
+        return repo
+    ref = msgspec.structs.replace(ref, name=server.key.name, namespace=server.key.namespace)
+    return msgspec.structs.replace(repo, spec=msgspec.structs.replace(repo.spec, server_ref=ref))
+
+
+def _aged(repo: PackageRepo, first_seen: Mapping[ObjectKey, datetime]) -> PackageRepo:
+    if repo.metadata.creation_timestamp is not None or repo.key not in first_seen:
+        return repo
+    metadata = msgspec.structs.replace(repo.metadata, creation_timestamp=first_seen[repo.key])
+    return msgspec.structs.replace(repo, metadata=metadata)

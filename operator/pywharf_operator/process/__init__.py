@@ -1,0 +1,1 @@
+"""The operator's process: options, work queue, probes and metrics."""

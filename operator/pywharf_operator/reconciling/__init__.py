@@ -1,0 +1,1 @@
+"""One PackageServer: read its objects, apply what differs, prune what is no longer wanted."""

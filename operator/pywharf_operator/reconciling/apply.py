@@ -1,0 +1,273 @@
+"""Making a server's objects so: what differs is applied, what belongs no more is deleted, what is another's is left."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.reconciling.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
+from pywharf_operator.reconciling.drift import (
+    KEEPER,
+    RENDERED_ANNOTATION,
+    Contest,
+    Difference,
+    differs,
+    kept_replicas,
+    other_owner,
+    with_hash,
+    with_kept_size,
+)
+from pywharf_operator.reconciling.owner import confirm_owner, is_leaving
+from pywharf_operator.render.labels import SERVER_LABEL, Manifest
+from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
+
+_CHUNK = 50
+"""Objects that are compared and applied at once, before others have their turn."""
+REFUSED_AGAIN_S = 60.0
+"""After this long it is tried again what the API server, or another owner, stands in the way of."""
+_CONFLICT, _INVALID = 409, 422
+_MANY = 10
+"""Missing objects of a kind from which on one list is cheaper than to ask for each."""
+
+_OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
+"""The fields of an object of which only the metadata was read."""
+
+Live = dict[tuple[Kind, str], Json]
+"""Objects of the server's namespace as they are now, by kind and name."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An object that is not as it should be, and stays so."""
+
+    object: str
+    """`Kind namespace/name`."""
+    reason: str
+    """A reason of the server's condition Ready."""
+    message: str
+    again_s: float
+    """Seconds after which another try may go better."""
+
+
+class Applier:
+    """Applies one server's objects. Remembers what is known to be as it should, so that it is not compared again."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
+        self._same: dict[str, tuple[str, str]] = {}
+        """By uid: resourceVersion and hash of what was wanted."""
+        self._applied: dict[tuple[Kind, ObjectKey], str] = {}
+        """Hash of what was applied last. Where it is gone again, somebody else writes the whole object."""
+        self._writes = 0
+
+    async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
+        """The metadata of the objects that carry the server's label: anybody in its namespace may make such objects.
+
+        What is to be compared is read whole, by its name.
+        """
+        kinds = tuple(kinds)
+        labels = f"{SERVER_LABEL}={server.name}"
+        lists = await asyncio.gather(*(self._kube.list_metadata(kind, server.namespace, labels) for kind in kinds))
+        return {
+            (kind, item["metadata"]["name"]): item for kind, items in zip(kinds, lists, strict=True) for item in items
+        }
+
+    async def apply(
+        self,
+        server: PackageServer,
+        manifests: Sequence[Manifest],
+        live: Live,
+        superseded: Callable[[], bool] = lambda: False,
+    ) -> list[Refusal]:
+        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError.
+
+        It ends only after something was applied: a server that always has news gets all its objects too.
+        """
+        wanted = [with_hash(one) for one in manifests]
+        await self._read_whole(server, wanted, live)
+        refusals: list[Refusal] = []
+        before = self._writes
+        for start in range(0, len(wanted), _CHUNK):
+            if self._writes > before and superseded():
+                break
+            chunk = wanted[start : start + _CHUNK]
+            found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
+            refusals += [refusal for refusal in found if refusal is not None]
+        return refusals
+
+    async def prune(
+        self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
+    ) -> list[Refusal]:
+        """Delete what is the server's and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
+        names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
+        gone = [
+            (kind, item)
+            for (kind, name), item in live.items()
+            if (kind, name) not in names
+            and name not in keep
+            and kind is not VOLUME_CLAIM
+            and belongs(kind, item, server)
+            and not is_leaving(item)
+        ]
+        refusals = []
+        for kind, item in gone:
+            key = ObjectKey(server.key.namespace, item["metadata"]["name"])
+            try:
+                await self._kube.delete(kind, key, item["metadata"]["uid"])
+            except KubeError as error:
+                if not error.is_permanent:
+                    raise
+                message = (
+                    f"it is wanted no more, and the API server refuses to delete it: {error.message or error.reason}"
+                )
+                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S))
+            else:
+                self._same.pop(item["metadata"]["uid"], None)
+                self._applied.pop((kind, key), None)
+        return refusals
+
+    async def adopt_jobs(self, server: PackageServer, jobs: Iterable[Json]) -> list[Refusal]:
+        """Make the server the owner of its Jobs that have none, so that they go when it goes. Raises KubeError."""
+        orphans = [job for job in jobs if is_orphan(JOB, job, server)]
+        if orphans:
+            await confirm_owner(self._kube, server)
+        found = await asyncio.gather(*(self._adopt_job(server, job) for job in orphans))
+        return [refusal for refusal in found if refusal is not None]
+
+    async def _adopt_job(self, server: PackageServer, job: Json) -> Refusal | None:
+        try:
+            await self._kube.apply(JOB, adoption(job, server))
+        except KubeError as error:
+            if error.status == _CONFLICT:  # it is gone, or another has its name
+                return None
+            if not error.is_permanent:
+                raise
+            key = ObjectKey(server.key.namespace, job["metadata"]["name"])
+            message = f"the API server refuses its owner reference: {error.message or error.reason}"
+            return Refusal(f"{JOB.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
+        return None
+
+    async def _read_whole(self, server: PackageServer, wanted: Sequence[Manifest], live: Live) -> None:
+        """Put into `live` what has the name of an object to be: whole, unless it is known to be as it should."""
+        missing = []
+        for desired in wanted:
+            kind, name = kind_of(desired), desired["metadata"]["name"]
+            current = live.get((kind, name))
+            if current is None or (current.keys() <= _OF_METADATA and not self._is_known(current, desired)):
+                missing.append((kind, name))
+        for kind in {kind for kind, _ in missing}:
+            names = {name for other, name in missing if other is kind}
+            if len(names) > _MANY and kind is CRON_JOB:
+                items = await self._kube.list(kind, server.key.namespace, only=_named(names))
+            else:
+                got = await asyncio.gather(
+                    *(self._kube.get(kind, ObjectKey(server.key.namespace, name)) for name in names)
+                )
+                items = [item for item in got if item is not None]
+            for name in names:
+                live.pop((kind, name), None)
+            live |= {(kind, item["metadata"]["name"]): item for item in items if item["metadata"]["name"] in names}
+
+    async def _apply(self, server: PackageServer, desired: Manifest, live: Live) -> Refusal | None:
+        kind, name = kind_of(desired), desired["metadata"]["name"]
+        key = ObjectKey(server.key.namespace, name)
+        current = live.get((kind, name))
+        if current is not None and not belongs(kind, current, server):
+            return Refusal(
+                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
+            )
+        if current is not None and self._is_known(current, desired):
+            return None
+        desired = with_kept_size(desired, current)
+        difference = differs(desired, current)
+        if difference.kind == "same":
+            self._know(current, desired)
+            return None
+        rendered = desired["metadata"]["annotations"][RENDERED_ANNOTATION]
+        undone = difference.kind == "changed" and self._applied.get((kind, key)) == rendered
+        if difference.kind == "drifted" or undone:
+            refusal = self._contested(kind, key, difference, current)
+            if refusal is not None:
+                return refusal
+        try:
+            applied = await self._write(server, desired, current, drifted=difference.kind == "drifted")
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            message = f"the API server refuses it: {error.message or error.reason}"
+            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
+        self._writes += 1
+        live[kind, name] = applied
+        self._applied[kind, key] = rendered
+        return None
+
+    async def _write(self, server: PackageServer, desired: Manifest, current: Json | None, *, drifted: bool) -> Json:
+        """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        kind, key = kind_of(desired), ObjectKey(server.key.namespace, desired["metadata"]["name"])
+        adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
+        if adopted and current is not None:
+            await confirm_owner(self._kube, server)
+            current = await self._take_over(kind, key, current)
+            desired = {**desired, "metadata": {**desired["metadata"], "uid": current["metadata"]["uid"]}}
+        kept = kept_replicas(desired, current)
+        if kept is not None:
+            await self._kube.apply(kind, kept, KEEPER)
+        applied = await self._put(kind, key, desired, drifted=drifted or adopted)
+        stale = stale_data(kind, desired, applied) if adopted else {}
+        if stale:
+            await self._kube.merge(kind, key, stale)
+        return applied
+
+    async def _take_over(self, kind: Kind, key: ObjectKey, current: Json) -> Json:
+        """Make the fields of a restored object the operator's own, so that applying it removes what is not wanted."""
+        entries = taken_over(current)
+        if entries is None:
+            return current
+        metadata = {field: current["metadata"][field] for field in ("uid", "resourceVersion")}
+        await self._kube.merge(kind, key, {"metadata": metadata | {"managedFields": entries}})
+        return current | {"metadata": current["metadata"] | {"managedFields": entries}}
+
+    async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
+        """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""
+        try:
+            return await self._kube.apply(kind, desired)
+        except KubeError as error:
+            if error.status != _INVALID or not drifted:
+                raise
+        # Lists are replaced whole.
+        content = {field: value for field, value in desired.items() if field not in {"apiVersion", "kind", "metadata"}}
+        await self._kube.merge(kind, key, content)
+        return await self._kube.apply(kind, desired)
+
+    def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
+        """Whether to wait, because somebody changes the object again and again."""
+        contest = self._contests.setdefault((kind, key), Contest())
+        wait = contest.wait(self._clock())
+        if wait <= 0:
+            contest.put_back(self._clock())
+            return None
+        message = contest.message(current, difference)
+        return Refusal(f"{kind.name} {key}", "Contested", message, wait)
+
+    def _is_known(self, current: Json, desired: Manifest) -> bool:
+        return self._same.get(current["metadata"]["uid"]) == _state(current, desired)
+
+    def _know(self, current: Json | None, desired: Manifest) -> None:
+        if current is not None:
+            self._same[current["metadata"]["uid"]] = _state(current, desired)
+
+
+def _named(names: set[str]) -> Callable[[Json], bool]:
+    return lambda item: item["metadata"]["name"] in names
+
+
+def _state(current: Json, desired: Manifest) -> tuple[str, str]:
+    return current["metadata"]["resourceVersion"], desired["metadata"]["annotations"][RENDERED_ANNOTATION]
+
+
+READ_FIRST = tuple(kind for kind in OWNED if kind.name in {"Secret", "ConfigMap"})
+"""What a delivery needs."""
+READ_LATER = tuple(kind for kind in OWNED if kind not in READ_FIRST)

@@ -1,0 +1,40 @@
+"""What a server was given of repos whose namespaces cannot be read now, read from its ConfigMap and Secrets."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from pywharf_operator.cluster.kube import Kube, KubeError
+from pywharf_operator.reconciling.drift import owned_by
+from pywharf_operator.render import KeptRepo, repos_applied
+from pywharf_operator.render.labels import object_name
+from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
+from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.kinds import CONFIG_MAP, SECRET
+
+
+async def kept_repos(
+    kube: Kube, server: PackageServer, namespaces: Collection[str], is_deleted: Callable[[ObjectKey], bool]
+) -> tuple[KeptRepo, ...]:
+    """The repos of these namespaces that the server was given last, but for those that are known to be deleted.
+
+    Of the server's own objects, so that a restart of the operator makes no difference. Raises KubeError: whoever cannot
+    say what is served may apply nothing.
+    """
+    where = server.key.namespace
+    wanted = [(CONFIG_MAP, object_name(server, "config"))]
+    wanted += [(SECRET, shard_name(server, number)) for number in range(MAX_SHARDS)]
+    found = await asyncio.gather(*(kube.get(kind, ObjectKey(where, name)) for kind, name in wanted))
+    config_map, *secrets = (
+        one if one is not None and owned_by(one, server.metadata.uid or "") else None for one in found
+    )
+    if config_map is None:
+        return ()
+    try:
+        applied = repos_applied(server.key, config_map, (one for one in secrets if one is not None), namespaces)
+    except ValueError as error:
+        message = (
+            f"ConfigMap {where}/{object_name(server, 'config')} cannot be read ({error}), so what it serves of "
+            f"{', '.join(sorted(namespaces))} is not known; nothing is applied until they can be read or it is deleted"
+        )
+        raise KubeError(None, "KeptReposUnknown", message) from error
+    return tuple(one for one in applied if not is_deleted(one.repo))

@@ -1,0 +1,263 @@
+"""A fresh reading of everything that one server's reconcile depends on."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from pywharf.core.names import REPO_NAME_PATTERN
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
+from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
+from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
+from pywharf_operator.reconciling.owner import is_leaving
+from pywharf_operator.render import Finding, NameClaim, Snapshot
+from pywharf_operator.spec import (
+    NamespaceObject,
+    ObjectKey,
+    PackageRepo,
+    PackageServer,
+    Resource,
+    Secret,
+)
+from pywharf_operator.spec.explain import explain
+from pywharf_operator.spec.kinds import NAMESPACE, REPO, SECRET, SERVER
+from pywharf_operator.spec.package_repo import PackageRepoStatus
+from pywharf_operator.spec.package_server import PackageServerStatus
+from pywharf_operator.watching.waking import server_named_by
+
+R = TypeVar("R", bound=Resource)
+_CHUNK = 100
+"""Objects that are parsed before others have their turn."""
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """A repo that got past the schema and cannot be read."""
+
+    key: ObjectKey
+    raw: Json
+    finding: Finding
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read. Objects that are being deleted are gone already."""
+
+    key: ObjectKey
+    server: PackageServer | None
+    server_raw: Json | None
+    """None: there is no such server, or it is being deleted, or its namespace cannot be read."""
+    server_fault: Finding | None
+    """Why it cannot be read, where there is one."""
+    repos: tuple[PackageRepo, ...]
+    """Those that name the server."""
+    raws: Mapping[ObjectKey, Json]
+    """The same, as they were read."""
+    malformed: tuple[Malformed, ...]
+    secrets: tuple[Secret, ...]
+    namespaces: Mapping[str, Mapping[str, str]] | None
+    """Labels by namespace; None where they are not watched."""
+    watched: tuple[str, ...] | None = None
+    """Namespaces that are looked after; None: all."""
+    server_unreadable: bool = False
+    unreadable: frozenset[str] = frozenset()
+    """Those of which nothing could be read; none of their repos is among `repos`."""
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return f"Observed({self.key})"
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What rendering reads."""
+        return Snapshot(
+            repos=self.repos,
+            servers=() if self.server is None else (self.server,),
+            secrets=self.secrets,
+            namespaces=self.namespaces,
+            claims=tuple(_claim(one) for one in self.malformed),
+            watched=self.watched,
+        )
+
+
+class Observer:
+    """Reads. What has not changed since the last time is not parsed again."""
+
+    def __init__(self, kube: Kube, watched: tuple[str, ...] | None, namespaces: Namespaces | None = None) -> None:
+        """`watched`: the namespaces to look after; None: all."""
+        self._kube = kube
+        self._watched = watched
+        self.namespaces = namespaces or Namespaces(kube, watched)
+        self._secrets = SecretReader(kube, cluster_wide=watched is None)
+        self._parsed: dict[str, tuple[str, Any]] = {}
+        """By uid: resourceVersion, and the struct or a Finding."""
+
+    def watches(self, namespace: str) -> bool:
+        """Whether the operator may look there."""
+        return self._watched is None or namespace in self._watched
+
+    async def server_keys(self) -> set[ObjectKey]:
+        """Every server, and every one that a repo names."""
+        (servers, _), (repos, _) = await asyncio.gather(
+            self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one)), self._repos()
+        )
+        return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
+
+    async def observe(self, key: ObjectKey) -> Observed:
+        """Everything about the server `key` and the repos that name it."""
+        server_raw, (repos_raw, unreadable), namespaces = await asyncio.gather(
+            self._server(key), self._repos(key), self._labels()
+        )
+        server, server_fault = None, None
+        if server_raw is not None:
+            found = self._parse(server_raw, PackageServer)
+            server, server_fault = (None, found) if isinstance(found, Finding) else (found, None)
+        repos: list[PackageRepo] = []
+        malformed: list[Malformed] = []
+        for number, raw in enumerate(repos_raw):
+            if number % _CHUNK == _CHUNK - 1:
+                await asyncio.sleep(0)
+            parsed = self._parse(raw, PackageRepo)
+            if isinstance(parsed, Finding):
+                malformed.append(Malformed(key_of(raw), raw, parsed))
+            else:
+                repos.append(parsed)
+        secrets, without_secrets = await self._credentials(repos)
+        if without_secrets:
+            # Half of a namespace is as good as nothing of it.
+            unreadable |= without_secrets
+            repos = [repo for repo in repos if repo.key.namespace not in without_secrets]
+        return Observed(
+            key=key,
+            server=server,
+            server_raw=server_raw,
+            server_fault=server_fault,
+            repos=tuple(repos),
+            raws={key_of(raw): raw for raw in repos_raw},
+            malformed=tuple(malformed),
+            secrets=secrets,
+            namespaces=namespaces,
+            watched=self._watched,
+            server_unreadable=key.namespace in self.namespaces.refusing(SERVER),
+            unreadable=unreadable,
+        )
+
+    async def _server(self, key: ObjectKey) -> Json | None:
+        if not self.watches(key.namespace):
+            return None
+        try:
+            raw = await self.namespaces.reading(key.namespace, SERVER, self._kube.get(SERVER, key))
+        except KubeError as error:
+            if error.status == FORBIDDEN and self._watched is not None:
+                return None
+            raise
+        return None if raw is None or is_leaving(raw) else raw
+
+    async def _repos(self, server: ObjectKey | None = None) -> tuple[list[Json], frozenset[str]]:
+        """The repos that name the server, or any; and the namespaces that may not be read."""
+
+        def counts(raw: Json) -> bool:
+            return server is None or (server_named_by(raw) == server and not is_leaving(raw))
+
+        return await self.namespaces.each(REPO, lambda one: self._kube.list(REPO, one, only=counts))
+
+    async def _credentials(self, repos: list[PackageRepo]) -> tuple[tuple[Secret, ...], frozenset[str]]:
+        """The Secrets that the repos name, and the namespaces whose Secrets may not be read."""
+        wanted = wanted_by(repos)
+        if self._watched is None:
+            return await self._secrets.read(wanted), frozenset()
+        by_namespace: dict[str, dict[ObjectKey, frozenset[str]]] = {one: {} for one in self.namespaces.refusing(SECRET)}
+        for key, keys in wanted.items():
+            by_namespace.setdefault(key.namespace, {})[key] = keys
+        found: list[Secret] = []
+        refused = set()
+        for namespace, part in by_namespace.items():
+            try:
+                found += await self.namespaces.reading(namespace, SECRET, self._secrets.read(part, [namespace]))
+            except KubeError as error:
+                if error.status != FORBIDDEN:
+                    raise
+                refused.add(namespace)
+        return tuple(found), frozenset(refused)
+
+    async def _labels(self) -> Mapping[str, Mapping[str, str]] | None:
+        if self._watched is not None:
+            return None
+        found = [self._parse(raw, NamespaceObject) for raw in await self._kube.list(NAMESPACE)]
+        return {one.metadata.name: one.metadata.labels or {} for one in found if isinstance(one, NamespaceObject)}
+
+    def _parse(self, raw: Json, struct: type[R]) -> R | Finding:
+        uid, version = str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
+        known = self._parsed.get(uid)
+        if known is not None and known[0] == version:
+            cached: R | Finding = known[1]  # an object never changes its kind
+            return cached
+        parsed = _parsed(raw, struct)
+        self._parsed[uid] = (version, parsed)
+        return parsed
+
+    def forget(self) -> None:
+        """Free what was remembered of objects, those that are gone among them."""
+        self._parsed.clear()
+
+
+def _parsed(raw: Json, struct: type[R]) -> R | Finding:
+    if OVERSIZE in raw:
+        message = (
+            f"spec has {raw[OVERSIZE]['bytes']} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten "
+            f"{raw[OVERSIZE]['field']}, which has the most."
+        )
+        return Finding(status=False, reason="InvalidSpec", message=message)
+    # What somebody wrote into a status must not make the spec unreadable.
+    status = _status(raw, struct)
+    item = {key: value for key, value in raw.items() if key != "status"}
+    try:
+        return msgspec.convert(item | ({"status": status} if status is not None else {}), struct)
+    except msgspec.ValidationError as error:
+        return Finding(status=False, reason="InvalidSpec", message=_sentence(explain(error, item, struct)))
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with a field, whose name is spelt as it is."""
+    return text if _FIELD.match(text) else text[:1].upper() + text[1:]
+
+
+_FIELD = re.compile(r"(apiVersion|kind|metadata|spec)\b")
+_NAME = re.compile(REPO_NAME_PATTERN)
+
+
+_STATUS: dict[type[Resource], type[msgspec.Struct]] = {
+    PackageRepo: PackageRepoStatus,
+    PackageServer: PackageServerStatus,
+}
+
+
+def _status(raw: Json, struct: type[Resource]) -> object:
+    kind = _STATUS.get(struct)
+    if kind is None:
+        return None
+    try:
+        msgspec.convert(raw.get("status") or {}, kind)
+    except msgspec.ValidationError:
+        return None
+    return raw.get("status") or None
+
+
+def key_of(raw: Mapping[str, Any]) -> ObjectKey:
+    """Namespace and name of an object as the API server has it."""
+    metadata = raw["metadata"]
+    return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
+
+
+def _claim(one: Malformed) -> NameClaim:
+    """The name that a repo held before it became unreadable, and still holds. Its status may have it yet."""
+    holders = (one.raw.get("spec"), one.raw.get("status"))
+    names = (holder.get("repoName") for holder in holders if isinstance(holder, dict))
+    name = next((name for name in names if isinstance(name, str) and _NAME.fullmatch(name)), one.key.name)
+    try:
+        created = msgspec.convert(one.raw["metadata"].get("creationTimestamp"), datetime | None)
+    except msgspec.ValidationError:
+        created = None
+    return NameClaim(server_named_by(one.raw), name, one.key, created)

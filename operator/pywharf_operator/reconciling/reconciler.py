@@ -1,0 +1,504 @@
+"""One server made so, level-triggered: a fresh reading, pure rendering, what differs applied, statuses written."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import aiohttp
+import msgspec
+
+from pywharf.config import BackendSpec
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.namespaces import Namespaces
+from pywharf_operator.index_updates.refused_pods import refused_replica, with_remedy
+from pywharf_operator.index_updates.starting import Runs, read_runs, starts, update_index_of
+from pywharf_operator.index_updates.state import LINGERS_S, lingering
+from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
+from pywharf_operator.reconciling.config_rollout import Nudges, deliver
+from pywharf_operator.reconciling.kept_repos import kept_repos
+from pywharf_operator.reconciling.observe import Observed, Observer, key_of
+from pywharf_operator.reconciling.replica_client import ask, is_ready
+from pywharf_operator.reconciling.session_key import ForeignSecretError, session_key
+from pywharf_operator.render import (
+    Environment,
+    Finding,
+    RenderedServer,
+    RepoVerdict,
+    Resolution,
+    ServerVerdict,
+    Snapshot,
+    render_server,
+    resolve,
+)
+from pywharf_operator.render.labels import REPO_LABEL, Manifest, object_name
+from pywharf_operator.render.resolve.missing_kinds import api_missing
+from pywharf_operator.render.resolve.shares import round_robin
+from pywharf_operator.render.urls import base_url, repo_url
+from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.spec.package_repo import PackageRepoStatus
+from pywharf_operator.spec.package_server import RepoCounts
+from pywharf_operator.status.conditions import (
+    malformed_status,
+    namespaces_read,
+    ready_replicas,
+    repo_status,
+    server_status,
+)
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
+from pywharf_operator.status.writer import Statuses
+
+_logger = logging.getLogger(__name__)
+_APIS_FOR_S = 15.0
+"""For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
+_WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
+"""Between looks at replicas that do not serve the newest configuration yet."""
+_PODS_AGAIN_S = 15.0
+"""After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
+_LOST_LOOKS = 4
+"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
+_NUDGED_AGAIN_AFTER = 4
+"""Looks after which a replica's kubelet is told once more."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What does not change while the operator runs."""
+
+    namespaces: tuple[str, ...] | None
+    """Those that are watched; None: all."""
+    specs: Mapping[str, type[BackendSpec]]
+    image: str
+
+
+class _Memory(msgspec.Struct):
+    """What is remembered of a server between two reconciles, and may be lost."""
+
+    applier: Applier
+    history: ConfigHistory
+    digest: str = ""
+    """Of the newest configuration."""
+    looks: int = 0
+    """At replicas that did not serve it."""
+    lost: int = 0
+    """Looks in a row at which a replica that is ready could not be reached."""
+    config_refused: bool = False
+    """Whether the newest configuration could not be applied."""
+
+
+class Reconciler:
+    """Makes servers so. `counted` is told how many repos have each condition."""
+
+    def __init__(  # noqa: PLR0913 - all but the first three are options
+        self,
+        kube: Kube,
+        http: aiohttp.ClientSession,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
+        namespaces: Namespaces | None = None,
+    ) -> None:
+        self._kube = kube
+        self._http = http
+        self._settings = settings
+        self._now = now
+        self._counted = counted
+        self._observer = Observer(kube, settings.namespaces, namespaces)
+        self._statuses = Statuses(kube)
+        self._nudges = Nudges(kube)
+        self._memories: dict[ObjectKey, _Memory] = {}
+        self._apis: frozenset[str] = frozenset()
+        self._apis_until = 0.0
+
+    async def keys(self) -> set[ObjectKey]:
+        """Every server, and every one that a repo names: what a full resync goes over."""
+        keys = await self._observer.server_keys()
+        self._observer.forget()
+        for gone in self._memories.keys() - keys:
+            del self._memories[gone]
+        return keys
+
+    async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
+        """Make everything about a server so. The seconds after which to look again; None: when something changes.
+
+        `superseded` tells whether a newer wish waits: then what is left is done with it. Raises KubeError.
+        """
+        memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
+        if not self._observer.watches(key.namespace):
+            await self._without_server(await self._observer.observe(key))
+            return None
+        observed = await self._observer.observe(key)
+        if observed.server is None:
+            await self._without_server(observed)
+            return None
+        live, runs = await asyncio.gather(memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now()))
+        return await self._with_server(observed, observed.server, memory, live, runs, superseded)
+
+    async def _with_server(  # noqa: PLR0913, PLR0917 - what was read, and the memory
+        self,
+        observed: Observed,
+        server: PackageServer,
+        memory: _Memory,
+        live: Live,
+        runs: Runs,
+        superseded: Callable[[], bool],
+    ) -> float | None:
+        applier = memory.applier
+        key = await self._session_key(server)
+        if isinstance(key, Finding):
+            await self._blocked(observed, server, key)
+            return REFUSED_AGAIN_S
+        environment = Environment(
+            specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
+        )
+        # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
+        resolution = await asyncio.to_thread(resolve, await self._snapshot(observed, server), environment)
+        verdict = resolution.servers[0]
+        rendered = await asyncio.to_thread(render_server, verdict, environment)
+        digest = rendered.digest
+        memory.history.remember(digest, rendered.contents)
+        if memory.digest != digest:
+            memory.digest, memory.looks = digest, 0
+        delivery = await deliver(applier, verdict, rendered, live, key, memory.config_refused)
+        memory.config_refused = delivery.config_refused
+        refusals = list(delivery.refusals)
+        if delivery.is_complete:
+            await self._nudges.nudge(runs.server_pods, digest)
+        elif delivery.fallback is not None:
+            await self._nudges.nudge(runs.server_pods, delivery.fallback)
+        live |= await applier.read(server.key, READ_LATER)
+        refusals += await applier.apply(server, rendered.workload, live)
+        refusals += await applier.apply(server, _shared_out(rendered.cron_jobs, verdict), live, superseded)
+        refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
+        stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
+        # What the cluster seems to lack may only not be there for a moment.
+        stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
+        if not delivery.is_complete:
+            stays |= set(READ_FIRST)
+        refusals += await self._prune(applier, verdict, rendered, live, runs, stays)
+        reports, deployment = await asyncio.gather(
+            ask(self._http, [pod for pod in runs.server_pods if is_ready(pod)]),
+            self._kube.get(DEPLOYMENT, server.key),
+        )
+        lost = unreachable(reports)
+        memory.lost = 0 if lost is None else memory.lost + 1
+        result = _Result(
+            observed=observed,
+            verdict=verdict,
+            resolution=resolution,
+            rendered=rendered,
+            runs=runs,
+            reports=reports,
+            lost=lost if memory.lost >= _LOST_LOOKS else None,
+            refusals=tuple(refusals),
+            refused_replica=refused_replica(deployment),
+        )
+        waiting = await self._tell(result, memory, environment, superseded)
+        again = [refusal.again_s for refusal in refusals]
+        reasons = (
+            (_APIS_FOR_S, api_missing(server, environment) is not None),
+            (_PODS_AGAIN_S, runs.waits_for_pods),
+            (LINGERS_S, self._has_lingering(runs)),
+        )
+        again += [wait_s for wait_s, applies in reasons if applies]
+        if waiting or memory.lost:
+            again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
+            memory.looks += 1
+            if memory.looks % _NUDGED_AGAIN_AFTER == 0:
+                late = [report.pod for report in reports if report.digest != digest]
+                await self._nudges.nudge(runs.server_pods, digest, again=late)
+        else:
+            memory.looks = 0
+        return min(again, default=None)
+
+    async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
+        """What rendering reads, with what is served of repos that cannot be read now."""
+        if not observed.unreadable:
+            return observed.snapshot
+        kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
+        return msgspec.structs.replace(observed.snapshot, kept=kept)
+
+    def _has_lingering(self, runs: Runs) -> bool:
+        """Whether a Job's pod runs on though its index is updated: soon it is to be told of."""
+        now = self._now()
+        return any(
+            lingering(pod, now) is not None for repo, pods in runs.pods.items() if repo in runs.jobs for pod in pods
+        )
+
+    async def _session_key(self, server: PackageServer) -> bytes | Finding:
+        """The key, or why there is none."""
+        try:
+            return await session_key(self._kube, server)
+        except ForeignSecretError as error:
+            return Finding(status=False, reason="ObjectNotOwned", message=str(error))
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            why = f"Secret {object_name(server, 'session')}: the API server refuses it: {error.message or error.reason}"
+            return Finding(status=False, reason="ApplyRefused", message=why)
+
+    async def _blocked(self, observed: Observed, server: PackageServer, finding: Finding) -> None:
+        """Nothing can be made for the server; its repos' statuses stay, where they have one."""
+        now = self._now()
+        environment = Environment(specs=self._settings.specs)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        # The server's namespace is not every repo's own: its objects are named in the server's status alone.
+        message = f"The PackageServer {server.key} cannot be configured; its condition ConfigRendered says why."
+        waits = Finding(status=False, reason="ConfigNotRendered", message=message)
+        wanted = [
+            (
+                observed.raws[repo.repo.key],
+                repo_status(
+                    repo,
+                    url=None,
+                    programmed=waits if repo.served else _NOT_SERVED,
+                    index_up_to_date=_NO_UPDATES,
+                    index=None,
+                    now=now,
+                ),
+            )
+            for repo in resolution.repos
+            if repo.repo.status is None or repo.accepted.reason == "NamespaceNotAllowed"
+        ]
+        await self._statuses.write(REPO, wanted, now)
+        status = server_status(
+            ServerVerdict(server=server, accepted=_CAN_RUN, repos=()),
+            url=None,
+            repos=RepoCounts(total=len(observed.repos) + len(observed.malformed)),
+            ready_replicas=0,
+            config_rendered=finding,
+            ready=finding,
+            now=now,
+        )
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+
+    @staticmethod
+    async def _prune(  # noqa: PLR0913, PLR0917 - all that there is
+        applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]
+    ) -> list[Refusal]:
+        """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
+        kept = {repo.name for repo in verdict.kept}
+        served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs} | kept
+        jobs = {
+            (JOB, job["metadata"]["name"]): job
+            for repo, found in runs.jobs.items()
+            if repo not in served
+            for job in found
+        }
+        live = {
+            (kind, name): item
+            for (kind, name), item in (live | jobs).items()
+            if kind not in stays and not (kind is CRON_JOB and _repo_of(item) in kept)
+        }
+        return await applier.prune(
+            verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")}
+        )
+
+    async def _tell(
+        self, result: "_Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]
+    ) -> bool:
+        """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
+        now = self._now()
+        observed, verdict, server = result.observed, result.verdict, result.verdict.server
+        jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
+        wanted: list[tuple[Json, PackageRepoStatus]] = []
+        updated = [repo for repo in result.resolution.repos if repo.served and repo.name in jobs]
+        due = starts(updated, result.runs, now)
+        waiting = False
+        for repo in result.resolution.repos:
+            serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
+            if repo.served:
+                serving = self._programmed(result, repo, memory)
+                waiting = waiting or (not serving.status and bool(result.reports))
+                url = repo_url(server, repo.name)
+            if repo.name in jobs and repo.served:
+                index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, due, now)
+                index_finding = _refused_job(jobs[repo.name], result.refusals) or index_finding
+            status = repo_status(
+                repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
+            )
+            wanted.append((observed.raws[repo.repo.key], status))
+        # What news cuts off must not be the same namespace's each time.
+        ordered = round_robin(wanted, lambda one: key_of(one[0]).namespace)
+        await self._statuses.write(REPO, ordered, now, superseded)
+        await self.write_malformed(observed, now)
+        statuses = [status for _, status in wanted]
+        self._counted(server.key, _counts(statuses))
+        of_server = server_status(
+            verdict,
+            url=base_url(server),
+            repos=RepoCounts(
+                total=len(statuses) + len(observed.malformed) + len(verdict.kept),
+                ready=sum(_is_ready(status) for status in statuses),
+            ),
+            ready_replicas=len(result.reports),
+            config_rendered=result.rendered.config_rendered,
+            ready=_server_ready(result, environment),
+            namespaces_read=namespaces_read(verdict, observed.unreadable),
+            now=now,
+        )
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        await self._statuses.write(SERVER, [(observed.server_raw, of_server)], now)
+        return waiting
+
+    async def _without_server(self, observed: Observed) -> None:
+        """Tell the repos; what a server that cannot be read has made stays as it is."""
+        now = self._now()
+        environment = Environment(specs=self._settings.specs)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
+        if observed.server_raw is not None and observed.server_fault is not None:
+            status = malformed_status(observed.server_raw, observed.server_fault, now)
+            await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+            resolution = _not_served_yet(resolution, observed.key)
+        elif observed.server_unreadable:
+            resolution = _not_served_yet(resolution, observed.key, _unreadable_server(observed.key))
+        wanted = [
+            (
+                observed.raws[verdict.repo.key],
+                repo_status(
+                    verdict,
+                    url=None,
+                    # The very words that a server which does not admit the repo would have.
+                    programmed=_NOT_SERVED,
+                    index_up_to_date=_NO_UPDATES,
+                    index=None,
+                    now=now,
+                ),
+            )
+            for verdict in resolution.repos
+        ]
+        await self._statuses.write(REPO, wanted, now)
+        await self.write_malformed(observed, now)
+        if observed.server_fault is None and not observed.server_unreadable:
+            self._counted(observed.key, _counts([status for _, status in wanted]))
+
+    async def write_malformed(self, observed: Observed, now: datetime) -> None:
+        """Tell the repos that got past the schema."""
+        wanted = [(one.raw, malformed_status(one.raw, one.finding, now)) for one in observed.malformed]
+        await self._statuses.write(REPO, wanted, now)
+
+    async def apis(self) -> frozenset[str]:
+        """The optional kinds that the cluster has."""
+        if time.monotonic() >= self._apis_until:
+            found = await asyncio.gather(*(self._kube.exists(kind) for kind in OPTIONAL))
+            self._apis = frozenset(kind.name for kind, there in zip(OPTIONAL, found, strict=True) if there)
+            self._apis_until = time.monotonic() + _APIS_FOR_S
+        return self._apis
+
+    @staticmethod
+    def _programmed(result: "_Result", repo: RepoVerdict, memory: _Memory) -> Finding:
+        if not result.rendered.config_rendered.status:
+            return Finding(status=False, reason="ConfigNotRendered", message=result.rendered.config_rendered.message)
+        return programmed(
+            repo.name, result.rendered.contents[repo.name], result.reports, memory.history, lost=result.lost
+        )
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """What one reconcile found and did."""
+
+    observed: Observed
+    verdict: ServerVerdict
+    resolution: Resolution
+    rendered: RenderedServer
+    runs: Runs
+    reports: tuple[ReplicaReport, ...]
+    """Of the replicas that are ready."""
+    lost: Finding | None
+    """That some could not be reached for a while."""
+    refusals: tuple[Refusal, ...]
+    refused_replica: str | None
+    """Why the Deployment gets no further pod."""
+
+
+def _not_served_yet(resolution: Resolution, server: ObjectKey, finding: Finding | None = None) -> Resolution:
+    """The repos to be told where the server itself cannot be read: those of which nothing is known to be served.
+
+    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
+    whether there is one; `finding` is told all of them instead.
+    """
+    told = [
+        one if finding is None else msgspec.structs.replace(one, accepted=finding)
+        for one in resolution.repos
+        if not _is_accepted(one) and (finding is not None or one.repo.key.namespace != server.namespace)
+    ]
+    return msgspec.structs.replace(resolution, repos=tuple(told))
+
+
+def _is_accepted(verdict: RepoVerdict) -> bool:
+    status = verdict.repo.status
+    return status is not None and any(one.type == "Accepted" and one.status == "True" for one in status.conditions)
+
+
+def _unreadable_server(server: ObjectKey) -> Finding:
+    return Finding(
+        status=None,
+        reason="ServerUnreadable",
+        message=(
+            f"The operator may not read the namespace {server.namespace} that spec.serverRef names; ask whoever runs "
+            "the operator to give its ServiceAccount the Role there again."
+        ),
+    )
+
+
+def _repo_of(item: Json) -> object:
+    return (item["metadata"].get("labels") or {}).get(REPO_LABEL)
+
+
+_NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")
+_NO_UPDATES = Finding(status=None, reason="NotServed", message="Its index is not updated while it is not served.")
+_CAN_RUN = Finding(status=True, reason="Accepted", message="The server can run as it is described.")
+_SHOWN = 3
+"""Objects that one message names."""
+
+
+def _server_ready(result: _Result, environment: Environment) -> Finding:
+    if result.refusals:
+        first = result.refusals[0]
+        told = " ".join(f"{one.object}: {one.message}" for one in result.refusals[:_SHOWN])
+        more = len(result.refusals) - _SHOWN
+        return Finding(status=False, reason=first.reason, message=told + (f" And {more} more." if more > 0 else ""))
+    missing = api_missing(result.verdict.server, environment)
+    if missing is not None:
+        return missing
+    every = not any(report.reached for report in result.reports)
+    finding = ready_replicas(result.verdict.server, len(result.reports), result.lost if every else None)
+    return _of_replicas(finding, result.refused_replica)
+
+
+def _of_replicas(finding: Finding, refused: str | None) -> Finding:
+    """Return the finding about the replicas, with what the cluster says where it refuses one."""
+    if refused is None:
+        return finding
+    message = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
+    if finding.status:
+        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {message}")
+    return Finding(status=False, reason="PodRefused", message=message)
+
+
+def _shared_out(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
+    """Order them so that each namespace has its first ones early: news may cut the rest off until the next time."""
+    namespaces = {repo.name: repo.repo.key.namespace for repo in verdict.repos}
+    return round_robin(cron_jobs, lambda one: namespaces[one["metadata"]["labels"][REPO_LABEL]])
+
+
+def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:
+    """What a repo's owner, who may not see the server, is told where its CronJob is refused."""
+    name = f"{CRON_JOB.name} {ObjectKey(cron_job['metadata']['namespace'], cron_job['metadata']['name'])}"
+    refusal = next((one for one in refusals if one.object == name and one.reason == "ApplyRefused"), None)
+    if refusal is None:
+        return None
+    return Finding(status=False, reason="UpdateStuck", message=f"{name}: {with_remedy(refusal.message)}")
+
+
+def _is_ready(status: PackageRepoStatus) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+
+
+def _counts(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:
+    """How many repos have each condition, by type and status."""
+    return Counter((one.type, one.status) for status in statuses for one in status.conditions)

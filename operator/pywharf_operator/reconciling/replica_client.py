@@ -1,0 +1,70 @@
+"""Which configuration each replica serves: asked of its internal port."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from pywharf_operator.cluster.kube import Json
+from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
+from pywharf_operator.status.programmed import Fault, ReplicaReport
+
+_TIMEOUT = aiohttp.ClientTimeout(total=3.0, connect=1.5)
+_MAX_BYTES = 4 * 1024**2
+_OK = 200
+
+
+class _Answer(msgspec.Struct):
+    digest: str
+    broken: dict[str, Fault] = {}
+
+
+async def ask(client: aiohttp.ClientSession, pods: Sequence[Json]) -> tuple[ReplicaReport, ...]:
+    """A report of each pod, in the same order. One that does not answer has a report that says so."""
+    return tuple(await asyncio.gather(*(_ask(client, pod) for pod in pods)))
+
+
+async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
+    name, address = str(pod["metadata"]["name"]), str(pod["status"].get("podIP"))
+    host = f"[{address}]" if ":" in address else address
+    try:
+        async with client.get(
+            f"http://{host}:{INTERNAL_PORT}/config", timeout=_TIMEOUT, allow_redirects=False
+        ) as response:
+            if response.status != _OK:
+                # Of a mesh or a proxy in between, as likely as not.
+                return _failed(name, f"it answered {response.status}", reached=False)
+            content = bytearray()
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > _MAX_BYTES:
+                    return _failed(name, "its answer is too long")
+            answer = msgspec.json.decode(content, type=_Answer)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return _failed(name, f"it did not answer ({type(error).__name__})", reached=False)
+    except (ValueError, RecursionError):  # msgspec's own are ValueErrors; a text that is no UTF-8 is another
+        return _failed(name, "its answer cannot be read")
+    return ReplicaReport(pod=name, digest=answer.digest or None, broken=answer.broken, failure=None)
+
+
+def _failed(pod: str, why: str, *, reached: bool = True) -> ReplicaReport:
+    return ReplicaReport(pod=pod, digest=None, broken={}, failure=why, reached=reached)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod gets requests: ready, with an address, and not being deleted."""
+    status = pod.get("status") or {}
+    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or []}
+    return (
+        pod["metadata"].get("deletionTimestamp") is None
+        and conditions.get("Ready") == "True"
+        and bool(status.get("podIP"))
+    )
+
+
+def is_running(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's containers were started, so that its volumes are there."""
+    status = pod.get("status") or {}
+    return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"

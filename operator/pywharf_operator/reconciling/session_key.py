@@ -1,0 +1,84 @@
+"""The Secret `<server>-session`: what replicas sign cookies with. It is made once; later only its metadata changes.
+
+One that lost its owner, as after a restore, is adopted with the key that it holds.
+"""
+
+import base64
+import binascii
+import secrets
+
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan
+from pywharf_operator.reconciling.drift import metadata_change, other_owner, with_hash
+from pywharf_operator.reconciling.owner import confirm_owner
+from pywharf_operator.render.labels import Manifest, metadata, object_name
+from pywharf_operator.render.pod.pod_template import SESSION_KEY
+from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.kinds import SECRET
+
+_BYTES = 32
+_TRIES = 4
+
+
+class ForeignSecretError(Exception):
+    """A Secret of that name is somebody else's. The text says whose."""
+
+
+async def session_key(kube: Kube, server: PackageServer) -> bytes:
+    """The key, made where there is none. Raises ForeignSecretError and KubeError."""
+    name = object_name(server, "session")
+    key = ObjectKey(server.key.namespace, name)
+    for _ in range(_TRIES):
+        found = await kube.get(SECRET, key)
+        if found is None:
+            found = await kube.create(SECRET, _manifest(server))
+        if found is None:
+            continue  # somebody else was faster: look whose it is
+        if not belongs(SECRET, found, server):
+            raise ForeignSecretError(f"Secret {key}: {other_owner(found, server.metadata.uid or '')}")
+        value = _value(found)
+        if value:
+            if is_orphan(SECRET, found, server):
+                await confirm_owner(kube, server)
+                await kube.apply(SECRET, adoption(found, server))
+            await _update_metadata(kube, server, key, found)
+            return value
+        # Emptied by hand: made anew, which logs browsers out and nothing else.
+        await kube.delete(SECRET, key, found["metadata"]["uid"])
+    message = f"Secret {key} holds no key and does not go; remove its finalizers, or whatever makes it again."
+    raise KubeError(None, "SessionKeyMissing", message)
+
+
+async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, found: Json) -> None:
+    change = metadata_change(found, _metadata(server))
+    if not change:
+        return
+    try:
+        await kube.merge(SECRET, key, {"metadata": {"uid": found["metadata"]["uid"], **change}})
+    except KubeError as error:
+        if not error.is_permanent:
+            raise
+        # The key is there and works. What refuses a label here refuses it in the other objects, which is reported.
+
+
+def _metadata(server: PackageServer) -> Manifest:
+    """Return the Secret's metadata, with its hash as an annotation."""
+    made: Manifest = with_hash({"metadata": metadata(server, "session")})["metadata"]
+    return made
+
+
+def _manifest(server: PackageServer) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata(server),
+        "type": "Opaque",
+        "data": {SESSION_KEY: base64.b64encode(secrets.token_hex(_BYTES).encode()).decode()},
+    }
+
+
+def _value(found: Json) -> bytes:
+    try:
+        return base64.b64decode((found.get("data") or {}).get(SESSION_KEY) or "", validate=True).strip()
+    except (binascii.Error, TypeError):
+        return b""

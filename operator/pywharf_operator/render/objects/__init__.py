@@ -1,0 +1,1 @@
+"""The Kubernetes objects of a server, a module for each kind."""

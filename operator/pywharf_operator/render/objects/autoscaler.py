@@ -1,0 +1,44 @@
+"""The HorizontalPodAutoscaler `<server>`."""
+
+from pywharf_operator.render.labels import Manifest, metadata, object_name
+from pywharf_operator.render.resolve.resolution import ServerVerdict
+from pywharf_operator.render.resolve.snapshot import Environment
+
+_SCALE_DOWN_WINDOW_S = 300
+
+
+def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+    """The autoscaler; None where none is asked for."""
+    server = verdict.server
+    scaling = server.spec.autoscaling
+    if scaling is None:
+        return None
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(server),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": object_name(server)},
+            "minReplicas": scaling.min_replicas,
+            "maxReplicas": scaling.max_replicas,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {
+                        "name": "cpu",
+                        "target": {
+                            "type": "Utilization",
+                            "averageUtilization": scaling.target_cpu_utilization_percentage,
+                        },
+                    },
+                }
+            ],
+            # Up at once, down one by one: what a stopped replica had in memory, the others have to read anew.
+            "behavior": {
+                "scaleDown": {
+                    "stabilizationWindowSeconds": _SCALE_DOWN_WINDOW_S,
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
+                }
+            },
+        },
+    }

@@ -1,0 +1,31 @@
+"""The Deployment `<server>`."""
+
+from pywharf_operator.render.labels import Manifest, metadata, selector
+from pywharf_operator.render.pod.pod_template import pod_template
+from pywharf_operator.render.resolve.resolution import ServerVerdict
+from pywharf_operator.render.resolve.snapshot import Environment
+
+_REVISIONS = 3
+
+
+def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
+    """The Deployment. Raises InvalidPodTemplateError."""
+    server = verdict.server
+    spec: Manifest = {
+        "selector": {"matchLabels": selector(server)},
+        "revisionHistoryLimit": _REVISIONS,
+        "strategy": _strategy(verdict),
+        "template": pod_template(server, environment),
+    }
+    if server.spec.autoscaling is None:
+        # With an autoscaler the number is its own; one that is written here would be taken back each time.
+        spec = {"replicas": server.spec.replicas, **spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(server), "spec": spec}
+
+
+def _strategy(verdict: ServerVerdict) -> Manifest:
+    """A new pod before an old one goes; where two could not have the volume, one after the other."""
+    storage = verdict.server.spec.storage
+    if storage is not None and not storage.shared:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}

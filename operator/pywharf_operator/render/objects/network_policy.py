@@ -1,0 +1,72 @@
+"""The NetworkPolicies `<server>` and `<server>-index`: who reaches the pods, and what the pods reach.
+
+Repos name hosts, so a pod could be led to ask the cloud's metadata service for the identity of its node. That service
+is closed, unless the server lends its identity.
+"""
+
+from typing import Final
+
+from pywharf_operator.render.labels import Component, Manifest, metadata, selector
+from pywharf_operator.render.pod.pod_template import HTTP_PORT, INTERNAL_PORT
+from pywharf_operator.render.resolve.resolution import ServerVerdict
+from pywharf_operator.render.resolve.snapshot import Environment
+from pywharf_operator.spec import PackageServer
+
+# IPv4 and IPv6: everything, and in it the metadata service of the clouds.
+_NETWORKS: Final = (("0.0.0.0/0", "169.254.169.254/32"), ("::/0", "fd00:ec2::254/128"))
+_DNS_PORT: Final = 53
+# Some network plugins do not count pods as addresses.
+_ANY_POD: Final[Manifest] = {"namespaceSelector": {}}
+
+
+def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+    """Of the server's pods: clients come from anywhere, Prometheus and the operator from inside the cluster."""
+    ingress: list[Manifest] = [
+        {"ports": [_port(HTTP_PORT)]},
+        {"from": [_ANY_POD], "ports": [_port(INTERNAL_PORT)]},
+    ]
+    return _policy(verdict.server, "", "server", ingress)
+
+
+def index_network_policy(
+    verdict: ServerVerdict,
+    environment: Environment,  # noqa: ARG001 - one form for all
+) -> Manifest:
+    """Of the pods that update indexes: nobody speaks to them."""
+    return _policy(verdict.server, "index", "index", [])
+
+
+def _policy(server: PackageServer, suffix: str, component: Component, ingress: list[Manifest]) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(server, suffix, component=component),
+        "spec": {
+            "podSelector": {"matchLabels": selector(server, component)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": _egress(lends_identity=bool(server.spec.ambient_identity.namespaces)),
+        },
+    }
+
+
+def _egress(*, lends_identity: bool) -> list[Manifest]:
+    if lends_identity:
+        return [{}]
+    return [
+        {
+            "to": [
+                *({"ipBlock": {"cidr": everything, "except": [service]}} for everything, service in _NETWORKS),
+                _ANY_POD,
+            ]
+        },
+        {
+            # On some clouds the same address is the nodes' DNS server.
+            "to": [{"ipBlock": {"cidr": service}} for _, service in _NETWORKS],
+            "ports": [_port(_DNS_PORT, "UDP"), _port(_DNS_PORT)],
+        },
+    ]
+
+
+def _port(number: int, protocol: str = "TCP") -> Manifest:
+    return {"port": number, "protocol": protocol}

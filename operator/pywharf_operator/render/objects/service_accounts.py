@@ -1,0 +1,24 @@
+"""The ServiceAccounts `<server>` and `<server>-index`: names for a cloud's identity; no pod gets a token of theirs."""
+
+from pywharf_operator.render.labels import Component, Manifest, metadata
+from pywharf_operator.render.resolve.resolution import ServerVerdict
+from pywharf_operator.render.resolve.snapshot import Environment
+
+
+def server_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+    """What the server's pods run as."""
+    return _account(verdict, "", "server")
+
+
+def index_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+    """What the jobs run as that update indexes."""
+    return _account(verdict, "index", "index")
+
+
+def _account(verdict: ServerVerdict, suffix: str, component: Component) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(verdict.server, suffix, component=component),
+        "automountServiceAccountToken": False,
+    }

@@ -1,0 +1,1 @@
+"""The pod templates of the server and of index Jobs."""

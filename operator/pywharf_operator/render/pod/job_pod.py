@@ -1,0 +1,159 @@
+"""PURE. The pod template of index Jobs: what they take over of the server's `spec.podTemplate`, and `spec.jobs`.
+
+Jobs must run where the server runs, reach what it reaches and be admitted where it is admitted. They must not be what
+the server is: long-lived, several, found by a Service, and beside the sidecars that serve it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from pywharf_operator.render.labels import Manifest, labels, pod_metadata
+from pywharf_operator.render.pod.pod_template import CONTAINER as SERVER_CONTAINER
+from pywharf_operator.render.pod.pod_template import check_container, checked_patch, surroundings
+from pywharf_operator.render.pod.removals import steps_of, without
+from pywharf_operator.render.pod.security import container_security, pod_security
+from pywharf_operator.render.pod.strategic_merge import merged_pod_template
+from pywharf_operator.spec import PackageServer
+
+CONTAINER: Final = "index"
+_PATH: Final = "jobs.podTemplate"
+TAKEN: Final = {
+    "affinity": "Its `nodeAffinity` alone; the rest places replicas relative to each other.",
+    "containers": (
+        "Of the container `server`: `env`, `envFrom`, `imagePullPolicy`, `securityContext`, and mounts of ConfigMaps, "
+        "Secrets and projected volumes."
+    ),
+    "dnsConfig": "Jobs look up the same names.",
+    "dnsPolicy": "Jobs look up the same names.",
+    "hostAliases": "Jobs look up the same names.",
+    "hostUsers": "Jobs are isolated as the server is.",
+    "imagePullSecrets": "Jobs have the server's image.",
+    "nodeSelector": "Jobs run where the server may run.",
+    "os": "Jobs have the server's image.",
+    "preemptionPolicy": "It must agree with the priority class.",
+    "priority": "It must agree with the priority class.",
+    "priorityClassName": "Jobs are as important as what they update.",
+    "runtimeClassName": "Jobs are isolated as the server is.",
+    "schedulerName": "Jobs run where the server may run.",
+    "securityContext": "Jobs read and write the same volume, and are admitted by the same policies.",
+    "serviceAccountName": "Only where the repo uses the server's cloud identity.",
+    "tolerations": "Jobs run where the server may run.",
+    "volumes": "ConfigMaps, Secrets and projected volumes that the container `server` mounts.",
+}
+"""Fields of a pod's spec that are taken over, with what of them or why."""
+NOT_TAKEN: Final = {
+    "activeDeadlineSeconds": "A Job has a deadline of its own.",
+    "automountServiceAccountToken": "A Job asks nothing of the API server.",
+    "enableServiceLinks": "Variables made of Services' names would be taken for flags.",
+    "ephemeralContainers": "No pod template may have them.",
+    "evictionResponders": "They answer for what serves; a Job is tried again.",
+    "hostIPC": "A Job needs nothing of its node.",
+    "hostNetwork": "A Job needs nothing of its node.",
+    "hostPID": "A Job needs nothing of its node.",
+    "hostname": "It names a replica.",
+    "hostnameOverride": "It names a replica.",
+    "initContainers": "They prepare or accompany what serves; beside a sidecar a Job might never end.",
+    "nodeName": "It bypasses the scheduler, which finds the node with the volume.",
+    "overhead": "Kubernetes fills it in from the runtime class.",
+    "readinessGates": "Nobody sends requests to a Job.",
+    "resourceClaims": "They are devices of the server's containers.",
+    "resources": "A Job has `jobs.resources`.",
+    "restartPolicy": "A Job's pod is not restarted, but made anew.",
+    "schedulingGates": "Whoever opens the server's need not know the Jobs.",
+    "schedulingGroup": "It schedules replicas together.",
+    "serviceAccount": "It is an old name of `serviceAccountName`.",
+    "setHostnameAsFQDN": "It names a replica.",
+    "shareProcessNamespace": "A Job has one container.",
+    "subdomain": "It names a replica.",
+    "terminationGracePeriodSeconds": "It is the time for running transfers; a Job has none.",
+    "topologySpreadConstraints": "They spread replicas.",
+}
+"""The other fields, with why they are not. `jobs.podTemplate` may set each."""
+_SPECIAL: Final = frozenset({"affinity", "containers", "serviceAccountName", "volumes"})
+"""What is taken over in part, or under a condition."""
+_OF_CONTAINER: Final = ("imagePullPolicy", "securityContext")
+
+
+def job_metadata(server: PackageServer, of_repo: Mapping[str, str]) -> Manifest:
+    """Return labels and annotations of a Job and its pod, before `jobs.podTemplate`. `of_repo` are ours."""
+    jobs = server.spec.jobs
+    return pod_metadata(server, {"labels": jobs.labels, "annotations": jobs.annotations}, "index", of_repo)
+
+
+def job_template(
+    server: PackageServer, pod: Manifest, around: Manifest, of_repo: Mapping[str, str], *, uses_lent_identity: bool
+) -> Manifest:
+    """Return the template of a Job's pods, from the spec `pod` that follows from its repo.
+
+    `around` is what `surroundings` found in the server's template. Raises InvalidPodTemplateError.
+    """
+    server_patch = server.spec.pod_template.get("spec") or {}
+    container = {"name": CONTAINER, **taken_of_container(server_patch, SERVER_CONTAINER), **around["container"]}
+    taken = taken_of_pod(server_patch, identity=uses_lent_identity)
+    taken |= {"containers": [container], "volumes": around["volumes"]}
+    removals = taken_removals(server.spec.pod_template_removals, identity=uses_lent_identity)
+    base = without({"metadata": job_metadata(server, of_repo), "spec": pod}, removals, missing_ok=True)
+    made = merged_pod_template(base, {"spec": taken})
+    made = merged_pod_template(made, checked_patch(server.spec.jobs.pod_template, _PATH), _PATH)
+    check_container(made, CONTAINER, _PATH)
+    made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **labels(server, "index"), **of_repo}
+    return made
+
+
+def check_job_template(server: PackageServer, template: Manifest) -> None:
+    """Raise InvalidPodTemplateError where `jobs.podTemplate` fits no Job of any repo. `template` is the server's."""
+    job_template(server, every_map(server), surroundings(template), {}, uses_lent_identity=True)
+
+
+def every_map(server: PackageServer) -> Manifest:
+    """Return a pod's spec with every map and list that any Job's has: no patch may put another kind in their place."""
+    container: Manifest = {
+        "name": CONTAINER,
+        "args": [],
+        "resources": {"requests": {}, "limits": {}},
+        "securityContext": container_security(),
+        "volumeMounts": [],
+    }
+    term = "requiredDuringSchedulingIgnoredDuringExecution"
+    return {
+        "affinity": {"podAffinity": {term: []}},
+        "securityContext": pod_security(server),
+        "containers": [container],
+        "volumes": [],
+    }
+
+
+def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:
+    """The patch of a Job's pod spec that follows from `spec.podTemplate.spec`, but for what surrounds its container.
+
+    `identity`: whether the Job reads its storage as whoever the server's pods are.
+    """
+    found = {field: value for field, value in spec.items() if field in TAKEN.keys() - _SPECIAL}
+    if identity and "serviceAccountName" in spec:
+        found["serviceAccountName"] = spec["serviceAccountName"]
+    affinity = spec.get("affinity")
+    if isinstance(affinity, dict) and "nodeAffinity" in affinity:
+        found["affinity"] = {"nodeAffinity": affinity["nodeAffinity"]}
+    return found
+
+
+def taken_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
+    """Those of `spec.podTemplateRemovals` that name what a Job takes over, as paths in the template of its pods."""
+    fields = TAKEN.keys() - _SPECIAL | ({"serviceAccountName"} if identity else set())
+    of_server, of_job = f"spec.containers[{SERVER_CONTAINER}]", f"spec.containers[{CONTAINER}]"
+    found = []
+    for path in paths:
+        _, field, *rest = steps_of(path)
+        if field in fields:
+            found.append(path)
+        elif field == "containers" and rest[:1] == [SERVER_CONTAINER] and set(rest[1:2]) & set(_OF_CONTAINER):
+            found.append(path.replace(of_server, of_job, 1))
+    return found
+
+
+def taken_of_container(spec: Manifest, container: str) -> Manifest:
+    """The patch of a Job's container that follows from the server's `container` in `spec.podTemplate.spec`."""
+    containers = spec.get("containers")
+    items = containers if isinstance(containers, list | tuple) else ()
+    own = next((item for item in items if isinstance(item, dict) and item.get("name") == container), {})
+    return {field: own[field] for field in _OF_CONTAINER if field in own}

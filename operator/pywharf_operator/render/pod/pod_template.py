@@ -1,0 +1,268 @@
+"""The pod template of a server: a restricted pod that holds nothing but its configuration and its volume."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pywharf_operator.render.labels import Manifest, labels, object_name, pod_metadata, selector
+from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
+from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
+from pywharf_operator.render.pod.container_text import container_args
+from pywharf_operator.render.pod.removals import without
+from pywharf_operator.render.pod.security import container_security, pod_security
+from pywharf_operator.render.pod.server_flags import flags_of
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
+from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
+from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.resources import Resources
+
+CONTAINER: Final = "server"
+ROOT: Final = "/var/lib/pywharf"
+SESSION_FOLDER: Final = "/etc/pywharf-session"
+SESSION_KEY: Final = "key"
+TLS_FOLDER: Final = "/etc/pywharf-tls"
+HTTP_PORT: Final = 8888
+INTERNAL_PORT: Final = 9090
+DATA_VOLUME: Final = "data"
+
+_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
+_TMP = "/tmp"  # noqa: S108 - the container's own
+OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME})
+_OWN_FOLDERS = frozenset({ROOT, _TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
+_OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
+"""Volumes that are the same in each pod of the namespace, on any node."""
+_FILE_MODE = 0o440
+_DELAY_S = 5
+"""For which connections are taken after SIGTERM: proxies and gateways hear of a pod's end later than the pod."""
+_TRANSFERS_S = 60
+"""For running transfers after that."""
+_SPARE_S = 10
+
+_RESOURCES: Final = {
+    # An autoscaler counts in what is requested. No processor limit: docs/decisions/0009-resources-and-images.md.
+    # Memory: 83 MB were measured with 100,000 files; rendered pages take up to 128 MiB more, the extra index some.
+    # Ephemeral storage: uploads on their way, of 5 GB at the most.
+    "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
+    "limits": {"memory": "1Gi", "ephemeral-storage": "20Gi"},
+}
+
+
+def claim_name(server: PackageServer) -> str | None:
+    """The PersistentVolumeClaim of the ROOT; None: the server has none."""
+    storage = server.spec.storage
+    if storage is None:
+        return None
+    return storage.existing_claim or object_name(server, "data")
+
+
+def pod_template(server: PackageServer, environment: Environment) -> Manifest:
+    """The template without `spec.podTemplateRemovals`, `spec.podTemplate` merged in. Raises InvalidPodTemplateError."""
+    patch = checked_patch(server.spec.pod_template, "podTemplate")
+    ours = labels(server)
+    made = merged_pod_template(without(_template(server, environment), server.spec.pod_template_removals), patch)
+    check_container(made, CONTAINER, "podTemplate")
+    # By these the Deployment, the Service and the operator find the pods.
+    made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
+    return made
+
+
+def surroundings(template: Manifest) -> Manifest:
+    """What `spec.podTemplate` added to the server's container that its Jobs need as well: `container` and `volumes`.
+
+    Variables, such as a proxy's address, and folders of ConfigMaps and Secrets, such as a certificate authority's. Of a
+    server's own template: nothing.
+    """
+    spec = template["spec"]
+    container = next(one for one in spec["containers"] if one["name"] == CONTAINER)
+    there = {volume["name"]: volume for volume in spec.get("volumes", ()) if _OF_ANY_POD & volume.keys()}
+    mounts = [
+        mount
+        for mount in container.get("volumeMounts", ())
+        if mount["mountPath"] not in _OWN_FOLDERS and str(mount.get("name")) in there.keys() - OWN_VOLUMES
+    ]
+    # What is computed of the container's resources names that container.
+    env = [one for one in container.get("env", ()) if "resourceFieldRef" not in str(one.get("valueFrom"))]
+    made = {"env": env, "envFrom": container.get("envFrom", []), "volumeMounts": mounts}
+    return {
+        "container": {field: value for field, value in made.items() if value},
+        "volumes": [there[name] for name in dict.fromkeys(str(mount["name"]) for mount in mounts)],
+    }
+
+
+def checked_patch(given: Manifest, path: str) -> Manifest:
+    """Return the parts of a pod template's patch that are not null. `path` is its field, for messages.
+
+    Only what a pod template has at its top is checked: the rest is merged as it is, and the API server judges it.
+    Raises InvalidPodTemplateError.
+    """
+    patch = {part: value for part, value in given.items() if value is not None}
+    _check_part(path, patch, {"metadata", "spec"})
+    metadata = patch.get("metadata", {})
+    _check_part(f"{path}.metadata", metadata, {"labels", "annotations"})
+    _check_part(f"{path}.spec", patch.get("spec", {}), None)
+    for field, texts in metadata.items():
+        _check_part(f"{path}.metadata.{field}", {} if texts is None else texts, None)
+        for key, value in (texts or {}).items():
+            if value is not None and not isinstance(value, str):
+                msg = f"{path}.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
+                raise InvalidPodTemplateError(msg)
+    return patch
+
+
+def check_container(template: Manifest, name: str, path: str) -> None:
+    """Raise InvalidPodTemplateError where the patch in the field `path` left no container of that name."""
+    if not any(container["name"] == name for container in template["spec"].get("containers", ())):
+        msg = f"{path}.spec.containers leaves out the container {name!r}; patch it, but keep it."
+        raise InvalidPodTemplateError(msg)
+
+
+def _check_part(path: str, part: object, known: set[str] | None) -> None:
+    if not isinstance(part, dict):
+        msg = f"{path} must be a map."
+        raise InvalidPodTemplateError(msg)
+    if "$patch" in part:
+        msg = f"{path}.$patch: this part can only be merged; remove the field."
+        raise InvalidPodTemplateError(msg)
+    # What kubectl prints holds `creationTimestamp: null`.
+    unknown = sorted(
+        str(field)[:80] for field, value in part.items() if value is not None and field not in (known or part)
+    )
+    if unknown:
+        msg = f"{path} holds {', '.join(unknown)}; here there may be {' and '.join(sorted(known or ()))}."
+        raise InvalidPodTemplateError(msg)
+
+
+def _template(server: PackageServer, environment: Environment) -> Manifest:
+    spec: Manifest = {
+        "serviceAccountName": object_name(server),
+        "automountServiceAccountToken": False,
+        # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _DELAY_S + _TRANSFERS_S + _SPARE_S,
+        "securityContext": pod_security(server),
+        "containers": [_container(server, environment)],
+        "volumes": _volumes(server),
+    }
+    if server.most_replicas > 1:
+        spec["topologySpreadConstraints"] = [
+            _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        ]
+    return {"metadata": pod_metadata(server, {}), "spec": spec}
+
+
+def _container(server: PackageServer, environment: Environment) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": server.spec.image or environment.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": container_args(_arguments(server)),
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
+        ],
+        "resources": with_defaults(server.spec.resources, _RESOURCES),
+        "securityContext": container_security(),
+        # 2 minutes to start, while nothing else is asked; then out of the Service after 4 seconds without an answer, as
+        # another replica may have one; and killed only after 2 minutes, as it comes back no sooner than it recovers.
+        "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
+        "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
+        "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),
+        # Each is read-only but the ROOT and /tmp.
+        "volumeMounts": _mounts(server),
+    }
+
+
+def _arguments(server: PackageServer) -> list[str]:
+    flags = flags_of(server)
+    made = [
+        "server",
+        ROOT,
+        f"--config={CREDENTIALS_FOLDER}/{CONFIG_KEY}",
+        f"--admin_secret={CREDENTIALS_FOLDER}/{ADMIN_SECRET_KEY}",
+        f"--session_secret={SESSION_FOLDER}/{SESSION_KEY}",
+        f"--port={HTTP_PORT}",
+        f"--internal_port={INTERNAL_PORT}",
+        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
+        f"--shutdown_delay={_DELAY_S}",
+        f"--shutdown_timeout={_TRANSFERS_S}",
+        "--access_log=json",
+    ]
+    if server.spec.tls is not None:
+        made += [f"--tls_cert={TLS_FOLDER}/tls.crt", f"--tls_key={TLS_FOLDER}/tls.key"]
+    return made
+
+
+def with_defaults(own: Resources | None, defaults: Mapping[str, Mapping[str, str]]) -> Manifest:
+    """Return `own`, and the defaults of each resource that it does not name.
+
+    A limit of the one need not fit a request of the other.
+    """
+    given = {"requests": (own and own.requests) or {}, "limits": (own and own.limits) or {}}
+    named = {name for amounts in given.values() for name in amounts}
+    return {
+        kind: {name: amount for name, amount in amounts.items() if name not in named}
+        | {name: str(amount) for name, amount in given[kind].items()}
+        for kind, amounts in defaults.items()
+    }
+
+
+def _probe(path: str, *, period_s: int, timeout_s: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "internal"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": timeout_s,
+        "failureThreshold": failures,
+    }
+
+
+def _mounts(server: PackageServer) -> list[Manifest]:
+    made: list[Manifest] = [
+        {"name": DATA_VOLUME, "mountPath": ROOT},
+        {"name": _TMP_VOLUME, "mountPath": _TMP},
+        {"name": _CONFIG_VOLUME, "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
+        {"name": _SESSION_VOLUME, "mountPath": SESSION_FOLDER, "readOnly": True},
+    ]
+    if server.spec.tls is not None:
+        made.append({"name": _TLS_VOLUME, "mountPath": TLS_FOLDER, "readOnly": True})
+    return made
+
+
+def _volumes(server: PackageServer) -> list[Manifest]:
+    claim = claim_name(server)
+    made: list[Manifest] = [
+        {"name": DATA_VOLUME}
+        | ({"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}),
+        {"name": _TMP_VOLUME, "emptyDir": {}},
+        {"name": _CONFIG_VOLUME, "projected": {"defaultMode": _FILE_MODE, "sources": _sources(server)}},
+        {
+            "name": _SESSION_VOLUME,
+            "secret": {"secretName": object_name(server, "session"), "defaultMode": _FILE_MODE},
+        },
+    ]
+    if server.spec.tls is not None:
+        secret = server.spec.tls.secret_ref.name
+        made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": _FILE_MODE}})
+    return made
+
+
+def _sources(server: PackageServer) -> list[Manifest]:
+    """The configuration and every shard that the credentials may have; no key of the one is a key of the others.
+
+    Of equal keys the last source's counts: the lowest shard's, which is why it stands last.
+    """
+    shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
+    return [
+        {"configMap": {"name": object_name(server, "config")}},
+        *({"secret": {"name": name, "optional": True}} for name in shards),
+        {"secret": {"name": shard_name(server, 0)}},
+    ]
+
+
+def _spread(server: PackageServer, topology_key: str) -> Manifest:
+    """As evenly as it goes; a cluster of one node runs them all the same."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology_key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(server)},
+        "matchLabelKeys": ["pod-template-hash"],
+    }

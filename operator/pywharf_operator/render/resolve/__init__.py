@@ -1,0 +1,1 @@
+"""Which repos a server serves, with which secrets, and why others are refused."""

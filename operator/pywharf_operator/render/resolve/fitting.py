@@ -1,0 +1,169 @@
+"""Which repos a server's configuration and credentials have room for."""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pywharf.config import BackendSpec
+from pywharf.core.names import RepoName
+from pywharf.core.toml_text import dumps, encode_string
+from pywharf_operator.render.objects.config_map import (
+    admin_secret_text,
+    config_map,
+    config_text,
+    plain,
+    repos_text,
+    table_of,
+)
+from pywharf_operator.render.objects.credentials import MAX_SHARDS, revision_size, secret_key, shard_of
+from pywharf_operator.render.resolve.kept import KeptRepo
+from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, entry_size, size_of
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets
+from pywharf_operator.render.resolve.shares import Age, Share, excess
+from pywharf_operator.spec import ObjectKey, PackageServer
+
+MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+"""Of the configuration before it is compressed: replicas parse it, and a little text can be much more unpacked."""
+_AIM: Final = 0.95
+"""Of MAX_BYTES: up to here the compressed configuration is filled where repos are refused."""
+_NEAR: Final = 0.6
+"""Of MAX_BYTES: below it the estimate is trusted, above it the real ConfigMap is made and measured."""
+_REVISION: Final = "0" * 64
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A repo that its server would serve."""
+
+    repo: ObjectKey
+    name: RepoName
+    age: Age
+    spec: BackendSpec | Mapping[str, Any]
+    """Its configuration, or the table that was applied before."""
+    secrets: RepoSecrets
+    fixed: bool = False
+    """Whether it is served already and cannot be read now, so that it stays."""
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return f"Candidate({self.repo})"
+
+
+def kept_candidate(repo: KeptRepo) -> Candidate:
+    """Return what a repo takes that stays as it was applied."""
+    oldest = (float("-inf"), repo.repo)
+    return Candidate(repo=repo.repo, name=repo.name, age=oldest, spec=repo.table, secrets=repo.secrets, fixed=True)
+
+
+def table_bytes(name: RepoName, spec: BackendSpec) -> int:
+    """Return the bytes of a repo's table in the configuration."""
+    return len(dumps({name: plain(spec)}).encode())
+
+
+def at_most_bytes(name: RepoName, spec: BackendSpec) -> int:
+    """Return a bound of `table_bytes`, quickly."""
+    return sum(map(len, _pieces(name, plain(spec)))) + _AROUND
+
+
+_AROUND: Final = 16
+_PUNCTUATION: Final = b'" = [, ]\n'
+"""At least as long as what stands around a value."""
+
+
+def _pieces_of(candidate: Candidate) -> bytes:
+    """Return the bytes that a repo brings: its table, and whose it is."""
+    owner = _pieces(candidate.name, str(candidate.repo))
+    return b"".join([*_pieces(candidate.name, table_of(candidate.spec)), *owner])
+
+
+def _pieces(path: str, value: object) -> Iterator[bytes]:
+    """Yield the bytes that a value brings, not in the order of the text."""
+    if isinstance(value, dict):
+        yield encode_string(path).encode() + _PUNCTUATION
+        for key, item in value.items():
+            yield from _pieces(f"{path}.{key}" if isinstance(item, dict) else key, item)
+    elif isinstance(value, list):
+        yield path.encode() + _PUNCTUATION
+        for item in value:
+            yield encode_string(str(item)).encode() + b", "
+    else:
+        yield path.encode() + _PUNCTUATION + encode_string(str(value)).encode()
+
+
+def without_room(
+    server: PackageServer, candidates: Sequence[Candidate], folder: str
+) -> Mapping[ObjectKey, frozenset[str]]:
+    """Return the repos that find no room, and in which objects: `configuration`, `credentials`.
+
+    The namespace that takes the most of what is full loses its newest repos until the rest fits; see `excess`.
+    """
+    found: dict[ObjectKey, set[str]] = defaultdict(set)
+    for where, refused in (
+        ("credentials", _past_credentials(candidates)),
+        ("configuration", _past_configuration(server, candidates, folder)),
+    ):
+        for repo in refused:
+            found[repo].add(where)
+    return {repo: frozenset(where) for repo, where in found.items()}
+
+
+def _past_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
+    """Each shard is filled for itself: nobody's choice of names makes another shard full."""
+    sizes = {
+        one.repo: sum(entry_size(secret_key(one.name, use), len(value)) for use, value in one.secrets.given().items())
+        for one in candidates
+    }
+    refused: set[ObjectKey] = set()
+    for shard in range(MAX_SHARDS):
+        own = [one for one in candidates if shard_of(one.name, MAX_SHARDS) == shard]
+        shares = [Share(one.repo, one.age, sizes[one.repo], one.fixed) for one in own]
+        refused |= excess(shares, MAX_BYTES - revision_size())
+    return frozenset(refused)
+
+
+def _past_configuration(server: PackageServer, candidates: Sequence[Candidate], folder: str) -> frozenset[ObjectKey]:
+    pieces = {one.repo: _pieces_of(one) for one in candidates}
+    shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _AROUND, one.fixed) for one in candidates]
+    if sum(share.size for share in shares) < LARGE_BYTES // 2:
+        return frozenset()
+    refused = set(excess(shares, MAX_TEXT_BYTES))
+    budget = int(MAX_BYTES * _AIM)
+    while True:
+        kept = [one for one in candidates if one.repo not in refused]
+        compressed = _compressed(kept, pieces)
+        more = excess(compressed, budget)
+        refused |= more
+        if not more:
+            if sum(share.size for share in compressed) < MAX_BYTES * _NEAR or _fits(server, kept, folder):
+                return frozenset(refused)
+            budget = int(budget * _AIM)
+
+
+def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, bytes]) -> list[Share]:
+    """Divide what each namespace's tables take once compressed among its repos, by the length of their tables.
+
+    Namespaces are compressed apart, so that all together take no less than one text of them all.
+    """
+    by_namespace: dict[str, list[Candidate]] = defaultdict(list)
+    for one in sorted(candidates, key=lambda one: one.age):
+        by_namespace[one.repo.namespace].append(one)
+    shares = []
+    for own in by_namespace.values():
+        texts = [pieces[one.repo] for one in own]
+        packed, length = len(zlib.compress(b"".join(texts))), sum(map(len, texts))
+        shares += [
+            Share(one.repo, one.age, -(-packed * len(text) // length), one.fixed)
+            for one, text in zip(own, texts, strict=True)
+        ]
+    return shares
+
+
+def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str) -> bool:
+    specs = {one.name: one.spec for one in kept}
+    with_backend = {one.name: one.spec for one in kept if one.secrets.backend is not None}
+    owners = {one.name: one.repo for one in kept}
+    config = config_text(specs, _REVISION, MAX_SHARDS, folder)
+    made = config_map(server, config, admin_secret_text(with_backend, folder), repos_text(owners))
+    return size_of(made) <= MAX_BYTES

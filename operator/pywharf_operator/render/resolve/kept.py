@@ -1,0 +1,88 @@
+"""Repos that are served and whose PackageRepo cannot be read now: taken as they are from what was applied last."""
+
+import base64
+import binascii
+import tomllib
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pywharf.core.names import RepoName
+from pywharf_operator.render.labels import Manifest
+from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, REPOS_KEY, texts_of
+from pywharf_operator.render.objects.credentials import secret_key
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets
+from pywharf_operator.spec import ObjectKey
+
+UNKNOWN: Final = ""
+"""The namespace of a repo that a former version applied without saying whose it is."""
+
+
+class KeptRepo(msgspec.Struct, frozen=True, kw_only=True):
+    """One repo of a configuration that was applied."""
+
+    server: ObjectKey
+    repo: ObjectKey
+    """Its PackageRepo."""
+    name: RepoName
+    table: Mapping[str, Any]
+    admin_table: Mapping[str, Any] | None
+    secrets: RepoSecrets = RepoSecrets()
+
+    def __repr__(self) -> str:
+        """Nothing of the secrets."""
+        return f"KeptRepo({self.repo})"
+
+
+def repos_applied(
+    server: ObjectKey, config_map: Manifest, credentials: Iterable[Manifest], namespaces: Collection[str]
+) -> tuple[KeptRepo, ...]:
+    """The repos of these namespaces in a ConfigMap and its Secrets as the API server has them.
+
+    Of a repo without a known namespace it cannot be said that it belongs to another one, so it is among them. Raises
+    ValueError for a ConfigMap that cannot be read.
+    """
+    try:
+        texts = texts_of(config_map)
+    except (OSError, EOFError, zlib.error, binascii.Error, UnicodeDecodeError) as error:
+        raise ValueError(type(error).__name__) from error
+    tables, admin, owners = (tomllib.loads(texts.get(key, "")) for key in (CONFIG_KEY, ADMIN_SECRET_KEY, REPOS_KEY))
+    values = _values(credentials)
+    kept = []
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            continue  # the server's own keys
+        repo = _repo(owners.get(name) or table.get("owner"), name)
+        if repo.namespace in namespaces or repo.namespace == UNKNOWN:
+            secrets = {use: values.get(secret_key(RepoName(name), use)) for use in RepoSecrets.__struct_fields__}
+            kept.append(
+                KeptRepo(
+                    server=server,
+                    repo=repo,
+                    name=RepoName(name),
+                    table=table,
+                    admin_table=admin.get(name),
+                    secrets=RepoSecrets(**secrets),
+                )
+            )
+    return tuple(kept)
+
+
+def _repo(owner: object, name: str) -> ObjectKey:
+    namespace, slash, repo = owner.partition("/") if isinstance(owner, str) else ("", "", "")
+    return ObjectKey(namespace, repo) if slash else ObjectKey(UNKNOWN, name)
+
+
+def _values(credentials: Iterable[Manifest]) -> dict[str, bytes]:
+    """Every secret that was applied, by its key."""
+    found: dict[str, bytes] = {}
+    # As in a pod's volume: of equal keys the lowest shard's counts.
+    for secret in sorted(credentials, key=lambda one: str(one["metadata"]["name"]), reverse=True):
+        for key, encoded in (secret.get("data") or {}).items():
+            try:
+                found[key] = base64.b64decode(encoded)
+            except (binascii.Error, TypeError):
+                continue
+    return found

@@ -1,0 +1,66 @@
+"""What a repo is told that a server's bounds leave out: what is wrong, the number, and what to do.
+
+Nothing in it changes with other namespaces' repos: their numbers are not this tenant's to know, and each change would
+be a write for each refused repo.
+"""
+
+from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.fitting import MAX_TEXT_BYTES
+from pywharf_operator.render.resolve.object_sizes import MAX_BYTES
+from pywharf_operator.spec import ObjectKey, PackageServer
+
+
+def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:
+    """Refuse one past the number of a namespace's repos."""
+    return _no(
+        "TooManyRepos",
+        f"PackageServer {server.key} takes {server.spec.limits.repos_per_namespace} repos of one namespace, and "
+        f"{repo.namespace} has more, of which this is one of the newest; delete others, use another PackageServer, or "
+        "have its spec.limits.reposPerNamespace raised.",
+    )
+
+
+def table_too_large(server: PackageServer, size: int) -> Finding:
+    """Refuse one whose own table is too large."""
+    return _no(
+        "TableTooLarge",
+        f"Its table in the server's configuration takes {size} bytes, and PackageServer {server.key} takes "
+        f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.reserved and "
+        "spec.upstream.allowShadowing (* stands for any characters), or have spec.limits.repoTableBytes raised.",
+    )
+
+
+def schedule_too_frequent(server: PackageServer, schedule: str, shortest_s: int) -> Finding:
+    """Refuse one whose index would be updated too often."""
+    return _no(
+        "ScheduleTooFrequent",
+        f"spec.index.schedule is {schedule!r}, which comes again after {shortest_s} seconds, and PackageServer "
+        f"{server.key} takes {server.spec.limits.min_schedule_interval_seconds} and more; choose a rarer one (uploads "
+        "are visible without it), or have spec.limits.minScheduleIntervalSeconds lowered.",
+    )
+
+
+def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
+    """Refuse one for whose table the configuration has no room."""
+    return _no(
+        "ServerFull",
+        f"There is no room for the {size} bytes of this repo's table: the configuration of PackageServer {server} "
+        f"holds {MAX_TEXT_BYTES} bytes, and {MAX_BYTES} once compressed, and of all namespaces {repo.namespace} takes "
+        "the most, this repo being one of its newest; shorten the lists of spec.upstream in the namespace's repos, "
+        "delete some, or use another PackageServer.",
+    )
+
+
+def credentials_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
+    """Refuse one for whose secrets the credentials have no room."""
+    return _no(
+        "ServerFull",
+        f"There is no room for the {size} bytes of this repo's secrets: each part of the credentials of PackageServer "
+        f"{server} holds {MAX_BYTES} bytes, and of all namespaces {repo.namespace} takes the most of this repo's part, "
+        "this repo being one of its newest there; use shorter secrets in the namespace's repos, delete some, or use "
+        "another PackageServer.",
+    )
+
+
+def _no(reason: str, message: str) -> Finding:
+    return Finding(status=False, reason=reason, message=message)

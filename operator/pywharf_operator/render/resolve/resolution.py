@@ -1,0 +1,381 @@
+"""Which server takes which repo, and what is wrong with the others. One broken repo changes nothing for another."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from pywharf.config import BackendSpec
+from pywharf.core.errors import InvalidConfigError
+from pywharf.core.names import RepoName
+from pywharf_operator.render.objects.credentials import secret_path
+from pywharf_operator.render.pod.job_pod import check_job_template
+from pywharf_operator.render.pod.pod_template import pod_template
+from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
+from pywharf_operator.render.resolve import refusals
+from pywharf_operator.render.resolve.endpoints import allowed
+from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
+from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
+from pywharf_operator.render.resolve.repo_config import repo_table
+from pywharf_operator.render.resolve.schedule import schedule_of
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets, resolve_secrets
+from pywharf_operator.render.resolve.shares import Age, age_of, past
+from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
+from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
+from pywharf_operator.spec.cron import shortest_interval_s
+from pywharf_operator.spec.package_server import ServerUpstream
+
+
+class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about a repo."""
+
+    repo: PackageRepo
+    accepted: Finding
+    secrets_resolved: Finding
+    spec: BackendSpec | None = None
+    """Its configuration; None where it is not accepted."""
+    secrets: RepoSecrets = RepoSecrets()
+
+    @property
+    def served(self) -> bool:
+        """Whether it is in its server's configuration."""
+        return self.accepted.status is True and self.secrets_resolved.status is True
+
+    @property
+    def name(self) -> RepoName:
+        """What clients call it."""
+        return self.repo.repo_name
+
+
+class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about a server, and the repos that it serves, by name."""
+
+    server: PackageServer
+    accepted: Finding
+    repos: tuple[RepoVerdict, ...]
+    refused: Mapping[str, int] = {}
+    """How many repos of which namespace are refused because the namespace takes too much."""
+    kept: tuple[KeptRepo, ...] = ()
+    """Repos that are served as they were, since they cannot be read now."""
+
+    @property
+    def secrets(self) -> dict[RepoName, RepoSecrets]:
+        """What every repo has that is served."""
+        kept = {repo.name: repo.secrets for repo in self.kept}
+        return kept | {repo.name: repo.secrets for repo in self.repos}
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything found, sorted by namespace and name."""
+
+    servers: tuple[ServerVerdict, ...]
+    repos: tuple[RepoVerdict, ...]
+
+
+def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
+    """Decide on every repo and server."""
+    servers = {server.key: server for server in snapshot.servers}
+    secrets = {secret.key: secret for secret in snapshot.secrets}
+    repos = sorted(snapshot.repos, key=lambda repo: repo.key)
+    refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
+    admitted = [repo for repo in repos if refused[repo.key] is None]
+    # What is said of the others depends on nothing of their server: they are not told whether there is one.
+    known = {repo.key: servers[repo.server_key] for repo in admitted}
+    kept = _kept(snapshot, servers, admitted)
+    # A name that is served is held, as the older one's.
+    claims = [NameClaim(one.server, one.name, one.repo, None) for one in kept if one.repo.namespace != UNKNOWN]
+    claims += [
+        claim
+        for claim in snapshot.claims
+        if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
+    ]
+    crowded = _too_many(admitted, claims, servers)
+    refused |= crowded
+    admitted = [repo for repo in admitted if repo.key not in crowded]
+    refused |= _name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
+    verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
+    verdicts = _with_room(verdicts, kept, servers, environment)
+    return Resolution(
+        servers=tuple(
+            ServerVerdict(
+                server=servers[key],
+                accepted=_server_finding(servers[key], snapshot.namespaces, environment),
+                repos=tuple(
+                    sorted(
+                        (v for v in verdicts if v.served and v.repo.server_key == key),
+                        key=lambda verdict: verdict.name,
+                    )
+                ),
+                refused=_refused(v for v in verdicts if v.repo.server_key == key),
+                kept=tuple(sorted((one for one in kept if one.server == key), key=lambda one: one.name)),
+            )
+            for key in sorted(servers)
+        ),
+        repos=verdicts,
+    )
+
+
+def _kept(
+    snapshot: Snapshot, servers: Mapping[ObjectKey, PackageServer], admitted: Iterable[PackageRepo]
+) -> list[KeptRepo]:
+    """Those that their server admits still. One of which nobody knows whose it is holds no name before another."""
+    taken = {(repo.server_key, repo.repo_name) for repo in admitted}
+    kept = []
+    for one in snapshot.kept:
+        server = servers.get(one.server)
+        if server is None:
+            continue
+        if one.repo.namespace == UNKNOWN:
+            if (one.server, one.name) not in taken:
+                kept.append(one)
+        elif _admits(server, one.repo.namespace, snapshot.namespaces):
+            kept.append(one)
+    return kept
+
+
+def _verdict(
+    repo: PackageRepo,
+    server: PackageServer | None,
+    secrets: Mapping[ObjectKey, Secret],
+    refusal: Finding | None,
+    environment: Environment,
+) -> RepoVerdict:
+    resolved, values = resolve_secrets(repo, server, secrets)
+    spec = None
+    if refusal is None and server is not None:
+        refusal = _unsuitable(repo, server, environment)
+    if refusal is None and server is not None:
+        files = {
+            use: secret_path(environment.credentials_folder, repo.repo_name, use)
+            for use in values.given()
+            if use != "backend"
+        }
+        try:
+            spec = repo_table(repo, server, environment.specs, files)
+            refusal = _table_too_large(repo, server, spec, environment, files)
+        except InvalidConfigError as error:
+            refusal = _no("InvalidBackend", str(error))
+    if refusal is not None:
+        return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
+    accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
+    return RepoVerdict(repo=repo, accepted=accepted, secrets_resolved=resolved, spec=spec, secrets=values)
+
+
+def _refused_at_the_door(
+    repo: PackageRepo,
+    servers: Mapping[ObjectKey, PackageServer],
+    snapshot: Snapshot,
+) -> Finding | None:
+    """Return why the repo may not even claim a name on its server; None if it may.
+
+    Whether another namespace has a server that does not admit the repo, or has no such server, makes no difference:
+    whoever may create a PackageRepo could otherwise find out which servers there are.
+    """
+    server, watched = servers.get(repo.server_key), snapshot.watched
+    if server is None and watched is not None and repo.server_key.namespace not in watched:
+        return _no(
+            "ServerNotFound",
+            f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
+            f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
+        )
+    if server is None and repo.server_key.namespace == repo.key.namespace:
+        return _no(
+            "ServerNotFound",
+            f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
+        )
+    if server is None or not _admits(server, repo.key.namespace, snapshot.namespaces):
+        return namespace_not_allowed(repo.server_key, repo.key.namespace)
+    return None
+
+
+def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
+    """Return what a repo of another namespace is told whether there is no such server or it does not admit the repo."""
+    return _no(
+        "NamespaceNotAllowed",
+        f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
+        "server of that name admit it, or correct spec.serverRef.",
+    )
+
+
+def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapping[str, str]] | None) -> bool:
+    if namespace == server.key.namespace:
+        return True
+    rule = server.spec.allowed_namespaces
+    match rule.from_:
+        case "Same":
+            return False
+        case "All":
+            return True
+        case "Selector":
+            labels = None if namespaces is None else namespaces.get(namespace)
+            return labels is not None and rule.selector is not None and rule.selector.matches(labels)
+
+
+def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -> dict[ObjectKey, Finding]:
+    """Refusals of those whose name an older repo has on the same server.
+
+    Only admitted repos count, so that nobody can hold a name on a server that does not take their repos. What else is
+    wrong with the older one does not count: for a moment's mistake a name, and the packages that clients expect under
+    it, must not pass to another.
+    """
+    readable = [NameClaim(one.server_key, one.repo_name, one.key, one.metadata.creation_timestamp) for one in repos]
+    holders: dict[tuple[ObjectKey, str], ObjectKey] = {}
+    conflicts: dict[ObjectKey, Finding] = {}
+    for claim in sorted((*readable, *claims), key=_age):
+        holder = holders.setdefault((claim.server, claim.name), claim.repo)
+        if holder != claim.repo:
+            # Which repos another namespace has is not said.
+            own = holder.namespace == claim.repo.namespace
+            older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
+            conflicts[claim.repo] = _no(
+                "NameConflict",
+                f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
+                "another spec.repoName.",
+            )
+    return conflicts
+
+
+def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
+    """Oldest first; a repo without a creation time counts as older than any."""
+    return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
+
+
+def _too_many(
+    repos: Iterable[PackageRepo], claims: Iterable[NameClaim], servers: Mapping[ObjectKey, PackageServer]
+) -> dict[ObjectKey, Finding]:
+    """Refuse the repos of a namespace past the number that their server takes. They hold no name either."""
+    ages: dict[ObjectKey, list[Age]] = {}
+    for repo in repos:
+        ages.setdefault(repo.server_key, []).append(age_of(repo.key, repo.metadata))
+    for claim in claims:
+        ages.setdefault(claim.server, []).append(_age(claim))
+    return {
+        key: refusals.too_many_repos(key, servers[server])
+        for server, own in ages.items()
+        for key in past(own, servers[server].spec.limits.repos_per_namespace)
+    }
+
+
+def _with_room(
+    verdicts: Sequence[RepoVerdict],
+    kept: Iterable[KeptRepo],
+    servers: Mapping[ObjectKey, PackageServer],
+    environment: Environment,
+) -> tuple[RepoVerdict, ...]:
+    """Refuse the repos for which the objects of their server's configuration have no room beside the `kept` ones."""
+    candidates: dict[ObjectKey, list[Candidate]] = {}
+    for one in kept:
+        candidates.setdefault(one.server, []).append(kept_candidate(one))
+    for verdict in verdicts:
+        if verdict.served and verdict.spec is not None:
+            made = Candidate(
+                repo=verdict.repo.key,
+                name=verdict.name,
+                age=age_of(verdict.repo.key, verdict.repo.metadata),
+                spec=verdict.spec,
+                secrets=verdict.secrets,
+            )
+            candidates.setdefault(verdict.repo.server_key, []).append(made)
+    full: dict[ObjectKey, frozenset[str]] = {}
+    for key, own in candidates.items():
+        full |= without_room(servers[key], own, environment.credentials_folder)
+    return tuple(
+        RepoVerdict(
+            repo=verdict.repo,
+            accepted=_server_full(verdict, full[verdict.repo.key]),
+            secrets_resolved=verdict.secrets_resolved,
+        )
+        if verdict.repo.key in full
+        else verdict
+        for verdict in verdicts
+    )
+
+
+def _server_full(verdict: RepoVerdict, where: frozenset[str]) -> Finding:
+    key, server = verdict.repo.key, verdict.repo.server_key
+    if "configuration" in where and verdict.spec is not None:
+        return refusals.configuration_full(key, server, table_bytes(verdict.name, verdict.spec))
+    return refusals.credentials_full(key, server, sum(map(len, verdict.secrets.given().values())))
+
+
+_TAKES_TOO_MUCH = {"TooManyRepos", "ServerFull"}
+
+
+def _refused(verdicts: Iterable[RepoVerdict]) -> Mapping[str, int]:
+    return Counter(one.repo.key.namespace for one in verdicts if one.accepted.reason in _TAKES_TOO_MUCH)
+
+
+def _table_too_large(
+    repo: PackageRepo,
+    server: PackageServer,
+    spec: BackendSpec,
+    environment: Environment,
+    files: Mapping[str, str],
+) -> Finding | None:
+    """Refuse a table that is too large even without what the server's own upstream adds to it."""
+    limit = server.spec.limits.repo_table_bytes
+    if at_most_bytes(repo.repo_name, spec) <= limit:
+        return None
+    bare = msgspec.structs.replace(server, spec=msgspec.structs.replace(server.spec, upstream=ServerUpstream()))
+    size = table_bytes(repo.repo_name, repo_table(repo, bare, environment.specs, files))
+    return refusals.table_too_large(server, size) if size > limit else None
+
+
+def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
+    """What the server lacks, or does not allow, for an admitted repo."""
+    backend = repo.spec.backend
+    if backend.file_system is not None and server.spec.storage is None:
+        return _no(
+            "StorageMissing",
+            f"PackageServer {server.key} has no spec.storage, so it can keep no fileSystem repo; add it there, "
+            "or choose another backend.",
+        )
+    if backend.chosen.type_name not in environment.specs:
+        installed = ", ".join(sorted(environment.specs))
+        return _no(
+            "BackendNotInstalled",
+            f"spec.backend.{backend.chosen_field}: this backend is not installed (installed: {installed}); "
+            "use an image that has it, or another backend.",
+        )
+    shortest_s = shortest_interval_s(schedule_of(repo))
+    if shortest_s < server.spec.limits.min_schedule_interval_seconds:
+        return refusals.schedule_too_frequent(server, schedule_of(repo), shortest_s)
+    named = {f"spec.backend.{backend.chosen_field}.{field}": url for field, url in backend.chosen.endpoints().items()}
+    if repo.spec.upstream.url is not None:
+        named["spec.upstream.url"] = repo.spec.upstream.url
+    for field, url in named.items():
+        if not allowed(server, url):
+            return _no(
+                "EndpointNotAllowed",
+                f"{field} is {url!r}, whose host is not among the spec.allowedEndpoints of PackageServer "
+                f"{server.key}; have it added there, or use an allowed one.",
+            )
+    return None
+
+
+def _server_finding(
+    server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None, environment: Environment
+) -> Finding:
+    storage = server.spec.storage
+    if storage is not None and not storage.shared and server.most_replicas > 1:
+        return _no(
+            "StorageNotShared",
+            f"{server.most_replicas} replicas cannot share a volume of access mode {', '.join(storage.access_modes)}; "
+            "run one replica, or use storage with ReadWriteMany.",
+        )
+    if server.spec.allowed_namespaces.from_ == "Selector" and namespaces is None:
+        return _no(
+            "NamespacesNotWatched",
+            "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
+            "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
+        )
+    try:
+        check_job_template(server, pod_template(server, environment))
+    except InvalidPodTemplateError as error:
+        return _no("InvalidPodTemplate", f"spec.{error}")
+    return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
+
+
+def _no(reason: str, message: str) -> Finding:
+    return Finding(status=False, reason=reason, message=message)

@@ -1,0 +1,118 @@
+"""The Secrets that a repo names, found and read."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from pywharf.core.secret_text import secret_text
+from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
+
+MAX_BYTES = 16 * 1024
+"""A token, a password or an account's keys are far shorter; one repo must not fill what all have together."""
+
+
+class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
+    """A repo's secrets in clear."""
+
+    read: bytes | None = None
+    write: bytes | None = None
+    backend: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Nothing of them."""
+        return "RepoSecrets(...)"
+
+    def given(self) -> dict[str, bytes]:
+        """Those that there are, by use."""
+        return {use: value for use in self.__struct_fields__ if (value := getattr(self, use)) is not None}
+
+
+def resolve_secrets(
+    repo: PackageRepo, server: PackageServer | None, secrets: Mapping[ObjectKey, Secret]
+) -> tuple[Finding, RepoSecrets]:
+    """The condition SecretsResolved, and what was found. The message names every fault, the reason the first."""
+    credentials = repo.spec.credentials
+    refs = {
+        "read": credentials.read_secret_ref,
+        "write": credentials.write_secret_ref,
+        "backend": credentials.backend_secret_ref,
+    }
+    faults = [("NoCredentials", sentence) for sentence in _lacking(repo, server)]
+    found: dict[str, bytes] = {}
+    for use, ref in refs.items():
+        if ref is None:
+            continue
+        value = _read(repo, use, ref, secrets.get(ObjectKey(repo.key.namespace, ref.name)))
+        if isinstance(value, bytes):
+            found[use] = value
+        else:
+            faults.append(value)
+    if faults:
+        message = " ".join(sentence for _, sentence in faults)
+        return Finding(status=False, reason=faults[0][0], message=message), RepoSecrets()
+    return Finding(status=True, reason="Resolved", message="Every secret was found."), RepoSecrets(**found)
+
+
+def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[str]:
+    """A sentence for each reference that this backend needs and the repo lacks."""
+    credentials, backend = repo.spec.credentials, repo.spec.backend
+    sentences = []
+    if backend.github is None:
+        if credentials.read_secret_ref is None and not credentials.anonymous_read:
+            sentences.append(
+                "spec.credentials.readSecretRef is missing: name the secret that clients read with, "
+                "or say anonymousRead: true."
+            )
+        if credentials.write_secret_ref is None and not credentials.read_only:
+            sentences.append(
+                "spec.credentials.writeSecretRef is missing: name the secret that clients publish with, "
+                "or say readOnly: true."
+            )
+    if backend.file_system is None and credentials.backend_secret_ref is None:
+        lends = server is not None and repo.key.namespace in server.spec.ambient_identity.namespaces
+        if backend.github is not None:
+            sentences.append(
+                "spec.credentials.backendSecretRef is missing: name the GitHub token or App that the server uses."
+            )
+        elif not lends:
+            sentences.append(
+                "spec.credentials.backendSecretRef is missing: name the storage's keys, or let the server's "
+                f"spec.ambientIdentity.namespaces list {repo.key.namespace}."
+            )
+    return sentences
+
+
+def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None) -> bytes | tuple[str, str]:
+    """The value; otherwise a reason and a sentence."""
+    field = f"spec.credentials.{use}SecretRef"
+    where = f"Secret {repo.key.namespace}/{ref.name}"
+    if secret is None:
+        sentence = (
+            f'{field}: there is no {where} with the label {CREDENTIALS_LABEL}: "true"; create it with that label in '
+            "this namespace, the only one that is read."
+        )
+        return "SecretNotFound", sentence
+    if not secret.labelled:
+        sentence = (
+            f'{field}: {where} lacks the label {CREDENTIALS_LABEL}: "true", with which its owner lets pywharf '
+            "use it; add it."
+        )
+        return "SecretNotLabelled", sentence
+    value = secret.value(ref.key)
+    if value is None:
+        return "SecretKeyMissing", f"{field}: {where} has no key {ref.key!r}; add it, or correct the reference."
+    if (fault := _fault(value)) is not None:
+        return "SecretInvalid", f"{field}: the value of {ref.key!r} in {where} {fault}"
+    return value
+
+
+def _fault(value: bytes) -> str | None:
+    """Return why the server would refuse the value; None if it takes it."""
+    if len(value) > MAX_BYTES:
+        return f"has more than {MAX_BYTES} bytes; give it one of at most {MAX_BYTES}."
+    try:
+        text = secret_text(value)
+    except UnicodeDecodeError:
+        return "is not UTF-8 text; give it as text."
+    return None if text else "is empty; give it one."

@@ -1,0 +1,1 @@
+"""The conditions of PackageRepos and PackageServers, and writing them."""

@@ -1,0 +1,242 @@
+"""PURE. From findings to statuses, and to the Events that tell of them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
+from pywharf_operator.render.labels import selector
+from pywharf_operator.render.resolve.findings import unreadable_advice
+from pywharf_operator.spec import Condition, PackageRepo, PackageServer
+from pywharf_operator.spec.model import fields_of
+from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
+from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
+
+READY: Final = "Ready"
+NAMESPACES_READ: Final = "NamespacesRead"
+_QUIET_REASONS: Final = {
+    "Waiting",
+    "NoReadyReplica",
+    "NotServed",
+    "Pending",
+    "Suspended",
+    "ConfigNotRendered",
+    "WaitingForSlot",
+    "WaitingForJob",
+}
+"""Of conditions that are False or Unknown for a while, or because another one is: no Event tells of them."""
+_NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
+_MAX_MESSAGE: Final = 32_000
+_STATUS: Final[dict[bool | None, Literal["True", "False", "Unknown"]]] = {True: "True", False: "False", None: "Unknown"}
+
+
+class EventText(msgspec.Struct, frozen=True):
+    """What an Event says."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def repo_status(  # noqa: PLR0913 - one for each part of the status
+    verdict: RepoVerdict,
+    *,
+    url: str | None,
+    programmed: Finding,
+    index_up_to_date: Finding,
+    index: IndexStatus | None,
+    now: datetime,
+) -> PackageRepoStatus:
+    """A repo's status. Ready is Accepted, SecretsResolved and Programmed; an old index is still served."""
+    needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
+    findings = needed | {"IndexUpToDate": index_up_to_date, READY: _ready(needed, "The repo is served.")}
+    previous = verdict.repo.status or PackageRepoStatus()
+    generation = verdict.repo.metadata.generation or 0
+    return PackageRepoStatus(
+        observed_generation=generation,
+        url=url,
+        repo_name=verdict.name,
+        conditions=_conditions(findings, previous.conditions, generation, now),
+        index=index if index is not None else previous.index,
+    )
+
+
+def server_status(  # noqa: PLR0913 - one for each part of the status
+    verdict: ServerVerdict,
+    *,
+    url: str | None,
+    repos: RepoCounts,
+    ready_replicas: int,
+    config_rendered: Finding,
+    ready: Finding,
+    namespaces_read: Finding | None = None,
+    now: datetime,
+) -> PackageServerStatus:
+    """A server's status. Ready is Accepted, ConfigRendered and what `ready` says of its objects and replicas.
+
+    `namespaces_read` None: not known now, so that what was said stays.
+    """
+    needed = {"Accepted": verdict.accepted, "ConfigRendered": config_rendered}
+    first_fault = _ready(needed, "")
+    findings = needed | {READY: ready if first_fault.status else first_fault}
+    previous = verdict.server.status or PackageServerStatus()
+    if namespaces_read is not None:
+        findings[NAMESPACES_READ] = namespaces_read
+    kept = tuple(one for one in previous.conditions if one.type == NAMESPACES_READ and one.type not in findings)
+    generation = verdict.server.metadata.generation or 0
+    return PackageServerStatus(
+        observed_generation=generation,
+        url=url,
+        repos=repos,
+        replicas=ready_replicas,
+        selector=",".join(f"{key}={value}" for key, value in selector(verdict.server).items()),
+        conditions=(*_conditions(findings, previous.conditions, generation, now), *kept),
+    )
+
+
+def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Finding:
+    """Whether every namespace that may have repos of the server could be read. No other namespace is named."""
+    may_have = unreadable if verdict.server.spec.allowed_namespaces.from_ != "Same" else frozenset()
+    concerned = may_have | {one.repo.namespace for one in verdict.kept if one.repo.namespace}
+    if not concerned:
+        return Finding(status=True, reason="Read", message="Every namespace that it serves could be read.")
+    return Finding(status=False, reason="NamespaceUnreadable", message=unreadable_advice(concerned))
+
+
+def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = None) -> Finding:
+    """What a server's number of ready replicas says of it; `lost`: that some, or all, cannot be reached."""
+    if lost is not None:
+        return lost
+    if ready:
+        scaling = server.spec.autoscaling
+        wanted = str(server.most_replicas) if scaling is None else f"{scaling.min_replicas} to {scaling.max_replicas}"
+        return Finding(status=True, reason=READY, message=f"{ready} of {wanted} replicas are ready.")
+    if server.most_replicas == 0:
+        message = "No replica is wanted: spec.replicas is 0; raise it to serve again."
+    else:
+        message = f"No replica is ready yet; if it stays so, look at the Deployment {server.key} and its pods."
+    return Finding(status=False, reason="NoReadyReplica", message=message)
+
+
+def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) -> dict[str, Any]:
+    """The status, as JSON, of an object that got past the schema and cannot be read.
+
+    What else it said stays, but for a repo's being served: a server that cannot be read runs on, a repo does not.
+    """
+    status = raw.get("status")
+    status = status if isinstance(status, dict) else {}
+    generation = raw["metadata"].get("generation") or 0
+    try:
+        previous = msgspec.convert(status.get("conditions") or [], tuple[Condition, ...])
+    except msgspec.ValidationError:
+        previous = ()
+    findings, kept = {"Accepted": finding, READY: finding}, {"url", "repos", "replicas", "selector"}
+    if raw.get("kind") == PackageRepo.__name__:
+        findings, kept = findings | {"Programmed": _NOT_SERVED}, {"repoName", "index"}
+    conditions = _conditions(findings, previous, generation, now)
+    others = tuple(one for one in previous if one.type not in findings)
+    return {
+        **{key: value for key, value in status.items() if key in kept},
+        "observedGeneration": generation,
+        "conditions": [as_json(one) for one in (*conditions, *others)],
+    }
+
+
+def _ready(needed: Mapping[str, Finding], good: str) -> Finding:
+    """The first fault, else the first that is not known, else that all is well."""
+    for wanted in (False, None):
+        for finding in needed.values():
+            if finding.status is wanted:
+                return Finding(status=False, reason=finding.reason, message=finding.message)
+    return Finding(status=True, reason=READY, message=good)
+
+
+def _conditions(
+    findings: Mapping[str, Finding], previous: Sequence[Condition], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    before = {one.type: one for one in previous}
+    made = []
+    for kind, finding in findings.items():
+        status, old = _STATUS[finding.status], before.get(kind)
+        since = old.last_transition_time if old is not None and old.status == status else now
+        made.append(
+            Condition(
+                type=kind,
+                status=status,
+                reason=finding.reason,
+                message=finding.message[:_MAX_MESSAGE],
+                last_transition_time=since,
+                observed_generation=generation,
+            )
+        )
+    return tuple(made)
+
+
+def as_json(status: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
+    """As the API server has it: times in UTC to the second, nothing that is not given."""
+    if isinstance(status, Mapping):
+        return dict(status)
+    found = _plain({field.encode_name: getattr(status, field.name) for field in fields_of(type(status))})
+    assert isinstance(found, dict)  # noqa: S101 - a mapping becomes one
+    return found
+
+
+def _plain(value: object) -> object:
+    match value:
+        case msgspec.Struct():
+            return as_json(value)
+        case datetime():
+            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items() if item is not None}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def same(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether a status says already what is wanted of it, and nothing that is wanted no more."""
+    return _comparable(current or {}) == _comparable(wanted)
+
+
+def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = status.get("conditions") or []
+    by_type = {one.get("type"): one for one in conditions if isinstance(one, Mapping)}
+    return {key: value for key, value in status.items() if key != "conditions" and value is not None} | {
+        "conditions": by_type
+    }
+
+
+def events_of(previous: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> tuple[EventText, ...]:
+    """An Event for each fault that is new and for each that is gone; none for what passes by itself.
+
+    What was good from the first has none, so that a thousand repos at once are no thousand Events.
+    """
+    before = _telling(previous or {})
+    told: list[EventText] = []
+    for kind, one in _telling(wanted).items():
+        old = before.get(kind, {})
+        message = f"{kind}: {one.get('message')}"
+        if _is_fault(one) and not (_is_fault(old) and old.get("reason") == one["reason"]):
+            told.append(EventText("Warning", one["reason"], message))
+        elif _is_fault(old) and one.get("status") == "True":
+            told.append(EventText("Normal", one["reason"], message))
+    return tuple(told)
+
+
+def _is_fault(condition: Mapping[str, Any]) -> bool:
+    return condition.get("status") == "False" and condition.get("reason") not in _QUIET_REASONS
+
+
+def _telling(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The conditions by type, without a Ready that repeats another one."""
+    found: dict[str, Mapping[str, Any]] = _comparable(status)["conditions"]
+    ready = found.get(READY, {})
+    others = {kind: one for kind, one in found.items() if kind != READY}
+    repeats = ready.get("status") == "False" and any(
+        one.get("status") != "True" and one.get("reason") == ready.get("reason") for one in others.values()
+    )
+    return others if repeats else found

@@ -1,0 +1,107 @@
+"""PURE. Whether every replica serves a repo as it is described now."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from pywharf.core.names import RepoName
+from pywharf_operator.render import Finding
+from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
+
+_REMEMBERED: Final = 32
+"""Configurations. A replica is hardly ever more than one behind."""
+_SHOWN: Final = 300
+_REASONS: Final = {"data-owned-by-other": "DataOwnedByOther"}
+"""Of faults that somebody has to settle, by their codes."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a replica cannot serve a repo."""
+
+    code: str
+    message: str
+
+
+class ReplicaReport(msgspec.Struct, frozen=True):
+    """What a replica said of itself."""
+
+    pod: str
+    digest: str | None
+    """Of the configuration that it serves; None: it serves none, or did not answer."""
+    broken: Mapping[str, Fault]
+    """Repos that it could not open, and why."""
+    failure: str | None
+    """Why it could not be asked."""
+    reached: bool = True
+    """Whether the answer, if there was any, was its own."""
+
+
+class ConfigHistory:
+    """What the last configurations said of each repo, by their digests. It may be lost: then only the newest counts."""
+
+    def __init__(self) -> None:
+        self._contents: OrderedDict[str, Mapping[RepoName, str]] = OrderedDict()
+
+    def remember(self, digest: str, contents: Mapping[RepoName, str]) -> None:
+        """A configuration that was rendered, and a hash of each repo's part of it."""
+        self._contents[digest] = contents
+        self._contents.move_to_end(digest)
+        while len(self._contents) > _REMEMBERED:
+            self._contents.popitem(last=False)
+
+    def content(self, digest: str | None, name: RepoName) -> str | None:
+        """What the configuration says of the repo; None where it is not in it, or not known."""
+        return None if digest is None else self._contents.get(digest, {}).get(name)
+
+
+def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
+    """The finding about replicas that are ready and whose internal port cannot be reached; None where all can be."""
+    lost = [report for report in reports if not report.reached]
+    if not lost:
+        return None
+    message = (
+        f"{len(lost)} of {len(reports)} ready replicas cannot be asked which configuration they serve "
+        f"({lost[0].pod}: {lost[0].failure}); they may serve it all the same. Let the operator's pod reach their port "
+        f"{INTERNAL_PORT}: allow it in NetworkPolicies, and in a service mesh with strict mTLS leave the port out of "
+        "the sidecar by an annotation of spec.podTemplate.metadata, for Istio "
+        f'traffic.sidecar.istio.io/excludeInboundPorts: "{INTERNAL_PORT}".'
+    )
+    return Finding(status=False, reason="ReplicasUnreachable", message=message)
+
+
+def programmed(
+    name: RepoName,
+    content: str,
+    reports: Sequence[ReplicaReport],
+    history: ConfigHistory,
+    *,
+    lost: Finding | None = None,
+) -> Finding:
+    """The condition Programmed of a repo whose part of the configuration has the hash `content`.
+
+    A replica that still serves an older configuration counts where that said the same of this repo: another repo's
+    change is nothing to it. `lost` is said instead of waiting, once replicas could not be reached for a while.
+    """
+    if not reports:
+        return Finding(
+            status=False,
+            reason="NoReadyReplica",
+            message="No replica of the server is ready; see the conditions of its PackageServer and its pods.",
+        )
+    current = [report for report in reports if history.content(report.digest, name) == content]
+    broken = next((report for report in current if name in report.broken), None)
+    if broken is not None:
+        fault = broken.broken[name]
+        why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
+        reason = _REASONS.get(fault.code, "BrokenOnReplica")
+        return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
+    if lost is not None and len(current) < len(reports):
+        return lost
+    if len(current) < len(reports):
+        why = next((f" {report.pod}: {report.failure}." for report in reports if report.failure), "")
+        message = f"{len(current)} of {len(reports)} ready replicas serve the newest configuration.{why}"
+        return Finding(status=False, reason="Waiting", message=message)
+    # Of no number, or each change of scale would be a write for each repo.
+    return Finding(status=True, reason="Programmed", message="Every ready replica serves this configuration.")

@@ -1,0 +1,103 @@
+"""Statuses and Events, written where they changed and nowhere else."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.reconciling.observe import key_of
+from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.spec.kinds import EVENT, Kind
+from pywharf_operator.status.conditions import EventText, as_json, events_of, same
+
+_logger = logging.getLogger(__name__)
+_MAX_MESSAGE = 1024
+_CHUNK = 100
+_CONFLICT = 409
+Status = msgspec.Struct | Mapping[str, Any]
+
+
+class Statuses:
+    """Writes statuses."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._refused: dict[str, str] = {}
+        """By uid: why a status was refused, so that it is said once."""
+
+    async def write(
+        self,
+        kind: Kind,
+        wanted: Sequence[tuple[Json, Status]],
+        now: datetime,
+        superseded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over.
+
+        So is one whose status is refused, as of an object that a newer schema does not take: it is for the next time.
+        `superseded` ends it between two chunks.
+        """
+        bodies = [(raw, as_json(status)) for raw, status in wanted]
+        changed = [(raw, body) for raw, body in bodies if not same(raw.get("status"), body)]
+        for start in range(0, len(changed), _CHUNK):
+            if start and superseded():
+                return
+            chunk = changed[start : start + _CHUNK]
+            await asyncio.gather(*(self._write_one(kind, raw, body, now) for raw, body in chunk))
+
+    async def _write_one(self, kind: Kind, raw: Json, body: Json, now: datetime) -> None:
+        events = events_of(raw.get("status"), body)
+        key = key_of(raw)
+        try:
+            # A status is of this very object: one that was made anew under its name gets its own.
+            await self._kube.apply_status(kind, key, body, uid=raw["metadata"]["uid"])
+        except KubeError as error:
+            if error.status in {404, _CONFLICT}:
+                return
+            if not error.is_permanent:
+                raise
+            if self._refused.get(raw["metadata"]["uid"]) != str(error):
+                _logger.warning("The status of %s %s is refused: %s", kind.name, key, str(error)[:_MAX_MESSAGE])
+            self._refused[raw["metadata"]["uid"]] = str(error)
+            return
+        self._refused.pop(raw["metadata"]["uid"], None)
+        for event in events:
+            await self._tell(kind, raw, event, now)
+
+    async def _tell(self, kind: Kind, raw: Json, event: EventText, now: datetime) -> None:
+        key = key_of(raw)
+        try:
+            await self._kube.create(EVENT, _event(kind, raw, event, now))
+        except KubeError as error:
+            # The condition says it too.
+            _logger.warning("An Event of %s %s was not written: %s", kind.name, key, error.reason)
+
+
+def _event(kind: Kind, raw: Mapping[str, Any], event: EventText, now: datetime) -> Json:
+    key, metadata = key_of(raw), raw["metadata"]
+    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{key.name[:200].rstrip('.-')}.{time.time_ns():x}", "namespace": key.namespace},
+        "involvedObject": {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": metadata.get("uid"),
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:_MAX_MESSAGE],
+        "source": {"component": MANAGER},
+        "reportingComponent": MANAGER,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

@@ -1,0 +1,1 @@
+"""What changed, and which servers to look at. The only folder that imports kopf."""

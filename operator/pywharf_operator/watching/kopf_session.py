@@ -1,0 +1,40 @@
+"""The HTTP session that kopf reads with: each listed object is trimmed as soon as its page is read.
+
+kopf keeps every object of a list until its handler has run. Whoever may create PackageRepos may make each one 1.5 MiB
+large, so untrimmed a few hundred of them would take the operator's memory.
+"""
+
+from typing import Any
+
+import aiohttp
+import kopf
+
+from pywharf_operator.cluster.trimming import trimmed
+from pywharf_operator.spec.kinds import REPO, SERVER, Kind
+
+_LISTED: dict[str, Kind] = {f"{kind.name}List": kind for kind in (REPO, SERVER)}
+
+
+class TrimmedResponse(aiohttp.ClientResponse):
+    """An answer of the API server. The objects of a list are as `trimmed` leaves them."""
+
+    async def json(self, **options: Any) -> Any:  # noqa: ANN401 - JSON
+        """Return the decoded answer; `options` are aiohttp's."""
+        answer = await super().json(**options)
+        kind = _LISTED.get(str(answer.get("kind"))) if isinstance(answer, dict) else None
+        items = answer.get("items") if kind is not None else None
+        if kind is None or not isinstance(items, list):
+            return answer
+        return {**answer, "items": [trimmed(kind, item) for item in items]}
+
+
+def session_of(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Open the session of a login, as kopf would itself; kopf closes it. It has any number of connections."""
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers=info.as_http_headers(),
+        proxy=info.proxy_url,
+        trust_env=info.trust_env,
+        response_class=TrimmedResponse,
+    )
+    return kopf.AiohttpSession(server=info.server, aiohttp_session=session)

@@ -1,0 +1,99 @@
+"""A watch of the operator's own: one kind in one namespace, an object at a time, of some kinds the metadata alone.
+
+kopf reads pages and events whole; whoever fills 120 Secrets of 1 MiB would fill the operator with them.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from pywharf_operator.cluster.kube import Kube, KubeError
+from pywharf_operator.process.work_queue import place_of
+from pywharf_operator.spec.kinds import METADATA_ONLY
+from pywharf_operator.watching.registry import Patience, Watch
+from pywharf_operator.watching.waking import LISTED, Waking, Woken
+
+_logger = logging.getLogger(__name__)
+_FIRST_BACKOFF_S: Final = 0.5
+_LONGEST_BACKOFF_S: Final = 10.0
+_GONE: Final = 410
+
+
+class _EndedError(Exception):
+    """The stream cannot be continued, so that everything is listed anew."""
+
+
+class ObjectWatch:
+    """Never ends by itself. A namespace that cannot be read keeps no other watch from going on."""
+
+    def __init__(
+        self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, tell: Callable[[Woken], None]
+    ) -> None:
+        self._kube = kube
+        self._watch = watch
+        self._namespace = namespace
+        self._waking = waking
+        self._tell = tell
+
+    async def run(self, patience: Patience) -> None:
+        """Until cancelled."""
+        failures, listed_before = 0, False
+        while True:
+            try:
+                version = await self._list()
+                if listed_before:
+                    # What was deleted meanwhile has no event.
+                    self._tell(Woken(everything=True))
+                listed_before, failures = True, 0
+                while True:
+                    version = await self._follow(version, patience)
+            except (KubeError, _EndedError) as error:
+                failures += 1
+                _logger.debug("Watch of %s in %s: %s", self._watch.kind.plural, self._namespace or "all", error)
+            except Exception as error:  # noqa: BLE001 - one odd object must not end the watch for good
+                failures += 1
+                _logger.warning("A watch of %s begins anew: %s", self._watch.kind.plural, place_of(error))
+            await asyncio.sleep(_backoff(failures))
+
+    async def _list(self) -> str:
+        watch = self._watch
+        _, version = await self._kube.listed(
+            watch.kind,
+            self._namespace,
+            watch.labels,
+            metadata=watch.kind in METADATA_ONLY,
+            each=lambda item: self._take(LISTED, item),
+        )
+        return version
+
+    async def _follow(self, version: str, patience: Patience) -> str:
+        """Follow one stream; gives the resourceVersion to go on from."""
+        watch = self._watch
+        events = self._kube.watch(
+            watch.kind,
+            self._namespace,
+            watch.labels,
+            version,
+            metadata=watch.kind in METADATA_ONLY,
+            seconds=patience.stream_s,
+        )
+        async for kind, item in events:
+            if kind == "ERROR":
+                raise _EndedError(str(item.get("code")))
+            seen = (item.get("metadata") or {}).get("resourceVersion")
+            version = seen if isinstance(seen, str) and seen else version
+            if kind != "BOOKMARK":
+                self._take(kind, item)
+        return version
+
+    def _take(self, event: str | None, item: dict[str, Any]) -> None:
+        woken = self._waking.woken(self._watch.kind, event, item)
+        if woken.keys or woken.everything:
+            self._tell(woken)
+
+
+def _backoff(failures: int) -> float:
+    longest = min(_FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), _LONGEST_BACKOFF_S)
+    return longest * (0.75 + random.random() / 4)  # noqa: S311 - it spreads load

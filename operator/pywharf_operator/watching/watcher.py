@@ -1,0 +1,303 @@
+"""Keeps the watches running: kopf's, which is started anew where it gives up, and the operator's own.
+
+kopf runs in a thread with an event loop of its own: where it ends, it cancels every task of its loop, and in the main
+thread it takes the signals.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import kopf
+
+from pywharf_operator.cluster.kube import Kube, connect
+from pywharf_operator.process.work_queue import place_of
+from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.watching.object_watch import ObjectWatch
+from pywharf_operator.watching.registry import Patience, Watch, by_kopf, registry_of, settings_of
+from pywharf_operator.watching.waking import Waking, Woken
+
+_logger = logging.getLogger(__name__)
+_STOPPING_S: Final = 3.0
+_CLOSING_S: Final = 0.25
+"""For the connections that kopf has left to be closed, before their event loop goes."""
+_LISTED_S: Final = 5.0
+"""By then kopf has listed everything."""
+_HANGING_S: Final = 5.0
+"""kopf's tasks end at once when they are cancelled; one that does not is stuck."""
+_UP_S: Final = 10.0
+"""A run of kopf that lasts so long has started."""
+_DOWN_S: Final = 300.0
+"""Where none has for so long, starting the process anew may help."""
+_FIRST_BACKOFF_S: Final = 0.5
+_LONGEST_BACKOFF_S: Final = 10.0
+
+
+class KopfHungError(Exception):
+    """kopf wanted to end and could not."""
+
+
+class _Run:
+    """One life of kopf, in its own thread."""
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        namespaces: Sequence[str],
+        patience: Patience,
+        waking: Waking,
+        tell: Callable[[Woken], None],
+    ) -> None:
+        self._watches = watches
+        self._waking = waking
+        self._namespaces = namespaces
+        self._patience = patience
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._fault: Exception | None = None
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def start(self, name: str) -> None:
+        threading.Thread(target=self._main, name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask it to end, from any thread."""
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _main(self) -> None:
+        # Not asyncio.run: it waits for its tasks, however long they take to end.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._kopf())
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+            self._fault = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(_end_tasks())
+            loop.close()
+        if self._fault is not None:
+            self.ended.set_exception(self._fault)
+        else:
+            self.ended.set_result(None)
+
+    async def _kopf(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(_unhandled)
+        # Before kopf's own tasks: those that it finds it leaves alone.
+        hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
+        running = asyncio.create_task(
+            kopf.operator(
+                registry=registry_of(self._watches, self._waking, self._tell, self._failed),
+                settings=settings_of(self._watches, self._patience),
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                standalone=True,
+                # Else kopf asks for the user's name, and fails: a container's numeric user has none.
+                identity=MANAGER,  # type: ignore[arg-type]  # a NewType of text, which kopf keeps to itself
+                stop_flag=self._stop,
+            ),
+            name="kopf",
+        )
+        await asyncio.wait({hanging, running}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise KopfHungError
+        await running
+        await asyncio.sleep(_CLOSING_S)
+
+    def _failed(self, error: Exception) -> None:
+        self._fault = error
+        self.stop()
+
+
+async def _until_hanging() -> None:
+    """Until a task has been asked to end for long and does not: kopf then waits for it for ever, with no watch open."""
+    since: dict[asyncio.Task[Any], float] = {}
+    while True:
+        await asyncio.sleep(1.0)
+        now = time.monotonic()
+        since = {task: since.get(task, now) for task in asyncio.all_tasks() if task.cancelling()}
+        if any(now - asked > _HANGING_S for asked in since.values()):
+            return
+
+
+async def _end_tasks() -> None:
+    """Cancel whatever is left, again where it does not listen, and wait for it, but not long."""
+    own = asyncio.current_task()
+    for _ in range(3):
+        left = {task for task in asyncio.all_tasks() if task is not own}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_STOPPING_S / 3)
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """Its fault is known; asyncio would log the whole of it, with its traceback."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """When kopf ends, its callbacks fail at what is gone already."""
+    _logger.debug("kopf: %s", type(context.get("exception")).__name__)
+
+
+class Watcher:
+    """Keeps the watches running. After each start of kopf `wake` is told to look at everything: some may be missed."""
+
+    def __init__(  # noqa: PLR0913 - all but the first three are options
+        self,
+        watches: Sequence[Watch],
+        namespaces: Sequence[str],
+        wake: Callable[[Woken], None],
+        *,
+        name: str = "watches",
+        missing: Callable[[], Awaitable[str | None]] | None = None,
+        restarted: Callable[[], None] = lambda: None,
+        kube: Kube | None = None,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without namespaces, the whole cluster. `missing` says what must be there first and is not.
+
+        `kube`: for the watches that are not kopf's, with any number of connections; None: one of its own.
+        """
+        self._watches = by_kopf(watches)
+        self._others = [one for one in watches if one not in self._watches]
+        self._kube = kube
+        self._waking = Waking()
+        self._namespaces = namespaces
+        self._wake = wake
+        self._name = name
+        self._missing = missing
+        self._restarted = restarted
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._started_at: float | None = None
+        self._up_at: float | None = None
+        """When kopf was last known to run, or to be held back for a reason that no restart mends."""
+        self._said = ""
+
+    def fault(self) -> str | None:
+        """What a start of the whole process may mend."""
+        now = self._clock()
+        if self._up_at is None or (self._started_at is not None and now - self._started_at >= _UP_S):
+            return None
+        down = now - self._up_at
+        return f"The {self._name} could not be started for {down:.0f} s." if down > _DOWN_S else None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._watches:
+                tasks.create_task(self._keep_kopf_running(), name=self._name)
+            if self._others:
+                tasks.create_task(self._watch_others(), name=f"{self._name} of other kinds")
+
+    async def _watch_others(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            kube = self._kube
+            if kube is None:
+                kube = await stack.enter_async_context(await self._own_kube())
+            async with asyncio.TaskGroup() as tasks:
+                for watch in self._others:
+                    for namespace in self._namespaces or (None,):
+                        one = ObjectWatch(kube, watch, namespace, self._waking, self._wake)
+                        tasks.create_task(one.run(self._patience), name=f"watch of {watch.kind.plural}")
+
+    async def _own_kube(self) -> Kube:
+        failures = 0
+        while True:
+            try:
+                return Kube(await connect(connections=0))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                _logger.warning("The watches cannot log in: %s", place_of(error))
+            failures += 1
+            await asyncio.sleep(_backoff(failures))
+
+    async def _keep_kopf_running(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(woken: Woken) -> None:
+            with contextlib.suppress(RuntimeError):  # the main loop is closed: the process ends
+                loop.call_soon_threadsafe(self._wake, woken)
+
+        failures = 0
+        self._up_at = self._clock()
+        while True:
+            if not await self._is_complete():
+                failures += 1
+                await asyncio.sleep(_backoff(failures))
+                continue
+            reason, lasted_s = await self._run_once(tell)
+            failures = 1 if lasted_s >= _UP_S else failures + 1
+            wait = _backoff(failures)
+            _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
+            self._restarted()
+            await asyncio.sleep(wait)
+
+    async def _run_once(self, tell: Callable[[Woken], None]) -> tuple[str, float]:
+        run = _Run(self._watches, self._namespaces, self._patience, self._waking, tell)
+        self._started_at = began = self._clock()
+        run.start(self._name)
+        self._wake(Woken(everything=True))
+        # And once more: what is deleted between that listing and kopf's own has no event.
+        again = asyncio.get_running_loop().call_later(_LISTED_S, self._wake, Woken(everything=True))
+        ended = asyncio.wrap_future(run.ended)
+        ended.add_done_callback(_seen)  # also where nobody waits for it any more
+        try:
+            await asyncio.shield(ended)  # or it would be cancelled, too, and kopf's thread could not end it
+            reason = "without a reason"
+        except asyncio.CancelledError:
+            run.stop()
+            await asyncio.to_thread(concurrent.futures.wait, [run.ended], _STOPPING_S)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started anew
+            reason = _reason(error)
+        finally:
+            again.cancel()
+            lasted_s = self._clock() - began
+            self._started_at = None
+            if lasted_s >= _UP_S:
+                self._up_at = self._clock()
+        return reason, lasted_s
+
+    async def _is_complete(self) -> bool:
+        if self._missing is None:
+            return True
+        try:
+            lacking = await self._missing()
+        except Exception as error:  # noqa: BLE001 - the API server cannot be asked
+            lacking = f"The API server cannot be asked what it has ({place_of(error)})."
+        else:
+            if lacking:
+                self._up_at = self._clock()
+        if lacking and lacking != self._said:
+            _logger.warning("%s Waiting for it.", lacking)
+        self._said = lacking or ""
+        return not lacking
+
+
+def _backoff(failures: int) -> float:
+    longest = min(_FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), _LONGEST_BACKOFF_S)
+    return longest * (0.75 + random.random() / 4)  # noqa: S311 - it spreads load
+
+
+def _reason(error: BaseException) -> str:
+    """The error and the HTTP status of its cause, in one line without what it is about."""
+    name = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(status := getattr(cause, "status", None), int):
+            return f"{name}, HTTP {status}"
+        cause = cause.__cause__
+    return name

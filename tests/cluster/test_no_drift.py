@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from pywharf.config import FileSystemSpec
+from pywharf_operator.cluster.live import other_managers
 from pywharf_operator.local.folder import default_server
-from pywharf_operator.reconciling.drift import differs, other_managers, with_hash
+from pywharf_operator.reconciling.drift import differs
 from pywharf_operator.render import Environment, Snapshot, resolve
+from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec.kinds import DEPLOYMENT, kind_of

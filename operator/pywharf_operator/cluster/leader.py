@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.reconciling.drift import RENDERED_ANNOTATION, metadata_change, with_hash
+from pywharf_operator.cluster.live import metadata_change
+from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import LEASE
 

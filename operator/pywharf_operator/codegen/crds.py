@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions, made from the structs of `spec`.
 
-`python -m pywharf_operator.codegen.crds [--check] [DIR]` writes them into DIR (default deploy/crds), or with --check says
-which files differ from the structs.
+`python -m pywharf_operator.codegen.crds [--check] [DIR]` writes them into DIR (default deploy/crds), or with --check
+says which files differ from the structs.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pywharf_operator.codegen.schema import Schema, schema_of
 from pywharf_operator.spec import GROUP, PACKAGE_REPO, PACKAGE_SERVER, VERSION, PackageRepo, PackageServer, Resource
 
 DEFAULT_FOLDER = Path("deploy/crds")
-_HEADER = "# Made from pywharf_operator.spec by `python -m pywharf_operator.codegen.crds`: change the structs, not this file.\n"
+_COMMAND = "python -m pywharf_operator.codegen.crds"
+_HEADER = f"# Made from pywharf_operator.spec by `{_COMMAND}`: change the structs, not this file.\n"
 _READY = '.status.conditions[?(@.type=="Ready")]'
 
 

@@ -17,13 +17,14 @@ from kubernetes.aio.config import ConfigException
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
 from pywharf.listener import url_host
+from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.process.metrics import Metrics
 from pywharf_operator.process.options import Options, lease, lease_metadata
 from pywharf_operator.process.probes import Probes, Pulse
-from pywharf_operator.process.work_queue import Timing, WorkQueue, place_of
+from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.spec.kinds import REPO, SERVER
 from pywharf_operator.watching.registry import NAMESPACES, OWNED_SECRETS, RESOURCES, quieten

@@ -5,13 +5,13 @@ import contextlib
 import logging
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.spec import ObjectKey
 
 _logger = logging.getLogger(__name__)
@@ -137,13 +137,6 @@ class Agenda:
 
 def _takeable(entry: _Entry) -> float | None:
     return entry.due() if entry.active_since is None else None
-
-
-def place_of(error: Exception) -> str:
-    """What kind of error and where it was raised: its own text may hold anything."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
 
 
 async def _nothing() -> Iterable[ObjectKey]:

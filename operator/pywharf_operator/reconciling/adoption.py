@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pywharf.core.names import RepoName
-from pywharf_operator.reconciling.drift import covers, owned_by
+from pywharf_operator.cluster.live import covers, owned_by
 from pywharf_operator.render.labels import (
     COMPONENT_LABEL,
     COMPONENTS,

@@ -6,19 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import is_leaving, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
-from pywharf_operator.reconciling.drift import (
-    KEEPER,
-    RENDERED_ANNOTATION,
-    Contest,
-    Difference,
-    differs,
-    kept_replicas,
-    other_owner,
-    with_hash,
-    with_kept_size,
-)
-from pywharf_operator.reconciling.owner import confirm_owner, is_leaving
+from pywharf_operator.reconciling.drift import KEEPER, Contest, Difference, differs, kept_replicas, with_kept_size
+from pywharf_operator.reconciling.owner import confirm_owner
+from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of

@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-Step = str | int | tuple[str, str | int]
-"""Into a value: a field, a position, or a key of an item with its value."""
-Steps = tuple[Step, ...]
+from pywharf_operator.cluster.live import Steps
 
 _KEYS: Final = {
     "containers": "name",

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import is_running, key_of, owned_by
 from pywharf_operator.reconciling.apply import Applier, Live, Refusal
-from pywharf_operator.reconciling.drift import owned_by
-from pywharf_operator.reconciling.observe import key_of
-from pywharf_operator.reconciling.replica_client import is_running
 from pywharf_operator.render import RenderedServer, ServerVerdict
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.fallback import fallback_credentials

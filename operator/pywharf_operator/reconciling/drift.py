@@ -1,21 +1,18 @@
 """PURE. Whether an object is as it was rendered, and what to do where somebody else keeps changing it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
-from pywharf_operator.reconciling.comparison import Steps, first_difference, path_of, quantity
+from pywharf_operator.cluster.live import Steps, covers, other_managers
+from pywharf_operator.reconciling.comparison import first_difference, path_of, quantity
+from pywharf_operator.render.digest import RENDERED_ANNOTATION
 from pywharf_operator.render.labels import MANAGER, Manifest
 
-RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
 KEEPER: Final = f"{MANAGER}-replicas"
 """Field manager of a number of replicas until an autoscaler writes it."""
 _REPLICAS: Final = ("spec", "replicas")
-_HASH_LENGTH = 32
-_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -30,19 +27,6 @@ class Difference(msgspec.Struct, frozen=True):
     def path(self) -> str:
         """The same for people."""
         return path_of(self.steps)
-
-
-def applied_hash(manifest: Mapping[str, Any]) -> str:
-    """A digest of everything that is rendered."""
-    encoded = msgspec.json.encode(manifest, order="deterministic")
-    return hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]
-
-
-def with_hash(manifest: Manifest) -> Manifest:
-    """The manifest with its digest as an annotation, by which a field that is rendered no more is noticed."""
-    metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), RENDERED_ANNOTATION: applied_hash(manifest)}
-    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def differs(desired: Manifest, live: Mapping[str, Any] | None) -> Difference:
@@ -84,92 +68,6 @@ def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifes
         return desired
     kept = {"requests": {"storage": requests["storage"]}}
     return {**desired, "spec": {**spec, "resources": kept}}
-
-
-def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:
-    """Whether the object's controller is the one with that uid."""
-    owners = live["metadata"].get("ownerReferences") or []
-    return any(one.get("uid") == owner_uid and one.get("controller") for one in owners)
-
-
-def other_owner(live: Mapping[str, Any], owner_uid: str) -> str:
-    """A sentence that says whose object it is, and what to do."""
-    metadata = live["metadata"]
-    owners = [one for one in metadata.get("ownerReferences") or [] if one.get("uid") != owner_uid]
-    owners.sort(key=lambda one: not one.get("controller"))
-    labels = metadata.get("labels") or {}
-    managers = other_managers(live)
-    if owners and owners[0].get("kind") == "PackageServer":
-        whose = f"it belongs to another PackageServer, or to a former one, of the name {owners[0].get('name')}"
-    elif owners:
-        whose = f"it belongs to {owners[0].get('kind')} {owners[0].get('name')}"
-    elif labels.get(_MANAGED_BY, MANAGER) != MANAGER:
-        instance = labels.get("app.kubernetes.io/instance")
-        whose = f"it is managed by {labels[_MANAGED_BY]}" + (f" as part of {instance}" if instance else "")
-    elif managers:
-        whose = f"it was made by {managers[-1]}"
-    else:
-        whose = "it belongs to somebody else"
-    return f"{whose}, so it is left alone; delete or rename it, or give the PackageServer another name."
-
-
-def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
-    """Who else wrote the field to which the steps lead, or any field of the object's content; the last one first."""
-    entries = [
-        one
-        for one in live["metadata"].get("managedFields") or []
-        if not one.get("subresource") and one.get("manager") != MANAGER and covers(one.get("fieldsV1"), steps)
-    ]
-    entries.sort(key=lambda one: str(one.get("time")), reverse=True)
-    return [str(one.get("manager")) for one in entries]
-
-
-def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
-    """Return what to merge into the metadata of an object that is made once; empty where there is nothing.
-
-    `wanted` is metadata of `with_hash`, compared by its hash alone: what somebody changes later is not put back. Of the
-    labels and annotations that are not wanted, those that the operator wrote become null, as managedFields tell.
-    """
-    change: Manifest = {}
-    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
-    if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
-        return change
-    for part in ("labels", "annotations"):
-        there, given = live["metadata"].get(part) or {}, wanted.get(part) or {}
-        gone = {key: None for key in there if key not in given and MANAGER in writers(live, ("metadata", part, key))}
-        added = {key: value for key, value in given.items() if there.get(key) != value}
-        if gone or added:
-            change[part] = {**gone, **added}
-    return change
-
-
-def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
-    """Return the managers of the field to which the steps lead."""
-    entries = live["metadata"].get("managedFields") or []
-    return {str(one.get("manager")) for one in entries if covers(one.get("fieldsV1"), steps)}
-
-
-def covers(fields: object, steps: Steps) -> bool:
-    """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
-    for step in steps:
-        if fields == {} or isinstance(step, int):
-            return True  # a value or a list that is written as a whole
-        if not isinstance(fields, Mapping):
-            return False
-        if isinstance(step, str):
-            fields = fields.get(f"f:{step}")
-        else:
-            items = (inner for name, inner in fields.items() if name.startswith("k:") and _is_item(name[2:], *step))
-            fields = next(items, None)
-    return fields is not None or not steps
-
-
-def _is_item(encoded: str, key: str, value: str | int) -> bool:
-    try:
-        found = json.loads(encoded)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get(key) == value
 
 
 _WAITS_S: Final = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from pywharf_operator.cluster.kube import Kube, KubeError
-from pywharf_operator.reconciling.drift import owned_by
+from pywharf_operator.cluster.live import owned_by
 from pywharf_operator.render import KeptRepo, repos_applied
 from pywharf_operator.render.labels import object_name
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name

@@ -10,10 +10,10 @@ import msgspec
 
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import is_leaving, key_of, server_named_by
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
-from pywharf_operator.reconciling.owner import is_leaving
 from pywharf_operator.render import Finding, NameClaim, Snapshot
 from pywharf_operator.spec import (
     NamespaceObject,
@@ -27,7 +27,6 @@ from pywharf_operator.spec.explain import explain
 from pywharf_operator.spec.kinds import NAMESPACE, REPO, SECRET, SERVER
 from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus
-from pywharf_operator.watching.waking import server_named_by
 
 R = TypeVar("R", bound=Resource)
 _CHUNK = 100
@@ -243,12 +242,6 @@ def _status(raw: Json, struct: type[Resource]) -> object:
     except msgspec.ValidationError:
         return None
     return raw.get("status") or None
-
-
-def key_of(raw: Mapping[str, Any]) -> ObjectKey:
-    """Namespace and name of an object as the API server has it."""
-    metadata = raw["metadata"]
-    return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
 
 
 def _claim(one: Malformed) -> NameClaim:

@@ -1,16 +1,9 @@
 """Whether a server may still become the owner of an object."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from pywharf_operator.cluster.kube import Kube, KubeError
+from pywharf_operator.cluster.live import is_leaving
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import SERVER
-
-
-def is_leaving(raw: Mapping[str, Any]) -> bool:
-    """Whether the object is being deleted, though somebody's finalizer still holds it."""
-    return raw["metadata"].get("deletionTimestamp") is not None
 
 
 async def confirm_owner(kube: Kube, server: PackageServer) -> None:

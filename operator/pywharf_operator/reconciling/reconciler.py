@@ -12,6 +12,7 @@ import msgspec
 
 from pywharf.config import BackendSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import is_ready, key_of
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.refused_pods import refused_replica, with_remedy
 from pywharf_operator.index_updates.starting import Runs, read_runs, starts, update_index_of
@@ -19,8 +20,8 @@ from pywharf_operator.index_updates.state import LINGERS_S, lingering
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
 from pywharf_operator.reconciling.config_rollout import Nudges, deliver
 from pywharf_operator.reconciling.kept_repos import kept_repos
-from pywharf_operator.reconciling.observe import Observed, Observer, key_of
-from pywharf_operator.reconciling.replica_client import ask, is_ready
+from pywharf_operator.reconciling.observe import Observed, Observer
+from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.reconciling.session_key import ForeignSecretError, session_key
 from pywharf_operator.render import (
     Environment,

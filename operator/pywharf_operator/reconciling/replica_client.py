@@ -1,8 +1,7 @@
 """Which configuration each replica serves: asked of its internal port."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import aiohttp
 import msgspec
@@ -51,20 +50,3 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
 
 def _failed(pod: str, why: str, *, reached: bool = True) -> ReplicaReport:
     return ReplicaReport(pod=pod, digest=None, broken={}, failure=why, reached=reached)
-
-
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod gets requests: ready, with an address, and not being deleted."""
-    status = pod.get("status") or {}
-    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or []}
-    return (
-        pod["metadata"].get("deletionTimestamp") is None
-        and conditions.get("Ready") == "True"
-        and bool(status.get("podIP"))
-    )
-
-
-def is_running(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod's containers were started, so that its volumes are there."""
-    status = pod.get("status") or {}
-    return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"

@@ -8,9 +8,10 @@ import binascii
 import secrets
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import metadata_change, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan
-from pywharf_operator.reconciling.drift import metadata_change, other_owner, with_hash
 from pywharf_operator.reconciling.owner import confirm_owner
+from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.render.pod.pod_template import SESSION_KEY
 from pywharf_operator.spec import ObjectKey, PackageServer

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
+from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import Kube, KubeError
-from pywharf_operator.process.work_queue import place_of
 from pywharf_operator.spec.kinds import METADATA_ONLY
 from pywharf_operator.watching.registry import Patience, Watch
 from pywharf_operator.watching.waking import LISTED, Waking, Woken

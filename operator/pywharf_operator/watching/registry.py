@@ -7,9 +7,9 @@ from typing import Any, Final
 import kopf
 import msgspec
 
+from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import connect
 from pywharf_operator.cluster.trimming import trimmed
-from pywharf_operator.process.work_queue import place_of
 from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
 from pywharf_operator.spec.kinds import (

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pywharf_operator.cluster.live import mapping, server_named_by
 from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.kinds import DEPLOYMENT, JOB, METADATA_ONLY, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
@@ -16,7 +17,6 @@ from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 DELETED: Final = "DELETED"
 LISTED: Final = None
 """The type of an event that says only that the object is there."""
-_DEFAULT_SERVER: Final = "pywharf"
 _MOST_REMEMBERED: Final = 200_000
 """Objects; about 30 MB. An object that was deleted while nobody watched is forgotten at last."""
 
@@ -57,12 +57,12 @@ class Waking:
             woken = self._woken(kind, event, manifest)
         if kind != REPO:
             return woken
-        metadata = _mapping(manifest, "metadata")
+        metadata = mapping(manifest, "metadata")
         repo = ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         return msgspec.structs.replace(woken, repo=repo, deleted=event == DELETED)
 
     def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
-        metadata = _mapping(manifest, "metadata")
+        metadata = mapping(manifest, "metadata")
         name = (kind.plural, str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         before = self._seen.get(name)
         if event == DELETED:
@@ -81,9 +81,9 @@ class Waking:
         return Woken(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
 
     def _keys(self, kind: Kind, manifest: Json, *, gone: bool) -> frozenset[ObjectKey]:
-        metadata = _mapping(manifest, "metadata")
+        metadata = mapping(manifest, "metadata")
         namespace, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
-        labels = _mapping(metadata, "labels")
+        labels = mapping(metadata, "labels")
         if kind == SERVER:
             return frozenset({ObjectKey(namespace, name)})
         if kind == REPO:
@@ -119,17 +119,6 @@ def _owners(metadata: Json) -> Iterator[object]:
             yield owner.get("name")
 
 
-def server_named_by(repo: Json) -> ObjectKey:
-    """The server of a PackageRepo as the API has it; where it is malformed, the one that it would name by default."""
-    reference = _mapping(_mapping(repo, "spec"), "serverRef")
-    name, namespace = reference.get("name"), reference.get("namespace")
-    own = str(_mapping(repo, "metadata").get("namespace") or "")
-    return ObjectKey(
-        namespace if isinstance(namespace, str) and namespace else own,
-        name if isinstance(name, str) and name else _DEFAULT_SERVER,
-    )
-
-
 _OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
 """Kinds whose objects the operator does not apply."""
 
@@ -137,7 +126,7 @@ _OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
 def _written_by_operator(manifest: Json) -> bool:
     """Whether the operator wrote last: it knows what it did. In doubt, within one second, somebody else did."""
     written: dict[bool, str] = {}
-    entries = _mapping(manifest, "metadata").get("managedFields")
+    entries = mapping(manifest, "metadata").get("managedFields")
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, Mapping):
             own = entry.get("manager") == MANAGER
@@ -152,10 +141,10 @@ def _digest(kind: Kind, manifest: Json) -> bytes:
 
 
 def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a table of kinds
-    metadata, status = _mapping(manifest, "metadata"), _mapping(manifest, "status")
+    metadata, status = mapping(manifest, "metadata"), mapping(manifest, "status")
     lasting = [metadata.get("uid"), metadata.get("deletionTimestamp"), metadata.get("labels")]
     if kind == REPO:
-        return [*lasting, metadata.get("generation"), _mapping(metadata, "annotations").get(TRIGGER_ANNOTATION)]
+        return [*lasting, metadata.get("generation"), mapping(metadata, "annotations").get(TRIGGER_ANNOTATION)]
     if kind == SERVER:
         return [*lasting, metadata.get("generation")]
     if kind == NAMESPACE:
@@ -206,14 +195,9 @@ def _containers(status: Json) -> list[object]:
         [
             item.get("name"),
             item.get("restartCount"),
-            _mapping(_mapping(item, "state"), "waiting").get("reason"),
-            _mapping(_mapping(item, "state"), "terminated").get("finishedAt"),
+            mapping(mapping(item, "state"), "waiting").get("reason"),
+            mapping(mapping(item, "state"), "terminated").get("finishedAt"),
         ]
         for item in (listed if isinstance(listed, list) else [])
         if isinstance(item, Mapping)
     ]
-
-
-def _mapping(holder: Json, field: str) -> Json:
-    found = holder.get(field)
-    return found if isinstance(found, Mapping) else {}

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import kopf
 
+from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import Kube, connect
-from pywharf_operator.process.work_queue import place_of
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Patience, Watch, by_kopf, registry_of, settings_of

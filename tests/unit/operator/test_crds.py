@@ -63,7 +63,9 @@ def test_check_says_what_differs(tmp_path, capsys):
 
 
 def test_as_a_module(tmp_path):
-    run = subprocess.run([sys.executable, "-m", "pywharf_operator.codegen.crds", tmp_path], check=True, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "pywharf_operator.codegen.crds", tmp_path], check=True, capture_output=True
+    )
     assert run.stdout.count(b": written") == 2
 
 

@@ -4,20 +4,10 @@ from typing import Any
 
 import pytest
 
+from pywharf_operator.cluster.live import other_managers, other_owner, owned_by
 from pywharf_operator.reconciling.comparison import path_of
-from pywharf_operator.reconciling.drift import (
-    RENDERED_ANNOTATION,
-    Contest,
-    Difference,
-    applied_hash,
-    differs,
-    kept_replicas,
-    other_managers,
-    other_owner,
-    owned_by,
-    with_hash,
-    with_kept_size,
-)
+from pywharf_operator.reconciling.drift import Contest, Difference, differs, kept_replicas, with_kept_size
+from pywharf_operator.render.digest import RENDERED_ANNOTATION, applied_hash, with_hash
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "v1",

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf_operator.cluster.live import metadata_change
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
-from pywharf_operator.reconciling.drift import RENDERED_ANNOTATION, metadata_change
 from pywharf_operator.reconciling.session_key import _manifest
 from pywharf_operator.render import Environment, render_server, resolve
+from pywharf_operator.render.digest import RENDERED_ANNOTATION
 from pywharf_operator.render.labels import labels
 from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec.kinds import JOB, OWNED, kind_of

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pywharf_operator.cluster.live import server_named_by
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import (
     CONFIG_MAP,
@@ -16,7 +17,7 @@ from pywharf_operator.spec.kinds import (
     SERVICE,
 )
 from pywharf_operator.watching import waking
-from pywharf_operator.watching.waking import Waking, server_named_by
+from pywharf_operator.watching.waking import Waking
 
 OWNED = {"pywharf.dev/server": "pywharf"}
 CREDENTIALS = {"pywharf.dev/credentials": "true"}

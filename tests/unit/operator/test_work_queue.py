@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from pywharf_operator.process.work_queue import Timing, WorkQueue, place_of
+from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.spec import ObjectKey
 from support.waiting import until
 

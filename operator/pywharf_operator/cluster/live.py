@@ -1,0 +1,153 @@
+"""Reading objects as the API server returns them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pywharf_operator.render.digest import RENDERED_ANNOTATION
+from pywharf_operator.render.labels import MANAGER, Manifest
+from pywharf_operator.spec import (
+    ObjectKey,
+)
+
+Step = str | int | tuple[str, str | int]
+"""Into a value: a field, a position, or a key of an item with its value."""
+
+
+Steps = tuple[Step, ...]
+
+
+def key_of(raw: Mapping[str, Any]) -> ObjectKey:
+    """Namespace and name of an object as the API server has it."""
+    metadata = raw["metadata"]
+    return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
+
+
+def is_leaving(raw: Mapping[str, Any]) -> bool:
+    """Whether the object is being deleted, though somebody's finalizer still holds it."""
+    return raw["metadata"].get("deletionTimestamp") is not None
+
+
+_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+
+
+def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:
+    """Whether the object's controller is the one with that uid."""
+    owners = live["metadata"].get("ownerReferences") or []
+    return any(one.get("uid") == owner_uid and one.get("controller") for one in owners)
+
+
+def other_owner(live: Mapping[str, Any], owner_uid: str) -> str:
+    """A sentence that says whose object it is, and what to do."""
+    metadata = live["metadata"]
+    owners = [one for one in metadata.get("ownerReferences") or [] if one.get("uid") != owner_uid]
+    owners.sort(key=lambda one: not one.get("controller"))
+    labels = metadata.get("labels") or {}
+    managers = other_managers(live)
+    if owners and owners[0].get("kind") == "PackageServer":
+        whose = f"it belongs to another PackageServer, or to a former one, of the name {owners[0].get('name')}"
+    elif owners:
+        whose = f"it belongs to {owners[0].get('kind')} {owners[0].get('name')}"
+    elif labels.get(_MANAGED_BY, MANAGER) != MANAGER:
+        instance = labels.get("app.kubernetes.io/instance")
+        whose = f"it is managed by {labels[_MANAGED_BY]}" + (f" as part of {instance}" if instance else "")
+    elif managers:
+        whose = f"it was made by {managers[-1]}"
+    else:
+        whose = "it belongs to somebody else"
+    return f"{whose}, so it is left alone; delete or rename it, or give the PackageServer another name."
+
+
+def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
+    """Who else wrote the field to which the steps lead, or any field of the object's content; the last one first."""
+    entries = [
+        one
+        for one in live["metadata"].get("managedFields") or []
+        if not one.get("subresource") and one.get("manager") != MANAGER and covers(one.get("fieldsV1"), steps)
+    ]
+    entries.sort(key=lambda one: str(one.get("time")), reverse=True)
+    return [str(one.get("manager")) for one in entries]
+
+
+def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
+    """Return what to merge into the metadata of an object that is made once; empty where there is nothing.
+
+    `wanted` is metadata of `with_hash`, compared by its hash alone: what somebody changes later is not put back. Of the
+    labels and annotations that are not wanted, those that the operator wrote become null, as managedFields tell.
+    """
+    change: Manifest = {}
+    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
+    if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
+        return change
+    for part in ("labels", "annotations"):
+        there, given = live["metadata"].get(part) or {}, wanted.get(part) or {}
+        gone = {key: None for key in there if key not in given and MANAGER in writers(live, ("metadata", part, key))}
+        added = {key: value for key, value in given.items() if there.get(key) != value}
+        if gone or added:
+            change[part] = {**gone, **added}
+    return change
+
+
+def covers(fields: object, steps: Steps) -> bool:
+    """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
+    for step in steps:
+        if fields == {} or isinstance(step, int):
+            return True  # a value or a list that is written as a whole
+        if not isinstance(fields, Mapping):
+            return False
+        if isinstance(step, str):
+            fields = fields.get(f"f:{step}")
+        else:
+            items = (inner for name, inner in fields.items() if name.startswith("k:") and _is_item(name[2:], *step))
+            fields = next(items, None)
+    return fields is not None or not steps
+
+
+def _is_item(encoded: str, key: str, value: str | int) -> bool:
+    try:
+        found = json.loads(encoded)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get(key) == value
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod gets requests: ready, with an address, and not being deleted."""
+    status = pod.get("status") or {}
+    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or []}
+    return (
+        pod["metadata"].get("deletionTimestamp") is None
+        and conditions.get("Ready") == "True"
+        and bool(status.get("podIP"))
+    )
+
+
+def is_running(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's containers were started, so that its volumes are there."""
+    status = pod.get("status") or {}
+    return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"
+
+
+_DEFAULT_SERVER: Final = "pywharf"
+
+
+def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:
+    """The server of a PackageRepo as the API has it; where it is malformed, the one that it would name by default."""
+    reference = mapping(mapping(repo, "spec"), "serverRef")
+    name, namespace = reference.get("name"), reference.get("namespace")
+    own = str(mapping(repo, "metadata").get("namespace") or "")
+    return ObjectKey(
+        namespace if isinstance(namespace, str) and namespace else own,
+        name if isinstance(name, str) and name else _DEFAULT_SERVER,
+    )
+
+
+def mapping(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    found = holder.get(field)
+    return found if isinstance(found, Mapping) else {}
+
+
+def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
+    """Return the managers of the field to which the steps lead."""
+    entries = live["metadata"].get("managedFields") or []
+    return {str(one.get("manager")) for one in entries if covers(one.get("fieldsV1"), steps)}

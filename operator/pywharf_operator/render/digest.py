@@ -1,0 +1,27 @@
+"""The digest of a rendered object, by which a field that is no longer rendered is noticed."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pywharf_operator.render.labels import Manifest
+
+RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
+
+
+_HASH_LENGTH = 32
+
+
+def applied_hash(manifest: Mapping[str, Any]) -> str:
+    """A digest of everything that is rendered."""
+    encoded = msgspec.json.encode(manifest, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]
+
+
+def with_hash(manifest: Manifest) -> Manifest:
+    """The manifest with its digest as an annotation, by which a field that is rendered no more is noticed."""
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), RENDERED_ANNOTATION: applied_hash(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}

@@ -18,9 +18,11 @@ from support.projects import source_tree
 from support.publishing import publish, upload
 from support.repos import wait_for
 from support.upping import Up, upping
+from support.waiting import stretched
 
 QUICKSTART = CHECKOUT / "examples" / "quickstart"
 SERVED_WITHIN_S = 5.0
+"""On a machine that has time for it."""
 
 SECOND = """
 apiVersion: pywharf.dev/v1alpha1
@@ -81,7 +83,7 @@ def status(index: Index) -> int:
 def wait_served(index: Index) -> float:
     """Seconds until the index answers 200."""
     started = time.monotonic()
-    wait_for(lambda: status(index) == 200, f"{index.url} is served", SERVED_WITHIN_S)
+    wait_for(lambda: status(index) == 200, f"{index.url} is served", longest_s=stretched(SERVED_WITHIN_S))
     return time.monotonic() - started
 
 
@@ -125,7 +127,7 @@ def test_a_second_manifest_is_served_without_a_restart(up: Up, computer: Compute
     assert status(second) == 401
 
     (up.folder / "second.yaml").write_text(SECOND)
-    assert wait_served(second) < SERVED_WITHIN_S
+    assert wait_served(second) < stretched(SERVED_WITHIN_S)
 
     upload(computer, second, wheel(tmp_path, "in-second"))
     for index, own, other in ((second, "in-second", "in-demo"), (demo(up, "read"), "in-demo", "in-second")):
@@ -135,7 +137,7 @@ def test_a_second_manifest_is_served_without_a_restart(up: Up, computer: Compute
     wait_for(lambda: "/repo/team-two/simple/" in up.out(), "it prints the second repo's address")
 
     (up.folder / "second.yaml").unlink()
-    wait_for(lambda: status(second) == 401, "a repo without a manifest is closed", SERVED_WITHIN_S)
+    wait_for(lambda: status(second) == 401, "a repo without a manifest is closed", longest_s=stretched(SERVED_WITHIN_S))
     assert status(demo(up, "read")) == 200
     (up.folder / "second.yaml").write_text(SECOND)
     wait_served(second)
@@ -154,7 +156,11 @@ def test_a_broken_manifest_is_reported_and_the_others_go_on(
     before = up.err()
 
     (up.folder / "third.yaml").write_text(manifest)
-    wait_for(lambda: "problem:" in up.err()[len(before) :], "the broken manifest is reported", SERVED_WITHIN_S)
+    wait_for(
+        lambda: "problem:" in up.err()[len(before) :],
+        "the broken manifest is reported",
+        longest_s=stretched(SERVED_WITHIN_S),
+    )
 
     reported = [line for line in up.err()[len(before) :].splitlines() if "problem:" in line]
     assert [line for line in reported if says in line], reported
@@ -166,7 +172,7 @@ def test_a_broken_manifest_is_reported_and_the_others_go_on(
     upload(computer, second, wheel(tmp_path, "more"))
 
     (up.folder / "third.yaml").write_text(THIRD)
-    assert wait_served(third) < SERVED_WITHIN_S
+    assert wait_served(third) < stretched(SERVED_WITHIN_S)
     wait_for(lambda: "solved:" in up.err()[len(before) :], "it says that the problem is gone")
     upload(computer, third, wheel(tmp_path, "acme", "2.0"))
     assert [status(index) for index in (demo(up, "read"), second, third)] == [200, 200, 200]

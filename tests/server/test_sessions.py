@@ -9,7 +9,7 @@ import pytest
 
 from support.calling import Reply, call
 from support.serving import Server, running
-from support.waiting import wait_for
+from support.waiting import stretched, wait_for
 
 KEY = "a-key-that-replicas-share"
 TLS = {"X-Forwarded-Proto": "https"}
@@ -71,7 +71,7 @@ def test_it_ends_on_every_worker_and_replica_of_the_root(tmp_path):
         assert sign_out(second, cookie).status == 303
         ended = time.monotonic()
         wait_for(lambda: {reads(one, cookie) for one in (first, second) for _ in range(8)} == {401}, "the end")
-        assert time.monotonic() - ended < SEEN_S + 3, "on a busy machine"
+        assert time.monotonic() - ended < stretched(SEEN_S + 3)
         time.sleep(max(0, ended + SEEN_S - time.monotonic()))
         assert {reads(one, cookie) for one in (first, second) for _ in range(20)} == {401}
         assert {reads(one, other) for one in (first, second) for _ in range(8)} == {200}

@@ -1,12 +1,20 @@
 """Waiting for a condition, never just for a while."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 LONGEST_S = 30.0
+_MOST_STRETCHED = 8.0
+
+
+def stretched(seconds: float) -> float:
+    """Return a limit that a busy machine keeps: the seconds, times the processes that wait for each processor."""
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return seconds * min(max(waiting, 1.0), _MOST_STRETCHED)
 
 
 def wait_for(condition: Callable[[], T], what: str, *, longest_s: float = LONGEST_S) -> T:

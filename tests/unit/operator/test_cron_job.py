@@ -294,7 +294,8 @@ def test_what_jobs_have_of_their_own():
     assert (own | {"pod": "only"}).items() <= of_pod["labels"].items()
     assert of_pod["labels"]["pywharf.dev/repo"] == job["labels"]["pywharf.dev/repo"] == "files"
     assert "pod" not in job["labels"]
-    assert job["annotations"] == {"all": "1", "both": "jobs", "sidecar.istio.io/inject": "false"}
+    digest = {"pywharf.dev/template": job["annotations"]["pywharf.dev/template"]}
+    assert job["annotations"] == {"all": "1", "both": "jobs", "sidecar.istio.io/inject": "false"} | digest
     assert of_pod["annotations"] == {"both": "jobs", "sidecar.istio.io/inject": "false"}
     # The CronJob is an object of the server like others.
     assert made["metadata"]["annotations"] == {"all": "1", "both": "server"}
@@ -475,10 +476,20 @@ def test_a_job_at_once():
     assert (made["apiVersion"], made["kind"]) == ("batch/v1", "Job")
     assert re.fullmatch("pywharf-index-files-[0-9a-f]{10}", made["metadata"]["name"])
     assert made["metadata"]["namespace"] == "servers"
-    assert made["metadata"]["annotations"] == {"cronjob.kubernetes.io/instantiate": "manual"}
+    of_template = cron_job["spec"]["jobTemplate"]["metadata"]["annotations"]
+    assert made["metadata"]["annotations"] == of_template | {"cronjob.kubernetes.io/instantiate": "manual"}
+    assert set(of_template) == {"pywharf.dev/template"}
     assert made["metadata"]["labels"] == cron_job["metadata"]["labels"]
     assert made["metadata"]["ownerReferences"] == cron_job["metadata"]["ownerReferences"]
     assert made["spec"] == cron_job["spec"]["jobTemplate"]["spec"]
+
+
+def test_another_pod_template_has_another_digest():
+    """Also where it only lacks something; what is not in the pod changes nothing."""
+    made = [jobs(fields)["files"] for fields in (STORAGE, f"{STORAGE}, security: {{userIDs: FromCluster}}", STORAGE)]
+    found = [one["spec"]["jobTemplate"]["metadata"]["annotations"]["pywharf.dev/template"] for one in made]
+    assert found[0] == found[2]
+    assert found[0] != found[1]
 
 
 def test_names_of_jobs_at_once():

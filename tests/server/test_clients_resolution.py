@@ -17,8 +17,9 @@ from support.installing import INSTALLERS, install
 from support.parts import client
 from support.publishing import upload
 from support.recorder import recording
-from support.repos import Repo, table, wait_for
+from support.repos import Repo, table
 from support.serving import PYWHARF, clean_environment, running
+from support.waiting import wait_for
 
 JSON = "application/vnd.pypi.simple.v1+json"
 

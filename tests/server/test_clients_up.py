@@ -16,9 +16,8 @@ from support.installing import install
 from support.parts import CHECKOUT
 from support.projects import source_tree
 from support.publishing import publish, upload
-from support.repos import wait_for
 from support.upping import Up, upping
-from support.waiting import stretched
+from support.waiting import stretched, wait_for
 
 QUICKSTART = CHECKOUT / "examples" / "quickstart"
 SERVED_WITHIN_S = 5.0

@@ -9,8 +9,8 @@ from support.clients import Computer
 from support.distributions import wheel
 from support.github import BRANCH, OWNER
 from support.installing import install
-from support.repos import wait_for
 from support.upping import upping
+from support.waiting import wait_for
 
 LABEL = {"pywharf.dev/credentials": "true"}
 READ, WRITE = "wheels-read-value", "wheels-write-value"

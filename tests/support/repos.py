@@ -2,15 +2,12 @@
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.clients import Index
 from support.serving import Server, running
-
-WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,3 @@ def many_repos(folder: Path, count: int, flags: Sequence[str] = (), extra: str =
     config = "\n".join(table(name, extra) for name in names)
     with running(folder, ["--access_log=json", *flags], config=config) as server:
         yield iter([Repo(server, name) for name in names])
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
-    """Look until it is so. `what` is said where it never is."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, f"after {timeout_s} s it is not so: {what}"
-        time.sleep(0.05)

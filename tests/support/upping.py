@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.clients import NOBODY, Index
-from support.repos import wait_for
 from support.serving import PYWHARF, clean_environment
+from support.waiting import wait_for
 
 
 @dataclass(frozen=True)

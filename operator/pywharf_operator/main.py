@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
-from pywharf.core.conversion import convert
+from pywharf.core.struct_errors import convert
 from pywharf_operator.process.options import Options, checked
 
 _HELP = """Make what PackageRepo and PackageServer objects describe, in a Kubernetes cluster.

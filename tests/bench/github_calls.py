@@ -11,7 +11,7 @@ from bench.report import Row, Target
 from bench.settings import Settings
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps
 from pywharf.index.follower import Follower

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.live import other_managers
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.reconciling.drift import differs

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.render import Environment, Snapshot, resolve
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.render.objects.deployment import deployment

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment
 from pywharf_operator.render.labels import selector

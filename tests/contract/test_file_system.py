@@ -14,7 +14,7 @@ import pytest
 
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.errors import (
     BackendUnavailableError,
     DataOwnedByOtherError,

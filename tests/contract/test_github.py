@@ -15,7 +15,7 @@ from pywharf.backends.github.api import limited
 from pywharf.backends.github.listing import Listing
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.access import Permission
 from pywharf.core.errors import (
     BackendUnavailableError,

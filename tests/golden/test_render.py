@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.manifests import load_folder
 from pywharf_operator.local.render_command import rendered, text_of
 from pywharf_operator.render import Environment

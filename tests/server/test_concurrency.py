@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.backends.file_journal import FileJournal
+from pywharf.backends.file_system.journal import FileJournal
 from pywharf.index.codecs import decode_index
 from support.calling import Reply
 from support.distributions import wheel

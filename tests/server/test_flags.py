@@ -11,8 +11,8 @@ import pytest
 
 from pywharf.cli.flags import environment_name
 from pywharf.cli.server import server as command
-from pywharf.core.conversion import convert
-from pywharf.settings import ServerSettings
+from pywharf.config.settings import ServerSettings
+from pywharf.core.struct_errors import convert
 from support.calling import call
 from support.serving import CONFIG, PYWHARF, clean_environment, running
 from support.waiting import wait_for

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.backends.file_journal import FileJournal
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
+from pywharf.backends.file_system.journal import FileJournal
 from pywharf.core.errors import BackendUnavailableError, PywharfError, StorageFullError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import File

@@ -17,7 +17,7 @@ import yaml
 
 from pywharf.backends.github.releases import body_of
 from pywharf.backends.github.workflow import is_untouched
-from pywharf.config import GithubSpec, parse_config
+from pywharf.config.repo_config import GithubSpec, parse_config
 from pywharf.core.model import File
 from pywharf.core.names import RepoName, normalize
 from support.clients import Computer

@@ -9,23 +9,23 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from pywharf.backends.session_files import SessionFiles
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
+from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials, Permission
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
-from pywharf.index.extra_index import ExtraIndex
-from pywharf.settings import ServerSettings
+from pywharf.egress.upstream_client import UpstreamClient
+from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.repos import Instance, LoadedConfig, RepoDefinition
+from pywharf.serving.session_files import SessionFiles
+from pywharf.serving.sessions import Sessions
+from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.access_log import AccessLog
 from pywharf.web.app import build_app
-from pywharf.web.config_source import ConfigSource
 from pywharf.web.initialize import Initializer
-from pywharf.web.instance import Instance, LoadedConfig, RepoDefinition
-from pywharf.web.metrics import Metrics
-from pywharf.web.running import RunningRequests
-from pywharf.web.served import ServedConfigs
-from pywharf.web.session import Sessions
-from pywharf.web.upstream_client import UpstreamClient
 from support.calling import Reply, basic, call, form
 from support.distributions import wheel
 from support.serving import CONFIG, Server, running
@@ -337,7 +337,7 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
     credentials = Credentials(read="demo-read", write="demo-write")
     definition = RepoDefinition(FileSystemSpec(), credentials, None)
     initializer = Initializer(None, ConfigSource(settings, {}), None, ServedConfigs(None))
-    client = UpstreamClient(metrics, "tests")
+    client = UpstreamClient(metrics.count_upstream, "tests")
     async with Instance(settings, refuse, ExtraIndex(client), metrics) as instance:
         await instance.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))
         app = build_app(instance, sessions, initializer, AccessLog("off"), RunningRequests())

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from pywharf.config import config_digest
+from pywharf.config.repo_config import config_digest
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
 from support.distributions import wheel
 from support.serving import CONFIG, Server, running

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pywharf.backends.opening import spec_types
-from pywharf.config import config_digest
+from pywharf.config.repo_config import config_digest
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
-from pywharf.settings import ServerSettings
-from pywharf.web import config_source
-from pywharf.web.config_source import ConfigSource
+from pywharf.serving import config_source
+from pywharf.serving.config_source import ConfigSource
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
 from support.delivery import ProjectedVolume
 from support.distributions import wheel

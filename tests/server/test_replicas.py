@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
 from pywharf.core.model import File
 from pywharf.core.names import normalize
 from pywharf.index.follower import Follower

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
 from pywharf.core.errors import IndexConflictError
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.ports import Progress

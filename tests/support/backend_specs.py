@@ -1,6 +1,6 @@
 """Configuration structs of backends that are not installed here, as their own packages would bring them."""
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 
 
 class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec, MemorySpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec, MemorySpec
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Backend
 from support.github import BRANCH, OWNER, Github

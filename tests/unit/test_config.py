@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from pywharf.config import (
+from pywharf.config.repo_config import (
     BUILT_IN_SPECS,
     AdminSecret,
     BackendSpec,
@@ -22,11 +22,11 @@ from pywharf.config import (
     parse_spec,
     type_of,
 )
-from pywharf.core.conversion import convert
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.struct_errors import convert
 from pywharf.core.urls import check_url
-from pywharf.settings import ServerSettings
 
 TEAM_A = RepoName("team-a")
 SECRET = "sesame-open"

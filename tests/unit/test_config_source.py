@@ -2,13 +2,13 @@
 
 import pytest
 
-from pywharf.config import BUILT_IN_SPECS
-from pywharf.core.conversion import convert
+from pywharf.config.repo_config import BUILT_IN_SPECS
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
-from pywharf.settings import ServerSettings
-from pywharf.web.config_source import ConfigSource, SubmittedConfig
-from pywharf.web.instance import LoadedConfig
+from pywharf.core.struct_errors import convert
+from pywharf.serving.config_source import ConfigSource, SubmittedConfig
+from pywharf.serving.repos import LoadedConfig
 
 A = RepoName("a")
 CONFIG = '[a]\ntype = "file_system"\n'

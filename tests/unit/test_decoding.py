@@ -11,13 +11,13 @@ AT_ONCE = """
 import sys, threading
 from pathlib import Path
 import msgspec
-from pywharf.backends.file_journal import FileJournal
-from pywharf.config import BUILT_IN_SPECS, parse_config
+from pywharf.backends.file_system.journal import FileJournal
+from pywharf.config.repo_config import BUILT_IN_SPECS, parse_config
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import decode_index
 from pywharf.index.ports import JournalEntry
-from pywharf.index.upstream import parse_page
+from pywharf.index.upstream.pages import parse_page
 
 folder = Path(sys.argv[1])
 journal = FileJournal(folder / "journal")

@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-from pywharf.config import BUILT_IN_SPECS, config_digest
+from pywharf.config.repo_config import BUILT_IN_SPECS, config_digest
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
-from pywharf.settings import ServerSettings
-from pywharf.web import config_source
-from pywharf.web.config_source import ConfigSource, watch
-from pywharf.web.instance import LoadedConfig
-from pywharf.web.metrics import Metrics
+from pywharf.serving import config_source
+from pywharf.serving.config_source import ConfigSource, watch
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.repos import LoadedConfig
 from support.delivery import ProjectedVolume
 
 SHARDS = range(3)

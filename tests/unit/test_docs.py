@@ -11,10 +11,10 @@ import pytest
 import pywharf
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
-from pywharf.config import AdminSecret, Upstream
+from pywharf.config.repo_config import AdminSecret, Upstream
+from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.errors import PywharfError
-from pywharf.settings import ServerSettings, UpdateIndexSettings
-from pywharf.web.metrics import Metrics
+from pywharf.serving.metrics import Metrics
 from support.parts import CHECKOUT
 
 DOCS = {path.name: path.read_text() for path in (CHECKOUT / "docs").glob("*.md")}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.backends import durable
-from pywharf.backends.file_journal import FileJournal
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
+from pywharf.backends.file_system.journal import FileJournal
 from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
 from pywharf.core.model import File
 from pywharf.core.names import normalize
+from pywharf.disk import durable
 from pywharf.index.follower import Follower
 from pywharf.index.ports import JournalEntry
 from pywharf.index.update import update_index

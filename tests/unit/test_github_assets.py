@@ -11,7 +11,7 @@ from github.Auth import Token
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.assets import Assets
 from pywharf.core.errors import BackendUnavailableError
-from pywharf.egress import Egress
+from pywharf.egress.sessions import Egress
 
 ASSET = "https://ghe.example/api/v3/repos/acme/wheels/releases/assets/7"
 
@@ -73,7 +73,7 @@ async def test_none_leads_to_this_machine(own_port, host):
 async def test_no_name_leads_there(monkeypatch):
     """The check happens where the connection is made (see test_upstream_addresses)."""
     here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: here)
+    monkeypatch.setattr("pywharf.egress.resolver.socket.getaddrinfo", lambda *_, **__: here)
     async with assets_at("http://storage.example/file", "storage.example") as assets:
         with pytest.raises(BackendUnavailableError, match="ClientConnectorDNSError"):
             await assets.read(ASSET, 100)
@@ -89,7 +89,7 @@ async def test_no_redirect_leads_to_a_host_that_is_not_listed(listed):
 
 async def test_a_name_of_a_public_pattern_has_a_public_address(monkeypatch):
     private = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))]
-    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: private)
+    monkeypatch.setattr("pywharf.egress.resolver.socket.getaddrinfo", lambda *_, **__: private)
     async with assets_at("http://storage.example/file", "*") as assets:
         with pytest.raises(BackendUnavailableError, match="ClientConnectorDNSError"):
             await assets.read(ASSET, 100)
@@ -104,7 +104,7 @@ async def test_a_redirect_is_a_whole_address(location):
 
 async def test_nor_does_the_api_itself(monkeypatch):
     here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]
-    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: here)
+    monkeypatch.setattr("pywharf.egress.resolver.socket.getaddrinfo", lambda *_, **__: here)
     api = GithubApi("http://ghe.example/api/v3", lambda: Token("x"))
     with pytest.raises(BackendUnavailableError, match="api_url names an address of this machine"):
         await api.send("GET", "/repos/a/b")

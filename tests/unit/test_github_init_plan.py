@@ -11,7 +11,7 @@ from pywharf.backends.github import readme, workflow
 from pywharf.backends.github.init_pkg_repo import tables
 from pywharf.backends.github.init_plan import Found, StoredFile, Wanted, plan
 from pywharf.backends.github.settings import InitPkgRepoSettings
-from pywharf.config import GithubSpec, parse_config
+from pywharf.config.repo_config import GithubSpec, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 

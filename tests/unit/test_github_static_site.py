@@ -6,7 +6,7 @@ import pytest
 
 from pywharf.backends.github.gen_gh_pages import write_site
 from pywharf.backends.github.static_site import download_base, pages
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import ProjectName
-from pywharf.index.glances import Glances
+from pywharf.index.change_probes import Glances
 from pywharf.index.update import update_index
 from support.distributions import wheel
 from support.uploads import publish
@@ -90,7 +90,7 @@ async def test_a_storage_that_does_not_answer_holds_up_no_other():
 
 async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
     """More of them than there are turns: what is never answered counts as changed, and is forgotten."""
-    monkeypatch.setattr("pywharf.index.glances._LONGEST_S", 0.5)
+    monkeypatch.setattr("pywharf.index.change_probes._LONGEST_S", 0.5)
     released = threading.Event()
     glances = Glances()
     try:
@@ -119,7 +119,7 @@ async def test_a_call_that_hangs_is_given_up_and_its_thread_stays_counted(tmp_pa
     monkeypatch.setattr(backend, "_find_project", hang)
     try:
         with monkeypatch.context() as shorter:
-            shorter.setattr("pywharf.backends.file_system.CALL_S", 0.2)
+            shorter.setattr("pywharf.backends.file_system.backend.CALL_S", 0.2)
             for _ in range(20):
                 with pytest.raises(BackendUnavailableError, match="did not answer within"):
                     await backend.find_project(ProjectName("foo"))

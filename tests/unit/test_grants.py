@@ -6,7 +6,7 @@ import pytest
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import BackendUnavailableError, RateLimitedError
-from pywharf.web.grants import Grants
+from pywharf.serving.permission_cache import Grants
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pywharf.backends.memory import MemoryBackend
-from pywharf.config import BackendSpec, MemorySpec
+from pywharf.config.repo_config import BackendSpec, MemorySpec
+from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import RepoName
-from pywharf.index.extra_index import ExtraIndex
+from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import JournalRead
-from pywharf.settings import ServerSettings
-from pywharf.web.instance import Instance, LoadedConfig, RepoDefinition
-from pywharf.web.metrics import Metrics
-from pywharf.web.upstream_client import UpstreamClient
+from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.repos import Instance, LoadedConfig, RepoDefinition
 
 NAME = RepoName("demo")
 OLD = Credentials(read="old-read", write="old-write")
@@ -42,7 +42,7 @@ def opened(spec: BackendSpec, name: RepoName, secret: str | None) -> MemoryBacke
 @asynccontextmanager
 async def serving() -> AsyncIterator[Instance]:
     metrics = Metrics()
-    extra_index = ExtraIndex(UpstreamClient(metrics, "tests"))
+    extra_index = ExtraIndex(UpstreamClient(metrics.count_upstream, "tests"))
     async with Instance(ServerSettings(root="."), opened, extra_index, metrics) as instance:
         yield instance
 

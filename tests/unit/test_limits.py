@@ -8,8 +8,8 @@ import time
 import msgspec
 import pytest
 
-from pywharf.backends.file_journal import FileJournal
-from pywharf.backends.file_system import FileSystemBackend
+from pywharf.backends.file_system.backend import FileSystemBackend
+from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.github.releases import decode_release, entry_of
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, TooLargeError
 from pywharf.core.filenames import parse_upload_filename
@@ -92,7 +92,7 @@ def test_a_journal_takes_no_long_line_and_not_more_than_its_size(tmp_path, monke
     journal = FileJournal(tmp_path / "journal")
     with pytest.raises(TooLargeError, match=r"has \d+ bytes; at most 65536 are allowed"):
         journal.append(JournalEntry(FOO, longer("requires_python")))
-    monkeypatch.setattr("pywharf.backends.file_journal.MAX_JOURNAL_BYTES", 1_000)
+    monkeypatch.setattr("pywharf.backends.file_system.journal.MAX_JOURNAL_BYTES", 1_000)
     for _ in range(20):
         with contextlib.suppress(BackendUnavailableError):
             journal.append(JournalEntry(FOO, GOOD))

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from pywharf import listener
+from pywharf.config.settings import ServerSettings
 from pywharf.core.addresses import plain, site
 from pywharf.listener import listen, url_host
-from pywharf.settings import ServerSettings
 
 
 def test_the_default_is_both_families():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.index.pages import Page, PageCache
+from pywharf.index.page_cache import Page, PageCache
 
 KEY = ("repo", "project")
 

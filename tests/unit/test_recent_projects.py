@@ -7,7 +7,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index.catalog import Catalog
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.ports import JournalEntry
-from pywharf.index.recent import RecentProjects
+from pywharf.index.recent_projects import RecentProjects
 
 FOO = ProjectName("foo")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pywharf.web.refusals import Refusals
+from pywharf.serving.refusals import Refusals
 
 
 class Clock:

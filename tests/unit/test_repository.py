@@ -12,12 +12,12 @@ from pywharf.core.errors import IndexNotLoadedError, NotFoundError, UpstreamErro
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
-from pywharf.index import extra_index as extra_index_module
 from pywharf.index.codecs import encode_index
-from pywharf.index.extra_index import ExtraIndex, FetchedPage
-from pywharf.index.pages import PageCache
+from pywharf.index.page_cache import PageCache
 from pywharf.index.ports import Backend
 from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.upstream import extra_index as extra_index_module
+from pywharf.index.upstream.extra_index import ExtraIndex, FetchedPage
 from support.distributions import wheel
 from support.storages import STORAGES
 from support.uploads import publish

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.backends.given_secret import given_secret
-from pywharf.config import FileSystemSpec, GithubSpec
+from pywharf.backends.secret_flags import given_secret
+from pywharf.config.repo_config import FileSystemSpec, GithubSpec
+from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.secret_text import secret_text
-from pywharf.settings import ServerSettings, UpdateIndexSettings
-from pywharf.web.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigSource
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of

@@ -8,12 +8,12 @@ import pytest
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.server import Shared
-from pywharf.config import FileSystemSpec, parse_config
+from pywharf.config.repo_config import FileSystemSpec, parse_config
+from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
-from pywharf.settings import ServerSettings, UpdateIndexSettings
-from pywharf.web.config_source import SubmittedConfig
-from pywharf.web.instance import LoadedConfig, RepoDefinition
+from pywharf.serving.config_source import SubmittedConfig
+from pywharf.serving.repos import LoadedConfig, RepoDefinition
 
 SECRET = "a-secret-that-nobody-may-see"
 TABLE = '[demo]\ntype = "file_system"\n'

@@ -12,8 +12,8 @@ from pywharf.core.errors import UpstreamError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.simple import project_html, project_json
-from pywharf.index import upstream
-from pywharf.index.upstream import matches, may_look_up, parse_page
+from pywharf.index.upstream import pages as upstream
+from pywharf.index.upstream.pages import matches, may_look_up, parse_page
 
 FOO = ProjectName("foo")
 JSON = "application/vnd.pypi.simple.v1+json"

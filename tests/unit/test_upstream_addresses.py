@@ -8,9 +8,9 @@ from yarl import URL
 
 from pywharf.core.addresses import Reach
 from pywharf.core.errors import UpstreamError
-from pywharf.egress import Egress
-from pywharf.resolver import Names
-from pywharf.web.upstream_addresses import redirected
+from pywharf.egress.resolver import Names
+from pywharf.egress.sessions import Egress
+from pywharf.egress.upstream_addresses import redirected
 
 # Where the index is configured, where the redirect comes from, its Location, where it leads (None: nowhere)
 REDIRECTS = [
@@ -98,7 +98,7 @@ async def test_a_name_of_this_machine_is_refused_where_it_is_resolved():
 @pytest.mark.parametrize(("address", "private", "public"), [("10.1.2.3", True, False), ("8.8.8.8", True, True)])
 async def test_a_name_is_checked_by_what_it_resolves_to(monkeypatch, address, private, public):
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))]
-    monkeypatch.setattr("pywharf.resolver.socket.getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr("pywharf.egress.resolver.socket.getaddrinfo", lambda *_, **__: found)
     for reach, is_usable in ((Reach.PRIVATE, private), (Reach.GLOBAL, public)):
         names = Names(reach)
         try:

@@ -20,7 +20,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pywharf import __version__
-from pywharf.egress import proxy_for
+from pywharf.egress.sessions import proxy_for
 from pywharf_operator.cluster.trimming import trimmed, trimmed_metadata
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.spec import ObjectKey

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import aiohttp
 import msgspec
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_ready, key_of
 from pywharf_operator.cluster.namespaces import Namespaces

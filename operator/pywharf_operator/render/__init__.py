@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pywharf.config import BackendSpec, config_digest
+from pywharf.config.repo_config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.autoscaler import autoscaler

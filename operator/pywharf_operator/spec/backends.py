@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from pywharf.config import DEFAULT_GITHUB_API_URL
+from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL
 from pywharf_operator.spec.forms import (
     AzureAccount,
     AzureContainer,

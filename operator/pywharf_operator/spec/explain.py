@@ -6,7 +6,7 @@ import re
 import msgspec
 from msgspec import inspect
 
-from pywharf.core.conversion import describe
+from pywharf.core.struct_errors import describe
 
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?$")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?$")

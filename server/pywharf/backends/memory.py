@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pywharf.backends.registration import BackendType, OpenBackend
-from pywharf.config import MemorySpec
+from pywharf.config.repo_config import MemorySpec
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
 from pywharf.core.identity import find_double
 from pywharf.core.model import File, Project

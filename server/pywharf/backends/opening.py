@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from pywharf.backends.registration import BackendType, OpenBackend
-from pywharf.config import BackendSpec, type_of
+from pywharf.config.repo_config import BackendSpec, type_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.index.ports import Backend
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
-from pywharf.egress import Egress
+from pywharf.egress.sessions import Egress
 from pywharf.index.ports import Backend
 
 

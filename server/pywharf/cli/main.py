@@ -13,8 +13,8 @@ from pywharf import __version__
 from pywharf.backends.registration import BackendCommand
 from pywharf.cli.ending import leave_hanging_threads
 from pywharf.cli.flags import CONTEXT, ENVIRONMENT_PREFIX, Command, nearest, options_of
-from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError, PywharfError
+from pywharf.core.struct_errors import convert
 
 COMMANDS_GROUP = "pywharf.commands"
 ENVIRONMENT_COMMAND = "PYWHARF_COMMAND"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.durable import write_atomically
+from pywharf.disk.durable import write_atomically
 from pywharf.index.update import Summary
 
 MAX_BYTES = 4096

@@ -22,38 +22,38 @@ from aiohttp import web
 from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
-from pywharf.backends.session_files import SessionFiles
 from pywharf.cli import open_files
 from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.workers import stop_signals, supervise
-from pywharf.config import BackendSpec
-from pywharf.core.conversion import convert
+from pywharf.config.repo_config import BackendSpec
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.redaction import without_secrets
 from pywharf.core.secret_text import secret_text
-from pywharf.egress import egress_of
-from pywharf.index.extra_index import ExtraIndex
+from pywharf.core.struct_errors import convert
+from pywharf.egress.sessions import egress_of
+from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend
+from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import listen, url_host
-from pywharf.settings import ServerSettings
-from pywharf.web import client_faults
+from pywharf.serving.config_source import ConfigSource, watch
+from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.repos import Instance, LoadedConfig
+from pywharf.serving.session_files import SessionFiles
+from pywharf.serving.sessions import Sessions
+from pywharf.serving.watched_files import exists
+from pywharf.serving.worker_digests import ServedConfigs
+from pywharf.web import aiohttp_logging as client_faults
 from pywharf.web.access_log import LOGGER_NAME, AccessLog
 from pywharf.web.app import build_app
-from pywharf.web.config_source import ConfigSource, watch
 from pywharf.web.connections import Connections
 from pywharf.web.initialize import Initializer
-from pywharf.web.instance import Instance, LoadedConfig
 from pywharf.web.internal import answering, build_internal_app
 from pywharf.web.listening import accepting, files_state, tls_context, watch_tls
-from pywharf.web.metrics import Metrics
-from pywharf.web.running import RunningRequests
-from pywharf.web.served import ServedConfigs
-from pywharf.web.session import Sessions
-from pywharf.web.upstream_client import UpstreamClient
-from pywharf.web.watched_files import exists
 
 _logger = logging.getLogger(__name__)
 _THREADS = 32
@@ -245,7 +245,9 @@ async def _serve(
         return open_backend(OpenBackend(spec, name, root, secret, egress=egress))
 
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(UpstreamClient(metrics, f"pywharf/{__version__}", egress))
+        client = await stack.enter_async_context(
+            UpstreamClient(metrics.count_upstream, f"pywharf/{__version__}", egress)
+        )
         instance = await stack.enter_async_context(
             Instance(settings, open_repo, ExtraIndex(client), metrics, shared.generations)
         )

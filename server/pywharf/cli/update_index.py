@@ -12,22 +12,22 @@ from typing import Any
 import click
 import msgspec
 
-from pywharf.backends.given_secret import given_secret
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.backends.secret_flags import given_secret
 from pywharf.cli import report
 from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
-from pywharf.config import BackendSpec, parse_spec, type_of
+from pywharf.config.repo_config import BackendSpec, parse_spec, type_of
+from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials, Permission, permission_of
-from pywharf.core.conversion import convert
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import without_secrets
-from pywharf.egress import Egress, egress_of
+from pywharf.core.struct_errors import convert
+from pywharf.egress.sessions import Egress, egress_of
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
-from pywharf.settings import ServerSettings, UpdateIndexSettings
-from pywharf.web.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigSource
 
 _PROGRESS_EVERY_S = 0.2
 _logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pywharf.web import metrics
-from pywharf.web.served import forget_worker
+from pywharf.serving import metrics
+from pywharf.serving.worker_digests import forget_worker
 
 _logger = logging.getLogger(__name__)
 _RESTART_PAUSE_S = 1.0

@@ -7,7 +7,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import EMPTY_INDEX, Index
 from pywharf.index.ports import JournalEntry
-from pywharf.index.recent import RecentProjects
+from pywharf.index.recent_projects import RecentProjects
 
 _RECENT_FILES = 20_000
 

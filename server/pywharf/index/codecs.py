@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import extension_of
 from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
 from pywharf.index.limits import (

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
+from pywharf.index.change_probes import Glanceable, Glances
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
-from pywharf.index.glances import Glanceable, Glances
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
 from pywharf.index.threads import within
 

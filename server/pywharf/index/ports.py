@@ -141,7 +141,7 @@ class Backend(Protocol):
     """One repo's storage. Every method may raise BackendUnavailableError; every write StorageFullError.
 
     Methods never block the event loop. Instances are used by one event loop. One that can tell at a glance that nothing
-    has changed is a `pywharf.index.glances.Glanceable`, too; then it is read only where something may have.
+    has changed is a `pywharf.index.change_probes.Glanceable`, too; then it is read only where something may have.
     """
 
     @property

@@ -13,16 +13,16 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
-from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.change_probes import Glances
 from pywharf.index.follower import Follower
 from pywharf.index.generations import Generation
-from pywharf.index.glances import Glances
-from pywharf.index.pages import Page, PageCache
+from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.ports import Backend, Content
 from pywharf.index.publish import publish
 from pywharf.index.staging import StagedFile
 from pywharf.index.threads import within
-from pywharf.index.upstream import may_look_up
+from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200

@@ -9,6 +9,9 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import PywharfError
+from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.repos import Instance
+from pywharf.serving.sessions import Sessions
 from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
@@ -17,10 +20,7 @@ from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
-from pywharf.web.instance import Instance
 from pywharf.web.problems import nothing_at, problem
-from pywharf.web.running import RunningRequests
-from pywharf.web.session import Sessions
 from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)

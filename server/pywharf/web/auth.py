@@ -12,8 +12,8 @@ from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.index.repository import Repository
-from pywharf.web.instance import Instance
-from pywharf.web.session import Session, Sessions
+from pywharf.serving.repos import Instance
+from pywharf.serving.sessions import Session, Sessions
 from pywharf.web.transport import session_cookie
 
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)

@@ -24,9 +24,9 @@ from pywharf.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from pywharf.web.config_source import ConfigSource, SubmittedConfig
+from pywharf.serving.config_source import ConfigSource, SubmittedConfig
+from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.forms import read_small_form
-from pywharf.web.served import ServedConfigs
 
 _ALL_WORKERS_S = 10.0
 _LOOK_EVERY_S = 0.05

@@ -10,13 +10,13 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.errors import UnavailableError
+from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.repos import Instance
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.auth import INSTANCE
 from pywharf.web.connections import Connections, noted
-from pywharf.web.instance import Instance
 from pywharf.web.listening import accepting
-from pywharf.web.running import RunningRequests
 
 _CLOSING_S = 1.0
 _MAX_CONNECTIONS = 32
@@ -38,7 +38,7 @@ class ConfigReport(msgspec.Struct, frozen=True):
     """What GET /config tells."""
 
     digest: str
-    """`pywharf.config.config_digest` of what every worker serves; "" before the first, or while they differ."""
+    """`config_digest` of what every worker serves; "" before the first, or while they differ."""
     broken: dict[str, Fault]
     """Repos that cannot be served now, and why."""
 

@@ -17,7 +17,7 @@ from pywharf.core.model import File
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.negotiation import PageFormat, accepts_gzip, negotiate
 from pywharf.core.ranges import parse_range
-from pywharf.index.pages import Page
+from pywharf.index.page_cache import Page
 from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
 from pywharf.index.repository import Repository
 from pywharf.index.threads import CALL_S, on_storage

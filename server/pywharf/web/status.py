@@ -4,9 +4,9 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.access import Permission
+from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.metrics import CONTENT_TYPE
 from pywharf.web.auth import INSTANCE, authorize
-from pywharf.web.metrics import CONTENT_TYPE
-from pywharf.web.running import RunningRequests
 
 RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pywharf.config import BUILT_IN_SPECS, FileSystemSpec, Upstream
+from pywharf.config.repo_config import BUILT_IN_SPECS, FileSystemSpec, Upstream
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve

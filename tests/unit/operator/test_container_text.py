@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.config import FileSystemSpec, GithubSpec
+from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve

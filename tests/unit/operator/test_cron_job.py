@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywharf.cli.update_index import update_index_command
-from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server, snapshot_of

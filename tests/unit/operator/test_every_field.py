@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.codegen.schema import schema_of
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file

@@ -5,9 +5,9 @@ import base64
 import msgspec
 import pytest
 
-from pywharf.config import BUILT_IN_SPECS
-from pywharf.settings import ServerSettings
-from pywharf.web.config_source import ConfigSource
+from pywharf.config.repo_config import BUILT_IN_SPECS
+from pywharf.config.settings import ServerSettings
+from pywharf.serving.config_source import ConfigSource
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of

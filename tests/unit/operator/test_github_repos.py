@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from github.Auth import AppInstallationAuth, Token
 
 from pywharf.backends.github.credentials import parse_credentials
-from pywharf.config import GithubSpec, SecretRef, parse_config
+from pywharf.config.repo_config import GithubSpec, SecretRef, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file

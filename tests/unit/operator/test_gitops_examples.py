@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.manifests import load_folder, parse_file
 from pywharf_operator.local.render_command import rendered
 from pywharf_operator.render import Environment, Finding, RepoVerdict, ServerVerdict

@@ -6,7 +6,7 @@ import gzip
 import msgspec
 import pytest
 
-from pywharf.config import FileSystemSpec, GithubSpec
+from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, RenderedServer, Snapshot, render_server, repos_applied, resolve

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pywharf.config import BackendSpec, FileSystemSpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf_operator.cluster.live import metadata_change
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.trimming import trimmed_metadata
 from pywharf_operator.reconciling.observe import Observer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.config import BackendSpec, FileSystemSpec, SecretRef, parse_config
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, SecretRef, parse_config
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pywharf.config import BackendSpec, FileSystemSpec, GithubSpec
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve

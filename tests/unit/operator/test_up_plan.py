@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pywharf.config import FileSystemSpec
-from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
+from pywharf.config.repo_config import FileSystemSpec
+from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.render import Environment

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.local.up.report import Reporter, index_url

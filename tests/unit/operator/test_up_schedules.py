@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.update import Summary

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from pywharf.cli.server import server as command
-from pywharf.config import FileSystemSpec
-from pywharf.core.conversion import convert
+from pywharf.config.repo_config import FileSystemSpec
+from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
-from pywharf.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
+from pywharf.core.struct_errors import convert
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, resolve

@@ -13,8 +13,8 @@ import msgspec
 
 from pywharf.backends.opening import spec_types
 from pywharf.cli.server import serve
-from pywharf.egress import egress_of
-from pywharf.settings import ServerSettings
+from pywharf.config.settings import ServerSettings
+from pywharf.egress.sessions import egress_of
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.local.up.mounted_config import Delivery
 from pywharf_operator.local.up.plan import Plan, plan

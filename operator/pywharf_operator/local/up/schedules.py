@@ -11,11 +11,11 @@ from typing import Self
 import msgspec
 
 from pywharf.cli.update_index import run_update
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import RepoName
 from pywharf.core.secret_text import secret_text
-from pywharf.egress import Egress
+from pywharf.egress.sessions import Egress
 from pywharf_operator.render import RepoVerdict, schedule_of
 from pywharf_operator.spec.cron import next_time
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pywharf.config import AdminSecret, BackendSpec, type_of
+from pywharf.config.repo_config import AdminSecret, BackendSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps
 from pywharf_operator.render.labels import Manifest, metadata

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pywharf.config import BackendSpec, FileSystemSpec, type_of
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import REPO_LABEL, Manifest, metadata, object_name, selector
 from pywharf_operator.render.objects.config_map import plain

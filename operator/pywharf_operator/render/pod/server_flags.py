@@ -4,8 +4,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf.core.endpoints import allowed_reach
-from pywharf.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.render.resolve.endpoints import endpoints_of
 from pywharf_operator.spec import PackageServer
 

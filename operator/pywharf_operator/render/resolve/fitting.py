@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps, encode_string
 from pywharf_operator.render.objects.config_map import (

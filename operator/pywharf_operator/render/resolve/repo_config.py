@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pywharf.config import BackendSpec, parse_spec
+from pywharf.config.repo_config import BackendSpec, parse_spec
 from pywharf_operator.spec import PackageRepo, PackageServer
 
 

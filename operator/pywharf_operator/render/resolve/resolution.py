@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf_operator.render.objects.credentials import secret_path

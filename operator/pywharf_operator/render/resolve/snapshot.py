@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from pywharf.config import BackendSpec
+from pywharf.config.repo_config import BackendSpec
 from pywharf_operator.render.resolve.kept import KeptRepo
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.registration import BackendCommand, BackendType, OpenBackend
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.index.ports import Backend
 

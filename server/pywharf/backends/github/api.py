@@ -29,7 +29,7 @@ from pywharf.core.errors import (
     RateLimitedError,
     UnauthenticatedError,
 )
-from pywharf.egress import Egress
+from pywharf.egress.sessions import Egress
 from pywharf.index.ports import RateLimit
 
 _logger = logging.getLogger(__name__)

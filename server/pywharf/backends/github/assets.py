@@ -21,7 +21,7 @@ from pywharf.backends.github.signed_urls import life_s
 from pywharf.core.addresses import is_own
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
-from pywharf.egress import Sessions, read
+from pywharf.egress.sessions import Sessions, read
 
 _KEPT = 4096
 _MARGIN_S = 60.0

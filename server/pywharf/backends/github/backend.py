@@ -28,7 +28,7 @@ from pywharf.backends.github.releases import (
     with_address,
 )
 from pywharf.backends.registration import OpenBackend
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.access import Permission
 from pywharf.core.errors import (
     BackendUnavailableError,
@@ -42,7 +42,7 @@ from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.identity import find_double, identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
-from pywharf.egress import Egress
+from pywharf.egress.sessions import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,

@@ -6,8 +6,8 @@ import tomllib
 import msgspec
 from github.Auth import AppAuth, Auth, Token
 
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
+from pywharf.core.msgspec_warmup import decodable
 
 _CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 """Those of apps and of Actions hold a JSON web token, with its dots."""

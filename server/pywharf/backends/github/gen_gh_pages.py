@@ -12,8 +12,8 @@ import click
 
 from pywharf.backends.github.settings import GenGhPagesSettings
 from pywharf.backends.github.static_site import HTML, JSON, download_base, pages
-from pywharf.backends.given_secret import given_secret
-from pywharf.config import GithubSpec
+from pywharf.backends.secret_flags import given_secret
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import InvalidConfigError, NotFoundError, StorageFullError
 from pywharf.core.urls import check_url
 from pywharf.index.codecs import Index, decode_index

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 
 from pywharf.backends.github.api import BLOB_BYTES, Answer, GithubApi
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.index.codecs import decode_index
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged

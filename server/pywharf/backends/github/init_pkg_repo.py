@@ -26,8 +26,8 @@ from pywharf.backends.github.init_plan import (
     plan,
 )
 from pywharf.backends.github.settings import InitPkgRepoSettings
-from pywharf.backends.given_secret import given_secret
-from pywharf.config import GithubSpec
+from pywharf.backends.secret_flags import given_secret
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.toml_text import dumps

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pywharf.backends.github import readme, workflow
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.index.codecs import encode_index

@@ -1,6 +1,6 @@
 """The README of a GitHub repository that holds packages. Pure."""
 
-from pywharf.config import DEFAULT_GITHUB_API_URL, GithubSpec
+from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL, GithubSpec
 from pywharf.core.names import RepoName
 
 PATH = "README.md"

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of
 from pywharf.core.model import File
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pywharf.config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec
+from pywharf.config.repo_config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec
 from pywharf.core.redaction import without_secrets
 
 _API_URL = "GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
-from pywharf.config import GithubSpec
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.errors import BackendUnavailableError, InvalidNameError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize

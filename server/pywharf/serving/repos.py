@@ -10,21 +10,21 @@ from typing import Self
 
 import msgspec
 
-from pywharf.config import BackendSpec, ServerConfig
+from pywharf.config.repo_config import BackendSpec, ServerConfig
+from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
-from pywharf.index.extra_index import ExtraIndex
+from pywharf.index.change_probes import Glances
 from pywharf.index.generations import Generations
-from pywharf.index.glances import Glances
-from pywharf.index.pages import PageCache
+from pywharf.index.page_cache import PageCache
 from pywharf.index.ports import Authority, Backend, RateLimited
 from pywharf.index.repository import Repository, UpstreamPolicy
-from pywharf.settings import ServerSettings
-from pywharf.web.grants import Grants, Nobody
-from pywharf.web.metrics import Metrics
-from pywharf.web.refusals import Refusals
-from pywharf.web.slots import Slots
+from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.permission_cache import Grants, Nobody
+from pywharf.serving.refusals import Refusals
+from pywharf.serving.slots import Slots
 
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024

@@ -12,7 +12,7 @@ import msgspec
 from pywharf.core.errors import UpstreamError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
-from pywharf.index.upstream import ACCEPT, parse_page
+from pywharf.index.upstream.pages import ACCEPT, parse_page
 
 _FRESH_S = 60.0
 _MAX_FILES_KEPT = 200_000

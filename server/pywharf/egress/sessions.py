@@ -22,7 +22,7 @@ from pywharf.core.endpoints import (
 )
 from pywharf.core.proxies import bypasses_proxy
 from pywharf.core.unpacking import Body
-from pywharf.resolver import Names
+from pywharf.egress.resolver import Names
 
 _PORTS = {"http": 80, "https": 443}
 _CHUNK = 64 * 1024

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from pywharf.core.access import Credentials, Permission, fingerprint
-from pywharf.core.decoding import decodable
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import RepoName
 
 _MAX_COOKIE = 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.file_stamp import digest_of, stamp_of
+from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.model import File
 

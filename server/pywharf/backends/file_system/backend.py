@@ -13,19 +13,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from pywharf.backends.durable import (
-    locked,
-    open_fresh,
-    translated,
-    write_atomically,
-)
-from pywharf.backends.file_journal import FileJournal
-from pywharf.backends.file_publishing import FilePublisher
-from pywharf.backends.file_stamp import CheckedContents
-from pywharf.backends.folder_glance import FolderGlance
-from pywharf.backends.project_folder import ProjectFolder
+from pywharf.backends.file_system.change_probe import FolderGlance
+from pywharf.backends.file_system.journal import FileJournal
+from pywharf.backends.file_system.project_folder import ProjectFolder
+from pywharf.backends.file_system.publishing import FilePublisher
+from pywharf.backends.file_system.stamp import CheckedContents
 from pywharf.backends.registration import BackendType, OpenBackend
-from pywharf.config import FileSystemSpec
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.errors import (
     BackendUnavailableError,
     DataOwnedByOtherError,
@@ -37,6 +31,12 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
+from pywharf.disk.durable import (
+    locked,
+    open_fresh,
+    translated,
+    write_atomically,
+)
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,

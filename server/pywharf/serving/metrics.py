@@ -68,6 +68,10 @@ class Metrics:
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}
 
+    def count_upstream(self, result: str) -> None:
+        """Count one request to an extra index."""
+        self.upstream.labels(result).inc()
+
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
         key = (method, route, status)

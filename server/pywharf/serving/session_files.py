@@ -9,10 +9,10 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from pywharf.backends.durable import locked, open_fresh, translated, write_atomically
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import RepoName
+from pywharf.disk.durable import locked, open_fresh, translated, write_atomically
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,7 +15,15 @@ from typing import Self
 
 import msgspec
 
-from pywharf.backends.durable import (
+from pywharf.backends.file_system.journal import FileJournal
+from pywharf.backends.file_system.project_folder import META_SUFFIX, ProjectFolder, distributions
+from pywharf.backends.file_system.stamp import digest_of, stamp_of
+from pywharf.core.errors import FileExistsInRepoError
+from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.identity import find_double, identity
+from pywharf.core.model import File
+from pywharf.core.toml_text import dumps
+from pywharf.disk.durable import (
     fsync_file,
     fsync_folder,
     locked,
@@ -23,14 +31,6 @@ from pywharf.backends.durable import (
     write_atomically,
     write_temporary,
 )
-from pywharf.backends.file_journal import FileJournal
-from pywharf.backends.file_stamp import digest_of, stamp_of
-from pywharf.backends.project_folder import META_SUFFIX, ProjectFolder, distributions
-from pywharf.core.errors import FileExistsInRepoError
-from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import find_double, identity
-from pywharf.core.model import File
-from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
 

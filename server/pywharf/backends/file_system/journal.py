@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from pywharf.backends.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import BackendUnavailableError, TooLargeError
+from pywharf.core.msgspec_warmup import decodable
+from pywharf.disk.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
 from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of
 from pywharf.index.ports import JournalEntry, JournalRead
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.msgspec_warmup import decodable
 
 S = TypeVar("S", bound=msgspec.Struct)
 _PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)

@@ -13,7 +13,7 @@ import msgspec
 from pywharf.core.access import Permission
 from pywharf.core.errors import RateLimitedError
 from pywharf.index.ports import Authority
-from pywharf.web.refusals import Refusals
+from pywharf.serving.refusals import Refusals
 
 _KEPT = 10_000
 _REFUSED_S = 30.0

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +13,9 @@ from yarl import URL
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
 from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
-from pywharf.egress import Egress, Sessions
-from pywharf.index.extra_index import FetchedPage
-from pywharf.web.metrics import Metrics
-from pywharf.web.upstream_addresses import redirected
+from pywharf.egress.sessions import Egress, Sessions
+from pywharf.egress.upstream_addresses import redirected
+from pywharf.index.upstream.extra_index import FetchedPage
 
 _MAX_BYTES = 64 * 1024 * 1024
 """Unpacked; the largest pages of PyPI have about half of it."""
@@ -36,10 +35,13 @@ _CHUNK = 256 * 1024
 
 
 class UpstreamClient:
-    """An HTTP client that sends no credentials and keeps no cookies. Use as an async context."""
+    """An HTTP client that sends no credentials and keeps no cookies. Use as an async context.
 
-    def __init__(self, metrics: Metrics, user_agent: str, egress: Egress | None = None) -> None:
-        self._metrics = metrics
+    `count` is called with the result of each request: `answered`, `failed` or `timeout`.
+    """
+
+    def __init__(self, count: Callable[[str], None], user_agent: str, egress: Egress | None = None) -> None:
+        self._count = count
         self._egress = egress or Egress()
         self._sessions = Sessions(self._egress, _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
         self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
@@ -56,28 +58,28 @@ class UpstreamClient:
 
     @contextlib.asynccontextmanager
     async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
-        """See `pywharf.index.extra_index.Fetcher`."""
+        """See `pywharf.index.upstream.extra_index.Fetcher`."""
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_WITH_WAITING_S), self._places[URL(url).host or ""]:
                     async with asyncio.timeout(_WHOLE_S):
                         page = await self._fetch(URL(url), accept, held)
             except TimeoutError as error:
-                self._metrics.upstream.labels("timeout").inc()
+                self._count("timeout")
                 msg = "The extra index did not answer in time; try again, or check --extra_index_url."
                 raise UpstreamTimeoutError(msg) from error
             except EndpointNotAllowedError as error:
-                self._metrics.upstream.labels("failed").inc()
+                self._count("failed")
                 msg = f"The extra index cannot be read: {error}."
                 raise UpstreamError(msg) from error
             except (aiohttp.ClientError, ValueError) as error:
-                self._metrics.upstream.labels("failed").inc()
+                self._count("failed")
                 msg = f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
                 raise UpstreamError(msg) from error
             except UpstreamError:
-                self._metrics.upstream.labels("failed").inc()
+                self._count("failed")
                 raise
-            self._metrics.upstream.labels("answered").inc()
+            self._count("answered")
             yield page
 
     async def _fetch(self, url: URL, accept: str, held: contextlib.AsyncExitStack) -> FetchedPage:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
-from pywharf.core.decoding import decodable
+from pywharf.config.repo_config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
+from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import RepoName
 from pywharf.core.secret_text import secret_text
-from pywharf.settings import ServerSettings
-from pywharf.web.instance import LoadedConfig, RepoDefinition, definitions
-from pywharf.web.metrics import Metrics
-from pywharf.web.watched_files import (
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.repos import LoadedConfig, RepoDefinition, definitions
+from pywharf.serving.watched_files import (
     Seen,
     UnreadableFileError,
     exists,

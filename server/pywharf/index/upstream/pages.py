@@ -8,11 +8,11 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
-from pywharf.core.decoding import decodable
 from pywharf.core.errors import UpstreamError
 from pywharf.core.filenames import MAX_FILENAME
 from pywharf.core.html_tags import start_tags
 from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.msgspec_warmup import decodable
 from pywharf.core.names import ProjectName
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"

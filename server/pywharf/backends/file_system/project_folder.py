@@ -9,9 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.checked_files import CheckedFiles
-from pywharf.backends.durable import write_atomically
-from pywharf.backends.file_stamp import digest_of, stamp_of
+from pywharf.backends.file_system.checked_files import CheckedFiles
+from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.archive import read_metadata
 from pywharf.core.distribution import read_distribution
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
@@ -20,6 +19,7 @@ from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
+from pywharf.disk.durable import write_atomically
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
 from pywharf.index.ports import ScannedProject

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from pywharf.core.conversion import convert
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import without_secrets
+from pywharf.core.struct_errors import convert
 from pywharf.core.toml_text import loads
 from pywharf.core.urls import check_url
 

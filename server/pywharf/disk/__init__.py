@@ -1,0 +1,1 @@
+"""Writing files durably, and what a full disk means."""

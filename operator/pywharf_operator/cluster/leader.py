@@ -94,8 +94,9 @@ class Leadership:
                     if not await self.attempt() and self._renewed_at is None:
                         break
         self._renewed_at = None
-        msg = f"The Lease {self._key} could not be renewed in {self._times.renew_s:.0f} s, or another replica has it."
-        raise LeadershipLostError(msg)
+        raise LeadershipLostError(
+            f"The Lease {self._key} could not be renewed in {self._times.renew_s:.0f} s, or another replica has it."
+        )
 
     async def release(self) -> None:
         """Let another replica lead at once. Only when nothing of this process writes any more."""

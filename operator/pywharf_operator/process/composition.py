@@ -219,8 +219,9 @@ async def _client(connections: int | None = None) -> ApiClient:
     try:
         return await (connect() if connections is None else connect(connections))
     except (ConfigException, OSError) as error:
-        msg = f"There is no way to log in to a cluster: {error}. Set KUBECONFIG, or run in a pod with a ServiceAccount."
-        raise InvalidConfigError(msg) from None
+        raise InvalidConfigError(
+            f"There is no way to log in to a cluster: {error}. Set KUBECONFIG, or run in a pod with a ServiceAccount."
+        ) from None
 
 
 @contextlib.asynccontextmanager
@@ -229,8 +230,7 @@ async def _listening(probes: Probes, options: Options) -> AsyncIterator[int]:
         try:
             port = await stack.enter_async_context(probes.listening(options.host, options.port))
         except OSError as error:
-            msg = f"--port {options.port}: {error.strerror}."
-            raise InvalidConfigError(msg) from None
+            raise InvalidConfigError(f"--port {options.port}: {error.strerror}.") from None
         yield port
 
 

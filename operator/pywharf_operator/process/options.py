@@ -56,20 +56,18 @@ def checked(options: Options) -> Options:
     """The options, each namespace once. Raises InvalidConfigError."""
     names = tuple(dict.fromkeys(name for given in options.namespace for name in given.replace(",", " ").split()))
     if bool(names) == options.all_namespaces:
-        msg = (
+        raise InvalidConfigError(
             "--namespace and --all-namespaces exclude each other; give one of them."
             if names
             else "What to look after is missing: give --namespace=NAME (once for each) or --all-namespaces."
         )
-        raise InvalidConfigError(msg)
     given = [("--namespace", name, NAMESPACE) for name in names]
     given += [("--lease_namespace", name, NAMESPACE) for name in (options.lease_namespace,) if name is not None]
     for flag, name, form in (*given, ("--lease_name", options.lease_name, OBJECT_NAME)):
         try:
             form.verify(flag, name)
         except ValueError as error:
-            msg = f"{error}."
-            raise InvalidConfigError(msg) from None
+            raise InvalidConfigError(f"{error}.") from None
     lease_metadata(options)
     return msgspec.structs.replace(options, namespace=names)
 
@@ -88,14 +86,12 @@ def lease_metadata(options: Options) -> LeaseMetadata:
     try:
         return msgspec.json.decode(options.lease_metadata or "{}", type=LeaseMetadata)
     except msgspec.DecodeError as error:
-        msg = f"--lease_metadata: {error}."
-        raise InvalidConfigError(msg) from None
+        raise InvalidConfigError(f"--lease_metadata: {error}.") from None
 
 
 def lease(options: Options, own: str | None) -> ObjectKey:
     """The Lease, of which `own` is the pod's namespace. Raises InvalidConfigError where nothing says its namespace."""
     found = options.lease_namespace or own or next(iter(options.namespace), None)
     if found is None:
-        msg = "--leader_elect with --all_namespaces needs --lease_namespace outside a cluster."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError("--leader_elect with --all_namespaces needs --lease_namespace outside a cluster.")
     return ObjectKey(found, options.lease_name)

@@ -32,9 +32,10 @@ async def kept_repos(
     try:
         applied = repos_applied(server.key, config_map, (one for one in secrets if one is not None), namespaces)
     except ValueError as error:
-        message = (
+        raise KubeError(
+            None,
+            "KeptReposUnknown",
             f"ConfigMap {where}/{object_name(server, 'config')} cannot be read ({error}), so what it serves of "
-            f"{', '.join(sorted(namespaces))} is not known; nothing is applied until they can be read or it is deleted"
-        )
-        raise KubeError(None, "KeptReposUnknown", message) from error
+            f"{', '.join(sorted(namespaces))} is not known; nothing is applied until they can be read or it is deleted",
+        ) from error
     return tuple(one for one in applied if not is_deleted(one.repo))

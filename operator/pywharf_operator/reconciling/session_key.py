@@ -46,8 +46,11 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
             return value
         # Emptied by hand: made anew, which logs browsers out and nothing else.
         await kube.delete(SECRET, key, found["metadata"]["uid"])
-    message = f"Secret {key} holds no key and does not go; remove its finalizers, or whatever makes it again."
-    raise KubeError(None, "SessionKeyMissing", message)
+    raise KubeError(
+        None,
+        "SessionKeyMissing",
+        f"Secret {key} holds no key and does not go; remove its finalizers, or whatever makes it again.",
+    )
 
 
 async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, found: Json) -> None:

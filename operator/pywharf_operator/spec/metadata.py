@@ -44,8 +44,9 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         for field, pairs in (("labels", self.labels), ("annotations", self.annotations)):
             for key, value in (pairs or {}).items():
                 if not isinstance(value, str):
-                    msg = f'{field}: {key} must be a text; put its value in quotes, for example {key}: "true"'
-                    raise TypeError(msg)
+                    raise TypeError(
+                        f'{field}: {key} must be a text; put its value in quotes, for example {key}: "true"'
+                    )
 
     def key(self) -> ObjectKey:
         """Namespace and name. Whoever reads manifests fills a missing namespace in first."""

@@ -55,17 +55,14 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
         if self.may_hold_secret and re.search(r"[@?#]", text):
             shown = ""  # a password may stand there
         if len(text) > self.max_length:
-            msg = f"{field}{shown}: at most {self.max_length} characters are allowed, not {len(text)}"
-            raise ValueError(msg)
+            raise ValueError(f"{field}{shown}: at most {self.max_length} characters are allowed, not {len(text)}")
         if not re.fullmatch(self.pattern, text) or text in self.forbidden:
-            msg = f"{field}{shown}: it must be {self.must_be}"
-            raise ValueError(msg)
+            raise ValueError(f"{field}{shown}: it must be {self.must_be}")
         if self.check is not None:
             try:
                 self.check(text)
             except ValueError as error:
-                msg = f"{field}{shown}: {error}"
-                raise ValueError(msg) from None
+                raise ValueError(f"{field}{shown}: {error}") from None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,8 +69,7 @@ def check_schedule(text: str) -> None:
     schedule = parse_schedule(text)
     # With both fields restricted either of them is enough, so some day always comes.
     if schedule.both_days and min(schedule.days) > max(_LONGEST_MONTH[month - 1] for month in schedule.months):
-        msg = f"no month that it names has a day {min(schedule.days)}, so it would never come"
-        raise ValueError(msg)
+        raise ValueError(f"no month that it names has a day {min(schedule.days)}, so it would never come")
 
 
 def check_time_zone(name: str) -> None:
@@ -80,8 +79,9 @@ def check_time_zone(name: str) -> None:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        msg = "the IANA time zone database has no such name; write for example Europe/Paris or Etc/UTC"
-        raise ValueError(msg) from None
+        raise ValueError(
+            "the IANA time zone database has no such name; write for example Europe/Paris or Etc/UTC"
+        ) from None
 
 
 def _is_open(field: str) -> bool:
@@ -100,8 +100,7 @@ def _values(part: str, name: str, first: int, last: int) -> frozenset[int]:
             start = _number(low)
             end = _number(high) if dash else last if step else start
         if start > end:
-            msg = f"its {name} has the range {span}, which runs backwards"
-            raise ValueError(msg)
+            raise ValueError(f"its {name} has the range {span}, which runs backwards")
         found.update(range(start, end + 1, int(step or 1)))
     return frozenset(found)
 

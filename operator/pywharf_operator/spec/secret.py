@@ -25,12 +25,10 @@ class Secret(Resource, frozen=True, kw_only=True):
         for field, values in (("stringData", self.string_data), ("data", self.data)):
             for key, value in (values or {}).items():
                 if not isinstance(value, str):
-                    msg = f"{field}.{key} must be a text; put its value in quotes"
-                    raise TypeError(msg)
+                    raise TypeError(f"{field}.{key} must be a text; put its value in quotes")
         for key, value in (self.data or {}).items():
             if _decoded(value) is None:
-                msg = f"data.{key} is not base64; encode it, or write it as plain text under stringData"
-                raise ValueError(msg)
+                raise ValueError(f"data.{key} is not base64; encode it, or write it as plain text under stringData")
 
     def __repr__(self) -> str:
         """Nothing of the values."""

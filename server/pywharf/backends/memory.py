@@ -41,51 +41,42 @@ class MemoryBackend:
 
     @property
     def staging_folder(self) -> Path:
-        """See Backend."""
         return Path(self._staging.name)
 
     @property
     def poll_interval_s(self) -> float:
-        """See Backend."""
         return 1.0
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
-        """See Backend."""
         if self._index is not None and self._index.version == known:
             return UNCHANGED
         return self._index
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
-        """See Backend."""
         current = self._index.version if self._index else None
         if current != expected:
-            msg = "The index was replaced by another writer; run update_index again."
-            raise IndexConflictError(msg)
+            raise IndexConflictError("The index was replaced by another writer; run update_index again.")
         version = hashlib.sha256((current or "").encode() + content).hexdigest()
         self._index = StoredIndex(self._index_name, content, version)
         return version
 
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
-        """See Backend."""
         del project, file
         return None
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """See Backend."""
         folds, _, position = (cursor or "none:0").partition(":")
         restarted = folds != str(self._folds)
         entries = self._journal if restarted else self._journal[int(position) :]
         return JournalRead(tuple(entries), f"{self._folds}:{len(self._journal)}", restarted)
 
     async def fold_journal(self, cursor: str) -> None:
-        """See Backend."""
         folds, _, position = cursor.partition(":")
         if folds == str(self._folds) and int(position) > 0:
             del self._journal[: int(position)]
             self._folds += 1
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
-        """See Backend."""
         scanned = 0
         for name in sorted(self._projects):
             project = self._projects[name]
@@ -94,12 +85,10 @@ class MemoryBackend:
             yield ScannedProject(project)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
-        """See Backend."""
         del only
         return self._projects.get(name)
 
     async def publish(self, upload: Upload) -> File:
-        """See Backend."""
         project = self._projects.get(upload.project, Project(name=upload.project))
         stored = project.file(upload.file.filename)
         if stored is not None and stored.sha256 == upload.file.sha256:
@@ -114,7 +103,6 @@ class MemoryBackend:
         return upload.file
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
-        """See Backend."""
         content, _ = self._stored(project, file)
 
         async def read(first: int, last: int) -> AsyncIterator[bytes]:
@@ -124,18 +112,15 @@ class MemoryBackend:
         return StreamContent(len(content), read)
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
-        """See Backend."""
         return self._stored(project, file)[1]
 
     def _stored(self, project: ProjectName, file: File) -> tuple[bytes, bytes]:
         try:
             return self._contents[project, file.filename]
         except KeyError as error:
-            msg = f"The storage holds no file {file.filename!r}."
-            raise NotFoundError(msg) from error
+            raise NotFoundError(f"The storage holds no file {file.filename!r}.") from error
 
     async def aclose(self) -> None:
-        """See Backend."""
         self._staging.cleanup()
 
 

@@ -20,15 +20,16 @@ def backend_types() -> Mapping[str, BackendType]:
         try:
             backend = point.load()
         except ImportError as error:
-            msg = f"The backend {point.name!r} ({point.value}) cannot be loaded: {error}."
-            raise InvalidConfigError(msg) from error
+            raise InvalidConfigError(
+                f"The backend {point.name!r} ({point.value}) cannot be loaded: {error}."
+            ) from error
         tag = backend.spec.__struct_config__.tag if isinstance(backend, BackendType) else None
         if tag != point.name:
-            msg = f"The entry point {point.name!r} ({point.value}) must be a BackendType whose spec has that tag."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(
+                f"The entry point {point.name!r} ({point.value}) must be a BackendType whose spec has that tag."
+            )
         if point.name in types:
-            msg = f"Two installed distributions register the backend {point.name!r}; uninstall one."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(f"Two installed distributions register the backend {point.name!r}; uninstall one.")
         types[point.name] = backend
     return types
 
@@ -43,9 +44,8 @@ def open_backend(request: OpenBackend) -> Backend:
     kind = type_of(request.spec)
     backend = backend_types()[kind]
     if backend.needs_secret and request.secret is None:
-        msg = (
+        raise InvalidConfigError(
             f"The repo {request.name!r} has no admin secret, which a {kind} backend is read with; "
             "add its table to the file of --admin_secret."
         )
-        raise InvalidConfigError(msg)
     return backend.open(request)

@@ -14,8 +14,7 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
     fields = {f"--{prefix}{kind}": getattr(settings, prefix + kind) for kind in ("secret", "secret_env", "secret_file")}
     given = [flag for flag, value in fields.items() if value is not None]
     if len(given) > 1:
-        msg = f"{' and '.join(given)} do not go together; give one."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{' and '.join(given)} do not go together; give one.")
     secret: str | None
     secret, variable, path = fields.values()
     if path is not None:
@@ -24,8 +23,7 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
         return None if secret is None else secret_text(secret)
     value = secret_text(os.environ.get(variable, ""))
     if not value:
-        msg = f"{given[0]}: the environment variable {variable} is empty or not set."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{given[0]}: the environment variable {variable} is empty or not set.")
     return value
 
 
@@ -34,9 +32,9 @@ def _of_file(path: str, flag: str) -> str:
         value = secret_text(Path(path).read_bytes())
     except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(
+            f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
+        ) from error
     if not value:
-        msg = f"{flag}: the file is empty; give the secret there."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{flag}: the file is empty; give the secret there.")
     return value

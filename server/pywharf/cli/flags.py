@@ -41,8 +41,7 @@ class Command(click.Command):
             return option.opts[0]
         if value.lower() in _FALSE:
             return option.secondary_opts[0]
-        msg = f"{name} is {value!r}; write {name}=true or {name}=false."
-        raise click.BadParameter(msg)
+        raise click.BadParameter(f"{name} is {value!r}; write {name}=true or {name}=false.")
 
 
 class _Option(click.Option):

@@ -122,8 +122,7 @@ def _check_environment(name: str) -> None:
     for variable in sorted(os.environ):
         flag = variable.removeprefix(ENVIRONMENT_PREFIX)
         if known and variable != flag and flag not in known:
-            msg = f"{variable} is no flag of {name}.{nearest(flag, known, ENVIRONMENT_PREFIX)}"
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(f"{variable} is no flag of {name}.{nearest(flag, known, ENVIRONMENT_PREFIX)}")
 
 
 def main() -> None:

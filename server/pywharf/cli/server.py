@@ -112,8 +112,9 @@ def _make_root(root: str) -> None:
         Path(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
-        msg = f"ROOT {root[:300]} cannot be used: {reason}. It is the folder that the server keeps packages in."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(
+            f"ROOT {root[:300]} cannot be used: {reason}. It is the folder that the server keeps packages in."
+        ) from error
 
 
 def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Callable[[], Coroutine[Any, Any, None]]]]:
@@ -175,11 +176,11 @@ def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str 
         text = secret_text(given if is_text else path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        msg = f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(
+            f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
+        ) from error
     if not text.strip():
-        msg = f"{flag}: the secret is empty."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{flag}: the secret is empty.")
     return text
 
 
@@ -187,8 +188,9 @@ def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
     try:
         return listen(settings.host, port, settings.backlog)
     except OSError as error:
-        msg = f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(
+            f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
+        ) from error
 
 
 def _url(listener: socket.socket, scheme: str) -> str:

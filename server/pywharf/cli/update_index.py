@@ -68,21 +68,20 @@ def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -
 
 def _update(backend_type: str, name: str, fields: tuple[str, ...], settings: UpdateIndexSettings) -> Summary:
     if backend_type.startswith("-") or name.startswith("-"):  # not shown: it may be a secret
-        msg = "TYPE and NAME come before the backend's flags, for example file_system demo --index_filename=index.json."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            "TYPE and NAME come before the backend's flags, for example file_system demo --index_filename=index.json."
+        )
     try:
         repo = parse_repo_name(name)
     except InvalidNameError as error:
-        msg = f"NAME: {error}"
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"NAME: {error}") from error
     target = _target(settings, backend_type, repo, _fields(fields, backend_type))
     secret = given_secret(settings)
     if secret is not None and target.credentials.write is not None:
         _check(secret, target.credentials, repo)
     root = Path(settings.root)
     if not root.is_dir():
-        msg = f"--root: there is no folder {settings.root!r}; give the ROOT of the server."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"--root: there is no folder {settings.root!r}; give the ROOT of the server.")
     return asyncio.run(
         _with_progress(
             target.spec,
@@ -98,8 +97,7 @@ def _report_success(path: str, summary: Summary) -> None:
     try:
         report.write(path, report.of_summary(summary))
     except OSError as error:
-        msg = f"--report: the index is written, but not {path!r}: {error.strerror}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"--report: the index is written, but not {path!r}: {error.strerror}.") from error
 
 
 def _report_failure(path: str | None, reason: str) -> None:
@@ -142,8 +140,9 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
     specs = spec_types()
     if backend_type not in specs:
         hint = nearest(backend_type, list(specs))
-        msg = f"TYPE is {backend_type!r}; the backends installed here are {', '.join(sorted(specs))}.{hint}"
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"TYPE is {backend_type!r}; the backends installed here are {', '.join(sorted(specs))}.{hint}"
+        )
     kinds = {f.name: f.type for f in msgspec.structs.fields(specs[backend_type])}
     given: dict[str, object] = {
         field: _typed(os.environ[environment_name(field)], kind)
@@ -155,12 +154,10 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
         flag, equals, value = rest.pop(0).partition("=")
         field = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--"):  # not shown: it may be a secret
-            msg = "After TYPE and NAME come flags only, for example --index_filename=index.json."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError("After TYPE and NAME come flags only, for example --index_filename=index.json.")
         if field not in kinds:
             known = [f"--{f}" for f in (*kinds, *UpdateIndexSettings.__struct_fields__)]
-            msg = f"update_index {backend_type} has no flag {flag!r}.{nearest(f'--{field}', known)}"
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(f"update_index {backend_type} has no flag {flag!r}.{nearest(f'--{field}', known)}")
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         given[field] = _typed(value, kinds[field])
@@ -195,33 +192,30 @@ class _Target(msgspec.Struct, frozen=True):
 def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, given: Mapping[str, object]) -> _Target:
     if settings.config is None:
         if settings.admin_secret is not None:
-            msg = "--admin_secret goes with --config; give both, or the secret with --secret_env."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError("--admin_secret goes with --config; give both, or the secret with --secret_env.")
         spec = parse_spec({"type": backend_type, **given}, spec_types(), f"update_index {backend_type}")
         read, write = (s if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
         return _Target(spec, Credentials(read=read, write=write))
     if given:
-        msg = f"--config and --{next(iter(given))} do not go together: write the field into the configuration."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"--config and --{next(iter(given))} do not go together: write the field into the configuration."
+        )
     server = ServerSettings(root=settings.root, config=settings.config, admin_secret=settings.admin_secret)
     loaded = ConfigSource(server, spec_types()).load()
     definition = loaded.repos.get(repo)
     if definition is None:
-        msg = f"{settings.config} has no table [{repo}].{nearest(repo, list(loaded.repos))}"
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{settings.config} has no table [{repo}].{nearest(repo, list(loaded.repos))}")
     if type_of(definition.spec) != backend_type:
-        msg = (
+        raise InvalidConfigError(
             f"TYPE is {backend_type!r}, but the repo {repo!r} in {settings.config} has the type "
             f"{type_of(definition.spec)!r}."
         )
-        raise InvalidConfigError(msg)
     return _Target(definition.spec, definition.credentials, definition.admin_secret)
 
 
 def _check(secret: str, credentials: Credentials, repo: RepoName) -> None:
     if permission_of(secret, credentials) is not Permission.WRITE:
-        msg = f"The secret given is not the write secret of the repo {repo!r}."
-        raise ForbiddenError(msg)
+        raise ForbiddenError(f"The secret given is not the write secret of the repo {repo!r}.")
 
 
 async def _with_progress(spec: BackendSpec, repo: RepoName, root: Path, secret: str | None, egress: Egress) -> Summary:

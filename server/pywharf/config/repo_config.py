@@ -28,8 +28,7 @@ class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     def __post_init__(self) -> None:
         if (self.env is None) == (self.file is None):
-            msg = 'name exactly one of env and file, for example {file = "/run/secrets/read"}'
-            raise ValueError(msg)
+            raise ValueError('name exactly one of env and file, for example {file = "/run/secrets/read"}')
 
 
 Secret = str | SecretRef
@@ -54,8 +53,9 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for field, patterns in (("reserved", self.reserved), ("allow_shadowing", self.allow_shadowing)):
             wrong = next((p for p in patterns if not _NAME_PATTERN.match(p)), None)
             if wrong is not None:
-                msg = f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
+                )
 
 
 class BackendSpec(
@@ -133,8 +133,7 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
     def __post_init__(self) -> None:
         check_url(self.api_url, "api_url")
         if self.repo in {".", ".."}:  # they would lead elsewhere in a URL's path
-            msg = f"repo is {self.repo!r}, which is no GitHub repository's name"
-            raise ValueError(msg)
+            raise ValueError(f"repo is {self.repo!r}, which is no GitHub repository's name")
 
 
 BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {
@@ -154,8 +153,7 @@ class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.raw, self.env, self.file)) != 1:
-            msg = "name exactly one of raw, env and file"
-            raise ValueError(msg)
+            raise ValueError("name exactly one of raw, env and file")
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""
@@ -210,11 +208,10 @@ def parse_config(
         name = _table_name(key, table, admin_secrets, admin_source)
         secret = convert(table, AdminSecret, f"{admin_source}, table [{key}]")
         if name in repos and secret.type != type_of(repos[name]):
-            msg = (
+            raise InvalidConfigError(
                 f"{admin_source}, table [{key}]: type is {secret.type!r}, but the repo's is "
                 f"{type_of(repos[name])!r} in {source}; make them equal."
             )
-            raise InvalidConfigError(msg)
         admin_secrets[name] = secret
     return ServerConfig(
         repos=repos,
@@ -239,11 +236,9 @@ def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]],
     kind = table.get("type")
     known = ", ".join(sorted(specs))
     if kind is None:
-        msg = f"{source}: type is missing; name one of {known}."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{source}: type is missing; name one of {known}.")
     if not isinstance(kind, str) or kind not in specs:
-        msg = f"{source}: type is {str(kind)[:80]!r}; the backends installed here are {known}."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{source}: type is {str(kind)[:80]!r}; the backends installed here are {known}.")
     return convert(table, specs[kind], source)
 
 
@@ -255,24 +250,23 @@ def type_of(spec: BackendSpec) -> str:
 def _revision_files(given: str | list[object], source: str) -> tuple[str, ...]:
     paths = [given] if isinstance(given, str) else given
     if not paths or not all(isinstance(path, str) and path for path in paths):
-        msg = f"{source}: {_REVISION_FILE!r} is neither the path of a file nor a list of such paths."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{source}: {_REVISION_FILE!r} is neither the path of a file nor a list of such paths."
+        )
     return tuple(str(path) for path in paths)
 
 
 def _table_name(key: str, table: object, seen: Mapping[RepoName, object], source: str) -> RepoName:
     if not isinstance(table, dict):
-        msg = f"{source}: {key!r} is not a table; each repo is one, for example [team-a]."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{source}: {key!r} is not a table; each repo is one, for example [team-a].")
     try:
         name = parse_repo_name(key)
     except InvalidNameError as error:
-        msg = f"{source}: {error}"
-        raise InvalidConfigError(msg) from None
+        raise InvalidConfigError(f"{source}: {error}") from None
     if name in _OWN_KEYS:
-        msg = f"{source}: {key!r} is the configuration's own key; give the repo another name."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{source}: {key!r} is the configuration's own key; give the repo another name.")
     if name in seen:
-        msg = f"{source}: the repo {name!r} stands there twice (upper and lower case are the same name)."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{source}: the repo {name!r} stands there twice (upper and lower case are the same name)."
+        )
     return name

@@ -100,8 +100,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
-            msg = "--tls_cert and --tls_key go together: give both or neither"
-            raise ValueError(msg)
+            raise ValueError("--tls_cert and --tls_key go together: give both or neither")
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
         check_endpoints(self.allowed_endpoints)

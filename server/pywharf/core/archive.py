@@ -98,8 +98,9 @@ def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
         if isinstance(error, OSError) and error.errno not in _ARCHIVE_ERRNO:
             raise
         reason = str(error) or type(error).__name__
-        msg = f"{filename.filename!r} is not a readable {kind} archive: {reason}. Build it again and upload that."
-        raise InvalidDistributionError(msg) from error
+        raise InvalidDistributionError(
+            f"{filename.filename!r} is not a readable {kind} archive: {reason}. Build it again and upload that."
+        ) from error
 
 
 def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
@@ -107,22 +108,21 @@ def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     archive = ZipReader(stream, shown, MAX_MEMBERS)
     tree, dist_infos = _zip_tree(archive, _most_unpacked(stream, _ZIP_ALLOWANCE), filename)
     if len(dist_infos) != 1 or not _is_of(dist_infos[0], filename):
-        msg = (
+        raise InvalidDistributionError(
             f"{shown!r} must hold exactly one folder {filename.project}-{filename.version}.dist-info; "
             f"it has {dist_infos[:5]}."
         )
-        raise InvalidDistributionError(msg)
     for needed in ("METADATA", "WHEEL", "RECORD"):
         path = f"{dist_infos[0]}/{needed}"
         if not tree.is_file(path):
-            msg = f"{shown!r} is not a wheel: {path!r} is missing."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{shown!r} is not a wheel: {path!r} is missing.")
     metadata = archive.read(f"{dist_infos[0]}/METADATA", MAX_METADATA_BYTES)
     try:
         metadata.decode()
     except UnicodeDecodeError as error:
-        msg = f"The core metadata in {shown!r} is not UTF-8 at byte {error.start}. Build the wheel again."
-        raise InvalidDistributionError(msg) from error
+        raise InvalidDistributionError(
+            f"The core metadata in {shown!r} is not UTF-8 at byte {error.start}. Build the wheel again."
+        ) from error
     path = f"{dist_infos[0]}/RECORD"
     record = WheelRecord(archive.read(path, MAX_RECORD_BYTES), path, shown, MAX_MEMBERS)
     archive.check_contents(record)
@@ -152,14 +152,16 @@ def _zip_tree(archive: ZipReader, most: int, filename: DistributionFilename) -> 
         target = ""
         if member.is_link:
             if filename.kind is Kind.WHEEL:
-                msg = f"{shown!r} holds the link {member.path[:200]!r}; a wheel holds files and folders."
-                raise InvalidDistributionError(msg)
+                raise InvalidDistributionError(
+                    f"{shown!r} holds the link {member.path[:200]!r}; a wheel holds files and folders."
+                )
             kind = MemberKind.LINK
             target = archive.read_member(member, MAX_PATH).decode("utf-8", "surrogateescape")
         plain = tree.add(member.path, kind, target)
         if plain and plain != member.path.removesuffix("/"):
-            msg = f"{shown!r} holds {member.path[:200]!r}, which is another spelling of {plain[:200]!r}."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{shown!r} holds {member.path[:200]!r}, which is another spelling of {plain[:200]!r}."
+            )
         top, _, rest = plain.partition("/")
         if top.endswith(".dist-info") and (rest or member.is_folder):
             dist_infos.add(top)
@@ -169,8 +171,7 @@ def _zip_tree(archive: ZipReader, most: int, filename: DistributionFilename) -> 
 def _bounded(opened: IO[bytes], path: str, filename: DistributionFilename) -> bytes:
     raw = opened.read(MAX_METADATA_BYTES + 1)
     if len(raw) > MAX_METADATA_BYTES:
-        msg = f"{path!r} in {filename.filename!r} is over {MAX_METADATA_BYTES} bytes."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(f"{path!r} in {filename.filename!r} is over {MAX_METADATA_BYTES} bytes.")
     return raw
 
 
@@ -186,12 +187,11 @@ def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: Di
     folder = "" if is_flat else f"{next(iter(tree.tops))}/"
     path = f"{folder}PKG-INFO"
     if not any(tree.is_file(folder + name) for name in ("PKG-INFO", *_BUILD_FILES)):
-        msg = (
+        raise InvalidDistributionError(
             f"{shown!r} is not an sdist: everything must lie in one folder, it has {sorted(tree.tops)[:5]}."
             if is_flat
             else f"{shown!r} is not an sdist: it has no file {path!r}, and none of {' and '.join(_BUILD_FILES)}."
         )
-        raise InvalidDistributionError(msg)
     notes = []
     if is_flat:
         stem = f"{filename.project.replace('-', '_')}-{filename.version}"
@@ -199,8 +199,7 @@ def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: Di
     if tree.is_file(path):
         return Contents(read(path), tuple(notes))
     if tree.has(path):
-        msg = f"{shown!r} is not an sdist: {path!r} must be a regular file."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(f"{shown!r} is not an sdist: {path!r} must be a regular file.")
     notes.append(
         f"{shown!r} has no file {path!r}: its name and version are what the file name says, and clients are told no "
         "Requires-Python."
@@ -232,8 +231,7 @@ class _Unpacked:
             self._packed = self._packed or self._inner.read(_PACKED_CHUNK)
             data = self._decompressed(size)
             if not data and not self._packed and not self._gzip.eof:
-                msg = "it is cut off"
-                raise EOFError(msg)
+                raise EOFError("it is cut off")
             self._packed = self._gzip.unconsumed_tail
         before = self._position
         self._position += len(data)
@@ -243,8 +241,9 @@ class _Unpacked:
         if self._position > self._total:
             raise _too_much(self._total, self._filename)
         if self._position > self._allowed:
-            msg = f"{self._filename.filename!r} holds a member that takes over {_MAX_HEADER} bytes to describe."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{self._filename.filename!r} holds a member that takes over {_MAX_HEADER} bytes to describe."
+            )
         return data
 
     def _decompressed(self, size: int) -> bytes:
@@ -253,8 +252,7 @@ class _Unpacked:
         except zlib.error as error:
             if "data check" not in str(error) and "length check" not in str(error):
                 raise
-            msg = f"CRC check failed: {error}"
-            raise tarfile.ReadError(msg) from error
+            raise tarfile.ReadError(f"CRC check failed: {error}") from error
 
     def drain(self, end: int) -> None:
         """Read to the end, so that gzip's checksum is checked. Nothing but zeros may follow `end`, nor the gzip."""
@@ -262,13 +260,11 @@ class _Unpacked:
         while self.read(_CHUNK):
             pass
         if self.content_end > end:
-            msg = f"bytes follow the end of its tar at {end}, or it holds two archives"
-            raise tarfile.ReadError(msg)
+            raise tarfile.ReadError(f"bytes follow the end of its tar at {end}, or it holds two archives")
         after = self._gzip.unused_data or self._inner.read(_PACKED_CHUNK)
         while after:
             if after.strip(b"\0"):
-                msg = "bytes follow its gzip, or it holds a second one; compress it as one"
-                raise tarfile.ReadError(msg)
+                raise tarfile.ReadError("bytes follow its gzip, or it holds a second one; compress it as one")
             after = self._inner.read(_PACKED_CHUNK)
 
 
@@ -276,8 +272,9 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
     most = _most_unpacked(stream, _EXPANSION_ALLOWANCE)
     _check_magic(stream.read(_MAGIC_BYTES))
     if zipfile.is_zipfile(stream):
-        msg = f"{filename.filename!r} is a zip, too, and pip would unpack it as that; build it again."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"{filename.filename!r} is a zip, too, and pip would unpack it as that; build it again."
+        )
     stream.seek(0)
     found: dict[str, bytes] = {}
     tree = MemberTree(filename.filename, MAX_MEMBERS)
@@ -295,8 +292,9 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
                 assert opened is not None  # noqa: S101 - it is a file
                 found[path] = _bounded(opened, path, filename)
                 if len(found) > _MAX_PKG_INFOS:
-                    msg = f"{filename.filename!r} is not an sdist: everything must lie in one folder."
-                    raise InvalidDistributionError(msg)
+                    raise InvalidDistributionError(
+                        f"{filename.filename!r} is not an sdist: everything must lie in one folder."
+                    )
     unpacked.drain(end)
     tree.check_links()
     return _sdist_contents(tree, found.__getitem__, filename)
@@ -307,8 +305,9 @@ def _add_to_tree(tree: MemberTree, member: tarfile.TarInfo, filename: Distributi
     if member.isfile():
         return tree.add(member.name, MemberKind.FILE)
     if member.size:
-        msg = f"{shown!r} holds {member.name[:200]!r}, no regular file, with {member.size} bytes of content."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"{shown!r} holds {member.name[:200]!r}, no regular file, with {member.size} bytes of content."
+        )
     if member.isdir():
         return tree.add(member.name, MemberKind.FOLDER)
     if member.issym():
@@ -317,24 +316,22 @@ def _add_to_tree(tree: MemberTree, member: tarfile.TarInfo, filename: Distributi
         # A second name of a file that came before; nothing else can be linked to in every way of unpacking.
         target = "/".join(part for part in member.linkname.split("/") if part not in {"", "."})
         if member.linkname.startswith("/") or not tree.is_file(target):
-            msg = (
+            raise InvalidDistributionError(
                 f"{shown!r} holds the link {member.name[:200]!r}, which points outside its folder or to "
                 f"{member.linkname[:200]!r}, which is no file before it."
             )
-            raise InvalidDistributionError(msg)
         return tree.add(member.name, MemberKind.FILE)
-    msg = f"{shown!r} holds {member.name[:200]!r}, which is neither a file, a folder nor a link."
-    raise InvalidDistributionError(msg)
+    raise InvalidDistributionError(
+        f"{shown!r} holds {member.name[:200]!r}, which is neither a file, a folder nor a link."
+    )
 
 
 def _check_magic(magic: bytes) -> None:
     for begins, kind in _OTHER_KINDS.items():
         if magic.startswith(begins):
-            msg = f"it is {kind}; compress it by gzip"
-            raise tarfile.ReadError(msg)
+            raise tarfile.ReadError(f"it is {kind}; compress it by gzip")
     if len(magic) == _MAGIC_BYTES and _is_tar_header(magic):
-        msg = "it is a tar that is not compressed; compress it by gzip"
-        raise tarfile.ReadError(msg)
+        raise tarfile.ReadError("it is a tar that is not compressed; compress it by gzip")
 
 
 def _is_tar_header(block: bytes) -> bool:
@@ -379,14 +376,15 @@ def _members(
         count += 1
         headers += member.offset_data - end
         if count > MAX_MEMBERS:
-            msg = f"{filename.filename!r} has more than {MAX_MEMBERS} members."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{filename.filename!r} has more than {MAX_MEMBERS} members.")
         if headers > _MAX_HEADERS + count * tarfile.BLOCKSIZE or not _may_be_global(archive.pax_headers):
-            msg = f"{filename.filename!r} takes too much to describe its members; build it again without extras."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{filename.filename!r} takes too much to describe its members; build it again without extras."
+            )
         if member.issparse():
-            msg = f"{filename.filename!r} holds the sparse file {member.name[:200]!r}; build it again without."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{filename.filename!r} holds the sparse file {member.name[:200]!r}; build it again without."
+            )
         _check_headers(noted, member)
         noted.clear()
         end = member.offset_data + (member.size if member.isfile() else 0)
@@ -402,11 +400,9 @@ def _check_headers(noted: list[tuple[bytes, int]], member: tarfile.TarInfo) -> N
     pax = sum(kind in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} for kind in kinds)
     names, links = kinds.count(tarfile.GNUTYPE_LONGNAME), kinds.count(tarfile.GNUTYPE_LONGLINK)
     if max(pax, names, links) > 1 or (pax and (names or links)):
-        msg = f"{member.name[:200]!r} is described twice"
-        raise tarfile.ReadError(msg)
+        raise tarfile.ReadError(f"{member.name[:200]!r} is described twice")
     if noted and noted[-1][1] != member.size:
-        msg = f"{member.name[:200]!r} has two sizes, {noted[-1][1]} and {member.size}"
-        raise tarfile.ReadError(msg)
+        raise tarfile.ReadError(f"{member.name[:200]!r} has two sizes, {noted[-1][1]} and {member.size}")
 
 
 def _may_be_global(fields: Mapping[str, str]) -> bool:

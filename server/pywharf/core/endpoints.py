@@ -89,8 +89,7 @@ def check_endpoints(listed: str | None) -> None:
     """Raise ValueError for an entry of a flag's text that can name no host."""
     for entry in entries_of(listed or ""):
         if _ENTRY.fullmatch(entry) is None:
-            msg = f"--allowed_endpoints: {entry[:200]!r} names no host; write HOST, HOST:PORT, *.HOST or *"
-            raise ValueError(msg)
+            raise ValueError(f"--allowed_endpoints: {entry[:200]!r} names no host; write HOST, HOST:PORT, *.HOST or *")
 
 
 def host_of(parts: SplitResult) -> str | None:

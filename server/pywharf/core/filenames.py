@@ -83,14 +83,13 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
     """Take apart the name of a file to publish. Raises InvalidFilenameError for paths, other kinds, bad forms."""
     shown = filename[:_MAX_UPLOAD]
     if len(filename) > _MAX_UPLOAD:
-        msg = f"The file name {shown!r}… is over {_MAX_UPLOAD} characters."
-        raise InvalidFilenameError(msg)
+        raise InvalidFilenameError(f"The file name {shown!r}… is over {_MAX_UPLOAD} characters.")
     if not is_plain(filename):
-        msg = f"{shown!r} is not the file name of a distribution: use ASCII letters, digits and the signs . _ + ! -"
-        raise InvalidFilenameError(msg)
+        raise InvalidFilenameError(
+            f"{shown!r} is not the file name of a distribution: use ASCII letters, digits and the signs . _ + ! -"
+        )
     if not filename.endswith(_UPLOADABLE):
-        msg = f"{shown!r} is neither a wheel (.whl) nor an sdist (.tar.gz, .zip)."
-        raise InvalidFilenameError(msg)
+        raise InvalidFilenameError(f"{shown!r} is neither a wheel (.whl) nor an sdist (.tar.gz, .zip).")
     try:
         if filename.endswith(".whl"):
             name, version, _, _ = parse_wheel_filename(filename)
@@ -100,8 +99,7 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
             kind = Kind.SDIST
         project = normalize(name)
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, InvalidNameError) as error:
-        msg = f"{shown!r} is not a valid wheel or sdist file name: {error}"
-        raise InvalidFilenameError(msg) from error
+        raise InvalidFilenameError(f"{shown!r} is not a valid wheel or sdist file name: {error}") from error
     extension = extension_of(filename)
     assert extension is not None  # noqa: S101 - it ends in an uploadable one
     return DistributionFilename(filename, project, str(version), kind, extension)

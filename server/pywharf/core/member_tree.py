@@ -51,8 +51,7 @@ class MemberTree:
         before = self._kinds.get(key)
         if before is not None and (before, kind) != (MemberKind.FOLDER, MemberKind.FOLDER):
             what = "twice" if before is kind else f"as a {before.value} and as a {kind.value}"
-            msg = f"{self._shown!r} holds {plain[:200]!r} {what}."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{self._shown!r} holds {plain[:200]!r} {what}.")
         self._note(key, kind)
         if len(self.tops) <= _SHOWN_TOPS:
             self.tops.add(parts[0])
@@ -87,8 +86,9 @@ class MemberTree:
             if kind is MemberKind.FOLDER:
                 break
             if kind is not None:
-                msg = f"{self._shown!r} holds {plain[:200]!r} below {plain[:end][:200]!r}, which is a {kind.value}."
-                raise InvalidDistributionError(msg)
+                raise InvalidDistributionError(
+                    f"{self._shown!r} holds {plain[:200]!r} below {plain[:end][:200]!r}, which is a {kind.value}."
+                )
             missing.append(key)
         for key in missing:
             self._note(key, MemberKind.FOLDER)
@@ -97,15 +97,13 @@ class MemberTree:
         self._kinds[key] = kind
         # As many folders again as there may be members.
         if len(self._kinds) > 2 * self._max_members:
-            msg = f"{self._shown!r} has more than {2 * self._max_members} files and folders."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{self._shown!r} has more than {2 * self._max_members} files and folders.")
 
     def _add_link(self, plain: str, target: str) -> None:
         if len(target) > MAX_PATH or target.startswith("/") or "\\" in target or "\0" in target or not target:
             raise _leads_out(plain, self._shown)
         if len(self._links) == _MAX_LINKS:
-            msg = f"{self._shown!r} holds more than {_MAX_LINKS} links."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{self._shown!r} holds more than {_MAX_LINKS} links.")
         self._links[plain] = target
 
     def _follow(self, link: str, top: int, budget: int) -> int:
@@ -117,8 +115,9 @@ class MemberTree:
             part = pending.pop()
             budget -= 1
             if budget < 0:
-                msg = f"{self._shown!r} holds links that take more than {_MAX_LINK_STEPS} steps to follow."
-                raise InvalidDistributionError(msg)
+                raise InvalidDistributionError(
+                    f"{self._shown!r} holds links that take more than {_MAX_LINK_STEPS} steps to follow."
+                )
             if part in {"", "."}:
                 continue
             if part == "..":
@@ -138,12 +137,14 @@ class MemberTree:
 def check_path(path: str, shown: str) -> None:
     """Raises InvalidDistributionError for a path that is too long or leads outside the archive's folder."""
     if len(path) > MAX_PATH:
-        msg = f"{shown!r} holds the path {path[:100]!r}…, which is over {MAX_PATH} characters."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"{shown!r} holds the path {path[:100]!r}…, which is over {MAX_PATH} characters."
+        )
     parts = path.split("/")
     if not path or path.startswith("/") or "\\" in path or "\0" in path or ".." in parts or ":" in parts[0]:
-        msg = f"{shown!r} holds the path {path[:200]!r}, which would be unpacked outside its folder."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"{shown!r} holds the path {path[:200]!r}, which would be unpacked outside its folder."
+        )
 
 
 def _leads_out(link: str, shown: str) -> InvalidDistributionError:

@@ -42,22 +42,20 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
         # Old sdists may begin with a blank line.
         fields, unclear = parse_email(_fields(raw.lstrip(b"\r\n") if filename.kind is Kind.SDIST else raw, shown))
     except (UnicodeError, ValueError, email.errors.MessageError) as error:
-        msg = f"The core metadata in {shown!r} cannot be read: {error}."
-        raise InvalidDistributionError(msg) from error
+        raise InvalidDistributionError(f"The core metadata in {shown!r} cannot be read: {error}.") from error
     name, version = fields.get("name", ""), fields.get("version", "")
     if not filename.has_project(name):
-        msg = (
+        raise InvalidDistributionError(
             f"The core metadata in {shown!r} names the project {name[:80]!r}; the file name says {filename.project!r}."
         )
-        raise InvalidDistributionError(msg)
     if not filename.has_version(version):
-        msg = (
+        raise InvalidDistributionError(
             f"The core metadata in {shown!r} has the version {version[:80]!r}; the file name says {filename.version!r}."
         )
-        raise InvalidDistributionError(msg)
     if "requires-python" in unclear:
-        msg = f"The core metadata in {shown!r} has two Requires-Python, or one that is not UTF-8; write one."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"The core metadata in {shown!r} has two Requires-Python, or one that is not UTF-8; write one."
+        )
     return CoreMetadata(name, version, _requires_python(fields.get("requires_python"), shown))
 
 
@@ -68,32 +66,30 @@ def _fields(raw: bytes, shown: str) -> bytes:
     for count, found in enumerate(_FIELD.finditer(fields), 1):
         names.add(found[1].lower())
         if count > MAX_FIELDS or len(names) > MAX_FIELD_NAMES:
-            msg = (
+            raise InvalidDistributionError(
                 f"The core metadata in {shown!r} has more than {MAX_FIELDS} fields, or {MAX_FIELD_NAMES} names of them."
             )
-            raise InvalidDistributionError(msg)
     return fields
 
 
 def _requires_python(raw: str | None, shown: str) -> str | None:
     """The specifier on one line; None where there is none, or an empty one, which says as much."""
     if raw is not None and len(raw) > MAX_REQUIRES_PYTHON:
-        msg = (
+        raise InvalidDistributionError(
             f"Requires-Python in {shown!r} has {len(raw)} characters; at most {MAX_REQUIRES_PYTHON} are allowed. "
             "Shorten it and build the file again."
         )
-        raise InvalidDistributionError(msg)
     specifier = " ".join((raw or "").split())
     if not specifier.isprintable():
-        msg = f"Requires-Python in {shown!r} is {specifier[:80]!r}; it holds characters that cannot be shown."
-        raise InvalidDistributionError(msg)
+        raise InvalidDistributionError(
+            f"Requires-Python in {shown!r} is {specifier[:80]!r}; it holds characters that cannot be shown."
+        )
     try:
         SpecifierSet(specifier)
     except (InvalidSpecifier, ValueError) as error:
         if not _OLD_SPECIFIER.match(specifier):
-            msg = (
+            raise InvalidDistributionError(
                 f"Requires-Python in {shown!r} is {specifier[:80]!r}, which is not a version specifier, "
                 "for example '>=3.11'."
-            )
-            raise InvalidDistributionError(msg) from error
+            ) from error
     return specifier or None

@@ -23,11 +23,10 @@ _MAX_PROJECT_NAME = 200
 def normalize(raw: str) -> ProjectName:
     """PEP 503 form; idempotent. Raises InvalidNameError for what is no name by the core metadata rules."""
     if len(raw) > _MAX_PROJECT_NAME or not _PROJECT_NAME.match(raw):
-        msg = (
+        raise InvalidNameError(
             f"{raw[:_MAX_PROJECT_NAME]!r} is not a valid project name: use ASCII letters, digits, '.', '-' and "
             f"'_', starting and ending with a letter or digit, at most {_MAX_PROJECT_NAME} characters."
         )
-        raise InvalidNameError(msg)
     return ProjectName(_SEPARATORS.sub("-", raw).lower())
 
 
@@ -36,9 +35,8 @@ def parse_repo_name(raw: str) -> RepoName:
     name = raw.lower()
     # Lower case of some letters beyond ASCII lies in it: the Kelvin sign's is "k".
     if not raw.isascii() or not _REPO_NAME.match(name):
-        msg = (
+        raise InvalidNameError(
             f"{raw[:80]!r} is not a valid repo name: use at most 63 ASCII letters, digits, '.', '-' and '_', "
             "starting and ending with a letter or digit."
         )
-        raise InvalidNameError(msg)
     return RepoName(name)

@@ -51,15 +51,13 @@ def negotiate(accept: str) -> PageFormat:
     if best is None and weights.get(_NO_WISH):
         best = next((offered for offered in _OFFERED if weights.get(offered.value) != 0), None)
     if best is None:
-        msg = f"Accept {accept[:200]!r} allows none of {', '.join(f.value for f in _OFFERED)}."
-        raise NotAcceptableError(msg)
+        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {', '.join(f.value for f in _OFFERED)}.")
     return best
 
 
 def _weights(accept: str) -> dict[str, float]:
     if len(accept) > _MAX_ACCEPT:
-        msg = f"The Accept header is over {_MAX_ACCEPT} characters."
-        raise InvalidInputError(msg)
+        raise InvalidInputError(f"The Accept header is over {_MAX_ACCEPT} characters.")
     weights: dict[str, float] = {}
     for element in accept.split(","):
         part = element.strip()
@@ -68,8 +66,9 @@ def _weights(accept: str) -> dict[str, float]:
         matched = _RANGE.match(part)
         quality = _QUALITY.search(matched[3]) if matched else None
         if not matched or (quality and not _QVALUE.match(quality[1])) or (matched[1] == "*" and matched[2] != "*"):
-            msg = f"Accept holds {part[:200]!r}, which is not a media range such as 'text/html' or 'text/*;q=0.5'."
-            raise InvalidInputError(msg)
+            raise InvalidInputError(
+                f"Accept holds {part[:200]!r}, which is not a media range such as 'text/html' or 'text/*;q=0.5'."
+            )
         media = f"{matched[1]}/{matched[2]}".lower()
         media = _ALIASES.get(media, media)
         weights[media] = max(float(quality[1]) if quality else 1.0, weights.get(media, 0.0))

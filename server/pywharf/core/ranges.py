@@ -22,14 +22,14 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     matched = _SPEC.match(specs) if equals else None
     if matched is None:
-        msg = f"Range is {header[:100]!r}; write it as 'bytes=FIRST-LAST', 'bytes=FIRST-' or 'bytes=-COUNT'."
-        raise RangeNotSatisfiableError(msg, size)
+        raise RangeNotSatisfiableError(
+            f"Range is {header[:100]!r}; write it as 'bytes=FIRST-LAST', 'bytes=FIRST-' or 'bytes=-COUNT'.", size
+        )
     first_text, last_text, suffix = matched.groups()
     if suffix is not None:
         first, last = max(0, size - int(suffix)), size - 1
     else:
         first, last = int(first_text), min(int(last_text) if last_text else size - 1, size - 1)
     if first > last:
-        msg = f"Range is {header[:100]!r}; the file has {size} bytes."
-        raise RangeNotSatisfiableError(msg, size)
+        raise RangeNotSatisfiableError(f"Range is {header[:100]!r}; the file has {size} bytes.", size)
     return first, last

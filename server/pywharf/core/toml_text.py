@@ -46,8 +46,7 @@ def dumps(document: Mapping[str, Any]) -> str:
     except IndexError:  # of a key with a control character, which the package's own encoder breaks on
         text, same = "", False
     if not same:
-        msg = "the document does not read back equal from TOML"
-        raise ValueError(msg)
+        raise ValueError("the document does not read back equal from TOML")
     return text
 
 
@@ -56,11 +55,10 @@ def loads(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        msg = f"{source} is not valid TOML: {error}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"{source} is not valid TOML: {error}.") from error
     except RecursionError as error:
-        msg = f"{source} is not usable TOML: its values are nested too deeply."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"{source} is not usable TOML: its values are nested too deeply.") from error
     except ValueError as error:  # Python's own limit of digits, say
-        msg = f"{source} is not usable TOML: it holds a number or time that is too large."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(
+            f"{source} is not usable TOML: it holds a number or time that is too large."
+        ) from error

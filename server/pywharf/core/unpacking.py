@@ -20,8 +20,7 @@ class Body:
         """Raises ValueError for an encoding that was not asked for."""
         name = encoding.strip().lower()
         if name not in _WINDOWS:
-            msg = f"it is encoded as {name[:40]!r}, which was not asked for"
-            raise ValueError(msg)
+            raise ValueError(f"it is encoded as {name[:40]!r}, which was not asked for")
         self._window = _WINDOWS[name]
         self._unpacking = zlib.decompressobj(self._window) if self._window is not None else None
         self._longest = longest
@@ -47,8 +46,7 @@ class Body:
             try:
                 unpacked = self._unpacking.decompress(received, _STEP)
             except zlib.error as error:
-                msg = "it is not packed as it says"
-                raise ValueError(msg) from error
+                raise ValueError("it is not packed as it says") from error
             received, is_more = self._unpacking.unconsumed_tail, len(unpacked) == _STEP
             self._add(unpacked)
         return self._unpacking.unused_data
@@ -56,12 +54,10 @@ class Body:
     def _add(self, content: bytes) -> None:
         self._content += content
         if len(self._content) > self._longest:
-            msg = f"it has over {self._longest} bytes"
-            raise TooLargeBodyError(msg)
+            raise TooLargeBodyError(f"it has over {self._longest} bytes")
 
     def whole(self) -> bytes:
         """Return the content. Raises ValueError where its end is missing."""
         if self._unpacking is not None and not self._unpacking.eof and len(self._content):
-            msg = "its end is missing"
-            raise ValueError(msg)
+            raise ValueError("its end is missing")
         return bytes(self._content)

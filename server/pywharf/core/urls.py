@@ -15,8 +15,10 @@ def check_url(url: str, field: str) -> None:
         valid = False
     # What may hold a secret (user info, a token in the query) is not shown.
     if any(c in url for c in "@?#"):
-        msg = f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
+        )
     if not valid or not _CHARACTERS.match(url):  # urlsplit passes over spaces and line ends
-        msg = f"{field} is {url[:200]!r}; it must be an http or https URL such as https://index.example.com/simple/"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{field} is {url[:200]!r}; it must be an http or https URL such as https://index.example.com/simple/"
+        )

@@ -36,11 +36,9 @@ class WheelRecord:
             for row in csv.reader(text):
                 self._add(row)
                 if len(self._rows) > max_members:
-                    msg = f"{path!r} in {shown!r} lists more than {max_members} files."
-                    raise InvalidDistributionError(msg)
+                    raise InvalidDistributionError(f"{path!r} in {shown!r} lists more than {max_members} files.")
         except csv.Error as error:
-            msg = f"{path!r} in {shown!r} is not a readable list: {error}."
-            raise InvalidDistributionError(msg) from error
+            raise InvalidDistributionError(f"{path!r} in {shown!r} is not a readable list: {error}.") from error
 
     def _add(self, row: list[str]) -> None:
         listed = row[0].replace("\\", "/") if row else ""
@@ -51,8 +49,9 @@ class WheelRecord:
         said = ",".join(part.strip() for part in (*row[1:3], "", "")[:2])
         before = self._rows.get(listed)
         if before is not None and before != said and "," not in {before, said} and listed not in self._exempt:
-            msg = f"{self._path!r} in {self._shown!r} lists {listed[:200]!r} twice, each time otherwise."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{self._path!r} in {self._shown!r} lists {listed[:200]!r} twice, each time otherwise."
+            )
         if before is None or before == ",":
             self._rows[listed] = said
 
@@ -63,11 +62,10 @@ class WheelRecord:
             return None
         said = self._rows.get(self._listed_as(member))
         if said is None:
-            msg = (
+            raise InvalidDistributionError(
                 f"{self._path!r} in {self._shown!r} does not list {member.path[:200]!r}. Write it anew "
                 "(`wheel unpack`, `wheel pack`), or build the wheel again."
             )
-            raise InvalidDistributionError(msg)
         algorithm = said.partition("=")[0].lower()
         self._digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm in _ALGORITHMS else None
         return self._digest
@@ -80,29 +78,26 @@ class WheelRecord:
         if size and not (
             size.isascii() and size.isdigit() and len(size) <= _MAX_SIZE_DIGITS and int(size) == member.size
         ):
-            msg = (
+            raise InvalidDistributionError(
                 f"{self._path!r} in {self._shown!r} gives {member.path[:200]!r} {size[:40]!r} bytes; "
                 f"it has {member.size}."
             )
-            raise InvalidDistributionError(msg)
         if self._digest is not None:
             actual = self._digest.digest()
             if said.partition("=")[2].rstrip("=") not in _spellings(actual):
-                msg = (
+                raise InvalidDistributionError(
                     f"{self._path!r} in {self._shown!r} gives {member.path[:200]!r} the hash {said[:120]!r}; "
                     f"it has {_base64(actual)!r}."
                 )
-                raise InvalidDistributionError(msg)
 
     def check_complete(self) -> None:
         """Raises InvalidDistributionError where RECORD lists a file that the wheel does not hold."""
         left = sorted(path for path in self._rows if path not in self._exempt)
         if left:
-            msg = (
+            raise InvalidDistributionError(
                 f"{self._path!r} in {self._shown!r} lists {left[0][:200]!r}, which the wheel does not hold"
                 f"{f' ({len(left)} such files)' if len(left) > 1 else ''}. Build the wheel again."
             )
-            raise InvalidDistributionError(msg)
 
     def _listed_as(self, member: ZipMember) -> str:
         if member.path in self._rows or member.raw_path.isascii():

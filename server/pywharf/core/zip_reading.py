@@ -89,8 +89,9 @@ class ZipReader:
             position = after
             yield member
         if len(self._entries) != self._expected:
-            msg = f"its list of members has {len(self._entries)} entries, its end says {self._expected}"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(
+                f"its list of members has {len(self._entries)} entries, its end says {self._expected}"
+            )
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """A member's whole content. Raises KeyError where there is none of that path."""
@@ -105,8 +106,7 @@ class ZipReader:
     def read_member(self, member: ZipMember, max_bytes: int) -> bytes:
         """A member's whole content. Raises InvalidDistributionError for a larger one, or as the constructor does."""
         if member.size > max_bytes:
-            msg = f"{member.path[:200]!r} in {self._shown!r} is over {max_bytes} bytes."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{member.path[:200]!r} in {self._shown!r} is over {max_bytes} bytes.")
         content = _Collected()
         self._stream.seek(member.header_at)
         self._read_content(member, content)
@@ -156,45 +156,39 @@ class ZipReader:
                 _check_small_against_large((disk, first_disk, here, count, directory_size, directory_at), large)
                 disk, first_disk, here, count, directory_size, directory_at = large
         if disk or first_disk or here != count:
-            msg = "it is one part of several"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError("it is one part of several")
         if directory_at + directory_size != whole_end:
             before = whole_end - directory_at - directory_size
-            msg = (
+            raise UnreadableZipError(
                 f"{before} bytes lie before it or before its end, or it holds two archives"
                 if before > 0
                 else "its list of members reaches beyond its end"
             )
-            raise UnreadableZipError(msg)
         if directory_size > _MAX_DIRECTORY:
-            msg = f"{self._shown!r} says that its list of members takes {directory_size} bytes."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{self._shown!r} says that its list of members takes {directory_size} bytes."
+            )
         self._stream.seek(directory_at)
         directory = self._stream.read(directory_size)
         if len(directory) != directory_size:
-            msg = "it is cut off"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError("it is cut off")
         if directory.count(_CENTRAL_SIGNATURE) > self._max_members:
-            msg = f"{self._shown!r} has more than {self._max_members} members."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{self._shown!r} has more than {self._max_members} members.")
         return directory_at, directory, count
 
     def _entry(self, position: int) -> tuple[ZipMember, int]:
         try:
             fields = _CENTRAL.unpack_from(self._directory, position)
         except struct.error as error:
-            msg = "its list of members is cut off"
-            raise UnreadableZipError(msg) from error
+            raise UnreadableZipError("its list of members is cut off") from error
         signature, _, _, flags, method, _, _, crc, packed_size, size = fields[:10]
         path_size, extra_size, comment_size, disk, _, attributes, header_at = fields[10:]
         if signature != _CENTRAL_SIGNATURE:
-            msg = "its list of members holds something else"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError("its list of members holds something else")
         start = position + _CENTRAL.size
         after = start + path_size + extra_size + comment_size
         if after > len(self._directory):
-            msg = "its list of members is cut off"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError("its list of members is cut off")
         raw_path = self._directory[start : start + path_size]
         path = _decoded(raw_path, flags)
         extra = self._directory[start + path_size : start + path_size + extra_size]
@@ -202,12 +196,14 @@ class ZipReader:
         self._check_entry(path, flags, method, disk)
         file_type = (attributes >> 16) & _FILE_TYPES
         if file_type not in _PLAIN_TYPES | {_LINK}:
-            msg = f"{self._shown!r} holds {path[:200]!r}, which is neither a file, a folder nor a link."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{self._shown!r} holds {path[:200]!r}, which is neither a file, a folder nor a link."
+            )
         is_folder = path.endswith("/")
         if is_folder and size:
-            msg = f"{self._shown!r} holds the folder {path[:200]!r} with {size} bytes of content."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{self._shown!r} holds the folder {path[:200]!r} with {size} bytes of content."
+            )
         member = ZipMember(
             path, raw_path, is_folder, file_type == _LINK, method, flags, crc, packed_size, size, header_at
         )
@@ -215,30 +211,27 @@ class ZipReader:
 
     def _check_entry(self, path: str, flags: int, method: int, disk: int) -> None:
         if flags & _ENCRYPTED:
-            msg = f"{self._shown!r} holds {path[:200]!r} encrypted."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(f"{self._shown!r} holds {path[:200]!r} encrypted.")
         if flags & _UNUSUAL or disk:
-            msg = f"{path[:200]!r} uses features of zip that installers do not know"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(f"{path[:200]!r} uses features of zip that installers do not know")
         if method not in {_STORED, _DEFLATED}:
-            msg = f"{path[:200]!r} in {self._shown!r} is compressed by the method {method}; use deflate, or store it."
-            raise InvalidDistributionError(msg)
+            raise InvalidDistributionError(
+                f"{path[:200]!r} in {self._shown!r} is compressed by the method {method}; use deflate, or store it."
+            )
 
     def _read_content(self, member: ZipMember, digest: Digest | None) -> int:
         """Read the header before the content, and the content; returns how many bytes they take."""
         raw = self._stream.read(_LOCAL.size)
         if len(raw) != _LOCAL.size or not raw.startswith(_LOCAL_SIGNATURE):
-            msg = f"no header lies before {member.path[:200]!r}"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(f"no header lies before {member.path[:200]!r}")
         _, _, flags, method, _, _, crc, packed_size, size, path_size, extra_size = _LOCAL.unpack(raw)
         raw_path = self._stream.read(path_size)
         extra = self._stream.read(extra_size)
         if raw_path != member.raw_path:
-            msg = (
+            raise UnreadableZipError(
                 f"its list of members names {member.path[:200]!r}, the member itself "
                 f"{raw_path[:200].decode('utf-8', 'replace')!r}"
             )
-            raise UnreadableZipError(msg)
         checked_flags = _ENCRYPTED | _WITH_DESCRIPTOR | _UNUSUAL | (0 if raw_path.isascii() else _UTF_8)
         size, packed_size, _, _ = _widened(extra, member.path, (size, packed_size, 0, 0))
         said = (flags & checked_flags, method, crc, packed_size, size)
@@ -246,8 +239,9 @@ class ZipReader:
         later = member.flags & _WITH_DESCRIPTOR != 0
         for what, one, other in zip(("flags", "method", "CRC-32", "packed size", "size"), said, listed, strict=True):
             if one != other and not (later and one == 0 and what in {"CRC-32", "packed size", "size"}):
-                msg = f"its list of members gives {member.path[:200]!r} the {what} {other}, the member itself {one}"
-                raise UnreadableZipError(msg)
+                raise UnreadableZipError(
+                    f"its list of members gives {member.path[:200]!r} the {what} {other}, the member itself {one}"
+                )
         self._inflate(member, digest, unsized=later and packed_size == 0)
         return len(raw) + len(raw_path) + len(extra) + member.packed_size
 
@@ -263,8 +257,7 @@ class ZipReader:
         if taken != member.size:
             raise self._wrong_size(member, str(taken))
         if crc != member.crc:
-            msg = f"Bad CRC-32 of {member.path[:200]!r}"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(f"Bad CRC-32 of {member.path[:200]!r}")
 
     def _unpacked(self, member: ZipMember, *, unsized: bool) -> Iterator[bytes]:
         """The member's content in chunks, from where the stream stands; `unsized` where no header says its size."""
@@ -272,8 +265,7 @@ class ZipReader:
             marks = _EndMarks()
             for data in self._packed(member):
                 if unsized and marks.may_end(data):
-                    msg = f"it does not say before {member.path[:200]!r} where that ends"
-                    raise UnreadableZipError(msg)
+                    raise UnreadableZipError(f"it does not say before {member.path[:200]!r} where that ends")
                 yield data
             return
         inflating = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -283,19 +275,16 @@ class ZipReader:
                 yield data
                 data = b"" if inflating.eof else inflating.decompress(inflating.unconsumed_tail, _CHUNK)
             if inflating.unused_data:
-                msg = f"bytes lie after the content of {member.path[:200]!r}"
-                raise UnreadableZipError(msg)
+                raise UnreadableZipError(f"bytes lie after the content of {member.path[:200]!r}")
         if not inflating.eof:
-            msg = f"the content of {member.path[:200]!r} is cut off"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(f"the content of {member.path[:200]!r} is cut off")
 
     def _packed(self, member: ZipMember) -> Iterator[bytes]:
         left = member.packed_size
         while left:
             packed = self._stream.read(min(left, _CHUNK))
             if not packed:
-                msg = f"it is cut off in {member.path[:200]!r}"
-                raise UnreadableZipError(msg)
+                raise UnreadableZipError(f"it is cut off in {member.path[:200]!r}")
             left -= len(packed)
             yield packed
 
@@ -314,8 +303,9 @@ class ZipReader:
             forms += [narrow, _DESCRIPTOR_SIGNATURE + narrow]
         raw = self._stream.read(size) if 0 <= size <= len(forms[1]) else b""
         if raw not in forms:
-            msg = f"what follows {member.path[:200]!r} does not give the sizes that its list of members gives"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(
+                f"what follows {member.path[:200]!r} does not give the sizes that its list of members gives"
+            )
         return size
 
 
@@ -369,19 +359,15 @@ def _find_end(tail: bytes, size: int) -> tuple[int, tuple[int, int, int, int, in
     if at >= 0 and not (tail.startswith(_END_SIGNATURE, at) and tail.endswith(b"\0\0")):
         at = tail.rfind(_END_SIGNATURE, 0, at + len(_END_SIGNATURE))
     if at < 0:
-        msg = "it has no end of a zip"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError("it has no end of a zip")
     _, *numbers, comment_size = _END.unpack_from(tail, at)
     after = len(tail) - at - _END.size - comment_size
     if after > 0:
-        msg = f"{after} bytes follow its end"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError(f"{after} bytes follow its end")
     if after < 0:
-        msg = "it is cut off at its end"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError("it is cut off at its end")
     if any(signature in tail[at + _END.size :] for signature in _SIGNATURES):
-        msg = "its comment may be taken for a part of it"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError("its comment may be taken for a part of it")
     disk, first_disk, here, count, directory_size, directory_at = numbers
     return size - len(tail) + at, (disk, first_disk, here, count, directory_size, directory_at)
 
@@ -391,8 +377,7 @@ def _read_end_64(head: bytes, at: int) -> tuple[int, int, int, int, int, int]:
     signature, record_size, _, _, disk, first_disk, here, count, size, start = _END_64.unpack_from(head)
     _, end_disk, end_at, disks = _LOCATOR.unpack_from(head, _END_64.size)
     if signature != _END_64_SIGNATURE or record_size != _END_64.size - 12 or end_at != at or end_disk or disks > 1:
-        msg = "the two parts of its end do not fit"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError("the two parts of its end do not fit")
     return disk, first_disk, here, count, size, start
 
 
@@ -400,8 +385,7 @@ def _check_small_against_large(small: tuple[int, ...], large: tuple[int, ...]) -
     """Hold the record that every reader knows against the one for large zips, unless it refers to that one."""
     marks = (_MAX_16, _MAX_16, _MAX_16, _MAX_16, _MAX_32, _MAX_32)
     if any(one not in {other, mark} for one, other, mark in zip(small, large, marks, strict=True)):
-        msg = "the two parts of its end do not fit"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError("the two parts of its end do not fit")
 
 
 def _decoded(raw: bytes, flags: int) -> str:
@@ -409,8 +393,7 @@ def _decoded(raw: bytes, flags: int) -> str:
     try:
         return raw.decode("utf-8", "strict" if flags & _UTF_8 else "surrogateescape")
     except UnicodeDecodeError as error:
-        msg = f"the path {raw[:200]!r} is said to be UTF-8 and is not"
-        raise UnreadableZipError(msg) from error
+        raise UnreadableZipError(f"the path {raw[:200]!r} is said to be UTF-8 and is not") from error
 
 
 def _widened(extra: bytes, path: str, numbers: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -423,12 +406,10 @@ def _widened(extra: bytes, path: str, numbers: tuple[int, int, int, int]) -> tup
         kind, size = struct.unpack_from("<HH", extra, at)
         at += 4 + size
         if at > len(extra) or (kind in fields and kind in {_ZIP_64_EXTRA, _UNICODE_PATH_EXTRA}):
-            msg = f"the extra fields of {path[:200]!r} cannot be read"
-            raise UnreadableZipError(msg)
+            raise UnreadableZipError(f"the extra fields of {path[:200]!r} cannot be read")
         fields[kind] = extra[at - size : at]
     if _UNICODE_PATH_EXTRA in fields and fields[_UNICODE_PATH_EXTRA][5:] != path.encode("utf-8", "surrogateescape"):
-        msg = f"{path[:200]!r} has another path in its extra fields"
-        raise UnreadableZipError(msg)
+        raise UnreadableZipError(f"{path[:200]!r} has another path in its extra fields")
     large = fields.get(_ZIP_64_EXTRA, b"")
     widened: list[int] = []
     for number, mark, form in zip(numbers, (_MAX_32, _MAX_32, _MAX_32, _MAX_16), ("<Q", "<Q", "<Q", "<L"), strict=True):

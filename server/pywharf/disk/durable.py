@@ -26,11 +26,11 @@ def translated() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            msg = "The storage is full; nothing of this was kept. Free some room or enlarge the volume."
-            raise StorageFullError(msg) from error
+            raise StorageFullError(
+                "The storage is full; nothing of this was kept. Free some room or enlarge the volume."
+            ) from error
         reason = error.strerror or type(error).__name__
-        msg = f"The storage of this repo cannot be used now: {reason}."
-        raise BackendUnavailableError(msg) from error
+        raise BackendUnavailableError(f"The storage of this repo cannot be used now: {reason}.") from error
 
 
 def fsync_folder(folder: Path) -> None:

@@ -64,13 +64,11 @@ def resolve(host: str, port: int, reach: Reach, family: int = socket.AF_UNSPEC) 
     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     usable = [info for info in infos if reach_of(str(info[4][0])) >= reach]
     if not usable:
-        msg = f"{host} has an address of {_NEEDED.get(reach, 'no kind')}"
-        raise RefusedAddressError(msg)
+        raise RefusedAddressError(f"{host} has an address of {_NEEDED.get(reach, 'no kind')}")
     return usable
 
 
 def check(address: str, reach: Reach) -> None:
     """Raise RefusedAddressError for an address that is more sensitive than `reach`."""
     if reach_of(address) < reach:
-        msg = f"{address} is an address of {_NEEDED.get(reach, 'no kind')}"
-        raise RefusedAddressError(msg)
+        raise RefusedAddressError(f"{address} is an address of {_NEEDED.get(reach, 'no kind')}")

@@ -66,16 +66,17 @@ class UpstreamClient:
                         page = await self._fetch(URL(url), accept, held)
             except TimeoutError as error:
                 self._count("timeout")
-                msg = "The extra index did not answer in time; try again, or check --extra_index_url."
-                raise UpstreamTimeoutError(msg) from error
+                raise UpstreamTimeoutError(
+                    "The extra index did not answer in time; try again, or check --extra_index_url."
+                ) from error
             except EndpointNotAllowedError as error:
                 self._count("failed")
-                msg = f"The extra index cannot be read: {error}."
-                raise UpstreamError(msg) from error
+                raise UpstreamError(f"The extra index cannot be read: {error}.") from error
             except (aiohttp.ClientError, ValueError) as error:
                 self._count("failed")
-                msg = f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
-                raise UpstreamError(msg) from error
+                raise UpstreamError(
+                    f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
+                ) from error
             except UpstreamError:
                 self._count("failed")
                 raise
@@ -91,8 +92,7 @@ class UpstreamClient:
                     content = await self._read(response, held)
                     return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
                 here = redirected(here, response.headers["Location"], configured=url, egress=self._egress)
-        msg = f"The extra index redirects more than {_MAX_REDIRECTS} times."
-        raise UpstreamError(msg)
+        raise UpstreamError(f"The extra index redirects more than {_MAX_REDIRECTS} times.")
 
     async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
         body = Body(response.headers.get("Content-Encoding", ""), _MAX_BYTES)
@@ -104,6 +104,5 @@ class UpstreamClient:
                     await held.enter_async_context(self._large)
                     is_large = True
         except TooLargeBodyError:
-            msg = f"The extra index's page is over {_MAX_BYTES} bytes."
-            raise UpstreamError(msg) from None
+            raise UpstreamError(f"The extra index's page is over {_MAX_BYTES} bytes.") from None
         return body.whole()

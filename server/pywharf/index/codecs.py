@@ -76,8 +76,9 @@ class Index:
         try:
             body = _decode_project(memoryview(found))
         except _UNDECODABLE as error:
-            msg = f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
-            raise BackendUnavailableError(msg) from error
+            raise BackendUnavailableError(
+                f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
+            ) from error
         return Project(
             name=name,
             files=tuple(file for file in body.files if fault_of(file) is None),
@@ -109,8 +110,7 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 def _decode_project(raw: memoryview) -> _ProjectBody:
     # Counted before they are decoded, which is done in one go: each file is an object.
     if raw.nbytes > MAX_PROJECT_BYTES or bytes(raw).count(b"{") > 2 * MAX_PROJECT_FILES:
-        msg = f"it has {raw.nbytes} bytes, or more than {MAX_PROJECT_FILES} files"
-        raise msgspec.ValidationError(msg)
+        raise msgspec.ValidationError(f"it has {raw.nbytes} bytes, or more than {MAX_PROJECT_FILES} files")
     body = msgspec.json.decode(raw, type=_ProjectBody)
     _check_digests(body.files)
     return body
@@ -120,8 +120,7 @@ def _check_digests(files: Iterable[File]) -> None:
     """Digests become headers of answers, in which not all that a JSON text may hold has a place."""
     for file in files:
         if not all(_SHA256.match(digest) for digest in (file.sha256, file.metadata_sha256) if digest is not None):
-            msg = f"a digest of {file.filename!r} is not of 64 hexadecimal digits"
-            raise msgspec.ValidationError(msg)
+            raise msgspec.ValidationError(f"a digest of {file.filename!r} is not of 64 hexadecimal digits")
 
 
 @decodable
@@ -145,14 +144,16 @@ def decode_index(content: bytes, filename: str) -> Index:
     """
     try:
         if not content or len(content) > max_index_bytes(filename):
-            msg = f"it is empty, or over the {max_index_bytes(filename)} bytes that it may have"
-            raise msgspec.ValidationError(msg)
+            raise msgspec.ValidationError(
+                f"it is empty, or over the {max_index_bytes(filename)} bytes that it may have"
+            )
         if filename.endswith(".json"):
             return _decode_json(content)
         return _decode_toml(content.decode(), filename)
     except (*_UNDECODABLE, InvalidConfigError, InvalidNameError) as error:
-        msg = f"The index file {filename} cannot be read ({error}); run update_index to write it again."
-        raise BackendUnavailableError(msg) from error
+        raise BackendUnavailableError(
+            f"The index file {filename} cannot be read ({error}); run update_index to write it again."
+        ) from error
 
 
 def encode_index(
@@ -172,8 +173,7 @@ def _decode_json(content: bytes) -> Index:
     else:
         document = msgspec.json.decode(content, type=_IndexDocument)
     if document.format != _FORMAT:
-        msg = f"its format is {document.format}, this version reads {_FORMAT}"
-        raise msgspec.ValidationError(msg)
+        raise msgspec.ValidationError(f"its format is {document.format}, this version reads {_FORMAT}")
     # The names were normalized when the file was written.
     if isinstance(document, _IndexDocument):
         return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
@@ -188,13 +188,11 @@ def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
     """
     first = _FIRST_PROJECT.match(projects)
     if first is None or projects[-1:].tobytes() != b"}":
-        msg = "it was not written by update_index"
-        raise msgspec.ValidationError(msg)
+        raise msgspec.ValidationError("it was not written by update_index")
     name, start = first[1], first.end()
     for count, found in enumerate(_NEXT_PROJECT.finditer(projects, start), 2):
         if count > MAX_PROJECTS:
-            msg = f"it has more than {MAX_PROJECTS} projects"
-            raise msgspec.ValidationError(msg)
+            raise msgspec.ValidationError(f"it has more than {MAX_PROJECTS} projects")
         yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start : found.start() + 1])
         name, start = found[1], found.end()
     yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start:-1])
@@ -301,8 +299,7 @@ def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None 
     """
     sha256 = meta.get("sha256", "").lower()
     if not _SHA256.match(sha256):
-        msg = f"the sha256 of {filename!r} is {sha256[:80]!r}; it must be 64 hexadecimal digits."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"the sha256 of {filename!r} is {sha256[:80]!r}; it must be 64 hexadecimal digits.")
     yanked = meta.get("yanked")
     return File(
         filename=filename,
@@ -328,8 +325,9 @@ def parse_meta(text: str, source: str) -> dict[str, str]:
     wrong = sorted(key for key, value in table.items() if not isinstance(value, str))
     missing = sorted({"distrib", "sha256"} - table.keys())
     if wrong or missing:
-        msg = f"{source}: " + (f"{wrong[0]!r} is not a string." if wrong else f"{missing[0]!r} is missing.")
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{source}: " + (f"{wrong[0]!r} is not a string." if wrong else f"{missing[0]!r} is missing.")
+        )
     return table
 
 
@@ -338,9 +336,11 @@ def parse_status(text: str, source: str) -> tuple[str, str | None]:
     table = loads(text, source)
     status, reason = table.get("status"), table.get("reason")
     if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:
-        msg = f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
+        )
     if reason is not None and len(reason) > MAX_TEXT:
-        msg = f"{source}: its reason has {len(reason)} characters; at most {MAX_TEXT} are allowed. Shorten it."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{source}: its reason has {len(reason)} characters; at most {MAX_TEXT} are allowed. Shorten it."
+        )
     return status, reason

@@ -61,8 +61,7 @@ class Follower:
         """What is known. Raises IndexNotLoadedError before the first successful look."""
         if self._catalog is None:
             reason = self._failure or "it is being read for the first time"
-            msg = f"The index of this repo is not loaded: {reason}"
-            raise IndexNotLoadedError(msg)
+            raise IndexNotLoadedError(f"The index of this repo is not loaded: {reason}")
         return self._catalog
 
     async def latest(self) -> Catalog:

@@ -70,18 +70,15 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
         metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
     )
     if (fault := fault_of(file)) is not None:
-        msg = f"{file.filename!r} cannot be published: {fault}"
-        raise TooLargeError(msg)
+        raise TooLargeError(f"{file.filename!r} cannot be published: {fault}")
     project = (await follower.latest()).project(filename.project)
     if project is not None and not project.takes_uploads:
-        msg = f"The project {project.name!r} is {project.status} and takes no uploads."
-        raise ForbiddenError(msg)
+        raise ForbiddenError(f"The project {project.name!r} is {project.status} and takes no uploads.")
     if project is not None and len(project.files) >= MAX_PROJECT_FILES and project.file(file.filename) is None:
-        msg = (
+        raise TooLargeError(
             f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "
             "Delete old ones, or publish under another name."
         )
-        raise TooLargeError(msg)
     stored = await backend.publish(Upload(filename.project, file, staged.path, raw, secret, project))
     await follower.note(JournalEntry(filename.project, stored))
     return stored
@@ -94,22 +91,18 @@ def check_form(form: Mapping[str, str], filename: DistributionFilename) -> None:
     filetype = form.get("filetype")
     if filetype is not None and _KINDS.get(filetype) is not filename.kind:
         wanted = next(key for key, kind in _KINDS.items() if kind is filename.kind)
-        msg = f"filetype is {filetype[:80]!r}; for {filename.filename!r} it must be {wanted!r}."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError(f"filetype is {filetype[:80]!r}; for {filename.filename!r} it must be {wanted!r}.")
     name, version = form.get("name"), form.get("version")
     if name is not None and not filename.has_project(name):
-        msg = f"name is {name[:80]!r}; the file name says {filename.project!r}."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError(f"name is {name[:80]!r}; the file name says {filename.project!r}.")
     if version is not None and not filename.has_version(version):
-        msg = f"version is {version[:80]!r}; the file name says {filename.version!r}."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError(f"version is {version[:80]!r}; the file name says {filename.version!r}.")
 
 
 def _expect(form: Mapping[str, str], field: str, allowed: set[str]) -> None:
     value = form.get(field)
     if value is not None and value not in allowed:
-        msg = f"{field} is {value[:80]!r}; this index understands {' or '.join(sorted(allowed))!r}."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError(f"{field} is {value[:80]!r}; this index understands {' or '.join(sorted(allowed))!r}.")
 
 
 async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:

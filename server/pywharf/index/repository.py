@@ -127,11 +127,9 @@ class Repository:
                 project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
-            msg = f"This repo has no file {filename[:240]!r} of the project {name!r}."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
-            msg = f"The project {name!r} is {project.status}; its files are not offered."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
         return file
 
     async def open_file(self, name: ProjectName, file: File) -> Content:

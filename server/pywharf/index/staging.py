@@ -75,8 +75,7 @@ class StagedFile:
         """Add bytes. Raises TooLargeError over the limit and StorageFullError on a full disk."""
         self.size += len(chunk)
         if self.size > self._max_bytes:
-            msg = f"The file is over this repo's limit of {self._max_bytes} bytes (max_file_bytes)."
-            raise TooLargeError(msg)
+            raise TooLargeError(f"The file is over this repo's limit of {self._max_bytes} bytes (max_file_bytes).")
         self._buffer += chunk
         if len(self._buffer) >= _BUFFER:
             await self._flush()
@@ -123,7 +122,7 @@ class StagedFile:
             return await on_storage(_CALL_S, function, *args, **kwargs)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                msg = "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."
-                raise StorageFullError(msg) from error
-            msg = f"The upload cannot be stored now: {error.strerror}."
-            raise BackendUnavailableError(msg) from error
+                raise StorageFullError(
+                    "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."
+                ) from error
+            raise BackendUnavailableError(f"The upload cannot be stored now: {error.strerror}.") from error

@@ -31,8 +31,9 @@ async def within(seconds: float | None, what: str = "The storage") -> AsyncItera
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        msg = f"{what} did not answer within {seconds or 0:.0f} seconds; check it, and try again."
-        raise BackendUnavailableError(msg) from error
+        raise BackendUnavailableError(
+            f"{what} did not answer within {seconds or 0:.0f} seconds; check it, and try again."
+        ) from error
 
 
 def submit(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:

@@ -66,12 +66,11 @@ def _check_size(content: bytes, index_name: str, projects: int) -> None:
     most = max_index_bytes(index_name)
     if len(content) <= most and projects <= MAX_PROJECTS:
         return
-    msg = (
+    raise TooLargeError(
         f"{index_name} would have {len(content)} bytes and {projects} projects; at most {most} bytes and "
         f"{MAX_PROJECTS} projects are allowed. The old index stays. Remove files, move projects to another repo"
         + ("." if index_name.endswith(".json") else ", or set index_filename to index.json, which may be larger.")
     )
-    raise TooLargeError(msg)
 
 
 async def _update_once(backend: Backend, backend_type: str, index_name: str, progress: Progress) -> Summary:

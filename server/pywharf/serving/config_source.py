@@ -87,8 +87,9 @@ class ConfigSource:
             else:
                 if not self.changed():
                     return loaded
-        msg = "The files of the configuration change while they are read; they are taken as soon as they rest."
-        raise IncompleteConfigError(msg)
+        raise IncompleteConfigError(
+            "The files of the configuration change while they are read; they are taken as soon as they rest."
+        )
 
     def _load_once(self) -> LoadedConfig:
         seen: Seen = {}
@@ -115,11 +116,11 @@ class ConfigSource:
         )
         for name, field, secret in _secrets(parsed):
             if isinstance(secret, SecretRef):
-                msg = f"config, table [{name}]: {field} names a file or variable; /initialize/ takes texts only."
-                raise InvalidConfigError(msg)
+                raise InvalidConfigError(
+                    f"config, table [{name}]: {field} names a file or variable; /initialize/ takes texts only."
+                )
         if parsed.credentials_revision_file:
-            msg = "config: credentials_revision_file is not taken by /initialize/; leave it out."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError("config: credentials_revision_file is not taken by /initialize/; leave it out.")
         return self._complete(parsed, submitted.config, submitted.admin_secret, {})
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
@@ -149,11 +150,10 @@ class ConfigSource:
         for path in parsed.credentials_revision_file:
             found = _read(path, "credentials_revision_file", seen, _take_arrived).strip()
             if found != wanted:
-                msg = (
+                raise IncompleteConfigError(
                     f"The secrets of {path} are of the revision {found[:12]!r}, the configuration needs "
                     f"{wanted[:12]!r}; it is taken as soon as they arrive."
                 )
-                raise IncompleteConfigError(msg)
 
     def changed(self) -> bool:
         """Whether a file that the last `load` read, or could not read, is no longer as it was then."""
@@ -204,8 +204,7 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
         value, origin = _read(secret.file, where, seen), f"the file {secret.file}"
     value = secret_text(value)
     if not value:
-        msg = f"{where}: {origin} is empty or not set; give the secret there."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{where}: {origin} is empty or not set; give the secret there.")
     return value
 
 
@@ -213,8 +212,9 @@ def _take_arrived(path: str, seen: Seen) -> bytes:
     """Raises IncompleteConfigError where there is no such file yet."""
     content = take_if_there(path, seen)
     if content is None:
-        msg = f"The secrets have not all arrived: there is no {path} yet; the configuration is taken as soon as it is."
-        raise IncompleteConfigError(msg)
+        raise IncompleteConfigError(
+            f"The secrets have not all arrived: there is no {path} yet; the configuration is taken as soon as it is."
+        )
     return content
 
 
@@ -224,16 +224,12 @@ def _read(path: str, what: str, seen: Seen, take: Callable[[str, Seen], bytes] =
     except OSError as error:
         # A text where a path is expected is not shown: it may hold secrets.
         if len(path) > _MAX_PATH or any(c in path for c in "\n=["):
-            msg = (
+            raise InvalidConfigError(
                 f"{what} is the path of a file; what was given looks like the file's text. "
                 "Texts are taken with --config_or_admin_secret_can_be_text."
-            )
-            raise InvalidConfigError(msg) from None
-        msg = f"{what}: the file {path} cannot be read: {error.strerror}."
-        raise InvalidConfigError(msg) from error
+            ) from None
+        raise InvalidConfigError(f"{what}: the file {path} cannot be read: {error.strerror}.") from error
     except UnreadableFileError as error:
-        msg = f"{what}: the file {path} {error}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"{what}: the file {path} {error}.") from error
     except (UnicodeDecodeError, ValueError) as error:
-        msg = f"{what}: the file {path[:_MAX_PATH]!r} is not UTF-8 text."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"{what}: the file {path[:_MAX_PATH]!r} is not UTF-8 text.") from error

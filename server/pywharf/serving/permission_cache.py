@@ -83,8 +83,9 @@ class Grants:
         """Raise RateLimitedError where the storage may not be asked about an unknown secret now."""
         wait = self._refusals.wait_s(address)
         if wait > 0 and digest not in self._granted:
-            msg = "Too many wrong secrets were sent from your address; try again in a minute."
-            raise RateLimitedError(msg, int(wait) + 1)
+            raise RateLimitedError(
+                "Too many wrong secrets were sent from your address; try again in a minute.", int(wait) + 1
+            )
 
     async def _ask(self, digest: bytes, secret: str, address: str) -> Permission:
         async with self._places:

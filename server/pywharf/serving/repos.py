@@ -174,10 +174,8 @@ class Instance:
             return running.repository
         reason = self._broken.get(name)
         if reason is not None:
-            msg = f"This repo cannot be opened: {reason}"
-            raise UnavailableError(msg)
-        msg = "The configuration is being replaced; try again."
-        raise UnavailableError(msg)
+            raise UnavailableError(f"This repo cannot be opened: {reason}")
+        raise UnavailableError("The configuration is being replaced; try again.")
 
     def is_ready(self) -> bool:
         """Tell whether a configuration is served and, for a bounded time after the first one, each repo was read.

@@ -82,8 +82,9 @@ class SessionFiles:
             async with asyncio.timeout(_LONGEST_LOOK_S):
                 return await asyncio.shield(look)
         except TimeoutError as error:
-            msg = f"The record of ended sessions was not read within {_LONGEST_LOOK_S:.0f} seconds; try again."
-            raise BackendUnavailableError(msg) from error
+            raise BackendUnavailableError(
+                f"The record of ended sessions was not read within {_LONGEST_LOOK_S:.0f} seconds; try again."
+            ) from error
 
     def _add(self, repo: RepoName, session: str, until: int, now: int) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,11 +116,10 @@ class SessionFiles:
                 raise ValueError  # noqa: TRY301 - one message for whatever is none of ours
             ended = msgspec.json.decode(content, type=_Ended)
         except ValueError as error:  # msgspec's own are ValueErrors
-            msg = (
+            raise BackendUnavailableError(
                 f"The record of ended sessions of {repo} cannot be read, so that none is let in; remove the file "
                 f"sessions/{repo}.json of the ROOT, and rotate the repo's secrets to end the sessions that it held."
-            )
-            raise BackendUnavailableError(msg) from error
+            ) from error
         settled = self._clock() - status.st_mtime > _SETTLED_S
         return ended, version if settled else None
 

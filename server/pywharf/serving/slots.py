@@ -23,11 +23,10 @@ class Slots:
         """Hold a slot within the context. Raises BusyError where there is none for this holder."""
         if self._held[holder] >= self._free:
             held = self._held[holder]
-            msg = (
+            raise BusyError(
                 f"{self._count - self._free} of at most {self._count} {self._what} are under way, {held} of them "
                 "yours; try again in some seconds."
             )
-            raise BusyError(msg)
         self._free -= 1
         self._held[holder] += 1
         try:

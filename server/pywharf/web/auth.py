@@ -38,19 +38,15 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
         name, secret = parse_basic(header)
         granted = await instance.permission_of(name, secret, needed, request.remote or "")
         if in_path is not None and in_path.lower() != name:
-            msg = "The user name must be the repo's name, as it stands in the path."
-            raise UnauthenticatedError(msg)
+            raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.")
         if granted is Permission.NONE or (not secret and granted < needed):
-            msg = "The repo's name or the secret is wrong."
-            raise UnauthenticatedError(msg)
+            raise UnauthenticatedError("The repo's name or the secret is wrong.")
     else:
         name, granted = await _without_header(request, in_path, needed)
         if granted < needed:
-            msg = "Send the repo's name as the user name and its secret as the password."
-            raise UnauthenticatedError(msg)
+            raise UnauthenticatedError("Send the repo's name as the user name and its secret as the password.")
     if granted < needed:
-        msg = "This secret allows reading only; publishing needs the repo's write secret."
-        raise ForbiddenError(msg)
+        raise ForbiddenError("This secret allows reading only; publishing needs the repo's write secret.")
     request[REPO] = name
     if header is not None and secret and instance.asks_storage(name):
         request[OWN_SECRET] = secret
@@ -109,8 +105,7 @@ async def _without_header(request: web.Request, in_path: str | None, needed: Per
     session = await session_permission(request)
     if session is not None and (in_path is None or in_path.lower() == session[0]):
         if needed is Permission.WRITE and not is_same_origin(request, strict=True):
-            msg = "A browser's session publishes only from this server's own pages."
-            raise ForbiddenError(msg)
+            raise ForbiddenError("A browser's session publishes only from this server's own pages.")
         if session[1] is not Permission.NONE:
             return session
     try:

@@ -68,8 +68,7 @@ class _Lines:
     async def readline(self, *, max_line_length: int | None = None) -> bytes:
         self._left -= 1
         if self._left < 0:
-            msg = f"it has more than {_MAX_LINES} lines outside of its fields"
-            raise ValueError(msg)
+            raise ValueError(f"it has more than {_MAX_LINES} lines outside of its fields")
         line = await self._inner.readline(max_line_length=max_line_length)
         self._allowance.take(len(line))
         return line
@@ -87,14 +86,12 @@ class _FormReader(MultipartReader):
 def _check_headers(part: MultipartReader | BodyPartReader) -> None:
     """Raise ValueError for headers that no client of a plain form sends; in time that grows with their length."""
     if not isinstance(part, BodyPartReader):
-        msg = "a part of it is a form itself"
-        raise ValueError(msg)  # noqa: TRY004 - what the client sent, not what was called
+        raise ValueError("a part of it is a form itself")  # noqa: TRY004 - what the client sent, not what was called
     for disposition in part.headers.getall(hdrs.CONTENT_DISPOSITION, ()):
         _check_coding(disposition)
     size = sum(len(name) + len(value) for name, value in part.headers.items())
     if size > _MAX_PART_HEADER_BYTES:
-        msg = f"the headers of a part have {size} bytes; send at most {_MAX_PART_HEADER_BYTES}"
-        raise ValueError(msg)
+        raise ValueError(f"the headers of a part have {size} bytes; send at most {_MAX_PART_HEADER_BYTES}")
 
 
 def _check_coding(disposition: str) -> None:
@@ -105,12 +102,10 @@ def _check_coding(disposition: str) -> None:
         if not star:
             continue
         if piece:
-            msg = f"a part's {name[:80]!r} comes in pieces (RFC 2231); send it as one"
-            raise ValueError(msg)
+            raise ValueError(f"a part's {name[:80]!r} comes in pieces (RFC 2231); send it as one")
         charset = value.strip(' \t"').partition("'")[0].strip().lower()
         if charset and charset not in _CHARSETS:
-            msg = f"a part's name is in {charset[:80]!r}; send UTF-8"
-            raise ValueError(msg)
+            raise ValueError(f"a part's name is in {charset[:80]!r}; send UTF-8")
 
 
 def open_form(request: web.Request, allowance: Allowance) -> MultipartReader:
@@ -131,20 +126,19 @@ def _refuse_packed(request: web.Request) -> None:
     """Raises ValueError for a body with a Content-Encoding, which the server does not undo."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
-        msg = f"its Content-Encoding is {coding[:80]!r}; send it as it is"
-        raise ValueError(msg)
+        raise ValueError(f"its Content-Encoding is {coding[:80]!r}; send it as it is")
 
 
 def checked_part(part: BodyPartReader | MultipartReader) -> tuple[BodyPartReader, str]:
     """A part of a form, and its name. Raises ValueError where it is not one of a plain form."""
     assert isinstance(part, BodyPartReader)  # noqa: S101 - the reader has checked it
     if part.name is None:
-        msg = "a part of it has no name"
-        raise ValueError(msg)
+        raise ValueError("a part of it has no name")
     transfer = part.headers.get("Content-Transfer-Encoding", "binary")
     if transfer.lower() not in {"binary", "8bit", "7bit"}:
-        msg = f"the field {part.name[:80]!r} has the Content-Transfer-Encoding {transfer[:80]!r}; send it as it is"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the field {part.name[:80]!r} has the Content-Transfer-Encoding {transfer[:80]!r}; send it as it is"
+        )
     return part, part.name
 
 
@@ -164,17 +158,14 @@ async def read_small_form(request: web.Request, max_bytes: int, longest_s: float
                 return await _read_multipart(request, Allowance(max_bytes))
             return _read_urlencoded(await _read_body(request, Allowance(max_bytes)))
     except TimeoutError as error:
-        msg = f"The form did not arrive within {longest_s:.0f} seconds."
-        raise InvalidInputError(msg) from error
+        raise InvalidInputError(f"The form did not arrive within {longest_s:.0f} seconds.") from error
     except UNREADABLE as error:
-        msg = f"The body is not a form that can be read: {reason_of(error)}."
-        raise InvalidInputError(msg) from error
+        raise InvalidInputError(f"The body is not a form that can be read: {reason_of(error)}.") from error
 
 
 def _check_charset(charset: str | None) -> None:
     if charset is not None and charset.lower() not in _CHARSETS:
-        msg = f"its charset is {charset[:80]!r}; send UTF-8"
-        raise ValueError(msg)
+        raise ValueError(f"its charset is {charset[:80]!r}; send UTF-8")
 
 
 async def _read_body(request: web.Request, allowance: Allowance) -> bytes:
@@ -201,8 +192,7 @@ async def _read_multipart(request: web.Request, allowance: Allowance) -> dict[st
         part, name = checked_part(found)
         count += 1
         if count > _MAX_SMALL_FIELDS:
-            msg = f"The form has more than {_MAX_SMALL_FIELDS} fields."
-            raise TooLargeError(msg)
+            raise TooLargeError(f"The form has more than {_MAX_SMALL_FIELDS} fields.")
         content = bytearray()
         while chunk := await part.read_chunk(_CHUNK):
             allowance.take(len(chunk))

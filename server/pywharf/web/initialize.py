@@ -51,14 +51,11 @@ class Initializer:
         The secret comes in `Authorization: Bearer SECRET` or as basic authentication's password.
         """
         if self._secret is None or self._folder is None:
-            msg = "This server takes no configuration here: it was started without --initialize_secret."
-            raise NotFoundError(msg)
+            raise NotFoundError("This server takes no configuration here: it was started without --initialize_secret.")
         if not self._is_authorized(request, self._secret):
-            msg = "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'."
-            raise UnauthenticatedError(msg)
+            raise UnauthenticatedError("Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.")
         if not self._source.takes_submissions:
-            msg = "This server's configuration comes from a file; change that file, it is watched."
-            raise ForbiddenError(msg)
+            raise ForbiddenError("This server's configuration comes from a file; change that file, it is watched.")
         submitted = await _read_form(request)
         loaded = await asyncio.to_thread(self._source.load_submitted, submitted)
         async with _turn(self._folder / "turn"):
@@ -85,8 +82,7 @@ class Initializer:
             if await asyncio.to_thread(self._served.common) == digest:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
-        msg = "The configuration was taken, but not every worker serves it yet; ask /readyz."
-        raise UnavailableError(msg)
+        raise UnavailableError("The configuration was taken, but not every worker serves it yet; ask /readyz.")
 
 
 @contextlib.asynccontextmanager
@@ -97,8 +93,7 @@ async def _turn(path: Path) -> AsyncIterator[None]:
         end = time.monotonic() + _ALL_WORKERS_S
         while not _locked(descriptor):
             if time.monotonic() > end:
-                msg = "Another configuration is just being taken; try again."
-                raise UnavailableError(msg)
+                raise UnavailableError("Another configuration is just being taken; try again.")
             await asyncio.sleep(_LOOK_EVERY_S)
         yield
     finally:
@@ -115,8 +110,9 @@ def _locked(descriptor: int) -> bool:
 
 async def _read_form(request: web.Request) -> SubmittedConfig:
     if request.content_type not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
-        msg = f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"Content-Type is {request.content_type[:80]!r}; send a form (multipart or urlencoded)."
+        )
     form = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     texts: dict[str, str] = {}
     for field in _FIELDS:
@@ -124,11 +120,9 @@ async def _read_form(request: web.Request) -> SubmittedConfig:
         try:
             texts[field] = value.decode() if isinstance(value, bytes) else value
         except UnicodeDecodeError as error:
-            msg = f"{field} is not UTF-8 text."
-            raise InvalidConfigError(msg) from error
+            raise InvalidConfigError(f"{field} is not UTF-8 text.") from error
     if not texts["config"]:
-        msg = "The form has no field 'config' with the TOML text or file."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError("The form has no field 'config' with the TOML text or file.")
     return SubmittedConfig(texts["config"], texts["admin_secret"])
 
 

@@ -40,8 +40,7 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
         context.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        msg = f"--tls_cert {cert} and --tls_key {key} cannot be used: {reason}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"--tls_cert {cert} and --tls_key {key} cannot be used: {reason}.") from error
 
 
 async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) -> None:

@@ -33,8 +33,7 @@ async def form(request: web.Request) -> web.Response:
 async def submit(request: web.Request) -> web.Response:
     """POST /login: `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
-        msg = "Sign in with this server's own form."
-        raise ForbiddenError(msg)
+        raise ForbiddenError("Sign in with this server's own form.")
     with request.app[INSTANCE].logins.one(site(request.remote or "")):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}

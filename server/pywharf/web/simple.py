@@ -142,8 +142,7 @@ async def _metadata(
 ) -> web.StreamResponse:
     found = await repository.find_file(name, filename)
     if found.metadata_sha256 is None:
-        msg = f"{filename!r} has no core metadata file."
-        raise NotFoundError(msg)
+        raise NotFoundError(f"{filename!r} has no core metadata file.")
     headers = {
         "ETag": f'"{found.metadata_sha256}"',
         "Cache-Control": "private, max-age=31536000, immutable",
@@ -208,8 +207,7 @@ async def _send_local(
         await response.prepare(request)
         transport = request.transport
         if transport is None:
-            msg = "the client is gone"
-            raise ConnectionResetError(msg)
+            raise ConnectionResetError("the client is gone")
         if await asyncio.get_running_loop().sendfile(transport, part.file, part.first, part.count) != part.count:
             _break_off(request, found)
         await response.write_eof()
@@ -234,18 +232,16 @@ def _open(path: Path, found: File) -> BinaryIO:
     try:
         opened = path.open("rb")
     except FileNotFoundError as error:
-        msg = f"The file {found.filename!r} is no longer in the storage."
-        raise NotFoundError(msg) from error
+        raise NotFoundError(f"The file {found.filename!r} is no longer in the storage.") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            msg = f"No storage has a file of so long a name as {found.filename[:80]!r}…"
-            raise NotFoundError(msg) from error
-        msg = f"The file {found.filename!r} cannot be read now: {error.strerror}."
-        raise BackendUnavailableError(msg) from error
+            raise NotFoundError(f"No storage has a file of so long a name as {found.filename[:80]!r}…") from error
+        raise BackendUnavailableError(f"The file {found.filename!r} cannot be read now: {error.strerror}.") from error
     if found.size is not None and os.fstat(opened.fileno()).st_size != found.size:
         opened.close()
-        msg = f"The file {found.filename!r} in the storage has not the size that the index says; run update_index."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(
+            f"The file {found.filename!r} in the storage has not the size that the index says; run update_index."
+        )
     return opened
 
 
@@ -253,8 +249,7 @@ def _read(opened: BinaryIO, first: int, count: int, found: File) -> bytes:
     opened.seek(first)
     content = opened.read(count)
     if len(content) != count:
-        msg = f"The file {found.filename!r} in the storage became shorter while it was read."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(f"The file {found.filename!r} in the storage became shorter while it was read.")
     return content
 
 
@@ -263,8 +258,7 @@ def _break_off(request: web.Request, found: File) -> NoReturn:
     _logger.error("The file %s in the storage became shorter while it was sent.", found.filename)
     if request.transport is not None:
         request.transport.abort()
-    msg = "the file became shorter"
-    raise ConnectionResetError(msg)
+    raise ConnectionResetError("the file became shorter")
 
 
 async def _send_stream(

@@ -21,8 +21,9 @@ async def unrouted(request: web.Request) -> web.StreamResponse:
     if request.method == hdrs.METH_OPTIONS and (answer := preflight(request)) is not None:
         return answer
     listed = ", ".join(sorted(allowed))
-    msg = f"{request.method[:20]} is not allowed here; use {listed}.{publishing_hint(request)}"
-    raise MethodNotAllowedError(msg, allowed)
+    raise MethodNotAllowedError(
+        f"{request.method[:20]} is not allowed here; use {listed}.{publishing_hint(request)}", allowed
+    )
 
 
 async def _allowed(request: web.Request) -> frozenset[str]:

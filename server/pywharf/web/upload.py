@@ -43,8 +43,9 @@ class _Pace:
             async with asyncio.timeout(self._left_s):
                 found = await reading
         except TimeoutError as error:
-            msg = f"Less than {_WAIT_BYTES} bytes arrived within {_WAIT_S:.0f} seconds; upload the file again."
-            raise InvalidUploadError(msg) from error
+            raise InvalidUploadError(
+                f"Less than {_WAIT_BYTES} bytes arrived within {_WAIT_S:.0f} seconds; upload the file again."
+            ) from error
         self._left_s -= loop.time() - began
         self._missing -= len(found) if isinstance(found, bytes) else 0
         if self._missing <= 0:
@@ -80,8 +81,7 @@ async def upload(request: web.Request) -> web.Response:
 async def _upload(request: web.Request, repository: Repository) -> tuple[str, ...]:
     """Receive and publish the file; returns what its checks note about it."""
     if request.content_type != "multipart/form-data":
-        msg = f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError(f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data.")
     repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
     received = _Received()
     await ask_for_body(request)
@@ -89,11 +89,9 @@ async def _upload(request: web.Request, repository: Repository) -> tuple[str, ..
         try:
             await _receive(open_form(request, received.allowance), received, staged)
         except UNREADABLE as error:
-            msg = f"The body is not a complete multipart form: {reason_of(error)}."
-            raise InvalidUploadError(msg) from error
+            raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
-            msg = "The form has no file: send it as the field 'content'."
-            raise InvalidUploadError(msg)
+            raise InvalidUploadError("The form has no file: send it as the field 'content'.")
         secret = request.get(OWN_SECRET)
         await repository.publish(received.filename, received.form, staged, secret)
         return staged.notes
@@ -107,8 +105,7 @@ async def _receive(form: MultipartReader, received: _Received, staged: StagedFil
             return
         fields += 1
         if fields > _MAX_FIELDS:
-            msg = f"The form has more than {_MAX_FIELDS} fields."
-            raise TooLargeError(msg)
+            raise TooLargeError(f"The form has more than {_MAX_FIELDS} fields.")
         part, name = checked_part(found)
         if name == "content":
             await _receive_file(part, received, staged)
@@ -119,8 +116,7 @@ async def _receive(form: MultipartReader, received: _Received, staged: StagedFil
 
 async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
     if received.filename is not None:
-        msg = "The form has two fields 'content'; send one file a request."
-        raise InvalidUploadError(msg)
+        raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
     received.filename = parse_upload_filename(part.filename or "")
     check_form(received.form, received.filename)  # what came before the file; the rest is checked after it
     while chunk := await received.pace.next(part.read_chunk(_CHUNK)):
@@ -136,7 +132,8 @@ async def _receive_field(part: BodyPartReader, name: str, received: _Received) -
         if is_kept:
             content += chunk
             if len(content) > _MAX_CHECKED_BYTES:
-                msg = f"The field {name!r} is over {_MAX_CHECKED_BYTES} bytes; upload what your build tool made."
-                raise InvalidUploadError(msg)
+                raise InvalidUploadError(
+                    f"The field {name!r} is over {_MAX_CHECKED_BYTES} bytes; upload what your build tool made."
+                )
     if is_kept:
         received.form[name] = content.decode("utf-8", "replace")

@@ -103,32 +103,33 @@ def checked_patch(given: Manifest, path: str) -> Manifest:
         _check_part(f"{path}.metadata.{field}", {} if texts is None else texts, None)
         for key, value in (texts or {}).items():
             if value is not None and not isinstance(value, str):
-                msg = f"{path}.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
-                raise InvalidPodTemplateError(msg)
+                raise InvalidPodTemplateError(
+                    f"{path}.metadata.{field}: {str(key)[:80]} must be a text; put its value in quotes."
+                )
     return patch
 
 
 def check_container(template: Manifest, name: str, path: str) -> None:
     """Raise InvalidPodTemplateError where the patch in the field `path` left no container of that name."""
     if not any(container["name"] == name for container in template["spec"].get("containers", ())):
-        msg = f"{path}.spec.containers leaves out the container {name!r}; patch it, but keep it."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(
+            f"{path}.spec.containers leaves out the container {name!r}; patch it, but keep it."
+        )
 
 
 def _check_part(path: str, part: object, known: set[str] | None) -> None:
     if not isinstance(part, dict):
-        msg = f"{path} must be a map."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} must be a map.")
     if "$patch" in part:
-        msg = f"{path}.$patch: this part can only be merged; remove the field."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path}.$patch: this part can only be merged; remove the field.")
     # What kubectl prints holds `creationTimestamp: null`.
     unknown = sorted(
         str(field)[:80] for field, value in part.items() if value is not None and field not in (known or part)
     )
     if unknown:
-        msg = f"{path} holds {', '.join(unknown)}; here there may be {' and '.join(sorted(known or ()))}."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(
+            f"{path} holds {', '.join(unknown)}; here there may be {' and '.join(sorted(known or ()))}."
+        )
 
 
 def _template(server: PackageServer, environment: Environment) -> Manifest:

@@ -25,8 +25,9 @@ def without(template: Mapping[str, Json], paths: Iterable[str], *, missing_ok: b
             if missing_ok:
                 continue
             at = f", because {error.args[0]}" if error.args else ""
-            msg = f"{_FIELD}: {path!r} leads to nothing in the pod template{at}; correct the path, or remove it."
-            raise InvalidPodTemplateError(msg) from None
+            raise InvalidPodTemplateError(
+                f"{_FIELD}: {path!r} leads to nothing in the pod template{at}; correct the path, or remove it."
+            ) from None
     return made
 
 

@@ -70,8 +70,7 @@ def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str
     _check_depth(path)
     directive = patch.get(_DIRECTIVE, "merge")
     if directive not in ("merge", "replace", "delete"):
-        msg = f"{path}.$patch must be one of merge, replace and delete."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path}.$patch must be one of merge, replace and delete.")
     if directive == "delete":
         return {}
     made = {} if directive == "replace" else dict(base)
@@ -93,21 +92,18 @@ def _value(base: Json, patch: Json, known: Mapping[str, Any] | Keyed, path: str)
         _check_same_kind(base, Mapping, "a map", path)
         return _map(base or {}, patch, known, path)
     if known or isinstance(base, Mapping):
-        msg = f"{path} must be a map."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} must be a map.")
     if isinstance(patch, list | tuple):
         _check_same_kind(base, list, "a list", path)
         return [_copy(item, f"{path}[{number}]") for number, item in enumerate(patch)]
     if isinstance(base, list):
-        msg = f"{path} must be a list."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} must be a list.")
     return patch
 
 
 def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[Json]:
     if not isinstance(patch, list | tuple):
-        msg = f"{path} must be a list."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} must be a list.")
     made: dict[tuple[Json, ...], Json] = {}
     if {_DIRECTIVE: "replace"} not in patch:
         made = {_identity(item, known, path): item for item in base}
@@ -116,8 +112,7 @@ def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[
         if item == {_DIRECTIVE: "replace"}:
             continue
         if not isinstance(item, Mapping):
-            msg = f"{where} must be a map."
-            raise InvalidPodTemplateError(msg)
+            raise InvalidPodTemplateError(f"{where} must be a map.")
         identity = _identity(item, known, where)
         if item.get(_DIRECTIVE) == "delete":
             made.pop(identity, None)
@@ -132,8 +127,7 @@ def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[
 def _identity(item: Mapping[str, Json], known: Keyed, path: str) -> tuple[Json, ...]:
     key = item.get(known.key)
     if not isinstance(key, str | int):
-        msg = f"{path}.{known.key} is missing; items of this list are told apart by it."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path}.{known.key} is missing; items of this list are told apart by it.")
     return (key, *(str(item.get(field, default)) for field, default in known.defaults.items()))
 
 
@@ -145,24 +139,22 @@ def _copy(value: Json, path: str) -> Json:
         _check_depth(path)
         return [_copy(item, f"{path}[{number}]") for number, item in enumerate(value)]
     if value is None and path.endswith("]"):
-        msg = f"{path} is null, which is no item of a list; remove it."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} is null, which is no item of a list; remove it.")
     return value
 
 
 def _check_same_kind(base: Json, kind: type, what: str, path: str) -> None:
     if base is not None and not isinstance(base, kind):
-        msg = f"{path} cannot be {what}."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"{path} cannot be {what}.")
 
 
 def _check_field(field: object, path: str) -> None:
     if not isinstance(field, str) or field.startswith("$"):
-        msg = f"{path}: {str(field)[:80]!r} is not known here; of the merge directives there is $patch."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(
+            f"{path}: {str(field)[:80]!r} is not known here; of the merge directives there is $patch."
+        )
 
 
 def _check_depth(path: str) -> None:
     if path.count(".") + path.count("[") > _MAX_DEPTH:
-        msg = f"podTemplate is nested deeper than {_MAX_DEPTH} levels."
-        raise InvalidPodTemplateError(msg)
+        raise InvalidPodTemplateError(f"podTemplate is nested deeper than {_MAX_DEPTH} levels.")

@@ -87,12 +87,10 @@ class FileSystemBackend:
 
     @property
     def staging_folder(self) -> Path:
-        """See Backend."""
         return self._staging
 
     @property
     def poll_interval_s(self) -> float:
-        """See Backend."""
         return 1.0
 
     def glance(self) -> object:
@@ -100,27 +98,21 @@ class FileSystemBackend:
         return self._glance()
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
-        """See Backend."""
         return await self._bounded(_LARGE_S, self._read_index, known)
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
-        """See Backend."""
         return await self._bounded(_LARGE_S, self._write_index, content, expected)
 
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
-        """See Backend."""
         return "package_path", str(self._storage / project / file.filename)
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """See Backend."""
         return await self._call(self._journal.read, cursor)
 
     async def fold_journal(self, cursor: str) -> None:
-        """See Backend."""
         await self._bounded(_LARGE_S, self._journal.fold, cursor)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
-        """See Backend."""
         scanned = 0
         names, problems = await self._call(self._project_names)
         if problems:
@@ -134,24 +126,19 @@ class FileSystemBackend:
         await self._bounded(None, self._remove_leftovers)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
-        """See Backend."""
         return await self._call(self._find_project, name, only)
 
     async def publish(self, upload: Upload) -> File:
-        """See Backend."""
         return await self._bounded(_LARGE_S, self._publisher.publish, upload)
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
-        """See Backend."""
         return LocalContent(self._path(project, file.filename), lambda opened: self._contents.check(opened, file))
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
-        """See Backend."""
         path = self._path(project, file.filename + METADATA_SUFFIX)
         raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
         if raw is None:
-            msg = f"The storage holds no core metadata of {file.filename!r}."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"The storage holds no core metadata of {file.filename!r}.")
         return raw
 
     async def aclose(self) -> None:
@@ -197,16 +184,14 @@ class FileSystemBackend:
         other = recorded.decode("utf-8", "replace").strip()
         if other != owner:
             # Whose they are stands in the file alone: the message reaches another tenant.
-            msg = (
+            raise DataOwnedByOtherError(
                 f"The stored packages belong to another owner, not to {owner!r}. Choose another repo name, or let an "
                 "administrator remove the file 'owner' in the repo's folder, which names the owner, to hand them over."
             )
-            raise DataOwnedByOtherError(msg)
 
     def _path(self, project: ProjectName, filename: str) -> Path:
         if "/" in filename or "\0" in filename or filename.startswith("."):
-            msg = f"{filename!r} is not a file of {project!r}."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"{filename!r} is not a file of {project!r}.")
         return self._storage / project / filename
 
     def _read_index(self, known: str | None) -> StoredIndex | Unchanged | None:
@@ -240,8 +225,7 @@ class FileSystemBackend:
         with locked(self._lock):
             current = self._read_index(expected)
             if current is not UNCHANGED and not (current is None and expected is None):
-                msg = "The index was replaced by another writer; run update_index again."
-                raise IndexConflictError(msg)
+                raise IndexConflictError("The index was replaced by another writer; run update_index again.")
             filename, superseded = self._index_names
             version = _version(filename, write_atomically(self._storage / filename, content))
             (self._storage / superseded).unlink(missing_ok=True)
@@ -308,8 +292,9 @@ def _read_if_there(path: Path, most: int) -> bytes | None:
     except FileNotFoundError:
         return None
     if len(content) > most:
-        msg = f"The file {path.name!r} in the storage has more than {most} bytes; remove or replace it."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(
+            f"The file {path.name!r} in the storage has more than {most} bytes; remove or replace it."
+        )
     return content
 
 

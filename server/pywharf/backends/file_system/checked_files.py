@@ -42,11 +42,10 @@ class CheckedFiles:
             with path.open("rb") as opened:
                 digest = digest_of(opened)
             if digest != file.sha256:
-                msg = (
+                raise InvalidConfigError(
                     f"its SHA-256 is {digest}, its record says {file.sha256}: another file was put in its place. "
                     "Put the published one back, or remove its .meta file to publish what lies there."
                 )
-                raise InvalidConfigError(msg)
         self._now[file.filename] = checked
         return msgspec.structs.replace(file, stamp=stamp)
 

@@ -68,15 +68,17 @@ class FileJournal:
         """
         line = msgspec.json.encode(entry) + b"\n"
         if len(line) > MAX_LINE_BYTES:
-            msg = f"The record of {entry.file.filename!r} has {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed."
-            raise TooLargeError(msg)
+            raise TooLargeError(
+                f"The record of {entry.file.filename!r} has {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed."
+            )
         with self._locked() as fd:
             if self._repair(fd):
                 fsync_folder(self._path.parent)
             size = os.lseek(fd, 0, os.SEEK_END)
             if size + len(line) > MAX_JOURNAL_BYTES:
-                msg = f"The journal of this repo has {size} bytes, of {MAX_JOURNAL_BYTES} at most; run update_index."
-                raise BackendUnavailableError(msg)
+                raise BackendUnavailableError(
+                    f"The journal of this repo has {size} bytes, of {MAX_JOURNAL_BYTES} at most; run update_index."
+                )
             try:
                 _write_all(fd, line)
                 os.fsync(fd)

@@ -130,8 +130,7 @@ class ProjectFolder:
             raise InvalidConfigError(fault)
         status = _regular(path)
         if file.size is not None and file.size != status.st_size:
-            msg = f"it has {status.st_size} bytes, its record says {file.size}."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(f"it has {status.st_size} bytes, its record says {file.size}.")
         upload_time = file.upload_time or _rfc3339(status.st_mtime)
         return msgspec.structs.replace(file, size=status.st_size, upload_time=upload_time)
 
@@ -140,8 +139,7 @@ class ProjectFolder:
         path = self._path / filename
         parsed = parse_upload_filename(filename)
         if parsed.project != self._name:
-            msg = f"it belongs into the folder {parsed.project!r}."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(f"it belongs into the folder {parsed.project!r}.")
         _regular(path)
         with path.open("rb") as stream:
             read = read_distribution(stream, parsed)
@@ -188,8 +186,9 @@ def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        msg = f"{path.name} has more than {most} bytes, which are allowed at most; shorten or remove it."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"{path.name} has more than {most} bytes, which are allowed at most; shorten or remove it."
+        )
     return content
 
 
@@ -197,8 +196,7 @@ def _regular(path: Path) -> os.stat_result:
     """The status of a file, which must not be a folder, a pipe or a device: opening those may fail or wait."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        msg = "it is no regular file."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError("it is no regular file.")
     return status
 
 

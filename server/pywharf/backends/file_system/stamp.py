@@ -49,11 +49,10 @@ class CheckedContents:
         if file.stamp is None or file.stamp == stamp:
             return
         if self._digest(opened, (stamp, status.st_size), file) != file.sha256:
-            msg = (
+            raise BackendUnavailableError(
                 f"The file {file.filename!r} in the storage is not the one that the index names: its SHA-256 is "
                 "another. Put the published file back, or run update_index."
             )
-            raise BackendUnavailableError(msg)
 
     def _digest(self, opened: BinaryIO, key: tuple[str, int], file: File) -> str:
         with self._lock:
@@ -61,8 +60,9 @@ class CheckedContents:
         if known is not None:
             return known
         if not _reading.acquire(blocking=False):
-            msg = f"The file {file.filename!r} has to be read to check it, and others are read now; try again."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(
+                f"The file {file.filename!r} has to be read to check it, and others are read now; try again."
+            )
         try:
             digest = digest_of(opened)
         finally:

@@ -37,8 +37,7 @@ def _needing_the_extra(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        msg = f"{what} needs the package {error.name!r}: pip install 'pywharf[github]'."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"{what} needs the package {error.name!r}: pip install 'pywharf[github]'.") from error
 
 
 _INIT_PKG_REPO = """Make a GitHub repository that holds a repo's packages, or adopt one that is there.

@@ -160,8 +160,9 @@ class GithubApi:
 
         answer = await self.retried(lambda: self._limited(ask))
         if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
-            msg = f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(
+                f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
+            )
         return answer.data
 
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -276,8 +277,7 @@ class GithubApi:
             async with asyncio.timeout(whole_s):
                 return self.heed(await working)
         except TimeoutError:
-            msg = f"GitHub did not answer within {whole_s:.0f} seconds; try again."
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(f"GitHub did not answer within {whole_s:.0f} seconds; try again.") from None
         finally:
             if not working.done() or working.cancelled():
                 call.end()
@@ -295,8 +295,9 @@ class GithubApi:
             raise BackendUnavailableError(_REDIRECTED) from None
         except (requests.RequestException, RuntimeError) as error:
             # Its text may hold what was sent.
-            msg = call.refused or f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(
+                call.refused or f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
+            ) from None
 
     def _session(self) -> requests.Session:
         """Return the thread's own session."""
@@ -353,11 +354,13 @@ def _take_token(requester: Requester) -> None:
         except github.GithubException as error:
             if error.status in {403, 429} or error.status >= 500:  # noqa: PLR2004 - as any call
                 raise
-            msg = f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(
+                f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
+            ) from None
         except ValueError:  # of the library that signs; its text may show the key
-            msg = "The private key of the GitHub App cannot be used; take the PEM text that GitHub gave."
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(
+                "The private key of the GitHub App cannot be used; take the PEM text that GitHub gave."
+            ) from None
 
 
 def limited(seconds: int) -> RateLimitedError:

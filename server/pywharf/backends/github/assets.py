@@ -92,8 +92,9 @@ class Assets:
                     if left <= 0:
                         return
             except (aiohttp.ClientError, TimeoutError) as error:
-                msg = f"GitHub broke off in the middle of a file ({type(error).__name__})."
-                raise BackendUnavailableError(msg) from error
+                raise BackendUnavailableError(
+                    f"GitHub broke off in the middle of a file ({type(error).__name__})."
+                ) from error
 
     async def read(self, asset: str, longest: int) -> bytes:
         """Read a small asset whole. Raises BackendUnavailableError where it is longer than `longest` bytes."""
@@ -103,11 +104,11 @@ class Assets:
                 while len(content) <= longest and (more := await response.content.read(longest + 1 - len(content))):
                     content += more
         except (aiohttp.ClientError, TimeoutError) as error:
-            msg = f"GitHub broke off in the middle of a file ({type(error).__name__}); try again."
-            raise BackendUnavailableError(msg) from error
+            raise BackendUnavailableError(
+                f"GitHub broke off in the middle of a file ({type(error).__name__}); try again."
+            ) from error
         if len(content) > longest:
-            msg = f"A file that should be small has over {longest} bytes."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(f"A file that should be small has over {longest} bytes.")
         return content
 
     async def aclose(self) -> None:
@@ -125,8 +126,7 @@ class Assets:
         if gives_itself:
             found = _Location(None, time.monotonic() + _ITSELF_S)
         elif location is None:
-            msg = "GitHub names no address of the file; try again."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError("GitHub names no address of the file; try again.")
         else:
             self._check(location)
             found = _Location(location, time.monotonic() + max(life_s(location) - _MARGIN_S, 0))
@@ -147,8 +147,7 @@ class Assets:
                 else:
                     response = await self._get(url, headers)
             except EndpointNotAllowedError as error:
-                msg = f"A file of GitHub's cannot be read: {error}."
-                raise BackendUnavailableError(msg) from None
+                raise BackendUnavailableError(f"A file of GitHub's cannot be read: {error}.") from None
             except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
                 said = type(error).__name__
                 continue
@@ -156,18 +155,15 @@ class Assets:
                 return response
             said = f"status {response.status}"
             response.close()
-        msg = f"GitHub's storage does not give a file ({said}); try again."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(f"GitHub's storage does not give a file ({said}); try again.")
 
     async def _ask(self, number: str, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
         """Return the API's answer, which holds the file or its address; the body is not read yet."""
         response = await self._api.retried(lambda: self._ask_once(number, headers or _WHOLE))
         if response.status == _NOT_FOUND:
-            msg = "The file is no longer in the storage."
-            raise NotFoundError(msg)
+            raise NotFoundError("The file is no longer in the storage.")
         if response.status not in _GIVEN:
-            msg = f"GitHub names no address of the file (status {response.status}); try again."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(f"GitHub names no address of the file (status {response.status}); try again.")
         return response
 
     async def _ask_once(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -182,8 +178,9 @@ class Assets:
         except EndpointNotAllowedError as error:
             raise BackendUnavailableError(f"{error}.") from None
         except (ValueError, aiohttp.ClientError, TimeoutError) as error:
-            msg = f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
-            raise BackendUnavailableError(msg) from None
+            raise BackendUnavailableError(
+                f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
+            ) from None
         self._api.heed(Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, data))
         return response
 
@@ -194,19 +191,18 @@ class Assets:
             response = await session.get(url, headers=headers, proxy=proxy, allow_redirects=False)
         if response.status in {_OK, _PARTIAL} and response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
-            msg = "the file is packed"
-            raise aiohttp.ClientPayloadError(msg)
+            raise aiohttp.ClientPayloadError("the file is packed")
         return response
 
     def _check(self, location: str) -> None:
         """Raise BackendUnavailableError where neither a server nor its clients should follow a redirect."""
         host = _host(location)
         if not host:
-            msg = "GitHub names no address of the file; try again."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError("GitHub names no address of the file; try again.")
         if is_own(host) and not self._api.egress.allows(location, configured=self._api.url):
-            msg = "GitHub names an address of this machine or its network segment, where no file of its is."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(
+                "GitHub names an address of this machine or its network segment, where no file of its is."
+            )
 
 
 def _host(location: str) -> str | None:
@@ -221,6 +217,5 @@ def _host(location: str) -> str | None:
 def _number(asset: str) -> str:
     matched = _ASSET.search(asset)
     if matched is None:
-        msg = f"The index's url {asset[:200]!r} is no asset of a release; run update_index."
-        raise NotFoundError(msg)
+        raise NotFoundError(f"The index's url {asset[:200]!r} is no asset of a release; run update_index.")
     return matched[1]

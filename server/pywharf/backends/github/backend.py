@@ -111,13 +111,11 @@ class GithubBackend:
 
     @property
     def staging_folder(self) -> Path:
-        """See Backend."""
         self._staging.mkdir(parents=True, exist_ok=True)
         return self._staging
 
     @property
     def poll_interval_s(self) -> float:
-        """See Backend."""
         return float(self._spec.sync_index_interval)
 
     @property
@@ -154,7 +152,6 @@ class GithubBackend:
         return Permission.WRITE if may_push else Permission.READ
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
-        """See Backend."""
         stored = await self._index.read(known)
         if stored is None:
             self._indexed_until = 0.0
@@ -163,11 +160,9 @@ class GithubBackend:
         return stored
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
-        """See Backend."""
         return await self._index.write(content, expected)
 
     def index_location(self, project: ProjectName, file: File) -> tuple[str, str] | None:
-        """See Backend."""
         del project
         return None if file.location is None else ("url", file.location)
 
@@ -181,7 +176,6 @@ class GithubBackend:
         """See Backend. Releases stay where they are."""
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
-        """See Backend."""
         releases = await self._listing.all(lambda count: progress(count, "releases"), self._complete)
         files: dict[ProjectName, list[File]] = {}
         problems: list[str] = []
@@ -274,7 +268,6 @@ class GithubBackend:
         return [r for r in others if (r.published_at or "") <= (mine.published_at or "")]
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
-        """See Backend."""
         del project
         asset = file.location or self._own.get(file.filename) or (await self._release(file.filename)).url
         url = await self._assets.signed_url(asset)  # that it is gone is said before an answer begins
@@ -287,7 +280,6 @@ class GithubBackend:
         return StreamContent(size, lambda first, last: self._assets.stream(asset, first, last))
 
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
-        """See Backend."""
         del project
         digest = file.metadata_sha256 or ""
         kept = self._metadata.get(digest)
@@ -295,17 +287,16 @@ class GithubBackend:
             return kept
         release = await self._find_release(file.filename)
         if release is None or release.metadata is None:
-            msg = f"The storage holds no core metadata of {file.filename!r}."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"The storage holds no core metadata of {file.filename!r}.")
         raw = await self._assets.read(release.metadata.url, _METADATA_BYTES)
         if hashlib.sha256(raw).hexdigest() != digest:
-            msg = f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(
+                f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
+            )
         _keep(self._metadata, digest, raw, _METADATA_KEPT)
         return raw
 
     async def aclose(self) -> None:
-        """See Backend."""
         await self._assets.aclose()
         await self._api.aclose()
         await self._writing.aclose()
@@ -330,8 +321,7 @@ class GithubBackend:
         """The asset that is the file, as GitHub tells now. Raises NotFoundError."""
         release = await self._find_release(filename)
         if release is None or release.content is None:
-            msg = f"The file {filename!r} is no longer in the storage."
-            raise NotFoundError(msg)
+            raise NotFoundError(f"The file {filename!r} is no longer in the storage.")
         return release.content
 
     async def _find_release(self, filename: str) -> Release | None:

@@ -42,8 +42,7 @@ def parse_credentials(secret: str) -> Auth:
     if "private_key" in text:
         return _installation(text)
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        msg = f"The secret of a github backend is neither a personal access token nor {_EXAMPLE}."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"The secret of a github backend is neither a personal access token nor {_EXAMPLE}.")
     return Token(text)
 
 
@@ -57,8 +56,7 @@ def is_token(secret: str, host: str) -> bool:
 def parse_client_token(secret: str) -> Auth:
     """What a client sent. Raises UnauthenticatedError where it can be no token."""
     if _CLIENT_TOKEN.fullmatch(secret) is None:
-        msg = "The repo's name or the secret is wrong."
-        raise UnauthenticatedError(msg)
+        raise UnauthenticatedError("The repo's name or the secret is wrong.")
     return Token(secret)
 
 
@@ -68,9 +66,11 @@ def _installation(text: str) -> Auth:
         app = msgspec.convert(data, _App)
         number = int(app.installation_id)
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError, ValueError):
-        msg = f"The secret of a github backend must be a personal access token, or {_EXAMPLE}, and nothing else."
-        raise InvalidConfigError(msg) from None  # the cause may show the key
+        raise InvalidConfigError(
+            f"The secret of a github backend must be a personal access token, or {_EXAMPLE}, and nothing else."
+        ) from None  # the cause may show the key
     if "-----BEGIN" not in app.private_key:
-        msg = "private_key of a GitHub App must be the PEM text that GitHub gave, with its first and last line."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            "private_key of a GitHub App must be the PEM text that GitHub gave, with its first and last line."
+        )
     return AppAuth(app.app_id, app.private_key).get_installation_auth(number)

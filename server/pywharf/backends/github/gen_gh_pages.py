@@ -38,8 +38,9 @@ def gen_gh_pages(settings: GenGhPagesSettings) -> None:
     try:
         files = write_site(index, base, folder)
     except OSError as error:
-        msg = f"--folder: {error.filename!r} cannot be written: {error.strerror}."
-        raise (StorageFullError if error.errno == errno.ENOSPC else InvalidConfigError)(msg) from error
+        raise (StorageFullError if error.errno == errno.ENOSPC else InvalidConfigError)(
+            f"--folder: {error.filename!r} cannot be written: {error.strerror}."
+        ) from error
     sys.stderr.write(f"{len(index)} projects: {files} files written, the others were as they should be.\n")
     click.echo(str(folder))
 
@@ -48,17 +49,15 @@ def _local(path: str) -> Index:
     try:
         return decode_index(Path(path).read_bytes(), Path(path).name)
     except OSError as error:
-        msg = f"--index: {path!r} cannot be read: {error.strerror}."
-        raise InvalidConfigError(msg) from error
+        raise InvalidConfigError(f"--index: {path!r} cannot be read: {error.strerror}.") from error
 
 
 def _remote(settings: GenGhPagesSettings, spec: GithubSpec) -> Index:
     secret = given_secret(settings)
     if secret is None:
-        msg = (
+        raise InvalidConfigError(
             "Give --secret_env or --secret_file for the token that the index is read with, or --index for a local one."
         )
-        raise InvalidConfigError(msg)
     return asyncio.run(_read(spec, secret))
 
 
@@ -76,11 +75,10 @@ async def _read(spec: GithubSpec, secret: str) -> Index:
     finally:
         await api.aclose()
     if not isinstance(stored, StoredIndex):
-        msg = (
+        raise NotFoundError(
             f"There is no {spec.index_name} in the branch {spec.branch!r} of {spec.owner}/{spec.repo}, or the token "
             "may not read it; run update_index, or check --branch and --index_filename."
         )
-        raise NotFoundError(msg)
     return decode_index(stored.content, stored.filename)
 
 
@@ -93,8 +91,7 @@ def write_site(index: Index, base: str, folder: Path) -> int:
     targets = {folder if name is None else folder / name: files for name, files in whole.items()}
     link = next((target for target in (folder, *targets) if target.is_symlink()), None)
     if link is not None:
-        msg = f"--folder: {str(link)!r} is a link, which may lead anywhere; remove it."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"--folder: {str(link)!r} is a link, which may lead anywhere; remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for target, files in targets.items():

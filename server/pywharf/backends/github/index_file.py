@@ -50,7 +50,6 @@ class IndexFile:
         return await self._read(next(entry for entry in entries if _version(entry) == newest))
 
     async def write(self, content: bytes, expected: str | None) -> str:
-        """See Backend."""
         name, other = self._names
         there = self._entries
         # What was seen when the index was read is enough: GitHub compares. But not with the file of another codec.
@@ -83,15 +82,15 @@ class IndexFile:
         if answer.status in {409, 422}:
             if not _RACE.search(answer.message) and expected == await self._newest(await self._look()):
                 said = " ".join(answer.message.split()).rstrip(".")
-                msg = (
+                raise BackendUnavailableError(
                     f"GitHub does not take the index into the branch {self._branch!r}: {said}. Where a rule "
                     "protects the branch, let the server's token or App pass it by, or name another branch."
                 )
-                raise BackendUnavailableError(msg)
             raise _conflict()
         if answer.status == 404:  # noqa: PLR2004
-            msg = f"The branch {self._branch!r} is not there, or the server's token may not write to it."
-            raise BackendUnavailableError(msg)
+            raise BackendUnavailableError(
+                f"The branch {self._branch!r} is not there, or the server's token may not write to it."
+            )
         return answer
 
     async def _look(self) -> tuple[_Entry, ...]:
@@ -105,8 +104,9 @@ class IndexFile:
         try:
             found = [msgspec.convert(one, _Entry) for one in answer.data]
         except (msgspec.ValidationError, TypeError) as error:
-            msg = f"GitHub's list of the branch {self._branch!r} cannot be read: {error}."
-            raise BackendUnavailableError(msg) from error
+            raise BackendUnavailableError(
+                f"GitHub's list of the branch {self._branch!r} cannot be read: {error}."
+            ) from error
         self._entries = tuple(entry for entry in found if entry.name in self._names)
         self._etag = answer.headers.get("etag")
         return self._entries
@@ -119,8 +119,9 @@ class IndexFile:
         try:
             content = base64.b64decode(answer.data["content"])
         except (KeyError, TypeError, binascii.Error) as error:
-            msg = f"GitHub does not show the content of {entry.name} (status {answer.status}); try again."
-            raise BackendUnavailableError(msg) from error
+            raise BackendUnavailableError(
+                f"GitHub does not show the content of {entry.name} (status {answer.status}); try again."
+            ) from error
         return StoredIndex(entry.name, content, _version(entry))
 
     def _path(self, name: str) -> str:

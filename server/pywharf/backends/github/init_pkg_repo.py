@@ -43,10 +43,9 @@ def init_pkg_repo(settings: InitPkgRepoSettings) -> None:
     wanted = _wanted(settings)
     secret = given_secret(settings)
     if secret is None:
-        msg = (
+        raise InvalidConfigError(
             "A GitHub token is needed: name its environment variable with --secret_env, or its file with --secret_file."
         )
-        raise InvalidConfigError(msg)
     own = given_secret(settings, "workflow_")
     parse_credentials(secret)
     parse_credentials(own or secret)
@@ -58,8 +57,7 @@ def _wanted(settings: InitPkgRepoSettings) -> Wanted:
     try:
         name = parse_repo_name(settings.name)
     except InvalidNameError as error:
-        msg = f"--name: {error}"
-        raise InvalidConfigError(msg) from None
+        raise InvalidConfigError(f"--name: {error}") from None
     return Wanted(
         name=name,
         spec=settings.spec,
@@ -184,8 +182,9 @@ class Remote:
             refused = ForbiddenError("GitHub answers 404: not there, or not for your token.")
             raise _forbidden(str(action), refused, _needs(action))
         if answer.status not in _MADE:
-            msg = f"{action}: GitHub refuses it (status {answer.status}, {answer.message}). {_remedy(action)}"
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(
+                f"{action}: GitHub refuses it (status {answer.status}, {answer.message}). {_remedy(action)}"
+            )
 
     async def _done(self, action: Action, secret: str) -> Answer:
         match action:
@@ -262,8 +261,7 @@ class Remote:
 
 def _expect(answer: Answer, what: str) -> None:
     if answer.status != _FOUND:
-        msg = f"{what} (status {answer.status}, {answer.message})."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"{what} (status {answer.status}, {answer.message}).")
 
 
 def _forbidden(step: str, error: ForbiddenError, needs: str) -> ForbiddenError:

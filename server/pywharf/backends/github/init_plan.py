@@ -120,12 +120,11 @@ def plan(wanted: Wanted, found: Found | None) -> Plan:
     spec = wanted.spec
     private = wanted.private if found is None else found.private
     if wanted.pages and private and not wanted.force:
-        msg = (
+        raise InvalidConfigError(
             "--enable_gh_pages of a private GitHub repository would tell everybody the names of its packages, and pip "
             "could not fetch them: GitHub's download addresses need a browser's session there. Leave it out, make the "
             "repository public (--no_private where it is created), or give --force where your Pages are private."
         )
-        raise InvalidConfigError(msg)
     actions: list[Action] = []
     notes: list[str] = []
     if found is None:
@@ -133,8 +132,9 @@ def plan(wanted: Wanted, found: Found | None) -> Plan:
         found = Found(default_branch=spec.branch, private=wanted.private)
     else:
         if found.archived:
-            msg = f"The GitHub repository {spec.owner}/{spec.repo} is archived; unarchive it, or name another."
-            raise InvalidConfigError(msg)
+            raise InvalidConfigError(
+                f"The GitHub repository {spec.owner}/{spec.repo} is archived; unarchive it, or name another."
+            )
         if wanted.private and not found.private:
             notes.append(f"{spec.owner}/{spec.repo} is public and stays so: everybody can read its packages.")
     actions += _branch(wanted, found)
@@ -159,11 +159,10 @@ def _branch(wanted: Wanted, found: Found) -> list[Action]:
     if found.default_branch == branch:
         return first
     if found.has_commits and not _holds_nothing(wanted, found):
-        msg = (
+        raise InvalidConfigError(
             f"The default branch of {wanted.spec.owner}/{wanted.spec.repo} is {found.default_branch!r}, and GitHub "
             f"runs scheduled workflows of no other: give --branch={found.default_branch}, or change it on GitHub."
         )
-        raise InvalidConfigError(msg)
     return [*first, MoveBranch(found.default_branch, branch)]
 
 

@@ -91,8 +91,9 @@ class Listing:
             # never listed is nothing for this token, such as others' drafts.
             if len(found) >= before or is_same:
                 return list(found.values())
-        msg = "GitHub lists fewer releases than there are, time and again; the index stays as it is. Try again later."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(
+            "GitHub lists fewer releases than there are, time and again; the index stays as it is. Try again later."
+        )
 
     async def _all(self, progress: Callable[[int], None], known: Known) -> dict[int, Release]:
         found: dict[int, Release] = {}
@@ -153,11 +154,10 @@ class Listing:
     def _check(self, answer: Answer, number: int) -> None:
         """Raise BackendUnavailableError, unless the page is one that GitHub does not list any more."""
         if answer.status != 422 or number == 1:  # noqa: PLR2004
-            msg = (
+            raise BackendUnavailableError(
                 f"GitHub shows no repository {self._names['owner']}/{self._names['name']} to the server's token "
                 f"(status {answer.status}); check owner, repo and what the token may read."
             )
-            raise BackendUnavailableError(msg)
 
 
 def _parameters(number: int) -> dict[str, str]:
@@ -168,8 +168,7 @@ def _page_of(headers: Mapping[str, str], data: Any) -> _Page:  # noqa: ANN401 - 
     try:
         releases = tuple(decode_release(one) for one in data)
     except (msgspec.ValidationError, TypeError) as error:
-        msg = f"GitHub's list of releases cannot be read: {error}."
-        raise BackendUnavailableError(msg) from error
+        raise BackendUnavailableError(f"GitHub's list of releases cannot be read: {error}.") from error
     return _Page(headers.get("etag"), releases, is_last='rel="next"' not in headers.get("link", ""))
 
 

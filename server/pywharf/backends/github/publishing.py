@@ -139,8 +139,7 @@ def _check(added: Answer, tag: str, size: int | None, sha256: str) -> None:
         raise _refused(added, tag)
     digest = added.data.get("digest")
     if added.data.get("size") != size or (digest and digest != f"sha256:{sha256}"):
-        msg = f"GitHub did not store {tag!r} as it was sent; upload it again."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(f"GitHub did not store {tag!r} as it was sent; upload it again.")
 
 
 async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:

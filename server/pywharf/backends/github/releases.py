@@ -117,33 +117,29 @@ def entry_of(release: Release) -> JournalEntry:
     """The file that it is. Raises InvalidConfigError with a sentence on why it is none."""
     tag = release.tag_name
     if extension_of(tag) is None:
-        msg = f"The release {tag[:250]!r} is left out: its tag is no distribution's file name."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"The release {tag[:250]!r} is left out: its tag is no distribution's file name.")
     if len(release.body or "") > MAX_RECORD_BYTES:
-        msg = f"The release {tag[:250]!r} is left out: its text has over {MAX_RECORD_BYTES} characters. Shorten it."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(
+            f"The release {tag[:250]!r} is left out: its text has over {MAX_RECORD_BYTES} characters. Shorten it."
+        )
     meta = parse_meta(release.body or "", f"the release {tag!r}")
     asset = release.content
     if asset is None:
-        msg = f"The release {tag!r} is left out: it must have one asset, the file."
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"The release {tag!r} is left out: it must have one asset, the file.")
     try:
         project = normalize(meta["distrib"])
     except InvalidNameError as error:
-        msg = f"The release {tag!r} is left out: {error}"
-        raise InvalidConfigError(msg) from None
+        raise InvalidConfigError(f"The release {tag!r} is left out: {error}") from None
     file = file_from_meta(tag, meta, asset.url or None)
     if asset.sha256 not in {None, file.sha256}:
-        msg = (
+        raise InvalidConfigError(
             f"The release {tag!r} is left out: its asset has the SHA-256 {asset.sha256}, its text says {file.sha256}; "
             "another file was put in its place. Put the published one back, or correct the text."
         )
-        raise InvalidConfigError(msg)
     if release.metadata is None:
         file = msgspec.structs.replace(file, metadata_sha256=None)
     if (fault := fault_of(file)) is not None:
-        msg = f"The release {tag!r} is left out: {fault}"
-        raise InvalidConfigError(msg)
+        raise InvalidConfigError(f"The release {tag!r} is left out: {fault}")
     # What GitHub itself says of the content is newer than what was written into the body.
     return JournalEntry(
         project, msgspec.structs.replace(file, size=asset.size, upload_time=file.upload_time or release.published_at)

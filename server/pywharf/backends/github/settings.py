@@ -58,11 +58,11 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if "{" in self.api_url:  # it becomes part of a workflow, where ${{ … }} is an expression
-            msg = "api_url may hold no '{'"
-            raise ValueError(msg)
+            raise ValueError("api_url may hold no '{'")
         if self.requirement is not None and not _REQUIREMENT.fullmatch(self.requirement):
-            msg = "requirement must be one in one line, without '{', such as pywharf[github] @ git+https://…"
-            raise ValueError(msg)
+            raise ValueError(
+                "requirement must be one in one line, without '{', such as pywharf[github] @ git+https://…"
+            )
 
     def __repr__(self) -> str:
         """Nothing of the secrets."""

@@ -57,5 +57,6 @@ def _check(name: ProjectName) -> None:
     except InvalidNameError:
         normal = False
     if not normal:
-        msg = f"The index names a project {name[:200]!r}, which is no normalized name; run update_index."
-        raise BackendUnavailableError(msg)
+        raise BackendUnavailableError(
+            f"The index names a project {name[:200]!r}, which is no normalized name; run update_index."
+        )

@@ -104,8 +104,7 @@ async def _read(name: ProjectName, page: FetchedPage) -> Project | None:
     if page.status in _NOT_FOUND:
         return None
     if page.status != _OK:
-        msg = f"The extra index answered for {name!r} with the status {page.status}."
-        raise UpstreamError(msg)
+        raise UpstreamError(f"The extra index answered for {name!r} with the status {page.status}.")
     return await asyncio.to_thread(parse_page, name, page.content, page.content_type, page.url)
 
 

@@ -47,8 +47,9 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
         return _parse_json(name, content, url)
     if kind in _HTML:
         return _parse_html(name, content, url)
-    msg = f"The extra index answered for {name!r} with the type {kind[:80]!r}, which is no Simple API page."
-    raise UpstreamError(msg)
+    raise UpstreamError(
+        f"The extra index answered for {name!r} with the type {kind[:80]!r}, which is no Simple API page."
+    )
 
 
 class _Hashes(msgspec.Struct, frozen=True):
@@ -91,18 +92,15 @@ def _parse_json(name: ProjectName, content: bytes, url: str) -> Project:
         _check(name, str(page.meta.api_version), len(page.files))
         found = [msgspec.json.decode(raw, type=_ForeignFile) for raw in page.files]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"The extra index's page of {name!r} is not a Simple API page: {error}."
-        raise UpstreamError(msg) from error
+        raise UpstreamError(f"The extra index's page of {name!r} is not a Simple API page: {error}.") from error
     return _project(name, [_from_json(foreign, url) for foreign in found], page.project_status)
 
 
 def _check(name: ProjectName, version: str, files: int) -> None:
     if not version.startswith("1."):
-        msg = f"The extra index's page of {name!r} has the API version {version[:20]!r}, not 1.x."
-        raise UpstreamError(msg)
+        raise UpstreamError(f"The extra index's page of {name!r} has the API version {version[:20]!r}, not 1.x.")
     if files > MAX_FILES:
-        msg = f"The extra index's page of {name!r} has more than {MAX_FILES} files."
-        raise UpstreamError(msg)
+        raise UpstreamError(f"The extra index's page of {name!r} has more than {MAX_FILES} files.")
 
 
 def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -> Project:
@@ -190,8 +188,7 @@ def _parse_html(name: ProjectName, content: bytes, url: str) -> Project:
             elif tag == "meta":
                 said.setdefault(given.get("name", ""), given.get("content", ""))
     except ValueError as error:  # a character reference of thousands of digits
-        msg = f"The extra index's page of {name!r} cannot be read: {error}."
-        raise UpstreamError(msg) from error
+        raise UpstreamError(f"The extra index's page of {name!r} cannot be read: {error}.") from error
     _check(name, said.get("pypi:repository-version", "1.0"), len(files))
     status = _Status(said.get("pypi:project-status", "active"), said.get("pypi:project-status-reason"))
     return _project(name, files, status)

@@ -22,7 +22,7 @@ from support.resources import apply, repo, secret_of, server, wait_for_config
 from support.waiting import wait_for
 
 Fault: TypeAlias = Callable[[ApiProxy], None]
-WATCHES = len(RESOURCES) + len(OWNED_SECRETS)
+WATCHES = sum(not one.kind.optional for one in (*RESOURCES, *OWNED_SECRETS))
 REPOS = "/packagerepos$"
 LONG_S = 60.0
 RECOVERED_S = 120.0

@@ -15,6 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from pywharf_operator.process.options import LEASE_NAME
+from pywharf_operator.spec.rights import cluster_rules, lease_rules, namespace_rules
 from support.cluster import Cluster
 from support.serving import PYWHARF, clean_environment
 
@@ -22,38 +23,9 @@ START_S = 60.0
 ACCOUNT = "pywharf-operator"
 IMAGE = "pywharf:test"
 _OPENER = build_opener(ProxyHandler({}))
-_KEPT = ["get", "list", "watch", "create", "patch", "delete"]
-
-# What `pywharf operator` needs in each namespace that it looks after; nothing else is used.
-RULES = [
-    {"apiGroups": ["pywharf.dev"], "resources": ["packagerepos", "packageservers"], "verbs": ["get", "list", "watch"]},
-    {
-        "apiGroups": ["pywharf.dev"],
-        "resources": ["packagerepos/status", "packageservers/status"],
-        "verbs": ["patch"],
-    },
-    {"apiGroups": [""], "resources": ["secrets", "configmaps", "services", "serviceaccounts"], "verbs": _KEPT},
-    {
-        "apiGroups": [""],
-        "resources": ["persistentvolumeclaims"],
-        "verbs": ["get", "list", "watch", "create", "patch"],
-    },
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _KEPT},
-    {"apiGroups": ["batch"], "resources": ["cronjobs", "jobs"], "verbs": _KEPT},
-    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": _KEPT},
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _KEPT},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "ingresses"], "verbs": _KEPT},
-    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": _KEPT},
-    {"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": _KEPT},
-]
-_LEASES: dict[str, object] = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
-LEASE_RULES = [
-    _LEASES | {"verbs": ["create"]},
-    _LEASES | {"resourceNames": [LEASE_NAME], "verbs": ["get", "update"]},
-]
-CLUSTER_RULES = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}]
+RULES = namespace_rules()
+LEASE_RULES = lease_rules(LEASE_NAME)
+CLUSTER_RULES = cluster_rules()
 
 
 @dataclass

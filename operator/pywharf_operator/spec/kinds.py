@@ -15,6 +15,11 @@ class Kind(msgspec.Struct, frozen=True):
     optional: bool = False
     """Whether a cluster may lack it."""
 
+    @property
+    def group(self) -> str:
+        """The API group; "" for the core one."""
+        return self.api_version.rpartition("/")[0]
+
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The path of an object, or without a name of the list; without a namespace of the whole cluster's list."""
         root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"

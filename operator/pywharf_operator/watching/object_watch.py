@@ -18,7 +18,12 @@ from pywharf_operator.watching.waking import LISTED, Waking, Woken
 _logger = logging.getLogger(__name__)
 _FIRST_BACKOFF_S: Final = 0.5
 _LONGEST_BACKOFF_S: Final = 10.0
-_GONE: Final = 410
+_MISSING_AGAIN_S: Final = 60.0
+"""Between two tries to watch a kind that the cluster lacks."""
+
+
+class _MissingError(Exception):
+    """The cluster has no such kind."""
 
 
 class _EndedError(Exception):
@@ -49,6 +54,10 @@ class ObjectWatch:
                 listed_before, failures = True, 0
                 while True:
                     version = await self._follow(version, patience)
+            except _MissingError:
+                failures, listed_before = 0, True
+                await asyncio.sleep(_MISSING_AGAIN_S)
+                continue
             except (KubeError, _EndedError) as error:
                 failures += 1
                 _logger.debug("Watch of %s in %s: %s", self._watch.kind.plural, self._namespace or "all", error)
@@ -66,6 +75,8 @@ class ObjectWatch:
             metadata=watch.kind in METADATA_ONLY,
             each=lambda item: self._take(LISTED, item),
         )
+        if not version and watch.kind.optional:
+            raise _MissingError
         return version
 
     async def _follow(self, version: str, patience: Patience) -> str:

@@ -12,25 +12,7 @@ from pywharf_operator.cluster.kube import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
-from pywharf_operator.spec.kinds import (
-    AUTOSCALER,
-    CONFIG_MAP,
-    CRON_JOB,
-    DEPLOYMENT,
-    DISRUPTION_BUDGET,
-    INGRESS,
-    JOB,
-    NAMESPACE,
-    NETWORK_POLICY,
-    POD,
-    REPO,
-    SECRET,
-    SERVER,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    VOLUME_CLAIM,
-    Kind,
-)
+from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, REPO, SECRET, SERVER, Kind
 from pywharf_operator.watching.kopf_session import session_of
 from pywharf_operator.watching.waking import Waking, Woken
 
@@ -45,25 +27,11 @@ class Watch(msgspec.Struct, frozen=True):
     """A label selector of the API."""
 
 
-_OWNED = (
-    CONFIG_MAP,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    VOLUME_CLAIM,
-    DEPLOYMENT,
-    DISRUPTION_BUDGET,
-    AUTOSCALER,
-    NETWORK_POLICY,
-    INGRESS,
-    CRON_JOB,
-    JOB,
-    POD,
-)
 RESOURCES: Final = (
     Watch(REPO),
     Watch(SERVER),
     Watch(SECRET, f"{CREDENTIALS_LABEL}=true"),
-    *(Watch(kind, SERVER_LABEL) for kind in _OWNED),
+    *(Watch(kind, SERVER_LABEL) for kind in (*OWNED, JOB, POD) if kind is not SECRET),
 )
 OWNED_SECRETS: Final = (Watch(SECRET, SERVER_LABEL),)
 """Apart, because no selector means one label or another."""

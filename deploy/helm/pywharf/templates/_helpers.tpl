@@ -115,31 +115,19 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* Rules of the operator in each namespace that it looks after: exactly what it does. */}}
+{{/* Rules of the operator in each namespace that it watches: those of pywharf_operator/spec/rights.py, in its order. */}}
 {{- define "pywharf.rules" -}}
 - apiGroups: [pywharf.dev]
   resources: [packagerepos, packageservers]
   verbs: [get, list, watch]
-- apiGroups: [pywharf.dev]
-  resources: [packagerepos/status, packageservers/status]
-  verbs: [patch]
 - apiGroups: [""]
-  resources: [secrets, configmaps, services, serviceaccounts]
+  resources: [serviceaccounts, secrets, configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch, patch]
-- apiGroups: [""]
-  resources: [events]
-  verbs: [create, list]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [batch]
-  resources: [cronjobs, jobs]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
@@ -156,6 +144,18 @@ true
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [cronjobs, jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, list]
+- apiGroups: [pywharf.dev]
+  resources: [packagerepos/status, packageservers/status]
+  verbs: [patch]
 {{- end -}}
 
 {{- define "pywharf.subjects" -}}

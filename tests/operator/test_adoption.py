@@ -140,7 +140,7 @@ def test_a_restore_converges(cluster, kube, namespace, tmp_path, order):
         wait_for(lambda: operator.metric("pywharf_operator_queue_depth") == 0, "an empty queue")
         time.sleep(1)
         versions = {key: item["metadata"]["resourceVersion"] for key, item in owned(kube, namespace).items()}
-        kube.patch(of_server(namespace), {"metadata": {"labels": {"look": "again"}}})
+        kube.patch(of_server(namespace), {"metadata": {"labels": {"pywharf.dev/look": "again"}}})
         time.sleep(3)
         assert {key: one["metadata"]["resourceVersion"] for key, one in owned(kube, namespace).items()} == versions
 

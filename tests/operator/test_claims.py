@@ -70,7 +70,7 @@ def test_a_claim_that_somebody_made_larger_stays(cluster, kube, namespace, stora
         kube.patch(where, {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}, manager="somebody")
         settled(kube, namespace, operator)
         before = claim(kube, namespace)["metadata"]["resourceVersion"]
-        kube.patch(of_server, {"metadata": {"labels": {"look": "again"}}})
+        kube.patch(of_server, {"metadata": {"labels": {"pywharf.dev/look": "again"}}})
         settled(kube, namespace, operator)
         wants("10Gi", "20Gi")
         wants("12Gi", "20Gi")  # a new size, still smaller

@@ -74,7 +74,7 @@ def looked_again(operator: Operator, kube: KubeClient, namespace: str) -> None:
     """Wait until the operator has looked at the server once more, and at rest."""
     before = reconciled(operator)
     server_path = path("packageservers", namespace, "pywharf")
-    kube.patch(server_path, {"metadata": {"labels": {"look": str(int(before))}}})
+    kube.patch(server_path, {"metadata": {"labels": {"pywharf.dev/look": str(int(before))}}})
     wait_for(lambda: reconciled(operator) > before, "another reconcile", longest_s=LONG_S)
     wait_for(lambda: not operator.metric("pywharf_operator_queue_depth"), "an empty queue", longest_s=LONG_S)
 

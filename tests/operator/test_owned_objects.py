@@ -131,7 +131,7 @@ def test_of_another_is_left_alone(cluster, kube, namespace, tmp_path, plural, la
         assert "ownerReferences" not in left["metadata"]
         # It is gone: the operator goes on, at the latest when it looks again.
         kube.delete(where)
-        kube.patch(of_server, {"metadata": {"labels": {"look": "again"}}})
+        kube.patch(of_server, {"metadata": {"labels": {"pywharf.dev/look": "again"}}})
         wait_for_condition(kube, of_server, "Ready", "False", reason="NoReadyReplica")
         owners = kube.get(where)["metadata"]["ownerReferences"]
         assert [one["kind"] for one in owners] == ["PackageServer"]

@@ -1,4 +1,4 @@
-"""The repos' configuration and the admin secrets: parsed once, strictly, into frozen structs. Pure."""
+"""Parse the repos' configuration and the admin secrets once, strictly, into frozen structs. Pure."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where a secret stands: `{env = "NAME"}` or `{file = "/path"}`."""
+    """A reference to a secret: `{env = "NAME"}` or `{file = "/path"}`."""
 
     env: str | None = None
     file: str | None = None
@@ -32,20 +32,20 @@ class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 Secret = str | SecretRef
-"""A secret in the text itself, or where it stands."""
+"""A secret in the text itself, or a reference to it."""
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """What a repo answers for a project it does not hold."""
+    """How a repo answers for a project that it does not hold."""
 
     url: Annotated[str, Meta(max_length=2048)] | None = None
-    """Simple index asked for projects that the repo does not hold; None: the server's --extra_index_url."""
+    """Simple index queried for projects that the repo does not hold; None: the server's --extra_index_url."""
     mode: Literal["None", "Pages"] = "Pages"
-    """Pages: answer with the other index's page; None: never ask it."""
+    """Pages: answer with the other index's page; None: never query it."""
     reserved: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
-    """Name patterns (`acme-*`) that are never looked up there."""
+    """Name patterns (`acme-*`) that are never queried there."""
     allow_shadowing: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
-    """Name patterns looked up there although `reserved` matches them or the repo holds them."""
+    """Name patterns queried there although `reserved` matches them or the repo holds them."""
 
     def __post_init__(self) -> None:
         if self.url is not None:
@@ -66,29 +66,29 @@ class BackendSpec(
     omit_defaults=True,
     tag_field="type",
 ):
-    """What every backend's table may hold. A backend's own spec adds fields and a tag."""
+    """The fields that every backend's table may have. A backend's own spec adds fields and a tag."""
 
     default_index_filename: ClassVar[str] = "index.json"
     place: ClassVar[tuple[str, ...]] = ()
-    """Fields that tell a storage that knows clients itself from others."""
+    """Names of the fields that identify the storage, for a storage that knows clients itself."""
 
     read_secret: Secret | None = None
-    """What clients send to read."""
+    """The secret that clients send to read."""
     write_secret: Secret | None = None
-    """What clients send to read and publish."""
+    """The secret that clients send to read and publish."""
     anonymous_read: bool = False
     """Whether clients without credentials may read."""
     index_filename: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}\.(toml|json)$")] | None = None
     """Name of the index file; its extension chooses the codec. None: the backend's default."""
     max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 5 * 1024**3 - 1
-    """The largest file that is taken, in bytes."""
+    """Maximum size of a file, in bytes."""
     sync_index_interval: Annotated[int, Meta(ge=1, le=86400)] = 60
-    """Seconds between looks at the index, for backends that cannot look often at no cost."""
+    """Seconds between two polls of the index, for backends where frequent polls have a cost."""
     upstream: Upstream = Upstream()
     """The extra index."""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Leave out the secrets."""
         return without_secrets(self)
 
     @property
@@ -103,11 +103,11 @@ class FileSystemSpec(BackendSpec, frozen=True, kw_only=True, tag="file_system"):
     default_index_filename: ClassVar[str] = "index.toml"
 
     owner: Annotated[str, Meta(max_length=320)] | None = None
-    """`namespace/name` of the resource the data belongs to, recorded in the folder; another owner is refused."""
+    """`namespace/name` of the resource that owns the data, recorded in the folder; another owner is rejected."""
 
 
 class MemorySpec(BackendSpec, frozen=True, kw_only=True, tag="memory"):
-    """The server's memory: gone with it. For tests and trials."""
+    """The server's memory; the data is lost when the server ends. For tests and trials."""
 
 
 class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
@@ -115,20 +115,19 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
 
     default_index_filename: ClassVar[str] = "index.toml"
     place: ClassVar[tuple[str, ...]] = ("api_url", "owner", "repo")
-    """See BackendSpec."""
 
     owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}\Z")]
-    """User or organisation that has the GitHub repository. Names of users that an enterprise manages hold a '_'."""
+    """User or organisation that owns the GitHub repository. Names of enterprise-managed users hold a '_'."""
     repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
     """The GitHub repository's name."""
     branch: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,243}\Z")] = "master"
     """Branch that holds the index file."""
     max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 2**31 - 1
-    """The largest file that is taken, in bytes."""
+    """Maximum size of a file, in bytes."""
     api_url: str = DEFAULT_GITHUB_API_URL
-    """GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."""
+    """URL of GitHub's API; for GitHub Enterprise https://HOST/api/v3."""
     download: Literal["redirect", "stream"] = "redirect"
-    """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: they come through the server."""
+    """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: the server passes them on."""
 
     def __post_init__(self) -> None:
         check_url(self.api_url, "api_url")
@@ -144,7 +143,7 @@ BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {
 
 
 class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """What the server itself reads a backend with: exactly one of raw, env and file."""
+    """The secret with which the server itself reads a backend: exactly one of raw, env and file."""
 
     type: str
     raw: str | None = None
@@ -156,24 +155,24 @@ class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ValueError("name exactly one of raw, env and file")
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Leave out the secrets."""
         return without_secrets(self)
 
     @property
     def secret(self) -> Secret:
-        """The secret, or where it stands."""
+        """The secret, or a reference to it."""
         return self.raw if self.raw is not None else SecretRef(self.env, self.file)
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration and its admin secrets, parsed."""
+    """A parsed configuration with its admin secrets."""
 
     repos: Mapping[RepoName, BackendSpec] = {}
     admin_secrets: Mapping[RepoName, AdminSecret] = {}
     credentials_revision: str | None = None
-    """What each `credentials_revision_file` must hold for the mounted secrets to belong to this text."""
+    """The content that each `credentials_revision_file` must have for the mounted secrets to belong to this text."""
     credentials_revision_file: tuple[str, ...] = ()
-    """Several where the secrets are delivered in several parts."""
+    """Paths of files; several if the secrets are delivered in several parts."""
 
 
 _REVISION = "credentials_revision"
@@ -190,7 +189,7 @@ def parse_config(
     source: str = "config",
     admin_source: str = "admin_secret",
 ) -> ServerConfig:
-    """Both TOML texts. Raises InvalidConfigError: one sentence with the table, the field and the remedy."""
+    """Parse both TOML texts. Raises InvalidConfigError: one sentence with the table, the field and the remedy."""
     repos: dict[RepoName, BackendSpec] = {}
     revision: str | None = None
     revision_files: tuple[str, ...] = ()
@@ -222,17 +221,17 @@ def parse_config(
 
 
 def config_digest(config: str, admin_secret: str) -> str:
-    """What replicas report of the configuration that they serve: a digest of its two texts.
+    """Return a digest of a configuration's two texts, with which replicas report what they serve.
 
-    Slow, 0.1 s whatever their size, because everybody is told it and the texts may hold secrets, which could else be
-    guessed and tried.
+    Slow (0.1 s regardless of their size), because the digest is public and the texts may hold secrets, which could
+    otherwise be brute-forced.
     """
     texts = f"{config}\0{admin_secret}".encode()
     return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", _DIGEST_ROUNDS).hex()
 
 
 def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]], source: str) -> BackendSpec:
-    """One repo's table; its `type` chooses the struct. Raises InvalidConfigError."""
+    """Parse one repo's table; its `type` chooses the struct. Raises InvalidConfigError."""
     kind = table.get("type")
     known = ", ".join(sorted(specs))
     if kind is None:
@@ -243,7 +242,7 @@ def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]],
 
 
 def type_of(spec: BackendSpec) -> str:
-    """The backend's type, as its tables name it."""
+    """Return the backend's type, as its tables name it."""
     return str(type(spec).__struct_config__.tag)
 
 

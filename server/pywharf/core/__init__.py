@@ -1,1 +1,1 @@
-"""The pure core: specifications and decisions, no I/O but on streams that the caller opened."""
+"""The pure core: specifications and decisions, without I/O except on streams that the caller opened."""

@@ -1,4 +1,4 @@
-"""Who may do what: decisions on secrets, in constant time."""
+"""Decide what a client may do with a repo, by comparing secrets in constant time."""
 
 import enum
 import functools
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Permission(enum.IntEnum):
-    """What a client may do with a repo. Each level includes the ones below it."""
+    """A client's permission on a repo. Each level includes the ones below it."""
 
     NONE = 0
     READ = 1
@@ -17,29 +17,29 @@ class Permission(enum.IntEnum):
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """A repo's own secrets; None: nobody gets that permission by a secret."""
+    """A repo's own secrets. None means that no secret grants that permission."""
 
     read: str | None = None
     write: str | None = None
     anonymous_read: bool = False
     storage: str = ""
-    """The one that is asked about clients where there is no secret."""
+    """Identifies the storage that decides about clients if the repo has no secret."""
 
     @property
     def has_secrets(self) -> bool:
-        """Whether these decide alone; else a storage that knows clients itself is asked."""
+        """Whether these secrets alone decide. Otherwise a storage that knows clients itself decides."""
         return self.read is not None or self.write is not None
 
     def __repr__(self) -> str:
-        """Nothing of the secrets, so that no log or traceback can hold them."""
+        """Leave out the secrets, so that no log or traceback can contain them."""
         return "Credentials(...)"
 
 
 def permission_of(secret: str | None, credentials: Credentials) -> Permission:
-    """What a client may do that sent `secret`; None or empty: it sent none. A wrong one allows nothing."""
+    """Return the permission of a client that sent `secret` (None or empty: none). A wrong secret allows nothing."""
     if not secret:
         return Permission.READ if credentials.anonymous_read else Permission.NONE
-    # Always both comparisons, so that the time does not tell which secret was near.
+    # Always compare with both, so that the time does not reveal which secret was close.
     reads, writes = _equal(secret, credentials.read), _equal(secret, credentials.write)
     if writes:
         return Permission.WRITE
@@ -47,7 +47,10 @@ def permission_of(secret: str | None, credentials: Credentials) -> Permission:
 
 
 def fingerprint(credentials: Credentials, key: bytes) -> str:
-    """A hex digest that changes when a secret does, or who is asked instead; without `key` it tells nothing of them."""
+    """Return a hex digest that changes with the secrets, or with the storage that decides instead.
+
+    Without `key` the digest reveals nothing about them.
+    """
     digest = hmac.new(key, digestmod=hashlib.sha256)
     for secret in (credentials.read, credentials.write):
         digest.update(b"-" if secret is None else b"+" + _digest(secret))
@@ -57,7 +60,7 @@ def fingerprint(credentials: Credentials, key: bytes) -> str:
 
 
 def _equal(secret: str, expected: str | None) -> bool:
-    # Digests have one length, so that the time tells nothing of the expected secret's either.
+    # All digests have one length, so that the time does not reveal the expected secret's length either.
     return hmac.compare_digest(_digest(secret), _digest(expected or "")) and bool(expected)
 
 

@@ -1,8 +1,8 @@
-"""Classify IP addresses by where a connection to them leads. The one module that knows spellings of addresses.
+"""Classify IP addresses by where a connection to them leads. Only this module knows the spellings of addresses.
 
-Behind an address of this machine or its network segment are ports that trust every client, and a cloud's metadata
-service. An IPv6 address may embed an IPv4 one, to which a gateway or a kernel may translate it; each such form is
-classified by what it embeds. Source of the ranges: IANA's special-purpose address registries.
+An address of this machine or its network segment leads to ports that trust every client, and to a cloud's metadata
+service. An IPv6 address may embed an IPv4 address, to which a gateway or a kernel may translate it; each such form is
+classified by the embedded address. Source of the ranges: IANA's special-purpose address registries.
 """
 
 import enum
@@ -16,7 +16,7 @@ class Reach(enum.IntEnum):
     """Where an address leads, from the most to the least sensitive."""
 
     OWN = 0
-    """This machine, its network segment, everybody on it, or a cloud's metadata service."""
+    """This machine, its network segment (including multicast and broadcast), or a cloud's metadata service."""
     PRIVATE = 1
     """Other networks that are not part of the public internet."""
     GLOBAL = 2
@@ -65,7 +65,7 @@ _OWN_V6 = tuple(
             "::1/128",
             "fe80::/10",
             "ff00::/8",
-            # Services of the node at AWS, Google Cloud and Scaleway.
+            # Node-local services of AWS, Google Cloud and Scaleway.
             "fd00:ec2::/32",
             "fd20:ce::254/128",
             "fd00:42::42/128",
@@ -84,7 +84,7 @@ _MAX_PARTS = 4
 
 
 def reach_of(address: str) -> Reach:
-    """Return where an IP address leads, which may carry a zone (`fe80::1%eth0`). Raises ValueError for other texts."""
+    """Return where an IP address leads; it may carry a zone (`fe80::1%eth0`). Raises ValueError for other texts."""
     return _reach(ipaddress.ip_address(address.partition("%")[0]))
 
 
@@ -92,17 +92,17 @@ _MAPPED = "::ffff:"
 
 
 def is_elsewhere(address: str) -> bool:
-    """Tell whether an IP address is another machine's, beyond the network segment. Raises ValueError for no address."""
+    """Return whether an IP address leads beyond this machine and its segment. Raises ValueError for other texts."""
     return reach_of(address) is not Reach.OWN
 
 
 def plain(address: str) -> str:
-    """An address as people write it: one of IPv4 that a socket of both families shows as of IPv6 is of IPv4."""
+    """Return an address as people write it: `::ffff:1.2.3.4`, which a dual-stack socket reports, becomes `1.2.3.4`."""
     return address.removeprefix(_MAPPED) if "." in address else address
 
 
 def site(address: str) -> str:
-    """Whom an address belongs to, so that one client counts once: a host of IPv6 has a whole /64."""
+    """Return the address or network that counts as one client. An IPv6 host counts by its /64, as it has all of it."""
     try:
         ip = ipaddress.ip_address(plain(address).partition("%")[0])
     except ValueError:
@@ -111,7 +111,7 @@ def site(address: str) -> str:
 
 
 def is_own(host: str) -> bool:
-    """Tell whether a host as it is written, without resolving it, is this machine or its network segment."""
+    """Return whether a host, as written and without resolving it, is this machine or its network segment."""
     address = literal(host)
     if address is not None:
         return reach_of(address) is Reach.OWN
@@ -120,9 +120,9 @@ def is_own(host: str) -> bool:
 
 
 def literal(host: str) -> str | None:
-    """Return the address that a host stands for without resolving it; None for a name.
+    """Return the address that a host stands for, without resolving it; None for a name.
 
-    Also the numeric spellings that the C library reads, such as `127.1`, `2130706433`, `0x7f000001` and `0177.0.0.1`.
+    Accepts the numeric spellings of the C library, too, such as `127.1`, `2130706433`, `0x7f000001` and `0177.0.0.1`.
     """
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
@@ -173,7 +173,7 @@ def _reach(ip: _Ip) -> Reach:
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
-    """Yield the IPv4 addresses to which something on the way may translate an IPv6 one."""
+    """Yield the IPv4 addresses to which a gateway or a kernel may translate an IPv6 address."""
     bits = int(ip)
     if ip in _COMPATIBLE or ip in _TRANSLATED or (bits >> 32) & _V4_BITS in _ISATAP:
         yield _v4(bits)
@@ -186,7 +186,7 @@ def _embedded(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
 
 
 def _of_local_nat64(bits: int) -> Iterator[ipaddress.IPv4Address]:
-    """Yield what the prefix lengths of RFC 6052 find in an address; bits 64 to 71 are zero and hold nothing."""
+    """Yield the IPv4 address that each prefix length of RFC 6052 gives. Bits 64 to 71 are zero and hold nothing."""
     yield _v4(bits)
     joined = (bits >> 64 & (1 << 64) - 1) << 56 | bits & (1 << 56) - 1
     for length in (48, 56, 64):

@@ -1,7 +1,7 @@
-"""Safe reading of the core metadata from a wheel or an sdist, on a stream that the caller opened.
+"""Read the core metadata of a wheel or an sdist safely, from a stream that the caller opened.
 
 Nothing is unpacked to disk. Memory and time are bounded by the limits below, whatever the archive claims about itself.
-The whole archive is read: one that two installers could read differently is refused.
+The whole archive is read. An archive that two installers could read differently is rejected.
 """
 
 import errno
@@ -24,35 +24,35 @@ from pywharf.core.zip_reading import UnreadableZipError, ZipReader
 
 MAX_MEMBERS = 200_000
 MAX_EXPANSION = 200
-"""How many times its size an archive may unpack to; far above real ones, far below a decompression bomb."""
+"""Maximum ratio of unpacked to packed size: far above that of real archives, far below a decompression bomb's."""
 _EXPANSION_ALLOWANCE = 64 * 1024 * 1024
 _ZIP_ALLOWANCE = 512 * 1024 * 1024
-"""More than for a tar, as a zip says beforehand what it unpacks to."""
+"""Bytes, more than for a tar, because a zip declares its unpacked size in advance."""
 _LARGE_EXPANSION = 8
 _LARGE_ALLOWANCE = 4 * 1024**3
-"""The same for large ones: what is unpacked takes a thread's time, some seconds for a GB."""
+"""The same limits for large archives: unpacking takes a thread's time, some seconds per GB."""
 _CHUNK = 1024 * 1024
 _PACKED_CHUNK = 64 * 1024
 _MAX_HEADER = 8 * 1024
-"""Bytes that may describe one member of a tar: its long path and the like. Tar keeps them all in memory."""
+"""Maximum bytes that describe one member of a tar, such as its long path. tarfile keeps them all in memory."""
 _MAX_HEADERS = 32 * 1024 * 1024
-"""Bytes that may describe all members, beside the one block that each has."""
+"""Maximum bytes that describe all members, besides the one block that each member has."""
 _MAX_GLOBAL_FIELDS = 20
-"""Fields that a tar may give every member; each member gets a copy of them."""
+"""Maximum number of fields that a tar sets for every member; each member gets a copy of them."""
 _TAR_BUFFER = 4 * 1024
-"""Bytes that tarfile reads at once, so that it is not far ahead of what it was allowed."""
+"""Bytes per read of tarfile; small, so that it does not get far ahead of the allowed position."""
 _MAX_HEADERS_OF_ONE = 16
-"""Headers that may lie before one member's content."""
+"""Maximum number of headers before one member's content."""
 _TOO_MANY_HEADERS = "too many headers before one member"
 _NOT_GLOBAL = {"size", "path", "linkpath"}
-"""Fields that only one member may have."""
+"""Fields that may be set only for a single member."""
 _MAX_PKG_INFOS = 2
-"""Files PKG-INFO at the top or one folder below it, whose content is kept until all is read."""
+"""Maximum number of PKG-INFO files, at the top or one folder below; each is kept until the archive is read."""
 _MAGIC_BYTES = tarfile.BLOCKSIZE
 _OTHER_KINDS = {b"BZh": "compressed by bzip2", b"\xfd7zXZ": "compressed by xz", b"PK\x03\x04": "a zip"}
-"""How archives begin that are no gzip."""
+"""First bytes of archives that are not gzip."""
 _BUILD_FILES = ("setup.py", "pyproject.toml")
-"""By which an sdist without PKG-INFO is known."""
+"""Files that identify an sdist without PKG-INFO."""
 _UNREADABLE = (
     UnreadableZipError,
     tarfile.TarError,
@@ -68,25 +68,25 @@ _UNREADABLE = (
     OverflowError,
 )
 _ARCHIVE_ERRNO = {None, errno.EINVAL}
-"""Of the OSErrors those that the archive causes: gzip's own, and a position outside the file."""
+"""The errno of OSErrors that the archive causes: gzip's own errors (None), and a position outside the file."""
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What an index needs of an archive."""
+    """The parts of an archive that an index needs."""
 
     metadata: bytes | None
-    """The raw core metadata; None where an sdist has none."""
+    """The raw core metadata; None if an sdist has none."""
     notes: tuple[str, ...] = ()
-    """What an sdist of former times lacks, a sentence each."""
+    """Requirements that an old sdist does not meet, one sentence each."""
 
 
 def read_metadata(stream: BinaryIO, filename: DistributionFilename) -> bytes:
-    """The raw core metadata, empty where an sdist has none. Raises as `read_contents` does."""
+    """Return the raw core metadata, empty if an sdist has none. Raises the same errors as `read_contents`."""
     return read_contents(stream, filename).metadata or b""
 
 
 def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
-    """Read the whole archive. Raises InvalidDistributionError where it is not what its name says."""
+    """Read the whole archive. Raises InvalidDistributionError if it is not what its name says."""
     kind = "zip" if filename.extension in {".whl", ".zip"} else "tar.gz"
     try:
         if filename.kind is Kind.WHEEL:
@@ -139,7 +139,7 @@ def _from_zip_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
 
 
 def _zip_tree(archive: ZipReader, most: int, filename: DistributionFilename) -> tuple[MemberTree, list[str]]:
-    """The checked paths of a zip, and the names of its folders that end in `.dist-info`."""
+    """Return the checked paths of a zip, and the names of its folders that end in `.dist-info`."""
     shown = filename.filename
     tree = MemberTree(shown, MAX_MEMBERS)
     dist_infos: set[str] = set()
@@ -181,7 +181,7 @@ def _is_of(dist_info: str, filename: DistributionFilename) -> bool:
 
 
 def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: DistributionFilename) -> Contents:
-    """The core metadata of an sdist, and what it lacks of what the present specification asks for."""
+    """Return an sdist's core metadata, and a note for each requirement of the current specification that it lacks."""
     shown = filename.filename
     is_flat = len(tree.tops) != 1 or bool(tree.files_at_top)
     folder = "" if is_flat else f"{next(iter(tree.tops))}/"
@@ -208,7 +208,7 @@ def _sdist_contents(tree: MemberTree, read: Callable[[str], bytes], filename: Di
 
 
 class _Unpacked:
-    """What a gzip stream unpacks to, up to a limit that grows with what was understood of it."""
+    """The unpacked content of a gzip stream, up to a limit that grows as the members of its tar are read."""
 
     def __init__(self, inner: BinaryIO, total: int, filename: DistributionFilename) -> None:
         self._inner = inner
@@ -218,11 +218,11 @@ class _Unpacked:
         self._filename = filename
         self._position = 0
         self.content_end = 0
-        """After the last byte so far that is not zero."""
+        """Position after the last non-zero byte read so far."""
         self.allow(0)
 
     def allow(self, position: int) -> None:
-        """Give up to one more member's header after `position`."""
+        """Allow reads up to one more member's header after `position`."""
         self._allowed = position + _MAX_HEADER + _TAR_BUFFER
 
     def read(self, size: int) -> bytes:
@@ -255,7 +255,7 @@ class _Unpacked:
             raise tarfile.ReadError(f"CRC check failed: {error}") from error
 
     def drain(self, end: int) -> None:
-        """Read to the end, so that gzip's checksum is checked. Nothing but zeros may follow `end`, nor the gzip."""
+        """Read to the end, so that gzip's checksum is checked. Only zeros may follow `end` and the gzip stream."""
         self._allowed = self._total
         while self.read(_CHUNK):
             pass
@@ -280,7 +280,7 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
     tree = MemberTree(filename.filename, MAX_MEMBERS)
     unpacked = _Unpacked(stream, most, filename)
     headers: list[tuple[bytes, int]] = []
-    # Stream mode: members come in order, nothing is sought, so each byte is unpacked once.
+    # Stream mode reads members in order without seeking, so each byte is unpacked once.
     with tarfile.open(
         fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=_TAR_BUFFER, tarinfo=_noting(headers)
     ) as archive:
@@ -313,7 +313,7 @@ def _add_to_tree(tree: MemberTree, member: tarfile.TarInfo, filename: Distributi
     if member.issym():
         return tree.add(member.name, MemberKind.LINK, member.linkname)
     if member.islnk():
-        # A second name of a file that came before; nothing else can be linked to in every way of unpacking.
+        # A hard link must be a second name of an earlier file; not every unpacker can link to anything else.
         target = "/".join(part for part in member.linkname.split("/") if part not in {"", "."})
         if member.linkname.startswith("/") or not tree.is_file(target):
             raise InvalidDistributionError(
@@ -343,7 +343,7 @@ def _is_tar_header(block: bytes) -> bool:
 
 
 def _noting(headers: list[tuple[bytes, int]]) -> type[tarfile.TarInfo]:
-    """A TarInfo that notes kind and size of each header as it stands in the tar, before others change what it says."""
+    """Return a TarInfo class that records each header's kind and size before other headers override them."""
 
     class Noting(tarfile.TarInfo):
         @classmethod
@@ -370,7 +370,7 @@ def _too_much(most: int, filename: DistributionFilename) -> InvalidDistributionE
 def _members(
     archive: tarfile.TarFile, unpacked: _Unpacked, noted: list[tuple[bytes, int]], filename: DistributionFilename
 ) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """The members in order, none of which is kept, each with where its content ends."""
+    """Yield the members in order, each with the position where its content ends. No member is kept."""
     count = headers = end = 0
     while (member := archive.next()) is not None:
         count += 1
@@ -395,7 +395,7 @@ def _members(
 
 
 def _check_headers(noted: list[tuple[bytes, int]], member: tarfile.TarInfo) -> None:
-    """Refuse a member whose headers say different things, of which tools follow the one or the other."""
+    """Reject a member whose headers contradict each other, because tools differ in which header they follow."""
     kinds = [kind for kind, _ in noted[:-1]]
     pax = sum(kind in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} for kind in kinds)
     names, links = kinds.count(tarfile.GNUTYPE_LONGNAME), kinds.count(tarfile.GNUTYPE_LONGLINK)

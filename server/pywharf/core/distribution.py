@@ -1,4 +1,4 @@
-"""A wheel or an sdist as an index takes it: the archive and its core metadata, held against the file's name."""
+"""Read a wheel or an sdist for an index, and check the archive and its core metadata against the file's name."""
 
 from typing import BinaryIO
 
@@ -10,13 +10,13 @@ from pywharf.core.metadata import CoreMetadata, parse_metadata
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """What was read of a distribution."""
+    """The parts of a distribution that an index needs."""
 
     raw_metadata: bytes
-    """The core metadata as the archive holds it; empty where an sdist has none."""
+    """The core metadata as the archive holds it; empty if an sdist has none."""
     metadata: CoreMetadata
     notes: tuple[str, ...] = ()
-    """What an old sdist lacks, a sentence each."""
+    """Requirements that an old sdist does not meet, one sentence each."""
 
 
 def read_distribution(stream: BinaryIO, filename: DistributionFilename) -> Distribution:

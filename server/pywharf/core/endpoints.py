@@ -1,6 +1,6 @@
-"""Decide which hosts the server may connect to, and which addresses these may have. Pure.
+"""Decide which hosts the server may connect to, and which addresses these hosts may have. Pure.
 
-A list of allowed endpoints holds hosts, each with a port where that is not the scheme's own; `*.HOST` stands for every
+A list of allowed endpoints holds hosts, each with a port unless it is the scheme's default. `*.HOST` stands for every
 subdomain and `*` for any host with a public address.
 """
 
@@ -19,20 +19,20 @@ PUBLIC_ENDPOINTS: Final = (
     "objects.githubusercontent.com",
     "release-assets.githubusercontent.com",
 )
-"""Hosts of PyPI and GitHub. No domain in which anybody can rent a host belongs here."""
+"""Hosts of PyPI and GitHub. Never add a domain in which anybody can rent a host."""
 _ENTRY: Final = re.compile(r"\*|(\[[0-9A-Fa-f:.]+\]|(\*\.)?[A-Za-z0-9_.-]+)(:[0-9]{1,5})?")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 class EndpointNotAllowedError(ValueError):
-    """A URL whose host, or a host whose address, the server may not connect to. The text says why and what to do."""
+    """The server may not connect to a URL's host, or to a host's address. The text gives the reason and the remedy."""
 
 
 def allowed_reach(listed: Sequence[str], url: str) -> Reach | None:
-    """Return the most sensitive address that the URL's host may have; None where the host is not on the list.
+    """Return the most sensitive address that the URL's host may have; None if the host is not on the list.
 
-    A listed host may have a private address. Its own machine and network segment a server reaches only by an entry
-    that names them as they are. `*` allows public addresses alone.
+    A listed host may have a private address. A server may connect to its own machine and network segment only if an
+    entry names them literally. `*` allows only public addresses.
     """
     parts = urlsplit(url)
     host, port = host_of(parts), _port(parts)
@@ -47,15 +47,15 @@ def allowed_reach(listed: Sequence[str], url: str) -> Reach | None:
 
 
 def configured_reach(url: str) -> Reach:
-    """Return the most sensitive address that a host may have which the configuration itself names."""
+    """Return the most sensitive address that a host named in the configuration itself may have."""
     return Reach.OWN if is_own(urlsplit(url).hostname or "") else Reach.PRIVATE
 
 
 def redirect_reach(listed: Sequence[str] | None, configured: str, target: str) -> Reach:
     """Return the most sensitive address that the target of a redirect may have.
 
-    `configured` is the URL that the configuration names. Without a list a redirect may lead to the same host and to
-    PyPI's and GitHub's. Raises EndpointNotAllowedError.
+    `configured` is the URL in the configuration. Without a list, a redirect may lead to the same host and to the hosts
+    of PyPI and GitHub. Raises EndpointNotAllowedError.
     """
     if listed is not None:
         reach = allowed_reach(listed, target)
@@ -81,19 +81,19 @@ def not_allowed(url: str) -> EndpointNotAllowedError:
 
 
 def entries_of(listed: str) -> tuple[str, ...]:
-    """Return the entries of a flag's text, which commas separate."""
+    """Return the comma-separated entries of a flag's text."""
     return tuple(entry for part in listed.split(",") if (entry := part.strip()))
 
 
 def check_endpoints(listed: str | None) -> None:
-    """Raise ValueError for an entry of a flag's text that can name no host."""
+    """Raise ValueError for an entry of a flag's text that cannot name a host."""
     for entry in entries_of(listed or ""):
         if _ENTRY.fullmatch(entry) is None:
             raise ValueError(f"--allowed_endpoints: {entry[:200]!r} names no host; write HOST, HOST:PORT, *.HOST or *")
 
 
 def host_of(parts: SplitResult) -> str | None:
-    """Return the host of a URL in lower case and without a final dot; None where it has none."""
+    """Return the host of a URL in lower case and without a final dot; None if the URL has no host."""
     return (parts.hostname or "").lower().rstrip(".") or None
 
 
@@ -119,7 +119,7 @@ def _reach(entry: str, host: str, port: int, usual_port: int) -> Reach | None:
 
 
 def _reaches_less(host: str, least: Reach) -> bool:
-    """Whether the host as it is written is more sensitive than what is allowed."""
+    """Return whether the host, as written, is more sensitive than `least` allows."""
     if is_own(host):
         return True
     address = literal(host)
@@ -127,7 +127,7 @@ def _reaches_less(host: str, least: Reach) -> bool:
 
 
 def _is_same_host(configured: str, target: str) -> bool:
-    """Whether both mean one server: the same port, or from plain HTTP to TLS at their usual ports."""
+    """Return whether both URLs mean one server: same host and port, or from plain HTTP to TLS at their usual ports."""
     one, other = urlsplit(configured), urlsplit(target)
     if host_of(one) is None or host_of(one) != host_of(other) or _port(other) is None:
         return False

@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 
 class PywharfError(Exception):
-    """Root of every error that a user may see; `str(error)` is one clear sentence without a secret."""
+    """Root of every error that a user may see. `str(error)` is one clear sentence without a secret."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
@@ -12,7 +12,7 @@ class PywharfError(Exception):
 
 
 class InvalidInputError(PywharfError):
-    """What a client sent does not fit its specification."""
+    """Input of a client that does not conform to its specification."""
 
     status = 400
     code = "invalid-input"
@@ -34,21 +34,21 @@ class InvalidFilenameError(InvalidInputError):
 
 
 class InvalidDistributionError(InvalidInputError):
-    """A file whose content is not the distribution that its name says."""
+    """A file whose content is not the distribution that it is named after."""
 
     code = "invalid-distribution"
     title = "Invalid distribution"
 
 
 class InvalidUploadError(InvalidInputError):
-    """An upload request whose form or digests do not fit."""
+    """An upload request with an invalid form or wrong digests."""
 
     code = "invalid-upload"
     title = "Invalid upload"
 
 
 class InvalidConfigError(PywharfError):
-    """A configuration, manifest or flag that cannot be used; the message names the field and the remedy."""
+    """A configuration, manifest or flag that cannot be used. The message names the field and the remedy."""
 
     status = 400
     code = "invalid-config"
@@ -56,14 +56,14 @@ class InvalidConfigError(PywharfError):
 
 
 class IncompleteConfigError(InvalidConfigError):
-    """A configuration of which a part has not arrived yet."""
+    """A configuration with a part that has not arrived yet."""
 
     code = "incomplete-config"
     title = "Incomplete configuration"
 
 
 class UnauthenticatedError(PywharfError):
-    """No credentials, or wrong ones. Answered the same whether the repo exists or not."""
+    """Missing or wrong credentials. The response is the same whether the repo exists or not."""
 
     status = 401
     code = "unauthenticated"
@@ -71,7 +71,7 @@ class UnauthenticatedError(PywharfError):
 
 
 class ForbiddenError(PywharfError):
-    """Right credentials that do not allow this."""
+    """Valid credentials that do not allow the request."""
 
     status = 403
     code = "forbidden"
@@ -79,7 +79,7 @@ class ForbiddenError(PywharfError):
 
 
 class NotFoundError(PywharfError):
-    """No such page, project or file."""
+    """A page, project or file that does not exist."""
 
     status = 404
     code = "not-found"
@@ -87,7 +87,7 @@ class NotFoundError(PywharfError):
 
 
 class MethodNotAllowedError(PywharfError):
-    """An address that takes other methods."""
+    """A request method that the URL does not support."""
 
     status = 405
     code = "method-not-allowed"
@@ -107,9 +107,9 @@ class NotAcceptableError(PywharfError):
 
 
 class FileExistsInRepoError(PywharfError):
-    """The repo holds other bytes of that name, or the same distribution under another; a published file never changes.
+    """The repo holds this name with other content, or the same distribution under another name.
 
-    The message begins `File already exists`, by which twine, uv and poetry know it.
+    A published file never changes. The message begins `File already exists`, by which twine, uv and poetry identify it.
     """
 
     status = 409
@@ -118,7 +118,7 @@ class FileExistsInRepoError(PywharfError):
 
     @classmethod
     def of(cls, filename: str, double: str | None = None) -> Self:
-        """Return the error for a name that is taken, or whose distribution lies there under the name `double`."""
+        """Return the error for a name that is taken, or whose distribution is stored under the name `double`."""
         if double is None:
             return cls(f"File already exists: {filename} with other content. Publish a new version.")
         return cls(f"File already exists: {filename} is the same distribution as {double}. Publish a new version.")
@@ -142,11 +142,11 @@ class RangeNotSatisfiableError(PywharfError):
     def __init__(self, detail: str, size: int) -> None:
         super().__init__(detail)
         self.size = size
-        """Bytes that the file has."""
+        """Size of the file in bytes."""
 
 
 class UpstreamError(PywharfError):
-    """The extra index answered something that cannot be used."""
+    """The extra index sent a response that cannot be used."""
 
     status = 502
     code = "upstream-error"
@@ -162,17 +162,17 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class UnavailableError(PywharfError):
-    """Cannot be answered now; the same request may succeed later."""
+    """The request cannot be answered now; the same request may succeed later."""
 
     status = 503
     code = "unavailable"
     title = "Not available now"
     retry_after_s: int = 2
-    """When to try again."""
+    """Seconds until a retry."""
 
 
 class BusyError(UnavailableError):
-    """As much of this is under way as the server does at once."""
+    """The server already runs as many requests of this kind as it may run concurrently."""
 
     code = "busy"
     title = "Too much at once"
@@ -180,7 +180,7 @@ class BusyError(UnavailableError):
 
 
 class IndexNotLoadedError(UnavailableError):
-    """The repo's index has not been read yet, so nothing may be said about a name."""
+    """The repo's index has not been read yet, so the server does not know which names exist."""
 
     code = "index-not-loaded"
     title = "The index is not loaded"
@@ -194,7 +194,7 @@ class BackendUnavailableError(UnavailableError):
 
 
 class RateLimitedError(BackendUnavailableError):
-    """The storage has been asked more often than it allows."""
+    """More requests were sent to the storage than it allows."""
 
     code = "rate-limited"
     title = "The storage's rate limit is used up"
@@ -205,7 +205,7 @@ class RateLimitedError(BackendUnavailableError):
 
 
 class DataOwnedByOtherError(UnavailableError):
-    """The stored packages are recorded as another resource's."""
+    """The stored packages are recorded as belonging to another resource."""
 
     code = "data-owned-by-other"
     title = "The data belongs to another repo"

@@ -17,32 +17,32 @@ from pywharf.core.errors import InvalidFilenameError, InvalidNameError
 from pywharf.core.names import ProjectName, normalize
 
 METADATA_SUFFIX = ".metadata"
-"""Appended to a file's URL, names its core metadata (PEP 658)."""
+"""Suffix of a file's URL that gives the URL of its core metadata (PEP 658)."""
 
 _UPLOADABLE = (".whl", ".tar.gz", ".zip")
-# Kinds that the original stored and pip can install. They are served where they lie, and no longer taken.
+# Kinds that the original stored and pip can install. Stored files are served; new uploads are rejected.
 _LEGACY = (".tar.bz2", ".tbz", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz", ".tar.lz", ".tar.lzma")
 _EXTENSIONS = tuple(sorted((*_UPLOADABLE, *_LEGACY), key=len, reverse=True))
 _MAX_UPLOAD = 240
 MAX_VERSION = 255
-"""Characters of a version; what is longer costs time to read, and Python reads no number of over 4,300 digits."""
+"""Maximum characters of a version. A longer one takes time to parse, and Python parses no number over 4,300 digits."""
 MAX_FILENAME = 255
-"""Bytes of a file's name; more no file system takes."""
+"""Maximum bytes of a file's name; no file system allows more."""
 _MAX_STORED = MAX_FILENAME - len(".meta")
-"""Beside each file lies its record."""
+"""Maximum bytes of a stored file's name, because its record lies beside it with a longer name."""
 _FILENAME = re.compile(r"[A-Za-z0-9._+!-]*\Z")
-"""What the names of distributions are made of, by the specifications; the packaging library lets more pass."""
+"""The characters that the specifications allow in names of distributions; the packaging library allows more."""
 
 
 class Kind(enum.Enum):
-    """What a distribution file is."""
+    """The kind of a distribution file."""
 
     WHEEL = "wheel"
     SDIST = "sdist"
 
 
 class DistributionFilename(msgspec.Struct, frozen=True):
-    """A file name taken apart; `extension` begins with a dot."""
+    """A parsed file name; `extension` begins with a dot."""
 
     filename: str
     project: ProjectName
@@ -51,11 +51,11 @@ class DistributionFilename(msgspec.Struct, frozen=True):
     extension: str
 
     def has_project(self, raw: str) -> bool:
-        """Whether `raw`, in any spelling, is this file's project."""
+        """Return whether `raw`, in any spelling, is this file's project."""
         return is_project(raw, self.project)
 
     def has_version(self, raw: str) -> bool:
-        """Whether `raw`, in any spelling, is this file's version."""
+        """Return whether `raw`, in any spelling, is this file's version."""
         if len(raw) > MAX_VERSION:
             return False
         try:
@@ -65,22 +65,22 @@ class DistributionFilename(msgspec.Struct, frozen=True):
 
 
 def is_plain(filename: str) -> bool:
-    """Whether it is made of what names of distributions are made of; nothing of that leads to another folder."""
+    """Return whether a name has only characters of distribution names, none of which leads to another folder."""
     return _FILENAME.match(filename) is not None
 
 
 def may_be_stored(filename: str) -> bool:
-    """Whether a storage may hold a distribution of that name, with its record beside it."""
+    """Return whether a storage may hold a distribution of that name, with its record beside it."""
     return is_plain(filename) and len(filename) <= _MAX_STORED
 
 
 def extension_of(filename: str) -> str | None:
-    """The known extension that `filename` ends in, with its dot, else None."""
+    """Return the known extension that `filename` ends in, with its dot, or None."""
     return next((e for e in _EXTENSIONS if len(filename) > len(e) and filename.endswith(e)), None)
 
 
 def parse_upload_filename(filename: str) -> DistributionFilename:
-    """Take apart the name of a file to publish. Raises InvalidFilenameError for paths, other kinds, bad forms."""
+    """Parse the name of a file to publish. Raises InvalidFilenameError for paths, other kinds and bad forms."""
     shown = filename[:_MAX_UPLOAD]
     if len(filename) > _MAX_UPLOAD:
         raise InvalidFilenameError(f"The file name {shown!r}… is over {_MAX_UPLOAD} characters.")
@@ -107,7 +107,7 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
 
 @functools.lru_cache(maxsize=65536)
 def version_of(filename: str, project: ProjectName) -> str | None:
-    """The version that a stored file's name says, in normal form; None where it says none that can be read."""
+    """Return the version in a stored file's name, in normal form; None if the name has no readable version."""
     extension = extension_of(filename)
     if extension is None or len(filename) > MAX_FILENAME:
         return None
@@ -124,7 +124,7 @@ def version_of(filename: str, project: ProjectName) -> str | None:
 
 
 def is_project(raw: str, project: ProjectName) -> bool:
-    """Whether `raw`, in any spelling, is this project's name."""
+    """Return whether `raw`, in any spelling, is this project's name."""
     try:
         return normalize(raw) == project
     except InvalidNameError:

@@ -1,4 +1,4 @@
-"""The start tags of an HTML page, in time that grows with the page's length whatever it holds.
+"""Parse the start tags of an HTML page in time proportional to its length, whatever the page holds.
 
 The standard library's parser takes a minute for 400 KB of `<!--`; pages of other indexes may be 64 MB.
 """
@@ -16,18 +16,18 @@ _ATTRIBUTE = re.compile(
 
 
 _MAX_ATTRIBUTES = 100
-"""Of one tag; further ones are passed over."""
+"""Maximum number of attributes of one tag; further attributes are ignored."""
 
 
 class Tag(NamedTuple):
-    """A start tag. Of an attribute that stands twice the first counts, as in browsers."""
+    """A start tag. If an attribute is repeated, the first one counts, as in browsers."""
 
     name: str
     attributes: dict[str, str]
 
 
 def start_tags(text: str, names: frozenset[str]) -> Iterator[Tag]:
-    """Those with one of the (lower-case) names, in their order; comments are passed over, as is a tag cut off.
+    """Yield the tags with one of the (lower-case) names, in order. Comments and an unterminated tag are ignored.
 
     Raises ValueError for a character reference of thousands of digits.
     """
@@ -53,7 +53,7 @@ def start_tags(text: str, names: frozenset[str]) -> Iterator[Tag]:
 
 
 def _attributes(text: str, position: int) -> tuple[dict[str, str], int | None]:
-    """Those of the tag whose name ends at `position`, and where the tag ends; None where it does not."""
+    """Parse the attributes that follow `position`. Returns them and the end of the tag (None if it is unterminated)."""
     found: dict[str, str] = {}
     while (matched := _ATTRIBUTE.match(text, position)) is not None:
         position = matched.end()

@@ -1,7 +1,7 @@
-"""Which file names mean the same distribution: one wheel of a build and its tags, one sdist of a release.
+"""Find file names that mean the same distribution: one wheel per build and its tags, one sdist per release.
 
-`swap-1.0-…`, `Swap-1.0-…` and `swap-1.0.0-…` are the same wheel to every installer, which takes whichever it sees last.
-So a release could be changed after its publishing by another spelling of one of its files.
+`swap-1.0-…`, `Swap-1.0-…` and `swap-1.0.0-…` are the same wheel to every installer, which takes the one it sees last.
+So another spelling of a release's file could change the release after it was published.
 """
 
 import functools
@@ -16,15 +16,15 @@ from pywharf.core.names import ProjectName
 _BUILD = re.compile(r"0*(\d+)(.*)\Z", re.ASCII | re.DOTALL)
 _TAGS = 3
 _LEAST_PARTS = 5
-"""Of a wheel's name: project, version and the three tags; between them there may be a build tag."""
+"""Minimum parts of a wheel's name: project, version and the three tags. A build tag may follow the version."""
 
 
 @functools.lru_cache(maxsize=65536)
 def identity(filename: str, project: ProjectName) -> str:
     """Return a key that is equal for all names of one distribution of `project`.
 
-    A wheel's has version, build and tags in normal form, an sdist's the version alone. A name that cannot be read, or
-    is another project's, is its own key.
+    A wheel's key has version, build and tags in normal form; an sdist's has only the version. A name that cannot be
+    read, or belongs to another project, is its own key.
     """
     extension = extension_of(filename)
     version = version_of(filename, project)
@@ -42,13 +42,13 @@ def identity(filename: str, project: ProjectName) -> str:
 
 
 def find_double(filename: str, project: ProjectName, others: Iterable[str]) -> str | None:
-    """Return another name among `others` that means the same distribution as `filename`, if there is one."""
+    """Return another name among `others` that means the same distribution as `filename`, or None."""
     key = identity(filename, project)
     return next((other for other in others if other != filename and identity(other, project) == key), None)
 
 
 def doubles(project: ProjectName, filenames: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the groups of names that mean one distribution, each sorted; names without a double are left out."""
+    """Return the groups of names that mean one distribution, each sorted. Names without a double are left out."""
     groups: dict[str, list[str]] = {}
     for filename in filenames:
         groups.setdefault(identity(filename, project), []).append(filename)
@@ -56,11 +56,11 @@ def doubles(project: ProjectName, filenames: Iterable[str]) -> list[tuple[str, .
 
 
 def _normal_build(raw: str) -> str:
-    """A build tag without the zeros before its number."""
+    """Return a build tag without the leading zeros of its number."""
     found = _BUILD.match(raw)
     return f"{found[1]}{found[2]}" if found else raw
 
 
 def _normal_tags(raw: str) -> str:
-    """A compressed tag set, sorted, each once."""
+    """Return a compressed tag set, sorted and without duplicates."""
     return ".".join(sorted(set(raw.split(".")) - {""}))

@@ -1,4 +1,4 @@
-"""The paths of an archive's members: each once, none outside the archive's folder, none reached through a link."""
+"""The paths of an archive's members: no duplicates, none outside the archive's folder, none through a link."""
 
 import enum
 import hashlib
@@ -6,17 +6,17 @@ import hashlib
 from pywharf.core.errors import InvalidDistributionError
 
 MAX_PATH = 1024
-"""Characters of a member's path, and of a link's target."""
+"""Maximum characters of a member's path, and of a link's target."""
 _MAX_LINKS = 10_000
 _MAX_LINK_STEPS = 1_000_000
-"""Parts of paths that are followed to resolve all links."""
+"""Maximum number of path parts that are followed to resolve all links."""
 _MAX_HOPS = 255
-"""Links that one path may lead through; every system gives up at that many or sooner."""
+"""Maximum number of links on one path; every system gives up at this number or earlier."""
 _SHOWN_TOPS = 5
 
 
 class MemberKind(enum.Enum):
-    """What a member of an archive is."""
+    """The kind of an archive's member."""
 
     FOLDER = "folder"
     FILE = "file"
@@ -24,7 +24,7 @@ class MemberKind(enum.Enum):
 
 
 class MemberTree:
-    """What was seen of an archive's paths. A path costs 16 bytes and its place in a dict, however long it is."""
+    """The paths of an archive that were added so far. Each costs 16 bytes and a dict entry, however long it is."""
 
     def __init__(self, shown: str, max_members: int) -> None:
         self._shown = shown
@@ -32,14 +32,14 @@ class MemberTree:
         self._kinds: dict[bytes, MemberKind] = {}
         self._links: dict[str, str] = {}
         self.tops: set[str] = set()
-        """The first parts of the paths: a few of them, where there are many."""
+        """The first parts of the paths; only a few of them if there are many."""
         self.files_at_top: set[str] = set()
-        """Files outside any folder: a few of them, where there are many."""
+        """Files outside any folder; only a few of them if there are many."""
 
     def add(self, path: str, kind: MemberKind, target: str = "") -> str:
-        """Add a member; returns its path without `.` parts. Raises InvalidDistributionError.
+        """Add a member, and return its path without `.` parts. Raises InvalidDistributionError.
 
-        `target` is where a symbolic link leads. A folder may come again, as archives list folders that they imply.
+        `target` is where a symbolic link leads. A folder may be added again, as archives list folders that they imply.
         """
         check_path(path, self._shown)
         parts = [part for part in path.split("/") if part not in {"", "."}]
@@ -62,15 +62,15 @@ class MemberTree:
         return plain
 
     def is_file(self, path: str) -> bool:
-        """Whether a file of that path, without `.` parts, was added."""
+        """Return whether a file with that path, without `.` parts, was added."""
         return self._kinds.get(_key(path)) is MemberKind.FILE
 
     def has(self, path: str) -> bool:
-        """Whether anything of that path, without `.` parts, was added."""
+        """Return whether anything with that path, without `.` parts, was added."""
         return _key(path) in self._kinds
 
     def check_links(self) -> None:
-        """Follow each link, through other links, too. Raises InvalidDistributionError for one that leads out."""
+        """Follow each link, also through other links. Raises InvalidDistributionError for one that leads outside."""
         budget = _MAX_LINK_STEPS
         top = 1 if len(self.tops) == 1 else 0
         for link in self._links:
@@ -95,7 +95,7 @@ class MemberTree:
 
     def _note(self, key: bytes, kind: MemberKind) -> None:
         self._kinds[key] = kind
-        # As many folders again as there may be members.
+        # The implied folders may be as many again as the members.
         if len(self._kinds) > 2 * self._max_members:
             raise InvalidDistributionError(f"{self._shown!r} has more than {2 * self._max_members} files and folders.")
 
@@ -135,7 +135,7 @@ class MemberTree:
 
 
 def check_path(path: str, shown: str) -> None:
-    """Raises InvalidDistributionError for a path that is too long or leads outside the archive's folder."""
+    """Raise InvalidDistributionError for a path that is too long or leads outside the archive's folder."""
     if len(path) > MAX_PATH:
         raise InvalidDistributionError(
             f"{shown!r} holds the path {path[:100]!r}…, which is over {MAX_PATH} characters."

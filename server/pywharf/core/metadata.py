@@ -1,4 +1,4 @@
-"""Core metadata (METADATA of a wheel, PKG-INFO of an sdist), as far as an index needs it."""
+"""The fields of core metadata (METADATA of a wheel, PKG-INFO of an sdist) that an index needs."""
 
 import email.errors
 import re
@@ -12,18 +12,18 @@ from pywharf.core.filenames import DistributionFilename, Kind
 
 MAX_METADATA_BYTES = 10 * 1024 * 1024
 MAX_REQUIRES_PYTHON = 1_000
-"""Characters of Requires-Python; every page of the project holds it."""
+"""Maximum characters of Requires-Python, which every page of the project holds."""
 MAX_FIELDS = 20_000
 MAX_FIELD_NAMES = 200
-"""Each of them is looked for among all fields."""
+"""Maximum number of different field names. The parser searches all fields for each name."""
 _BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 _OLD_SPECIFIER = re.compile(r"(?:[\s,]*+(?:[~=!<>]=|===|[<>])?+\s*+v?+[0-9][0-9A-Za-z.*+!_-]*+)++[\s,]*+\Z", re.ASCII)
-"""What stands for a Requires-Python on package indexes, though the specification now allows less (`>=3.5.*`, `3`)."""
+"""Values of Requires-Python on package indexes. The specification no longer allows some (`>=3.5.*`, `3`)."""
 _FIELD = re.compile(rb"(?:\A|[\r\n])([^\s:]+)")
 
 
 class CoreMetadata(msgspec.Struct, frozen=True):
-    """The fields an index shows."""
+    """The fields that an index shows."""
 
     name: str
     version: str
@@ -31,11 +31,11 @@ class CoreMetadata(msgspec.Struct, frozen=True):
 
 
 def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
-    """Read core metadata and hold it against the file's name.
+    """Parse core metadata and check it against the file's name.
 
-    Unknown fields and metadata versions are allowed, as tools write them before indexes know them. Raises
-    InvalidDistributionError for a missing or different name or version, or a Requires-Python that is no list of
-    versions. One that only former specifications allowed, such as `>=3.5.*`, stays as it is.
+    Unknown fields and metadata versions are allowed, because tools write them before indexes know them. Raises
+    InvalidDistributionError for a missing or different name or version, or a Requires-Python that is not a list of
+    versions. A value that only former specifications allowed, such as `>=3.5.*`, is kept unchanged.
     """
     shown = filename.filename
     try:
@@ -60,7 +60,7 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
 
 
 def _fields(raw: bytes, shown: str) -> bytes:
-    """What stands before the description, which an index does not need and which could be any nest of e-mails."""
+    """Return the fields only: an index does not need the description, which may hold arbitrarily nested e-mails."""
     fields = _BLANK_LINE.split(raw, maxsplit=1)[0]
     names: set[bytes] = set()
     for count, found in enumerate(_FIELD.finditer(fields), 1):
@@ -73,7 +73,7 @@ def _fields(raw: bytes, shown: str) -> bytes:
 
 
 def _requires_python(raw: str | None, shown: str) -> str | None:
-    """The specifier on one line; None where there is none, or an empty one, which says as much."""
+    """Return the specifier on one line; None if it is missing or empty, which means the same."""
     if raw is not None and len(raw) > MAX_REQUIRES_PYTHON:
         raise InvalidDistributionError(
             f"Requires-Python in {shown!r} has {len(raw)} characters; at most {MAX_REQUIRES_PYTHON} are allowed. "

@@ -1,4 +1,4 @@
-"""What an index is made of: files, projects."""
+"""The parts of an index: files and projects."""
 
 import bisect
 from collections.abc import Iterable
@@ -14,24 +14,24 @@ STATUSES = ("active", "archived", "quarantined", "deprecated")
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One published file. What the original did not record is None until the storage has been asked."""
+    """One published file. A field that the original did not record is None until it is read from the storage."""
 
     filename: str
     sha256: str
     """Hex digest of the content."""
     size: int | None = None
-    """Bytes."""
+    """Size in bytes."""
     upload_time: str | None = None
     """RFC 3339 in UTC, for example 2026-11-22T18:09:00.000000Z (PEP 700)."""
     requires_python: str | None = None
     metadata_sha256: str | None = None
-    """Hex digest of the core metadata file beside it; None where there is none (PEP 658, PEP 714)."""
+    """Hex digest of the core metadata file beside it; None if there is none (PEP 658, PEP 714)."""
     yanked: str | None = None
-    """The reason, possibly empty, why it was yanked; None where it is not (PEP 592)."""
+    """The reason for yanking the file, possibly empty; None if it is not yanked (PEP 592)."""
     location: str | None = None
-    """Where the backend keeps the content, where that does not follow from the names."""
+    """Where the backend keeps the content, if that does not follow from the names."""
     stamp: str | None = None
-    """What the stored content's file was like when its digest was taken: another one may have taken its place since."""
+    """Identifies the stored file whose digest was computed, because another file may have replaced it since."""
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -53,11 +53,11 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         return self.status not in {"quarantined", "archived"}
 
     def file(self, filename: str) -> File | None:
-        """The file of that name, if there is one."""
+        """Return the file of that name, or None."""
         at = bisect.bisect_left(self.files, filename, key=_filename)
         return self.files[at] if at < len(self.files) and self.files[at].filename == filename else None
 
     def with_files(self, files: Iterable[File]) -> "Project":
-        """A copy to which `files` are added; of equal names the added one stays."""
+        """Return a copy with `files` added. An added file replaces a file of the same name."""
         merged = {f.filename: f for f in self.files} | {f.filename: f for f in files}
         return msgspec.structs.replace(self, files=tuple(merged[name] for name in sorted(merged)))

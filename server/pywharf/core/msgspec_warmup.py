@@ -1,7 +1,7 @@
-"""Struct types that msgspec has looked at before threads use them.
+"""Prepare struct types for msgspec before threads use them.
 
-Its first look at a struct type is not safe among threads: two at once end the whole process with a segmentation fault
-(seen with 0.22.0). So each type that is decoded is looked at when its module is imported, or under a lock.
+msgspec's first inspection of a struct type is not thread-safe: two concurrent inspections end the whole process with a
+segmentation fault (seen with 0.22.0). So each decoded type is inspected when its module is imported, or under a lock.
 """
 
 import threading
@@ -16,7 +16,7 @@ _known: set[type[msgspec.Struct]] = set()
 
 
 def decodable(kind: K) -> K:
-    """Have msgspec look at a struct type and those in its fields, once; gives it back, so it can decorate a class."""
+    """Have msgspec inspect a struct type and the types of its fields once. Returns it, so it can decorate a class."""
     if kind not in _known:
         with _lock:
             msgspec.json.Decoder(kind)

@@ -10,7 +10,7 @@ ProjectName = NewType("ProjectName", str)
 """A project's name in the normalized form of PEP 503."""
 
 RepoName = NewType("RepoName", str)
-"""What clients use in URLs and as the user name: lower case, one URL segment, one folder name."""
+"""A repo's name, which clients use in URLs and as the user name: lower case, one URL segment, one folder name."""
 
 REPO_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 _REPO_NAME = re.compile(REPO_NAME_PATTERN[:-1] + r"\Z")
@@ -21,7 +21,7 @@ _MAX_PROJECT_NAME = 200
 
 @functools.lru_cache(maxsize=65536)
 def normalize(raw: str) -> ProjectName:
-    """PEP 503 form; idempotent. Raises InvalidNameError for what is no name by the core metadata rules."""
+    """Return the PEP 503 form; idempotent. Raises InvalidNameError for a name that the core metadata rules forbid."""
     if len(raw) > _MAX_PROJECT_NAME or not _PROJECT_NAME.match(raw):
         raise InvalidNameError(
             f"{raw[:_MAX_PROJECT_NAME]!r} is not a valid project name: use ASCII letters, digits, '.', '-' and "
@@ -31,9 +31,9 @@ def normalize(raw: str) -> ProjectName:
 
 
 def parse_repo_name(raw: str) -> RepoName:
-    """Lower-case form, as the original did. Raises InvalidNameError."""
+    """Return the name in lower case, as the original did. Raises InvalidNameError."""
     name = raw.lower()
-    # Lower case of some letters beyond ASCII lies in it: the Kelvin sign's is "k".
+    # The lower case of some letters beyond ASCII is ASCII: that of the Kelvin sign is "k".
     if not raw.isascii() or not _REPO_NAME.match(name):
         raise InvalidNameError(
             f"{raw[:80]!r} is not a valid repo name: use at most 63 ASCII letters, digits, '.', '-' and '_', "

@@ -8,7 +8,7 @@ from pywharf.core.errors import InvalidInputError, NotAcceptableError
 
 
 class PageFormat(enum.Enum):
-    """The formats a page has; the value is its media type."""
+    """The formats of a page; the value is the media type."""
 
     JSON = "application/vnd.pypi.simple.v1+json"
     HTML = "application/vnd.pypi.simple.v1+html"
@@ -20,7 +20,7 @@ class PageFormat(enum.Enum):
         return f"{self.value}; charset=utf-8" if self is PageFormat.TEXT_HTML else self.value
 
 
-# Of equally wanted formats the first one is sent: what a client without wishes gets is what PEP 503 promised.
+# Of equally preferred formats, the first is sent. So a client without a preference gets what PEP 503 promised.
 _OFFERED = (PageFormat.TEXT_HTML, PageFormat.HTML, PageFormat.JSON)
 _ALIASES = {
     "application/vnd.pypi.simple.latest+json": PageFormat.JSON.value,
@@ -32,14 +32,14 @@ _QUALITY = re.compile(r";\s*[qQ]=([^;\s]*)")
 _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 _MAX_ACCEPT = 4096
 _NO_WISH = "application/json"
-"""What libraries send for any API. No format of the Simple API is called so (PEP 691): who wants it has no wish."""
+"""The media type that libraries send to any API. It is no format of the Simple API (PEP 691), so no preference."""
 
 
 @functools.lru_cache(maxsize=512)
 def negotiate(accept: str) -> PageFormat:
-    """The page format for an Accept header ("" means anything).
+    """Return the page format for an Accept header ("" means anything).
 
-    Raises InvalidInputError for a malformed header and NotAcceptableError where no format fits.
+    Raises InvalidInputError for a malformed header and NotAcceptableError if no format fits.
     """
     weights = _weights(accept)
     best: PageFormat | None = None
@@ -84,7 +84,7 @@ def _quality(media: str, weights: dict[str, float]) -> float:
 
 @functools.lru_cache(maxsize=512)
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the Accept-Encoding header allows gzip. A malformed part is passed over: identity is always right."""
+    """Return whether the Accept-Encoding header allows gzip. Malformed parts are ignored: identity is always right."""
     qualities = {"gzip": 0.0}
     for element in accept_encoding[:_MAX_ACCEPT].lower().split(","):
         coding, _, parameters = element.strip().partition(";")

@@ -1,8 +1,8 @@
 """Read NO_PROXY as Go programs do, so that one value serves a whole cluster. Pure.
 
 Source: `golang.org/x/net/http/httpproxy`. Entries are separated by commas. Each is `*`, an address, a range in CIDR
-form, or a domain, which also stands for its subdomains unless it begins with a dot (`.corp`, `*.corp`: subdomains
-alone). An address and a domain may be followed by a port. This machine is never reached through a proxy.
+form, or a domain. A domain also stands for its subdomains; with a leading dot (`.corp`, `*.corp`) it stands for
+subdomains only. An address or a domain may be followed by a port. This machine is never reached through a proxy.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether a connection to the host is made directly although a proxy is configured."""
+    """Return whether a connection to the host is made directly although a proxy is configured."""
     name = host.strip().lower().strip("[]")
     address = _address(name)
     if name == "localhost" or (address is not None and address.is_loopback):

@@ -8,9 +8,9 @@ _SPEC = re.compile(r"\s*(?:(\d{1,19})\s*-\s*(\d{0,19})|-\s*(\d{1,19}))\s*\Z", re
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte, inclusive, of the one range asked for; None: send everything.
+    """Return the first and last byte, inclusive, of the requested range; None means to send everything.
 
-    Other units and several ranges at once are passed over, as the RFC allows. Raises RangeNotSatisfiableError for a
+    Other units and headers with several ranges are ignored, as the RFC allows. Raises RangeNotSatisfiableError for a
     malformed header and for a range outside the file.
     """
     if header is None:

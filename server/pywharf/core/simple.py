@@ -13,23 +13,23 @@ from pywharf.core.names import ProjectName
 
 API_VERSION = "1.4"
 _BEFORE_SIZES = "1.0"
-"""The version of a JSON page that cannot tell every size, which 1.1 (PEP 700) requires."""
+"""The API version of a JSON page that lacks some sizes; 1.1 (PEP 700) requires every size."""
 
 
 def root_html(names: Sequence[ProjectName]) -> bytes:
-    """The page of all projects."""
-    # Normalized names need no escaping, but it is an index file that says that they are.
+    """Render the page of all projects as HTML."""
+    # Normalized names need no escaping, but these come from an index file, which may hold other names.
     links = "\n".join(f'<a href="{name}/">{name}</a><br>' for name in map(html.escape, names))
     return _document("Simple index", links)
 
 
 def root_json(names: Sequence[ProjectName]) -> bytes:
-    """The page of all projects."""
+    """Render the page of all projects as JSON."""
     return msgspec.json.encode({"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]})
 
 
 def project_html(project: Project, *, foreign: bool = False) -> bytes:
-    """One project's page. Links are relative to it; on a `foreign` page they are the files' locations."""
+    """Render one project's page as HTML. Links are relative; on a `foreign` page they are the files' locations."""
     meta = ""
     if project.status != "active":
         meta = f'<meta name="pypi:project-status" content="{html.escape(project.status)}">'
@@ -41,10 +41,10 @@ def project_html(project: Project, *, foreign: bool = False) -> bytes:
 
 
 def project_json(project: Project, *, foreign: bool = False) -> bytes:
-    """One project's page; see `project_html`.
+    """Render one project's page as JSON; see `project_html`.
 
-    PEP 700 requires every size: a file whose size is not known yet is left out, and a foreign page that lacks some
-    is of an older API version.
+    PEP 700 requires every size. So our own page omits a file whose size is not known yet, and a foreign page that lacks
+    a size has an older API version.
     """
     offered = _offered(project)
     sized = all(f.size is not None for f in offered)
@@ -53,13 +53,13 @@ def project_json(project: Project, *, foreign: bool = False) -> bytes:
     if version == API_VERSION:
         page["project-status"] = _status(project)
         page["versions"] = versions(project.name, (f.filename for f in offered))
-    # Each on its own: encoding a page of 100,000 in one call would hold up the event loop from a thread, too.
+    # Encode each file separately: one call for a page of 100,000 would block the event loop, even from a thread.
     page["files"] = [_file_json(f, _url(f, foreign)) for f in offered if foreign or f.size is not None]
     return msgspec.json.encode(page)
 
 
 def versions(name: ProjectName, filenames: Iterable[str]) -> list[str]:
-    """The versions that the file names say, without doubles, in the order they come."""
+    """Return the versions in the file names, without duplicates, in their order."""
     return list(dict.fromkeys(v for v in (version_of(f, name) for f in filenames) if v is not None))
 
 
@@ -105,7 +105,7 @@ def _file_json(file: File, url: str) -> msgspec.Raw:
     if file.requires_python is not None:
         entry["requires-python"] = file.requires_python
     if file.metadata_sha256 is not None:
-        # Not also as dist-info-metadata, the key's first name: pip 22.3 to 23.1 fail on it (PEP 714).
+        # Do not add dist-info-metadata, the key's first name, as well: pip 22.3 to 23.1 fail on it (PEP 714).
         entry["core-metadata"] = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
     entry["yanked"] = False if file.yanked is None else (file.yanked or True)
     return msgspec.Raw(msgspec.json.encode(entry))

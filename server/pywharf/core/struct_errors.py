@@ -1,4 +1,4 @@
-"""What was written by people into structs; each fault is one sentence that never holds a secret."""
+"""Convert data written by people to structs. Each error is one sentence and never holds a secret."""
 
 import re
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ _SECRET_FIELD = re.compile(r"secret|raw|password|token|credential|private|string
 
 
 def convert(data: object, kind: type[S], source: str) -> S:
-    """The data as a struct.
+    """Convert the data to a struct.
 
-    Raises InvalidConfigError naming `source`, the field, its value unless it may be a secret, what is expected.
+    Raises InvalidConfigError that names `source`, the field, its value unless it may be a secret, and what is expected.
     """
     try:
         return msgspec.convert(data, decodable(kind))
@@ -27,7 +27,7 @@ def convert(data: object, kind: type[S], source: str) -> S:
 
 
 def describe(error: msgspec.ValidationError, data: object, source: str) -> str:
-    """One sentence for a validation error of `data`."""
+    """Describe a validation error of `data` in one sentence."""
     matched = _PATH.match(str(error))
     reason, path = (matched["reason"], matched["path"] or "") if matched else (str(error), "")
     unknown = _UNKNOWN.search(reason)
@@ -59,5 +59,5 @@ def _value_at(data: object, path: str) -> object:
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return "" if "@" in value else f" is {value[:120]!r}"  # a URL may hold a password before it
+        return "" if "@" in value else f" is {value[:120]!r}"  # a URL may hold a password before the @
     return f" is {value!r}" if isinstance(value, int | float) else ""

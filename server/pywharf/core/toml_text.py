@@ -1,7 +1,7 @@
-"""TOML text, written so that it certainly reads back equal.
+"""Read TOML text, and write TOML text that certainly reads back equal.
 
-The `toml` package's own encoder is wrong for some strings (a backslash before an x comes back broken, a DEL
-character raises), so strings are encoded here, and every text is read back with `tomllib` before it counts.
+The `toml` package's own encoder is wrong for some strings: a backslash before an x comes back broken, and a DEL
+character raises. So strings are encoded here, and every text is checked by reading it back with `tomllib`.
 """
 
 import tomllib
@@ -27,7 +27,7 @@ _TABLE = str.maketrans({chr(code): f"\\u{code:04x}" for code in _CONTROLS} | _ES
 
 
 def encode_string(value: str) -> str:
-    """A TOML basic string. Raises ValueError for a lone surrogate, which no TOML text can hold."""
+    """Encode a TOML basic string. Raises ValueError for a lone surrogate, which no TOML text can hold."""
     value.encode("utf-8")
     return f'"{value.translate(_TABLE)}"'
 
@@ -39,11 +39,11 @@ class _Encoder(toml.TomlEncoder):  # type: ignore[type-arg]
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """The document as TOML. Raises ValueError where it holds what TOML cannot express."""
+    """Encode the document as TOML. Raises ValueError if it holds something that TOML cannot express."""
     try:
         text: str = toml.dumps(document, encoder=_Encoder())
         same = tomllib.loads(text) == document
-    except IndexError:  # of a key with a control character, which the package's own encoder breaks on
+    except IndexError:  # a key with a control character breaks the package's own encoder
         text, same = "", False
     if not same:
         raise ValueError("the document does not read back equal from TOML")
@@ -51,14 +51,14 @@ def dumps(document: Mapping[str, Any]) -> str:
 
 
 def loads(text: str, source: str) -> dict[str, Any]:
-    """Read TOML. Raises InvalidConfigError that names `source` and, where tomllib knows, the line and the column."""
+    """Parse TOML. Raises InvalidConfigError that names `source` and, if tomllib reports them, the line and column."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidConfigError(f"{source} is not valid TOML: {error}.") from error
     except RecursionError as error:
         raise InvalidConfigError(f"{source} is not usable TOML: its values are nested too deeply.") from error
-    except ValueError as error:  # Python's own limit of digits, say
+    except ValueError as error:  # for example Python's own limit of digits
         raise InvalidConfigError(
             f"{source} is not usable TOML: it holds a number or time that is too large."
         ) from error

@@ -1,23 +1,23 @@
-"""Unpack the body of an HTTP answer without ever holding more than a bound. Pure."""
+"""Unpack the body of an HTTP response without ever holding more than a limit. Pure."""
 
 import zlib
 
 _WINDOWS = {"": None, "identity": None, "gzip": 31, "x-gzip": 31}
 _STEP = 256 * 1024
-"""Bytes that are unpacked at a time."""
+"""Maximum bytes that are unpacked in one step."""
 ACCEPTED = "gzip"
-"""What to send as Accept-Encoding."""
+"""The value to send as Accept-Encoding."""
 
 
 class TooLargeBodyError(ValueError):
-    """A body over its bound."""
+    """A body over its limit."""
 
 
 class Body:
-    """The body of one answer, fed as it arrives. `longest` counts its bytes after unpacking."""
+    """The body of one response, fed as it arrives. `longest` is its maximum bytes after unpacking."""
 
     def __init__(self, encoding: str, longest: int) -> None:
-        """Raises ValueError for an encoding that was not asked for."""
+        """Start with an empty body. Raises ValueError for an encoding that was not requested."""
         name = encoding.strip().lower()
         if name not in _WINDOWS:
             raise ValueError(f"it is encoded as {name[:40]!r}, which was not asked for")
@@ -30,12 +30,12 @@ class Body:
         return len(self._content)
 
     def feed(self, received: bytes) -> None:
-        """Take the next bytes. Raises TooLargeBodyError past the bound, ValueError for a body packed wrongly."""
+        """Add the next bytes. Raises TooLargeBodyError over the limit, and ValueError for a badly packed body."""
         while received:
             received = self._feed(received)
 
     def _feed(self, received: bytes) -> bytes:
-        """Take bytes of one member; gives those of the next."""
+        """Add the bytes of one gzip member, and return those of the next."""
         if self._unpacking is None or self._window is None:
             self._add(received[: self._longest + 1 - len(self._content)])
             return b""
@@ -57,7 +57,7 @@ class Body:
             raise TooLargeBodyError(f"it has over {self._longest} bytes")
 
     def whole(self) -> bytes:
-        """Return the content. Raises ValueError where its end is missing."""
+        """Return the whole content. Raises ValueError if its end is missing."""
         if self._unpacking is not None and not self._unpacking.eof and len(self._content):
             raise ValueError("its end is missing")
         return bytes(self._content)

@@ -1,4 +1,4 @@
-"""URLs that a configuration may name."""
+"""Check the URLs in a configuration."""
 
 import re
 from urllib.parse import urlsplit
@@ -13,12 +13,12 @@ def check_url(url: str, field: str) -> None:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    # What may hold a secret (user info, a token in the query) is not shown.
+    # A URL that may hold a secret (user info, a token in the query) is not shown.
     if any(c in url for c in "@?#"):
         raise ValueError(
             f"{field} may hold no user info, query or fragment, so none of '@', '?' and '#'; leave them out"
         )
-    if not valid or not _CHARACTERS.match(url):  # urlsplit passes over spaces and line ends
+    if not valid or not _CHARACTERS.match(url):  # urlsplit ignores spaces and line ends
         raise ValueError(
             f"{field} is {url[:200]!r}; it must be an http or https URL such as https://index.example.com/simple/"
         )

@@ -1,4 +1,4 @@
-"""RECORD of a wheel: every file of the wheel, each with its hash and size (the packaging specifications)."""
+"""RECORD of a wheel: the list of its files, each with hash and size (the packaging specifications)."""
 
 import base64
 import csv
@@ -11,9 +11,9 @@ from pywharf.core.zip_reading import Digest, ZipMember
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 _SIGNATURES = (".jws", ".p7s")
-"""Signatures of RECORD, which it may list or not."""
+"""Suffixes of RECORD's signatures, which RECORD may or may not list."""
 _ALGORITHMS = ("sha256", "sha384", "sha512", "sha224", "sha1", "md5")
-"""Those that wheels were made with; only the first three may be, now."""
+"""Hash algorithms of existing wheels; the specification now allows only the first three."""
 _MAX_SIZE_DIGITS = 20
 
 
@@ -22,10 +22,10 @@ class _Hash(Digest, Protocol):
 
 
 class WheelRecord:
-    """What RECORD says of the files that were not seen yet; takes them one by one as the zip is read."""
+    """The rows of RECORD for files that were not read yet. Checks the files one by one as the zip is read."""
 
     def __init__(self, raw: bytes, path: str, shown: str, max_members: int) -> None:
-        """`path` is RECORD's own. Raises InvalidDistributionError."""
+        """Parse RECORD, whose own path is `path`. Raises InvalidDistributionError."""
         self._path = path
         self._shown = shown
         self._exempt = {path, *(path + suffix for suffix in _SIGNATURES)}
@@ -42,7 +42,7 @@ class WheelRecord:
 
     def _add(self, row: list[str]) -> None:
         listed = row[0].replace("\\", "/") if row else ""
-        # Folders are in no list by the specification; some tools write them.
+        # The specification lists no folders, but some tools write them.
         if not listed or listed.endswith("/"):
             return
         listed = listed.removeprefix("./").removeprefix("/")
@@ -56,7 +56,7 @@ class WheelRecord:
             self._rows[listed] = said
 
     def begin(self, member: ZipMember) -> Digest | None:
-        """Return the hash that RECORD gives for the member. Raises InvalidDistributionError where it is not listed."""
+        """Return a hash object for the member, by RECORD's algorithm. Raises InvalidDistributionError if unlisted."""
         self._digest = None
         if member.is_folder or member.path in self._exempt:
             return None
@@ -71,7 +71,7 @@ class WheelRecord:
         return self._digest
 
     def end(self, member: ZipMember) -> None:
-        """Hold a member that was read against its row. Raises InvalidDistributionError where they differ."""
+        """Check a member that was read against its row. Raises InvalidDistributionError if they differ."""
         if member.is_folder or member.path in self._exempt:
             return
         said, _, size = self._rows.pop(self._listed_as(member)).rpartition(",")
@@ -91,7 +91,7 @@ class WheelRecord:
                 )
 
     def check_complete(self) -> None:
-        """Raises InvalidDistributionError where RECORD lists a file that the wheel does not hold."""
+        """Raise InvalidDistributionError if RECORD lists a file that the wheel does not hold."""
         left = sorted(path for path in self._rows if path not in self._exempt)
         if left:
             raise InvalidDistributionError(
@@ -102,7 +102,7 @@ class WheelRecord:
     def _listed_as(self, member: ZipMember) -> str:
         if member.path in self._rows or member.raw_path.isascii():
             return member.path
-        # Python's zipfile reads paths that are not said to be UTF-8 as CP437.
+        # Python's zipfile reads paths that are not marked as UTF-8 as CP437.
         return member.raw_path.decode("cp437")
 
 
@@ -111,6 +111,6 @@ def _base64(digest: bytes) -> str:
 
 
 def _spellings(digest: bytes) -> tuple[str, ...]:
-    """The forms in which tools wrote a hash: the specification's, in base64's other alphabet, in hex (uv, furo)."""
+    """Return the forms in which tools write a hash: the specification's, base64's other alphabet, hex (uv, furo)."""
     standard = base64.b64encode(digest).rstrip(b"=").decode()
     return _base64(digest), standard, digest.hex(), digest.hex().upper()

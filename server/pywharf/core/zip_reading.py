@@ -1,8 +1,8 @@
-"""Reading a zip so that every reader sees the same: what its list of members says is what lies before that list.
+"""Read a zip only if every reader sees the same: its list of members must match the members before the list.
 
-A zip describes each member twice: in a header before its content and in the list at the end. Installers that read as it
-arrives follow the first, others the second. Here both agree on every member, and no byte lies between, before or after
-them. Nothing is unpacked to disk; a member's content goes through memory in chunks.
+A zip describes each member twice: in a header before its content and in the list at the end. Installers that read a zip
+as it arrives follow the headers, others follow the list. Here both must agree on every member, and no byte may lie
+between, before or after them. Nothing is unpacked to disk; a member's content goes through memory in chunks.
 """
 
 import io
@@ -23,30 +23,30 @@ _END_64_SIGNATURE, _LOCATOR_SIGNATURE, _DESCRIPTOR_SIGNATURE = b"PK\x06\x06", b"
 _SIGNATURES = (_LOCAL_SIGNATURE, _CENTRAL_SIGNATURE, _END_SIGNATURE, _END_64_SIGNATURE, _LOCATOR_SIGNATURE)
 _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF
 _MAX_DIRECTORY = 64 * 1024 * 1024
-"""Bytes of a zip's list of members."""
+"""Maximum bytes of a zip's list of members."""
 _CHUNK = 256 * 1024
 _MARK_BYTES = 12
-"""Signature, CRC-32 and 32 bits of a size."""
+"""Bytes of a signature, a CRC-32 and 32 bits of a size."""
 _MAX_MARKS = 1_000
-"""Far more signatures than chance puts into a member of any size."""
+"""Maximum signatures in a member: far more than occur by chance in a member of any size."""
 _ENCRYPTED = 0x1
 _WITH_DESCRIPTOR = 0x8
 _UNUSUAL = 0x20 | 0x40 | 0x2000
-"""Patched data, strong encryption, hidden headers: no installer knows them."""
+"""Flags of patched data, strong encryption and hidden headers, which no installer supports."""
 _UTF_8 = 0x800
 _STORED, _DEFLATED = 0, 8
 _ZIP_64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
 _LINK, _FILE_TYPES = 0xA000, 0xF000
 _PLAIN_TYPES = {0x0000, 0x8000, 0x4000}
-"""Of Unix file types: not given, file, folder."""
+"""Unix file types: not given, file, folder."""
 
 
 class UnreadableZipError(Exception):
-    """The zip is damaged, or is none; the text says where."""
+    """A damaged zip, or a file that is not a zip. The text says where."""
 
 
 class Digest(Protocol):
-    """What takes a member's content piece by piece."""
+    """A consumer that receives a member's content piece by piece."""
 
     def update(self, data: bytes, /) -> object: ...
 
@@ -64,23 +64,23 @@ class ZipMember(NamedTuple):
     packed_size: int
     size: int
     header_at: int
-    """Where its own header begins."""
+    """Position of the member's own header."""
 
 
 class ZipReader:
-    """A zip whose list of members was found and read; `check_contents` reads the rest."""
+    """A zip whose list of members is already read; `check_contents` reads the rest."""
 
     def __init__(self, stream: BinaryIO, shown: str, max_members: int) -> None:
-        """Raises UnreadableZipError, or InvalidDistributionError past a limit."""
+        """Find and read the list of members. Raises UnreadableZipError, or InvalidDistributionError over a limit."""
         self._stream = stream
         self._shown = shown
         self._max_members = max_members
         self._directory_at, self._directory, self._expected = self._find_directory()
         self._entries: list[tuple[int, int]] = []
-        """Of each member where its header begins, and its entry in the list of members."""
+        """For each member, the positions of its header and of its entry in the list of members."""
 
     def members(self) -> Iterator[ZipMember]:
-        """Each member, in the order of the list. Raises as the constructor does."""
+        """Yield each member in the order of the list. Raises the same errors as the constructor."""
         self._entries.clear()
         position = 0
         while position < len(self._directory):
@@ -94,7 +94,7 @@ class ZipReader:
             )
 
     def read(self, path: str, max_bytes: int) -> bytes:
-        """A member's whole content. Raises KeyError where there is none of that path."""
+        """Return a member's whole content. Raises KeyError if no member has that path."""
         raw_path = path.encode("utf-8", "surrogateescape")
         for _, position in self._entries:
             if self._directory.startswith(raw_path, position + _CENTRAL.size):
@@ -104,7 +104,10 @@ class ZipReader:
         raise KeyError(path)
 
     def read_member(self, member: ZipMember, max_bytes: int) -> bytes:
-        """A member's whole content. Raises InvalidDistributionError for a larger one, or as the constructor does."""
+        """Return a member's whole content.
+
+        Raises InvalidDistributionError if it is over `max_bytes`, and the same errors as the constructor.
+        """
         if member.size > max_bytes:
             raise InvalidDistributionError(f"{member.path[:200]!r} in {self._shown!r} is over {max_bytes} bytes.")
         content = _Collected()
@@ -113,7 +116,7 @@ class ZipReader:
         return bytes(content.data)
 
     def check_contents(self, check: "ContentCheck | None" = None) -> None:
-        """Read every member where it lies, in that order, and hold it against the list of members."""
+        """Read the members in file order, and check each against the list of members."""
         ordered = sorted(self._entries)
         at = 0
         for number, (header_at, position) in enumerate(ordered):
@@ -220,7 +223,7 @@ class ZipReader:
             )
 
     def _read_content(self, member: ZipMember, digest: Digest | None) -> int:
-        """Read the header before the content, and the content; returns how many bytes they take."""
+        """Read a member's header and content. Returns how many bytes they take."""
         raw = self._stream.read(_LOCAL.size)
         if len(raw) != _LOCAL.size or not raw.startswith(_LOCAL_SIGNATURE):
             raise UnreadableZipError(f"no header lies before {member.path[:200]!r}")
@@ -260,7 +263,7 @@ class ZipReader:
             raise UnreadableZipError(f"Bad CRC-32 of {member.path[:200]!r}")
 
     def _unpacked(self, member: ZipMember, *, unsized: bool) -> Iterator[bytes]:
-        """The member's content in chunks, from where the stream stands; `unsized` where no header says its size."""
+        """Yield the member's content in chunks, from the stream's position. `unsized`: no header gives its size."""
         if member.method == _STORED:
             marks = _EndMarks()
             for data in self._packed(member):
@@ -293,7 +296,7 @@ class ZipReader:
         return UnreadableZipError(f"{member.path[:200]!r} has {found} bytes, its list of members says {member.size}")
 
     def _read_descriptor(self, member: ZipMember, size: int) -> int:
-        """Read the sizes that follow the content where its header could not tell them; returns their bytes."""
+        """Read the sizes that follow the content if its header lacks them. Returns how many bytes they take."""
         if not member.flags & _WITH_DESCRIPTOR:
             return 0
         wide = struct.pack("<LQQ", member.crc, member.packed_size, member.size)
@@ -313,23 +316,23 @@ class ContentCheck(Protocol):
     """A check of the contents while they are read."""
 
     def begin(self, member: ZipMember) -> Digest | None:
-        """Return what takes the content of the member that comes next, or None."""
+        """Return the consumer of the next member's content, or None."""
 
     def end(self, member: ZipMember) -> None:
-        """Judge the member, whose content was read whole."""
+        """Check the member after its whole content was read."""
 
 
 class _EndMarks:
-    """Places in stored content that a reader which does not know its size could take for its end."""
+    """Positions in stored content that a reader could mistake for its end if it does not know the size."""
 
     def __init__(self) -> None:
         self._previous = b""
         self._passed = 0
-        """Bytes before `_previous`."""
+        """Number of bytes before `_previous`."""
         self._marks = 0
 
     def may_end(self, data: bytes) -> bool:
-        """Whether the content so far, with `data`, holds a descriptor of what lies before it."""
+        """Return whether the content so far, with `data`, holds a descriptor of the bytes before that descriptor."""
         window = self._previous + data
         at = window.find(_DESCRIPTOR_SIGNATURE)
         while 0 <= at <= len(window) - _MARK_BYTES:
@@ -354,7 +357,7 @@ class _Collected:
 
 
 def _find_end(tail: bytes, size: int) -> tuple[int, tuple[int, int, int, int, int, int]]:
-    """Where the record at the zip's end begins, and its six numbers."""
+    """Return the position of the record at the zip's end, and its six numbers."""
     at = len(tail) - _END.size
     if at >= 0 and not (tail.startswith(_END_SIGNATURE, at) and tail.endswith(b"\0\0")):
         at = tail.rfind(_END_SIGNATURE, 0, at + len(_END_SIGNATURE))
@@ -373,7 +376,7 @@ def _find_end(tail: bytes, size: int) -> tuple[int, tuple[int, int, int, int, in
 
 
 def _read_end_64(head: bytes, at: int) -> tuple[int, int, int, int, int, int]:
-    """The numbers of the large record at the zip's end, which lies right before the mark that leads to it."""
+    """Return the numbers of the zip64 record at the zip's end. It must lie directly before its locator."""
     signature, record_size, _, _, disk, first_disk, here, count, size, start = _END_64.unpack_from(head)
     _, end_disk, end_at, disks = _LOCATOR.unpack_from(head, _END_64.size)
     if signature != _END_64_SIGNATURE or record_size != _END_64.size - 12 or end_at != at or end_disk or disks > 1:
@@ -382,14 +385,14 @@ def _read_end_64(head: bytes, at: int) -> tuple[int, int, int, int, int, int]:
 
 
 def _check_small_against_large(small: tuple[int, ...], large: tuple[int, ...]) -> None:
-    """Hold the record that every reader knows against the one for large zips, unless it refers to that one."""
+    """Check the record that every reader knows against the zip64 record, except for numbers that refer to it."""
     marks = (_MAX_16, _MAX_16, _MAX_16, _MAX_16, _MAX_32, _MAX_32)
     if any(one not in {other, mark} for one, other, mark in zip(small, large, marks, strict=True)):
         raise UnreadableZipError("the two parts of its end do not fit")
 
 
 def _decoded(raw: bytes, flags: int) -> str:
-    """A path as text. Bytes that are no UTF-8, which a path of an old archive may hold, come as lone surrogates."""
+    """Decode a path. Bytes that are not UTF-8, which old archives may hold, become lone surrogates."""
     try:
         return raw.decode("utf-8", "strict" if flags & _UTF_8 else "surrogateescape")
     except UnicodeDecodeError as error:
@@ -397,7 +400,7 @@ def _decoded(raw: bytes, flags: int) -> str:
 
 
 def _widened(extra: bytes, path: str, numbers: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """Size, packed size, header's place and disk, read from the extra field where they are too large for theirs."""
+    """Return size, packed size, header position and disk. A number too large for its field is in the extra field."""
     if not extra:
         return numbers
     fields: dict[int, bytes] = {}

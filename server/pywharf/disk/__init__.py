@@ -1,1 +1,1 @@
-"""Writing files durably, and what a full disk means."""
+"""Write files durably, and report a full disk."""

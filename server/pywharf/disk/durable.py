@@ -1,4 +1,4 @@
-"""Writing to a file system so that a crash at any byte leaves the old or the new state."""
+"""Write to a file system so that a crash at any byte leaves either the old or the new state."""
 
 import contextlib
 import errno
@@ -14,14 +14,14 @@ from pywharf.core.errors import BackendUnavailableError, StorageFullError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LOCK_S = 20.0
-"""A lock is held for milliseconds. Whoever holds it longer is stopped or gone with its machine."""
+"""Seconds to wait for a lock. A lock is held for milliseconds; a longer holder is stopped or gone with its machine."""
 _LOCK_AGAIN_S = 0.005
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the operating system's errors into the application's. Paths stay out of the message: clients see it."""
+    """Translate the operating system's errors to the application's. Clients see the message, so it names no path."""
     try:
         yield
     except OSError as error:
@@ -52,7 +52,7 @@ def fsync_file(path: Path) -> None:
 
 
 def open_fresh(path: Path) -> BinaryIO:
-    """Open a file to read. NFS remembers that there was none for up to a minute, unless the folder is opened, too."""
+    """Open a file to read. NFS caches that a file is missing for up to a minute, unless the folder is opened, too."""
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def open_fresh(path: Path) -> BinaryIO:
 
 
 def is_current(fd: int, path: Path) -> bool:
-    """Whether the open file is what `path` names now; by opening that, which NFS remembers nothing of."""
+    """Return whether the open file is still the file at `path`. Opens `path`, because NFS does not cache an opening."""
     try:
         other = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def is_current(fd: int, path: Path) -> bool:
 
 
 def write_temporary(folder: Path, content: bytes) -> Path:
-    """A new hidden file in `folder` with that content, durable; nothing is left where it fails."""
+    """Write a new hidden file in `folder` durably, and return its path. A failure leaves nothing behind."""
     path = folder / f".{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as file:
@@ -87,7 +87,7 @@ def write_temporary(folder: Path, content: bytes) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> os.stat_result:
-    """Replace `path`; gives the new file's status."""
+    """Replace the file at `path`, and return the new file's status."""
     temporary = write_temporary(path.parent, content)
     try:
         status = temporary.stat()
@@ -100,14 +100,14 @@ def write_atomically(path: Path, content: bytes) -> os.stat_result:
 
 
 def place_new(staged: Path, final: Path, lock: Path) -> None:
-    """Give the staged file its final name, which must be free. Raises FileExistsError and then changes nothing.
+    """Give the staged file its final name. Raises FileExistsError, and changes nothing, if that name is taken.
 
-    `lock` serializes writers where the volume has no hard links.
+    `lock` serializes writers if the volume has no hard links.
     """
     try:
         os.link(staged, final)
     except FileExistsError:
-        # On NFS also where it was done and the answer was lost on its way, so that it was done again.
+        # On NFS this also happens if the link was made but the reply was lost, so that the client sent it again.
         if not os.path.samestat(staged.stat(), final.stat()):
             raise
     except OSError as error:
@@ -121,7 +121,7 @@ def place_new(staged: Path, final: Path, lock: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that other processes, and on NFS other machines, respect; freed by a crash."""
+    """Hold an exclusive lock that other processes, and on NFS other machines, respect. A crash frees it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         lock(fd)
@@ -131,7 +131,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def lock(fd: int) -> None:
-    """Lock an open file until it is closed. Raises BackendUnavailableError where somebody else keeps it."""
+    """Lock an open file until it is closed. Raises BackendUnavailableError if another holder keeps the lock."""
     end = time.monotonic() + LOCK_S
     while True:
         try:
@@ -145,5 +145,5 @@ def lock(fd: int) -> None:
 
 
 def kept_locked() -> BackendUnavailableError:
-    """The error for a lock that does not become free."""
+    """Return the error for a lock that does not become free."""
     return BackendUnavailableError(f"Another writer has kept this repo's storage locked for {LOCK_S:.0f} seconds.")

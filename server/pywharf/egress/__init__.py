@@ -1,1 +1,1 @@
-"""Requests to other hosts: which may be connected to, proxies, sessions, and the client of the extra index."""
+"""Requests to other hosts: the allowed hosts, proxies, sessions, and the client of the extra index."""

@@ -1,6 +1,6 @@
-"""Resolve host names that somebody else chose, and check each address where the connection is made.
+"""Resolve host names chosen by others, and check each address where the connection is made.
 
-An answer of DNS cannot change between the check and the connection: what is checked is what is connected to.
+The DNS response cannot change between the check and the connection: the checked address is the one connected to.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from aiohttp import abc
 from pywharf.core.addresses import Reach, reach_of
 
 _NAME_THREADS = 4
-"""A name server that does not answer blocks a thread for up to half a minute: these, and none that serve clients."""
+"""Threads for name resolution only: a name server that does not answer blocks one for up to half a minute."""
 _NEEDED = {
     Reach.PRIVATE: "this machine or its network segment",
     Reach.GLOBAL: "this machine or a private network; list the host among the allowed endpoints",
 }
 
 AddressInfo = tuple[int, int, int, str, tuple[str | int, ...] | tuple[int, bytes]]
-"""As `socket.getaddrinfo` returns it."""
+"""One result of `socket.getaddrinfo`."""
 
 
 class RefusedAddressError(OSError):
-    """An address that leads where the host may not lead."""
+    """The error for an address that the host may not have."""
 
 
 class Names(abc.AbstractResolver):
-    """Resolve host names to addresses that are at most as sensitive as `reach`."""
+    """A resolver of host names to addresses that are at most as sensitive as `reach`."""
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
@@ -37,7 +37,7 @@ class Names(abc.AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[abc.ResolveResult]:
-        """See AbstractResolver. Raises OSError where no address may be used."""
+        """Resolve a host; see AbstractResolver. Raises OSError if no address may be used."""
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, resolve, host, port, self._reach, family
         )
@@ -55,12 +55,12 @@ class Names(abc.AbstractResolver):
         return socket.socket(family=info[0], type=info[1], proto=info[2])
 
     async def close(self) -> None:
-        """See AbstractResolver."""
+        """Stop the threads; see AbstractResolver."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def resolve(host: str, port: int, reach: Reach, family: int = socket.AF_UNSPEC) -> Sequence[AddressInfo]:
-    """Return the addresses of a host that may be used; blocks. Raises OSError where there are none."""
+    """Return the addresses of a host that may be used; blocks. Raises OSError if there are none."""
     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     usable = [info for info in infos if reach_of(str(info[4][0])) >= reach]
     if not usable:

@@ -1,7 +1,7 @@
-"""The way out: which hosts the server connects to, at which addresses, and through which proxy.
+"""The egress policy: which hosts the server connects to, at which addresses, and through which proxy.
 
-Every HTTP client of the server asks here. What a client asks for comes from a configuration; where a redirect leads
-comes from whoever answers.
+Every HTTP client of the server uses it. A client's URL comes from a configuration; a redirect's target comes from the
+host that responds.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ _CHUNK = 64 * 1024
 
 
 class Egress(msgspec.Struct, frozen=True):
-    """Which hosts may be connected to."""
+    """The hosts that may be connected to."""
 
     allowed: tuple[str, ...] | None = None
-    """See `pywharf.core.endpoints`. None: hosts that the configuration names, and of redirects PyPI's and GitHub's."""
+    """See `pywharf.core.endpoints`. None: the configured hosts, and PyPI's and GitHub's as targets of redirects."""
 
     def reach(self, url: str, *, configured: str) -> Reach:
-        """Return the most sensitive address that the URL's host may have.
+        """Return the most sensitive kind of address that the URL's host may have.
 
-        `configured` is the URL of the configuration from which this one was reached, or the same.
+        `configured` is the URL in the configuration from which this one was reached; it may be the same.
         Raises EndpointNotAllowedError.
         """
         if _origin(url) != _origin(configured):
@@ -48,7 +48,7 @@ class Egress(msgspec.Struct, frozen=True):
         return reach
 
     def allows(self, url: str, *, configured: str) -> bool:
-        """Tell whether the URL's host may be connected to."""
+        """Return whether the URL's host may be connected to."""
         try:
             self.reach(url, configured=configured)
         except EndpointNotAllowedError:
@@ -57,12 +57,12 @@ class Egress(msgspec.Struct, frozen=True):
 
 
 def egress_of(listed: str | None) -> Egress:
-    """Return the policy that a flag's text stands for: hosts separated by commas, or None."""
+    """Return the policy for a flag's text: hosts separated by commas, or None."""
     return Egress(None if listed is None else entries_of(listed))
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for the URL, with NO_PROXY read as Go programs do."""
+    """Return the proxy that the environment names for the URL, or None. NO_PROXY is read as Go programs read it."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -74,9 +74,9 @@ def proxy_for(url: str) -> str | None:
 
 
 class Sessions:
-    """HTTP sessions of one client, one for each kind of address.
+    """The HTTP sessions of one client, one for each kind of address.
 
-    They read no environment, from which credentials would be sent, keep no cookies and unpack nothing.
+    They ignore the environment, whose credentials would otherwise be sent. They keep no cookies and unpack nothing.
     """
 
     def __init__(self, egress: Egress, timeout: aiohttp.ClientTimeout, headers: dict[str, str] | None = None) -> None:
@@ -86,10 +86,10 @@ class Sessions:
         self._made: dict[Reach, aiohttp.ClientSession] = {}
 
     def way(self, url: str, *, configured: str) -> tuple[aiohttp.ClientSession, str | None]:
-        """Return the session to ask with, and the proxy. Raises EndpointNotAllowedError."""
+        """Return the session and the proxy for a request. Raises EndpointNotAllowedError."""
         reach = self._egress.reach(url, configured=configured)
         proxy = proxy_for(url)
-        # A proxy may be anywhere, and looks up names itself.
+        # A proxy may have any address, and resolves names itself.
         return self._session(Reach.OWN if proxy else reach), proxy
 
     def _session(self, reach: Reach) -> aiohttp.ClientSession:
@@ -100,7 +100,7 @@ class Sessions:
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(resolver=names, socket_factory=names.socket),
-                # A small answer may unpack to gigabytes: see `read`.
+                # A small response may unpack to gigabytes: see `read`.
                 auto_decompress=False,
             )
         return self._made[reach]
@@ -113,7 +113,7 @@ class Sessions:
 
 
 async def read(response: aiohttp.ClientResponse, longest: int) -> bytes:
-    """Read a body whole and unpack it. Raises TooLargeBodyError past `longest` bytes, ValueError for a broken one."""
+    """Read a whole body and unpack it. Raises TooLargeBodyError past `longest` bytes, ValueError for a broken one."""
     body = Body(response.headers.get("Content-Encoding", ""), longest)
     async for chunk in response.content.iter_chunked(_CHUNK):
         body.feed(chunk)

@@ -1,4 +1,4 @@
-"""Check where an index's redirect leads: its own machine and network are no index's to name."""
+"""Check where an index's redirect leads: an index may not name this machine or its network."""
 
 from yarl import URL
 
@@ -8,9 +8,9 @@ from pywharf.egress.sessions import Egress
 
 
 def redirected(here: URL, location: str, *, configured: URL, egress: Egress) -> URL:
-    """Return where a redirect leads; `configured` is what was requested first.
+    """Return the target of a redirect; `configured` is the URL requested first.
 
-    Raises UpstreamError where it may not lead there, ValueError where it is no URL.
+    Raises UpstreamError if the target is not allowed, ValueError if it is not a URL.
     """
     target = here.join(URL(location))
     if target.scheme not in {"http", "https"} or not target.host or target.user or target.password:

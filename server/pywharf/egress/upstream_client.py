@@ -1,4 +1,4 @@
-"""Reads pages of the extra index, bounded in time, size, redirects and number."""
+"""The HTTP client of the extra index, bounded in time, size, redirects and number of requests."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ from pywharf.egress.upstream_addresses import redirected
 from pywharf.index.upstream.extra_index import FetchedPage
 
 _MAX_BYTES = 64 * 1024 * 1024
-"""Unpacked; the largest pages of PyPI have about half of it."""
+"""Bytes of an unpacked page; the largest pages of PyPI have about half of that."""
 _WHOLE_S = 15.0
-"""For all of an answer, with its redirects."""
+"""Seconds for a whole response, including its redirects."""
 _TIMEOUT = aiohttp.ClientTimeout(total=_WHOLE_S, connect=5, sock_read=10)
 _WITH_WAITING_S = 20.0
-"""For one of the places below, and then the answer."""
+"""Seconds for the wait for a slot and then the response."""
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _AT_ONCE = 32
-"""Of one index, so that one that hangs takes no other's places."""
+"""Concurrent requests to one index, so that one that hangs does not take the slots of others."""
 _LARGE = 1024 * 1024
 _LARGE_AT_ONCE = 2
-"""Pages over _LARGE that are in memory, of all indexes, until they have been understood."""
+"""Pages over _LARGE that are in memory until they are parsed, over all indexes."""
 _CHUNK = 256 * 1024
 
 
@@ -45,7 +45,7 @@ class UpstreamClient:
         self._egress = egress or Egress()
         self._sessions = Sessions(self._egress, _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
         self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
-        """By the index's host, of which there are as many as configurations name."""
+        """Slots by the index's host; there are as many hosts as configurations name."""
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __aenter__(self) -> Self:
@@ -58,7 +58,7 @@ class UpstreamClient:
 
     @contextlib.asynccontextmanager
     async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
-        """See `pywharf.index.upstream.extra_index.Fetcher`."""
+        """Fetch a page. See `pywharf.index.upstream.extra_index.Fetcher`."""
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_WITH_WAITING_S), self._places[URL(url).host or ""]:

@@ -1,1 +1,1 @@
-"""Use cases of an index, over the ports that backends implement."""
+"""The use cases of an index, built on the ports that backends implement."""

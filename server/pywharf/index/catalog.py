@@ -1,4 +1,4 @@
-"""What a server knows of one repo: the index it read, and the uploads that the index does not hold yet."""
+"""What a server knows about one repo: the index it read, and the uploads that the index does not hold yet."""
 
 import bisect
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _RECENT_FILES = 20_000
 
 
 class Catalog:
-    """An index with a journal over it. Where both name a file, the journal's is the newer one."""
+    """An index with a journal over it. If both have a file, the journal's record is the newer one."""
 
     def __init__(self, index: Index = EMPTY_INDEX, entries: Iterable[JournalEntry] = ()) -> None:
         self.index = index
@@ -26,7 +26,7 @@ class Catalog:
             self.add(entry)
 
     def add(self, entry: JournalEntry) -> None:
-        """Note an upload; doing it twice changes nothing."""
+        """Add an upload; adding it twice changes nothing."""
         added = self._added.setdefault(entry.project, {})
         if not added and entry.project not in self.index and self._names is not None:
             bisect.insort(self._names, entry.project)
@@ -34,16 +34,16 @@ class Catalog:
         if added.get(entry.file.filename) == entry.file:
             return
         if self._sources.pop(entry.project, None) is not None:
-            added = self._added[entry.project] = dict(added)  # the old one is part of what was handed out
+            added = self._added[entry.project] = dict(added)  # the old dict is part of a source that was handed out
         added[entry.file.filename] = entry.file
         self._recent.drop(entry.project)
 
     def entries(self) -> list[JournalEntry]:
-        """The uploads noted."""
+        """Return the added uploads."""
         return [JournalEntry(name, file) for name, files in self._added.items() for file in files.values()]
 
     def project(self, name: ProjectName) -> Project | None:
-        """A project, or None where neither the index nor the journal has it."""
+        """Return a project, or None if neither the index nor the journal has it."""
         project = self._recent.get(name)
         if project is not None:
             return project
@@ -56,7 +56,7 @@ class Catalog:
         return project
 
     def source(self, name: ProjectName) -> object:
-        """Something that compares equal as long as the project is the same; None where there is no project."""
+        """Return an object that compares equal while the project is unchanged, or None if there is no project."""
         source = self._sources.get(name)
         if source is None:
             indexed, added = self.index.source(name), self._added.get(name)
@@ -66,9 +66,9 @@ class Catalog:
         return source
 
     def names(self) -> tuple[ProjectName, ...]:
-        """All projects, sorted. The same tuple as long as they are the same."""
+        """Return all projects, sorted; the same tuple as long as they are the same."""
         if self._names is None:
-            # An index is sorted already: a dict, unlike a set, keeps that, and sorting costs next to nothing.
+            # An index is already sorted. A dict, unlike a set, keeps that order, so sorting costs next to nothing.
             self._names = sorted(dict.fromkeys([*self.index, *self._added]))
         if self._names_page is None:
             self._names_page = tuple(self._names)

@@ -1,4 +1,4 @@
-"""Glances at many storages in few turns of a thread: nearly always nothing has changed in any of them."""
+"""Probe many storages for changes in few batches of a thread: nearly always none of them has changed."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,13 @@ from pywharf.index.threads import submit
 
 _GATHERING_S = 0.02
 _A_TURN = 100
-"""Glances in a row, each of microseconds, so that nobody waits long for the thread or the interpreter."""
+"""Probes in one batch, each of microseconds, so that nobody waits long for the thread or the interpreter."""
 
 _LONGEST_S = 10.0
-"""After which a storage counts as changed, so that it is read, and what hangs is reported as its own failure."""
+"""Seconds after which a storage counts as changed. It is then read, so that a hang is reported as its own failure."""
 
 _TURNS_AT_ONCE = 8
-"""On a volume that answers over a network each glance takes milliseconds."""
+"""Batches that run concurrently. On a network volume each probe takes milliseconds."""
 
 Glance = Callable[[], object]
 _Asked = tuple[Glance, asyncio.Future[object]]
@@ -23,17 +23,17 @@ _Asked = tuple[Glance, asyncio.Future[object]]
 
 @runtime_checkable
 class Glanceable(Protocol):
-    """A backend that can tell cheaply that nothing has changed."""
+    """A backend with a cheap probe that shows whether anything has changed."""
 
     def glance(self) -> object:
-        """What journal and index look like now. Blocking, for a moment; may raise anything.
+        """Probe the state of journal and index. Blocks for a moment; may raise anything.
 
-        Two equal answers mean that whoever read both after the first need not read them again.
+        Two equal results mean that a caller that read both after the first need not read them again.
         """
 
 
 class Glances:
-    """All repos' glances. Use in one event loop."""
+    """The probes of all repos. Use in one event loop."""
 
     def __init__(self) -> None:
         self._waiting: list[_Asked] = []
@@ -42,7 +42,7 @@ class Glances:
         self._places = asyncio.Semaphore(_TURNS_AT_ONCE)
 
     async def take(self, glance: Glance) -> object:
-        """What it says; where it fails, something that equals nothing else."""
+        """Return the probe's result or, if it fails or takes too long, an object that equals nothing else."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((glance, future))
         if self._gathering is None or self._gathering.done():
@@ -72,7 +72,7 @@ class Glances:
 async def _turn(asked: Sequence[_Asked]) -> None:
     answers = await asyncio.wrap_future(submit(_all, [glance for glance, _ in asked]))
     for (_, future), answer in zip(asked, answers, strict=True):
-        if not future.done():  # its repo is closed meanwhile
+        if not future.done():  # its repo was closed in the meantime
             future.set_result(answer)
 
 

@@ -1,4 +1,4 @@
-"""The index file's two forms, `index.toml` (the original's) and `index.json`, and the `.meta` sidecar."""
+"""The two forms of the index file, `index.toml` (the original's) and `index.json`, and the `.meta` sidecar."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,9 +23,9 @@ from pywharf.index.limits import (
 
 _FORMAT = 1
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for content that is none of ours."""
+"""The errors that msgspec raises for content that is not in our format."""
 _NO_REASON = "true"
-"""How a sidecar says 'yanked, no reason given'; flat strings have no other way."""
+"""The value by which a sidecar records 'yanked, no reason given'; flat strings allow no other way."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
@@ -33,16 +33,16 @@ _SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
 _STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
 
 _IN_ONE_GO = 1024 * 1024
-"""Bytes up to which an index.json is decoded in one call, during which nobody else runs."""
+"""Bytes up to which an index.json is decoded in one call; no other thread runs meanwhile."""
 _FIRST_PROJECT = re.compile(rb'\{"([a-z0-9][a-z0-9-]*)":')
 _NEXT_PROJECT = re.compile(rb'\},"([a-z0-9][a-z0-9-]*)":')
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
-"""A backend's own field of an entry and its value."""
+"""A function that returns a backend's own field of an entry and its value, or None."""
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """What an index holds in all."""
+    """The totals over all projects of an index."""
 
     projects: int = 0
     files: int = 0
@@ -50,13 +50,13 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Index:
-    """A decoded index file. Projects of an `index.json` are decoded when first asked for."""
+    """A decoded index file. Projects of an `index.json` are decoded on first use."""
 
     __slots__ = ("_projects", "mtime")
 
     def __init__(self, mtime: int, projects: Mapping[ProjectName, "Project | msgspec.Raw"]) -> None:
         self.mtime = mtime
-        """Unix seconds of the run that wrote it."""
+        """Unix seconds at which the run that wrote the index began."""
         self._projects = projects
 
     def __contains__(self, name: ProjectName) -> bool:
@@ -69,7 +69,7 @@ class Index:
         return len(self._projects)
 
     def project(self, name: ProjectName) -> Project | None:
-        """One project. Raises BackendUnavailableError where its part of the file has another shape."""
+        """Return one project, or None. Raises BackendUnavailableError if its part of the file cannot be decoded."""
         found = self._projects.get(name)
         if found is None or isinstance(found, Project):
             return found
@@ -87,12 +87,12 @@ class Index:
         )
 
     def source(self, name: ProjectName) -> object:
-        """Something that compares equal as long as the project is the same, without decoding it."""
+        """Return an object that compares equal while the project is unchanged, without decoding the project."""
         found = self._projects.get(name)
         return bytes(found) if isinstance(found, msgspec.Raw) else found
 
     def totals(self) -> Totals:
-        """Counted over all projects (decodes them all)."""
+        """Count over all projects (decodes them all)."""
         files = [f for name in self for f in (self.project(name) or Project(name=name)).files]
         return Totals(len(self), len(files), sum(f.size or 0 for f in files))
 
@@ -108,7 +108,7 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def _decode_project(raw: memoryview) -> _ProjectBody:
-    # Counted before they are decoded, which is done in one go: each file is an object.
+    # Count the files before decoding them, which happens in one call. Each file is an object.
     if raw.nbytes > MAX_PROJECT_BYTES or bytes(raw).count(b"{") > 2 * MAX_PROJECT_FILES:
         raise msgspec.ValidationError(f"it has {raw.nbytes} bytes, or more than {MAX_PROJECT_FILES} files")
     body = msgspec.json.decode(raw, type=_ProjectBody)
@@ -117,7 +117,7 @@ def _decode_project(raw: memoryview) -> _ProjectBody:
 
 
 def _check_digests(files: Iterable[File]) -> None:
-    """Digests become headers of answers, in which not all that a JSON text may hold has a place."""
+    """Refuse malformed digests: they become response headers, which cannot hold every text that JSON can."""
     for file in files:
         if not all(_SHA256.match(digest) for digest in (file.sha256, file.metadata_sha256) if digest is not None):
             raise msgspec.ValidationError(f"a digest of {file.filename!r} is not of 64 hexadecimal digits")
@@ -138,9 +138,9 @@ class _LargeIndexDocument(msgspec.Struct, frozen=True):
 
 
 def decode_index(content: bytes, filename: str) -> Index:
-    """Decode an index file; its content is empty where it is over the limit of its codec (`max_index_bytes`).
+    """Decode an index file. Its content is empty if the file is over the limit of its codec (`max_index_bytes`).
 
-    Raises BackendUnavailableError where the file is none of ours; the message says what to do.
+    Raises BackendUnavailableError if the file is not in our format; the message says what to do.
     """
     try:
         if not content or len(content) > max_index_bytes(filename):
@@ -159,7 +159,7 @@ def decode_index(content: bytes, filename: str) -> Index:
 def encode_index(
     filename: str, mtime: int, projects: Iterable[Project], *, backend_type: str, location: LocationField
 ) -> bytes:
-    """The index file for `projects`, in the codec that the file name's extension says."""
+    """Encode the index file of `projects`; the file name's extension selects the codec."""
     if filename.endswith(".json"):
         bodies = {p.name: _ProjectBody(p.files, p.status, p.status_reason) for p in projects}
         return msgspec.json.encode({"format": _FORMAT, "mtime": mtime, "projects": bodies})
@@ -181,10 +181,10 @@ def _decode_json(content: bytes) -> Index:
 
 
 def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
-    """The projects of a large index one by one, so that others get to run in between however many they are.
+    """Yield the projects of a large index one by one, so that other threads run in between.
 
-    It is split where update_index ends a project, whose text no other place can hold: in a JSON string each quotation
-    mark has a backslash before it.
+    The text is split where update_index ends a project. That sequence occurs nowhere else: in a JSON string each
+    quotation mark has a backslash before it.
     """
     first = _FIRST_PROJECT.match(projects)
     if first is None or projects[-1:].tobytes() != b"}":
@@ -219,7 +219,7 @@ class _TomlProject(msgspec.Struct, frozen=True):
 class _TomlDocument(msgspec.Struct, frozen=True):
     mtime: int
     pkgs: list[Any] = []
-    """Of _TomlEntry, converted one by one: all in one call would hold up the event loop of a large index."""
+    """Items of _TomlEntry, converted one by one: for a large index, one call for all would hold up the event loop."""
     projects: list[_TomlProject] = []
 
 
@@ -228,12 +228,12 @@ def _decode_toml(text: str, source: str) -> Index:
     files: dict[ProjectName, dict[str, File]] = {}
     tables = document.pkgs[::-1]
     document.pkgs.clear()
-    while tables:  # each is given back at once: all together would hold up the event loop, too
+    while tables:  # free each one immediately: freeing all together would hold up the event loop, too
         entry = msgspec.convert(tables.pop(), _TomlEntry)
         filename = f"{entry.package}.{entry.ext}"
         file = file_from_meta(filename, entry.meta | {"sha256": entry.sha256}, entry.url)
         if fault_of(file) is not None:
-            continue  # for update_index to name
+            continue  # update_index names it
         files.setdefault(normalize(entry.distrib), {})[filename] = file
     statuses = {normalize(p.name): p for p in document.projects}
     projects: dict[ProjectName, Project | msgspec.Raw] = {}
@@ -275,7 +275,7 @@ def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, loc
 
 
 def meta_of(project: ProjectName, file: File) -> dict[str, str]:
-    """The flat strings of a `.meta` sidecar or a release's body; `distrib` and `sha256` always."""
+    """Return the flat strings of a `.meta` sidecar or a release's body; `distrib` and `sha256` are always there."""
     meta = {"distrib": str(project), "sha256": file.sha256}
     if file.size is not None:
         meta["size"] = str(file.size)
@@ -292,10 +292,10 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
 
 
 def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None = None) -> File:
-    """A file from its flat strings; keys that are not ours (the original kept the whole form) are passed over.
+    """Return a file from its flat strings. Keys that are not ours are ignored (the original kept the whole form).
 
-    What can be read from the storage again counts as unknown where it has not its form. Raises InvalidConfigError
-    where `sha256` is missing or none.
+    A malformed value counts as unknown if it can be read from the storage again. Raises InvalidConfigError if `sha256`
+    is missing or malformed.
     """
     sha256 = meta.get("sha256", "").lower()
     if not _SHA256.match(sha256):
@@ -320,7 +320,7 @@ def _formed(meta: Mapping[str, str], key: str, form: re.Pattern[str]) -> str | N
 
 
 def parse_meta(text: str, source: str) -> dict[str, str]:
-    """A `.meta` sidecar. Raises InvalidConfigError where it is no table of flat strings with distrib and sha256."""
+    """Parse a `.meta` sidecar. Raises InvalidConfigError unless it is flat strings, with distrib and sha256."""
     table = loads(text, source)
     wrong = sorted(key for key, value in table.items() if not isinstance(value, str))
     missing = sorted({"distrib", "sha256"} - table.keys())
@@ -332,7 +332,7 @@ def parse_meta(text: str, source: str) -> dict[str, str]:
 
 
 def parse_status(text: str, source: str) -> tuple[str, str | None]:
-    """A project's status file (PEP 792): `status` and, optionally, `reason`. Raises InvalidConfigError."""
+    """Parse a project's status file (PEP 792): `status` and, optionally, `reason`. Raises InvalidConfigError."""
     table = loads(text, source)
     status, reason = table.get("status"), table.get("reason")
     if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:

@@ -1,4 +1,4 @@
-"""Following a storage: looks at its journal and index and keeps the catalog up to date."""
+"""Follow a storage: poll its journal and index, and keep the catalog up to date."""
 
 import asyncio
 import logging
@@ -18,15 +18,15 @@ _logger = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
 _LOOK_S = 5.0
-"""How long a page waits for the storage to tell of another worker's upload, before it shows what is known."""
+"""Seconds that a page waits for the storage to return another worker's upload, before it shows what is known."""
 _JOURNAL_S = 120.0
-"""For one look at a journal, whatever the storage dribbles."""
+"""Seconds for one read of a journal, however slowly the storage sends it."""
 _INDEX_S = 600.0
-"""For reading an index, which may be large."""
+"""Seconds for reading an index, which may be large."""
 
 
 class Follower:
-    """One repo's catalog, as fresh as the last look. Use `refresh` once or `run` for good."""
+    """One repo's catalog, as fresh as the last read. Use `refresh` once or `run` permanently."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class Follower:
         self._on_parse = on_parse
         self._backend = backend
         self._glances = glances
-        """None: the storage itself is read at every look."""
+        """None: the storage itself is read at every poll."""
         self._glance = backend.glance if isinstance(backend, Glanceable) else None
         self._seen: object = None
-        """What it looked like at a glance, before it was last read."""
+        """The probe's result from before the storage was last read."""
         self._generation = generation
-        """None: no other worker takes uploads."""
+        """None: no other worker accepts uploads."""
         self._seen_generation: int | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._catalog: Catalog | None = None
@@ -58,22 +58,22 @@ class Follower:
 
     @property
     def catalog(self) -> Catalog:
-        """What is known. Raises IndexNotLoadedError before the first successful look."""
+        """Return the current catalog. Raises IndexNotLoadedError before the first successful read."""
         if self._catalog is None:
             reason = self._failure or "it is being read for the first time"
             raise IndexNotLoadedError(f"The index of this repo is not loaded: {reason}")
         return self._catalog
 
     async def latest(self) -> Catalog:
-        """What is known, with every upload that a worker of this server has answered.
+        """Return the catalog with every upload that a worker of this server has answered.
 
-        Raises IndexNotLoadedError before the first successful look. Where the storage fails, or takes long, what was
+        Raises IndexNotLoadedError before the first successful read. If the storage fails or takes long, the catalog
         known before is returned.
         """
         catalog = self.catalog
         if self._generation is None:
             return catalog
-        for _ in range(2):  # a look that has begun already may miss the newest upload; the next one does not
+        for _ in range(2):  # a read in progress may miss the newest upload; the next one does not
             if self._generation.current() == self._seen_generation:
                 break
             if self._catching_up is None or self._catching_up.done():
@@ -85,31 +85,31 @@ class Follower:
         return self.catalog
 
     async def _catch_up(self, generation: Generation) -> None:
-        current = generation.current()  # before the look: what is noted while it lasts is another one
+        current = generation.current()  # before the read: an upload noted during it changes the number
         await self._refresh()
         self._seen_generation = current
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the storage was read at least once."""
+        """Return whether the storage was read at least once."""
         return self._catalog is not None
 
     @property
     def failure(self) -> PywharfError | None:
-        """Why the last look failed, None where it did not."""
+        """Return why the last read failed, or None if it did not."""
         return self._failure
 
     @property
     def index_mtime(self) -> int:
-        """Unix seconds: when the index was written, or, as long as there is none, the last look at the storage."""
+        """Return the Unix seconds when the index was written or, if there is none yet, the storage was last checked."""
         return self.catalog.index.mtime or int(self._synchronised_at)
 
     async def first_look(self) -> None:
-        """Wait until the storage was looked at once, with whatever result."""
+        """Wait until the first read of the storage has succeeded or failed."""
         await self._looked.wait()
 
     async def refresh(self) -> None:
-        """Look once. What was known stays where the look fails. Raises PywharfError."""
+        """Read the storage once. If that fails, the catalog stays as it was. Raises PywharfError."""
         try:
             await self._refresh()
         finally:
@@ -117,14 +117,14 @@ class Follower:
 
     async def _refresh(self) -> None:
         async with self._lock:
-            # The journal first: an entry that has gone from it is in the index that is read after it.
+            # The journal first: an entry removed from it is in the index that is read afterwards.
             async with within(_JOURNAL_S):
                 journal = await self._backend.read_journal(self._cursor)
             async with within(_INDEX_S):
                 stored = await self._backend.read_index(self._version)
             current = self._catalog or Catalog()
             if stored is None and self._version is None and self._catalog is not None:
-                stored = UNCHANGED  # there is no index yet, as before
+                stored = UNCHANGED  # there is still no index
             if stored is not UNCHANGED:
                 index, version = await self._decode(stored)
                 current = Catalog(index, journal.entries if journal.restarted else current.entries())
@@ -144,7 +144,7 @@ class Follower:
         return await asyncio.to_thread(decode_index, stored.content, stored.filename), stored.version
 
     async def note(self, entry: JournalEntry) -> None:
-        """Show an upload that this process took before its journal is looked at again, and tell the other workers."""
+        """Show an upload that this process accepted, before the next read of the journal; notify the other workers."""
         if self._generation is not None:
             self._generation.renew()
         async with self._lock:
@@ -152,14 +152,14 @@ class Follower:
                 return
             project = self._catalog.project(entry.project)
             known = project.file(entry.file.filename) if project is not None else None
-            # A run of update_index may have been faster: what the index then says of the file is newer.
+            # A run of update_index may have been faster: the index's record of the file is then newer.
             if known is None or known.sha256 != entry.file.sha256:
                 self._catalog.add(entry)
 
     async def run(self) -> None:
-        """Look again and again until cancelled. A failure is logged when it begins and when it is over."""
+        """Poll until cancelled. A failure is logged when it begins and when it is over."""
         retry = _FIRST_RETRY_S
-        # Many repos begin at one time, and should not be looked at all at once ever after.
+        # Many repos start at the same time; without a random first pause they would always be polled together.
         pause = self._backend.poll_interval_s * random.random()  # noqa: S311 - no secret
         while True:
             try:

@@ -1,9 +1,9 @@
-"""What tells the workers of one server that a repo has a new upload, before the upload is answered.
+"""Notify the workers of one server that a repo has a new upload, before the upload is answered.
 
-The workers share a machine, so they share memory: a number for each repo, which is another one after each upload. Who
-shows a page compares the number with the one it saw last and, where it differs, looks at the storage first. That takes
-no lock and no answer of anybody, costs a page nothing that can be measured, and a worker that dies leaves nothing to
-tidy up.
+The workers share a machine, so they share memory: one number for each repo, which changes after each upload. A worker
+that serves a page compares the number with the one it saw last. If it differs, the worker reads the storage first.
+This needs no lock and no response from another worker, and costs a page nothing measurable. A worker that dies leaves
+nothing to clean up.
 """
 
 import mmap
@@ -11,12 +11,12 @@ import os
 import zlib
 
 _SLOTS = 4096
-"""Repos that share one cause each other to look at the storage once more, and nothing else."""
+"""Numbers in shared memory. Repos that share one make each other read the storage once more, and nothing else."""
 _BYTES = 8
 
 
 class Generation:
-    """One repo's number."""
+    """The number of one repo."""
 
     __slots__ = ("_numbers", "_slot")
 
@@ -25,25 +25,25 @@ class Generation:
         self._slot = slot
 
     def current(self) -> int:
-        """The number of now. Whoever saw it before it read the storage knows whatever was noted under it."""
+        """Return the current number. A read of the storage after this call includes every upload noted under it."""
         number: int = self._numbers[self._slot]
         return number
 
     def renew(self) -> None:
-        """Make it another number, once what others are to see lies in the storage.
+        """Change the number. Call this once the upload that others are to see is in the storage.
 
-        It is random instead of the next one: of two workers that renew it at once either number may stay, and both are
-        ones that nobody has seen.
+        The new number is random, not the next one. If two workers renew it concurrently, either number may stay, and
+        nobody has seen either.
         """
         self._numbers[self._slot] = int.from_bytes(os.urandom(_BYTES))
 
 
 class Generations:
-    """The numbers of all repos, in memory that processes forked from this one share."""
+    """The numbers of all repos, in memory shared with the processes forked from this one."""
 
     def __init__(self) -> None:
         self._numbers = memoryview(mmap.mmap(-1, _SLOTS * _BYTES)).cast("Q")
 
     def of(self, repo: str) -> Generation:
-        """The number of one repo, the same in every process."""
+        """Return the number of one repo, the same in every process."""
         return Generation(self._numbers, zlib.crc32(repo.encode()) % _SLOTS)

@@ -1,7 +1,7 @@
-"""What a repo's texts, records, journal and index may take at most.
+"""The size limits of a repo's texts, records, journal and index.
 
 A few bytes of an upload may unpack to megabytes of text, which would go into the journal, the index, every page and
-each server's memory. Past a limit the text, the file or the index alone is refused, with the number.
+each server's memory. Past a limit, only that text, file or index is refused; the error names the number.
 """
 
 from pywharf.core.filenames import MAX_FILENAME
@@ -11,30 +11,30 @@ MAX_TEXT = 4_096
 """Characters of one text that pages show: Requires-Python, the reason of a yank or of a project's status."""
 MAX_LOCATION = 2_048
 _MAX_FORMED = 64
-"""Characters of what has a form of its own: a digest, a time, a stamp."""
+"""Characters of a text with a fixed form: a digest, a time, a stamp."""
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-"""Of a `.meta` sidecar; the original kept the whole form in it, with the description."""
+"""Bytes of a `.meta` sidecar; the original kept the whole form in it, with the description."""
 MAX_STATUS_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
-"""Of one journal entry."""
+"""Bytes of one journal entry."""
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
-"""Some 150,000 uploads since the last update_index."""
+"""Bytes of the journal: some 150,000 uploads since the last update_index."""
 MAX_PROJECTS = 200_000
 MAX_PROJECT_FILES = 50_000
-"""Files of one project, which one page lists; the largest projects of PyPI have a third of them."""
+"""Files of one project, which one page lists; the largest projects of PyPI have a third of that."""
 MAX_PROJECT_BYTES = 64 * 1024 * 1024
-"""Of one project in an index.json, which is decoded in one go."""
+"""Bytes of one project in an index.json, which is decoded in one call."""
 MAX_INDEX_BYTES = {"toml": 32 * 1024 * 1024, "json": 128 * 1024 * 1024}
-"""By codec: some 50,000 files and some 400,000. TOML takes a hundred times as long to read."""
+"""Bytes by codec: some 50,000 files in TOML, some 400,000 in JSON. TOML takes a hundred times as long to read."""
 
 
 def max_index_bytes(filename: str) -> int:
-    """Return how many bytes an index file of that name may have."""
+    """Return the maximum size in bytes of an index file of that name."""
     return MAX_INDEX_BYTES["json" if filename.endswith(".json") else "toml"]
 
 
 def fault_of(file: File) -> str | None:
-    """Return what is too long in a stored record, as the rest of a sentence with the number; None where nothing is."""
+    """Return what is too long in a stored record, as the rest of a sentence with the number, or None."""
     limits = (
         ("its name", file.filename, MAX_FILENAME),
         ("its sha256", file.sha256, _MAX_FORMED),

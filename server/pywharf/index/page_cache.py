@@ -1,4 +1,4 @@
-"""Rendered pages, kept as bytes: files seldom change, so a page is built once for many requests."""
+"""The cache of rendered pages as bytes: files seldom change, so a page is built once for many requests."""
 
 import asyncio
 import gzip
@@ -8,13 +8,13 @@ from collections.abc import Callable, Hashable
 
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
-"""Bytes from which compressing a body would hold up the event loop."""
+"""Bytes above which compressing a body would hold up the event loop."""
 _LARGE_AT_ONCE = 2
-"""Large pages that are being made; each takes a thread, which others then wait for, and a multiple of its memory."""
+"""Large pages rendered concurrently. Each occupies a thread, which others wait for, and a multiple of its memory."""
 
 
 class Page:
-    """A body with its entity tags; its gzip form is made when first asked for."""
+    """A body with its entity tags; its gzip form is made on first use."""
 
     __slots__ = ("_gzipped", "body", "etag", "gzip_etag")
 
@@ -26,7 +26,7 @@ class Page:
         self._gzipped: bytes | None = None
 
     async def gzipped(self) -> bytes | None:
-        """The body in gzip form; None where it is too small to be worth it."""
+        """Return the body in gzip form, or None if it is too small to be worth compressing."""
         if len(self.body) < _WORTH_COMPRESSING:
             return None
         if self._gzipped is None:
@@ -38,7 +38,7 @@ class Page:
 
     @property
     def weight(self) -> int:
-        """About how many bytes of memory it takes, with its gzip form."""
+        """Return the approximate bytes of memory that the page takes, including its gzip form."""
         return len(self.body) + len(self.body) // 4 + 512
 
 
@@ -47,9 +47,9 @@ def _compress(body: bytes) -> bytes:
 
 
 class PageCache:
-    """Pages by key, the least recently used ones dropped once they take more than `max_bytes`.
+    """Pages by key. The least recently used ones are dropped once all take more than `max_bytes`.
 
-    Each was made from a source; a page whose source compares unequal to today's is made again.
+    Each page was made from a source. If the current source compares unequal, the page is made again.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -60,7 +60,7 @@ class PageCache:
         self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
 
     def get(self, key: Hashable, source: object) -> Page | None:
-        """The page, if it was made from an equal source."""
+        """Return the page if it was made from an equal source, otherwise None."""
         found = self._pages.get(key)
         if found is None:
             return None
@@ -68,13 +68,16 @@ class PageCache:
         if made_from is not source:
             if made_from != source:
                 return None
-            # The next look then compares nothing; for many projects that takes longer than all of a request.
+            # The next call then compares only identities. Comparing many projects takes longer than a whole request.
             self._pages[key] = (source, page, weight)
         self._pages.move_to_end(key)
         return page
 
     def put(self, key: Hashable, source: object, page: Page, source_bytes: int = 0) -> None:
-        """Keep a page, unless it alone is too large. `source_bytes`: what its source takes that nobody else keeps."""
+        """Cache a page, unless it alone is too large.
+
+        `source_bytes` is the memory of its source that nothing else keeps.
+        """
         old = self._pages.pop(key, None)
         if old is not None:
             self._bytes -= old[2]
@@ -90,7 +93,7 @@ class PageCache:
     async def get_or_make(
         self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool, source_bytes: int = 0
     ) -> Page:
-        """The page, made once however many ask at once; in a thread where it is `large`. See `put`."""
+        """Return the page, made once for all concurrent callers, and in a thread if it is `large`. See `put`."""
         page = self.get(key, source)
         if page is not None:
             return page
@@ -103,7 +106,7 @@ class PageCache:
             task = asyncio.create_task(self._make(key, source, make, source_bytes))
             making = self._making[key] = (source, task)
             task.add_done_callback(lambda done: self._forget(key, done))
-        # One client that goes away does not end the making for the others.
+        # Shielded: a client that disconnects must not cancel the rendering for the others.
         return await asyncio.shield(making[1])
 
     async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
@@ -116,4 +119,4 @@ class PageCache:
         if self._making.get(key, (None, None))[1] is done:
             del self._making[key]
         if not done.cancelled():
-            done.exception()  # asked for here, so that asyncio does not report it where every client went away
+            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected

@@ -1,4 +1,4 @@
-"""Publishing: a staged file and its form are checked, then handed to the storage."""
+"""Publish an upload: check a staged file and its form, then hand them to the storage."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ CHECKED_FIELDS = frozenset(
         "blake2_256_digest",
     }
 )
-"""The fields of an upload's form that are held against its file; others need not be kept."""
+"""The fields of an upload's form that are checked against its file; others need not be kept."""
 _KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
 
 
@@ -41,17 +41,17 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     secret: str | None = None,
     turn: contextlib.AbstractAsyncContextManager[None],
 ) -> File:
-    """Check everything that the form and the content say, store the file and show it.
+    """Check everything that the form and the content claim, store the file and show it.
 
-    `secret` is the client's own, where the storage itself let it in. `turn` is held while the content is read, which
-    for a hostile archive takes a thread minutes.
+    `secret` is the client's own, if the storage itself let the client in. `turn` is held while the content is read;
+    a hostile archive can occupy a thread for minutes.
 
-    The same bytes again under the same name change nothing, so that a client may repeat an upload whose answer was
-    lost; what is returned is the record that the repo has.
+    Publishing the same bytes again under the same name changes nothing, so a client may repeat an upload whose response
+    was lost. Returns the record that the repo has.
 
-    Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError where the project takes no
-    uploads (PEP 792), TooLargeError where it has as many files as a page may list, FileExistsInRepoError. Nothing is
-    kept where it raises.
+    Raises InvalidUploadError or InvalidDistributionError with the reason, ForbiddenError if the project takes no
+    uploads (PEP 792), TooLargeError if it has as many files as a page may list, FileExistsInRepoError. After an error
+    nothing is kept.
     """
     check_form(form, filename)
     sha256 = await staged.finish()
@@ -85,7 +85,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
 
 
 def check_form(form: Mapping[str, str], filename: DistributionFilename) -> None:
-    """Hold the form's fields against the file name. Raises InvalidUploadError naming the field and its value."""
+    """Check the form's fields against the file name. Raises InvalidUploadError naming the field and its value."""
     _expect(form, ":action", {"file_upload"})
     _expect(form, "protocol_version", {"1"})
     filetype = form.get("filetype")

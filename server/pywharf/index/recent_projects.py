@@ -1,4 +1,4 @@
-"""Projects kept decoded: each download looks a file up, and 1,000 files take half a millisecond to decode."""
+"""The cache of decoded projects: each download looks up a file, and 1,000 files take half a millisecond to decode."""
 
 from collections import OrderedDict
 
@@ -7,7 +7,7 @@ from pywharf.core.names import ProjectName
 
 
 class RecentProjects:
-    """The most recently used projects, together of at most `max_files` files (about 0.5 kB each)."""
+    """The most recently used projects, with at most `max_files` files in all (about 0.5 kB each)."""
 
     def __init__(self, max_files: int) -> None:
         self._max_files = max_files
@@ -15,14 +15,14 @@ class RecentProjects:
         self._projects: OrderedDict[ProjectName, Project] = OrderedDict()
 
     def get(self, name: ProjectName) -> Project | None:
-        """The project, if it is kept."""
+        """Return the project if it is cached, otherwise None."""
         project = self._projects.get(name)
         if project is not None:
             self._projects.move_to_end(name)
         return project
 
     def put(self, project: Project) -> None:
-        """Keep a project that is not kept yet, unless it alone is too large."""
+        """Cache a project that is not cached yet, unless it alone is too large."""
         if len(project.files) > self._max_files:
             return
         self._projects[project.name] = project
@@ -32,7 +32,7 @@ class RecentProjects:
             self._files -= len(dropped.files)
 
     def drop(self, name: ProjectName) -> None:
-        """Forget a project, which has changed."""
+        """Drop a project that has changed."""
         project = self._projects.pop(name, None)
         if project is not None:
             self._files -= len(project.files)

@@ -26,26 +26,26 @@ from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200
-"""Entries from which rendering a page would hold up the event loop."""
+"""Entries above which rendering a page would hold up the event loop."""
 _LOOKS_AT_ONCE = 2
-"""Times that the storage itself is asked for a project, which for a large one takes a thread's time."""
+"""Concurrent project lookups in the storage itself; a large project occupies a thread."""
 _ASK_S = 60.0
-"""For a question to the storage that a request waits for, and for one of the places to ask it."""
+"""Seconds for a storage call that a request waits for, including the wait for a slot."""
 _FOREIGN_FILE_BYTES = 1024
-"""About what a file of another index takes in memory."""
+"""Approximate bytes of memory that a file of another index takes."""
 
 
 class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which names are looked up where."""
+    """The URL of the other index, and the rules for the names that are looked up there."""
 
     url: str | None = None
-    """None: nowhere."""
+    """The URL of the other index; None: no names are looked up."""
     reserved: tuple[str, ...] = ()
     allow_shadowing: tuple[str, ...] = ()
 
 
 class Repository:
-    """Use cases of one repo. The caller has decided who may."""
+    """The use cases of one repo. The caller has already checked the client's permission."""
 
     def __init__(  # noqa: PLR0913 - its parts, all by name
         self,
@@ -69,12 +69,12 @@ class Repository:
         self._extra_index = extra_index
         self._pages = pages
         self._checks = checks
-        """The places for uploads that are being checked, of all repos together."""
+        """Slots for uploads that are being checked, shared by all repos."""
         self._own_check = asyncio.Lock()
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def root_page(self, page_format: PageFormat) -> Page:
-        """The page of all projects. Raises IndexNotLoadedError."""
+        """Return the page of all projects. Raises IndexNotLoadedError."""
         names = (await self.follower.latest()).names()
         is_json = page_format is PageFormat.JSON
         return await self._pages.get_or_make(
@@ -85,7 +85,7 @@ class Repository:
         )
 
     async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
-        """A project's page: the repo's own, else the extra index's.
+        """Return a project's page: the repo's own, otherwise the extra index's; both merged where shadowing is allowed.
 
         Raises IndexNotLoadedError, NotFoundError, UpstreamError.
         """
@@ -97,13 +97,13 @@ class Repository:
             if page is not None:
                 return page
             return await self._own_page(name, catalog.project(name), source, is_json=is_json)
-        # Another server may just have taken an upload of this name, so the storage itself is asked.
+        # Another server may have just accepted an upload of this name, so the storage itself is asked.
         own = catalog.project(name) if source is not None else await self._find(name)
         foreign = None
         if self._upstream.url is not None and self._may_look_up(name, owned=own is not None):
             foreign = await self._extra_index.project(self._upstream.url, name)
         if own is None and self.follower.catalog.source(name) is not None:
-            return await self.project_page(name, page_format)  # it was published here meanwhile
+            return await self.project_page(name, page_format)  # it was published here in the meantime
         if foreign is None:
             if own is None:
                 raise _no_project(name)
@@ -118,11 +118,11 @@ class Repository:
         )
 
     async def find_file(self, name: ProjectName, filename: str) -> File:
-        """A file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
+        """Return a file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
         project = (await self.follower.latest()).project(name)
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
-            # It may be known from the page of a server that took it a moment ago.
+            # The client may know it from the page of another server, which accepted it a moment ago.
             async with within(_ASK_S), self._looks:
                 project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
@@ -145,12 +145,12 @@ class Repository:
     async def publish(
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
     ) -> File:
-        """See `pywharf.index.publish`."""
+        """Check and store an upload. See `pywharf.index.publish`."""
         return await publish(self.backend, self.follower, filename, form, staged, secret=secret, turn=self._check())
 
     @contextlib.asynccontextmanager
     async def _check(self) -> AsyncIterator[None]:
-        """A turn at checking an upload. One a repo, so that however many uploads of one leave a place to the others."""
+        """Hold a slot to check an upload. A repo holds at most one, so its uploads leave slots to other repos."""
         async with self._own_check, self._checks:
             yield
 
@@ -180,7 +180,7 @@ class Repository:
         )
 
     async def _with_sizes(self, project: Project) -> Project:
-        """The project with the sizes that the original did not record, without which a JSON page leaves a file out."""
+        """Add the sizes that the original did not record; a JSON page omits a file without a size."""
         if all(f.size is not None for f in project.files):
             return project
         stored = await self._find(project.name)
@@ -201,7 +201,7 @@ def _no_project(name: ProjectName) -> NotFoundError:
 
 
 def _merged(own: Project | None, foreign: Project) -> Project:
-    """The other index's files and, before them, the repo's own, whose links stay relative."""
+    """Merge the repo's own files, whose links stay relative, with the other index's files after them."""
     if own is None:
         return foreign
     files = [msgspec.structs.replace(f, location=quote(f.filename)) for f in own.files if own.offers_files]

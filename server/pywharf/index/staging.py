@@ -1,4 +1,4 @@
-"""A file under way: written to disk as it arrives and hashed, so that memory does not grow with it."""
+"""A file being uploaded: written to disk and hashed as it arrives, so that memory does not grow with it."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLa
 from pywharf.index.threads import on_storage
 
 _CALL_S = 300.0
-"""For one call, of which the longest reads a large file from the disk."""
+"""Seconds for one call; the longest call reads a large file from the disk."""
 P = ParamSpec("P")
 T = TypeVar("T")
 _BUFFER = 1024 * 1024
@@ -27,19 +27,19 @@ class _Digest(Protocol):
 
 
 class StagedFile:
-    """A temporary file, removed on leaving the context unless a backend took it away."""
+    """A temporary file, removed on leaving the context unless a backend has moved it."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.tmp"
         self.size = 0
         self.notes: tuple[str, ...] = ()
-        """What its checks say of an old sdist that is accepted, a sentence each."""
+        """The checks' remarks on an old sdist that is accepted, a sentence each."""
         self._max_bytes = max_bytes
         self._buffer = bytearray()
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
         self._in_use = threading.Lock()
-        """A cancelled request leaves its last call running in a thread; nothing is closed under it."""
+        """A cancelled request leaves its last call running in a thread; the file must not be closed under it."""
         self._left = False
 
     async def __aenter__(self) -> Self:
@@ -53,7 +53,7 @@ class StagedFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # In a thread: giving back a large file takes the file system a while.
+        # In a thread: deleting a large file takes the file system a while.
         await self._call(self._remove)
 
     def _open(self) -> None:
@@ -64,7 +64,7 @@ class StagedFile:
     def _remove(self) -> None:
         with self._in_use:
             self._left = True
-            # What is answered stays true where this fails; update_index removes the file once it is old.
+            # The response stays true if this fails; update_index removes the file once it is old.
             with contextlib.suppress(OSError):
                 if self._file is not None:
                     self._file.close()
@@ -81,16 +81,16 @@ class StagedFile:
             await self._flush()
 
     async def finish(self) -> str:
-        """Write what is left; gives the content's SHA-256 as hex."""
+        """Write the rest and return the content's SHA-256 in hex."""
         await self._flush()
         return self._hash.hexdigest()
 
     async def md5(self) -> str:
-        """The content's MD5 as hex, which the legacy upload API may send."""
+        """Return the content's MD5 in hex; the legacy upload API may send one."""
         return await self._call(self._digest, hashlib.md5(usedforsecurity=False))
 
     async def blake2_256(self) -> str:
-        """The content's BLAKE2b of 256 bits as hex, which the legacy upload API may send."""
+        """Return the content's BLAKE2b of 256 bits in hex; the legacy upload API may send one."""
         return await self._call(self._digest, hashlib.blake2b(digest_size=32))
 
     def _digest(self, digest: _Digest) -> str:

@@ -1,7 +1,7 @@
 """Run calls that block on a storage in threads of their own, each for a bounded time.
 
-A network volume that hangs keeps a thread for as long as it hangs. These threads serve storages alone, so that whatever
-else the server does in threads goes on.
+A network volume that hangs blocks a thread for as long as it hangs. These threads serve only storages, so the server's
+other work in threads goes on.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CALL_S: Final = 30.0
-"""For a call that reads or writes a little."""
+"""Seconds for a call that reads or writes a little."""
 _THREADS = 32
 
 
@@ -26,7 +26,7 @@ class _Pool:
 
 @contextlib.asynccontextmanager
 async def within(seconds: float | None, what: str = "The storage") -> AsyncIterator[None]:
-    """Bound what happens in the context. Raises BackendUnavailableError past the deadline."""
+    """Limit the duration of the context (None: no limit). Raises BackendUnavailableError past the deadline."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -37,20 +37,20 @@ async def within(seconds: float | None, what: str = "The storage") -> AsyncItera
 
 
 def submit(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
-    """Start a call in a thread. The future is done when the thread is, also where nobody waits any more."""
+    """Start a call in a thread. The future is done when the call is, even if nobody waits for it any longer."""
     if _Pool.threads is None:
         _Pool.threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf-storage")
     return _Pool.threads.submit(function, *args, **kwargs)
 
 
 async def on_storage(seconds: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a call in a thread. Raises BackendUnavailableError where it takes longer; it may yet take effect."""
+    """Run a call in a thread. Raises BackendUnavailableError if it takes longer; it may still take effect."""
     async with within(seconds):
         return await asyncio.wrap_future(submit(function, *args, **kwargs))
 
 
 def close() -> None:
-    """Start no further call; those under way are left to themselves."""
+    """Start no further calls; running ones are left to finish."""
     if _Pool.threads is not None:
         _Pool.threads.shutdown(wait=False, cancel_futures=True)
         _Pool.threads = None

@@ -16,22 +16,22 @@ _ATTEMPTS = 3
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run found and did."""
+    """The result of a run of update_index."""
 
     projects: int
     files: int
     bytes: int
     changed: bool
-    """Whether an index was written; it is not where nothing changed."""
+    """Whether an index was written; none is written if nothing changed."""
     problems: tuple[str, ...] = ()
     """What was left out and why, a sentence each."""
 
 
 async def update_index(backend: Backend, *, backend_type: str, index_name: str, progress: Progress) -> Summary:
-    """Scan the storage fully and replace the index. Interrupted anywhere, it leaves the old index whole.
+    """Scan the whole storage and replace the index. An interruption at any point leaves the old index whole.
 
-    Raises IndexConflictError where other writers kept being faster, TooLargeError where the index would be larger than
-    servers read.
+    Raises IndexConflictError if other writers were faster in every attempt, TooLargeError if the index would be larger
+    than servers read.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -43,7 +43,7 @@ async def update_index(backend: Backend, *, backend_type: str, index_name: str, 
 
 
 def _bounded(project: Project, problems: list[str]) -> Project:
-    """The project with as many files as a page may list."""
+    """Limit a project to the files that a page may list; report the rest in `problems`."""
     if len(project.files) <= MAX_PROJECT_FILES:
         return project
     problems.append(
@@ -62,7 +62,7 @@ def _doubles(project: Project) -> list[str]:
 
 
 def _check_size(content: bytes, index_name: str, projects: int) -> None:
-    """Refuse an index that servers would not read. Raises TooLargeError, and the old index stays."""
+    """Refuse an index that servers would not read. Raises TooLargeError; the old index stays."""
     most = max_index_bytes(index_name)
     if len(content) <= most and projects <= MAX_PROJECTS:
         return
@@ -74,9 +74,9 @@ def _check_size(content: bytes, index_name: str, projects: int) -> None:
 
 
 async def _update_once(backend: Backend, backend_type: str, index_name: str, progress: Progress) -> Summary:
-    # Whatever was published before is in the scan, so this is the index's time.
+    # Everything published before this moment is in the scan, so it is the index's time.
     began = int(time.time())
-    # What the journal holds now is in the scan that follows; what comes later stays in the journal.
+    # The following scan includes all current journal entries; later ones stay in the journal.
     journal = await backend.read_journal()
     current = await backend.read_index()
     assert current is None or isinstance(current, StoredIndex)  # noqa: S101 - no version was given
@@ -92,7 +92,7 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
         return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
 
     def is_current() -> bool:
-        """Whether the index lies there already, written at another time."""
+        """Return whether the same index is already stored, only written at another time."""
         if current is None or current.filename != index_name:
             return False
         try:

@@ -1,1 +1,1 @@
-"""What a server holds while it runs: repos, configuration, permissions, sessions, metrics. No aiohttp here."""
+"""The state of a running server: repos, configuration, permissions, sessions, metrics. No aiohttp here."""

@@ -1,7 +1,7 @@
-"""Where the configuration comes from: files, texts, or what `/initialize/` was given. Read whole, watched by looking.
+"""The source of the configuration: files, texts, or a submission to `/initialize/`. Read whole, polled for changes.
 
-Looking is a few stat calls a second. It follows links, so it sees a ConfigMap's `..data` link move, and it works on
-every volume.
+A poll is a few stat calls, several times a second. It follows links, so it notices when a ConfigMap's `..data` link
+moves, and it works on every volume.
 """
 
 import asyncio
@@ -34,24 +34,24 @@ from pywharf.serving.watched_files import (
 _logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.25
 _MAX_PATH = 300
-"""Longer ones are texts, or not worth showing."""
+"""Characters of a path that errors show. A longer one is a text, or not worth showing."""
 _READS = 5
 
 
 @decodable
 class SubmittedConfig(msgspec.Struct, frozen=True):
-    """What `/initialize/` was given."""
+    """The configuration submitted to `/initialize/`."""
 
     config: str
     admin_secret: str = ""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Return a text without the secrets."""
         return "SubmittedConfig(...)"
 
 
 class ConfigSource:
-    """Reads the configuration that `settings` name; blocking calls run in threads."""
+    """The reader of the configuration that `settings` name. Its calls block, so run them in threads."""
 
     def __init__(
         self, settings: ServerSettings, specs: Mapping[str, type[BackendSpec]], submitted: Path | None = None
@@ -59,13 +59,13 @@ class ConfigSource:
         self._settings = settings
         self._specs = specs
         self._submitted = submitted
-        """File that the workers share, in which a configuration given to `/initialize/` stands."""
+        """The file, shared by the workers, that holds a configuration submitted to `/initialize/`."""
         self._seen: Seen = {}
-        """What `load` read, as it was just before, so that no change of it is missed."""
+        """The files that `load` read, in their state just before, so that no change is missed."""
 
     @property
     def takes_submissions(self) -> bool:
-        """Whether the configuration comes from no file, so that `/initialize/` may replace it."""
+        """Return whether the configuration comes from no file, so that `/initialize/` may replace it."""
         return self._is_text(self._settings.config) and self._is_text(self._settings.admin_secret)
 
     def _is_text(self, given: str | None) -> bool:
@@ -74,7 +74,7 @@ class ConfigSource:
         )
 
     def load(self) -> LoadedConfig:
-        """Read everything, again where it changed meanwhile, so that what is loaded was there at one time.
+        """Read the whole configuration, again if a file changed meanwhile: the result must have existed at one time.
 
         Raises InvalidConfigError: one sentence that says what to do.
         """
@@ -106,7 +106,7 @@ class ConfigSource:
             self._seen = seen
 
     def load_submitted(self, submitted: SubmittedConfig) -> LoadedConfig:
-        """Read a configuration that a client gave: it may name no file and no environment variable."""
+        """Read a configuration that a client submitted: it may name no file and no environment variable."""
         parsed = parse_config(
             submitted.config,
             submitted.admin_secret,
@@ -124,7 +124,7 @@ class ConfigSource:
         return self._complete(parsed, submitted.config, submitted.admin_secret, {})
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
-        """The TOML text and what to call it in messages."""
+        """Return the TOML text and its name in messages."""
         if given is None:
             return "", flag
         if self._is_text(given):
@@ -143,7 +143,7 @@ class ConfigSource:
 
     @staticmethod
     def _check_revision(parsed: ServerConfig, seen: Seen) -> None:
-        """Refuse a configuration of whose secrets a part has not arrived yet: they are delivered apart."""
+        """Refuse a configuration if some of its secrets have not arrived yet: they are delivered separately."""
         wanted = parsed.credentials_revision
         if wanted is None:
             return
@@ -156,12 +156,12 @@ class ConfigSource:
                 )
 
     def changed(self) -> bool:
-        """Whether a file that the last `load` read, or could not read, is no longer as it was then."""
+        """Return whether a file has changed since the last `load` read it (or failed to read it)."""
         return any(has_changed(path, file) for path, file in self._seen.items())
 
 
 async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
-    """Apply each new configuration until cancelled. A bad one is refused and said once; the last good one stays."""
+    """Apply each new configuration until cancelled. A bad one is refused and logged once; the last good one stays."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         if not await asyncio.to_thread(source.changed):
@@ -174,7 +174,7 @@ async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
         except Exception:
-            # Whatever it is, the next one must be seen.
+            # After any error, the next configuration must still be noticed.
             _logger.exception("The new configuration cannot be served, the last good one stays.")
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
@@ -209,7 +209,7 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
 
 
 def _take_arrived(path: str, seen: Seen) -> bytes:
-    """Raises IncompleteConfigError where there is no such file yet."""
+    """Read a file. Raises IncompleteConfigError if it does not exist yet."""
     content = take_if_there(path, seen)
     if content is None:
         raise IncompleteConfigError(
@@ -222,7 +222,7 @@ def _read(path: str, what: str, seen: Seen, take: Callable[[str, Seen], bytes] =
     try:
         return take(path, seen).decode()
     except OSError as error:
-        # A text where a path is expected is not shown: it may hold secrets.
+        # A text given instead of a path is not shown: it may hold secrets.
         if len(path) > _MAX_PATH or any(c in path for c in "\n=["):
             raise InvalidConfigError(
                 f"{what} is the path of a file; what was given looks like the file's text. "

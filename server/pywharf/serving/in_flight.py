@@ -1,4 +1,4 @@
-"""The requests under way, so that a server that stops can let them come to their end."""
+"""The requests in progress, so that a stopping server can let them finish."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 
 class RunningRequests:
-    """Counts requests from their heads to the last byte of their answers.
+    """A counter of requests, each from its head to the last byte of its response.
 
-    The framework's own shutdown throws away what running uploads still send, so it may begin only after `finish`.
+    The framework's own shutdown discards what running uploads still send, so it may begin only after `finish`.
     """
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class RunningRequests:
         self._none = asyncio.Event()
         self._none.set()
         self.ending = False
-        """Whether the server was told to stop, so that connections should be closed after their answer."""
+        """Whether the server is stopping, so that connections should be closed after their response."""
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
@@ -31,7 +31,7 @@ class RunningRequests:
                 self._none.set()
 
     async def finish(self, longest_s: float) -> bool:
-        """Wait until all are done, at most so long; whether they are."""
+        """Wait at most `longest_s` until all requests are done. Returns whether they are."""
         self.ending = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(longest_s):

@@ -1,4 +1,4 @@
-"""What `/metrics` tells (Prometheus)."""
+"""The metrics that `/metrics` reports (Prometheus)."""
 
 import os
 from collections.abc import Iterable
@@ -11,24 +11,24 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable by which the Prometheus client knows that several processes count."""
+"""The environment variable that makes the Prometheus client share counts between processes."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
 def share(folder: Path) -> None:
-    """Count in files of this folder, together with other processes; before any Metrics is made."""
+    """Count in files of this folder, together with other processes. Call this before any Metrics is made."""
     os.environ[_SHARED_FOLDER] = str(folder)
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 def forget(pid: int) -> None:
-    """A process has ended: its gauges no longer count."""
+    """Drop the gauges of a process that has ended."""
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """One server's counters. With several workers each keeps its own and any of them tells the sums."""
+    """The metrics of one server. With several workers each keeps its own, and any of them reports the sums."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -73,7 +73,7 @@ class Metrics:
         self.upstream.labels(result).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
+        """Count one response."""
         key = (method, route, status)
         child = self._request_children.get(key)
         if child is None:
@@ -85,7 +85,7 @@ class Metrics:
         histogram.observe(seconds)
 
     def render(self) -> bytes:
-        """The text that Prometheus reads."""
+        """Return the text that Prometheus reads."""
         shared = os.environ.get(_SHARED_FOLDER)
         if not shared:
             return generate_latest(self._registry)
@@ -95,13 +95,13 @@ class Metrics:
 
 
 class _Shared(Collector):
-    """The sums over all processes."""
+    """A collector of the sums over all processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        # A file is empty from its making to its first size, for good where its process was killed in between.
+        # A new file is empty until it is first sized, and stays empty if its process is killed before that.
         files = [str(path) for path in self._folder.glob("*.db") if _size(path)]
         metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return metrics
@@ -110,5 +110,5 @@ class _Shared(Collector):
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # a gauge's, of a process that has just ended
+    except FileNotFoundError:  # a gauge's file, whose process has just ended
         return 0

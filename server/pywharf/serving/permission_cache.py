@@ -1,4 +1,4 @@
-"""What a storage said of clients' own secrets, remembered for a while: under digests, so that no secret is kept."""
+"""The cache of a storage's answers about clients' own secrets, keyed by digests so that no secret is kept."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ from pywharf.serving.refusals import Refusals
 
 _KEPT = 10_000
 _REFUSED_S = 30.0
-"""How long a refusal is remembered: a right that was just given counts soon."""
+"""Seconds for which a refusal is cached; short, so that a right just granted counts soon."""
 _ASKS_AT_ONCE = 4
 
 
@@ -27,7 +27,7 @@ class _Grant(msgspec.Struct, frozen=True):
 
 
 class Grants:
-    """One repo's. Each secret is asked about once at a time."""
+    """The cached permissions of one repo. Concurrent questions about one secret share one request."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class Grants:
         self._refusals = refusals or Refusals(clock)
         self._key = secrets.token_bytes(32)
         self._granted: OrderedDict[bytes, _Grant] = OrderedDict()
-        """Also those whose time is over: they are asked about again, however many wrong ones were sent."""
+        """Includes expired grants: their secrets are asked about again, however many wrong ones were sent."""
         self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
-        """Apart, so that wrong secrets drive out no right one."""
+        """Kept separately, so that wrong secrets do not evict right ones."""
         self._asking: dict[bytes, asyncio.Task[Permission]] = {}
         self._places = asyncio.Semaphore(_ASKS_AT_ONCE)
 
     async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
-        """Return what the client at that address may do. A text that can be no secret of the storage costs nothing.
+        """Return what the client at that address may do. A text that cannot be a secret of the storage costs nothing.
 
-        Raises UnavailableError where it is not known and cannot be asked now.
+        Raises UnavailableError if the permission is not known and the storage cannot be asked now.
         """
         if not self._authority.is_plausible(secret):
             return Permission.NONE
@@ -69,18 +69,18 @@ class Grants:
             self._check(digest, address)
             task = self._asking[digest] = asyncio.create_task(self._ask(digest, secret, address))
             task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        # Shielded: one client that goes away must not take the answer from others.
+        # Shielded: a client that disconnects must not cancel the answer for the others.
         return await asyncio.shield(task)
 
     def _life_s(self, granted: Permission, needed: Permission) -> float:
-        """How long it holds for what is needed: of one that may write, reading is remembered as reading is.
+        """Return the seconds for which a cached answer is valid for `needed`.
 
-        Less than what is needed is a refusal.
+        A writer's read access is cached for the read lifetime. An answer of less than `needed` counts as a refusal.
         """
         return self._lives_s[needed] if granted >= needed else _REFUSED_S
 
     def _check(self, digest: bytes, address: str) -> None:
-        """Raise RateLimitedError where the storage may not be asked about an unknown secret now."""
+        """Raise RateLimitedError if the storage may not be asked about an unknown secret now."""
         wait = self._refusals.wait_s(address)
         if wait > 0 and digest not in self._granted:
             raise RateLimitedError(
@@ -104,18 +104,18 @@ class Grants:
 
 
 class Nobody:
-    """Stands for the storage of a repo that does not exist, or that has secrets of its own: refuses, as slowly."""
+    """The stand-in for the storage of a repo that does not exist or has its own secrets: refuses, equally slowly."""
 
     def __init__(self, refusals: Refusals, plausible: Callable[[str], bool]) -> None:
         self._refusals = refusals
         self._plausible = plausible
 
     def is_plausible(self, secret: str) -> bool:
-        """See Authority."""
+        """Return whether a text may be a secret of a storage; see Authority."""
         return self._plausible(secret)
 
     async def permission_of(self, secret: str) -> Permission:
-        """See Authority."""
+        """Refuse, after as long as a storage takes; see Authority."""
         del secret
         await asyncio.sleep(self._refusals.usual_s)
         return Permission.NONE

@@ -1,4 +1,4 @@
-"""Count wrong secrets by client address, so that one client cannot use up what storages answer to the others."""
+"""Count wrong secrets by client address, so that one client cannot use up the requests that storages allow to all."""
 
 import ipaddress
 import time
@@ -7,28 +7,31 @@ from collections.abc import Callable
 
 _WINDOW_S = 60.0
 _OF_ONE = 60
-"""Wrong secrets of one address in a window; then its unknown secrets have to wait."""
+"""Wrong secrets of one address in a window. Past it, the address's unknown secrets must wait."""
 _OF_ALL = 600
-"""Wrong secrets of all addresses in a window; then those that sent one wait. Storages lock out who asks more."""
+"""Wrong secrets of all addresses in a window. Past it, the addresses that sent one must wait.
+
+A storage locks out a server that asks more often.
+"""
 _ADDRESSES = 4096
-"""Addresses that are remembered."""
+"""The maximum number of addresses that are remembered."""
 _SUBNET = 64
 """Bits of an IPv6 address that a client cannot choose."""
 _USUAL_S = 0.3
 
 
 class Refusals:
-    """The wrong secrets of the last minute, of all repos."""
+    """The wrong secrets of the last minute, over all repos."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
         self._all: deque[float] = deque(maxlen=_OF_ALL)
         self.usual_s = _USUAL_S
-        """How long a storage took for the last one; an unknown repo's clients wait as long."""
+        """Seconds that a storage took for the last refusal; clients of an unknown repo wait as long."""
 
     def note(self, address: str, took_s: float | None = None) -> None:
-        """Count a wrong secret; `took_s` is how long a storage took to refuse it."""
+        """Count a wrong secret; `took_s` is the seconds that a storage took to refuse it."""
         now = self._clock()
         key = _key(address)
         self._by_address.setdefault(key, deque(maxlen=_OF_ONE)).append(now)
@@ -50,7 +53,7 @@ class Refusals:
 
 
 def _key(address: str) -> str:
-    """Return what one client has: an IPv4 address, or an IPv6 network."""
+    """Return what identifies a client: an IPv4 address, or an IPv6 network."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The repos that one server serves, as its configuration says now."""
+"""The repos that one server serves under its current configuration."""
 
 import asyncio
 import contextlib
@@ -30,31 +30,31 @@ _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _FIRST_LOOK_S = 2.0
 _FIRST_LOOKS_S = 20.0
-"""After the first configuration, in which readiness waits for storages."""
+"""Seconds after the first configuration for which readiness waits for storages."""
 _NOBODY_S = 30.0
-"""For which a refusal of a repo that does not exist is remembered, as any is."""
+"""Seconds for which a refusal for a nonexistent repo is cached, as any refusal is."""
 _CLOSE_S = 5.0
-"""For all storages to be closed when the server stops."""
+"""Seconds for closing all storages when the server stops."""
 _RETIRE_S = 60.0
-"""For which requests may go on that began before a repo was replaced."""
+"""Seconds for which requests may continue that began before a repo was replaced."""
 _LOGINS_AT_ONCE = 32
 _CHECKS_AT_ONCE = 2
-"""Uploads whose archives are read, each by a thread that others have to wait for."""
+"""Uploads whose archives are read concurrently, each by a thread that others must wait for."""
 
 
 class RepoDefinition(msgspec.Struct, frozen=True):
-    """One repo's configuration with its secrets in clear."""
+    """One repo's configuration with its secrets in clear text."""
 
     spec: BackendSpec
     credentials: Credentials
     admin_secret: str | None
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Return a text without the secrets."""
         return "RepoDefinition(...)"
 
     def is_same_but_for_credentials(self, other: "RepoDefinition") -> bool:
-        """Whether only who may use it differs, if anything does."""
+        """Return whether nothing differs, or only the credentials do."""
         return (_without_credentials(self.spec), self.admin_secret) == (
             _without_credentials(other.spec),
             other.admin_secret,
@@ -66,18 +66,18 @@ def _without_credentials(spec: BackendSpec) -> BackendSpec:
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """A configuration, complete: every secret it names was found."""
+    """A complete configuration: every secret it names was found."""
 
     repos: Mapping[RepoName, RepoDefinition]
     digest: str
-    """Of the texts, as replicas report it."""
+    """The digest of the texts, as replicas report it."""
 
 
 Opener = Callable[[BackendSpec, RepoName, str | None], Backend]
 
 
 NO_CREDENTIALS = Credentials()
-"""Nobody's: a repo that does not exist is compared with it, so that it takes as long as one that does."""
+"""Nobody's credentials. A nonexistent repo is compared with them, so that it takes as long as an existing one."""
 
 
 class _Running(msgspec.Struct):
@@ -85,11 +85,11 @@ class _Running(msgspec.Struct):
     repository: Repository
     task: asyncio.Task[None]
     grants: Grants | None
-    """Of a storage that knows clients itself."""
+    """The cached permissions, if the storage knows clients itself."""
 
 
 class Instance:
-    """Opens, follows and closes the repos. Use as an async context."""
+    """The owner of the repos: opens, follows and closes them. Use as an async context."""
 
     def __init__(
         self,
@@ -102,16 +102,16 @@ class Instance:
         self.settings = settings
         self.metrics = metrics
         self.digest = ""
-        """Of the configuration served; "" before the first."""
+        """The digest of the configuration served; "" before the first."""
         self._settled_at: float | None = None
-        """Monotonic time from which no storage keeps the server from being ready; None before a configuration."""
+        """Monotonic time after which no storage delays the server's readiness; None before a configuration."""
         self._open_backend = open_backend
         self._extra_index = extra_index
         self._pages = PageCache(_PAGE_CACHE_BYTES)
         self.uploads = Slots(settings.max_uploads, "uploads")
-        """Each held by a repo's name."""
+        """Each slot is held by a repo's name."""
         self.logins = Slots(_LOGINS_AT_ONCE, "logins")
-        """Each held by a client's address: anybody may send a form."""
+        """Each slot is held by a client's address: anybody may send a login form."""
         self._glances = Glances()
         self._generations = generations
         """None: there is one worker."""
@@ -137,38 +137,38 @@ class Instance:
             await asyncio.wait([*closing, *self._retiring], timeout=_CLOSE_S)
 
     def credentials(self, name: RepoName) -> Credentials:
-        """The repo's secrets, which decide before anything else of it is told; of an unknown one, nobody's."""
+        """Return the repo's secrets, which decide before anything else of it is shown; nobody's if it is unknown."""
         return self._credentials.get(name, NO_CREDENTIALS)
 
     def asks_storage(self, name: RepoName) -> bool:
-        """Whether the repo has no secrets of its own, but a storage that knows clients itself."""
+        """Return whether the repo has no secrets of its own, but a storage that knows clients itself."""
         running = self._running.get(name)
         return running is not None and running.grants is not None and not self.credentials(name).has_secrets
 
     async def permission_of(
         self, name: RepoName, secret: str | None, needed: Permission, address: str = ""
     ) -> Permission:
-        """Return what the client at an address may do with a repo; `needed` tells how fresh a storage's word must be.
+        """Return what the client at an address may do with a repo; `needed` limits the age of a cached answer.
 
-        Raises UnavailableError where only the storage knows, and cannot be asked.
+        Raises UnavailableError if only the storage knows, and it cannot be asked.
         """
         if secret and self.asks_storage(name):
             grants = self._running[name].grants
             return Permission.NONE if grants is None else await grants.permission(secret, needed, address)
         granted = permission_of(secret, self.credentials(name))
         if secret and granted is Permission.NONE and any(one.grants for one in self._running.values()):
-            # As a repo whose storage is asked: neither answer nor time tells which names exist.
+            # Treat it as a repo whose storage is asked: neither response nor timing shows which names exist.
             return await self._nobody.permission(f"{name}:{secret}", needed, address)
         return granted
 
     def _is_plausible(self, named: str) -> bool:
-        """Whether the storage of any repo may know a secret, which follows a repo's name and a colon."""
+        """Return whether the storage of any repo may know the secret in `named` (repo name, colon, secret)."""
         secret = named.partition(":")[2]
         authorities = (one.repository.backend for one in self._running.values() if one.grants is not None)
         return any(isinstance(one, Authority) and one.is_plausible(secret) for one in authorities)
 
     def repository(self, name: RepoName) -> Repository:
-        """The repo of that name. Raises UnavailableError where it could not be opened or is being replaced."""
+        """Return the repo of that name. Raises UnavailableError if it could not be opened or is being replaced."""
         running = self._running.get(name)
         if running is not None:
             return running.repository
@@ -178,9 +178,9 @@ class Instance:
         raise UnavailableError("The configuration is being replaced; try again.")
 
     def is_ready(self) -> bool:
-        """Tell whether a configuration is served and, for a bounded time after the first one, each repo was read.
+        """Return whether a configuration is served and, for a bounded time after the first one, each repo was read.
 
-        A server that was ready stays so: a repo that comes later, or whose storage hangs, keeps nobody from the others.
+        A server that was ready stays ready: a later repo, or one whose storage hangs, must not block the others.
         """
         if self._settled_at is None:
             return False
@@ -190,28 +190,28 @@ class Instance:
         return True
 
     def loading(self) -> int:
-        """Return the number of repos whose storage was not read yet, with whatever result."""
+        """Return the number of repos whose first read of the storage has neither succeeded nor failed yet."""
         return sum(one.follower.failure is None and not one.follower.is_loaded for one in self.repositories)
 
     @property
     def repositories(self) -> list[Repository]:
-        """All that could be opened."""
+        """Return the repos that could be opened."""
         return [running.repository for running in self._running.values()]
 
     @property
     def broken(self) -> Mapping[RepoName, str]:
-        """Those that could not, and why."""
+        """Return the repos that could not be opened, and why."""
         return self._broken
 
     async def apply(self, config: LoadedConfig) -> None:
         """Serve this configuration.
 
-        A repo of which only the credentials changed goes on as it is; one that changed is replaced when its storage
-        was looked at, so that its clients notice nothing. Where its credentials changed, too, the new ones may be
-        somebody else's: they never open what was there before.
+        A repo of which only the credentials changed continues as it is. One of which more changed is replaced once its
+        new storage was read, so that its clients notice nothing. If its credentials changed, too, the old repo stops
+        immediately: the new credentials may be somebody else's and must never open what was there before.
         """
         async with self._applying:
-            self.is_ready()  # once it was, no repo of this configuration changes that
+            self.is_ready()  # if the server was ready, no repo of this configuration changes that
             running: dict[RepoName, _Running] = {}
             opened: list[_Running] = []
             broken: dict[RepoName, str] = {}
@@ -227,12 +227,12 @@ class Instance:
                         # Only this repo is out of service.
                         _logger.error("Repo %s cannot be opened: %s", name, error)  # noqa: TRY400
                         broken[name] = str(error)
-                    except Exception as error:  # of a third party's backend
+                    except Exception as error:  # from a third party's backend
                         _logger.exception("Repo %s cannot be opened.", name)
                         broken[name] = f"internal error ({type(error).__name__})."
                     else:
                         opened.append(running[name])
-                # At once: what was taken back must not go on for as long as another repo's storage takes.
+                # Immediately: revoked access must not last for as long as another repo's storage takes.
                 credentials = {name: definition.credentials for name, definition in config.repos.items()}
                 served = {
                     name: one
@@ -278,7 +278,7 @@ class Instance:
         return _Running(definition, repository, task, grants)
 
     async def _retire(self, gone: list[_Running]) -> None:
-        """Follow them no longer; what requests of theirs are still under way use is closed when these have had time."""
+        """Stop following the repos. Their backends close after `_RETIRE_S`, so that running requests can finish."""
         for one in gone:
             await _stop(one)
         if gone:
@@ -287,7 +287,7 @@ class Instance:
             task.add_done_callback(self._retiring.discard)
 
     def observe(self) -> None:
-        """Bring the gauges up to date, just before they are read."""
+        """Update the gauges, just before they are read."""
         for repository in self.repositories:
             follower = repository.follower
             self.metrics.synchronised.labels(repository.name).set(0 if follower.failure else 1)
@@ -297,7 +297,7 @@ class Instance:
 
 
 async def _first_looks(opened: list[_Running]) -> None:
-    """Wait until each storage was looked at, but not long: one that is slow holds nobody up."""
+    """Wait until each storage was read, but not long: a slow one must not hold up the others."""
     looks = [asyncio.create_task(one.repository.follower.first_look()) for one in opened]
     if not looks:
         return
@@ -320,7 +320,7 @@ async def _close(running: _Running) -> None:
 
 
 async def _close_later(backends: list[Backend]) -> None:
-    """Also when it is cancelled, at once."""
+    """Close the backends after `_RETIRE_S`, or immediately when cancelled."""
     try:
         await asyncio.sleep(_RETIRE_S)
     finally:
@@ -329,7 +329,7 @@ async def _close_later(backends: list[Backend]) -> None:
 
 
 def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:
-    """A repo's policy; its own URL goes before the server's."""
+    """Return a repo's policy; its own URL takes precedence over the server's."""
     upstream = spec.upstream
     url = (upstream.url or default_url or None) if upstream.mode == "Pages" else None
     return UpstreamPolicy(url=url, reserved=upstream.reserved, allow_shadowing=upstream.allow_shadowing)
@@ -338,7 +338,7 @@ def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:
 def definitions(
     config: ServerConfig, secrets: Callable[[RepoName, str], str | None]
 ) -> Mapping[RepoName, RepoDefinition]:
-    """Each repo with its secrets; `secrets(repo, field)` gives one in clear."""
+    """Return each repo with its secrets; `secrets(repo, field)` returns one in clear text."""
     return {
         name: RepoDefinition(
             spec,

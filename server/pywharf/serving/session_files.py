@@ -1,4 +1,4 @@
-"""Sessions that were ended before their time: a file a repo in a folder that all servers of a ROOT share."""
+"""The records of sessions that were ended early: one file per repo, in a folder that all servers of a ROOT share."""
 
 import asyncio
 import os
@@ -17,22 +17,25 @@ from pywharf.disk.durable import locked, open_fresh, translated, write_atomicall
 P = ParamSpec("P")
 T = TypeVar("T")
 _MAX_ENDED = 1000
-"""Of one repo, not counting those whose time is over. Past it all of its sessions end, which takes one number."""
+"""Unexpired ended sessions of one repo. Past it all sessions of the repo end, which takes one number to record."""
 _MAX_BYTES = 256 * 1024
 _LOOK_EVERY_S = 1.0
 _LONGEST_LOOK_S = 5.0
 _SETTLED_S = 2.0
-"""A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
+"""Seconds that a file must be unchanged to count as settled.
+
+The clock of a file system is coarse: within one tick a file may change again and look the same.
+"""
 
 
 @decodable
 class _Ended(msgspec.Struct, frozen=True):
-    """What a repo's file says. Times are Unix seconds."""
+    """The content of a repo's file. Times are Unix seconds."""
 
     before: int = 0
-    """All sessions that were made until then are ended."""
+    """All sessions issued until then are ended."""
     sessions: dict[str, int] = {}
-    """Until when each is recorded: then its time is over."""
+    """Ended sessions by id, and the time until which each is recorded: then it has expired anyway."""
 
     def holds(self, session: str, issued_at: int) -> bool:
         return issued_at <= self.before or session in self.sessions
@@ -45,13 +48,13 @@ class _Ended(msgspec.Struct, frozen=True):
 class _Known(msgspec.Struct):
     ended: _Ended
     looked_at: float
-    """By the monotonic clock."""
+    """Monotonic time in seconds."""
     version: tuple[int, int, int] | None
-    """None: it may have changed and look the same."""
+    """None: the file may change and look the same."""
 
 
 class SessionFiles:
-    """Looked at once a second for each repo of which a session is used; its own changes are known at once."""
+    """The records, read once a second for each repo whose sessions are used. Own changes are known immediately."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -60,20 +63,20 @@ class SessionFiles:
         self._looking: dict[RepoName, asyncio.Task[_Known]] = {}
 
     async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
-        """See EndedSessions."""
+        """Record an ended session; see EndedSessions."""
         now = int(self._clock())
-        # One of a clock that is ahead must not outlast the end of all.
+        # A session issued by a clock that is ahead must not outlast the end of all sessions.
         await self._call(self._add, repo, session, until, max(now, issued_at))
 
     async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
-        """See EndedSessions."""
+        """Return whether a session was ended; see EndedSessions."""
         known = self._known.get(repo)
         if known is None or time.monotonic() - known.looked_at > _LOOK_EVERY_S:
             known = await self._looked(repo)
         return known.ended.holds(session, issued_at)
 
     async def _looked(self, repo: RepoName) -> _Known:
-        """One look at a time: a storage that does not answer takes one thread, and each request some seconds."""
+        """Read the record, one read at a time: a hanging storage blocks one thread, and each request some seconds."""
         look = self._looking.get(repo)
         if look is None:
             look = self._looking[repo] = asyncio.create_task(self._call(self._look, repo))
@@ -101,7 +104,7 @@ class SessionFiles:
         return known
 
     def _read(self, repo: RepoName, known: _Known | None = None) -> tuple[_Ended, tuple[int, int, int] | None]:
-        """What is recorded, and a version by which it need not be read again."""
+        """Return the record and the file's version; a file of the same version need not be read again."""
         try:
             with open_fresh(self._folder / f"{repo}.json") as file:
                 status = os.fstat(file.fileno())

@@ -1,7 +1,7 @@
 """The browser's session: a signed cookie that holds repo, permission and expiry, never the secret.
 
-The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions. One that a
-browser has ended is recorded where all servers of a ROOT see it: docs/decisions/0016-session-revocation.md.
+The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions. A session that
+a browser has ended is recorded where all servers of a ROOT see it: docs/decisions/0016-session-revocation.md.
 """
 
 import base64
@@ -24,10 +24,10 @@ _ID_BYTES = 16
 
 @decodable
 class Session(msgspec.Struct, frozen=True):
-    """What a cookie says. Times are Unix seconds."""
+    """The content of a cookie. Times are Unix seconds."""
 
     id: str
-    """Nobody can guess it."""
+    """A random text that nobody can guess."""
     repo: RepoName
     permission: Permission
     issued_at: int
@@ -35,7 +35,7 @@ class Session(msgspec.Struct, frozen=True):
     write_until: int
 
     def permission_at(self, now: float) -> Permission:
-        """What it allows at that time."""
+        """Return what the session allows at the time `now`."""
         if now >= self.read_until:
             return Permission.NONE
         if self.permission is Permission.WRITE and now >= self.write_until:
@@ -44,17 +44,20 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class EndedSessions(Protocol):
-    """Where sessions that were ended before their time are recorded. Both raise UnavailableError."""
+    """The record of sessions that were ended early. Both methods raise UnavailableError."""
 
     async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
-        """Record it until then. Every worker and replica that shares the records knows it within 2 seconds."""
+        """Record an ended session until `until`.
+
+        Every worker and replica that shares the records knows it within 2 seconds.
+        """
 
     async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
-        """Whether a session of that time was ended."""
+        """Return whether a session issued at `issued_at` was ended."""
 
 
 class Sessions:
-    """Makes and reads cookies with the key that the replicas share."""
+    """The issuer and verifier of cookies, with the key that the replicas share."""
 
     def __init__(self, key: bytes, read_expires_s: int, write_expires_s: int, ended: EndedSessions) -> None:
         self._ended = ended
@@ -64,11 +67,11 @@ class Sessions:
 
     @property
     def max_age_s(self) -> int:
-        """How long a browser keeps the cookie."""
+        """Return the seconds for which a browser keeps the cookie."""
         return self._read_expires_s
 
     def issue(self, repo: RepoName, permission: Permission, credentials: Credentials) -> str:
-        """A cookie's value."""
+        """Issue a session and return its cookie's value."""
         now = int(time.time())
         session = Session(
             id=secrets.token_urlsafe(_ID_BYTES),
@@ -83,7 +86,7 @@ class Sessions:
 
     @staticmethod
     def unverified(cookie: str) -> Session | None:
-        """What the cookie claims, to find the repo whose credentials verify it; None where it cannot be read."""
+        """Return what the cookie claims, to find the repo whose credentials verify it, or None if it is unreadable."""
         payload = cookie.partition(".")[0]
         if len(cookie) > _MAX_COOKIE or not cookie.isascii():
             return None
@@ -94,16 +97,16 @@ class Sessions:
             return None
 
     def verify(self, cookie: str, credentials: Credentials) -> bool:
-        """Whether this server's key and the repo's secrets of today made the cookie."""
+        """Return whether the cookie was signed with this server's key and the repo's current secrets."""
         payload, _, signature = cookie.partition(".")
         return hmac.compare_digest(self._sign(payload, credentials).encode(), signature.encode())
 
     async def end(self, session: Session) -> None:
-        """End a verified session before its time."""
+        """End a verified session early."""
         await self._ended.add(session.repo, session.id, session.issued_at, session.read_until)
 
     async def is_ended(self, session: Session) -> bool:
-        """Whether a verified session was ended before its time."""
+        """Return whether a verified session was ended early."""
         return await self._ended.holds(session.repo, session.id, session.issued_at)
 
     def _sign(self, payload: str, credentials: Credentials) -> str:

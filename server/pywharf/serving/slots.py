@@ -1,4 +1,4 @@
-"""Slots for work that clients keep going, such as uploads: a bounded number, of which no holder takes the rest."""
+"""Slots for work that clients keep going, such as uploads: a bounded number, which no single holder can use up."""
 
 import contextlib
 from collections import Counter
@@ -8,9 +8,9 @@ from pywharf.core.errors import BusyError
 
 
 class Slots:
-    """So many at once. A holder gets another one only while it has fewer than are free.
+    """A bounded number of slots. A holder gets another one only while it holds fewer than are free.
 
-    So one holder alone has at most half of them, and there is one left for whoever has none.
+    So one holder alone has at most half of them, and one slot is left for a holder that has none.
     """
 
     def __init__(self, count: int, what: str) -> None:
@@ -20,7 +20,7 @@ class Slots:
 
     @contextlib.contextmanager
     def one(self, holder: str) -> Iterator[None]:
-        """Hold a slot within the context. Raises BusyError where there is none for this holder."""
+        """Hold a slot within the context. Raises BusyError if there is none for this holder."""
         if self._held[holder] >= self._free:
             held = self._held[holder]
             raise BusyError(

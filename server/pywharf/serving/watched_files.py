@@ -1,4 +1,4 @@
-"""Files read so that any later change of them shows, whether they are written again, replaced, or reached by a link."""
+"""Read files so that any later change shows, whether they are rewritten, replaced, or reached through a link."""
 
 import gzip
 import hashlib
@@ -13,23 +13,26 @@ import msgspec
 _MAX_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _SETTLED_NS = 2 * 10**9
-"""A file that changed less long ago than the clock of any file system is coarse may change again and look the same."""
+"""Nanoseconds that a file must be unchanged to count as settled.
+
+The clock of a file system is coarse: within one tick a file may change again and look the same.
+"""
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_SUFFIX = ".gz"
 
 Status = tuple[int, int, int, int]
-"""Inode, times of content and of status, size."""
+"""Inode, times of the last change of content and of status in nanoseconds, size in bytes."""
 
 
 class WatchedFile(msgspec.Struct):
-    """What a file was when it was looked at."""
+    """The state of a file just before it was read."""
 
     status: Status | None
-    """None: it could not be looked at."""
+    """None: the status could not be read."""
     settled: bool
     """Whether any later change shows in the status."""
     content: bytes | None = None
-    """A digest of what was read of it."""
+    """The digest of the content that was read."""
 
 
 Seen = dict[str, WatchedFile]
@@ -37,11 +40,11 @@ Seen = dict[str, WatchedFile]
 
 
 class UnreadableFileError(Exception):
-    """A file that is there but not what it should be; the text goes on after its path."""
+    """The error for a file that exists but is not as it should be. Its text continues a sentence after the path."""
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file; also for texts that can be no path."""
+    """Return whether such a file exists; also accepts texts that cannot be a path."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # a text too long for a path, or with a NUL byte
@@ -49,9 +52,9 @@ def exists(path: str) -> bool:
 
 
 def take(path: str, seen: Seen) -> bytes:
-    """A file's content, and in `seen` what it was like before: what changes meanwhile differs at the next look.
+    """Read a file. Record its state from before the read in `seen`, so that the next check notices a change meanwhile.
 
-    Raises OSError, ValueError (no path), UnreadableFileError.
+    Raises OSError, ValueError (not a path), UnreadableFileError.
     """
     status = _status(path)
     seen[path] = file = WatchedFile(status, _is_settled(status))
@@ -63,7 +66,7 @@ def take(path: str, seen: Seen) -> bytes:
 
 
 def take_if_there(path: str, seen: Seen) -> bytes | None:
-    """As `take`, None where there is no such file."""
+    """Read a file as `take` does, or return None if it does not exist."""
     try:
         return take(path, seen)
     except FileNotFoundError:
@@ -71,18 +74,18 @@ def take_if_there(path: str, seen: Seen) -> bytes | None:
 
 
 def plain_and_compressed(path: str) -> tuple[str, str]:
-    """The paths at which a file may stand, in the order in which they are tried."""
+    """Return the paths that a file may have, in the order in which they are tried."""
     return path, path + _GZIP_SUFFIX
 
 
 def take_plain_or_compressed(path: str, seen: Seen) -> bytes:
-    """As `take`, of a file that may be gzip whatever its name; where there is none, of the one with `.gz` added."""
+    """Read a file, or the one with `.gz` added if it is missing, as `take` does. Gzip is unpacked under any name."""
     plain, compressed = plain_and_compressed(path)
     content = take_if_there(plain, seen)
     if content is None:
         content = take_if_there(compressed, seen)
     if content is None:
-        content = take(plain, seen)  # for its error; or it has just come
+        content = take(plain, seen)  # raises its error, unless the file has just appeared
     return _decompressed(content) if content.startswith(_GZIP_MAGIC) else content
 
 
@@ -103,7 +106,7 @@ def _too_large() -> UnreadableFileError:
 
 
 def has_changed(path: str, file: WatchedFile) -> bool:
-    """Whether it is no longer as it was when it was taken, or could not be."""
+    """Return whether the file has changed since it was read (or since reading it failed)."""
     status = _status(path)
     if status != file.status:
         return True

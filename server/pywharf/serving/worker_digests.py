@@ -1,4 +1,4 @@
-"""Which configuration each worker of one server serves, so that one of them can answer for all."""
+"""The configuration that each worker of one server serves, so that any worker can answer for all."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _PREFIX = "served-"
 
 
 class ServedConfigs:
-    """The workers' digests, in a folder that they share; of one process alone, no more than its own."""
+    """The workers' digests, in a folder that they share; without a folder, only this process's own."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -15,7 +15,7 @@ class ServedConfigs:
         self.tell("")
 
     def tell(self, digest: str) -> None:
-        """Note that this worker serves the configuration of that digest; "": none yet."""
+        """Record that this worker serves the configuration of that digest; "": none yet."""
         self._own = digest
         if self._folder is not None:
             path = _path(self._folder, os.getpid())
@@ -24,7 +24,7 @@ class ServedConfigs:
             temporary.replace(path)
 
     def digests(self) -> set[str]:
-        """What the workers serve. Blocking, for moments."""
+        """Return the digests that the workers serve. Blocks for moments."""
         if self._folder is None:
             return {self._own}
         found = set()
@@ -36,13 +36,13 @@ class ServedConfigs:
         return found
 
     def common(self) -> str:
-        """The digest of what every worker serves, "" while they serve different ones. Blocking, for moments."""
+        """Return the digest that every worker serves, or "" while they serve different ones. Blocks for moments."""
         found = self.digests()
         return found.pop() if len(found) == 1 else ""
 
 
 def forget_worker(folder: Path, pid: int) -> None:
-    """A worker has ended: nobody need wait for it."""
+    """Remove the digest of a worker that has ended, so that nobody waits for it."""
     _path(folder, pid).unlink(missing_ok=True)
 
 

@@ -1,1 +1,1 @@
-"""The extra index: which projects are looked up there, its pages, and the cache of them."""
+"""The extra index: which projects are looked up there, how its pages are read, and their cache."""

@@ -1,4 +1,4 @@
-"""Asking the extra index, at most once in a while for each project."""
+"""The extra index: project lookups, cached for a minute."""
 
 import asyncio
 import time
@@ -21,27 +21,27 @@ _OK = 200
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
-    """An HTTP answer, read whole."""
+    """A complete HTTP response."""
 
     status: int
     content_type: str
     content: bytes
     url: str
-    """Where it came from after redirects; links are relative to it."""
+    """The page's URL after redirects; its links are relative to it."""
 
 
 class Fetcher(Protocol):
-    """Reads pages over HTTP, bounded in time and size."""
+    """An HTTP client that reads pages, bounded in time and size."""
 
     def fetch(self, url: str, accept: str) -> AbstractAsyncContextManager[FetchedPage]:
-        """A page, which within the context takes one of few places if it is large.
+        """Fetch a page. A large page holds one of a few slots until the context ends.
 
-        Raises UpstreamError, or UpstreamTimeoutError where it took too long.
+        Raises UpstreamError, or UpstreamTimeoutError if the request took too long.
         """
 
 
 class ExtraIndex:
-    """Project pages of other indexes, remembered for a minute."""
+    """The project pages of other indexes, cached for a minute."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
@@ -50,7 +50,7 @@ class ExtraIndex:
         self._running: dict[tuple[str, ProjectName], asyncio.Task[Project | None]] = {}
 
     async def project(self, index_url: str, name: ProjectName) -> Project | None:
-        """The project's page, None where that index has none. However many ask at once, it is fetched once.
+        """Return the project's page, or None if that index has none. Concurrent callers share one request.
 
         Raises UpstreamError.
         """
@@ -64,19 +64,19 @@ class ExtraIndex:
             task = asyncio.create_task(self._fetch(key))
             self._running[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
-        # One client that goes away does not end the look-up of the others.
+        # Shielded: a client that disconnects must not cancel the lookup of the others.
         return await asyncio.shield(task)
 
     def _forget(self, key: tuple[str, ProjectName], done: asyncio.Task[Project | None]) -> None:
         self._running.pop(key, None)
         if not done.cancelled():
-            done.exception()  # asked for here, so that asyncio does not report it where every client went away
+            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected
 
     async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
         try:
             project = await self._look_up(key)
         except UpstreamError as error:
-            # Without its traceback and cause, which would keep a page of many megabytes until a collection.
+            # Drop the traceback and cause: they would keep a page of many megabytes until the next garbage collection.
             failure = type(error)(str(error))
         else:
             self._keep(key, project)

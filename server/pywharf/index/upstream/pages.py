@@ -1,4 +1,4 @@
-"""The extra index: what may be looked up there, and reading its pages."""
+"""The extra index: which names may be looked up there, and the parser of its pages."""
 
 import fnmatch
 import re
@@ -20,27 +20,30 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = {"application/vnd.pypi.simple.v1+html", "text/html"}
 _TAGS = frozenset({"a", "base", "meta"})
 MAX_FILES = 100_000
-"""Of a page; the largest projects of PyPI have a fifth of them."""
+"""Files of a page; the largest projects of PyPI have a fifth of that."""
 _MAX_TEXT = 16 * 1024
-"""Characters of what a page says of one file; real ones need some hundreds."""
+"""Characters of all texts about one file; real files need some hundreds."""
 _DIGEST_LENGTH = 64
 _SEPARATORS = re.compile(r"[-_.]+")
 
 
 def matches(name: ProjectName, patterns: Iterable[str]) -> bool:
-    """Whether a name fits one of the patterns (`acme-*`), in which '-', '_', '.' and runs of them are the same."""
+    """Return whether a name matches a pattern (`acme-*`). In patterns '-', '_', '.' and runs of them are the same."""
     return any(fnmatch.fnmatchcase(name, _SEPARATORS.sub("-", pattern.lower())) for pattern in patterns)
 
 
 def may_look_up(name: ProjectName, *, owned: bool, reserved: Iterable[str], allow_shadowing: Iterable[str]) -> bool:
-    """Whether the extra index may be asked for a name: never for one's own, so that nobody can take its place."""
+    """Return whether a name may be looked up in the extra index.
+
+    Owned and reserved names may not, unless `allow_shadowing` matches them: nobody else may take their place.
+    """
     return matches(name, allow_shadowing) or not (owned or matches(name, reserved))
 
 
 def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -> Project:
-    """A project page of another index; each file's `location` is absolute.
+    """Parse a project page of another index; each file's `location` is absolute.
 
-    `url` is where the page came from. Raises UpstreamError for another type or a broken page.
+    `url` is the page's own URL. Raises UpstreamError for another content type or a malformed page.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == _JSON:
@@ -81,7 +84,7 @@ class _Status(msgspec.Struct, frozen=True):
 @decodable
 class _ForeignPage(msgspec.Struct, frozen=True):
     files: list[msgspec.Raw]
-    """Of _ForeignFile, decoded once they have been counted."""
+    """Items of _ForeignFile, decoded after they have been counted."""
     meta: _Meta = _Meta()
     project_status: _Status = msgspec.field(name="project-status", default=_Status())
 
@@ -113,7 +116,7 @@ def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -
 
 
 def _is_shown(file: File) -> bool:
-    """Whether its fields are of a length that a real file's have: what they cost is the event loop's time."""
+    """Return whether the fields are as short as a real file's; longer ones would cost the event loop's time."""
     texts = (file.location, file.requires_python, file.yanked, file.upload_time)
     return len(file.filename) <= MAX_FILENAME and sum(len(t) for t in texts if t is not None) <= _MAX_TEXT
 
@@ -153,13 +156,13 @@ def _yanked(yanked: bool | str) -> str | None:  # noqa: FBT001 - the API's own f
 
 
 def _digest(raw: str) -> str:
-    """A SHA-256 in hex, or "" for what is none."""
+    """Return a SHA-256 in lowercase hex, or "" if the text is not one."""
     valid = len(raw) == _DIGEST_LENGTH and all(c in "0123456789abcdefABCDEF" for c in raw)
     return raw.lower() if valid else ""
 
 
 def _absolute(page: str, link: str) -> str | None:
-    """The link's absolute URL; None for what is not http(s), so that no page brings a script or a local file."""
+    """Return the link's absolute URL, or None if it is not http(s): no page may bring a script or a local file."""
     try:
         url = urljoin(page, link)
         parts = urlsplit(url)
@@ -169,7 +172,7 @@ def _absolute(page: str, link: str) -> str | None:
 
 
 def _location(base: str, link: str, sha256: str) -> str | None:
-    """The file's absolute URL. Its fragment stays where that is the only hash it comes with."""
+    """Return the file's absolute URL, or None. The fragment is kept if it holds the only hash."""
     url = _absolute(base, link)
     return urldefrag(url).url if url is not None and sha256 else url
 

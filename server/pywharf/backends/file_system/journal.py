@@ -118,7 +118,7 @@ class FileJournal:
             self._writers.release()
 
     def _repair(self, fd: int) -> bool:
-        """Cut off a crashed writer's unfinished line. Restart a file without a header, and return whether it was."""
+        """Cut off a crashed writer's unfinished line. Return True if a file without a header was restarted."""
         content_end = os.lseek(fd, 0, os.SEEK_END)
         headed = _generation(os.pread(fd, _HEADER_BYTES, 0)) is not None
         if headed and os.pread(fd, 1, content_end - 1) == b"\n":

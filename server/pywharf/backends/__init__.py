@@ -1,1 +1,1 @@
-"""The storages: one module each, opened by `pywharf.backends.opening`."""
+"""The storages: one module or folder each, opened by `pywharf.backends.opening`."""

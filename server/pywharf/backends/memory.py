@@ -1,4 +1,4 @@
-"""The reference implementation of the backend protocol: everything in this process's memory."""
+"""The reference implementation of a backend. It keeps everything in this process's memory."""
 
 import hashlib
 import tempfile
@@ -28,7 +28,7 @@ _CHUNK = 64 * 1024
 
 
 class MemoryBackend:
-    """One repo's files, journal and index, as plain containers."""
+    """The files, journal and index of one repo in plain containers."""
 
     def __init__(self, index_name: str) -> None:
         self._staging = tempfile.TemporaryDirectory(prefix="pywharf-")

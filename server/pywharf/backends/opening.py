@@ -1,4 +1,4 @@
-"""Opening a repo's backend: the built-in ones by name, third parties' by entry point."""
+"""Find the installed backends by entry point, built-in and third-party alike, and open a repo's backend."""
 
 import functools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ GROUP = "pywharf.backends"
 
 @functools.cache
 def backend_types() -> Mapping[str, BackendType]:
-    """Every installed backend by type. Raises InvalidConfigError where two claim one type or one cannot load."""
+    """Return the installed backends by type. Raises InvalidConfigError if two claim a type or one cannot be loaded."""
     types: dict[str, BackendType] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
         try:
@@ -35,12 +35,12 @@ def backend_types() -> Mapping[str, BackendType]:
 
 
 def spec_types() -> Mapping[str, type[BackendSpec]]:
-    """Every installed backend's configuration struct by type."""
+    """Return the configuration struct of each installed backend by type."""
     return {name: backend.spec for name, backend in backend_types().items()}
 
 
 def open_backend(request: OpenBackend) -> Backend:
-    """The repo's storage. Raises InvalidConfigError where it needs a secret that is missing."""
+    """Open the repo's storage. Raises InvalidConfigError if the secret that it needs is missing."""
     kind = type_of(request.spec)
     backend = backend_types()[kind]
     if backend.needs_secret and request.secret is None:

@@ -1,4 +1,4 @@
-"""What a backend's module registers under the entry point group `pywharf.backends`."""
+"""The types that a backend registers with, under the entry point group `pywharf.backends`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,40 +13,40 @@ from pywharf.index.ports import Backend
 
 
 class OpenBackend(msgspec.Struct, frozen=True):
-    """What a backend is opened with."""
+    """The arguments that a backend is opened with."""
 
     spec: BackendSpec
     name: RepoName
     root: Path
-    """Folder for what is kept on disk."""
+    """Folder for the backend's data on disk."""
     secret: str | None
-    """What the server itself reads and writes the storage with; None where none was given."""
+    """The server's own secret for reading and writing the storage; None if none was given."""
     is_job: bool = False
-    """Whether one run of update_index uses it, which may wait where a server must not."""
+    """Whether the backend is opened for one run of update_index. Such a run may wait where a server must not."""
     egress: Egress = Egress()
-    """Which hosts may be connected to."""
+    """The hosts that the backend may connect to."""
 
     def __repr__(self) -> str:
-        """Nothing of the secret."""
+        """Leave out the secret."""
         return f"OpenBackend({self.name})"
 
 
 class BackendCommand(msgspec.Struct, frozen=True):
-    """A command that comes with a backend. It is imported with every other one, so `run` imports what it needs."""
+    """A command of a backend. All commands are imported together, so `run` itself imports what it needs."""
 
     settings: type[msgspec.Struct]
-    """Each field is a flag: its type and description (msgspec.Meta); one without a default must be given."""
+    """A struct. Each field is a flag: its type and description (msgspec.Meta). One without a default is required."""
     run: Callable[[Any], None]
-    """Called with the settings. Raises PywharfError."""
+    """The function that is called with the settings. Raises PywharfError."""
     help: str
 
 
 class BackendType(msgspec.Struct, frozen=True):
-    """A kind of storage: its configuration, how to open one, and the commands that come with it."""
+    """A kind of storage: its configuration, the function that opens one, and the commands that come with it."""
 
     spec: type[BackendSpec]
     open: Callable[[OpenBackend], Backend]
     commands: Mapping[str, BackendCommand] = {}
-    """Shown and called as `<type>.<name>`."""
+    """The commands by name; each is shown and called as `<type>.<name>`."""
     needs_secret: bool = False
-    """Whether the server cannot read the storage without an admin secret."""
+    """Whether the server needs an admin secret to read the storage."""

@@ -1,4 +1,4 @@
-"""A secret that a command was given by one of three flags: `--secret`, `--secret_env`, `--secret_file`."""
+"""Read a command's secret from one of three flags: `--secret`, `--secret_env`, `--secret_file`."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,10 @@ from pywharf.core.secret_text import secret_text
 
 
 def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
-    """In clear; `prefix` stands before each field's name. Raises InvalidConfigError, which does not show it."""
+    """Return the secret in clear text; None if no flag was given.
+
+    `prefix` is put before each field's name. Raises InvalidConfigError, whose text does not show the secret.
+    """
     fields = {f"--{prefix}{kind}": getattr(settings, prefix + kind) for kind in ("secret", "secret_env", "secret_file")}
     given = [flag for flag, value in fields.items() if value is not None]
     if len(given) > 1:
@@ -30,7 +33,7 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
 def _of_file(path: str, flag: str) -> str:
     try:
         value = secret_text(Path(path).read_bytes())
-    except (OSError, ValueError) as error:  # the path is not shown: it may be the secret
+    except (OSError, ValueError) as error:  # the path is not shown: someone may have given the secret itself
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidConfigError(
             f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."

@@ -1,7 +1,7 @@
-"""Packages in a folder: `<ROOT>/cache/<name>/storage/<project>/<file>` with `<file>.meta` beside it.
+"""A backend that keeps packages in a folder: `<ROOT>/cache/<name>/storage/<project>/<file>`.
 
-The layout is the original's. Beside `storage` lie the journal, the staging folder, the writers' lock and the owner's
-name; `<file>.metadata` holds a file's core metadata.
+The layout is the original's. Each file has a record, `<file>.meta`; its core metadata is in `<file>.metadata`. The
+journal, the staging folder, the writers' lock and the owner's name are next to `storage`.
 """
 
 import asyncio
@@ -52,15 +52,15 @@ from pywharf.index.ports import (
 from pywharf.index.threads import CALL_S, submit, within
 
 _LEFTOVER_AGE_S = 24 * 3600
-"""After this long no upload is still running, so its temporary files are a crash's."""
+"""Age of temporary files in seconds after which no upload can still be running, so a crash left them behind."""
 
 _MAX_OWNER_BYTES = 4096
 
 _AT_ONCE = 16
-"""Calls of one repo, so that a storage that answers slowly leaves threads to the others."""
+"""Concurrent calls per repo. The limit leaves threads to other repos when a storage answers slowly."""
 
 _LARGE_S = 300.0
-"""For a call that reads or writes a large file, or waits for other writers."""
+"""Seconds allowed for a call that reads or writes a large file or waits for other writers."""
 
 _logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 
 class FileSystemBackend:
-    """One repo's folder. Any number of servers and jobs may use it at once."""
+    """The folder of one repo. Any number of servers and jobs may use it concurrently."""
 
     def __init__(self, folder: Path, index_name: str, owner: str | None) -> None:
         self._folder = folder
@@ -94,7 +94,7 @@ class FileSystemBackend:
         return 1.0
 
     def glance(self) -> object:
-        """See Glanceable."""
+        """Probe the folder for changes (see Glanceable)."""
         return self._glance()
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
@@ -142,7 +142,7 @@ class FileSystemBackend:
         return raw
 
     async def aclose(self) -> None:
-        """See Backend. Nothing is held open."""
+        """Do nothing: no resources are held open."""
 
     async def _call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._bounded(CALL_S, function, *args, **kwargs)
@@ -152,7 +152,7 @@ class FileSystemBackend:
     ) -> T:
         def call() -> T:
             with translated():
-                # Looked at each time: whoever empties a volume need not restart what uses it.
+                # Checked on each call, so that nothing needs a restart after someone has emptied the volume.
                 if not self._prepared or not self._staging.is_dir():
                     self._prepare()
                 return function(*args, **kwargs)
@@ -161,7 +161,7 @@ class FileSystemBackend:
         async with within(deadline_s):
             await self._places.acquire()
             running = submit(call)
-            # Only when the thread is done: a storage that hangs leaves threads to the others.
+            # Free the slot only when the thread is done, so that a storage that hangs leaves threads to other repos.
             running.add_done_callback(lambda _: _soon(loop, self._places.release))
             return await asyncio.wrap_future(running)
 
@@ -183,7 +183,7 @@ class FileSystemBackend:
                     write_atomically(path, recorded)
         other = recorded.decode("utf-8", "replace").strip()
         if other != owner:
-            # Whose they are stands in the file alone: the message reaches another tenant.
+            # The message does not name the recorded owner, because another tenant reads it. Only the file does.
             raise DataOwnedByOtherError(
                 f"The stored packages belong to another owner, not to {owner!r}. Choose another repo name, or let an "
                 "administrator remove the file 'owner' in the repo's folder, which names the owner, to hand them over."
@@ -195,11 +195,11 @@ class FileSystemBackend:
         return self._storage / project / filename
 
     def _read_index(self, known: str | None) -> StoredIndex | Unchanged | None:
-        # Twice, because a file of the other codec may take the place of this one's between two looks.
+        # Read twice: between the two checks, a file of the other codec may have replaced this codec's file.
         return self._read_newest_index(known) or self._read_newest_index(known)
 
     def _read_newest_index(self, known: str | None) -> StoredIndex | Unchanged | None:
-        # Both codecs' files lie there where a run with another codec than the one before was interrupted.
+        # Both codecs' files exist if a run that changed the codec was interrupted.
         newest: tuple[int, str, BinaryIO] | None = None
         with contextlib.ExitStack() as stack:
             for filename in self._index_names:
@@ -232,7 +232,7 @@ class FileSystemBackend:
             return version
 
     def _project_names(self) -> tuple[list[ProjectName], tuple[str, ...]]:
-        """Folders that are projects', and what is to be said of others."""
+        """Return the names of the project folders, and a problem for each other folder."""
         with os.scandir(self._storage) as entries:
             folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
         projects, problems = [], []
@@ -275,7 +275,7 @@ class FileSystemBackend:
 
 
 def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Call in the event loop, from any thread; not at all where the loop is closed."""
+    """Schedule a call in the event loop from any thread; do nothing if the loop is closed."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)
 
@@ -285,7 +285,7 @@ def _version(filename: str, status: os.stat_result) -> str:
 
 
 def _read_if_there(path: Path, most: int) -> bytes | None:
-    """Raises BackendUnavailableError for a file of more bytes than that."""
+    """Read a small file; None if it is missing. Raises BackendUnavailableError if it has more than `most` bytes."""
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)

@@ -1,6 +1,6 @@
-"""What a file system repo's journal and index look like, in few system calls.
+"""Probe a file_system repo's journal and index for changes in few system calls.
 
-All is opened, folders first, because NFS looks again only then.
+The probe opens everything, folders first, because NFS revalidates its cache only on open.
 """
 
 import os
@@ -12,7 +12,7 @@ _HEADER_BYTES = 64
 
 
 class FolderGlance:
-    """Blocking; call it in a thread."""
+    """A probe of one repo's folder. Blocking; call it in a thread."""
 
     def __init__(self, folder: Path, storage: Path, staging: Path, journal: str, indexes: tuple[str, ...]) -> None:
         self._folder = str(folder)
@@ -22,14 +22,14 @@ class FolderGlance:
         self._indexes = indexes
 
     def __call__(self) -> object:
-        """Equal where nothing changed. Raises OSError."""
+        """Return a value that compares equal to the previous one if nothing has changed. Raises OSError."""
         os.stat(self._staging)  # noqa: PTH116 - so that whoever empties a volume is noticed
         journal = self._looks(self._folder, (self._journal,), _HEADER_BYTES)
         return journal, self._looks(self._storage, self._indexes, 0)
 
     @staticmethod
     def _looks(folder: str, names: tuple[str, ...], head: int) -> tuple[object, ...]:
-        """Of each file what tells it from any later one; None where there is none."""
+        """Return a value for each file that differs for any later file of that name; None for a missing file."""
         opened = os.open(folder, _FOLDER)
         try:
             return tuple(_look(name, opened, head) for name in names)
@@ -44,7 +44,7 @@ def _look(name: str, folder: int, head: int) -> object:
         return None
     try:
         status = os.fstat(file)
-        # The head, because a journal says there that it begins anew; the clock of a file system is coarse.
+        # Include the head: a journal's header changes when it restarts, and file system clocks are coarse.
         content = os.pread(file, head, 0) if head else b""
         return status.st_ino, status.st_mtime_ns, status.st_size, content
     finally:

@@ -1,8 +1,8 @@
-"""What update_index found of a project's files whose records say nothing of it: a cache in the project's folder.
+"""A cache of update_index's checks, in the project's folder: files whose content was compared with their record.
 
-Records that the original wrote have no stamp, and a volume restored from a backup has other ones than its records say.
-Such a file is read once; what it was like then is kept here, so that the next run need not read it again. Nothing is
-lost with the cache but time. Blocking; call it in a thread.
+Records that the original wrote have no stamp. After a volume is restored from a backup, the files' stamps differ from
+those in the records. Such a file is read once and its stamp and digest are cached, so that the next run need not read
+it again. Losing the cache costs only time. Blocking; call it in a thread.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _DECODER = msgspec.json.Decoder(dict[str, str])
 
 
 class CheckedFiles:
-    """Files of one folder, by name: their stamps and the digest that their content had then."""
+    """The checked files of one folder by name, each with its stamp and the digest of its content at that time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,9 +29,10 @@ class CheckedFiles:
         self._now: dict[str, str] = {}
 
     def current(self, file: File) -> File:
-        """The file with its stamp of now, read where nothing says that its content is the recorded one.
+        """Return the file's record with its current stamp.
 
-        Raises InvalidConfigError where it is not.
+        Read the content if neither the stamp nor the cache confirms that it is the recorded one. Raises
+        InvalidConfigError if it is not.
         """
         path = self._folder / file.filename
         stamp = stamp_of(path.stat())
@@ -50,14 +51,14 @@ class CheckedFiles:
         return msgspec.structs.replace(file, stamp=stamp)
 
     def save(self) -> None:
-        """Keep what was found for the next run."""
+        """Write the cache for the next run."""
         if self._now == self._before:
             return
         path = self._folder / FILENAME
         if not self._now:
             path.unlink(missing_ok=True)
             return
-        # Not synced: what a crash leaves of it is read or ignored, and costs a reading of files at most.
+        # Not synced: if a crash damages the cache it is ignored, which costs at most reading the files again.
         temporary = self._folder / f".{uuid.uuid4().hex}.tmp"
         try:
             temporary.write_bytes(msgspec.json.encode(self._now))

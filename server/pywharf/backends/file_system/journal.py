@@ -1,8 +1,8 @@
-"""The journal of a file system repo: one append-only file, a JSON line for each upload.
+"""The journal of a file_system repo: one append-only file with a JSON line for each upload.
 
-It is a file of a fixed name, found by opening it, because NFS caches folders and file times for up to a minute but
-looks again when a file is opened. Its first line holds a random generation; folding replaces the file, and so the
-generation, which tells readers to read it from its beginning.
+The file has a fixed name and readers find it by opening it: NFS caches folders and file times for up to a minute, but
+revalidates a file on open. Its first line holds a random generation. Folding replaces the file and with it the
+generation; readers that see a new generation read the file from its beginning.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pywharf.index.ports import JournalEntry, JournalRead
 
 _NOTHING = "none:0"
 _HEADER_BYTES = 50
-"""A header has always this length, so that another one can take its place."""
+"""Bytes of a header. The length is fixed, so that a header can be overwritten by another one."""
 _logger = logging.getLogger(__name__)
 decodable(JournalEntry)
 
@@ -35,15 +35,15 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class FileJournal:
-    """Blocking; call it in a thread."""
+    """The journal file of one repo. Blocking; call it in a thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writers = threading.Lock()
-        """This process' own, which wait for one another without asking again and again."""
+        """Serializes this process' writers, so that they wait for each other without polling."""
 
     def read(self, cursor: str | None) -> JournalRead:
-        """What came after `cursor`. An unfinished last line (a writer that is not done) is left for later."""
+        """Return the entries after `cursor`. An unfinished last line (its writer is not done) is left for later."""
         try:
             file = open_fresh(self._path)
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class FileJournal:
             if generation is None:
                 return JournalRead((), _NOTHING, cursor != _NOTHING)
             known, _, position = (cursor or _NOTHING).partition(":")
-            # Past the end: what had been read was lost in a crash before it was durable.
+            # A position past the end: entries that had been read were lost in a crash before they were durable.
             restarted = known != generation or int(position) > os.fstat(file.fileno()).st_size
             offset = len(header) if restarted else int(position)
             file.seek(offset)
@@ -62,9 +62,9 @@ class FileJournal:
         return JournalRead(tuple(entries), f"{generation}:{end}", restarted)
 
     def append(self, entry: JournalEntry) -> None:
-        """Add an entry, durably. Leaves the journal as it was where it fails.
+        """Add an entry durably. If this fails, the journal stays as it was.
 
-        Raises TooLargeError for a longer entry than readers take, BackendUnavailableError where the journal is full.
+        Raises TooLargeError if the entry is longer than readers accept, BackendUnavailableError if the journal is full.
         """
         line = msgspec.json.encode(entry) + b"\n"
         if len(line) > MAX_LINE_BYTES:
@@ -84,12 +84,12 @@ class FileJournal:
                 os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, size)
-                # Somebody may have read the line already: a new generation makes everybody read from the beginning.
+                # A reader may have read the line already. A new generation makes all readers start from the beginning.
                 os.pwrite(fd, _new_header(), 0)
                 raise
 
     def fold(self, cursor: str) -> None:
-        """Drop the entries before `cursor`, unless another fold was first."""
+        """Drop the entries before `cursor`, unless another fold came first."""
         generation, _, position = cursor.partition(":")
         if not self._path.exists():
             return
@@ -108,7 +108,7 @@ class FileJournal:
                 fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
                 try:
                     lock(fd)
-                    # While waiting for the lock, a fold may have put another file in this one's place.
+                    # A fold may have replaced this file while we waited for the lock.
                     if is_current(fd, self._path):
                         yield fd
                         return
@@ -118,7 +118,7 @@ class FileJournal:
             self._writers.release()
 
     def _repair(self, fd: int) -> bool:
-        """Cut off what a crashed writer left unfinished; begin a file without a header anew and say so."""
+        """Cut off a crashed writer's unfinished line. Return True if a file without a header was restarted."""
         content_end = os.lseek(fd, 0, os.SEEK_END)
         headed = _generation(os.pread(fd, _HEADER_BYTES, 0)) is not None
         if headed and os.pread(fd, 1, content_end - 1) == b"\n":
@@ -136,7 +136,7 @@ def _new_header() -> bytes:
 
 
 def _generation(line: bytes) -> str | None:
-    """The header's generation, None where the line is not a whole header."""
+    """Return the header's generation; None if the line is not a whole header."""
     if len(line) != _HEADER_BYTES or not line.endswith(b"\n"):
         return None
     try:
@@ -146,13 +146,13 @@ def _generation(line: bytes) -> str | None:
 
 
 def _read_entries(file: BinaryIO, position: int) -> tuple[list[JournalEntry], int]:
-    """The entries from `position` on, and where the last whole line ends. Memory does not grow with a long line."""
+    """Return the entries from `position` on and the end of the last whole line. Long lines are not kept in memory."""
     entries: list[JournalEntry] = []
     size = 0
     while part := file.readline(MAX_LINE_BYTES + 1):
         size += len(part)
         if not part.endswith(b"\n"):
-            continue  # a line that is too long, or not written whole
+            continue  # the line is too long, or is not completely written yet
         position, length, size = position + size, size, 0
         if length > MAX_LINE_BYTES:
             _logger.warning("A journal line of %d bytes is ignored; at most %d are allowed.", length, MAX_LINE_BYTES)
@@ -181,7 +181,7 @@ def _write_all(fd: int, content: bytes) -> None:
 
 
 def _last_line_end(fd: int, end: int) -> int:
-    """Where the last line ends that is whole; 0 where none is."""
+    """Return the end of the last whole line; 0 if there is none."""
     while end > 0:
         start = max(0, end - MAX_LINE_BYTES)
         found = os.pread(fd, end - start, start).rfind(b"\n")

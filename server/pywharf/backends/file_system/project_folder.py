@@ -1,4 +1,4 @@
-"""One project's folder of a file_system repo: its files, their records, its status. Blocking; call it in a thread."""
+"""A project's folder in a file_system repo: its files, their records, its status. Blocking; call it in a thread."""
 
 import hashlib
 import os
@@ -26,22 +26,22 @@ from pywharf.index.ports import ScannedProject
 
 META_SUFFIX = ".meta"
 STATUS_FILENAME = ".status.toml"
-"""The project's status (PEP 792)."""
+"""Name of the file that holds the project's status (PEP 792)."""
 _UNRECORDED = (InvalidConfigError, InvalidInputError, UnicodeDecodeError)
-"""What makes a record, or a file without one, unusable."""
+"""Errors raised for an unusable record, or for an unusable file without a record."""
 
 
 class ProjectFolder:
-    """A folder `storage/<project>`, which may come, change and go at any time."""
+    """A folder `storage/<project>`, which may appear, change and disappear at any time."""
 
     def __init__(self, storage: Path, name: ProjectName) -> None:
         self._path = storage / name
         self._name = name
 
     def find(self) -> Project | None:
-        """The files that are recorded; None where there is no file at all.
+        """Return the project with its recorded files; None if the folder has no files at all.
 
-        A file without a record is not shown, but the name is the repo's from the moment it lies there.
+        A file without a record is not listed, but from the moment it exists the project's name belongs to the repo.
         """
         listed = self._listed()
         names = distributions(listed)
@@ -52,12 +52,12 @@ class ProjectFolder:
             try:
                 files.append(self._recorded(filename))
             except (FileNotFoundError, *_UNRECORDED):
-                continue  # not published yet, or for update_index to mend
+                continue  # not published yet, or left for update_index to repair
         status, reason = self._status(listed, [])
         return Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
 
     def find_file(self, filename: str) -> Project | None:
-        """The project with that file alone; None where it is not recorded. What others there are costs nothing."""
+        """Return the project with only that file; None if it is not recorded. Other files add no cost."""
         if "/" in filename or "\0" in filename or not distributions({filename}):
             return None
         try:
@@ -69,14 +69,14 @@ class ProjectFolder:
         return Project(name=self._name, files=(file,), status=status, status_reason=reason)
 
     def record(self, filename: str) -> File | None:
-        """Return what is recorded of a file that lies there; None where nothing is that can be used."""
+        """Return the record of a file that exists; None if there is no usable record."""
         try:
             return self._recorded(filename)
         except (FileNotFoundError, *_UNRECORDED):
             return None
 
     def scan(self) -> ScannedProject | None:
-        """Everything, recording what lacks a record; None where there is nothing to tell."""
+        """Scan the whole folder and write missing records. Return None if there is nothing to report."""
         listed = self._listed()
         files: list[File] = []
         problems: list[str] = []
@@ -110,7 +110,7 @@ class ProjectFolder:
             text = _read(self._path / STATUS_FILENAME, MAX_STATUS_BYTES).decode("utf-8")
             return parse_status(text, f"{self._name}/{STATUS_FILENAME}")
         except _UNRECORDED as error:
-            # What was to be kept from clients stays kept from them until somebody mends the file.
+            # Fail closed: files that may be quarantined stay hidden from clients until someone repairs the status file.
             problems.append(str(error))
             return "quarantined", "its status file cannot be read"
 
@@ -121,7 +121,7 @@ class ProjectFolder:
             return self._adopt(filename, problems)
 
     def _recorded(self, filename: str) -> File:
-        """A file as its sidecar says, with what the original did not record read from the storage."""
+        """Return a file's record from its sidecar. What the original did not record is read from the storage."""
         path = self._path / filename
         sidecar = filename + META_SUFFIX
         text = _read(path.with_name(sidecar), MAX_RECORD_BYTES).decode("utf-8")
@@ -143,11 +143,11 @@ class ProjectFolder:
         _regular(path)
         with path.open("rb") as stream:
             read = read_distribution(stream, parsed)
-            status = os.fstat(stream.fileno())  # before the digest is taken: what comes later has another one
+            status = os.fstat(stream.fileno())  # before the digest is taken: a file changed later has a different stamp
             digest = digest_of(stream)
         raw = read.raw_metadata
         problems.extend(f"{self._name}/{filename} is published all the same: {note}" for note in read.notes)
-        # As in publishing: an sdist's PKG-INFO may differ from what it builds, so it is not offered.
+        # As in publishing: an sdist's PKG-INFO may differ from the metadata of its build, so it is not offered.
         offered = parsed.kind is Kind.WHEEL
         file = File(
             filename=filename,
@@ -164,7 +164,7 @@ class ProjectFolder:
         return file
 
     def _with_metadata(self, file: File, listed: set[str]) -> File:
-        """The file with the digest of its core metadata, which the original did not keep."""
+        """Add the digest of the core metadata to a record. The original did not record it."""
         if file.metadata_sha256 is not None or not file.filename.endswith(".whl"):
             return file
         path = self._path / (file.filename + METADATA_SUFFIX)
@@ -176,13 +176,13 @@ class ProjectFolder:
                 with (self._path / file.filename).open("rb") as stream:
                     raw = read_metadata(stream, parsed)
             except InvalidInputError:
-                return file  # served as the original did, without
+                return file  # served without core metadata, as in the original
             write_atomically(path, raw)
         return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Read a small file whole. Raises InvalidConfigError where it is larger than `most` bytes."""
+    """Read a small file completely. Raises InvalidConfigError if it has more than `most` bytes."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -193,7 +193,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _regular(path: Path) -> os.stat_result:
-    """The status of a file, which must not be a folder, a pipe or a device: opening those may fail or wait."""
+    """Return a file's status. Raises InvalidConfigError for a folder, pipe or device: opening it may fail or block."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise InvalidConfigError("it is no regular file.")
@@ -201,10 +201,10 @@ def _regular(path: Path) -> os.stat_result:
 
 
 def distributions(listed: Iterable[str]) -> list[str]:
-    """Return the names among `listed` that are distributions', sorted."""
+    """Return the names in `listed` that are file names of distributions, sorted."""
     return sorted(name for name in listed if not name.startswith(".") and extension_of(name) is not None)
 
 
 def _rfc3339(seconds: float) -> str:
-    """Unix seconds as the Simple API writes times (PEP 700)."""
+    """Format Unix seconds as a time of the Simple API (PEP 700)."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

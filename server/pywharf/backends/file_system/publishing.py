@@ -1,7 +1,8 @@
-"""Publishing into a file_system repo: in steps of which each may be the last before a crash.
+"""Publish into a file_system repo in steps; a crash may follow any of them.
 
-One distribution is published by one upload at a time, under whatever spelling of its name: each holds the claim of the
-distribution's identity while it looks for doubles, places the file and notes it. Blocking; call it in a thread.
+A distribution is published by one upload at a time, even under different spellings of its name. The upload locks the
+distribution's identity (the claim) while it checks for doubles, places the file and appends it to the journal.
+Blocking; call it in a thread.
 """
 
 import contextlib
@@ -35,11 +36,14 @@ from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
 
 _CLAIM_DIGITS = 2
-"""Of the identity's digest: 256 lock files at most; two distributions that share one wait for each other."""
+"""Hex digits of the identity's digest that name a lock file: at most 256 files.
+
+Two distributions that share a lock file wait for each other.
+"""
 
 
 class FilePublisher:
-    """Publishes into one repo's folder. Any number of servers may do so at once."""
+    """A publisher into one repo's folder. Any number of servers may publish concurrently."""
 
     def __init__(self, folder: Path, journal: FileJournal) -> None:
         self._storage = folder / "storage"
@@ -48,7 +52,7 @@ class FilePublisher:
         self._journal = journal
 
     def publish(self, upload: Upload) -> File:
-        """See Backend. Raises OSError."""
+        """Publish an upload (see Backend). Raises OSError."""
         folder = self._storage / upload.project
         final = folder / upload.file.filename
         new_folder = not folder.exists()
@@ -65,10 +69,10 @@ class FilePublisher:
                     raise FileExistsInRepoError.of(upload.file.filename, double)
                 prepared.write()
                 for path in prepared.records:
-                    path.unlink(missing_ok=True)  # of a file that somebody removed: they would count for the new one
+                    path.unlink(missing_ok=True)  # left from a removed file; they would be taken for the new one's
                 try:
                     place_new(upload.staged, final, self._lock)
-                except FileExistsError:  # by an older version, which takes no claim
+                except FileExistsError:  # placed by an older version, which does not lock the claim
                     return self._complete(upload, final)
                 try:
                     prepared.place_records()
@@ -84,17 +88,17 @@ class FilePublisher:
 
     @contextlib.contextmanager
     def _claimed(self, upload: Upload) -> Iterator[None]:
-        """Hold the claim of the distribution's identity, which other processes respect; freed by a crash."""
+        """Lock the distribution's identity. Other processes respect the lock; a crash releases it."""
         key = f"{upload.project}/{identity(upload.file.filename, upload.project)}"
         self._claims.mkdir(exist_ok=True)
         with locked(self._claims / hashlib.sha256(key.encode()).hexdigest()[:_CLAIM_DIGITS]):
             yield
 
     def _complete(self, upload: Upload, final: Path) -> File:
-        """Add what a killed upload of the same bytes left out. Raises FileExistsInRepoError for other bytes."""
+        """Complete a killed upload of the same bytes. Raises FileExistsInRepoError if the bytes differ."""
         folder = ProjectFolder(self._storage, upload.project)
         record = folder.record(final.name)
-        if not stat.S_ISREG(final.stat().st_mode):  # to open a pipe would wait for its writer
+        if not stat.S_ISREG(final.stat().st_mode):  # opening a pipe would block until it has a writer
             raise FileExistsInRepoError.of(final.name)
         with final.open("rb") as opened:
             status = os.fstat(opened.fileno())
@@ -122,7 +126,7 @@ class FilePublisher:
 
 
 class _Prepared:
-    """The upload's records under temporary names, removed on leaving the context unless they were placed."""
+    """The upload's records under temporary names. Those not yet placed are removed when the context is left."""
 
     def __init__(self, upload: Upload, final: Path) -> None:
         self.file = upload.file
@@ -141,7 +145,7 @@ class _Prepared:
             path.unlink(missing_ok=True)
 
     def write(self) -> None:
-        """Make the content and the records durable; doing it twice changes nothing."""
+        """Make the content and the records durable. A second call does nothing."""
         if self.records:
             return
         fsync_file(self._upload.staged)
@@ -151,14 +155,14 @@ class _Prepared:
             self._temporaries[path] = write_temporary(path.parent, content)
 
     def place_records(self) -> None:
-        """Give the records their names, the one that makes the file count last."""
+        """Give the records their final names. The record that makes the file visible comes last."""
         for path in list(self._temporaries):
             self._temporaries[path].replace(path)
             del self._temporaries[path]
 
 
 def _records(upload: Upload, file: File, final: Path) -> dict[Path, bytes]:
-    """What lies beside the file, in the order of placing: what the record names lies there before it."""
+    """Return the files that accompany `final`, in the order of placing: core metadata comes before its record."""
     records: dict[Path, bytes] = {}
     if file.metadata_sha256 is not None:
         records[final.with_name(final.name + METADATA_SUFFIX)] = upload.metadata

@@ -1,7 +1,7 @@
-"""Whether a stored file is still the one whose digest is recorded, without reading it each time.
+"""Check that a stored file is still the one whose digest is recorded, without reading it each time.
 
-A stamp holds inode and modification time: whoever copies another file over it changes the one or the other. Where a
-stamp differs, only the content can say; a volume restored from a backup has other inodes with the same content.
+A stamp holds the inode and the modification time; copying another file over it changes one of them. If the stamp
+differs, the content must be read: a volume restored from a backup has different inodes with the same content.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ from pywharf.core.model import File
 _CHUNK = 1024 * 1024
 _REMEMBERED = 16_384
 _MAX_CONCURRENT = 4
-"""Files that are read to check them, of all repos: each takes a thread for as long as reading it takes."""
+"""Files read concurrently to check them, over all repos. Each one occupies a thread until it is read."""
 _reading = threading.BoundedSemaphore(_MAX_CONCURRENT)
 
 
 def stamp_of(status: os.stat_result) -> str:
-    """Return a text that differs for another file in this one's place, also for one of the same size."""
+    """Return a text that differs if another file replaces this one, even one of the same size."""
     return f"{status.st_ino}:{status.st_mtime_ns}"
 
 
 def digest_of(opened: BinaryIO) -> str:
-    """Return the SHA-256 of an open file's content as hex; the position is at the start afterwards."""
+    """Return the SHA-256 of an open file's content as hex. Leaves the file at its start."""
     opened.seek(0)
     digest = hashlib.sha256()
     while chunk := opened.read(_CHUNK):
@@ -36,14 +36,14 @@ def digest_of(opened: BinaryIO) -> str:
 
 
 class CheckedContents:
-    """Files whose content was compared with its record because their stamp was another. Used by threads."""
+    """A cache of digests of files whose stamp differs from their record. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, opened: BinaryIO, file: File) -> None:
-        """Compare an open file with its record. Raises BackendUnavailableError where its content is another."""
+        """Compare an open file with its record. Raises BackendUnavailableError if the content differs."""
         status = os.fstat(opened.fileno())
         stamp = stamp_of(status)
         if file.stamp is None or file.stamp == stamp:

@@ -1,6 +1,7 @@
-"""Packages in a GitHub repository: a release for each file, whose tag is the file's name.
+"""A backend that keeps packages in a GitHub repository: one release for each file, with the file's name as its tag.
 
-What is here is imported with every command; PyGithub is not, until such a repo is opened or a command of it runs.
+This module is imported with every command. PyGithub is imported only when a github repo is opened or one of the
+commands below runs.
 """
 
 import contextlib

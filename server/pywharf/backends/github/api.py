@@ -1,6 +1,6 @@
-"""Calls of GitHub's REST and GraphQL API by PyGithub, in threads of their own: it blocks, and this server must not.
+"""Call GitHub's REST and GraphQL API through PyGithub, in separate threads: it blocks, and this server must not.
 
-GitHub's refusals become this project's errors here, and nowhere else.
+Only this module maps GitHub's refusals to this project's errors.
 """
 
 import asyncio
@@ -37,23 +37,23 @@ T = TypeVar("T")
 
 _THREADS = 4
 _TIMEOUT_S = 20
-"""Between two bytes of an answer."""
+"""Most seconds between two bytes of an answer."""
 _UPLOAD_TIMEOUT_S = 120
-"""The same of an upload, which GitHub takes its time to store."""
+"""The same for an upload, which GitHub is slow to store."""
 _WHOLE_S = 30.0
-"""For a call with all of its answer, whatever it dribbles."""
+"""Seconds for a call including its whole answer, even if bytes keep trickling in."""
 _BLOB_WHOLE_S = 180.0
-"""The same of an index file, which may be large."""
+"""The same for an index file, which may be large."""
 _SLOWEST_UPLOAD = 64 * 1024
-"""Bytes a second of an upload; a slower one is ended."""
+"""Fewest bytes per second of an upload. A slower upload is ended."""
 _ANSWER_BYTES = 16 * 1024 * 1024
-"""Of an answer after unpacking; the longest, a page of a hundred releases, has far less."""
+"""Most bytes of an answer after unpacking. The longest answer, a page of a hundred releases, has far fewer."""
 BLOB_BYTES = 150 * 1024 * 1024
-"""The same of a file's content in base64; GitHub's own limit is a file of 100 MiB."""
+"""The same for a file's content in base64. GitHub itself limits a file to 100 MiB."""
 _ATTEMPTS = 3
 _PAUSE_S = 0.5
 _DEFAULT_WAIT_S = 60
-"""Where GitHub limits and does not say for how long: its documentation asks for a minute at least."""
+"""Seconds to wait if GitHub gives no time for a rate limit. Its documentation asks for at least a minute."""
 _VERSION = "2022-11-28"
 _USER_AGENT = "pywharf"
 _MESSAGE_CHARACTERS = 200
@@ -65,32 +65,32 @@ _REDIRECTED = (
     "Set owner, repo and api_url to them."
 )
 TELLING = (404, 409, 422)
-"""Statuses that say something of what was asked, so that the caller decides."""
+"""Statuses that say something about the requested object, so that the caller handles them."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What GitHub answered."""
+    """An answer from GitHub."""
 
     status: int
     headers: Mapping[str, str]
-    """By name in lower case."""
+    """The headers by name in lower case."""
     data: Any
-    """Of the JSON body; None where there is none."""
+    """The decoded JSON body; None if the body is empty."""
 
     @property
     def message(self) -> str:
-        """What it says of a refusal."""
+        """The reason that GitHub gives for a refusal."""
         said = self.data.get("message") if isinstance(self.data, dict) else None
         return str(said or ", ".join(self._errors("message")))[:_MESSAGE_CHARACTERS]
 
     @property
     def codes(self) -> frozenset[str]:
-        """Of what did not fit (status 422), such as `already_exists`."""
+        """The codes of invalid fields (status 422), such as `already_exists`."""
         return frozenset(self._errors("code"))
 
     @property
     def types(self) -> frozenset[str]:
-        """Of errors of a GraphQL query, such as `RATE_LIMITED`."""
+        """The types of a GraphQL query's errors, such as `RATE_LIMITED`."""
         return frozenset(self._errors("type"))
 
     def _errors(self, field: str) -> list[str]:
@@ -100,7 +100,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class GithubApi:
-    """The API with one token. Nothing of it is asked before the time that a refusal named."""
+    """A client of the API with one token. After a rate-limit refusal it sends nothing until the given time."""
 
     def __init__(
         self,
@@ -116,15 +116,15 @@ class GithubApi:
         self.egress = egress or Egress()
         self._auth = auth
         self._is_clients = is_clients
-        """Whether the token is a client's own, who is told what GitHub refuses it."""
+        """Whether the token is a client's own. If so, GitHub's refusals are reported as errors of that client."""
         self._threads = ThreadPoolExecutor(threads, "pywharf-github")
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
-        """One of each thread."""
+        """One session for each thread."""
         self.patience_s = 0.0
-        """How long to wait for a limit to end; beyond it RateLimitedError says so."""
+        """Most seconds to wait for a rate limit to end. A longer limit raises RateLimitedError."""
         self.rate_limit: RateLimit | None = None
-        """As of the last answer; of the core limit."""
+        """The core rate limit that GitHub last reported; None before the first report."""
         self._not_before = 0.0
 
     async def get(
@@ -136,11 +136,11 @@ class GithubApi:
         accept: str | None = None,
         longest: int = _ANSWER_BYTES,
     ) -> Answer:
-        """Read an answer of at most `longest` bytes.
+        """Send a GET request and return an answer of at most `longest` bytes.
 
-        With `etag`, status 304 says that nothing has changed, and costs nothing of the rate limit.
+        With `etag`, status 304 means that nothing has changed, and does not count against the rate limit.
 
-        Raises BackendUnavailableError; 404, 409 and 422 are answers.
+        Raises BackendUnavailableError, but not for 404, 409 and 422, which are returned as answers.
         """
         headers = {"If-None-Match": etag} if etag else {}
         if accept is not None:
@@ -148,11 +148,11 @@ class GithubApi:
         return await self.retried(lambda: self._ask("GET", path, parameters, headers, None, longest=longest))
 
     async def send(self, verb: str, path: str, data: Any = None) -> Answer:  # noqa: ANN401 - JSON
-        """Write, once: what was cut off may have taken effect."""
+        """Send a write without retrying: a request that was cut off may have taken effect."""
         return await self._ask(verb, path, None, {}, data)
 
     async def graphql(self, query: str, variables: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        """The `data` of the answer."""
+        """Send a GraphQL query and return the `data` of its answer."""
 
         def ask(requester: Requester) -> Answer:
             got, data = requester.graphql_query(query, dict(variables))
@@ -166,7 +166,7 @@ class GithubApi:
         return answer.data
 
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a call that only reads until it succeeds, a bounded number of times."""
+        """Repeat a read-only call until it succeeds, a bounded number of times."""
         for attempt in range(1, _ATTEMPTS + 1):
             began = time.monotonic()
             try:
@@ -174,7 +174,7 @@ class GithubApi:
             except RateLimitedError:
                 raise
             except BackendUnavailableError:
-                # A server's next look comes soon; another try of what took so long would only take as long.
+                # A server polls again soon. Retrying a call that took so long would only take as long again.
                 is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.patience_s
                 if attempt == _ATTEMPTS or self._is_clients or is_slow:
                     raise
@@ -209,7 +209,7 @@ class GithubApi:
         return {"Authorization": answer.data, "X-GitHub-Api-Version": _VERSION, "User-Agent": _USER_AGENT}
 
     def heed(self, answer: Answer) -> Answer:
-        """Note the rate limit that an answer reports and return the answer. Raises the error that it stands for."""
+        """Note the rate limit that an answer reports, and return the answer. Raises the error that `refusal` finds."""
         self._note(answer.headers)
         error = refusal(answer, time.time(), is_clients=self._is_clients)
         if isinstance(error, RateLimitedError):
@@ -219,7 +219,7 @@ class GithubApi:
         return answer
 
     async def aclose(self) -> None:
-        """No further call is made; one under way ends by its time limit."""
+        """Make no further calls. A call under way ends by its time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for session in self._sessions:
             session.close()
@@ -234,7 +234,7 @@ class GithubApi:
         *,
         longest: int = _ANSWER_BYTES,
     ) -> Answer:
-        # A copy: PyGithub writes the token into it.
+        # A copy, because PyGithub writes the token into it.
         sent = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, **headers}
 
         def ask(requester: Requester) -> Answer:
@@ -253,7 +253,7 @@ class GithubApi:
         longest: int = _ANSWER_BYTES,
         whole_s: float = _WHOLE_S,
     ) -> Answer:
-        """The answer; a limit is waited for as long as patience lasts."""
+        """Make a call and return its answer. Wait for rate limits to end, but for at most `patience_s`."""
         patience = time.monotonic() + self.patience_s
         while True:
             try:
@@ -294,7 +294,7 @@ class GithubApi:
         except requests.exceptions.RetryError:
             raise BackendUnavailableError(_REDIRECTED) from None
         except (requests.RequestException, RuntimeError) as error:
-            # Its text may hold what was sent.
+            # The error's text may contain what was sent.
             raise BackendUnavailableError(
                 call.refused or f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
             ) from None
@@ -317,9 +317,9 @@ class GithubApi:
                 timeout=timeout_s,
                 user_agent=_USER_AGENT,
                 verify=_authorities(),
-                # The session decides what is repeated: nothing.
+                # The session controls retries, and makes none.
                 retry=None,
-                # It would sleep between calls; GitHub's own limits are what is heeded here.
+                # PyGithub would sleep between calls. Only GitHub's own limits are respected here.
                 seconds_between_requests=None,
                 seconds_between_writes=None,
             )
@@ -347,7 +347,7 @@ def _authorities() -> str | bool:
 
 
 def _take_token(requester: Requester) -> None:
-    """The one of the hour, of an App: what GitHub says to that is no answer to what is asked with it."""
+    """Fetch an App's hourly token first, so that a refusal of it is not taken for an answer to the actual request."""
     if isinstance(requester.auth, AppInstallationAuth):
         try:
             _ = requester.auth.token
@@ -357,19 +357,19 @@ def _take_token(requester: Requester) -> None:
             raise BackendUnavailableError(
                 f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
             ) from None
-        except ValueError:  # of the library that signs; its text may show the key
+        except ValueError:  # from the library that signs; its text may show the key
             raise BackendUnavailableError(
                 "The private key of the GitHub App cannot be used; take the PEM text that GitHub gave."
             ) from None
 
 
 def limited(seconds: int) -> RateLimitedError:
-    """The refusal for that long."""
+    """Return the error for a rate limit of that many seconds."""
     return RateLimitedError(f"GitHub's rate limit is used up; try again in {seconds} seconds.", seconds)
 
 
 def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:  # noqa: PLR0911 - a table
-    """What an answer means that is none; `now` in Unix seconds."""
+    """Map an error response to an exception; None if the response is usable. `now` is in Unix seconds."""
     status = answer.status
     if status in _OK or status in TELLING:
         return None
@@ -395,7 +395,7 @@ def _is_limit(answer: Answer) -> bool:
 
 
 def _wait_s(headers: Mapping[str, str], now: float) -> int:
-    """Seconds to wait: what Retry-After says, else until the limit begins anew, else a minute."""
+    """Return the seconds to wait: Retry-After, otherwise the time until the limit resets, otherwise a minute."""
     for name, since in (("retry-after", 0.0), ("x-ratelimit-reset", now)):
         if name == "x-ratelimit-reset" and headers.get("x-ratelimit-remaining") != "0":
             continue

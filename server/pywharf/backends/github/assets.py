@@ -1,7 +1,8 @@
-"""Read release assets: from URLs that GitHub signs, or from the API itself, which asks for a token.
+"""Read release assets: from URLs that GitHub signs, or from the API itself, which requires a token.
 
-A signed URL works for anybody who holds it, for some minutes, and is handed out for less than its life. Tokens stay
-here. The requests bypass PyGithub, which would keep a whole file in memory: the API may answer with the file.
+A signed URL works for some minutes for anybody who holds it, and is handed out for less than its lifetime. Tokens are
+never handed out. The requests bypass PyGithub, which would keep a whole file in memory: the API may answer with the
+file.
 Source: "Get a release asset" of GitHub's REST API ("API clients should handle both a 200 or 302 response").
 """
 
@@ -25,15 +26,15 @@ from pywharf.egress.sessions import Sessions, read
 
 _KEPT = 4096
 _MARGIN_S = 60.0
-"""Left of a URL's life when it is handed out last: a client may wait before it follows it, and clocks differ."""
+"""Seconds that a URL must still be valid when it is handed out: clients may wait, and clocks differ."""
 _ITSELF_S = 300.0
-"""How long the cache says that the API sends a file itself."""
+"""Seconds for which the cache remembers that the API sends a file itself."""
 _CHUNK = 256 * 1024
 _OPEN_S = 30
-"""For the head of an answer, whatever it dribbles."""
+"""Seconds for the head of an answer, even if bytes keep trickling in."""
 _STREAM_S = 60.0
 _SLOWEST = 16 * 1024
-"""Bytes a second of a file that passes through; a storage that takes longer, by more than _STREAM_S, is given up."""
+"""Fewest bytes per second of a streamed file. A transfer that takes over _STREAM_S longer is ended."""
 _ASSET = re.compile(r"/releases/assets/(\d{1,19})\Z")
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _SMALL_TIMEOUT_S = 60
@@ -41,20 +42,20 @@ _REFUSAL_BYTES = 64 * 1024
 _WHOLE: Final = {"Accept-Encoding": "identity"}
 _OK, _PARTIAL, _FOUND, _NOT_FOUND = 200, 206, 302, 404
 _GIVEN = frozenset({_OK, _PARTIAL, _FOUND})
-"""Statuses of an answer that holds the file or its address."""
+"""Statuses of answers that hold the file or its address."""
 
 
 class _Location(msgspec.Struct, frozen=True):
     """The location of a file."""
 
     url: str | None
-    """Signed; None: the API sends the file itself."""
+    """The signed URL; None if the API sends the file itself."""
     until: float
     """Monotonic time until which it may be handed out."""
 
 
 class Assets:
-    """The assets of one repository. Only the number of an asset's API URL counts: an index names no host.
+    """The assets of one repository. Of an asset's API URL only the number is used: an index cannot choose the host.
 
     Each method raises NotFoundError and BackendUnavailableError.
     """
@@ -67,7 +68,7 @@ class Assets:
         self._sessions = Sessions(api.egress, _TIMEOUT)
 
     async def signed_url(self, asset: str) -> str | None:
-        """Return the URL that a client may follow; None where GitHub sends the file itself and asks for a token."""
+        """Return the URL that a client may follow; None if GitHub sends the file itself and requires a token."""
         return await self._url(_number(asset))
 
     async def stream(self, asset: str, first: int, last: int) -> AsyncIterator[bytes]:
@@ -97,7 +98,7 @@ class Assets:
                 ) from error
 
     async def read(self, asset: str, longest: int) -> bytes:
-        """Read a small asset whole. Raises BackendUnavailableError where it is longer than `longest` bytes."""
+        """Read a small asset completely. Raises BackendUnavailableError if it is longer than `longest` bytes."""
         content = b""
         try:
             async with asyncio.timeout(_SMALL_TIMEOUT_S), await self._open(_number(asset), _WHOLE) as response:
@@ -122,7 +123,7 @@ class Assets:
         async with await self._ask(number) as response:
             location = response.headers.get("location")
             gives_itself = response.status != _FOUND
-            response.close()  # the file may have begun
+            response.close()  # its body may be the file
         if gives_itself:
             found = _Location(None, time.monotonic() + _ITSELF_S)
         elif location is None:
@@ -139,7 +140,7 @@ class Assets:
     async def _open(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Return an answer whose body begins with the file (status 200) or with the requested range (206)."""
         said = ""
-        for fresh in (False, True):  # a URL that was kept may have expired
+        for fresh in (False, True):  # a cached URL may have expired
             url = await self._url(number, fresh=fresh)
             try:
                 if url is None:
@@ -185,7 +186,7 @@ class Assets:
         return response
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Return an answer to a request without redirects. Raises EndpointNotAllowedError."""
+        """Return the answer to a request, without following redirects. Raises EndpointNotAllowedError."""
         session, proxy = self._sessions.way(url, configured=self._api.url)
         async with asyncio.timeout(_OPEN_S):
             response = await session.get(url, headers=headers, proxy=proxy, allow_redirects=False)
@@ -195,7 +196,7 @@ class Assets:
         return response
 
     def _check(self, location: str) -> None:
-        """Raise BackendUnavailableError where neither a server nor its clients should follow a redirect."""
+        """Raise BackendUnavailableError for a redirect that neither a server nor its clients should follow."""
         host = _host(location)
         if not host:
             raise BackendUnavailableError("GitHub names no address of the file; try again.")

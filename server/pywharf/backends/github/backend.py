@@ -1,4 +1,4 @@
-"""The backend: one repo's releases, read with the server's token and, where a client has sent one, written with its."""
+"""The github backend: one repo's releases. It reads with the server's token, and writes with the client's if sent."""
 
 import asyncio
 import hashlib
@@ -62,22 +62,22 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LEFTOVER_AGE_S = 24 * 3600
-"""After this long no upload is still running, so its draft is a crash's."""
+"""Age of a draft in seconds after which no upload can still be running, so a crash left the draft behind."""
 _JOB_PATIENCE_S = 3600.0
-"""How long update_index waits for a rate limit to end: GitHub's begins anew each hour."""
+"""Seconds that update_index waits for a rate limit to end. GitHub's limit resets every hour."""
 _UPLOAD_PATIENCE_S = 10.0
 _METADATA_BYTES = 16 * 1024 * 1024
 _METADATA_KEPT = 256
 _RECENT = 4096
 _LOOKS_FOR_A_RIVAL = 5
 _RIVAL_PAUSE_S = 1.0
-"""Between looks whether another release of the same distribution, of the same second, is withdrawn."""
+"""Seconds between two checks whether a release of the same distribution and second has been withdrawn."""
 _LOOK_EVERY_S = 0.25
-"""Looks that requests ask for; GitHub counts those that cost nothing, too, by the minute."""
+"""Least seconds between two probes triggered by requests. GitHub's limit per minute counts free probes, too."""
 
 
 class GithubBackend:
-    """One repository. Any number of servers and jobs may use it at once."""
+    """The backend of one repository. Any number of servers and jobs may use it concurrently."""
 
     def __init__(
         self, spec: GithubSpec, staging: Path, auth: Callable[[], Auth], egress: Egress, *, is_job: bool = False
@@ -85,7 +85,7 @@ class GithubBackend:
         self._spec = spec
         self._staging = staging
         self._is_job = is_job
-        """Whether it waits for rate limits to end, and reads all releases anyway."""
+        """Whether update_index uses the backend: it waits for rate limits to end, and reads all releases anyway."""
         self._egress = egress
         self._api = GithubApi(spec.api_url, auth, egress=egress)
         self._api.patience_s = _JOB_PATIENCE_S if is_job else 0.0
@@ -96,17 +96,17 @@ class GithubBackend:
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
         self._assets = Assets(self._api, spec.owner, spec.repo)
         self._indexed_until = 0.0
-        """Unix seconds: whatever was published before is in the index that was read last."""
+        """Unix seconds. Everything published before then is in the index that was read last."""
         self._journal = ReleaseJournal()
         self._newest: tuple[Release, ...] = ()
-        """What the journal was made of."""
+        """The releases that the journal was built from."""
         self._look = asyncio.Lock()
         self._looks_begun = 0
         self._looked_at = 0.0
         self._own: OrderedDict[str, str] = OrderedDict()
-        """Addresses of the assets that this server published, which no index told it yet."""
+        """Addresses, by file name, of assets that this server published and that may not be in the index yet."""
         self._known: Index | None = None
-        """The index as a scan found it."""
+        """The index that a scan read."""
         self._metadata: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -124,14 +124,14 @@ class GithubBackend:
         return self._api.rate_limit
 
     def is_plausible(self, secret: str) -> bool:
-        """See Authority."""
+        """Return whether the secret may be a GitHub token (see Authority)."""
         return is_token(secret, self._api.host)
 
     async def permission_of(self, secret: str) -> Permission:
-        """What GitHub lets a client's own token do here (see Authority).
+        """Return what GitHub allows a client's own token to do here (see Authority).
 
-        The repository's description tells what the token's owner may do; that the token itself may read contents, a
-        list of releases tells. Whether it may write them, only GitHub's answer to an upload does.
+        The repository's description shows what the token's owner may do. A list of releases shows whether the token
+        itself may read contents. Only GitHub's answer to an upload shows whether it may write them.
         """
         try:
             api = self._api_of(secret)
@@ -167,13 +167,13 @@ class GithubBackend:
         return None if file.location is None else ("url", file.location)
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """See Backend. The newest releases are the journal, in the order of their publishing."""
+        """Read the journal (see Backend): the newest releases, in the order of their publishing."""
         if not self._is_job:
             await self._look_now()
         return self._journal.read(cursor)
 
     async def fold_journal(self, cursor: str) -> None:
-        """See Backend. Releases stay where they are."""
+        """Do nothing: releases stay where they are."""
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         releases = await self._listing.all(lambda count: progress(count, "releases"), self._complete)
@@ -198,14 +198,14 @@ class GithubBackend:
             yield ScannedProject(Project(name=name).with_files(files[name]))
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
-        """See Backend. Asked of the newest releases: what is older is in the index."""
+        """Find a project among the newest releases (see Backend). Older releases are in the index."""
         del only
         await self._look_now()
         files = [entry.file for entry in self._journal.entries if entry.project == name]
         return Project(name=name).with_files(files) if files else None
 
     async def publish(self, upload: Upload) -> File:
-        """See Backend. With the client's own token where it came with one."""
+        """Publish an upload (see Backend), with the client's own token if it has one."""
         if upload.secret is None:
             return await self._publish(self._writing, upload)
         api = self._api_of(upload.secret)
@@ -235,15 +235,15 @@ class GithubBackend:
         return upload.file
 
     def _newest_names(self, project: ProjectName) -> list[str]:
-        """The project's files among the newest releases, as of the last look."""
+        """Return the project's file names among the newest releases, as last probed."""
         return [entry.file.filename for entry in self._journal.entries if entry.project == project]
 
     async def _lost_to(self, upload: Upload, mine: Release) -> str | None:
-        """Another release of the same distribution that stays; None where this one does.
+        """Return the tag of another release of the same distribution that stays; None if this one stays.
 
-        GitHub gives a tag once, but two spellings are two tags: so each upload looks once it is published, and of two
-        the later one withdraws. Those of one second cannot be told apart by their time, so the one of the higher number
-        withdraws where it sees the other, and the other one waits for that.
+        GitHub allows each tag once, but two spellings are two tags. So each upload checks for rivals after it is
+        published, and the later one of two withdraws. Time does not order two releases of the same second: the one with
+        the higher id withdraws if it sees the other one, which waits for that.
         """
         rivals: list[Release] = []
         for _ in range(_LOOKS_FOR_A_RIVAL):
@@ -261,7 +261,7 @@ class GithubBackend:
         return rivals[0].tag_name
 
     def _rivals(self, upload: Upload, mine: Release) -> list[Release]:
-        """Releases of the same distribution that were published before this one ended, or in the same second."""
+        """Return the releases of the same distribution that were published before this one, or in the same second."""
         key = identity(mine.tag_name, upload.project)
         names = {n for n in self._newest_names(upload.project) if identity(n, upload.project) == key}
         others = [r for r in self._newest if not r.draft and r.tag_name in names and r.id != mine.id]
@@ -270,7 +270,7 @@ class GithubBackend:
     async def open_file(self, project: ProjectName, file: File) -> Content:
         del project
         asset = file.location or self._own.get(file.filename) or (await self._release(file.filename)).url
-        url = await self._assets.signed_url(asset)  # that it is gone is said before an answer begins
+        url = await self._assets.signed_url(asset)  # raises for a missing file before the response begins
         if url is not None and self._spec.download == "redirect":
             return RedirectContent(url)
         size = file.size
@@ -302,7 +302,7 @@ class GithubBackend:
         await self._writing.aclose()
 
     async def _look_now(self) -> None:
-        """Look at the newest releases; those who ask at one time share one look that began after each asked."""
+        """Probe the newest releases. Concurrent callers share one probe, which begins after all have asked."""
         wanted = self._looks_begun + 1
         async with self._look:
             if self._looks_begun >= wanted:
@@ -318,7 +318,7 @@ class GithubBackend:
                 self._journal = await asyncio.to_thread(ReleaseJournal, releases)
 
     async def _release(self, filename: str) -> Asset:
-        """The asset that is the file, as GitHub tells now. Raises NotFoundError."""
+        """Ask GitHub for the asset that is the file. Raises NotFoundError."""
         release = await self._find_release(filename)
         if release is None or release.content is None:
             raise NotFoundError(f"The file {filename!r} is no longer in the storage.")
@@ -331,11 +331,11 @@ class GithubBackend:
         return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004
 
     async def _complete(self, release: Release) -> Release | None:
-        """A release whose assets lack an address, with what the index says of the same content; None: it says none."""
+        """Return a release with its asset's address from the index; None if the index has none for its content."""
         try:
             entry = entry_of(release)
         except InvalidConfigError:
-            return release  # whatever its address, it is left out
+            return release  # it is left out with or without an address
         if self._known is None:
             stored = await self._index.read(None)
             self._known = await _decoded(stored) if isinstance(stored, StoredIndex) else EMPTY_INDEX
@@ -346,7 +346,7 @@ class GithubBackend:
         return with_address(release, file.location)
 
     async def _remove_leftovers(self, releases: list[Release]) -> None:
-        """Drafts of uploads that broke off; not the ones that people write, nor what may still be under way."""
+        """Remove drafts of interrupted uploads. Keep those that people wrote and those that may still be under way."""
         oldest = time.time() - _LEFTOVER_AGE_S
         for release in releases:
             if release.draft and (began := upload_began(release)) is not None and began < oldest:
@@ -355,19 +355,19 @@ class GithubBackend:
     async def _remove_leftover(self, release: Release) -> None:
         tag = await self._api.get(f"/repos/{self._spec.owner}/{self._spec.repo}/git/ref/tags/{quote(release.tag_name)}")
         seen = await self._api.get(f"{self._releases}/{release.id}")
-        # Only what was published once has a tag: who withdrew it may want it back.
+        # A draft with a tag was published once, and the person who withdrew it may want it back.
         if tag.status == 404 and seen.status == 200 and decode_release(seen.data).draft:  # noqa: PLR2004
             await self._api.send("DELETE", f"{self._releases}/{release.id}")
             _logger.info("Removed the draft %s, which an interrupted upload had left.", release.tag_name)
 
     def _api_of(self, token: str) -> GithubApi:
-        """With a client's token."""
+        """Return an API client with a client's token."""
         auth = parse_client_token(token)
         return GithubApi(self._spec.api_url, lambda: auth, egress=self._egress, is_clients=True, threads=1)
 
 
 async def _decoded(stored: StoredIndex) -> Index:
-    """An index that nobody can read is as none: update_index writes it anew."""
+    """Decode an index. Treat an unreadable one as missing; update_index will rewrite it."""
     try:
         return await asyncio.to_thread(decode_index, stored.content, stored.filename)
     except BackendUnavailableError:
@@ -375,7 +375,7 @@ async def _decoded(stored: StoredIndex) -> Index:
 
 
 def _order(release: Release) -> tuple[str, int]:
-    """Which of two releases came first; their time is of whole seconds."""
+    """Return a key that sorts releases by time. Times are whole seconds, so the id decides between equal ones."""
     return release.published_at or "", release.id
 
 
@@ -386,7 +386,7 @@ def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
 
 
 def open_github(request: OpenBackend) -> GithubBackend:
-    """Raises InvalidConfigError where the secret is of no form that GitHub gives."""
+    """Open a repo's backend. Raises InvalidConfigError if the secret is in no form that GitHub issues."""
     spec, secret = request.spec, request.secret
     assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
     assert secret is not None  # noqa: S101 - the registration says that it is needed

@@ -1,4 +1,4 @@
-"""What the server itself is for GitHub: a personal access token, or the installation of a GitHub App."""
+"""The server's credentials for GitHub: a personal access token, or an installation of a GitHub App."""
 
 import re
 import tomllib
@@ -10,11 +10,12 @@ from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 from pywharf.core.msgspec_warmup import decodable
 
 _CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
-"""Those of apps and of Actions hold a JSON web token, with its dots."""
+"""A client's token in any form. Tokens of apps and of Actions hold a JSON web token, with its dots."""
 _GITHUBS_TOKEN = re.compile(r"(gh[a-z]{1,3}_|github_[a-z]{2,8}_|v1\.|eyJ)[A-Za-z0-9_.-]{16,4090}|[0-9a-f]{40}")
-"""Of github.com: a prefix for each kind of token, and the two forms from before there were prefixes.
+"""A token of github.com: a prefix for each kind of token, and the two forms that are older than prefixes.
 
-Source: "GitHub's token formats" of its documentation. Looser than that, because kinds and lengths were added before.
+Source: "GitHub's token formats" in its documentation. The pattern is looser, because GitHub has added kinds and lengths
+before.
 """
 _GITHUBS_HOSTS = ("github.com", "ghe.com")
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
@@ -29,14 +30,14 @@ class _App(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     private_key: str
 
     def __repr__(self) -> str:
-        """Nothing of the key."""
+        """Leave out the key."""
         return "_App(...)"
 
 
 def parse_credentials(secret: str) -> Auth:
-    """What a secret's text stands for; made anew for each thread, since an App's holds the token of the hour.
+    """Parse a secret's text. Each thread needs its own result, because an App's holds the hourly token.
 
-    Raises InvalidConfigError, which shows nothing of it.
+    Raises InvalidConfigError, whose text shows nothing of the secret.
     """
     text = secret.strip()
     if "private_key" in text:
@@ -47,14 +48,14 @@ def parse_credentials(secret: str) -> Auth:
 
 
 def is_token(secret: str, host: str) -> bool:
-    """Tell whether a text may be a token of the GitHub whose API is at the host; an Enterprise Server may be older."""
+    """Return whether a text may be a token of the GitHub at that API host. An Enterprise Server may be older."""
     name = host.lower()
     is_githubs = any(name == one or name.endswith(f".{one}") for one in _GITHUBS_HOSTS)
     return (_GITHUBS_TOKEN if is_githubs else _CLIENT_TOKEN).fullmatch(secret) is not None
 
 
 def parse_client_token(secret: str) -> Auth:
-    """What a client sent. Raises UnauthenticatedError where it can be no token."""
+    """Parse a client's secret. Raises UnauthenticatedError if it cannot be a token."""
     if _CLIENT_TOKEN.fullmatch(secret) is None:
         raise UnauthenticatedError("The repo's name or the secret is wrong.")
     return Token(secret)

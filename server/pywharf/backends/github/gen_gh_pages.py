@@ -1,4 +1,4 @@
-"""`pywharf github.gen_gh_pages`: writes the static site into a folder."""
+"""The command `pywharf github.gen_gh_pages`: write the static site into a folder."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,11 @@ from pywharf.index.ports import StoredIndex
 _SIMPLE = "simple"
 _READABLE = 0o644
 _PATIENCE_S = 300.0
-"""How long to wait for a rate limit to end."""
+"""Most seconds to wait for a rate limit to end."""
 
 
 def gen_gh_pages(settings: GenGhPagesSettings) -> None:
-    """The command. Raises PywharfError."""
+    """Run the command. Raises PywharfError."""
     spec = settings.spec
     base = settings.download_base or download_base(spec)
     try:
@@ -62,7 +62,7 @@ def _remote(settings: GenGhPagesSettings, spec: GithubSpec) -> Index:
 
 
 async def _read(spec: GithubSpec, secret: str) -> Index:
-    # Only here: a local index needs no PyGithub.
+    # Imported here, because a local index does not need PyGithub.
     from pywharf.backends.github.api import GithubApi  # noqa: PLC0415
     from pywharf.backends.github.credentials import parse_credentials  # noqa: PLC0415
     from pywharf.backends.github.index_file import IndexFile  # noqa: PLC0415
@@ -83,11 +83,11 @@ async def _read(spec: GithubSpec, secret: str) -> Index:
 
 
 def write_site(index: Index, base: str, folder: Path) -> int:
-    """Make the folder the index's site; the number of files that were written.
+    """Write the index's site into the folder. Return the number of files that were written.
 
-    Each file is replaced at once, and a served site is usable at any time. Raises OSError, PywharfError.
+    Each file is replaced atomically, so a site is usable while it is served. Raises OSError, PywharfError.
     """
-    whole = dict(pages(index, base))  # that the index is none of ours is said before anything is written
+    whole = dict(pages(index, base))  # all pages first: nothing is written if this is not a pywharf index
     targets = {folder if name is None else folder / name: files for name, files in whole.items()}
     link = next((target for target in (folder, *targets) if target.is_symlink()), None)
     if link is not None:
@@ -104,7 +104,7 @@ def write_site(index: Index, base: str, folder: Path) -> int:
 
 
 def _replace(path: Path, content: bytes) -> bool:
-    """Whether it was another one before."""
+    """Replace a file unless its content is the same. Return whether it was replaced."""
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return False
@@ -121,7 +121,7 @@ def _replace(path: Path, content: bytes) -> bool:
 
 
 def _remove_project(folder: Path) -> None:
-    """Nothing but what a site has; a folder with other things in it stays, with those."""
+    """Remove a project's pages and its folder. A folder that holds anything else stays, with that content."""
     for name in (HTML, JSON):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):

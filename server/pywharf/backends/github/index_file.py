@@ -1,4 +1,4 @@
-"""The index file in a branch: read by the blob that the branch's folder names, written if it is still that one."""
+"""The index file in a branch: read as the blob that the branch's folder lists, written only if that is unchanged."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
 
 _RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
-"""What GitHub says where another commit came between; it answers rules of the branch with the same statuses."""
+"""GitHub's messages if another commit came first. It answers violated branch rules with the same statuses."""
 
 
 @decodable
@@ -27,7 +27,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class IndexFile:
-    """The one of that name, or of the other codec's where it lies there instead."""
+    """The index file of that name, or the other codec's file if that exists instead."""
 
     def __init__(self, api: GithubApi, owner: str, repo: str, branch: str, name: str) -> None:
         self._api = api
@@ -37,10 +37,10 @@ class IndexFile:
         self._names = (name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
         self._etag: str | None = None
         self._entries: tuple[_Entry, ...] = ()
-        """Those of the two names that are there."""
+        """The existing files among the two names."""
 
     async def read(self, known: str | None) -> StoredIndex | Unchanged | None:
-        """See Backend. One conditional request where nothing has changed, which costs nothing of the rate limit."""
+        """Read the index (see Backend). An unchanged index takes one conditional request, free of the rate limit."""
         entries = await self._look()
         newest = await self._newest(entries)
         if newest is None:
@@ -52,7 +52,7 @@ class IndexFile:
     async def write(self, content: bytes, expected: str | None) -> str:
         name, other = self._names
         there = self._entries
-        # What was seen when the index was read is enough: GitHub compares. But not with the file of another codec.
+        # The entries seen by the last read suffice: GitHub compares the hash, but not that of the other codec's file.
         is_own = expected is None or expected.startswith(f"{name}:")
         if self._etag is None or not is_own or expected != await self._newest(there):
             there = await self._look()
@@ -68,10 +68,10 @@ class IndexFile:
         return _version(_Entry(name, str(written.data["content"]["sha"])))
 
     async def _newest(self, entries: tuple[_Entry, ...]) -> str | None:
-        """The version of the one that counts."""
+        """Return the version of the newest file; None if there is none."""
         if len(entries) < 2:  # noqa: PLR2004 - with one there is nothing to compare
             return _version(entries[0]) if entries else None
-        # Both lie there where a run with another codec than the one before was interrupted.
+        # Both exist if a run that changed the codec was interrupted.
         found = [await self._read(entry) for entry in entries]
         return (await asyncio.to_thread(max, found, key=_mtime)).version
 
@@ -94,7 +94,7 @@ class IndexFile:
         return answer
 
     async def _look(self) -> tuple[_Entry, ...]:
-        """Which of the two lie in the branch's folder: a list also tells of what is not there, and for nothing."""
+        """List which of the two files exist. An unchanged listing is free of the rate limit, even if one is missing."""
         answer = await self._api.get(f"{self._repo}/contents/", {"ref": self._branch}, etag=self._etag)
         if answer.status == 304:  # noqa: PLR2004
             return self._entries
@@ -114,7 +114,7 @@ class IndexFile:
     async def _read(self, entry: _Entry) -> StoredIndex:
         if entry.size > max_index_bytes(entry.name):
             return StoredIndex(entry.name, b"", _version(entry))
-        # Not by `contents`, which leaves out what is over a megabyte.
+        # Not by `contents`, which leaves out the content of files over a megabyte.
         answer = await self._api.get(f"{self._repo}/git/blobs/{entry.sha}", longest=BLOB_BYTES)
         try:
             content = base64.b64decode(answer.data["content"])

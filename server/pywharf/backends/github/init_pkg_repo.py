@@ -1,4 +1,4 @@
-"""`pywharf github.init_pkg_repo`: looks at what is there, plans, does it."""
+"""The command `pywharf github.init_pkg_repo`: read the current state, plan the actions, carry them out."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ _MADE = (200, 201, 202, 204)
 
 
 def init_pkg_repo(settings: InitPkgRepoSettings) -> None:
-    """The command. Raises PywharfError."""
+    """Run the command. Raises PywharfError."""
     wanted = _wanted(settings)
     secret = given_secret(settings)
     if secret is None:
@@ -89,7 +89,7 @@ async def _init(wanted: Wanted, secret: str, workflow_secret: str, *, dry_run: b
 
 
 def _show(planned: Plan) -> None:
-    """All that would be done, with the content of each file."""
+    """Print all that would be done, with the content of each file."""
     for action in planned.actions:
         _say(f"Would: {action}.")
         if isinstance(action, WriteFile):
@@ -104,7 +104,7 @@ def _say(line: str) -> None:
 
 
 def tables(name: RepoName, spec: GithubSpec, settings: InitPkgRepoSettings) -> str:
-    """The repo in a server's two files; where the secret stands, not the secret."""
+    """Return the repo's tables for a server's two files. They name the secret's location, not the secret."""
     table: dict[str, Any] = {"type": "github", "owner": spec.owner, "repo": spec.repo, "branch": spec.branch}
     given = msgspec.to_builtins(spec)
     table |= {key: given[key] for key in ("index_filename", "api_url") if key in given}
@@ -121,17 +121,17 @@ def tables(name: RepoName, spec: GithubSpec, settings: InitPkgRepoSettings) -> s
 
 
 class Remote:
-    """One GitHub repository, by its API."""
+    """A GitHub repository, accessed through the API."""
 
     def __init__(self, api: GithubApi, spec: GithubSpec) -> None:
         self._api = api
         self._spec = spec
         self._repo = f"/repos/{spec.owner}/{spec.repo}"
         self._first_readme: str | None = None
-        """Of the one that GitHub put into what was created here."""
+        """The hash of the README that GitHub put into a repository created here."""
 
     async def look(self, *, pages: bool) -> Found | None:
-        """What is there. Raises PywharfError."""
+        """Read the repository's state; None if it does not exist. Raises PywharfError."""
         about = await self._api.get(self._repo)
         if about.status == _MISSING:
             return None
@@ -173,12 +173,12 @@ class Remote:
         return str(answer.data.get("build_type") or "legacy") if answer.status == _FOUND else None
 
     async def do(self, action: Action, secret: str) -> None:
-        """Do one thing. Raises PywharfError that says what to do."""
+        """Carry out one action. Raises PywharfError with a remedy."""
         try:
             answer = await self._done(action, secret)
         except ForbiddenError as error:
             raise _forbidden(str(action), error, _needs(action)) from None
-        if answer.status == _MISSING:  # what a token may not know of
+        if answer.status == _MISSING:  # also for what the token is not allowed to see
             refused = ForbiddenError("GitHub answers 404: not there, or not for your token.")
             raise _forbidden(str(action), refused, _needs(action))
         if answer.status not in _MADE:
@@ -218,7 +218,7 @@ class Remote:
         return made
 
     async def _owners_path(self) -> str:
-        """Of a user or an organisation; an App has no user."""
+        """Return the path under which the owner, a user or an organisation, has repositories. An App has no user."""
         try:
             user = await self._api.get("/user")
         except ForbiddenError:
@@ -227,7 +227,7 @@ class Remote:
         return "/user/repos" if is_own else f"/orgs/{self._spec.owner}/repos"
 
     async def _move_branch(self, old: str, new: str) -> Answer:
-        """By refs, each step of which GitHub has done when it answers; a second run goes on where one broke off."""
+        """Rename a branch by refs. GitHub completes each step before it answers; a second run resumes a broken one."""
         head = await self._api.get(f"{self._repo}/git/ref/heads/{old}")
         if head.status != _FOUND:
             return head
@@ -269,7 +269,7 @@ def _forbidden(step: str, error: ForbiddenError, needs: str) -> ForbiddenError:
 
 
 def _needs(action: Action) -> str:
-    """Rights of fine-grained and of classic tokens."""
+    """Return the rights that an action needs, of fine-grained and of classic tokens."""
     match action:
         case CreateRepository():
             return (

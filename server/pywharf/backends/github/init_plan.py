@@ -1,4 +1,4 @@
-"""What is to be done to make a GitHub repository one of packages: a function of what is there. Pure."""
+"""Plan how to turn a GitHub repository into one that holds packages, given its current state. Pure."""
 
 from collections.abc import Mapping
 
@@ -12,31 +12,31 @@ from pywharf.index.codecs import encode_index
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A GitHub repository that is there."""
+    """The state of an existing GitHub repository."""
 
     default_branch: str
     private: bool = True
     archived: bool = False
     has_commits: bool = True
     root: frozenset[str] = frozenset()
-    """Names in the folder at the top of the default branch."""
+    """Names in the top folder of the default branch."""
     files: Mapping[str, "StoredFile"] = {}
-    """Of those that this command writes, the ones that are there."""
+    """The existing files among those that this command writes, by path."""
     has_secret: bool = False
     pages: str | None = None
-    """How GitHub Pages is built: `workflow` or `legacy`; None where it is off."""
+    """How GitHub Pages is built: `workflow` or `legacy`; None if it is off."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """A file of a branch."""
+    """A file in a branch."""
 
     text: str
     sha: str
-    """By which GitHub knows this content."""
+    """The hash by which GitHub identifies the content."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for."""
+    """The state that the command is asked for."""
 
     name: RepoName
     spec: GithubSpec
@@ -45,11 +45,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     replace_secret: bool = False
     force: bool = False
     requirement: str = workflow.REQUIREMENT
-    """What pip installs in the workflows."""
+    """The requirement that pip installs in the workflows."""
 
 
 class CreateRepository(msgspec.Struct, frozen=True):
-    """Make it, with a first commit in the branch, which becomes the default one."""
+    """Create the repository with a first commit in the branch, which becomes the default branch."""
 
     full_name: str
     private: bool
@@ -61,7 +61,7 @@ class CreateRepository(msgspec.Struct, frozen=True):
 
 
 class MoveBranch(msgspec.Struct, frozen=True):
-    """Give the default branch of a repository that holds nothing yet the name that is wanted."""
+    """Give the wanted name to the default branch of a repository that holds nothing yet."""
 
     old: str
     new: str
@@ -77,14 +77,14 @@ class WriteFile(msgspec.Struct, frozen=True):
     branch: str
     text: str
     sha: str | None = None
-    """Of the content that it replaces."""
+    """The hash of the content to replace; None for a new file."""
 
     def __str__(self) -> str:
         return f"{'Write' if self.sha is None else 'Replace'} {self.path} in the branch {self.branch}"
 
 
 class SetSecret(msgspec.Struct, frozen=True):
-    """Give GitHub Actions the token, encrypted."""
+    """Store the token as an encrypted secret of GitHub Actions."""
 
     name: str
     is_new: bool
@@ -94,7 +94,7 @@ class SetSecret(msgspec.Struct, frozen=True):
 
 
 class EnablePages(msgspec.Struct, frozen=True):
-    """Have GitHub Pages publish what the workflow makes."""
+    """Let GitHub Pages publish what the workflow builds."""
 
     is_new: bool
 
@@ -106,16 +106,17 @@ Action = CreateRepository | MoveBranch | WriteFile | SetSecret | EnablePages
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is to be done, in order, and what people should know of what is left alone."""
+    """The actions in order, and notes for people about what is left alone."""
 
     actions: tuple[Action, ...]
     notes: tuple[str, ...] = ()
 
 
 def plan(wanted: Wanted, found: Found | None) -> Plan:
-    """None: there is no such repository. The workflows come last, when all that they need is there.
+    """Plan the actions. `found` is None if the repository does not exist.
 
-    Raises InvalidConfigError where what is there cannot become what is wanted.
+    The workflows come last, when everything that they need exists. Raises InvalidConfigError if the existing repository
+    cannot be turned into the wanted one.
     """
     spec = wanted.spec
     private = wanted.private if found is None else found.private
@@ -151,7 +152,7 @@ _Step = tuple[Action | None, str | None]
 
 
 def _branch(wanted: Wanted, found: Found) -> list[Action]:
-    """GitHub runs schedules of the default branch only, so that is the one for the workflow."""
+    """Plan to make the wanted branch the default one, because GitHub runs scheduled workflows only there."""
     branch = wanted.spec.branch
     first: list[Action] = []
     if not found.has_commits:

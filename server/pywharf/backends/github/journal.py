@@ -1,4 +1,4 @@
-"""The newest releases as a journal: nothing is written for it, and nothing need be folded. Pure."""
+"""The newest releases as a journal. It needs no writing and no folding. Pure."""
 
 import contextlib
 import hashlib
@@ -12,9 +12,9 @@ from pywharf.index.ports import JournalEntry, JournalRead
 
 
 class ReleaseJournal:
-    """Entries in the order of their publishing.
+    """Journal entries in the order of their publishing.
 
-    A cursor says how many were read, and a digest of them: where these are the same still, the rest is what is new.
+    A cursor holds the number of entries read and a digest of them. If those entries are unchanged, the rest are new.
     """
 
     def __init__(self, releases: Iterable[Release] = ()) -> None:
@@ -28,7 +28,7 @@ class ReleaseJournal:
             self._cursors.append(f"{number}:{digest.hexdigest()}")
 
     def read(self, cursor: str | None) -> JournalRead:
-        """What follows the cursor; all of it where something before it has changed."""
+        """Return the entries after the cursor, or all entries if one before it has changed."""
         read, _, _ = (cursor or "").partition(":")
         known = read.isdecimal() and int(read) < len(self._cursors) and self._cursors[int(read)] == cursor
         entries = self.entries[int(read) :] if known else self.entries
@@ -37,5 +37,5 @@ class ReleaseJournal:
 
 def _entries(releases: Iterable[Release]) -> Iterator[JournalEntry]:
     for release in releases:
-        with contextlib.suppress(InvalidConfigError):  # update_index tells what is wrong with it
+        with contextlib.suppress(InvalidConfigError):  # update_index reports what is wrong with it
             yield entry_of(release)

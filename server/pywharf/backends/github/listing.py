@@ -1,4 +1,4 @@
-"""The repository's releases: the newest ones by conditional requests, all of them past the number that REST lists."""
+"""List a repository's releases: the newest by conditional requests, or all, including those that REST omits."""
 
 import calendar
 import time
@@ -13,12 +13,12 @@ from pywharf.core.errors import BackendUnavailableError
 
 PAGE = 100
 _HEAD_PAGES = 10
-"""How many are looked at each time, where so many releases are newer than the index."""
+"""Most pages read by one probe, if that many releases are newer than the index."""
 _CLOCKS_DIFFER_S = 300
 _READINGS = 3
-"""How often all are read, where some went meanwhile."""
+"""Most times that all releases are read, if some disappear meanwhile."""
 _LEAST_CAP = 1000
-"""The fewest releases after which GitHub has been seen to list no more."""
+"""The fewest releases after which GitHub was seen to list no further ones."""
 _COUNT = """
 query($owner: String!, $name: String!) { repository(owner: $owner, name: $name) { releases { totalCount } } }
 """
@@ -37,7 +37,7 @@ query($owner: String!, $name: String!, $after: String) {
 """
 
 Known = Callable[[Release], Awaitable[Release | None]]
-"""Completes a release that GraphQL told of, whose assets lack their address; None where that is not known."""
+"""Completes a release from GraphQL, whose assets lack their address. Returns None if the address is unknown."""
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -47,10 +47,10 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 class Listing:
-    """Releases as REST lists them, a hundred a page, drafts among them where the token may write.
+    """Releases as REST lists them: a hundred a page, including drafts if the token may write.
 
-    GitHub orders them by the commit that each names, so those of one commit lie in no order that can be relied on:
-    what is newer than the index is told by the time of its publishing alone.
+    GitHub orders releases by the commit that each one names, so the order of those with the same commit is unreliable.
+    Only the time of publishing shows whether a release is newer than the index.
     """
 
     def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
@@ -60,9 +60,10 @@ class Listing:
         self._pages: dict[int, _Page] = {}
 
     async def head(self, indexed_until: float) -> tuple[tuple[Release, ...], bool]:
-        """Releases among which is every one that was published since then, and whether any of that is new.
+        """Return the newest releases, and whether any page of them has changed.
 
-        Unix seconds. Costs nothing of the rate limit where nothing has changed.
+        They include all releases published since `indexed_until` (Unix seconds). If nothing has changed, this does not
+        count against the rate limit.
         """
         found: list[Release] = []
         changed = False
@@ -78,7 +79,7 @@ class Listing:
         return tuple(found), changed
 
     async def all(self, progress: Callable[[int], None], known: Known) -> list[Release]:
-        """Every release once, whatever comes and goes while they are read."""
+        """Return every release once, even if releases appear or disappear while they are read."""
         found: dict[int, Release] = {}
         for _ in range(_READINGS):
             before, now = await self._count(), await self._all(progress, known)
@@ -86,9 +87,9 @@ class Listing:
                 if (whole := await self._one(gone)) is not None:
                     now[gone] = whole
             is_same, found = found.keys() == now.keys(), now
-            # What comes meanwhile is listed first and moves others to a page that is still to be read: they are seen
-            # twice. What goes moves others to one that was read: they are seen by another reading. What is counted and
-            # never listed is nothing for this token, such as others' drafts.
+            # A release that appears meanwhile is listed first and moves others to a page not yet read: they are seen
+            # twice. One that disappears moves others to a page already read: the next reading sees them. Releases that
+            # are counted but never listed are hidden from this token, such as others' drafts.
             if len(found) >= before or is_same:
                 return list(found.values())
         raise BackendUnavailableError(
@@ -110,7 +111,7 @@ class Listing:
             progress(len(found))
             if page.is_last:
                 break
-        # A last page that is full may be the last that GitHub lists. Some may have been listed twice.
+        # A full last page may be where GitHub stops listing. `listed` counts releases that were listed twice, too.
         if listed >= _LEAST_CAP and listed % PAGE == 0:
             await self._beyond(found, progress, known)
         return found
@@ -120,7 +121,7 @@ class Listing:
         return int(data["repository"]["releases"]["totalCount"])
 
     async def _beyond(self, found: dict[int, Release], progress: Callable[[int], None], known: Known) -> None:
-        """Those that REST did not list."""
+        """Add the releases that REST did not list."""
         total = await self._count()
         after: str | None = None
         while len(found) < total:
@@ -139,7 +140,7 @@ class Listing:
         return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004 - deleted meanwhile
 
     async def _page(self, number: int) -> tuple[_Page, bool]:
-        """A page as it is now, and whether it is another than it was."""
+        """Return the current page, and whether it has changed."""
         before = self._pages.get(number)
         answer = await self._api.get(self._path, _parameters(number), etag=before.etag if before else None)
         if answer.status == 304 and before is not None:  # noqa: PLR2004
@@ -152,7 +153,7 @@ class Listing:
         return page, before is None or before.releases != page.releases
 
     def _check(self, answer: Answer, number: int) -> None:
-        """Raise BackendUnavailableError, unless the page is one that GitHub does not list any more."""
+        """Raise BackendUnavailableError, unless the page is past the last one that GitHub lists."""
         if answer.status != 422 or number == 1:  # noqa: PLR2004
             raise BackendUnavailableError(
                 f"GitHub shows no repository {self._names['owner']}/{self._names['name']} to the server's token "
@@ -184,7 +185,7 @@ def _of_graphql(node: Mapping[str, Any]) -> Release:
 
 
 def _published(release: Release) -> float:
-    """Unix seconds; of a draft, long ago."""
+    """Return the time of publishing in Unix seconds; 0 for a draft, so that it counts as old."""
     if release.draft or release.published_at is None:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""Publishing a file as a release: a draft, its assets, and then, in one step, the release that others see."""
+"""Publish a file as a release: create a draft, add its assets, then make it visible to others in one step."""
 
 import asyncio
 import contextlib
@@ -28,20 +28,20 @@ _EXISTS = "already_exists"
 
 
 class Published(msgspec.Struct, frozen=True):
-    """The release that a file has now."""
+    """A file's release after publishing."""
 
     release: Release
     is_new: bool
-    """Whether this upload made it; otherwise the same bytes had been published before."""
+    """Whether this upload created it. Otherwise the same bytes had been published before."""
 
 
 async def publish_release(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
-    """Five calls at most. Where it raises no release is left that others see.
+    """Publish an upload in at most five calls. If this raises, no release is left that others can see.
 
-    A release that holds the same bytes already is completed where an upload that broke off left something out.
+    If a release already holds the same bytes, complete what an interrupted upload left out.
 
-    `releases` is the path of the repository's. Raises FileExistsInRepoError, RateLimitedError, ForbiddenError,
-    BackendUnavailableError.
+    `releases` is the path of the repository's releases. Raises FileExistsInRepoError, RateLimitedError,
+    ForbiddenError, BackendUnavailableError.
     """
     there = await _published_again(api, releases, upload)
     if there is not None:
@@ -49,7 +49,7 @@ async def publish_release(api: GithubApi, releases: str, branch: str, upload: Up
     try:
         return await _publish_new(api, releases, branch, upload)
     except FileExistsInRepoError:
-        # Another upload was faster; it may have been of the same bytes.
+        # Another upload was faster, and may have published the same bytes.
         there = await _published_again(api, releases, upload)
         if there is None:
             raise
@@ -57,7 +57,7 @@ async def publish_release(api: GithubApi, releases: str, branch: str, upload: Up
 
 
 async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Published | None:
-    """The release that has the tag, if one has. Raises FileExistsInRepoError where it holds other bytes."""
+    """Complete and return the release that has the tag, if any. Raises FileExistsInRepoError if its bytes differ."""
     there = await api.get(f"{releases}/tags/{quote(upload.file.filename, safe='')}")
     if there.status != 200:  # noqa: PLR2004
         return None
@@ -75,13 +75,13 @@ async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Uploa
         await _add_assets(api, str(made.data["upload_url"]), upload)
         return Published(await _make_visible(api, f"{releases}/{number}", tag), is_new=True)
     except BaseException:
-        # Also where the client has gone: a draft is nobody's else to remove, but by update_index.
+        # Also if the client has gone: apart from update_index, nobody else removes the draft.
         await asyncio.shield(asyncio.ensure_future(_discard(api, f"{releases}/{number}", tag)))
         raise
 
 
 async def withdraw_release(api: GithubApi, repository: str, release: Release) -> None:
-    """Remove a release that was published a moment ago, with its tag. Logs where GitHub refuses."""
+    """Remove a release that was just published, and its tag. Log a warning if GitHub refuses."""
     try:
         await api.send("DELETE", f"{repository}/releases/{release.id}")
         await api.send("DELETE", f"{repository}/git/refs/tags/{quote(release.tag_name, safe='')}")
@@ -90,16 +90,17 @@ async def withdraw_release(api: GithubApi, repository: str, release: Release) ->
 
 
 async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -> Release:  # noqa: ANN401 - JSON
-    """The published release of that tag, with what was left out. Raises FileExistsInRepoError for other bytes.
+    """Complete a published release and return it. Raises FileExistsInRepoError if it holds other bytes.
 
-    pywharf publishes a release last, when it is whole; the original made it first, and people may edit it.
+    A release may be incomplete although pywharf publishes it last: the original published it first, and people may
+    edit it.
     """
     release = decode_release(data)
     asset = release.content
     file = upload.file
     if asset is None:
         if any(one.is_complete and not one.is_metadata for one in release.assets):
-            raise _exists(file.filename)  # several, of which none is named like the file
+            raise _exists(file.filename)  # several assets, none with the file's name
         for one in release.assets:
             await api.send("DELETE", f"{releases}/assets/{one.url.rpartition('/')[2]}")
         await _add_assets(api, str(data["upload_url"]), upload)
@@ -109,7 +110,7 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
         return release
     elif release.metadata is None:
         await _add_metadata(api, str(data["upload_url"]), upload)
-    # The text last: before it says the digest, nobody is shown the file.
+    # The text comes last: the file is not listed before the text states its digest.
     body = {"body": body_of(upload.project, file)}
     answer = await api.send("PATCH", f"{releases}/{release.id}", body)
     if answer.status != 200:  # noqa: PLR2004
@@ -134,7 +135,7 @@ async def _add_metadata(api: GithubApi, upload_url: str, upload: Upload) -> None
 
 
 def _check(added: Answer, tag: str, size: int | None, sha256: str) -> None:
-    """Whether GitHub has what was sent."""
+    """Raise an error if GitHub did not store what was sent."""
     if added.status != 201:  # noqa: PLR2004
         raise _refused(added, tag)
     digest = added.data.get("digest")
@@ -146,7 +147,7 @@ async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
     try:
         answer = await api.send("PATCH", release, {"draft": False})
     except BackendUnavailableError:
-        # It may have taken effect all the same; only GitHub knows.
+        # The change may have taken effect anyway; only GitHub knows.
         seen = await api.get(release)
         if seen.status == 200 and not seen.data["draft"]:  # noqa: PLR2004
             return decode_release(seen.data)
@@ -157,7 +158,7 @@ async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
 
 
 async def _discard(api: GithubApi, release: str, tag: str) -> None:
-    """Remove a draft; never what is published by now."""
+    """Remove a draft, but never a release that has been published meanwhile."""
     try:
         seen = await api.get(release)
         if seen.status == 200 and seen.data["draft"]:  # noqa: PLR2004
@@ -171,7 +172,7 @@ def _exists(tag: str) -> FileExistsInRepoError:
 
 
 def _refused(answer: Answer, tag: str) -> PywharfError:
-    """What GitHub means by a status that says something of the request."""
+    """Map a status that says something about the request to an error."""
     if _EXISTS in answer.codes:
         return _exists(tag)
     said = answer.message or f"status {answer.status}"

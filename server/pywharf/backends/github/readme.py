@@ -50,7 +50,7 @@ $ pip install --index-url {url} PACKAGE
 
 
 def readme(name: RepoName, spec: GithubSpec, *, pages: bool) -> str:
-    """The text."""
+    """Return the README's text."""
     return _TEMPLATE.format(
         name=name,
         owner=spec.owner,
@@ -62,7 +62,7 @@ def readme(name: RepoName, spec: GithubSpec, *, pages: bool) -> str:
 
 
 def is_github_s(text: str, repo: str) -> bool:
-    """Whether it is the one that GitHub puts into a new repository."""
+    """Return whether the text is the README that GitHub puts into a new repository."""
     return text.strip() in {"", f"# {repo}"}
 
 

@@ -1,7 +1,7 @@
-"""A release as GitHub tells of it, and the file that it is. Pure.
+"""A release as GitHub describes it, and the package file that it holds. Pure.
 
-Its tag is the file's name; its body holds the flat strings of a `.meta` sidecar; its assets are the file and, for a
-wheel, `<file>.metadata`. The original's releases are read as well.
+Its tag is the file's name. Its body holds the flat strings of a `.meta` sidecar. Its assets are the file and, for a
+wheel, `<file>.metadata`. The original's releases can be read as well.
 """
 
 from datetime import datetime
@@ -29,15 +29,15 @@ class Asset(msgspec.Struct, frozen=True):
     name: str
     size: int
     url: str = ""
-    """Of the API; empty where GraphQL told of it."""
+    """The asset's URL in the API; empty if the asset came from GraphQL."""
     state: str = _UPLOADED
-    """Else `starter`: its upload was cut off."""
+    """`uploaded`, or `starter` if its upload was cut off."""
     digest: str | None = None
-    """`sha256:` and the hex digest, as GitHub itself took it; of old assets, and where GraphQL told of them, None."""
+    """`sha256:` and the hex digest, computed by GitHub itself; None for old assets and those from GraphQL."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether its content was uploaded whole."""
+        """Whether its content was uploaded completely."""
         return self.state == _UPLOADED
 
     @property
@@ -47,7 +47,7 @@ class Asset(msgspec.Struct, frozen=True):
 
     @property
     def sha256(self) -> str | None:
-        """The digest that GitHub took of the content."""
+        """The SHA-256 that GitHub computed of the content, as hex; None if unknown."""
         algorithm, _, digest = (self.digest or "").partition(":")
         return digest if algorithm == "sha256" else None
 
@@ -61,13 +61,13 @@ class Release(msgspec.Struct, frozen=True):
     body: str | None = None
     draft: bool = False
     created_at: str | None = None
-    """Of the commit that it names, so it says nothing of when it was published."""
+    """The time of the commit that the release names; it does not say when the release was published."""
     published_at: str | None = None
     assets: tuple[Asset, ...] = ()
 
     @property
     def content(self) -> Asset | None:
-        """The asset that is the file; GitHub renames some, so a single one counts whatever its name."""
+        """The asset that is the file. GitHub renames some assets, so a single one is used under any name."""
         uploaded = [a for a in self.assets if a.is_complete and not a.is_metadata]
         named = [a for a in uploaded if a.name == self.tag_name] or uploaded
         return named[0] if len(named) == 1 else None
@@ -80,17 +80,17 @@ class Release(msgspec.Struct, frozen=True):
 
 
 def decode_release(data: Any) -> Release:  # noqa: ANN401 - JSON
-    """Raises msgspec.ValidationError where it is none."""
+    """Decode a release. Raises msgspec.ValidationError if the data is not one."""
     return msgspec.convert(data, Release, strict=False)
 
 
 def body_of(project: ProjectName, file: File) -> str:
-    """The text of a release."""
+    """Return the text of a file's release."""
     return dumps(meta_of(project, file))
 
 
 def recorded_sha256(release: Release) -> str | None:
-    """The digest that its text says; None where the text is no record of a file."""
+    """Return the digest in a release's text; None if the text is not a record of a file."""
     try:
         return file_from_meta(release.tag_name, parse_meta(release.body or "", "")).sha256
     except InvalidConfigError:
@@ -98,7 +98,7 @@ def recorded_sha256(release: Release) -> str | None:
 
 
 def upload_began(release: Release) -> float | None:
-    """Unix seconds; None where its body does not say that an upload to pywharf made it."""
+    """Return the start of the upload in Unix seconds; None if the body does not show that pywharf made the release."""
     try:
         meta = parse_meta(release.body or "", "")
         return datetime.fromisoformat(meta["upload_time"]).timestamp()
@@ -107,14 +107,14 @@ def upload_began(release: Release) -> float | None:
 
 
 def with_address(release: Release, url: str) -> Release:
-    """The release with the API's address of its file, which GraphQL does not tell."""
+    """Return the release with its file's address in the API, which GraphQL does not report."""
     content = release.content
     assets = tuple(msgspec.structs.replace(a, url=url) if a is content else a for a in release.assets)
     return msgspec.structs.replace(release, assets=assets)
 
 
 def entry_of(release: Release) -> JournalEntry:
-    """The file that it is. Raises InvalidConfigError with a sentence on why it is none."""
+    """Return the journal entry of a release's file. Raises InvalidConfigError with a sentence on why there is none."""
     tag = release.tag_name
     if extension_of(tag) is None:
         raise InvalidConfigError(f"The release {tag[:250]!r} is left out: its tag is no distribution's file name.")
@@ -140,7 +140,7 @@ def entry_of(release: Release) -> JournalEntry:
         file = msgspec.structs.replace(file, metadata_sha256=None)
     if (fault := fault_of(file)) is not None:
         raise InvalidConfigError(f"The release {tag!r} is left out: {fault}")
-    # What GitHub itself says of the content is newer than what was written into the body.
+    # GitHub's own data about the content is newer than what was written into the body.
     return JournalEntry(
         project, msgspec.structs.replace(file, size=asset.size, upload_time=file.upload_time or release.published_at)
     )

@@ -1,4 +1,4 @@
-"""What the github backend's commands are told. The descriptions are their help."""
+"""The settings of the github backend's commands. The descriptions are their help."""
 
 import re
 from typing import Annotated
@@ -15,7 +15,7 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9./][^{\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
 
 class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf github.init_pkg_repo` is told."""
+    """The settings of `pywharf github.init_pkg_repo`."""
 
     name: Annotated[str, Meta(description="The repo's name for clients and configurations.")]
     owner: Annotated[str, Meta(description="User or organisation that has, or is to have, the GitHub repository.")]
@@ -65,7 +65,7 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Leave out the secrets."""
         return without_secrets(self)
 
     @property
@@ -75,7 +75,7 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenGhPagesSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf github.gen_gh_pages` is told."""
+    """The settings of `pywharf github.gen_gh_pages`."""
 
     owner: Annotated[str, Meta(description="User or organisation that has the GitHub repository.")]
     repo: Annotated[str, Meta(description="The GitHub repository's name.")]
@@ -98,7 +98,7 @@ class GenGhPagesSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Leave out the secrets."""
         return without_secrets(self)
 
     @property

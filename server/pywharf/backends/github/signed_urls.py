@@ -10,13 +10,13 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 _LIFE_S = 60.0
-"""Of one that does not say how long it lives."""
+"""Seconds assumed for a URL that does not state its lifetime."""
 _LONGEST_S = 300.0
-"""What is believed of one that says more."""
+"""Most seconds assumed for a URL, even if it states more."""
 
 
 def life_s(url: str) -> float:
-    """Seconds that a signed URL lives on: the least that its query says, in whichever of the ways it does.
+    """Return the seconds that a signed URL remains valid: the shortest lifetime that its query states, in any form.
 
     Azure: `se`; Amazon: `X-Amz-Date`, `X-Amz-Expires`; GitHub itself: `exp` of `jwt`, which ends long before `se`.
     """
@@ -39,7 +39,7 @@ def _amazon_s(query: Mapping[str, str], now: float) -> float:
 
 
 def _token_s(query: Mapping[str, str], _now: float) -> float:
-    """Read, not verified: whoever made the URL says it."""
+    """Return the token's end. It is not verified: it states what the URL's author claims."""
     payload = query["jwt"].split(".")[1]
     return float(msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
 
@@ -50,4 +50,4 @@ _ENDS: Final[Mapping[str, Callable[[Mapping[str, str], float], float]]] = {
     "x-amz-expires": _amazon_s,
     "expires": lambda query, _now: float(query["expires"]),
 }
-"""When it ends, in Unix seconds, by the parameter that says it."""
+"""Functions that read a URL's end in Unix seconds, by the query parameter that states it."""

@@ -1,6 +1,6 @@
 """An index as files for any static server (PEP 503 and PEP 691). Pure.
 
-Such a server does not negotiate: `index.html` is what clients get, and the JSON page lies beside it, as `index.json`.
+Such a server does not negotiate. Clients get `index.html`; the JSON page is next to it as `index.json`.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _API = "api."
 
 
 def download_base(spec: GithubSpec) -> str:
-    """Where everybody may download a public repository's assets: the address that TAG/FILE is appended to."""
+    """Return the address that TAG/FILE is appended to, where anybody can download a public repository's assets."""
     parts = urlsplit(spec.api_url)
     host = parts.netloc.removeprefix(_API)
     path = parts.path.rstrip("/").removesuffix(_ENTERPRISE)
@@ -30,10 +30,10 @@ def download_base(spec: GithubSpec) -> str:
 
 
 def pages(index: Index, base: str) -> Iterator[tuple[ProjectName | None, dict[str, bytes]]]:
-    """For each project, then (None) for the list of them: the folder's files by name.
+    """Yield each project's name and its folder's files by name, then None and the files of the list of projects.
 
-    The list comes last, so that it names nothing that is not there. Raises BackendUnavailableError where the index is
-    none of ours.
+    The list comes last, so that it never names a missing page. Raises BackendUnavailableError if this is not a pywharf
+    index.
     """
     names = sorted(index)
     for name in names:
@@ -45,13 +45,13 @@ def pages(index: Index, base: str) -> Iterator[tuple[ProjectName | None, dict[st
 
 
 def _linked(file: File, base: str) -> File:
-    """The release's tag is the file's name. Its core metadata is the asset that the address with `.metadata` names."""
+    """Add a file's download address. The tag is the file's name; `.metadata` after the address names the metadata."""
     name = quote(file.filename, safe="")
     return msgspec.structs.replace(file, location=f"{base.rstrip('/')}/{name}/{name}")
 
 
 def _check(name: ProjectName) -> None:
-    """Names become folders."""
+    """Raise BackendUnavailableError if a name is not normalized, because names become folders."""
     try:
         normal = normalize(name) == name
     except InvalidNameError:

@@ -1,7 +1,7 @@
-"""Carry PyGithub's requests: to allowed addresses alone, with a bound of bytes, and so that a call can be ended.
+"""Carry PyGithub's requests: only to allowed addresses, with a limit on bytes, and so that a call can be ended.
 
-PyGithub blocks a thread of its own for each call. The thread notes here which call it is working for, and everything
-that PyGithub sends for it, also to renew the token of an App, passes through the adapter below.
+PyGithub blocks a separate thread for each call. The thread records here which call it works for. Everything that
+PyGithub sends for the call, including requests that renew an App's token, passes through the adapter below.
 """
 
 import contextlib
@@ -31,31 +31,31 @@ from pywharf.egress.sessions import Egress, proxy_for
 
 _CHUNK = 64 * 1024
 _MOVED = (301, 307, 308)
-"""Redirects. PyGithub would follow a 301 without the query, to another page than was requested."""
+"""Statuses of redirects. PyGithub would follow a 301 without the query, and so to a page that was not requested."""
 
 
 class Call:
-    """One call of the API: what it may do, and how to end it from another thread."""
+    """One call of the API: its limits, and its connections, so that another thread can end it."""
 
     def __init__(self, egress: Egress, api_url: str, longest: int) -> None:
         self.egress = egress
         self.api_url = api_url
         self.longest = longest
-        """Bytes of an answer after unpacking."""
+        """Most bytes of an answer after unpacking."""
         self.refused: str | None = None
-        """Why nothing was sent, or why an answer was not read; a sentence."""
+        """A sentence on why nothing was sent or why an answer was not read."""
         self.reach = Reach.GLOBAL
         self._lock = threading.Lock()
         self._ended = False
         self._guards: set[socket.socket] = set()
 
     def check(self) -> None:
-        """Raise requests.Timeout where the call was ended."""
+        """Raise requests.Timeout if the call was ended."""
         if self._ended:
             raise requests.Timeout
 
     def end(self) -> None:
-        """Let the thread that works for the call go on: its connections are shut down, and it opens no more."""
+        """End the call, so that its thread is no longer blocked: shut down its connections and open no more."""
         with self._lock:
             self._ended = True
             for guard in self._guards:
@@ -63,14 +63,14 @@ class Call:
                     guard.shutdown(socket.SHUT_RDWR)
 
     def use(self, connection: socket.socket) -> None:
-        """Note a connection that the call uses from now on."""
+        """Register a connection that the call uses from now on."""
         with self._lock:
             self.check()
-            # Under a descriptor of its own: TLS takes over the first one, before its handshake.
+            # Duplicate the descriptor: TLS takes over the original one before its handshake.
             self._guards.add(socket.socket(fileno=os.dup(connection.fileno())))
 
     def finish(self) -> None:
-        """Forget the connections: they now serve other calls."""
+        """Forget the connections, which now serve other calls."""
         with self._lock:
             for guard in self._guards:
                 guard.close()
@@ -87,7 +87,7 @@ _here = _Here()
 
 @contextlib.contextmanager
 def working_for(call: Call, session: requests.Session) -> Iterator[None]:
-    """Send everything that PyGithub sends from this thread on behalf of the call."""
+    """Send PyGithub's requests from this thread on behalf of the call, through the session."""
     _here.call, _here.session = call, session
     try:
         yield
@@ -97,7 +97,7 @@ def working_for(call: Call, session: requests.Session) -> Iterator[None]:
 
 
 def new_session() -> requests.Session:
-    """Return a session for one thread, which keeps its connections. Reads nothing of the environment by itself."""
+    """Return a session for one thread. It keeps its connections and does not read the environment by itself."""
     session = requests.Session()
     session.trust_env = False
     session.auth = Requester.noopAuth
@@ -154,7 +154,7 @@ class _Guarded(HTTPConnection):
         raise failure or OSError
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as of the base class
-        """Note the connection for the call, also where another call opened it."""
+        """Register the connection for the call, even if another call opened it."""
         if self.sock is not None:
             _call().use(self.sock)
         super().request(*args, **kwargs)
@@ -194,7 +194,7 @@ class _Adapter(HTTPAdapter):
         cert: Any = None,  # noqa: ANN401
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send one request and read its answer whole. Raises requests' errors."""
+        """Send one request and read its whole answer. Raises errors of `requests`."""
         del stream, proxies
         call, url = _call(), request.url or ""
         call.check()
@@ -204,7 +204,7 @@ class _Adapter(HTTPAdapter):
             call.refused = f"{error}."
             raise requests.exceptions.InvalidURL from error
         proxy = proxy_for(url)
-        call.reach = Reach.OWN if proxy else reach  # a proxy may be anywhere, and looks up names itself
+        call.reach = Reach.OWN if proxy else reach  # a proxy may be anywhere, and resolves names itself
         chosen = {urlsplit(url).scheme: proxy} if proxy else {}
         response = super().send(request, stream=True, timeout=timeout, verify=verify, cert=cert, proxies=chosen)
         if response.status_code in _MOVED:
@@ -233,7 +233,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _OverTls(HTTPSRequestsConnectionClass):
-    """What PyGithub asks for a connection: it sends by the session of the thread."""
+    """PyGithub's connection class for HTTPS. It sends through the thread's session."""
 
     def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:  # noqa: ANN401
         self.host, self.port, self.protocol = host, port or 443, "https"
@@ -244,7 +244,7 @@ class _OverTls(HTTPSRequestsConnectionClass):
 
 
 class _Plain(HTTPRequestsConnectionClass):
-    """The same without TLS."""
+    """PyGithub's connection class for HTTP. It sends through the thread's session."""
 
     def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:  # noqa: ANN401
         self.host, self.port, self.protocol = host, port or 80, "http"

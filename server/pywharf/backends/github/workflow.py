@@ -1,4 +1,4 @@
-"""The GitHub Actions workflows that keep a repo's index, and its static site: text. Pure."""
+"""The text of the GitHub Actions workflows that update a repo's index and its static site. Pure."""
 
 import hashlib
 import shlex
@@ -13,7 +13,7 @@ PAGES_PATH = ".github/workflows/gen_gh_pages.yml"
 SECRET = "PYWHARF_TOKEN"  # noqa: S105 - its name
 """The Actions secret that the workflows read."""
 REQUIREMENT = f"pywharf[github]=={__version__}"
-"""What pip installs for them, unless told otherwise."""
+"""The requirement that pip installs in the workflows by default."""
 
 _MARK = "# Written by pywharf github.init_pkg_repo, which replaces it as long as nobody changed it: "
 _SITE = "site"
@@ -90,7 +90,7 @@ jobs:
 
 
 def workflow(name: RepoName, spec: GithubSpec, requirement: str = REQUIREMENT) -> str:
-    """The file, which begins with a mark of its own content; `requirement` is what pip installs for it."""
+    """Return the workflow's text. It begins with a digest of its own content. pip installs `requirement` in it."""
     text = _TEMPLATE.format(
         minute=zlib.crc32(f"{spec.owner}/{spec.repo}".encode()) % 60,
         requirement=shlex.quote(requirement),
@@ -103,7 +103,7 @@ def workflow(name: RepoName, spec: GithubSpec, requirement: str = REQUIREMENT) -
 
 
 def pages_workflow(spec: GithubSpec, requirement: str = REQUIREMENT) -> str:
-    """The same of the one that publishes a static index whenever the other has run."""
+    """Return, in the same form, the workflow that publishes a static index whenever the other one has run."""
     text = _PAGES_TEMPLATE.format(
         requirement=shlex.quote(requirement),
         gen_gh_pages=shlex.join(["pywharf", "github.gen_gh_pages", *_flags(spec), f"--folder={_SITE}"]),
@@ -130,7 +130,7 @@ def _marked(text: str) -> str:
 
 
 def is_untouched(text: str) -> bool:
-    """Whether some version of pywharf wrote it, and nobody changed it since."""
+    """Return whether some version of pywharf wrote the text and nobody has changed it since."""
     head, _, rest = text.replace("\r\n", "\n").partition("\n")
     return head.startswith(_MARK) and head.removeprefix(_MARK).strip() == _digest(rest)
 

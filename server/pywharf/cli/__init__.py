@@ -1,1 +1,1 @@
-"""The composition root: commands that put settings, backends and the server together."""
+"""The composition root: commands that combine settings, backends and the server."""

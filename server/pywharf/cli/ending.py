@@ -1,4 +1,4 @@
-"""End the process although threads hang: a thread in a call of a dead storage cannot be interrupted."""
+"""Ways to end a process whose threads hang: a thread that calls a dead storage cannot be interrupted."""
 
 import logging
 import os
@@ -10,13 +10,13 @@ from pywharf.index import threads
 
 _logger = logging.getLogger(__name__)
 _GRACE_S = 3.0
-"""For threads that are about to end by themselves."""
+"""Seconds for threads that are about to end by themselves."""
 LATE_S = 8.0
-"""After a stop's own time; below what a pod has left when its flags' time is over."""
+"""Seconds after the time that the flags allow a stop; fewer than a pod has left at that point."""
 
 
 def leave_hanging_threads(status: int) -> None:
-    """End the process with this status, without its usual end, where threads still run after a moment."""
+    """End the process with this status, without Python's clean-up, if threads still run after `_GRACE_S`."""
     threads.close()
     deadline = time.monotonic() + _GRACE_S
     alive = [thread for thread in _others() if not _ends_by(thread, deadline)]
@@ -26,7 +26,7 @@ def leave_hanging_threads(status: int) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """End the process after so many seconds, whatever it is doing then."""
+    """End the process with status 1 after that many seconds, whatever it is doing."""
 
     def late() -> None:
         _logger.error("The process did not stop within %.0f s; it ends now.", seconds)

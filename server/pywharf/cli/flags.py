@@ -1,4 +1,4 @@
-"""Flags: with underscores or dashes, as environment variables, and with a hint where one is wrong."""
+"""Flags: with underscores or dashes, also as environment variables, and with a hint for a wrong one."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ _FALSE = {"0", "false", "f", "no", "n", "off"}
 
 
 class Command(click.Command):
-    """A command whose switches also take a value, as the original's did (`--debug=True`)."""
+    """A command whose switches also accept a value, as the original's did (`--debug=True`)."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Rewrite switches with a value, then parse."""
@@ -45,7 +45,7 @@ class Command(click.Command):
 
 
 class _Option(click.Option):
-    """An option for which an empty variable is an empty text, where that means something else than the default."""
+    """An option that reads an empty variable as an empty text if that differs in meaning from the default."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         value = super().resolve_envvar_value(ctx)
@@ -54,12 +54,12 @@ class _Option(click.Option):
 
 
 def environment_name(field: str) -> str:
-    """The variable that a flag can be given by."""
+    """Return the environment variable that sets a flag."""
     return ENVIRONMENT_PREFIX + field.upper()
 
 
 def option(field: str, kind: Any, default: Any, description: str, limits: msgspec.Meta | None = None) -> click.Option:  # noqa: ANN401 - any setting's type
-    """A click option for one field of a settings struct."""
+    """Make a click option for one field of a settings struct."""
     shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
     if default is msgspec.NODEFAULT:
         default, shared["required"] = None, True
@@ -92,7 +92,7 @@ def _limits(of: click.IntRange | click.FloatRange) -> str:
 
 
 class _Int(click.IntRange):
-    """One message for what is no number and for what is out of range."""
+    """An integer type with one message for a text that is not a number and for a number out of range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
         try:
@@ -102,7 +102,7 @@ class _Int(click.IntRange):
 
 
 class _Float(click.FloatRange):
-    """One message for what is no number and for what is out of range."""
+    """A float type with one message for a text that is not a number and for a number out of range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
         try:
@@ -112,7 +112,7 @@ class _Float(click.FloatRange):
 
 
 def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> list[click.Parameter]:
-    """An option for each field of a struct; help, limits and default come from it."""
+    """Make an option for each field of a struct. Help, limits and default come from the field."""
     hints = get_type_hints(struct, include_extras=True)
     made: list[click.Parameter] = []
     for field in msgspec.structs.fields(struct):
@@ -130,6 +130,6 @@ def options_of(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> l
 
 
 def nearest(given: str, known: Sequence[str], prefix: str = "") -> str:
-    """A hint at what was meant, or "" where nothing is near; `prefix` stands before each."""
+    """Return a hint at the known name nearest to `given`, with `prefix` before it; "" if none is near."""
     found = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f" Did you mean {prefix}{found[0]}?" if found else ""

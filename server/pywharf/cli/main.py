@@ -1,4 +1,4 @@
-"""`pywharf`: its own commands, those of other packages, those of the backends."""
+"""The command `pywharf`: its own subcommands and those of other packages and of the backends."""
 
 import importlib
 import logging
@@ -26,15 +26,15 @@ _USAGE_ERROR = 2
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are called, so that one's dependencies do not slow down another."""
+    """A group of commands. Each is imported only when called, so that its dependencies do not slow down the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command that is installed."""
+        """Return the names of all installed commands."""
         del ctx
         return [*_OWN, *sorted(_registered()), *sorted(_of_backends())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported."""
+        """Import and return the command of that name; None if there is none."""
         del ctx
         if cmd_name in _OWN:
             module, _, attribute = _OWN[cmd_name].partition(":")
@@ -46,7 +46,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a wrong name is answered with what was meant."""
+        """Find the command. For a wrong name, fail with a hint at the right one."""
         name = args[0].replace("-", "_")
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("_"):
@@ -113,7 +113,7 @@ def pywharf() -> None:
 
 
 def _check_environment(name: str) -> None:
-    """Refuse a variable that is no flag, as a flag on the command line would be. Raises InvalidConfigError."""
+    """Raise InvalidConfigError for a variable that is not a flag, just as unknown flags are refused."""
     command = pywharf.get_command(click.Context(pywharf), name)
     if command is None or command.context_settings.get("ignore_unknown_options"):
         return
@@ -126,7 +126,7 @@ def _check_environment(name: str) -> None:
 
 
 def main() -> None:
-    """Run the command line. Exits with 2 for a wrong flag or configuration, with 1 for another failure."""
+    """Run the command line. Exits with 2 for a wrong flag or configuration, with 1 for any other failure."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         _run()

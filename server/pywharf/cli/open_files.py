@@ -1,22 +1,23 @@
-"""How many files and connections this process may have open, and how many connections that leaves room for."""
+"""The limit of open files of this process, and how many connections it allows."""
 
 import logging
 import resource
 
 _logger = logging.getLogger(__name__)
 _RESERVE = 128
-"""For the internal port (32), threads at a storage, other servers that are asked, logs."""
+"""Open files for the internal port (32), storage threads, requests to other servers, and logs."""
 _EACH = 2
-"""A connection that sends or takes a file has that open, too."""
+"""Open files per connection: one that sends or receives a file has the file open too."""
 _MOST = 2048
-"""Connections by default: each may hold 64 KiB of a request's head."""
+"""Most connections by default. Each may hold 64 KiB of a request's head."""
 _LEAST = 8
 
 
 def connections(asked_for: int) -> int:
-    """The connections that a worker may have open; `asked_for` is --max_connections, 0: as many as fit, up to 2048.
+    """Return how many connections a worker may have open.
 
-    Raises the limit of open files as far as the system lets it, if it is lower than what they need.
+    `asked_for` is --max_connections; 0 means as many as fit, up to 2048. If the limit of open files is too low for
+    them, it is increased as far as the system allows.
     """
     wanted = asked_for or _MOST
     fitting = max(_LEAST, (_raised(wanted * _EACH + _RESERVE) - _RESERVE) // _EACH)
@@ -30,7 +31,7 @@ def connections(asked_for: int) -> int:
 
 
 def _raised(wanted: int) -> int:
-    """The limit of open files, raised to `wanted` if it can be."""
+    """Increase the limit of open files to `wanted` if possible. Returns how many files may be open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted

@@ -1,4 +1,4 @@
-"""The report of a run: a small file of JSON, such as a container's termination message."""
+"""The report of a run: a small JSON file, such as a container's termination message."""
 
 import contextlib
 import stat
@@ -10,14 +10,14 @@ from pywharf.disk.durable import write_atomically
 from pywharf.index.update import Summary
 
 MAX_BYTES = 4096
-"""What Kubernetes keeps of a termination message."""
+"""Bytes that Kubernetes keeps of a termination message."""
 _PROBLEM_CHARACTERS = 300
 _MOST_PROBLEMS = 100
 _SHORTENED = "…"
 
 
 def of_summary(summary: Summary) -> bytes:
-    """The summary as JSON. Where it is too long, the last problem says how many are left out."""
+    """Encode the summary as JSON. If it is too long, its last problem states how many were left out."""
     first = (_shortened(problem, _PROBLEM_CHARACTERS) for problem in summary.problems[:_MOST_PROBLEMS])
     problems = (*first, *summary.problems[_MOST_PROBLEMS:])
     for kept in range(min(len(problems), _MOST_PROBLEMS), -1, -1):
@@ -30,19 +30,19 @@ def of_summary(summary: Summary) -> bytes:
 
 
 def of_failure(reason: str) -> bytes:
-    """`{"error": …}`, of one sentence."""
+    """Encode the reason, one sentence, as `{"error": …}`."""
     length = MAX_BYTES
     while True:
         text = msgspec.json.encode({"error": _shortened(reason, length)}) + b"\n"
         if len(text) <= MAX_BYTES:
             return text
-        length -= max(1, (len(text) - MAX_BYTES) // 6)  # a character is six bytes at the most
+        length -= max(1, (len(text) - MAX_BYTES) // 6)  # a character takes at most six bytes
 
 
 def write(path: str, text: bytes) -> None:
-    """Replace the file's content, at once where the file can be replaced. Raises OSError.
+    """Replace the file's content, atomically if the file can be replaced. Raises OSError.
 
-    What is no regular file, is a link, or is mounted there for itself is written to as it is.
+    A link, a file that is not regular, or one that is itself a mount point is written in place.
     """
     file = Path(path)
     if _is_replaceable(file):

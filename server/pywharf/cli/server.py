@@ -1,4 +1,4 @@
-"""`pywharf server`: the server's parts put together, in one process or several."""
+"""The command `pywharf server`: it assembles the server and runs it in one process or several."""
 
 import asyncio
 import concurrent.futures
@@ -59,7 +59,7 @@ _logger = logging.getLogger(__name__)
 _THREADS = 32
 _SESSION_KEY_BYTES = 32
 _CLOSING_S = 1.0
-"""For the framework to close the connections, on which no request is running any more."""
+"""Seconds for the framework to close the connections, on which no request runs any longer."""
 
 
 def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
@@ -70,14 +70,14 @@ def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` che
         if settings.workers == 1:
             asyncio.run(_run_worker(settings, shared))
         else:
-            # Before the workers are started, so that a mistake is said once.
+            # Check before the workers start, so that a mistake is reported once.
             ConfigSource(settings, spec_types()).load()
             _tls(settings)
             supervise(
                 settings.workers,
                 lambda: asyncio.run(_run_worker(settings, shared)),
                 shared.folder,
-                # Or clients would wait for nobody once the workers stopped to listen.
+                # Otherwise clients would wait in vain once the workers have stopped listening.
                 on_stop=shared.close_listeners,
             )
 
@@ -118,34 +118,34 @@ def _make_root(root: str) -> None:
 
 
 def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Callable[[], Coroutine[Any, Any, None]]]]:
-    """Return the context, and what follows changes of its files; nothing where the server speaks plain HTTP."""
+    """Return the TLS context and the watchers of its files; `None, []` if the server uses plain HTTP."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None, []
     pair = settings.tls_cert, settings.tls_key
-    seen = files_state(*pair)  # before they are read
+    seen = files_state(*pair)  # taken before they are read
     context = tls_context(*pair)
     return context, [functools.partial(watch_tls, context, *pair, seen)]
 
 
 class Shared(msgspec.Struct, frozen=True):
-    """What all workers of one server have in common."""
+    """What all workers of one server share."""
 
     listener: socket.socket
     internal: socket.socket | None
-    """For the cluster, not for clients."""
+    """The listener for the cluster, not for clients."""
     folder: Path
-    """Private; gone with the server."""
+    """A private folder, deleted when the server ends."""
     session_key: bytes
     initialize_secret: str | None
     generations: Generations | None = None
-    """Of several workers; None: there is one."""
+    """The repos' generations, which several workers share; None with one worker."""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Return the fields without the secrets."""
         return without_secrets(self)
 
     def close_listeners(self) -> None:
-        """Leave them to the other processes that have them."""
+        """Close the listeners here; other processes keep theirs."""
         self.listener.close()
         if self.internal is not None:
             self.internal.close()
@@ -220,7 +220,7 @@ async def serve(
 ) -> None:
     """Serve in this process and event loop until `stop` is set, then let running transfers finish.
 
-    `on_ready` gets the base URL. Raises InvalidConfigError.
+    `on_ready` is called with the base URL. Raises InvalidConfigError.
     """
     with _shared(settings) as shared:
         await _serve(settings, shared, stop, on_ready)
@@ -267,7 +267,7 @@ async def _serve(
             await apply(await asyncio.to_thread(source.load))
             metrics.config_valid.set(1)
         except IncompleteConfigError as error:
-            # The rest is on its way: not ready until it is there.
+            # The rest has yet to arrive; until then the server is not ready.
             _logger.warning("%s", error)
             metrics.config_valid.set(0)
         app = build_app(
@@ -281,7 +281,7 @@ async def _serve(
         protocol: dict[str, Any] = {
             "access_log": None,
             "keepalive_timeout": settings.keepalive_timeout,
-            # Or a small body of anybody's could unpack to gigabytes, and would before it is known whose it is.
+            # Otherwise anybody's small body could expand to gigabytes, even before the client is authenticated.
             "auto_decompress": False,
         }
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CLOSING_S, **protocol)
@@ -316,7 +316,7 @@ def _set_up_logging(settings: ServerSettings) -> None:
     logging.getLogger().setLevel(logging.DEBUG if settings.debug else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     if settings.access_log == "json":
-        # Lines of JSON and nothing else around them.
+        # Write the JSON alone, without the usual prefix.
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         access = logging.getLogger(LOGGER_NAME)

@@ -1,4 +1,4 @@
-"""`pywharf update_index TYPE NAME`: scan a repo's storage and write its index."""
+"""The command `pywharf update_index TYPE NAME`: scan a repo's storage and write its index."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -
     try:
         summary = _update(backend_type, name, fields, settings)
     except Exception as error:
-        # Of what is no fault of the storage or of the call, the log has the traceback.
+        # If neither the storage nor the call is at fault, the traceback is in the log.
         reason = str(error) if isinstance(error, PywharfError) else f"internal error ({type(error).__name__})."
         _report_failure(settings.report, reason)
         raise
@@ -136,7 +136,7 @@ update_index_command = click.Command(
 
 
 def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
-    """The backend's fields from `--field value` and `--field=value`, and from the environment."""
+    """Read the backend's fields from `--field value`, `--field=value` and the environment."""
     specs = spec_types()
     if backend_type not in specs:
         hint = nearest(backend_type, list(specs))
@@ -165,7 +165,7 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
 
 
 def _typed(value: str, kind: object) -> object:
-    """A flag's text as the number or switch that its field is; texts stay texts."""
+    """Convert a flag's text to the number or switch that its field holds; other text stays as is."""
     shown = str(kind)
     if kind is int or "int" in shown:
         try:
@@ -178,14 +178,14 @@ def _typed(value: str, kind: object) -> object:
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """The repo to scan, with its secrets in clear."""
+    """The repo to scan, with its secrets in plain text."""
 
     spec: BackendSpec
     credentials: Credentials
     admin_secret: str | None = None
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Return the fields without the secrets."""
         return without_secrets(self)
 
 

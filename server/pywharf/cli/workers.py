@@ -1,4 +1,4 @@
-"""Several processes on one listening socket, and one that starts and ends them."""
+"""Worker processes on one listening socket, and the parent that starts and stops them."""
 
 import contextlib
 import logging
@@ -18,15 +18,15 @@ _RESTART_PAUSE_S = 1.0
 
 
 def stop_signals() -> set[signal.Signals]:
-    """The signals that end a server: also a closed terminal's, unless it was started under nohup."""
+    """Return the signals that stop a server, including a closed terminal's unless it was started under nohup."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return {signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if hangs_up else set())
 
 
 def supervise(count: int, run: Callable[[], None], folder: Path, on_stop: Callable[[], None]) -> None:
-    """Keep `count` processes that do `run`, until a signal to stop; then call `on_stop` and wait for each to end.
+    """Keep `count` processes running `run` until a stop signal; then call `on_stop` and wait for each to end.
 
-    One that dies is started again; all end when this process does. `folder` is where they share their metrics.
+    A process that dies is replaced. All end when this process does. They share their metrics in `folder`.
     """
     shared_metrics = folder / "metrics"
     shared_metrics.mkdir()
@@ -42,14 +42,14 @@ def supervise(count: int, run: Callable[[], None], folder: Path, on_stop: Callab
         stopping = True
         on_stop()
         for pid in workers:
-            with contextlib.suppress(ProcessLookupError):  # ended, and not noted yet
+            with contextlib.suppress(ProcessLookupError):  # it has ended, but is still listed
                 os.kill(pid, signal.SIGTERM)
 
     for number in signals:
         signal.signal(number, stop)
     while not stopping or workers:
         while not stopping and len(workers) < count:
-            # A signal between fork and note would miss the new worker.
+            # A signal between the fork and its entry in `workers` would miss the new worker.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             workers[_start(run, signals, alive)] = time.monotonic()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
@@ -80,14 +80,14 @@ def _start(run: Callable[[], None], signals: set[signal.Signals], alive: tuple[i
         _logger.exception("Worker %d failed.", os.getpid())
     finally:
         sys.stderr.flush()
-        # Without the parent's clean-up, which is the parent's to do.
+        # Skip the parent's clean-up, which only the parent must do.
         os._exit(status)
 
 
 def _end_with_parent(alive: int) -> None:
-    """The parent alone holds the other end, so this end closes when it dies, however it does.
+    """Stop this worker when the parent dies for any reason: then the pipe closes, as only the parent has its other end.
 
-    A worker that went on would keep the port from the next server.
+    A worker that kept running would keep the port from the next server.
     """
     os.read(alive, 1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The HTTP side: aiohttp only, over `pywharf.index`."""
+"""The HTTP layer over `pywharf.index`, with aiohttp as its only framework."""

@@ -1,4 +1,4 @@
-"""One line a request: no header, no query, no secret."""
+"""The access log: one line per request, with no query, no secret and no header but User-Agent."""
 
 import logging
 from datetime import UTC, datetime
@@ -17,13 +17,13 @@ Format = Literal["off", "text", "json"]
 
 
 class AccessLog:
-    """Writes the lines in the format asked for."""
+    """The writer of the access log, in the configured format."""
 
     def __init__(self, log_format: Format) -> None:
         self._format = log_format
 
     def write(self, request: web.BaseRequest, repo: str | None, status: int, size: int, seconds: float) -> None:
-        """Log one answer; `size` is its body in bytes."""
+        """Log one answer; `size` is the length of its body in bytes."""
         if self._format == "off":
             return
         path = _printable(request.rel_url.raw_path[:_MAX_FIELD])
@@ -50,5 +50,5 @@ class AccessLog:
 
 
 def _printable(text: str) -> str:
-    """The text without what could end the line, steer a terminal or not be encoded."""
+    """Replace with "?" each character that could end the line, control a terminal or fail to be encoded."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -1,4 +1,4 @@
-"""The framework's log of requests that are no HTTP: a line each, without what was sent, which may hold a secret."""
+"""The framework's log of requests that are not HTTP: one line each, without the bytes sent, which may hold a secret."""
 
 import logging
 import warnings
@@ -11,7 +11,7 @@ _FRAMEWORK = "aiohttp.server"
 
 
 class _ClientFaults(logging.Filter):
-    """Turns the tracebacks of clients' mistakes into one line each."""
+    """A logging filter that reduces the traceback of a client's mistake to one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         fault = record.exc_info[1] if record.exc_info else None
@@ -23,7 +23,7 @@ class _ClientFaults(logging.Filter):
 
 
 def quieten() -> None:
-    """Log clients' mistakes as such. Doing it twice changes nothing."""
+    """Log each mistake of a client as one line, without warnings. Idempotent."""
     logger = logging.getLogger(_FRAMEWORK)
     if not any(isinstance(known, _ClientFaults) for known in logger.filters):
         logger.addFilter(_ClientFaults())

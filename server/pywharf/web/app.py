@@ -1,4 +1,4 @@
-"""The application: routes, and the one place where every request begins and ends."""
+"""The application: its routes, and the middleware in which every request begins and ends."""
 
 import asyncio
 import logging
@@ -43,7 +43,7 @@ def build_app(  # noqa: PLR0913 - its parts
     *,
     tells_metrics: bool = True,
 ) -> web.Application:
-    """The application for one worker, without `/metrics` where its clients are not to see the repos' names."""
+    """Build one worker's application, without `/metrics` if its clients must not see the repos' names."""
     outermost = _outermost(instance, access_log, running)
     app = web.Application(middlewares=[outermost])
     app.on_response_prepare.extend((name_server, allow_reading, secure_transport))
@@ -58,7 +58,7 @@ def build_app(  # noqa: PLR0913 - its parts
         _add(app, "project", "GET", simple.without_slash, prefix + r"/simple/{project}")
         _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
-    # What a repo does not have is for its clients to know; anybody else is told to authenticate, as anywhere in a repo.
+    # Only a repo's clients learn that an address does not exist; anybody else gets 401, as anywhere in a repo.
     _add(app, "none", "GET", simple.nothing, rf"/simple/{_REST}", "/repo/{repo}", rf"/repo/{{repo}}/{_REST}")
     _add(app, "login", "GET", login.form, "/login", "/login/")
     _add(app, "login", "POST", login.submit, "/login", "/login/")
@@ -78,7 +78,7 @@ _ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
 
 
 def _add(app: web.Application, name: str, method: str, handler: Handler, *paths: str) -> None:
-    """Routes under a name by which they are counted."""
+    """Add routes under a name, by which the metrics count them."""
 
     async def named(request: web.Request) -> web.StreamResponse:
         request[_ROUTE] = name
@@ -92,7 +92,7 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
 
 
 async def name_server(request: web.Request, response: web.StreamResponse) -> None:
-    """Say what answers, and not which framework it is built with."""
+    """Set the Server header to pywharf and its version, not to the framework's."""
     del request
     response.headers["Server"] = _SERVER
 
@@ -108,13 +108,13 @@ def _outermost(instance: Instance, access_log: AccessLog, running: RunningReques
                 response = await _answer(request, handler)
                 if running.ending or is_waiting(request) or not request.content.is_eof():
                     response.force_close()
-                # The framework would do it next; here it is part of the request's time and of what a stop waits for.
+                # The framework would send it next. Sent here, it counts in the request's time, and a stop waits for it.
                 await response.prepare(request)
                 await response.write_eof()
             sent = True
         except ConnectionError:
-            # No answer can reach the client. The framework ends a cancelled request's connection without a word;
-            # any other error it would log as the server's.
+            # No answer can reach the client. The framework closes a cancelled request's connection silently;
+            # it would log any other error as the server's fault.
             raise asyncio.CancelledError from None
         else:
             return response
@@ -135,7 +135,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except PywharfError as error:
-        if request.writer.output_size:  # part of an answer is out already: only the connection's end can tell
+        if request.writer.output_size:  # part of the answer was sent: only closing the connection reports it
             _logger.error("An answer broke off: %s %s: %s", request.method[:20], request.rel_url.raw_path[:300], error)  # noqa: TRY400
             raise ConnectionAbortedError from error
         return problem(request, error)
@@ -153,7 +153,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
-    """The framework's own answers in the form of all others."""
+    """Convert an error of the framework to one of ours, so that all answers have the same form."""
     if isinstance(error, web.HTTPNotFound):
         return nothing_at(request)
     return _BadRequestError(error.reason or "The request cannot be read.")

@@ -1,4 +1,4 @@
-"""Who asks: basic authentication or the browser's session, for the repo in the path or the one that they name."""
+"""Authentication: by basic authentication or the browser's session, for the repo in the path or the one they name."""
 
 import base64
 import binascii
@@ -19,16 +19,16 @@ from pywharf.web.transport import session_cookie
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
 REPO: web.RequestKey[str] = web.RequestKey("repo", str)
-"""Where a request notes the repo's name for the logs."""
+"""The name of the request's repo, for the logs and cross-origin reading."""
 OWN_SECRET: web.RequestKey[str] = web.RequestKey("own_secret", str)
-"""The client's, where it was the storage that let it in."""
+"""The client's secret, set only if the storage itself granted it access."""
 
 
 async def authorize(request: web.Request, needed: Permission) -> Repository:
-    """The repo that the request is about, if the client may do this with it.
+    """Return the request's repo if the client has the needed permission.
 
-    Raises UnauthenticatedError for missing or wrong credentials, the same whether the repo exists or not,
-    ForbiddenError where right ones do not allow it, and only then what is wrong with the repo itself.
+    Raises UnauthenticatedError for missing or wrong credentials, the same whether or not the repo exists. Raises
+    ForbiddenError if valid credentials do not allow it. Errors of the repo itself are raised only after both.
     """
     instance = request.app[INSTANCE]
     in_path = request.match_info.get("repo")
@@ -53,9 +53,9 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
     return instance.repository(name)
 
 
-@functools.lru_cache(maxsize=1024)  # clients send the same one with every request
+@functools.lru_cache(maxsize=1024)  # clients send the same header with every request
 def parse_basic(header: str) -> tuple[RepoName, str]:
-    """Repo name and secret of an Authorization header (RFC 7617). Raises UnauthenticatedError."""
+    """Parse an Authorization header into repo name and secret (RFC 7617). Raises UnauthenticatedError."""
     scheme, _, encoded = header.partition(" ")
     try:
         if scheme.lower() != "basic":
@@ -72,7 +72,7 @@ def parse_basic(header: str) -> tuple[RepoName, str]:
 
 
 def _text(raw: bytes) -> str:
-    """UTF-8, as the challenge asks for; else Latin-1, which clients of the library requests (pip, twine) send."""
+    """Decode UTF-8, as the challenge asks for; otherwise Latin-1, which clients of requests (pip, twine) send."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -80,9 +80,9 @@ def _text(raw: bytes) -> str:
 
 
 async def valid_session(request: web.Request) -> Session | None:
-    """The browser's session, which may allow nothing any more; None where it has none, or has ended it.
+    """Return the browser's session, which may have expired; None if there is none or it was ended.
 
-    Raises UnavailableError where that cannot be known.
+    Raises UnavailableError if it cannot be checked whether the session was ended.
     """
     cookie = session_cookie(request)
     session = Sessions.unverified(cookie) if cookie is not None else None
@@ -95,13 +95,13 @@ async def valid_session(request: web.Request) -> Session | None:
 
 
 async def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:
-    """The repo that the browser's session is for, and what it allows; None without a valid one."""
+    """Return the repo of the browser's session and the permission it grants now; None without a valid session."""
     session = await valid_session(request)
     return (session.repo, session.permission_at(time.time())) if session is not None else None
 
 
 async def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Permission]:
-    """By the browser's session, or as a client without credentials."""
+    """Return the repo and permission of the browser's session, or else those of a client without credentials."""
     session = await session_permission(request)
     if session is not None and (in_path is None or in_path.lower() == session[0]):
         if needed is Permission.WRITE and not is_same_origin(request, strict=True):
@@ -116,9 +116,9 @@ async def _without_header(request: web.Request, in_path: str | None, needed: Per
 
 
 def is_same_origin(request: web.BaseRequest, *, strict: bool) -> bool:
-    """Whether the browser says that a page of this server sent the request.
+    """Return whether the browser reports that a page of this server sent the request.
 
-    A client that says nothing is no browser; where it is not `strict`, that is enough.
+    A client that reports nothing is not a browser; it passes unless `strict`.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:

@@ -1,4 +1,4 @@
-"""The connections of one port: how many are open, which of them only wait, and which of those make room for others."""
+"""The connections of one port: how many are open, which are idle, and which idle ones are closed to make room."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ from aiohttp.typedefs import Handler
 
 _logger = logging.getLogger(__name__)
 _FIRST_REQUEST_S = 30.0
-"""For the head of a connection's first request. Later ones have the keep-alive timeout."""
+"""Seconds for the head of a connection's first request. Later requests have the keep-alive timeout."""
 _MAX_HEAD_BYTES = 64 * 1024
 _NEW_S = 0.25
-"""For which a connection without a request is left alone although others wait: what it sends may be on its way."""
+"""Seconds that a connection without a request is kept although others wait: its request may be on its way."""
 _KEPT_S = 3.0
-"""The same for one between two requests."""
+"""The same for a connection between two requests, in seconds."""
 _LOOKED_AT = 16
-"""Connections that are looked at to make room for one."""
+"""Most idle connections, of each kind (new or kept), that are checked to make room for one."""
 _LOG_EVERY_S = 60.0
 _HEAD_END = b"\r\n\r\n"
 _TOO_LARGE_DETAIL = f"The head of a request may have {_MAX_HEAD_BYTES} bytes; send shorter headers.\n".encode()
@@ -36,7 +36,7 @@ _TOO_LARGE = b"\r\n".join(
 
 
 class Connections:
-    """Bounded. Where all are in use, those that have waited longest for a request are closed."""
+    """The open connections of one port, limited in number. When full, it closes those that have been idle longest."""
 
     def __init__(self, most: int, what: str) -> None:
         self.most = most
@@ -45,21 +45,21 @@ class Connections:
         self._opening: dict[asyncio.Task[object], float] = {}
         self._new: dict[Connection, float] = {}
         self._kept: dict[Connection, float] = {}
-        """Since when each waits, the longest first: without a request yet, and between two."""
+        """Monotonic time since when each is idle, longest first: `_new` before any request, `_kept` between two."""
         self._logged_at = -_LOG_EVERY_S
 
     @property
     def is_full(self) -> bool:
-        """Whether no further one may be opened."""
+        """Whether no further connection may be opened."""
         return len(self._open) + len(self._opening) >= self.most
 
     def opening(self, task: asyncio.Task[object]) -> None:
-        """Count a connection that is being made, with its handshake."""
+        """Count a connection that is being opened, until its handshake is done."""
         self._opening[task] = time.monotonic()
         task.add_done_callback(lambda done: self._opening.pop(done, None))
 
     def make_room(self) -> bool:
-        """Close the connection that has waited longest, if one has waited for long enough; whether one was."""
+        """Close the connection that has been idle longest, if for long enough. Returns whether one was closed."""
         now = time.monotonic()
         for task, since in self._opening.items():
             if now - since <= _NEW_S:
@@ -72,13 +72,13 @@ class Connections:
                 if now - since <= grace or looked == _LOOKED_AT:
                     break
                 if not connection.has_unread():
-                    self.begun(connection)  # it is closed a moment later, and makes room once
+                    self.begun(connection)  # closing takes a moment; this connection must not be chosen twice
                     connection.abort()
                     return True
         return False
 
     def log(self, message: str) -> None:
-        """Warn of what happens again and again, once in a while."""
+        """Log a recurring warning, at most one a minute."""
         if time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
             _logger.warning(message, self._what)
@@ -89,23 +89,23 @@ class Connections:
         self._new[connection] = time.monotonic()
 
     def begun(self, connection: "Connection") -> None:
-        """Note that it waits no more."""
+        """Note that the connection is no longer idle."""
         self._new.pop(connection, None)
         self._kept.pop(connection, None)
 
     def done(self, connection: "Connection") -> None:
-        """Note that it waits again."""
+        """Note that the connection is idle again."""
         if connection in self._open:
             self._kept[connection] = time.monotonic()
 
     def lost(self, connection: "Connection") -> None:
-        """Forget it."""
+        """Remove a closed connection."""
         self._open.discard(connection)
         self.begun(connection)
 
 
 class Connection(web.RequestHandler):
-    """The framework's connection, which tells when it waits and bounds what it takes while it does."""
+    """The framework's connection, which also reports when it is idle and limits what it reads meanwhile."""
 
     __slots__ = ("_connections", "_deadline", "_head_bytes", "_head_came", "_tail", "_working")
 
@@ -115,24 +115,24 @@ class Connection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self._working = False
         self._head_came = False
-        """Whether a request begins, and what follows is its body or another one, which the framework bounds."""
+        """Whether a request's head has arrived. Its body or another request follows, which the framework limits."""
         self._head_bytes = 0
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
+        """Start the deadline of the first request (see asyncio.Protocol)."""
         super().connection_made(transport)
         self._connections.opened(self)
         self._deadline = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """See asyncio.Protocol."""
+        """Remove the connection and its deadline (see asyncio.Protocol)."""
         self._drop_deadline()
         self._connections.lost(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """Answer 431 to a head that is too large; otherwise pass the bytes on (see asyncio.Protocol)."""
         if not self._working and not self._is_head(data):
             transport = self.transport
             if transport is not None:
@@ -142,10 +142,10 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def _is_head(self, data: bytes) -> bool:
-        """Whether what arrives while no request runs may be a request's head."""
+        """Return whether bytes that arrive while no request runs may belong to a request's head."""
         if self._head_came:
             return True
-        # Empty lines before a request are no head.
+        # Empty lines before a request are not part of its head.
         seen = self._tail + (data if self._head_bytes else data.lstrip(b"\r\n"))
         if (end := seen.find(_HEAD_END)) >= 0:
             self._head_came = True
@@ -161,21 +161,21 @@ class Connection(web.RequestHandler):
         self._connections.begun(self)
 
     def end(self, *, body_came: bool) -> None:
-        """Note that no request runs any more; what is left of its body is the framework's to read."""
+        """Note that the request has ended. The framework reads the rest of its body."""
         self._working = False
         self._head_came = not body_came
         self._head_bytes, self._tail = 0, b""
         self._connections.done(self)
 
     def abort(self) -> None:
-        """Close it without waiting for the client."""
+        """Close the connection without waiting for the client."""
         transport = self.transport
         self.force_close()
         if transport is not None:
             transport.abort()
 
     def has_unread(self) -> bool:
-        """Whether something arrived that was not read yet."""
+        """Return whether unread bytes have arrived from a client that has not hung up."""
         socket = None if self.transport is None else self.transport.get_extra_info("socket")
         if socket is None or socket.fileno() < 0:
             return False
@@ -192,7 +192,7 @@ class Connection(web.RequestHandler):
 
 @contextlib.contextmanager
 def working(request: web.BaseRequest) -> Iterator[None]:
-    """Note that a request runs on its connection within the context."""
+    """Mark the request's connection as busy within the context."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         yield
@@ -206,6 +206,6 @@ def working(request: web.BaseRequest) -> Iterator[None]:
 
 @web.middleware
 async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Note each request of an application that notes nothing else of them."""
+    """Mark connections as busy: the middleware of an application that has no other for this."""
     with working(request):
         return await handler(request)

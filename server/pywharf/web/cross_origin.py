@@ -1,6 +1,6 @@
-"""Pages of other origins (the Fetch standard's CORS protocol): they may read what everybody may, and nothing else.
+"""Access for pages of other origins (the Fetch standard's CORS protocol): to what everybody may read, nothing else.
 
-Package managers that run in a browser, such as micropip, ask this way.
+Package managers that run in a browser, such as micropip, need it.
 """
 
 from aiohttp import hdrs, web
@@ -16,7 +16,7 @@ _REMEMBERED_S = 86_400
 
 
 async def allow_reading(request: web.Request, response: web.StreamResponse) -> None:
-    """Let any origin read an answer of a repo that everybody may read. Credentials are never part of it."""
+    """Let any origin read an answer of a repo that everybody may read. Credentials are never allowed."""
     name = request.get(REPO)
     if name is not None and request.method in _READING and _is_open(request, name):
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
@@ -24,7 +24,7 @@ async def allow_reading(request: web.Request, response: web.StreamResponse) -> N
 
 
 def preflight(request: web.Request) -> web.Response | None:
-    """The answer to a browser that asks first; None where it may not."""
+    """Return the answer to a browser's preflight request; None if the request is not allowed."""
     if request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD) not in _READING:
         return None
     _, *parts = request.rel_url.raw_path.split("/", 4)

@@ -1,7 +1,7 @@
-"""Forms, and what goes wrong with the bodies that should be one.
+"""Readers of forms, and the errors of bodies that are not valid forms.
 
-What a client says of its body never chooses a codec or a decompressor: some of Python's codecs take hours for a
-megabyte (punycode), and a packed body may unpack to any size.
+A client's headers never choose a codec or a decompressor: some of Python's codecs take hours for a megabyte
+(punycode), and a compressed body may expand to any size.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pywharf.core.errors import InvalidInputError, TooLargeError
 from pywharf.web.expecting import ask_for_body
 
 UNREADABLE_BODY = (web.RequestPayloadError, HttpProcessingError)
-"""What reading any body raises that the client sent wrongly."""
+"""The exceptions that reading a malformed body raises."""
 UNREADABLE = (
     *UNREADABLE_BODY,
     ValueError,
@@ -23,40 +23,40 @@ UNREADABLE = (
     LookupError,
     RuntimeError,
 )
-"""What the framework's form readers raise on bodies that are none."""
+"""The exceptions that the framework's form readers raise for a body that is not a form."""
 _MAX_SHOWN = 200
 _MAX_SMALL_FIELDS = 100
 _MAX_LINES = 50_000
-"""Of headers, boundaries and what stands before the first; real forms have some hundreds."""
+"""Most lines of headers, boundaries and the text before the first boundary. Real forms have some hundreds."""
 _MAX_PART_HEADERS = 16
 _MAX_PART_HEADER_BYTES = 4096
-"""Of one part. Clients send up to three headers and a file name of at most 240 characters."""
+"""Bytes of one part's headers. Clients send up to three headers and a file name of at most 240 characters."""
 _CHUNK = 64 * 1024
 _CHARSETS = {"utf-8", "utf8", "us-ascii"}
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a body cannot be read, in a line."""
+    """Return in one line why a body cannot be read."""
     return " ".join(str(error).split())[:_MAX_SHOWN] or type(error).__name__
 
 
 class Allowance:
-    """The bytes that a form may still bring."""
+    """The number of bytes that a form may still contain."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = self._left = max_bytes
 
     def take(self, count: int) -> None:
-        """Count bytes that arrived. Raises TooLargeError past the limit."""
+        """Subtract bytes that arrived. Raises TooLargeError beyond the limit."""
         self._left -= count
         if self._left < 0:
             raise _over(self._max_bytes)
 
 
 class _Lines:
-    """A body as the framework's form reader takes it, whose lines are bounded: reading one costs more than its bytes.
+    """A body for the framework's form reader, limited in lines because reading a line costs more than its bytes.
 
-    Headers and boundaries are lines, so that parts without content count, too.
+    Headers and boundaries are lines, so parts without content count too.
     """
 
     def __init__(self, inner: StreamReader, allowance: Allowance) -> None:
@@ -75,7 +75,7 @@ class _Lines:
 
 
 class _FormReader(MultipartReader):
-    """The framework's reader, which sees a part's headers only once they are checked: it decodes what they say."""
+    """The framework's form reader. A part's headers are checked before it decodes them with the codecs they name."""
 
     async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
         part = await super().fetch_next_part()
@@ -84,7 +84,7 @@ class _FormReader(MultipartReader):
 
 
 def _check_headers(part: MultipartReader | BodyPartReader) -> None:
-    """Raise ValueError for headers that no client of a plain form sends; in time that grows with their length."""
+    """Raise ValueError for headers that no client of a plain form sends. Takes time proportional to their length."""
     if not isinstance(part, BodyPartReader):
         raise ValueError("a part of it is a form itself")  # noqa: TRY004 - what the client sent, not what was called
     for disposition in part.headers.getall(hdrs.CONTENT_DISPOSITION, ()):
@@ -95,7 +95,7 @@ def _check_headers(part: MultipartReader | BodyPartReader) -> None:
 
 
 def _check_coding(disposition: str) -> None:
-    """Raise ValueError unless each coded parameter (RFC 5987), such as `filename*=utf-8''a.whl`, is in UTF-8."""
+    """Raise ValueError unless each encoded parameter (RFC 5987), such as `filename*=utf-8''a.whl`, is in UTF-8."""
     for parameter in disposition.split(";"):
         key, _, value = parameter.partition("=")
         name, star, piece = key.strip().partition("*")
@@ -109,9 +109,9 @@ def _check_coding(disposition: str) -> None:
 
 
 def open_form(request: web.Request, allowance: Allowance) -> MultipartReader:
-    """A reader of the multipart form that the body should be; its lines count against the allowance.
+    """Return a reader of the body as a multipart form; its lines count against the allowance.
 
-    Raises what UNREADABLE names.
+    Raises the exceptions in UNREADABLE.
     """
     _refuse_packed(request)
     return _FormReader(
@@ -123,14 +123,14 @@ def open_form(request: web.Request, allowance: Allowance) -> MultipartReader:
 
 
 def _refuse_packed(request: web.Request) -> None:
-    """Raises ValueError for a body with a Content-Encoding, which the server does not undo."""
+    """Raise ValueError for a body with a Content-Encoding, which the server does not decode."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
         raise ValueError(f"its Content-Encoding is {coding[:80]!r}; send it as it is")
 
 
 def checked_part(part: BodyPartReader | MultipartReader) -> tuple[BodyPartReader, str]:
-    """A part of a form, and its name. Raises ValueError where it is not one of a plain form."""
+    """Return a part of a form and its name. Raises ValueError if a plain form has no such part."""
     assert isinstance(part, BodyPartReader)  # noqa: S101 - the reader has checked it
     if part.name is None:
         raise ValueError("a part of it has no name")
@@ -143,9 +143,9 @@ def checked_part(part: BodyPartReader | MultipartReader) -> tuple[BodyPartReader
 
 
 async def read_small_form(request: web.Request, max_bytes: int, longest_s: float) -> dict[str, str | bytes]:
-    """The fields and, as bytes, the files of a form, in memory; of a repeated field the first.
+    """Read a form's fields and, as bytes, its files into memory. The first value of a repeated field counts.
 
-    Bounded in bytes, fields and time. Raises InvalidInputError, TooLargeError.
+    Limited in bytes, fields and time. Raises InvalidInputError, TooLargeError.
     """
     try:
         _refuse_packed(request)
@@ -198,7 +198,7 @@ async def _read_multipart(request: web.Request, allowance: Allowance) -> dict[st
             allowance.take(len(chunk))
             content += chunk
         fields.setdefault(name, bytes(content) if part.filename else content.decode())
-        await asyncio.sleep(0)  # a form that is here already would otherwise be read without letting others in
+        await asyncio.sleep(0)  # otherwise a form that has arrived in full would be read without yielding to others
     return fields
 
 

@@ -1,6 +1,6 @@
-"""POST /initialize/: another configuration while running, for servers whose configuration comes from no file.
+"""POST /initialize/: replace the configuration of a running server that does not read it from a file.
 
-The original left this open to everybody. Here it is off unless a secret is set, and asks for that secret.
+The original left this open to everybody. Here it is off unless a secret is set, and requires that secret.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ _FORM_S = 60.0
 
 
 class Initializer:
-    """Takes a configuration, checks it, hands it to every worker and waits until each serves it."""
+    """The handler that checks a configuration, passes it to every worker and waits until each serves it."""
 
     def __init__(self, secret: str | None, source: ConfigSource, folder: Path | None, served: ServedConfigs) -> None:
         self._secret = secret
         self._source = source
         self._served = served
         self._folder = folder
-        """Private folder that the workers share; None: this server takes no configuration."""
+        """The private folder that the workers share; None if this server accepts no configuration."""
 
     async def handle(self, request: web.Request) -> web.Response:
-        """POST /initialize/: `config` and `admin_secret` as form fields or files.
+        """Answer POST /initialize/: `config` and `admin_secret` are form fields or files.
 
-        The secret comes in `Authorization: Bearer SECRET` or as basic authentication's password.
+        The secret is sent as `Authorization: Bearer SECRET` or as the password of basic authentication.
         """
         if self._secret is None or self._folder is None:
             raise NotFoundError("This server takes no configuration here: it was started without --initialize_secret.")
@@ -87,7 +87,7 @@ class Initializer:
 
 @contextlib.asynccontextmanager
 async def _turn(path: Path) -> AsyncIterator[None]:
-    """One submission after the other, whichever worker takes it: each is served by all before the next is written."""
+    """Hold the lock that all workers share: every worker serves one submission before the next is written."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         end = time.monotonic() + _ALL_WORKERS_S

@@ -1,4 +1,4 @@
-"""The internal port: what the cluster asks of a server, apart from what clients ask, and until the server's end."""
+"""The internal port: it answers the cluster, separately from clients, until the server ends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ from pywharf.web.listening import accepting
 
 _CLOSING_S = 1.0
 _MAX_CONNECTIONS = 32
-"""Kept apart from clients' connections: the kubelet, the operator and Prometheus are always answered."""
+"""Separate from clients' connections, so that the kubelet, the operator and Prometheus are always answered."""
 _BACKLOG = 128
 _KEEPALIVE_S = 75.0
 
@@ -29,24 +29,24 @@ class Fault(msgspec.Struct, frozen=True):
     """Why a repo cannot be served now."""
 
     code: str
-    """As in an answer to a client."""
+    """The error's code, as in an answer to a client."""
     message: str
-    """A sentence."""
+    """The reason, in one sentence."""
 
 
 class ConfigReport(msgspec.Struct, frozen=True):
-    """What GET /config tells."""
+    """The answer to GET /config."""
 
     digest: str
-    """`config_digest` of what every worker serves; "" before the first, or while they differ."""
+    """`config_digest` of the configuration that every worker serves; "" before the first, or while they differ."""
     broken: dict[str, Fault]
-    """Repos that cannot be served now, and why."""
+    """Repos that cannot be served now, each with the reason."""
 
 
 def build_internal_app(
     instance: Instance, running: RunningRequests, served_by_all: Callable[[], str]
 ) -> web.Application:
-    """The application of one worker's internal port. `served_by_all` gives the digest; it may block for moments."""
+    """Build the application of one worker's internal port. `served_by_all` returns the digest and may block briefly."""
 
     async def config(request: web.Request) -> web.Response:
         del request

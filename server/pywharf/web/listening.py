@@ -1,4 +1,4 @@
-"""Sockets and TLS: accepting connections, reading certificates again."""
+"""Listening sockets and TLS: accepting connections, reloading certificates."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ _NO_RESOURCES_PAUSE_S = 0.25
 _HANDSHAKE_S = 20.0
 _ACCEPTED_AT_ONCE = 16
 _UNREAD_MS = 120_000
-"""After which a client that reads nothing of what it was sent is cut off, by the kernel."""
+"""Milliseconds after which the kernel cuts off a client that reads nothing of what it was sent."""
 
 Seen = tuple[tuple[int, int, int, int] | None, ...]
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:
-    """Raises InvalidConfigError where the pair cannot be used."""
+    """Create the TLS context of a certificate and its key. Raises InvalidConfigError if they cannot be used."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load(context, cert, key)
@@ -36,7 +36,7 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
     try:
-        # A password would be asked for on the terminal; an encrypted key is an error instead.
+        # Without `password`, an encrypted key would prompt on the terminal; it is an error instead.
         context.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -44,7 +44,7 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
 
 
 async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) -> None:
-    """Read the pair again whenever it changes; a bad one is refused and the last good one stays."""
+    """Reload the certificate and key whenever they change. A bad pair is refused and the last good one kept."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         state = await asyncio.to_thread(files_state, cert, key)
@@ -52,7 +52,7 @@ async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) ->
             continue
         seen = state
         try:
-            # Tried on another context first: a failed load could leave a certificate without its key.
+            # Try another context first: a failed load could leave a certificate without its key.
             await asyncio.to_thread(tls_context, cert, key)
             _load(context, cert, key)
         except InvalidConfigError as error:
@@ -62,7 +62,7 @@ async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) ->
 
 
 def files_state(*paths: str) -> Seen:
-    """What files are like now; noted before reading them, it shows any change of what was read."""
+    """Return the files' current state. Taken before they are read, it reveals any later change."""
     state: list[tuple[int, int, int, int] | None] = []
     for path in paths:
         try:
@@ -84,7 +84,7 @@ async def accepting(  # noqa: PLR0913 - its parts, all by name
     backlog: int,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Accept connections within the context; `settings` are the framework's, of each of them."""
+    """Accept connections within the context. `settings` are the framework's settings of each connection."""
     listener.listen(backlog)
     listener.setblocking(False)  # noqa: FBT003 - the socket's own interface
     assert runner.server is not None  # noqa: S101 - the runner was set up
@@ -99,7 +99,7 @@ async def accepting(  # noqa: PLR0913 - its parts, all by name
 
 
 class _Acceptor:
-    """Accepts while there is room, and makes some where connections only wait; the others wait in the backlog."""
+    """The acceptor of one socket. It closes idle connections to make room; otherwise clients wait in the backlog."""
 
     def __init__(
         self,
@@ -116,12 +116,12 @@ class _Acceptor:
         self._pause: asyncio.TimerHandle | None = None
 
     def go_on(self) -> None:
-        """Accept from now on."""
+        """Start or resume accepting."""
         self._pause = None
         self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
-        """Accept no more. Nothing that was accepted is lost, as it would be with a cancelled `sock_accept`."""
+        """Stop accepting. No accepted connection is lost, as it would be with a cancelled `sock_accept`."""
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
@@ -131,7 +131,7 @@ class _Acceptor:
         self._pause = self._loop.call_later(seconds, self.go_on)
 
     def _accept(self) -> None:
-        # Not all that wait at once, so that those that are served are served on.
+        # Accept a limited number, so that open connections continue to be served.
         for _ in range(_ACCEPTED_AT_ONCE):
             if self._connections.is_full:
                 self._connections.log("All connections of the %s are in use; those that wait longest are closed.")
@@ -140,7 +140,7 @@ class _Acceptor:
                     return
             try:
                 connection, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionError):  # another worker has it, or it went away
+            except (BlockingIOError, ConnectionError):  # another worker took it, or the client left
                 return
             except OSError as error:  # no file descriptor or memory left
                 self._connections.log(f"A connection of the %s cannot be accepted now: {error.strerror}.")
@@ -151,7 +151,7 @@ class _Acceptor:
 
     def _open(self, connection: socket) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own interface
-        with contextlib.suppress(OSError):  # a kernel without it
+        with contextlib.suppress(OSError):  # a kernel without this option
             connection.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, _UNREAD_MS)
         opened = asyncio.ensure_future(
             self._loop.connect_accepted_socket(
@@ -162,5 +162,5 @@ class _Acceptor:
             )
         )
         self._connections.opening(opened)
-        # A failed handshake is the client's matter; asking for its error keeps the loop from reporting it.
+        # A failed handshake is the client's fault. Retrieving its exception keeps the loop from logging it.
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,4 +1,4 @@
-"""Signing in and out with a browser."""
+"""Sign-in and sign-out with a browser."""
 
 from urllib.parse import urlsplit
 
@@ -15,23 +15,23 @@ from pywharf.web.transport import cookie_name, is_secure
 
 _FIELD_LIMIT = 4096
 _MAX_FORM_BYTES = 256 * 1024
-"""Anybody may send one."""
+"""Bytes of a sign-in form, which anybody may send."""
 _FORM_S = 20.0
 
 
 async def start(request: web.Request) -> web.Response:
-    """GET /: where a browser begins."""
+    """Answer GET / with the start page for browsers."""
     session = await session_permission(request)
     return _html(start_page(root_of(request), repo=session[0] if session is not None and session[1] else None))
 
 
 async def form(request: web.Request) -> web.Response:
-    """GET /login."""
+    """Answer GET /login with the sign-in form."""
     return _html(login_page(root_of(request), next_path=_safe_next(request.query.get("next", ""))))
 
 
 async def submit(request: web.Request) -> web.Response:
-    """POST /login: `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
+    """Answer POST /login. Its fields are `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
         raise ForbiddenError("Sign in with this server's own form.")
     with request.app[INSTANCE].logins.one(site(request.remote or "")):
@@ -44,13 +44,13 @@ async def submit(request: web.Request) -> web.Response:
     except InvalidNameError:
         repo = RepoName("")
     credentials = request.app[INSTANCE].credentials(repo)
-    # Without a secret there is nothing to sign in with, even where everybody may read.
+    # Signing in needs a secret, even if everybody may read.
     instance = request.app[INSTANCE]
     granted = Permission.NONE
     if secret:
         granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
     if instance.asks_storage(repo):
-        # The cookie holds no secret, and what is published is published with the client's own.
+        # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:
         message = "The repo's name or the secret is wrong."
@@ -72,7 +72,7 @@ async def submit(request: web.Request) -> web.Response:
 
 
 async def logout(request: web.Request) -> web.Response:
-    """GET /logout: end the session everywhere, also for whoever has a copy of its cookie."""
+    """Answer GET /logout: end the session everywhere, also for copies of its cookie."""
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
@@ -82,18 +82,18 @@ async def logout(request: web.Request) -> web.Response:
 
 
 def _relative(request: web.BaseRequest, path: str) -> str:
-    """A path of this server as a browser finds it from where it is, whatever a proxy has put before it."""
+    """Return a path of this server relative to the browser's address, since a proxy may have added a prefix."""
     return root_of(request) + path.removeprefix("/")
 
 
 def _safe_next(path: str) -> str:
-    """A path of this server, or "" for anything that would lead elsewhere."""
+    """Return the path if it stays on this server, or "" if it would lead elsewhere."""
     try:
         parts = urlsplit(path)
     except ValueError:  # for example half an IPv6 address
         return ""
     local = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    # Dots would lead out of the prefix that a proxy may have put before this server.
+    # Dot segments would lead out of the path prefix that a proxy may have added.
     climbs = any(part.lower().replace("%2e", ".") in {".", ".."} for part in parts.path.split("/"))
     return path if local and not climbs and not parts.scheme and not parts.netloc else ""
 

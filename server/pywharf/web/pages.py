@@ -1,4 +1,4 @@
-"""The pages for browsers that are no Simple API pages."""
+"""The HTML pages for browsers, other than those of the Simple API."""
 
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-"""Of every page: not kept, no script, in nobody's frame."""
+"""Headers of every page: not cached, no scripts, not shown in a frame."""
 
 
 @functools.cache
@@ -30,21 +30,21 @@ def _render(template: str, **values: Any) -> bytes:  # noqa: ANN401 - what the t
 
 
 def root_of(request: web.BaseRequest) -> str:
-    """This server's root as a relative link from where the browser is: a proxy may have put a path before it."""
+    """Return the server's root as a link relative to the browser's address, since a proxy may have added a prefix."""
     return "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
 
 
 def login_page(root: str, *, repo: str = "", next_path: str = "", message: str = "") -> bytes:
-    """The form that makes a session."""
+    """Render the sign-in form."""
     return _render("login.html", root=root, repo=repo, next=next_path, message=message)
 
 
 def problem_page(request: web.BaseRequest, error: PywharfError) -> bytes:
-    """An error for a person; one of missing credentials holds the login form."""
+    """Render an error for a person. The page of a 401 contains the sign-in form."""
     root, wanted = root_of(request), request.rel_url.raw_path
     return _render("problem.html", root=root, error=error, message=str(error), repo="", next=wanted)
 
 
 def start_page(root: str, *, repo: str | None) -> bytes:
-    """What stands at `/`."""
+    """Render the page at `/`."""
     return _render("start.html", root=root, repo=repo)

@@ -1,4 +1,4 @@
-"""Errors to HTTP, in this one place: RFC 9457 for API clients, a page for browsers."""
+"""The only mapping of errors to HTTP answers: RFC 9457 for API clients, a page for browsers."""
 
 import msgspec
 from aiohttp import web
@@ -20,7 +20,7 @@ _MAX_REASON = 200
 
 
 def prefers_html(request: web.BaseRequest) -> bool:
-    """Whether a browser asks, and not a package manager or a script."""
+    """Return whether the client asks for HTML, as a browser does and a package manager or a script does not."""
     return request.headers.get("Accept", "").lstrip().startswith("text/html")
 
 
@@ -29,17 +29,17 @@ def _is_browser(request: web.BaseRequest) -> bool:
 
 
 def _challenge_of_browsers(request: web.BaseRequest) -> str:
-    """Have a browser show the page, which holds the form: to Basic it would open a window of its own."""
+    """Return the challenge for which a browser shows our page with its form; for Basic it would open its own dialog."""
     return f'Cookie realm="pywharf", form-action="{root_of(request)}login", cookie-name="{cookie_name(request)}"'
 
 
 def nothing_at(request: web.BaseRequest) -> NotFoundError:
-    """The error for an address that means nothing here."""
+    """Return the error for an address that does not exist here."""
     return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
 
 
 def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
-    """The answer for an error. Its reason phrase is the message's beginning, which is what twine shows."""
+    """Return the answer for an error. Its reason phrase is the beginning of the message, because twine shows it."""
     detail = str(error)
     headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, Cookie"}
     if isinstance(error, UnauthenticatedError):

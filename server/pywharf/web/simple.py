@@ -31,22 +31,23 @@ _HTML_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-"""What other indexes and whoever writes to the storage may say is shown in pages with the sessions of this server."""
+"""Headers of HTML pages. They are strict, because the pages show text from other indexes and from anybody who may
+write to the storage, and share their origin with this server's sessions."""
 _SMALL = 256 * 1024
-"""Bytes up to which a file is read at once instead of being sent by the kernel."""
+"""Bytes up to which a file is read into memory instead of being sent by the kernel."""
 _PIECE = 1024 * 1024
-"""Bytes of a page that are handed over at once."""
+"""Bytes of a page that are written in one step."""
 
 
 async def root(request: web.Request) -> web.StreamResponse:
-    """GET …/simple/: all projects."""
+    """Answer GET …/simple/ with the list of all projects."""
     repository = await authorize(request, Permission.READ)
     page_format = negotiate(request.headers.get("Accept", ""))
     return await _page(request, await repository.root_page(page_format), page_format)
 
 
 async def project(request: web.Request) -> web.StreamResponse:
-    """GET …/simple/<project>/: one project's files."""
+    """Answer GET …/simple/<project>/ with the list of one project's files."""
     repository = await authorize(request, Permission.READ)
     raw = request.match_info["project"]
     name = normalize(raw)
@@ -57,14 +58,14 @@ async def project(request: web.Request) -> web.StreamResponse:
 
 
 async def without_slash(request: web.Request) -> web.StreamResponse:
-    """GET …/simple or …/simple/<project>: the same with a slash (PEP 503)."""
+    """Redirect GET …/simple or …/simple/<project> to the same address with a slash (PEP 503)."""
     await authorize(request, Permission.READ)
     raw = request.match_info.get("project")
     return _moved(request, f"{normalize(raw)}/" if raw is not None else "simple/")
 
 
 async def file(request: web.Request) -> web.StreamResponse:
-    """GET …/simple/<project>/<file>: the file, or with `.metadata` appended its core metadata (PEP 658)."""
+    """Answer GET …/simple/<project>/<file> with the file, or with its metadata if `.metadata` is appended (PEP 658)."""
     repository = await authorize(request, Permission.READ)
     name = normalize(request.match_info["project"])
     filename = request.match_info["filename"]
@@ -86,7 +87,7 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 
 async def nothing(request: web.Request) -> web.StreamResponse:
-    """GET of any other address in a repo."""
+    """Answer GET of any other address in a repo: 404."""
     await authorize(request, Permission.READ)
     raise nothing_at(request)
 
@@ -112,7 +113,7 @@ async def _page(request: web.Request, page: Page, page_format: PageFormat) -> we
         headers.update(_HTML_HEADERS)
     if len(body) <= _PIECE or request.method == hdrs.METH_HEAD:
         return web.Response(body=body, headers=headers)
-    # In pieces, so that a slow client does not have a copy of its own, nor others wait while it is made.
+    # Send pieces: a slow client then needs no copy of the page, and other clients do not wait for the copying.
     response = web.StreamResponse(headers=headers)
     response.content_length = len(body)
     await response.prepare(request)
@@ -123,7 +124,7 @@ async def _page(request: web.Request, page: Page, page_format: PageFormat) -> we
 
 
 def _matches(request: web.Request, etag: str) -> bool:
-    """If-None-Match (RFC 9110, section 13.1.2), weakly compared."""
+    """Return whether If-None-Match names the tag (RFC 9110, section 13.1.2; weak comparison)."""
     header = request.headers.get("If-None-Match")
     if header is None:
         return False
@@ -166,10 +167,10 @@ async def _send(request: web.Request, content: Content, found: File, headers: di
 
 
 def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[int, int, int]:
-    """First and last byte to send and the status; If-Range with another file's tag asks for all of it."""
+    """Return the first and last byte to send, and the status. An If-Range with another tag asks for the whole file."""
     header = request.headers.get("Range")
     condition = request.headers.get("If-Range")
-    # Ranges are defined for GET alone (RFC 9110, section 14.2).
+    # Ranges are defined for GET only (RFC 9110, section 14.2).
     if header is None or request.method != hdrs.METH_GET:
         return 0, size - 1, 200
     if condition is not None and condition.strip() != headers["ETag"]:
@@ -182,20 +183,20 @@ def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[in
 
 
 class _Part(msgspec.Struct):
-    """What is sent of an open file: `count` bytes from `first` on."""
+    """The part of an open file to send: `count` bytes from `first` on."""
 
     file: BinaryIO
     status: int
     first: int
     count: int
     content: bytes | None
-    """The bytes themselves, where they are few."""
+    """The bytes themselves if they are few; otherwise None."""
 
 
 async def _send_local(
     request: web.Request, content: LocalContent, found: File, headers: dict[str, str]
 ) -> web.StreamResponse:
-    # One turn of a thread: for a small file a second one would cost more than all the rest.
+    # One call in a thread: for a small file a second call would cost more than everything else.
     part = await on_storage(CALL_S, _begin, request, content, found, headers)
     with part.file:
         if request.method == "HEAD":
@@ -254,7 +255,7 @@ def _read(opened: BinaryIO, first: int, count: int, found: File) -> bytes:
 
 
 def _break_off(request: web.Request, found: File) -> NoReturn:
-    """End the connection, which alone tells the client that less came than was promised."""
+    """Abort the connection: nothing else shows the client that fewer bytes came than were announced."""
     _logger.error("The file %s in the storage became shorter while it was sent.", found.filename)
     if request.transport is not None:
         request.transport.abort()

@@ -1,4 +1,4 @@
-"""What the server tells of itself: probes, metrics, when the index was synchronised."""
+"""What the server reports about itself: probes, metrics, when the index was synchronised."""
 
 import msgspec
 from aiohttp import web
@@ -12,15 +12,15 @@ RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """GET /healthz: the process answers."""
+    """Answer GET /healthz: 200 as long as the process answers."""
     del request
     return web.Response(text="ok\n")
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 once each repo's index was read, until the server is told to stop.
+    """Answer GET /readyz: 200 once each repo's index has been read, until the server begins to stop.
 
-    A repo whose storage fails or hangs does not make the server unready, since the others are served.
+    A repo whose storage fails or hangs does not make the server unready, because the other repos are served.
     """
     instance = request.app[INSTANCE]
     failing = len(instance.broken) + sum(one.follower.failure is not None for one in instance.repositories)
@@ -38,14 +38,14 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """GET /metrics."""
+    """Answer GET /metrics."""
     instance = request.app[INSTANCE]
     instance.observe()
     return web.Response(body=instance.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def index_mtime(request: web.Request) -> web.Response:
-    """GET /index_mtime/: Unix seconds, as text."""
+    """Answer GET /index_mtime/ with the follower's `index_mtime`: Unix seconds, as text."""
     repository = await authorize(request, Permission.READ)
     return web.Response(
         text=str(repository.follower.index_mtime),

@@ -1,28 +1,28 @@
-"""Whether a browser speaks TLS, and what follows from it: the session cookie's name, and that it goes on to do so."""
+"""Whether a browser uses TLS, and what depends on it: the session cookie's name and Strict-Transport-Security."""
 
 from aiohttp import hdrs, web
 
 _COOKIE = "pywharf_session"
 _HOST_COOKIE = f"__Host-{_COOKIE}"
-"""Browsers take it only over TLS and from this very host: no other host of the domain can set it (RFC 6265bis)."""
+"""Browsers accept this name only over TLS and from this host; no other host of the domain can set it (RFC 6265bis)."""
 _STRICT_TRANSPORT = "max-age=31536000"
-"""A year. Other hosts of the domain are not spoken for."""
+"""One year, in seconds. Other hosts of the domain are not included."""
 
 
 def is_secure(request: web.BaseRequest) -> bool:
-    """Whether the browser speaks TLS, with this server or with the proxy before it."""
-    # Of several proxies the first one speaks with the browser.
+    """Return whether the browser uses TLS, with this server or with the proxy in front of it."""
+    # With several proxies the first value counts: it is from the proxy that the browser connects to.
     proxied = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
     return request.secure or proxied.lower() == "https"
 
 
 def cookie_name(request: web.BaseRequest) -> str:
-    """The name of the session's cookie for this browser."""
+    """Return the name of the session cookie for this browser."""
     return _HOST_COOKIE if is_secure(request) else _COOKIE
 
 
 def session_cookie(request: web.BaseRequest) -> str | None:
-    """The session's cookie as the browser sent it. Only this one is looked for: others may be many and long."""
+    """Return the session cookie as the browser sent it. Other cookies are skipped: they may be many and long."""
     wanted = cookie_name(request)
     for header in request.headers.getall(hdrs.COOKIE, ()):
         for pair in header.split(";"):
@@ -33,6 +33,6 @@ def session_cookie(request: web.BaseRequest) -> str | None:
 
 
 async def secure_transport(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Have a browser that speaks TLS never speak plain HTTP with this host again (RFC 6797)."""
+    """Make a browser that uses TLS never use plain HTTP with this host again (RFC 6797)."""
     if is_secure(request):
         response.headers["Strict-Transport-Security"] = _STRICT_TRANSPORT

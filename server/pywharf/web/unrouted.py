@@ -1,4 +1,4 @@
-"""Requests that no route takes: other methods, other addresses, and a browser's question whether it may ask."""
+"""Requests that no route matches: other methods, other addresses, and browsers' CORS preflight requests."""
 
 from aiohttp import hdrs, web
 
@@ -12,11 +12,11 @@ PATH = r"/{anything:[\s\S]*}"
 
 
 async def unrouted(request: web.Request) -> web.StreamResponse:
-    """Any request that no other route takes. A route of its own, so that its body is not asked for."""
+    """Answer a request that no other route matches. It has a route too, so that its body is not asked for."""
     allowed = await _allowed(request)
     if not allowed:
         if request.path.startswith(("/repo/", "/simple/")):
-            await authorize(request, Permission.READ)  # others learn nothing
+            await authorize(request, Permission.READ)  # other clients learn nothing
         raise NotFoundError(f"{nothing_at(request)}{publishing_hint(request)}")
     if request.method == hdrs.METH_OPTIONS and (answer := preflight(request)) is not None:
         return answer
@@ -27,7 +27,7 @@ async def unrouted(request: web.Request) -> web.StreamResponse:
 
 
 async def _allowed(request: web.Request) -> frozenset[str]:
-    """The methods that other routes of this address take."""
+    """Return the methods that the other routes of this address accept."""
     found: set[str] = set()
     for resource in request.app.router.resources():
         _, methods = await resource.resolve(request)
@@ -36,7 +36,7 @@ async def _allowed(request: web.Request) -> frozenset[str]:
 
 
 def publishing_hint(request: web.Request) -> str:
-    """Where a file is published, for whoever sends one elsewhere."""
+    """Return where to publish, for a client that sends a file to another address; otherwise ""."""
     if request.method not in {hdrs.METH_POST, hdrs.METH_PUT}:
         return ""
     parts = request.rel_url.raw_path.split("/", 3)

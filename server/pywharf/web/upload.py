@@ -1,4 +1,4 @@
-"""The legacy upload API, as twine, uv, poetry, flit and pdm speak it."""
+"""The legacy upload API, as twine, uv, poetry, flit and pdm use it."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,23 +20,23 @@ T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _MAX_CHECKED_BYTES = 1024
-"""Of a field that is checked. The longest that fits is a version in a file name of 240 characters."""
+"""Bytes of a checked field. The longest valid value is a version in a file name of 240 characters."""
 _CHUNK = 256 * 1024
 _FIELD_CHUNK = 8 * 1024
-"""Small, because what is read beyond a field's end is given back, which copies it."""
+"""Bytes per read of a field. Small, because bytes read beyond the field's end are pushed back, which copies them."""
 _WAIT_S = 120.0
 _WAIT_BYTES = 64 * 1024
 
 
 class _Pace:
-    """How long is waited for an upload: at most so many seconds for each so many bytes."""
+    """The minimum pace of an upload: at most `_WAIT_S` seconds for each `_WAIT_BYTES` bytes."""
 
     def __init__(self) -> None:
         self._left_s = _WAIT_S
         self._missing = _WAIT_BYTES
 
     async def next(self, reading: Awaitable[T]) -> T:
-        """Wait for a part or a piece of it. Raises InvalidUploadError where too little arrives."""
+        """Wait for a part or a piece of it. Raises InvalidUploadError if too few bytes arrive in time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -54,7 +54,7 @@ class _Pace:
 
 
 class _Received:
-    """The form's checked fields, and the file's name once its part began."""
+    """The form's checked fields, and the file's name once its part has begun."""
 
     def __init__(self) -> None:
         self.form: dict[str, str] = {}
@@ -64,7 +64,7 @@ class _Received:
 
 
 async def upload(request: web.Request) -> web.Response:
-    """POST …/simple/: publish a file. 200; 409 where it exists; 400 with the reason where something does not fit."""
+    """Answer POST …/simple/: publish a file. 200; 409 if it exists; 400 with the reason if something is invalid."""
     repository = await authorize(request, Permission.WRITE)
     instance = request.app[INSTANCE]
     uploads = instance.metrics.uploads
@@ -79,7 +79,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def _upload(request: web.Request, repository: Repository) -> tuple[str, ...]:
-    """Receive and publish the file; returns what its checks note about it."""
+    """Receive and publish the file. Returns the notes of its checks."""
     if request.content_type != "multipart/form-data":
         raise InvalidUploadError(f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data.")
     repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
@@ -111,20 +111,20 @@ async def _receive(form: MultipartReader, received: _Received, staged: StagedFil
             await _receive_file(part, received, staged)
         else:
             await _receive_field(part, name, received)
-        await asyncio.sleep(0)  # a form that is here already would else be read without letting others in
+        await asyncio.sleep(0)  # otherwise a form that has arrived in full would be read without yielding to others
 
 
 async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
     if received.filename is not None:
         raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
     received.filename = parse_upload_filename(part.filename or "")
-    check_form(received.form, received.filename)  # what came before the file; the rest is checked after it
+    check_form(received.form, received.filename)  # the fields before the file; later ones are checked after it
     while chunk := await received.pace.next(part.read_chunk(_CHUNK)):
         await staged.write(chunk)
 
 
 async def _receive_field(part: BodyPartReader, name: str, received: _Received) -> None:
-    # Of a repeated field the first value counts. What is not checked is not kept: descriptions are long.
+    # The first value of a repeated field counts. Unchecked fields are not kept: descriptions are long.
     is_kept = name in CHECKED_FIELDS and name not in received.form
     content = bytearray()
     while chunk := await received.pace.next(part.read_chunk(_FIELD_CHUNK)):

@@ -15,7 +15,7 @@ from pywharf.core.errors import BackendUnavailableError, IndexNotLoadedError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index import follower as follower_module
-from pywharf.index.change_probes import Glanceable, Glances
+from pywharf.index.change_probes import ChangeProbes, Probeable
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, StoredIndex
@@ -84,12 +84,12 @@ class Reads:
 async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the_same(backend, other, made):
     """And whatever another server does to it shows, at the latest with the look after."""
     reads = Reads(other)
-    follower = Follower("team-a", cast("Backend", reads), glances=Glances())
+    follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())
     several_looks_s = 3 * other.poll_interval_s
     following = asyncio.create_task(follower.run())
     try:
-        await follower.first_look()
-        if isinstance(other, Glanceable):
+        await follower.first_read()
+        if isinstance(other, Probeable):
             await until(lambda: reads.journals == 2)  # the first glance is compared with none
             await asyncio.sleep(several_looks_s)
             assert reads.journals == 2
@@ -243,7 +243,7 @@ async def test_running_says_once_that_it_fails_and_once_that_it_is_over(backend,
     faults = Faults(backend, fails=True)
     follower = Follower("team-a", cast("Backend", faults))
     task = asyncio.create_task(follower.run())
-    await follower.first_look()
+    await follower.first_read()
     assert isinstance(follower.failure, BackendUnavailableError)
     with pytest.raises(IndexNotLoadedError, match="is not loaded: the volume is gone"):
         follower.catalog  # noqa: B018 - reading it is what is tested

@@ -19,7 +19,7 @@ from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.serving.config_source import ConfigSource
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import Instance, LoadedConfig, RepoDefinition
+from pywharf.serving.repos import LoadedConfig, RepoDefinition, ServedRepos
 from pywharf.serving.session_files import SessionFiles
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.worker_digests import ServedConfigs
@@ -338,7 +338,7 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
     definition = RepoDefinition(FileSystemSpec(), credentials, None)
     initializer = Initializer(None, ConfigSource(settings, {}), None, ServedConfigs(None))
     client = UpstreamClient(metrics.count_upstream, "tests")
-    async with Instance(settings, refuse, ExtraIndex(client), metrics) as instance:
+    async with ServedRepos(settings, refuse, ExtraIndex(client), metrics) as instance:
         await instance.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))
         app = build_app(instance, sessions, initializer, AccessLog("off"), RunningRequests())
         async with TestClient(TestServer(app)) as http:

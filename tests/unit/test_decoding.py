@@ -69,7 +69,7 @@ def test_the_first_look_at_a_type_may_be_several_threads(tmp_path):
 
 
 def test_every_type_that_is_decoded_is_known_before():
-    """Whatever is given to msgspec's decoders is called `decodable(...)` somewhere, or decorated with it."""
+    """Whatever is given to msgspec's decoders is called `warmed_up(...)` somewhere, or decorated with it."""
     decoded: dict[str, str] = {}
     known: set[str] = set()
     for path in sorted((CHECKOUT / "server").rglob("*.py")):

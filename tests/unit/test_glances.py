@@ -10,7 +10,7 @@ import pytest
 from pywharf.backends.file_system.backend import FileSystemBackend
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import ProjectName
-from pywharf.index.change_probes import Glances
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.update import update_index
 from support.distributions import wheel
 from support.uploads import publish
@@ -31,9 +31,9 @@ async def test_whatever_another_server_does_changes_the_glance(tmp_path, made):
     folder = tmp_path / "repo"
     backend, other = (FileSystemBackend(folder, "index.toml", None) for _ in range(2))
     with pytest.raises(FileNotFoundError):
-        other.glance()
+        other.probe()
     await other.read_journal()
-    seen = [other.glance()]
+    seen = [other.probe()]
     steps = {
         "an upload": lambda: publish(backend, wheel(made, "foo", "1.0")),
         "another one": lambda: publish(backend, wheel(made, "foo", "2.0")),
@@ -42,28 +42,28 @@ async def test_whatever_another_server_does_changes_the_glance(tmp_path, made):
         "an index of the other codec": lambda: update(folder, "index.json"),
     }
     for what, step in steps.items():
-        assert other.glance() == seen[-1]
+        assert other.probe() == seen[-1]
         await step()
-        assert other.glance() not in seen, what
-        seen.append(other.glance())
+        assert other.probe() not in seen, what
+        seen.append(other.probe())
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError):
-        other.glance()
+        other.probe()
 
 
 async def test_many_are_taken_in_few_turns():
-    glances = Glances()
+    change_probes = ChangeProbes()
     threads: set[int] = set()
 
-    def glance() -> str:
+    def probe() -> str:
         threads.add(threading.get_ident())
         return "as it was"
 
     def failing() -> str:
         raise OSError
 
-    taken = [asyncio.create_task(glances.take(glance)) for _ in range(250)]
-    failed = [asyncio.create_task(glances.take(failing)) for _ in range(2)]
+    taken = [asyncio.create_task(change_probes.take(probe)) for _ in range(250)]
+    failed = [asyncio.create_task(change_probes.take(failing)) for _ in range(2)]
     await asyncio.sleep(0)
     taken.pop().cancel()
     assert set(await asyncio.gather(*taken)) == {"as it was"}
@@ -71,17 +71,17 @@ async def test_many_are_taken_in_few_turns():
     assert first != second
     assert threading.get_ident() not in threads
     assert len(threads) <= 3
-    assert await glances.take(glance) == "as it was"
+    assert await change_probes.take(probe) == "as it was"
 
 
 async def test_a_storage_that_does_not_answer_holds_up_no_other():
-    glances = Glances()
+    change_probes = ChangeProbes()
     answers = threading.Event()
-    held = asyncio.create_task(glances.take(lambda: answers.wait(20)))
+    held = asyncio.create_task(change_probes.take(lambda: answers.wait(20)))
     try:
         await asyncio.sleep(0.1)  # its turn has begun
         async with asyncio.timeout(10):
-            assert await glances.take(lambda: "another") == "another"
+            assert await change_probes.take(lambda: "another") == "another"
         assert not held.done()
     finally:
         answers.set()
@@ -92,15 +92,15 @@ async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
     """More of them than there are turns: what is never answered counts as changed, and is forgotten."""
     monkeypatch.setattr("pywharf.index.change_probes._LONGEST_S", 0.5)
     released = threading.Event()
-    glances = Glances()
+    change_probes = ChangeProbes()
     try:
         for _ in range(3):
-            asked = [glances.take(released.wait) for _ in range(10)]
+            asked = [change_probes.take(released.wait) for _ in range(10)]
             found = await asyncio.gather(*asked)
             assert len(set(map(id, found))) == 10
             assert True not in found
-        assert await glances.take(lambda: "as before") == "as before"
-        assert glances._waiting == []  # noqa: SLF001 - what is held is what is asked about
+        assert await change_probes.take(lambda: "as before") == "as before"
+        assert change_probes._waiting == []  # noqa: SLF001 - what is held is what is asked about
     finally:
         released.set()
 

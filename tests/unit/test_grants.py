@@ -6,7 +6,7 @@ import pytest
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import BackendUnavailableError, RateLimitedError
-from pywharf.serving.permission_cache import Grants
+from pywharf.serving.permission_cache import PermissionCache
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 
@@ -48,8 +48,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def grants(storage: Storage, clock: Clock) -> Grants:
-    return Grants(storage, read_expires_s=3600, write_expires_s=300, clock=clock)
+def grants(storage: Storage, clock: Clock) -> PermissionCache:
+    return PermissionCache(storage, read_expires_s=3600, write_expires_s=300, clock=clock)
 
 
 @pytest.mark.parametrize(

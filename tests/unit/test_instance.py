@@ -16,7 +16,7 @@ from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import JournalRead
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import Instance, LoadedConfig, RepoDefinition
+from pywharf.serving.repos import LoadedConfig, RepoDefinition, ServedRepos
 
 NAME = RepoName("demo")
 OLD = Credentials(read="old-read", write="old-write")
@@ -40,10 +40,10 @@ def opened(spec: BackendSpec, name: RepoName, secret: str | None) -> MemoryBacke
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Instance]:
+async def serving() -> AsyncIterator[ServedRepos]:
     metrics = Metrics()
     extra_index = ExtraIndex(UpstreamClient(metrics.count_upstream, "tests"))
-    async with Instance(ServerSettings(root="."), opened, extra_index, metrics) as instance:
+    async with ServedRepos(ServerSettings(root="."), opened, extra_index, metrics) as instance:
         yield instance
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import MemorySpec
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
-from pywharf.core.identity import find_double
+from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (
@@ -93,7 +93,7 @@ class MemoryBackend:
         stored = project.file(upload.file.filename)
         if stored is not None and stored.sha256 == upload.file.sha256:
             return stored
-        double = find_double(upload.file.filename, upload.project, (f.filename for f in project.files))
+        double = find_duplicate(upload.file.filename, upload.project, (f.filename for f in project.files))
         if stored is not None or double is not None:
             raise FileExistsInRepoError.of(upload.file.filename, double)
         content = upload.staged.read_bytes()

@@ -6,11 +6,11 @@ import resource
 _logger = logging.getLogger(__name__)
 _RESERVE = 128
 """Open files for the internal port (32), storage threads, requests to other servers, and logs."""
-_EACH = 2
+_FILES_PER_CONNECTION = 2
 """Open files per connection: one that sends or receives a file has the file open too."""
-_MOST = 2048
+_DEFAULT_CONNECTIONS = 2048
 """Most connections by default. Each may hold 64 KiB of a request's head."""
-_LEAST = 8
+_MIN_CONNECTIONS = 8
 
 
 def connections(asked_for: int) -> int:
@@ -19,8 +19,10 @@ def connections(asked_for: int) -> int:
     `asked_for` is --max_connections; 0 means as many as fit, up to 2048. If the limit of open files is too low for
     them, it is increased as far as the system allows.
     """
-    wanted = asked_for or _MOST
-    fitting = max(_LEAST, (_raised(wanted * _EACH + _RESERVE) - _RESERVE) // _EACH)
+    wanted = asked_for or _DEFAULT_CONNECTIONS
+    fitting = max(
+        _MIN_CONNECTIONS, (_raised(wanted * _FILES_PER_CONNECTION + _RESERVE) - _RESERVE) // _FILES_PER_CONNECTION
+    )
     if asked_for > fitting:
         _logger.warning(
             "--max_connections is %d, but the limit of open files allows %d, which is used; raise it (ulimit -Hn).",

@@ -42,7 +42,7 @@ from pywharf.listener import listen, url_host
 from pywharf.serving.config_source import ConfigSource, watch
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import Instance, LoadedConfig
+from pywharf.serving.repos import LoadedConfig, ServedRepos
 from pywharf.serving.session_files import SessionFiles
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.watched_files import exists
@@ -230,7 +230,7 @@ async def _serve(
     settings: ServerSettings, shared: Shared, stop: asyncio.Event, on_ready: Callable[[str], None]
 ) -> None:
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS, "pywharf"))
-    client_faults.quieten()
+    client_faults.quiet_client_faults()
     most = open_files.connections(settings.max_connections)
     root = Path(settings.root)
     egress = egress_of(settings.allowed_endpoints)
@@ -251,7 +251,7 @@ async def _serve(
             UpstreamClient(metrics.count_upstream, f"pywharf/{__version__}", egress)
         )
         instance = await stack.enter_async_context(
-            Instance(settings, open_repo, ExtraIndex(client), metrics, shared.generations)
+            ServedRepos(settings, open_repo, ExtraIndex(client), metrics, shared.generations)
         )
 
         async def apply(config: LoadedConfig) -> None:
@@ -276,7 +276,7 @@ async def _serve(
             initializer,
             AccessLog(settings.access_log),
             running,
-            tells_metrics=shared.internal is None,
+            serves_metrics=shared.internal is None,
         )
         protocol: dict[str, Any] = {
             "access_log": None,

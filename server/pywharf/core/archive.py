@@ -106,7 +106,7 @@ def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
 def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     shown = filename.filename
     archive = ZipReader(stream, shown, MAX_MEMBERS)
-    tree, dist_infos = _zip_tree(archive, _most_unpacked(stream, _ZIP_ALLOWANCE), filename)
+    tree, dist_infos = _zip_tree(archive, _max_unpacked_bytes(stream, _ZIP_ALLOWANCE), filename)
     if len(dist_infos) != 1 or not _is_of(dist_infos[0], filename):
         raise InvalidDistributionError(
             f"{shown!r} must hold exactly one folder {filename.project}-{filename.version}.dist-info; "
@@ -132,7 +132,7 @@ def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
 
 def _from_zip_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
     archive = ZipReader(stream, filename.filename, MAX_MEMBERS)
-    tree, _ = _zip_tree(archive, _most_unpacked(stream, _ZIP_ALLOWANCE), filename)
+    tree, _ = _zip_tree(archive, _max_unpacked_bytes(stream, _ZIP_ALLOWANCE), filename)
     tree.check_links()
     archive.check_contents()
     return _sdist_contents(tree, lambda path: archive.read(path, MAX_METADATA_BYTES), filename)
@@ -269,7 +269,7 @@ class _Unpacked:
 
 
 def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
-    most = _most_unpacked(stream, _EXPANSION_ALLOWANCE)
+    most = _max_unpacked_bytes(stream, _EXPANSION_ALLOWANCE)
     _check_magic(stream.read(_MAGIC_BYTES))
     if zipfile.is_zipfile(stream):
         raise InvalidDistributionError(
@@ -357,7 +357,7 @@ def _noting(headers: list[tuple[bytes, int]]) -> type[tarfile.TarInfo]:
     return Noting
 
 
-def _most_unpacked(stream: BinaryIO, allowance: int) -> int:
+def _max_unpacked_bytes(stream: BinaryIO, allowance: int) -> int:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     return min(size * MAX_EXPANSION + allowance, size * _LARGE_EXPANSION + _LARGE_ALLOWANCE)

@@ -41,13 +41,13 @@ def identity(filename: str, project: ProjectName) -> str:
     return f"{project}-{release}-{build}-{tags} wheel"
 
 
-def find_double(filename: str, project: ProjectName, others: Iterable[str]) -> str | None:
+def find_duplicate(filename: str, project: ProjectName, others: Iterable[str]) -> str | None:
     """Return another name among `others` that means the same distribution as `filename`, or None."""
     key = identity(filename, project)
     return next((other for other in others if other != filename and identity(other, project) == key), None)
 
 
-def doubles(project: ProjectName, filenames: Iterable[str]) -> list[tuple[str, ...]]:
+def duplicates(project: ProjectName, filenames: Iterable[str]) -> list[tuple[str, ...]]:
     """Return the groups of names that mean one distribution, each sorted. Names without a double are left out."""
     groups: dict[str, list[str]] = {}
     for filename in filenames:

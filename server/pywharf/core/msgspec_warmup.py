@@ -15,7 +15,7 @@ _lock = threading.Lock()
 _known: set[type[msgspec.Struct]] = set()
 
 
-def decodable(kind: K) -> K:
+def warmed_up(kind: K) -> K:
     """Have msgspec inspect a struct type and the types of its fields once. Returns it, so it can decorate a class."""
     if kind not in _known:
         with _lock:

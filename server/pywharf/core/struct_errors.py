@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 
 S = TypeVar("S", bound=msgspec.Struct)
 _PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -21,7 +21,7 @@ def convert(data: object, kind: type[S], source: str) -> S:
     Raises InvalidConfigError that names `source`, the field, its value unless it may be a secret, and what is expected.
     """
     try:
-        return msgspec.convert(data, decodable(kind))
+        return msgspec.convert(data, warmed_up(kind))
     except msgspec.ValidationError as error:
         raise InvalidConfigError(describe(error, data, source)) from None
 

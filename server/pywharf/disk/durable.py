@@ -20,7 +20,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translating_errors() -> Iterator[None]:
     """Translate the operating system's errors to the application's. Clients see the message, so it names no path."""
     try:
         yield

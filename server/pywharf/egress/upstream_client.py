@@ -19,17 +19,17 @@ from pywharf.index.upstream.extra_index import FetchedPage
 
 _MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an unpacked page; the largest pages of PyPI have about half of that."""
-_WHOLE_S = 15.0
+_RESPONSE_TIMEOUT_S = 15.0
 """Seconds for a whole response, including its redirects."""
-_TIMEOUT = aiohttp.ClientTimeout(total=_WHOLE_S, connect=5, sock_read=10)
-_WITH_WAITING_S = 20.0
+_TIMEOUT = aiohttp.ClientTimeout(total=_RESPONSE_TIMEOUT_S, connect=5, sock_read=10)
+_TOTAL_TIMEOUT_S = 20.0
 """Seconds for the wait for a slot and then the response."""
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-_AT_ONCE = 32
+_MAX_CONCURRENT = 32
 """Concurrent requests to one index, so that one that hangs does not take the slots of others."""
 _LARGE = 1024 * 1024
-_LARGE_AT_ONCE = 2
+_MAX_CONCURRENT_LARGE = 2
 """Pages over _LARGE that are in memory until they are parsed, over all indexes."""
 _CHUNK = 256 * 1024
 
@@ -44,9 +44,9 @@ class UpstreamClient:
         self._count = count
         self._egress = egress or Egress()
         self._sessions = Sessions(self._egress, _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
-        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENT))
         """Slots by the index's host; there are as many hosts as configurations name."""
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large_slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,8 +61,8 @@ class UpstreamClient:
         """Fetch a page. See `pywharf.index.upstream.extra_index.Fetcher`."""
         async with contextlib.AsyncExitStack() as held:
             try:
-                async with asyncio.timeout(_WITH_WAITING_S), self._places[URL(url).host or ""]:
-                    async with asyncio.timeout(_WHOLE_S):
+                async with asyncio.timeout(_TOTAL_TIMEOUT_S), self._slots[URL(url).host or ""]:
+                    async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
                         page = await self._fetch(URL(url), accept, held)
             except TimeoutError as error:
                 self._count("timeout")
@@ -101,7 +101,7 @@ class UpstreamClient:
             async for chunk in response.content.iter_chunked(_CHUNK):
                 body.feed(chunk)
                 if len(body) > _LARGE and not is_large:
-                    await held.enter_async_context(self._large)
+                    await held.enter_async_context(self._large_slots)
                     is_large = True
         except TooLargeBodyError:
             raise UpstreamError(f"The extra index's page is over {_MAX_BYTES} bytes.") from None

@@ -9,7 +9,7 @@ import msgspec
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import extension_of
 from pywharf.core.model import STATUSES, File, Project
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
 from pywharf.index.limits import (
@@ -100,7 +100,7 @@ class Index:
 EMPTY_INDEX = Index(0, {})
 
 
-@decodable
+@warmed_up
 class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: tuple[File, ...] = ()
     status: str = "active"
@@ -123,14 +123,14 @@ def _check_digests(files: Iterable[File]) -> None:
             raise msgspec.ValidationError(f"a digest of {file.filename!r} is not of 64 hexadecimal digits")
 
 
-@decodable
+@warmed_up
 class _IndexDocument(msgspec.Struct, frozen=True):
     format: int
     mtime: int
     projects: dict[str, msgspec.Raw]
 
 
-@decodable
+@warmed_up
 class _LargeIndexDocument(msgspec.Struct, frozen=True):
     format: int
     mtime: int
@@ -198,7 +198,7 @@ def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
     yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start:-1])
 
 
-@decodable
+@warmed_up
 class _TomlEntry(msgspec.Struct, frozen=True):
     distrib: str
     package: str
@@ -215,7 +215,7 @@ class _TomlProject(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-@decodable
+@warmed_up
 class _TomlDocument(msgspec.Struct, frozen=True):
     mtime: int
     pkgs: list[Any] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
-from pywharf.index.change_probes import Glanceable, Glances
+from pywharf.index.change_probes import ChangeProbes, Probeable
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
@@ -33,15 +33,15 @@ class Follower:
         name: str,
         backend: Backend,
         on_parse: Callable[[], None] = lambda: None,
-        glances: Glances | None = None,
+        change_probes: ChangeProbes | None = None,
         generation: Generation | None = None,
     ) -> None:
         self._name = name
         self._on_parse = on_parse
         self._backend = backend
-        self._glances = glances
+        self._glances = change_probes
         """None: the storage itself is read at every poll."""
-        self._glance = backend.glance if isinstance(backend, Glanceable) else None
+        self._probe = backend.probe if isinstance(backend, Probeable) else None
         self._seen: object = None
         """The probe's result from before the storage was last read."""
         self._generation = generation
@@ -104,7 +104,7 @@ class Follower:
         """Return the Unix seconds when the index was written or, if there is none yet, the storage was last checked."""
         return self.catalog.index.mtime or int(self._synchronised_at)
 
-    async def first_look(self) -> None:
+    async def first_read(self) -> None:
         """Wait until the first read of the storage has succeeded or failed."""
         await self._looked.wait()
 
@@ -186,7 +186,7 @@ class Follower:
                 await asyncio.sleep(pause)
 
     async def _may_have_changed(self) -> bool:
-        if self._glances is None or self._glance is None:
+        if self._glances is None or self._probe is None:
             return True
-        seen, self._seen = self._seen, await self._glances.take(self._glance)
+        seen, self._seen = self._seen, await self._glances.take(self._probe)
         return seen != self._seen

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
 """Bytes above which compressing a body would hold up the event loop."""
-_LARGE_AT_ONCE = 2
+_MAX_CONCURRENT_LARGE = 2
 """Large pages rendered concurrently. Each occupies a thread, which others wait for, and a multiple of its memory."""
 
 
@@ -56,7 +56,7 @@ class PageCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._pages: OrderedDict[Hashable, tuple[object, Page, int]] = OrderedDict()
-        self._places = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
         self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
 
     def get(self, key: Hashable, source: object) -> Page | None:
@@ -110,7 +110,7 @@ class PageCache:
         return await asyncio.shield(making[1])
 
     async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
-        async with self._places:
+        async with self._slots:
             page = await asyncio.to_thread(lambda: Page(make()))
         self.put(key, source, page, source_bytes)
         return page

@@ -13,7 +13,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
-from pywharf.index.change_probes import Glances
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.follower import Follower
 from pywharf.index.generations import Generation
 from pywharf.index.page_cache import Page, PageCache
@@ -27,9 +27,9 @@ from pywharf.index.upstream.pages import may_look_up
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200
 """Entries above which rendering a page would hold up the event loop."""
-_LOOKS_AT_ONCE = 2
+_MAX_CONCURRENT_LOOKUPS = 2
 """Concurrent project lookups in the storage itself; a large project occupies a thread."""
-_ASK_S = 60.0
+_CALL_TIMEOUT_S = 60.0
 """Seconds for a storage call that a request waits for, including the wait for a slot."""
 _FOREIGN_FILE_BYTES = 1024
 """Approximate bytes of memory that a file of another index takes."""
@@ -58,20 +58,20 @@ class Repository:
         max_file_bytes: int,
         checks: asyncio.Semaphore,
         on_parse: Callable[[], None] = lambda: None,
-        glances: Glances | None = None,
+        change_probes: ChangeProbes | None = None,
         generation: Generation | None = None,
     ) -> None:
         self.name = name
         self.backend = backend
         self.max_file_bytes = max_file_bytes
-        self.follower = Follower(name, backend, on_parse, glances, generation)
+        self.follower = Follower(name, backend, on_parse, change_probes, generation)
         self._upstream = upstream
         self._extra_index = extra_index
         self._pages = pages
         self._checks = checks
         """Slots for uploads that are being checked, shared by all repos."""
         self._own_check = asyncio.Lock()
-        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of all projects. Raises IndexNotLoadedError."""
@@ -123,7 +123,7 @@ class Repository:
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
             # The client may know it from the page of another server, which accepted it a moment ago.
-            async with within(_ASK_S), self._looks:
+            async with within(_CALL_TIMEOUT_S), self._lookup_slots:
                 project = await self.backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
@@ -134,12 +134,12 @@ class Repository:
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
         """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_ASK_S):
+        async with within(_CALL_TIMEOUT_S):
             return await self.backend.open_file(name, file)
 
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
         """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_ASK_S):
+        async with within(_CALL_TIMEOUT_S):
             return await self.backend.read_metadata(name, file)
 
     async def publish(
@@ -155,7 +155,7 @@ class Repository:
             yield
 
     async def _find(self, name: ProjectName) -> Project | None:
-        async with within(_ASK_S), self._looks:
+        async with within(_CALL_TIMEOUT_S), self._lookup_slots:
             return await self.backend.find_project(name)
 
     def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:

@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from pywharf.core.errors import IndexConflictError, PywharfError, TooLargeError
-from pywharf.core.identity import doubles
+from pywharf.core.identity import duplicates
 from pywharf.core.model import Project
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
@@ -57,7 +57,7 @@ def _doubles(project: Project) -> list[str]:
     return [
         f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients may take "
         "either. All are served; remove those that are not meant."
-        for names in doubles(project.name, (file.filename for file in project.files))
+        for names in duplicates(project.name, (file.filename for file in project.files))
     ]
 
 

@@ -15,7 +15,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 from pywharf.core.secret_text import secret_text
 from pywharf.serving.metrics import Metrics
@@ -32,13 +32,13 @@ from pywharf.serving.watched_files import (
 )
 
 _logger = logging.getLogger(__name__)
-_LOOK_EVERY_S = 0.25
+_POLL_S = 0.25
 _MAX_PATH = 300
 """Characters of a path that errors show. A longer one is a text, or not worth showing."""
 _READS = 5
 
 
-@decodable
+@warmed_up
 class SubmittedConfig(msgspec.Struct, frozen=True):
     """The configuration submitted to `/initialize/`."""
 
@@ -163,7 +163,7 @@ class ConfigSource:
 async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
     """Apply each new configuration until cancelled. A bad one is refused and logged once; the last good one stays."""
     while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_S)
         if not await asyncio.to_thread(source.changed):
             continue
         try:

@@ -18,7 +18,7 @@ from pywharf.serving.refusals import Refusals
 _KEPT = 10_000
 _REFUSED_S = 30.0
 """Seconds for which a refusal is cached; short, so that a right just granted counts soon."""
-_ASKS_AT_ONCE = 4
+_MAX_CONCURRENT_REQUESTS = 4
 
 
 class _Grant(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class _Grant(msgspec.Struct, frozen=True):
     asked_at: float
 
 
-class Grants:
+class PermissionCache:
     """The cached permissions of one repo. Concurrent questions about one secret share one request."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Grants:
         self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
         """Kept separately, so that wrong secrets do not evict right ones."""
         self._asking: dict[bytes, asyncio.Task[Permission]] = {}
-        self._places = asyncio.Semaphore(_ASKS_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
     async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
         """Return what the client at that address may do. A text that cannot be a secret of the storage costs nothing.
@@ -88,7 +88,7 @@ class Grants:
             )
 
     async def _ask(self, digest: bytes, secret: str, address: str) -> Permission:
-        async with self._places:
+        async with self._slots:
             self._check(digest, address)
             asked_at = self._clock()
             permission = await self._authority.permission_of(secret)

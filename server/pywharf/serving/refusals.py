@@ -6,9 +6,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 _WINDOW_S = 60.0
-_OF_ONE = 60
+_MAX_PER_ADDRESS = 60
 """Wrong secrets of one address in a window. Past it, the address's unknown secrets must wait."""
-_OF_ALL = 600
+_MAX_TOTAL = 600
 """Wrong secrets of all addresses in a window. Past it, the addresses that sent one must wait.
 
 A storage locks out a server that asks more often.
@@ -26,7 +26,7 @@ class Refusals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
-        self._all: deque[float] = deque(maxlen=_OF_ALL)
+        self._all: deque[float] = deque(maxlen=_MAX_TOTAL)
         self.usual_s = _USUAL_S
         """Seconds that a storage took for the last refusal; clients of an unknown repo wait as long."""
 
@@ -34,7 +34,7 @@ class Refusals:
         """Count a wrong secret; `took_s` is the seconds that a storage took to refuse it."""
         now = self._clock()
         key = _key(address)
-        self._by_address.setdefault(key, deque(maxlen=_OF_ONE)).append(now)
+        self._by_address.setdefault(key, deque(maxlen=_MAX_PER_ADDRESS)).append(now)
         self._by_address.move_to_end(key)
         self._all.append(now)
         while len(self._by_address) > _ADDRESSES:

@@ -15,21 +15,21 @@ from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
-from pywharf.index.change_probes import Glances
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.generations import Generations
 from pywharf.index.page_cache import PageCache
 from pywharf.index.ports import Authority, Backend, RateLimited
 from pywharf.index.repository import Repository, UpstreamPolicy
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.permission_cache import Grants, Nobody
+from pywharf.serving.permission_cache import Nobody, PermissionCache
 from pywharf.serving.refusals import Refusals
 from pywharf.serving.slots import Slots
 
 _logger = logging.getLogger(__name__)
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
-_FIRST_LOOK_S = 2.0
-_FIRST_LOOKS_S = 20.0
+_FIRST_READ_S = 2.0
+_READINESS_WAIT_S = 20.0
 """Seconds after the first configuration for which readiness waits for storages."""
 _NOBODY_S = 30.0
 """Seconds for which a refusal for a nonexistent repo is cached, as any refusal is."""
@@ -37,8 +37,8 @@ _CLOSE_S = 5.0
 """Seconds for closing all storages when the server stops."""
 _RETIRE_S = 60.0
 """Seconds for which requests may continue that began before a repo was replaced."""
-_LOGINS_AT_ONCE = 32
-_CHECKS_AT_ONCE = 2
+_MAX_CONCURRENT_LOGINS = 32
+_MAX_CONCURRENT_CHECKS = 2
 """Uploads whose archives are read concurrently, each by a thread that others must wait for."""
 
 
@@ -84,11 +84,11 @@ class _Running(msgspec.Struct):
     definition: RepoDefinition
     repository: Repository
     task: asyncio.Task[None]
-    grants: Grants | None
+    grants: PermissionCache | None
     """The cached permissions, if the storage knows clients itself."""
 
 
-class Instance:
+class ServedRepos:
     """The owner of the repos: opens, follows and closes them. Use as an async context."""
 
     def __init__(
@@ -110,14 +110,16 @@ class Instance:
         self._pages = PageCache(_PAGE_CACHE_BYTES)
         self.uploads = Slots(settings.max_uploads, "uploads")
         """Each slot is held by a repo's name."""
-        self.logins = Slots(_LOGINS_AT_ONCE, "logins")
+        self.logins = Slots(_MAX_CONCURRENT_LOGINS, "logins")
         """Each slot is held by a client's address: anybody may send a login form."""
-        self._glances = Glances()
+        self._glances = ChangeProbes()
         self._generations = generations
         """None: there is one worker."""
-        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self._checks = asyncio.Semaphore(_MAX_CONCURRENT_CHECKS)
         self._refusals = Refusals()
-        self._nobody = Grants(Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals)
+        self._nobody = PermissionCache(
+            Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals
+        )
         self._running: dict[RepoName, _Running] = {}
         self._broken: dict[RepoName, str] = {}
         self._credentials: dict[RepoName, Credentials] = {}
@@ -140,7 +142,7 @@ class Instance:
         """Return the repo's secrets, which decide before anything else of it is shown; nobody's if it is unknown."""
         return self._credentials.get(name, NO_CREDENTIALS)
 
-    def asks_storage(self, name: RepoName) -> bool:
+    def uses_storage_auth(self, name: RepoName) -> bool:
         """Return whether the repo has no secrets of its own, but a storage that knows clients itself."""
         running = self._running.get(name)
         return running is not None and running.grants is not None and not self.credentials(name).has_secrets
@@ -152,7 +154,7 @@ class Instance:
 
         Raises UnavailableError if only the storage knows, and it cannot be asked.
         """
-        if secret and self.asks_storage(name):
+        if secret and self.uses_storage_auth(name):
             grants = self._running[name].grants
             return Permission.NONE if grants is None else await grants.permission(secret, needed, address)
         granted = permission_of(secret, self.credentials(name))
@@ -242,7 +244,7 @@ class Instance:
                 others = [one for name, one in self._running.items() if name not in served]
                 self._running, self._credentials = served, credentials
                 await self._retire(others)
-                await _first_looks(opened)
+                await _await_first_reads(opened)
             except BaseException:
                 for one in opened:
                     await _close(one)
@@ -251,7 +253,7 @@ class Instance:
             self._running, self._broken = running, broken
             self.digest = config.digest
             if self._settled_at is None:
-                self._settled_at = time.monotonic() + _FIRST_LOOKS_S
+                self._settled_at = time.monotonic() + _READINESS_WAIT_S
             await self._retire(gone)
 
     def _open(self, name: RepoName, definition: RepoDefinition) -> _Running:
@@ -266,13 +268,13 @@ class Instance:
             max_file_bytes=spec.max_file_bytes,
             checks=self._checks,
             on_parse=self.metrics.parses.labels(name).inc,
-            glances=self._glances,
+            change_probes=self._glances,
             generation=self._generations.of(name) if self._generations is not None else None,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")
         grants = None
         if isinstance(backend, Authority):
-            grants = Grants(
+            grants = PermissionCache(
                 backend, self.settings.auth_read_expires, self.settings.auth_write_expires, refusals=self._refusals
             )
         return _Running(definition, repository, task, grants)
@@ -296,13 +298,13 @@ class Instance:
                 self.metrics.rate_limit.labels(repository.name).set(backend.rate_limit.remaining)
 
 
-async def _first_looks(opened: list[_Running]) -> None:
+async def _await_first_reads(opened: list[_Running]) -> None:
     """Wait until each storage was read, but not long: a slow one must not hold up the others."""
-    looks = [asyncio.create_task(one.repository.follower.first_look()) for one in opened]
+    looks = [asyncio.create_task(one.repository.follower.first_read()) for one in opened]
     if not looks:
         return
     try:
-        await asyncio.wait(looks, timeout=_FIRST_LOOK_S)
+        await asyncio.wait(looks, timeout=_FIRST_READ_S)
     finally:
         for look in looks:
             look.cancel()

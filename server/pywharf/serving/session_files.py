@@ -10,17 +10,17 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from pywharf.core.errors import BackendUnavailableError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
-from pywharf.disk.durable import locked, open_fresh, translated, write_atomically
+from pywharf.disk.durable import locked, open_fresh, translating_errors, write_atomically
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _MAX_ENDED = 1000
 """Unexpired ended sessions of one repo. Past it all sessions of the repo end, which takes one number to record."""
 _MAX_BYTES = 256 * 1024
-_LOOK_EVERY_S = 1.0
-_LONGEST_LOOK_S = 5.0
+_POLL_S = 1.0
+_READ_TIMEOUT_S = 5.0
 _SETTLED_S = 2.0
 """Seconds that a file must be unchanged to count as settled.
 
@@ -28,7 +28,7 @@ The clock of a file system is coarse: within one tick a file may change again an
 """
 
 
-@decodable
+@warmed_up
 class _Ended(msgspec.Struct, frozen=True):
     """The content of a repo's file. Times are Unix seconds."""
 
@@ -47,7 +47,7 @@ class _Ended(msgspec.Struct, frozen=True):
 
 class _Known(msgspec.Struct):
     ended: _Ended
-    looked_at: float
+    read_at: float
     """Monotonic time in seconds."""
     version: tuple[int, int, int] | None
     """None: the file may change and look the same."""
@@ -60,7 +60,7 @@ class SessionFiles:
         self._folder = folder
         self._clock = clock
         self._known: dict[RepoName, _Known] = {}
-        self._looking: dict[RepoName, asyncio.Task[_Known]] = {}
+        self._reading: dict[RepoName, asyncio.Task[_Known]] = {}
 
     async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
         """Record an ended session; see EndedSessions."""
@@ -71,22 +71,22 @@ class SessionFiles:
     async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
         """Return whether a session was ended; see EndedSessions."""
         known = self._known.get(repo)
-        if known is None or time.monotonic() - known.looked_at > _LOOK_EVERY_S:
-            known = await self._looked(repo)
+        if known is None or time.monotonic() - known.read_at > _POLL_S:
+            known = await self._fresh(repo)
         return known.ended.holds(session, issued_at)
 
-    async def _looked(self, repo: RepoName) -> _Known:
+    async def _fresh(self, repo: RepoName) -> _Known:
         """Read the record, one read at a time: a hanging storage blocks one thread, and each request some seconds."""
-        look = self._looking.get(repo)
+        look = self._reading.get(repo)
         if look is None:
-            look = self._looking[repo] = asyncio.create_task(self._call(self._look, repo))
-            look.add_done_callback(lambda done: (self._looking.pop(repo, None), done.cancelled() or done.exception()))
+            look = self._reading[repo] = asyncio.create_task(self._call(self._poll, repo))
+            look.add_done_callback(lambda done: (self._reading.pop(repo, None), done.cancelled() or done.exception()))
         try:
-            async with asyncio.timeout(_LONGEST_LOOK_S):
+            async with asyncio.timeout(_READ_TIMEOUT_S):
                 return await asyncio.shield(look)
         except TimeoutError as error:
             raise BackendUnavailableError(
-                f"The record of ended sessions was not read within {_LONGEST_LOOK_S:.0f} seconds; try again."
+                f"The record of ended sessions was not read within {_READ_TIMEOUT_S:.0f} seconds; try again."
             ) from error
 
     def _add(self, repo: RepoName, session: str, until: int, now: int) -> None:
@@ -96,11 +96,11 @@ class SessionFiles:
             write_atomically(self._folder / f"{repo}.json", msgspec.json.encode(ended))
         self._known[repo] = _Known(ended, time.monotonic(), None)
 
-    def _look(self, repo: RepoName) -> _Known:
-        looked_at = time.monotonic()
+    def _poll(self, repo: RepoName) -> _Known:
+        read_at = time.monotonic()
         known = self._known.get(repo)
         ended, version = self._read(repo, known)
-        self._known[repo] = known = _Known(ended, looked_at, version)
+        self._known[repo] = known = _Known(ended, read_at, version)
         return known
 
     def _read(self, repo: RepoName, known: _Known | None = None) -> tuple[_Ended, tuple[int, int, int] | None]:
@@ -129,7 +129,7 @@ class SessionFiles:
     @staticmethod
     async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         def call() -> T:
-            with translated():
+            with translating_errors():
                 return function(*args, **kwargs)
 
         return await asyncio.to_thread(call)

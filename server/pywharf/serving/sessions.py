@@ -15,14 +15,14 @@ from typing import Protocol
 import msgspec
 
 from pywharf.core.access import Credentials, Permission, fingerprint
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 
 _MAX_COOKIE = 1024
 _ID_BYTES = 16
 
 
-@decodable
+@warmed_up
 class Session(msgspec.Struct, frozen=True):
     """The content of a cookie. Times are Unix seconds."""
 

@@ -22,7 +22,7 @@ class _ClientFaults(logging.Filter):
         return True
 
 
-def quieten() -> None:
+def quiet_client_faults() -> None:
     """Log each mistake of a client as one line, without warnings. Idempotent."""
     logger = logging.getLogger(_FRAMEWORK)
     if not any(isinstance(known, _ClientFaults) for known in logger.filters):

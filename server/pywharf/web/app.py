@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pywharf import __version__
 from pywharf.core.errors import PywharfError
 from pywharf.serving.in_flight import RunningRequests
-from pywharf.serving.repos import Instance
+from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
@@ -35,13 +35,13 @@ class _BadRequestError(PywharfError):
 
 
 def build_app(  # noqa: PLR0913 - its parts
-    instance: Instance,
+    instance: ServedRepos,
     sessions: Sessions,
     initializer: Initializer,
     access_log: AccessLog,
     running: RunningRequests,
     *,
-    tells_metrics: bool = True,
+    serves_metrics: bool = True,
 ) -> web.Application:
     """Build one worker's application, without `/metrics` if its clients must not see the repos' names."""
     outermost = _outermost(instance, access_log, running)
@@ -67,7 +67,7 @@ def build_app(  # noqa: PLR0913 - its parts
     _add(app, "initialize", "POST", initializer.handle, "/initialize", "/initialize/")
     _add(app, "healthz", "GET", status.healthz, "/healthz")
     _add(app, "readyz", "GET", status.readyz, "/readyz")
-    if tells_metrics:
+    if serves_metrics:
         _add(app, "metrics", "GET", status.metrics, "/metrics")
     _add(app, "none", hdrs.METH_ANY, unrouted.unrouted, unrouted.PATH)
     return app
@@ -97,7 +97,7 @@ async def name_server(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["Server"] = _SERVER
 
 
-def _outermost(instance: Instance, access_log: AccessLog, running: RunningRequests) -> Middleware:
+def _outermost(instance: ServedRepos, access_log: AccessLog, running: RunningRequests) -> Middleware:
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()

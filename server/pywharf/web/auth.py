@@ -12,11 +12,11 @@ from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.index.repository import Repository
-from pywharf.serving.repos import Instance
+from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Session, Sessions
 from pywharf.web.transport import session_cookie
 
-INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
+INSTANCE: web.AppKey[ServedRepos] = web.AppKey("instance", ServedRepos)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
 REPO: web.RequestKey[str] = web.RequestKey("repo", str)
 """The name of the request's repo, for the logs and cross-origin reading."""
@@ -48,7 +48,7 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
     if granted < needed:
         raise ForbiddenError("This secret allows reading only; publishing needs the repo's write secret.")
     request[REPO] = name
-    if header is not None and secret and instance.asks_storage(name):
+    if header is not None and secret and instance.uses_storage_auth(name):
         request[OWN_SECRET] = secret
     return instance.repository(name)
 

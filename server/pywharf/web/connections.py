@@ -18,7 +18,7 @@ _NEW_S = 0.25
 """Seconds that a connection without a request is kept although others wait: its request may be on its way."""
 _KEPT_S = 3.0
 """The same for a connection between two requests, in seconds."""
-_LOOKED_AT = 16
+_MAX_CHECKED = 16
 """Most idle connections, of each kind (new or kept), that are checked to make room for one."""
 _LOG_EVERY_S = 60.0
 _HEAD_END = b"\r\n\r\n"
@@ -69,7 +69,7 @@ class Connections:
                 return True
         for waiting, grace in ((self._new, _NEW_S), (self._kept, _KEPT_S)):
             for looked, (connection, since) in enumerate(waiting.items()):
-                if now - since <= grace or looked == _LOOKED_AT:
+                if now - since <= grace or looked == _MAX_CHECKED:
                     break
                 if not connection.has_unread():
                     self.begun(connection)  # closing takes a moment; this connection must not be chosen twice

@@ -11,8 +11,8 @@ from pywharf.web.auth import INSTANCE, REPO
 
 _READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _EXPOSED = "Accept-Ranges, Content-Range, ETag, Retry-After"
-_ASKED_WITH = "Accept, If-None-Match, If-Range, Range"
-_REMEMBERED_S = 86_400
+_ALLOWED_HEADERS = "Accept, If-None-Match, If-Range, Range"
+_PREFLIGHT_MAX_AGE_S = 86_400
 
 
 async def allow_reading(request: web.Request, response: web.StreamResponse) -> None:
@@ -33,8 +33,8 @@ def preflight(request: web.Request) -> web.Response | None:
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(sorted(_READING)),
-        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _ASKED_WITH,
-        hdrs.ACCESS_CONTROL_MAX_AGE: str(_REMEMBERED_S),
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _ALLOWED_HEADERS,
+        hdrs.ACCESS_CONTROL_MAX_AGE: str(_PREFLIGHT_MAX_AGE_S),
     }
     return web.Response(status=204, headers=headers)
 

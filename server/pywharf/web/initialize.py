@@ -29,7 +29,7 @@ from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.forms import read_small_form
 
 _ALL_WORKERS_S = 10.0
-_LOOK_EVERY_S = 0.05
+_POLL_INTERVAL_S = 0.05
 _FIELDS = ("config", "admin_secret")
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _FORM_S = 60.0
@@ -58,7 +58,7 @@ class Initializer:
             raise ForbiddenError("This server's configuration comes from a file; change that file, it is watched.")
         submitted = await _read_form(request)
         loaded = await asyncio.to_thread(self._source.load_submitted, submitted)
-        async with _turn(self._folder / "turn"):
+        async with _submission_lock(self._folder / "turn"):
             await asyncio.to_thread(_write, self._folder / "submitted.json", submitted)
             await self._wait_for_workers(loaded.digest)
         return web.Response(text="Done\n")
@@ -81,12 +81,12 @@ class Initializer:
         while time.monotonic() < end:
             if await asyncio.to_thread(self._served.common) == digest:
                 return
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
         raise UnavailableError("The configuration was taken, but not every worker serves it yet; ask /readyz.")
 
 
 @contextlib.asynccontextmanager
-async def _turn(path: Path) -> AsyncIterator[None]:
+async def _submission_lock(path: Path) -> AsyncIterator[None]:
     """Hold the lock that all workers share: every worker serves one submission before the next is written."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -94,7 +94,7 @@ async def _turn(path: Path) -> AsyncIterator[None]:
         while not _locked(descriptor):
             if time.monotonic() > end:
                 raise UnavailableError("Another configuration is just being taken; try again.")
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
         yield
     finally:
         os.close(descriptor)

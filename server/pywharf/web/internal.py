@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pywharf.core.errors import UnavailableError
 from pywharf.serving.in_flight import RunningRequests
-from pywharf.serving.repos import Instance
+from pywharf.serving.repos import ServedRepos
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.auth import INSTANCE
@@ -44,7 +44,7 @@ class ConfigReport(msgspec.Struct, frozen=True):
 
 
 def build_internal_app(
-    instance: Instance, running: RunningRequests, served_by_all: Callable[[], str]
+    instance: ServedRepos, running: RunningRequests, served_by_all: Callable[[], str]
 ) -> web.Application:
     """Build the application of one worker's internal port. `served_by_all` returns the digest and may block briefly."""
 

@@ -15,11 +15,11 @@ from pywharf.core.errors import InvalidConfigError
 from pywharf.web.connections import Connection, Connections
 
 _logger = logging.getLogger(__name__)
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _FULL_PAUSE_S = 0.01
 _NO_RESOURCES_PAUSE_S = 0.25
 _HANDSHAKE_S = 20.0
-_ACCEPTED_AT_ONCE = 16
+_MAX_ACCEPTS_PER_WAKEUP = 16
 _UNREAD_MS = 120_000
 """Milliseconds after which the kernel cuts off a client that reads nothing of what it was sent."""
 
@@ -46,7 +46,7 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
 async def watch_tls(context: ssl.SSLContext, cert: str, key: str, seen: Seen) -> None:
     """Reload the certificate and key whenever they change. A bad pair is refused and the last good one kept."""
     while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_INTERVAL_S)
         state = await asyncio.to_thread(files_state, cert, key)
         if state == seen:
             continue
@@ -132,7 +132,7 @@ class _Acceptor:
 
     def _accept(self) -> None:
         # Accept a limited number, so that open connections continue to be served.
-        for _ in range(_ACCEPTED_AT_ONCE):
+        for _ in range(_MAX_ACCEPTS_PER_WAKEUP):
             if self._connections.is_full:
                 self._connections.log("All connections of the %s are in use; those that wait longest are closed.")
                 if not self._connections.make_room():

@@ -49,7 +49,7 @@ async def submit(request: web.Request) -> web.Response:
     granted = Permission.NONE
     if secret:
         granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
-    if instance.asks_storage(repo):
+    if instance.uses_storage_auth(repo):
         # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:

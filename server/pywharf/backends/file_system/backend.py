@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from pywharf.backends.file_system.change_probe import FolderGlance
+from pywharf.backends.file_system.change_probe import FolderProbe
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
@@ -34,7 +34,7 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.disk.durable import (
     locked,
     open_fresh,
-    translated,
+    translating_errors,
     write_atomically,
 )
 from pywharf.index.limits import max_index_bytes
@@ -56,7 +56,7 @@ _LEFTOVER_AGE_S = 24 * 3600
 
 _MAX_OWNER_BYTES = 4096
 
-_AT_ONCE = 16
+_MAX_CONCURRENT = 16
 """Concurrent calls per repo. The limit leaves threads to other repos when a storage answers slowly."""
 
 _LARGE_S = 300.0
@@ -80,10 +80,10 @@ class FileSystemBackend:
         self._contents = CheckedContents()
         stem, _, extension = index_name.rpartition(".")
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
-        self._glance = FolderGlance(folder, self._storage, self._staging, "journal", self._index_names)
+        self._probe = FolderProbe(folder, self._storage, self._staging, "journal", self._index_names)
         self._owner = owner
         self._prepared = False
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     @property
     def staging_folder(self) -> Path:
@@ -93,9 +93,9 @@ class FileSystemBackend:
     def poll_interval_s(self) -> float:
         return 1.0
 
-    def glance(self) -> object:
+    def probe(self) -> object:
         """Probe the folder for changes (see Glanceable)."""
-        return self._glance()
+        return self._probe()
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
         return await self._bounded(_LARGE_S, self._read_index, known)
@@ -151,7 +151,7 @@ class FileSystemBackend:
         self, deadline_s: float | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def call() -> T:
-            with translated():
+            with translating_errors():
                 # Checked on each call, so that nothing needs a restart after someone has emptied the volume.
                 if not self._prepared or not self._staging.is_dir():
                     self._prepare()
@@ -159,10 +159,10 @@ class FileSystemBackend:
 
         loop = asyncio.get_running_loop()
         async with within(deadline_s):
-            await self._places.acquire()
+            await self._slots.acquire()
             running = submit(call)
             # Free the slot only when the thread is done, so that a storage that hangs leaves threads to other repos.
-            running.add_done_callback(lambda _: _soon(loop, self._places.release))
+            running.add_done_callback(lambda _: _soon(loop, self._slots.release))
             return await asyncio.wrap_future(running)
 
     def _prepare(self) -> None:

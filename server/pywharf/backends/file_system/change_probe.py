@@ -11,7 +11,7 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC
 _HEADER_BYTES = 64
 
 
-class FolderGlance:
+class FolderProbe:
     """A probe of one repo's folder. Blocking; call it in a thread."""
 
     def __init__(self, folder: Path, storage: Path, staging: Path, journal: str, indexes: tuple[str, ...]) -> None:
@@ -24,20 +24,20 @@ class FolderGlance:
     def __call__(self) -> object:
         """Return a value that compares equal to the previous one if nothing has changed. Raises OSError."""
         os.stat(self._staging)  # noqa: PTH116 - so that whoever empties a volume is noticed
-        journal = self._looks(self._folder, (self._journal,), _HEADER_BYTES)
-        return journal, self._looks(self._storage, self._indexes, 0)
+        journal = self._probe_folder(self._folder, (self._journal,), _HEADER_BYTES)
+        return journal, self._probe_folder(self._storage, self._indexes, 0)
 
     @staticmethod
-    def _looks(folder: str, names: tuple[str, ...], head: int) -> tuple[object, ...]:
+    def _probe_folder(folder: str, names: tuple[str, ...], head: int) -> tuple[object, ...]:
         """Return a value for each file that differs for any later file of that name; None for a missing file."""
         opened = os.open(folder, _FOLDER)
         try:
-            return tuple(_look(name, opened, head) for name in names)
+            return tuple(_probe_file(name, opened, head) for name in names)
         finally:
             os.close(opened)
 
 
-def _look(name: str, folder: int, head: int) -> object:
+def _probe_file(name: str, folder: int, head: int) -> object:
     try:
         file = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:

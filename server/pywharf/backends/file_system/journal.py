@@ -17,7 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 from pywharf.core.errors import BackendUnavailableError, TooLargeError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.disk.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
 from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of
 from pywharf.index.ports import JournalEntry, JournalRead
@@ -26,10 +26,10 @@ _NOTHING = "none:0"
 _HEADER_BYTES = 50
 """Bytes of a header. The length is fixed, so that a header can be overwritten by another one."""
 _logger = logging.getLogger(__name__)
-decodable(JournalEntry)
+warmed_up(JournalEntry)
 
 
-@decodable
+@warmed_up
 class _Header(msgspec.Struct, frozen=True):
     generation: str
 

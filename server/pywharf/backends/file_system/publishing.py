@@ -21,7 +21,7 @@ from pywharf.backends.file_system.project_folder import META_SUFFIX, ProjectFold
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.errors import FileExistsInRepoError
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import find_double, identity
+from pywharf.core.identity import find_duplicate, identity
 from pywharf.core.model import File
 from pywharf.core.toml_text import dumps
 from pywharf.disk.durable import (
@@ -64,7 +64,7 @@ class FilePublisher:
                 if final.exists():
                     return self._complete(upload, final)
                 names = distributions(path.name for path in folder.iterdir())
-                double = find_double(upload.file.filename, upload.project, names)
+                double = find_duplicate(upload.file.filename, upload.project, names)
                 if double is not None:
                     raise FileExistsInRepoError.of(upload.file.filename, double)
                 prepared.write()

@@ -64,7 +64,7 @@ _REDIRECTED = (
     "GitHub redirects: the repository has another name now, or the API another address. "
     "Set owner, repo and api_url to them."
 )
-TELLING = (404, 409, 422)
+CALLER_STATUSES = (404, 409, 422)
 """Statuses that say something about the requested object, so that the caller handles them."""
 
 
@@ -121,7 +121,7 @@ class GithubApi:
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         """One session for each thread."""
-        self.patience_s = 0.0
+        self.max_wait_s = 0.0
         """Most seconds to wait for a rate limit to end. A longer limit raises RateLimitedError."""
         self.rate_limit: RateLimit | None = None
         """The core rate limit that GitHub last reported; None before the first report."""
@@ -175,7 +175,7 @@ class GithubApi:
                 raise
             except BackendUnavailableError:
                 # A server polls again soon. Retrying a call that took so long would only take as long again.
-                is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.patience_s
+                is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.max_wait_s
                 if attempt == _ATTEMPTS or self._is_clients or is_slow:
                     raise
             await asyncio.sleep(_PAUSE_S * attempt)
@@ -253,8 +253,8 @@ class GithubApi:
         longest: int = _ANSWER_BYTES,
         whole_s: float = _WHOLE_S,
     ) -> Answer:
-        """Make a call and return its answer. Wait for rate limits to end, but for at most `patience_s`."""
-        patience = time.monotonic() + self.patience_s
+        """Make a call and return its answer. Wait for rate limits to end, but for at most `max_wait_s`."""
+        patience = time.monotonic() + self.max_wait_s
         while True:
             try:
                 self._check_limit()
@@ -371,7 +371,7 @@ def limited(seconds: int) -> RateLimitedError:
 def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:  # noqa: PLR0911 - a table
     """Map an error response to an exception; None if the response is usable. `now` is in Unix seconds."""
     status = answer.status
-    if status in _OK or status in TELLING:
+    if status in _OK or status in CALLER_STATUSES:
         return None
     if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
         return limited(_wait_s(answer.headers, now))

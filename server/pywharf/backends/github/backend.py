@@ -39,7 +39,7 @@ from pywharf.core.errors import (
     UnauthenticatedError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
-from pywharf.core.identity import find_double, identity
+from pywharf.core.identity import find_duplicate, identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.sessions import Egress
@@ -63,16 +63,16 @@ T = TypeVar("T")
 
 _LEFTOVER_AGE_S = 24 * 3600
 """Age of a draft in seconds after which no upload can still be running, so a crash left the draft behind."""
-_JOB_PATIENCE_S = 3600.0
+_JOB_MAX_WAIT_S = 3600.0
 """Seconds that update_index waits for a rate limit to end. GitHub's limit resets every hour."""
-_UPLOAD_PATIENCE_S = 10.0
+_UPLOAD_MAX_WAIT_S = 10.0
 _METADATA_BYTES = 16 * 1024 * 1024
 _METADATA_KEPT = 256
 _RECENT = 4096
-_LOOKS_FOR_A_RIVAL = 5
+_RIVAL_CHECKS = 5
 _RIVAL_PAUSE_S = 1.0
 """Seconds between two checks whether a release of the same distribution and second has been withdrawn."""
-_LOOK_EVERY_S = 0.25
+_MIN_PROBE_INTERVAL_S = 0.25
 """Least seconds between two probes triggered by requests. GitHub's limit per minute counts free probes, too."""
 
 
@@ -88,9 +88,9 @@ class GithubBackend:
         """Whether update_index uses the backend: it waits for rate limits to end, and reads all releases anyway."""
         self._egress = egress
         self._api = GithubApi(spec.api_url, auth, egress=egress)
-        self._api.patience_s = _JOB_PATIENCE_S if is_job else 0.0
+        self._api.max_wait_s = _JOB_MAX_WAIT_S if is_job else 0.0
         self._writing = GithubApi(spec.api_url, auth, egress=egress)
-        self._writing.patience_s = _UPLOAD_PATIENCE_S
+        self._writing.max_wait_s = _UPLOAD_MAX_WAIT_S
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
         self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
@@ -100,9 +100,9 @@ class GithubBackend:
         self._journal = ReleaseJournal()
         self._newest: tuple[Release, ...] = ()
         """The releases that the journal was built from."""
-        self._look = asyncio.Lock()
-        self._looks_begun = 0
-        self._looked_at = 0.0
+        self._probe_lock = asyncio.Lock()
+        self._probes_begun = 0
+        self._probed_at = 0.0
         self._own: OrderedDict[str, str] = OrderedDict()
         """Addresses, by file name, of assets that this server published and that may not be in the index yet."""
         self._known: Index | None = None
@@ -169,7 +169,7 @@ class GithubBackend:
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
         """Read the journal (see Backend): the newest releases, in the order of their publishing."""
         if not self._is_job:
-            await self._look_now()
+            await self._probe_now()
         return self._journal.read(cursor)
 
     async def fold_journal(self, cursor: str) -> None:
@@ -200,7 +200,7 @@ class GithubBackend:
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         """Find a project among the newest releases (see Backend). Older releases are in the index."""
         del only
-        await self._look_now()
+        await self._probe_now()
         files = [entry.file for entry in self._journal.entries if entry.project == name]
         return Project(name=name).with_files(files) if files else None
 
@@ -209,7 +209,7 @@ class GithubBackend:
         if upload.secret is None:
             return await self._publish(self._writing, upload)
         api = self._api_of(upload.secret)
-        api.patience_s = _UPLOAD_PATIENCE_S
+        api.max_wait_s = _UPLOAD_MAX_WAIT_S
         try:
             return await self._publish(api, upload)
         finally:
@@ -218,7 +218,7 @@ class GithubBackend:
     async def _publish(self, api: GithubApi, upload: Upload) -> File:
         name = upload.file.filename
         known = [f.filename for f in upload.known.files] if upload.known is not None else []
-        double = find_double(name, upload.project, [*known, *self._newest_names(upload.project)])
+        double = find_duplicate(name, upload.project, [*known, *self._newest_names(upload.project)])
         if double is not None and name not in known:
             found = await self._find_release(double)
             if found is not None and not found.draft:
@@ -246,9 +246,9 @@ class GithubBackend:
         the higher id withdraws if it sees the other one, which waits for that.
         """
         rivals: list[Release] = []
-        for _ in range(_LOOKS_FOR_A_RIVAL):
+        for _ in range(_RIVAL_CHECKS):
             try:
-                await self._look_now()
+                await self._probe_now()
             except BackendUnavailableError as error:
                 _logger.warning("Whether %s is published twice is not known: %s", mine.tag_name, error)
                 return None
@@ -301,18 +301,18 @@ class GithubBackend:
         await self._api.aclose()
         await self._writing.aclose()
 
-    async def _look_now(self) -> None:
+    async def _probe_now(self) -> None:
         """Probe the newest releases. Concurrent callers share one probe, which begins after all have asked."""
-        wanted = self._looks_begun + 1
-        async with self._look:
-            if self._looks_begun >= wanted:
+        wanted = self._probes_begun + 1
+        async with self._probe_lock:
+            if self._probes_begun >= wanted:
                 return
-            pause = self._looked_at + _LOOK_EVERY_S - time.monotonic()
+            pause = self._probed_at + _MIN_PROBE_INTERVAL_S - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            self._looks_begun += 1
+            self._probes_begun += 1
             releases, changed = await self._listing.head(self._indexed_until)
-            self._looked_at = time.monotonic()
+            self._probed_at = time.monotonic()
             if changed:
                 self._newest = releases
                 self._journal = await asyncio.to_thread(ReleaseJournal, releases)

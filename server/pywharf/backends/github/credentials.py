@@ -7,7 +7,7 @@ import msgspec
 from github.Auth import AppAuth, Auth, Token
 
 from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 
 _CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 """A client's token in any form. Tokens of apps and of Actions hold a JSON web token, with its dots."""
@@ -21,7 +21,7 @@ _GITHUBS_HOSTS = ("github.com", "ghe.com")
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"
 
 
-@decodable
+@warmed_up
 class _App(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An installation of a GitHub App."""
 

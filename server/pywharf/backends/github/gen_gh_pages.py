@@ -21,7 +21,7 @@ from pywharf.index.ports import StoredIndex
 
 _SIMPLE = "simple"
 _READABLE = 0o644
-_PATIENCE_S = 300.0
+_MAX_WAIT_S = 300.0
 """Most seconds to wait for a rate limit to end."""
 
 
@@ -69,7 +69,7 @@ async def _read(spec: GithubSpec, secret: str) -> Index:
 
     parse_credentials(secret)
     api = GithubApi(spec.api_url, lambda: parse_credentials(secret), threads=1)
-    api.patience_s = _PATIENCE_S
+    api.max_wait_s = _MAX_WAIT_S
     try:
         stored = await IndexFile(api, spec.owner, spec.repo, spec.branch, spec.index_name).read(None)
     finally:

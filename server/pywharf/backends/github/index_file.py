@@ -10,7 +10,7 @@ import msgspec
 
 from pywharf.backends.github.api import BLOB_BYTES, Answer, GithubApi
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.codecs import decode_index
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
@@ -19,7 +19,7 @@ _RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
 """GitHub's messages if another commit came first. It answers violated branch rules with the same statuses."""
 
 
-@decodable
+@warmed_up
 class _Entry(msgspec.Struct, frozen=True):
     name: str
     sha: str

@@ -32,7 +32,7 @@ from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameE
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.toml_text import dumps
 
-_PATIENCE_S = 300.0
+_MAX_WAIT_S = 300.0
 _FOUND = 200
 _MISSING = 404
 _MADE = (200, 201, 202, 204)
@@ -71,7 +71,7 @@ def _wanted(settings: InitPkgRepoSettings) -> Wanted:
 
 async def _init(wanted: Wanted, secret: str, workflow_secret: str, *, dry_run: bool) -> None:
     api = GithubApi(wanted.spec.api_url, lambda: parse_credentials(secret), is_clients=True, threads=1)
-    api.patience_s = _PATIENCE_S
+    api.max_wait_s = _MAX_WAIT_S
     try:
         remote = Remote(api, wanted.spec)
         planned = plan(wanted, await remote.look(pages=wanted.pages))

@@ -12,7 +12,7 @@ import msgspec
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of
 from pywharf.core.model import File
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
@@ -22,7 +22,7 @@ from pywharf.index.ports import JournalEntry
 _UPLOADED = "uploaded"
 
 
-@decodable
+@warmed_up
 class Asset(msgspec.Struct, frozen=True):
     """A file of a release."""
 
@@ -52,7 +52,7 @@ class Asset(msgspec.Struct, frozen=True):
         return digest if algorithm == "sha256" else None
 
 
-@decodable
+@warmed_up
 class Release(msgspec.Struct, frozen=True):
     """One release, published or still a draft."""
 

@@ -12,7 +12,7 @@ from pywharf.core.errors import UpstreamError
 from pywharf.core.filenames import MAX_FILENAME
 from pywharf.core.html_tags import start_tags
 from pywharf.core.model import STATUSES, File, Project
-from pywharf.core.msgspec_warmup import decodable
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -59,7 +59,7 @@ class _Hashes(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
-@decodable
+@warmed_up
 class _ForeignFile(msgspec.Struct, frozen=True):
     filename: str
     url: str
@@ -81,7 +81,7 @@ class _Status(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-@decodable
+@warmed_up
 class _ForeignPage(msgspec.Struct, frozen=True):
     files: list[msgspec.Raw]
     """Items of _ForeignFile, decoded after they have been counted."""

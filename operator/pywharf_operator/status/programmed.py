@@ -35,7 +35,7 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     failure: str | None
     """Why the replica's answer is missing or unusable."""
     reached: bool = True
-    """Whether the replica itself answered, and not a mesh or a proxy."""
+    """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
 
 class ConfigHistory:

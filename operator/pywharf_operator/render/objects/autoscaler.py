@@ -33,8 +33,7 @@ def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | N
                     },
                 }
             ],
-            # Scale up immediately, but down one by one: the others must read again what a stopped replica had in
-            # memory.
+            # Scale up immediately, but down one by one: the others must read again what a stopped replica had cached.
             "behavior": {
                 "scaleDown": {
                     "stabilizationWindowSeconds": _SCALE_DOWN_WINDOW_S,

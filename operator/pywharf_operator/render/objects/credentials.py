@@ -65,7 +65,7 @@ def revision(content: Mapping[str, bytes], session_key: bytes) -> str:
 
 
 def shards(content: Mapping[str, bytes]) -> tuple[dict[str, bytes], ...]:
-    """Split the content into the fewest shards that keep each small. MAX_SHARDS shards may be larger."""
+    """Split the content into the fewest shards that keep each small. With MAX_SHARDS of them, they may grow larger."""
     count = 1
     while True:
         made: tuple[dict[str, bytes], ...] = tuple({} for _ in range(count))

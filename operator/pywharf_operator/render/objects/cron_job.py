@@ -129,8 +129,7 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
     pod: Manifest = {
         "serviceAccountName": object_name(server, "index"),
         "automountServiceAccountToken": False,
-        # Otherwise variables that Kubernetes derives from Services' names, such as PYWHARF_COMMAND_…, would be read as
-        # flags.
+        # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": pod_security(server),

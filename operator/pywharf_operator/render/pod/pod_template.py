@@ -39,7 +39,7 @@ _TRANSFERS_S = 60
 _SPARE_S = 10
 
 _RESOURCES: Final = {
-    # An autoscaler measures in units of the request. No CPU limit: docs/decisions/0009-resources-and-images.md.
+    # An autoscaler measures usage relative to the requests. No CPU limit: docs/decisions/0009-resources-and-images.md.
     # Memory: 83 MB were measured with 100,000 files; rendered pages take up to 128 MiB more, the extra index some.
     # Ephemeral storage: uploads in progress, of at most 5 GB.
     "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
@@ -140,7 +140,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
     spec: Manifest = {
         "serviceAccountName": object_name(server),
         "automountServiceAccountToken": False,
-        # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
+        # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _DELAY_S + _TRANSFERS_S + _SPARE_S,
         "securityContext": pod_security(server),
@@ -167,7 +167,8 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         "resources": with_defaults(server.spec.resources, _RESOURCES),
         "securityContext": container_security(),
         # A pod has 2 minutes to start, without other probes. Then it leaves the Service after 4 seconds without an
-        # answer, as another replica may answer. It is killed only after 2 minutes: a restart is no faster than recovery.
+        # answer, as another replica may answer. It is killed only after 2 minutes, as a restart is no faster than
+        # a recovery.
         "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
         "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
         "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),

@@ -47,7 +47,7 @@ def _without(part: Json, steps: Sequence[str], known: object) -> Json:
             raise LookupError(f"there is no {step!r} among {', '.join(map(str, part)) or 'its fields'}")
         inner = known.get(step) if isinstance(known, Mapping) else None
         kept = {} if not rest else {step: _without(part[step], rest, inner)}
-        # The order stays.
+        # Keep the order of the fields.
         return {name: kept.get(name, value) for name, value in part.items() if name != step or rest}
     if isinstance(part, list | tuple):
         return _without_item(part, step, rest, known)
@@ -72,7 +72,7 @@ def _without_item(items: Sequence[Json], step: str, rest: Sequence[str], known: 
 def _is_named(item: Json, step: str, known: Keyed) -> bool:
     """Return whether `step` names the item.
 
-    The name is the item's key. If several items may share a key, such as a port, it has the distinguishing fields too:
+    The name is the item's key. If several items may share a key, such as a port, it includes the distinguishing fields:
     `53/UDP`.
     """
     if not isinstance(item, Mapping):

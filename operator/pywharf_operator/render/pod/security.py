@@ -6,7 +6,7 @@ from pywharf_operator.render.labels import Manifest
 from pywharf_operator.spec import PackageServer
 
 USER: Final = 65532
-"""User and group id of the processes, and group id of their volumes. Nobody on a node has it."""
+"""User and group id of the processes, and group id of their volumes. No user of a node has it."""
 
 
 def pod_security(server: PackageServer) -> Manifest:

@@ -83,10 +83,10 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
     refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refused[repo.key] is None]
-    # The findings about the others depend on nothing of their server, so that they do not reveal whether it exists.
+    # The findings about the other repos do not depend on their server, so they do not reveal whether it exists.
     known = {repo.key: servers[repo.server_key] for repo in admitted}
     kept = _kept(snapshot, servers, admitted)
-    # A served name is kept: a claim without a creation time counts as the oldest.
+    # A served name stays with its kept repo: a claim without a creation time counts as the oldest.
     claims = [NameClaim(one.server, one.name, one.repo, None) for one in kept if one.repo.namespace != UNKNOWN]
     claims += [
         claim
@@ -124,7 +124,7 @@ def _kept(
 ) -> list[KeptRepo]:
     """Return the kept repos that their server still admits.
 
-    One of unknown namespace holds no name that an admitted repo has.
+    One of unknown namespace gives way to an admitted repo of the same name.
     """
     taken = {(repo.server_key, repo.repo_name) for repo in admitted}
     kept = []

@@ -1,1 +1,1 @@
-"""What is generated from the structs of `spec`: CustomResourceDefinitions and the reference documentation."""
+"""The generators of CustomResourceDefinitions and of the reference documentation from the structs of `spec`."""

@@ -29,9 +29,9 @@ class _Definition(msgspec.Struct, frozen=True, kw_only=True):
     struct: type[Resource]
     description: str
     columns: tuple[tuple[str, str, str, str], ...]
-    """Name, type, path and description of what `kubectl get` prints."""
+    """Name, type, path and description of the columns that `kubectl get` prints."""
     scale: Mapping[str, str] | None = None
-    """Where the subresource `scale` finds its fields; None: there is none."""
+    """Paths of the fields of the subresource `scale`; None: there is no such subresource."""
 
 
 _AGE = ("Age", "date", ".metadata.creationTimestamp", "How long it has been there.")
@@ -75,18 +75,18 @@ DEFINITIONS = (
 
 
 def crds() -> dict[str, dict[str, Any]]:
-    """Every CustomResourceDefinition by file name."""
+    """Return every CustomResourceDefinition by file name."""
     return {f"{GROUP}_{definition.plural}.yaml": _crd(definition) for definition in DEFINITIONS}
 
 
 def text_of(crd: dict[str, Any]) -> str:
-    """The file's text."""
+    """Return the file's text."""
     return _HEADER + yaml.dump(crd, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
-        """Write equal parts out each time: what people read needs no anchors."""
+        """Write equal parts out each time, without anchors, for people to read."""
         return True
 
 
@@ -126,7 +126,7 @@ def _crd(definition: _Definition) -> dict[str, Any]:
 def _root(definition: _Definition) -> Schema:
     schema = schema_of(definition.struct)
     properties = schema["properties"]
-    properties["metadata"] = {"type": "object"}  # the API server knows it itself and takes no description
+    properties["metadata"] = {"type": "object"}  # the API server defines it and accepts no description
     schema["required"] = [name for name in schema.get("required", []) if name == "spec"]
     return {"description": definition.description} | {key: value for key, value in schema.items() if value}
 

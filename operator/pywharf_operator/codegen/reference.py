@@ -22,7 +22,7 @@ _SECTION = re.compile(r"(<!-- begin (?P<name>[^>]+) -->\n)(.*?)(<!-- end (?P=nam
 
 
 def sections() -> dict[str, str]:
-    """Every generated part by the name in its markers."""
+    """Return every generated part by the name in its markers."""
     made = {}
     for kind, struct in ((PACKAGE_REPO, PackageRepo), (PACKAGE_SERVER, PackageServer)):
         schema = described(struct)
@@ -41,7 +41,7 @@ def sections() -> dict[str, str]:
 
 
 def with_sections(text: str) -> str:
-    """The text with every part between markers made anew. Raises KeyError for an unknown name."""
+    """Regenerate every part of the text between markers. Raises KeyError for an unknown name."""
     made = sections()
     return _SECTION.sub(lambda found: found[1] + made[found["name"]] + found[4], text)
 
@@ -59,7 +59,7 @@ def _fields(schema: Schema, path: str) -> Iterator[tuple[str, ...]]:
 def _shown(field: Schema) -> str:
     default = field.get("default")
     if default is None or isinstance(default, dict):
-        return ""  # the defaults of a struct stand at its fields
+        return ""  # the defaults of a struct are shown at its fields
     return f"`{msgspec.json.encode(default).decode()}`"
 
 
@@ -92,7 +92,7 @@ def _rules(schema: Schema) -> list[str]:
 
 
 def _rules_of_objects(schema: Schema) -> Iterator[str]:
-    """The rules about several fields, wherever they stand."""
+    """Yield the rules about several fields, at any depth."""
     if "properties" in schema:
         yield from _rules(schema)
     inner = [*schema.get("properties", {}).values(), schema.get("items")]

@@ -1,12 +1,12 @@
-"""The structs' structural OpenAPI schema, as a CustomResourceDefinition holds it.
+"""The structs' structural OpenAPI schema for a CustomResourceDefinition.
 
 Server-side apply turns a map into null when it removes the map's last field, although the manifest says `{}`, and the
 API server then refuses the null (kubernetes#135841). So a map that may become empty has one of two shapes:
 
-- A map that is always there has a default of its own, which takes the place of the null.
+- A map that is always there has a default of its own, which replaces the null.
 - An optional map, for which absent and `{}` differ, is atomic: it is applied as a whole, so no field is removed from
-  it. Nothing below it has a default in the CRD: the filled-in default would be a difference between the manifest and
-  the object, and so a conflict for every other manager. These defaults are in the structs and in the descriptions.
+  it. Nothing below it has a default in the CRD: a filled-in default would make the object differ from the manifest,
+  and so cause a conflict for every other manager. These defaults are in the structs and in the descriptions.
 """
 
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ _ANY_FIELD = "x-kubernetes-preserve-unknown-fields"
 
 
 def schema_of(kind: type[msgspec.Struct]) -> Schema:
-    """A struct's schema. Raises NotImplementedError for a type that no struct of `spec` uses yet."""
+    """Return a struct's schema. Raises NotImplementedError for a type that no struct of `spec` uses yet."""
     return _applicable(described(kind), whole=False)
 
 
 def described(kind: type[msgspec.Struct]) -> Schema:
-    """The same with every default where its field is, as documentation shows it."""
+    """Return the schema with every default at its field, as the documentation shows it."""
     return _schema(inspect.type_info(kind))
 
 
 def default_of(field: inspect.Field) -> object:
-    """A field's default as JSON; UNSET where there is none, or where the API server needs none.
+    """Return a field's default as JSON; UNSET if there is none, or if the API server needs none.
 
-    Nested defaults are written out: the API server validates a default as it stands, before it fills in others.
+    Nested defaults are written out: the API server validates a default as it is, before it fills in others.
     """
     default = field.default
     if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
@@ -45,12 +45,12 @@ def default_of(field: inspect.Field) -> object:
     if default is msgspec.NODEFAULT or default is None:
         return msgspec.UNSET
     plain = _plain(msgspec.to_builtins(default))
-    # An empty list stays a list, whoever applies it.
+    # An empty list needs no default: it stays a list, no matter which manager applies it.
     return msgspec.UNSET if plain == [] or _holds_any_field(field.type) else plain
 
 
 def _plain(value: object) -> object:
-    """As JSON has it, without what means the same when absent."""
+    """Convert a value to JSON, without the parts that mean the same when absent."""
     if isinstance(value, dict):
         items = ((key, _plain(item)) for key, item in value.items())
         return {key: item for key, item in items if item is not None and item not in ([], {})}
@@ -126,7 +126,7 @@ def _struct(kind: inspect.StructType) -> Schema:
 
 
 def _may_be_empty(kind: inspect.Type) -> bool:
-    """Whether `{}` is a value of the map."""
+    """Return whether `{}` is a value of the map."""
     match kind:
         case inspect.Metadata():
             return _may_be_empty(kind.type)
@@ -142,14 +142,17 @@ def _may_be_empty(kind: inspect.Type) -> bool:
 
 
 def _holds_any_field(kind: inspect.Type) -> bool:
-    """Whether the map's fields are not known: a null below it would not be refused, and would mean another thing."""
+    """Return whether the map's fields are unknown. A null in it would not be refused, and would mean something else."""
     if isinstance(kind, inspect.Metadata):
         return _holds_any_field(kind.type)
     return isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.AnyType)
 
 
 def _applicable(schema: Schema, *, whole: bool) -> Schema:
-    """Move the defaults below what is applied as a whole into the descriptions; `whole`: it is below such a part."""
+    """Move the defaults below a part that is applied as a whole into the descriptions.
+
+    `whole`: the schema is below such a part.
+    """
     made = dict(schema)
     if whole and "default" in made:
         default = made.pop("default")
@@ -171,7 +174,7 @@ def _rules(kind: type) -> tuple[Rule, ...]:
 
 
 def _with_form(schema: Schema, kind: inspect.Metadata) -> Schema:
-    """The schema with the form's bounds; only where this very type names the form."""
+    """Return the schema with the form's bounds, if this very type names a form."""
     form = (kind.extra or {}).get("form")
     if not isinstance(form, Form):
         return schema

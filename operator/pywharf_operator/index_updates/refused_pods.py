@@ -1,7 +1,8 @@
-"""Pods that the cluster refuses: what controllers say of it, and what to do.
+"""Pods that the cluster refuses: what controllers report, and what to do.
 
 A quota, a LimitRange, the Pod Security admission, OpenShift's security context constraints or a policy refuse a pod,
-not the Job or the Deployment that wants it. Of a Job only Events tell it; of a Deployment its condition ReplicaFailure.
+not the Job or the Deployment that wants it. For a Job only Events report the refusal; for a Deployment its condition
+ReplicaFailure does.
 """
 
 import re
@@ -17,7 +18,7 @@ from pywharf_operator.render.labels import Component
 from pywharf_operator.spec.kinds import EVENT
 
 LATE: Final = timedelta(seconds=10)
-"""After this long a Job without a pod is asked about; its controller makes the pod within a second."""
+"""Time after which the Events of a Job without a pod are read. Its controller creates the pod within a second."""
 _EVENTS: Final = "involvedObject.kind=Job,type=Warning,reason=FailedCreate"
 _FORBIDDEN: Final = 403
 _JOB_LABEL: Final = "batch.kubernetes.io/job-name"
@@ -50,11 +51,11 @@ _REMEDIES: Final = (
         "set what is missing in spec.labels or spec.annotations of the PackageServer",
     ),
 )
-"""What to do, by a pattern of what the API server says."""
+"""Remedies, by a pattern of the API server's message."""
 
 
 def remedy(message: str, component: Component) -> str:
-    """Return what to do about a refused pod of the server or of an index Job; empty where nothing is known."""
+    """Return what to do about a refused pod of the server or of an index Job; empty if no remedy is known."""
     text = next((text for pattern, text in _REMEDIES if re.search(pattern, message)), "")
     return text.format(resources=_RESOURCES[component], template=_POD_TEMPLATE[component])
 
@@ -67,7 +68,7 @@ def with_remedy(message: str, component: Component = "index") -> str:
 
 
 def without_pod(jobs: Iterable[Json], pods: Iterable[Json]) -> list[Json]:
-    """Return the Jobs that run and have no pod of all `pods`."""
+    """Return the running Jobs that have no pod among `pods`."""
     with_pod = {str((pod["metadata"].get("labels") or {}).get(_JOB_LABEL)) for pod in pods}
     return [
         job
@@ -80,7 +81,7 @@ def without_pod(jobs: Iterable[Json], pods: Iterable[Json]) -> list[Json]:
 
 
 def is_late(job: Json, now: datetime) -> bool:
-    """Whether the Job had the time to get its pod."""
+    """Return whether the Job has existed for long enough to have its pod."""
     try:
         created = msgspec.convert(job["metadata"].get("creationTimestamp"), datetime)
     except msgspec.ValidationError:
@@ -89,9 +90,9 @@ def is_late(job: Json, now: datetime) -> bool:
 
 
 async def refused_jobs(kube: Kube, namespace: str) -> Mapping[str, str]:
-    """Return by uid of a Job the newest reason why it gets no pod. Raises KubeError.
+    """Return the newest reason why a Job gets no pod, by the Job's uid. Raises KubeError.
 
-    Nothing where the operator may not list Events: a Role that somebody made by hand may lack that.
+    The result is empty if the operator may not list Events: a Role that was written by hand may lack that.
     """
     try:
         events = await kube.list(EVENT, namespace, fields=_EVENTS)
@@ -113,12 +114,12 @@ def _time_of(event: Json) -> str:
 
 
 def _without_name(message: str) -> str:
-    """Drop the pod's made-up name, which is another each time, so that the same refusal is the same text."""
+    """Drop the pod's generated name, which differs each time, so that the same refusal is the same text."""
     return re.sub(r'^Error creating: (pods "[^"]*" is |)', "", message)
 
 
 def refused_replica(deployment: Mapping[str, Any] | None) -> str | None:
-    """Return why a Deployment gets no further pod; None where it does."""
+    """Return why a Deployment gets no further pod; None if it does."""
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
     for one in conditions:
         if one.get("type") == "ReplicaFailure" and one.get("status") == "True":

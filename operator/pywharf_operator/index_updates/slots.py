@@ -1,4 +1,4 @@
-"""PURE. Whose index is updated next, where more repos wait than may run at once."""
+"""PURE. The choice which index is updated next when more repos wait than may run concurrently."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,28 @@ from pywharf_operator.render import Finding
 from pywharf_operator.spec import ObjectKey
 
 AT_ONCE: Final = 20
-"""Jobs of a server that the operator itself has started: a thousand new repos must not be a thousand pods at once."""
+"""Most concurrent Jobs of a server that the operator itself started. A thousand new repos must not cause a thousand
+concurrent pods."""
 RESERVED: Final = 20
-"""Further ones, for namespaces of which no Job runs: nobody waits for another tenant's long updates."""
+"""Further Jobs, for namespaces without a running Job, so that nobody waits for another tenant's long updates."""
 _STEPS: Final = (1, 10, 100, 1000)
-"""The message tells of no more places than these: with each number it would change for all whenever a Job ends."""
+"""Steps to which a message rounds up a repo's position in the queue. The exact number would change for all repos
+whenever a Job ends."""
 
 
 class Waiting(msgspec.Struct, frozen=True, order=True):
-    """A repo whose index is to be updated. They sort by who waits for longer."""
+    """A repo whose index is to be updated. Repos sort by their waiting time, the longest first."""
 
     last_update: float
-    """Unix seconds; those that never had one are first."""
+    """Unix seconds; repos without an update are first."""
     created: float
     repo: ObjectKey
 
 
 def granted(waiting: Sequence[Waiting], running: Mapping[str, int]) -> frozenset[ObjectKey]:
-    """Choose whose Jobs start now; `running` counts the Jobs by namespace.
+    """Choose the repos whose Jobs start now. `running` counts the Jobs by namespace.
 
-    The next slot is for the namespace of which the fewest run, and there for the repo that waits for the longest.
+    The next slot is for the namespace with the fewest running Jobs, and there for the repo that has waited longest.
     """
     queues: dict[str, list[Waiting]] = defaultdict(list)
     for one in sorted(waiting, reverse=True):
@@ -79,7 +81,7 @@ def waits_for_slot(waiting: Sequence[Waiting], taken: frozenset[ObjectKey]) -> M
 
 
 def waits_for_job(job: str) -> Finding:
-    """Return the condition of a repo of which an update runs already."""
+    """Return the condition of a repo whose update is already running."""
     return Finding(
         status=None,
         reason="WaitingForJob",

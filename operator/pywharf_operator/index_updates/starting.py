@@ -1,4 +1,4 @@
-"""The Jobs that update indexes: what they reported, and those that are to be run at once."""
+"""The Jobs that update indexes: their reports, and the start of those that must run immediately."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -27,19 +27,19 @@ from pywharf_operator.spec.kinds import JOB, POD
 from pywharf_operator.spec.package_repo import IndexStatus
 
 _MOST_UNFINISHED = 2
-"""Of a repo: one that runs, or cannot start, and one more where it cannot start."""
+"""Most unfinished Jobs of a repo: one, and one more if the first cannot start."""
 
 
 class Starts(msgspec.Struct, frozen=True):
-    """Whose Jobs may be started now. The others are started when Jobs have ended."""
+    """The repos whose Jobs may start now. The others start when Jobs have ended."""
 
     granted: frozenset[ObjectKey]
     waiting: Mapping[ObjectKey, Finding]
-    """The condition IndexUpToDate of those that wait."""
+    """The condition IndexUpToDate of the repos that wait."""
 
 
 def starts(repos: Iterable[RepoVerdict], runs: "Runs", now: datetime) -> Starts:
-    """Decide whose updates start, of those that are due: one of a repo at a time, and a fair share of a namespace."""
+    """Decide which of the due updates start: one at a time for each repo, and a fair share for each namespace."""
     running: Counter[str] = Counter()
     waiting: list[Waiting] = []
     for_job: dict[ObjectKey, Finding] = {}
@@ -70,7 +70,7 @@ def _waiting(verdict: RepoVerdict) -> Waiting:
 
 
 def _is_running(job: Mapping[str, Any]) -> bool:
-    """Whether it is one of the operator's own that has not ended; a CronJob's own come by their schedules."""
+    """Return whether the operator started the Job and it has not ended. A CronJob's own Jobs follow their schedules."""
     is_own = (job["metadata"].get("annotations") or {}).get(INSTANTIATE) == "manual"
     return is_own and not is_finished(job)
 
@@ -85,11 +85,11 @@ class Runs(msgspec.Struct, frozen=True):
     refused: Mapping[str, str] = {}
     """Why a Job gets no pod, by the Job's uid."""
     waits_for_pods: bool = False
-    """Whether a Job that runs has no pod."""
+    """Whether a running Job has no pod."""
 
 
 async def read_runs(kube: Kube, server: ObjectKey, now: datetime) -> Runs:
-    """Every Job and pod of a server, and why Jobs get no pods."""
+    """Read every Job and pod of a server, and why Jobs get no pods."""
     labels = f"{SERVER_LABEL}={server.name}"
     jobs, pods = await asyncio.gather(
         kube.list(JOB, server.namespace, labels), kube.list(POD, server.namespace, labels)
@@ -120,16 +120,16 @@ def _repo_of(item: Json) -> str | None:
 async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
     kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, due: Starts, now: datetime
 ) -> tuple[Finding, IndexStatus]:
-    """What is known of a repo's index. Runs an update where one is asked for; asked twice, it runs once."""
+    """Start an update if one is requested, and return what is known of the index. The same request starts one Job."""
     jobs = of_this_repo(verdict.repo, runs.jobs.get(verdict.name, []))
     trigger, started = due_trigger(verdict.repo), False
     try:
         if trigger is not None:
-            # A value may come again after another, or for a repo that is made anew.
+            # A value may recur after another one, or for a repo that was created again.
             wish = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
             started = await _start(kube, cron_job, "\0".join(wish), jobs, may=verdict.repo.key in due.granted)
         elif needs_first_update(verdict.repo) and not jobs:
-            # No trigger is a uid, and a repo that is made anew gets a first update of its own.
+            # No trigger is a uid, and a repo that was created again gets a first update of its own.
             await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, may=verdict.repo.key in due.granted)
         await _renew(kube, cron_job, jobs, runs.refused)
     except KubeError as error:
@@ -139,7 +139,7 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
         return Finding(status=False, reason="UpdateStuck", message=message), _previous(verdict)
     finding, state = index_state(verdict.repo, jobs, runs.pods.get(verdict.name, []), now)
     finding = _refused_pod(jobs, runs.refused) or finding
-    if not started and finding.status is not False:  # a fault is worth more than that the next update waits
+    if not started and finding.status is not False:  # a fault matters more than a waiting update
         finding = due.waiting.get(verdict.repo.key, finding)
     if started:
         state = msgspec.structs.replace(state, last_trigger=trigger)
@@ -147,9 +147,9 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
 
 
 async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]) -> None:
-    """Replace each Job that gets no pod and has another template than the CronJob's, which a user may have corrected.
+    """Replace each Job that gets no pod and whose template differs from the CronJob's, which a user may have corrected.
 
-    A Job keeps its template, so it would be refused until its deadline, and keep the schedule's next Job from starting.
+    A Job keeps its template. So it would be refused until its deadline, and keep the schedule's next Job from starting.
     """
     wanted = _template_of(cron_job["spec"]["jobTemplate"])
     for job in tuple(jobs):
@@ -184,11 +184,11 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
 
 
 async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], *, may: bool) -> bool:
-    """Make a Job of the trigger where there is none and one may start. Return whether there is one that stays."""
+    """Create the trigger's Job if it is missing and one may start. Return whether a Job exists that stays."""
     job = update_job(cron_job, trigger)
     same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)
     if same is not None:
-        # One that is being deleted wakes this server when it is gone.
+        # A Job that is being deleted triggers a reconcile of this server when it is gone.
         return same["metadata"].get("deletionTimestamp") is None
     if not may:
         return False

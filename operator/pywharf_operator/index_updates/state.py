@@ -1,4 +1,4 @@
-"""PURE. What a repo's Jobs and their pods say of its index."""
+"""PURE. The state of a repo's index, from its Jobs and their pods."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ _MAX_RESULT: Final = 500
 _MOST_NAMES: Final = 3
 _MAX_TRIGGER: Final = 1000
 _FAILED: Final = "Failed: "
-"""What the result of an update that failed begins with."""
+"""Prefix of a failed update's result."""
 LINGERS_S: Final = 30.0
-"""After so long it is told that a pod runs on whose index is updated: most sidecars end by themselves."""
+"""Seconds after which a pod is reported that runs on after its index is updated. Most sidecars end by themselves."""
 _STARTS_WITHIN: Final = timedelta(minutes=5)
-"""From when on a pod that does not start is told of."""
+"""Time after which a pod that has not started is reported."""
 _WAITING: Final = {
     "ImagePullBackOff": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
     "ErrImagePull": "its image cannot be pulled; check the PackageServer's image and imagePullSecrets",
@@ -45,7 +45,7 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 def due_trigger(repo: PackageRepo) -> str | None:
-    """The value of the annotation that asks for an update and was not acted upon yet."""
+    """Return the value of the annotation that requests an update; None if it is missing or was acted upon already."""
     value = (repo.metadata.annotations or {}).get(TRIGGER_ANNOTATION)
     if not isinstance(value, str) or not value:
         return None
@@ -55,13 +55,13 @@ def due_trigger(repo: PackageRepo) -> str | None:
 
 
 def needs_first_update(repo: PackageRepo) -> bool:
-    """Whether nothing is known of any update yet, so that one is run at once and not only when the schedule says."""
+    """Return whether no update is known yet, so that one runs immediately and not only by the schedule."""
     index = repo.status.index if repo.status is not None else None
     return not repo.spec.index.suspend and (index is None or index.last_job is None)
 
 
 def of_this_repo(repo: PackageRepo, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Without the Jobs of a former repo of the same name."""
+    """Return the repo's Jobs, without those of a former repo of the same name."""
     since = repo.metadata.creation_timestamp
     return [job for job in jobs if since is None or (created := _created(job)) is None or created >= since]
 
@@ -69,7 +69,7 @@ def of_this_repo(repo: PackageRepo, jobs: Sequence[Mapping[str, Any]]) -> list[M
 def index_state(
     repo: PackageRepo, jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], now: datetime
 ) -> tuple[Finding, IndexStatus]:
-    """The condition IndexUpToDate and `status.index`. What is known no more stays as the last status says."""
+    """Return the condition IndexUpToDate and `status.index`. What is no longer known stays as in the last status."""
     previous = (repo.status.index if repo.status is not None else None) or IndexStatus()
     finished = sorted((job for job in jobs if _is_news(job, previous)), key=_order)
     finding, state = (
@@ -88,7 +88,7 @@ def index_state(
 
 
 def lingering(pod: Mapping[str, Any], now: datetime) -> str | None:
-    """The rest of a sentence about a pod that runs on although its index is updated; None where it is not so."""
+    """Return the rest of a sentence about a pod that runs on although its index is updated; None for another pod."""
     ended, others = _index_ended(pod), _others_running(pod)
     if ended is None or ended.get("exitCode") or not others:
         return None
@@ -106,7 +106,7 @@ def lingering(pod: Mapping[str, Any], now: datetime) -> str | None:
 def _kept_by_sidecar(
     jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]] | None:
-    """The newest Job that has not finished though its container has, well, and the pod of it."""
+    """Return the newest unfinished Job whose index container has succeeded, and its pod; None if there is none."""
     for job in sorted(jobs, key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True):
         if is_finished(job):
             continue
@@ -119,7 +119,7 @@ def _kept_by_sidecar(
 
 
 def _of_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
-    """What the pod's report says of the index; None where it has none, or is older than what is known."""
+    """Return the index status from the pod's report; None if it has no report, or one older than what is known."""
     ended = _index_ended(pod) or {}
     report, finished = _decoded(ended.get("message")), _moment(ended.get("finishedAt"))
     if report is None or finished is None:
@@ -130,12 +130,12 @@ def _of_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexSt
 
 
 def _index_ended(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """How the container ended that updates the index; None where it has not."""
+    """Return how the container that updates the index ended; None if it has not."""
     return next(iter(_terminated(pod)), None)
 
 
 def _others_running(pod: Mapping[str, Any]) -> list[str]:
-    """The containers that something else put into the pod, and that run."""
+    """Return the running containers that something else put into the pod."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     return [str(one.get("name")) for one in statuses if one.get("name") != CONTAINER and _is_running(one)]
 
@@ -152,7 +152,10 @@ def _moment(text: object) -> datetime | None:
 
 
 def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
-    """Whether it finished, and not before an update that is known already: Jobs go in another order than they came."""
+    """Return whether the Job finished, and not before the last known update.
+
+    Jobs are removed in another order than they were created.
+    """
     finished = _finished_at(job)
     return finished is not None and (previous.last_update_time is None or finished >= previous.last_update_time)
 
@@ -163,9 +166,9 @@ def _of_last(
     name = str(job["metadata"]["name"])
     own = _newest_first(name, pods)
     if previous.last_job == name and not any(_terminated(pod) for pod in own):
-        return _remembered(repo, previous), previous  # its pod is gone; what it said was told then
+        return _remembered(repo, previous), previous  # its pod is gone; its report is in the last status
     if not _condition(job, "Complete"):
-        # Another container of the pod may have failed, or have kept it until the Job's deadline.
+        # Another container of the pod may have failed, or have kept the pod running until the Job's deadline.
         done = next((found for pod in own[:1] if (found := _of_pod_that_went_well(name, pod, previous))), None)
         if done is not None:
             return _updated(done), done
@@ -221,7 +224,7 @@ def _advice(repo: PackageRepo, result: str) -> str:
 
 
 def _remembered(repo: PackageRepo, previous: IndexStatus) -> Finding:
-    """What the last status says, where no Job is left."""
+    """Return the condition that follows from the last status, if no Job has anything newer."""
     result = previous.last_result
     if result is not None and result.startswith(_FAILED):
         return Finding(status=False, reason="UpdateFailed", message=_advice(repo, result))
@@ -239,7 +242,7 @@ def is_stuck(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], now: dat
 
 
 def _stuck(jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], now: datetime) -> Finding | None:
-    """Why a running Job cannot start."""
+    """Return why a running Job cannot start; None if all can."""
     for job in jobs:
         name, of_job = str(job["metadata"]["name"]), job.get("spec") or {}
         if _finished_at(job) is not None or of_job.get("suspend"):
@@ -283,7 +286,10 @@ def _created(manifest: Mapping[str, Any]) -> datetime | None:
 
 
 def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]]) -> str:
-    """Why, from what is nearest to the cause: its deadline, its pods' newest end, what the Job says."""
+    """Return why the Job failed.
+
+    The source nearest to the cause counts: its deadline, its pods' newest end, or the Job's message.
+    """
     failed = _condition(job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
         return f"Job {name} took longer than it may, or could not start."
@@ -304,7 +310,7 @@ def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]
 
 
 def _report(pods: Sequence[Mapping[str, Any]]) -> _Report | None:
-    """What the newest pod that reported said; None where that is no report."""
+    """Return the report of the newest pod that has one, otherwise an empty report; None if it is malformed."""
     for pod in pods:
         for ended in _terminated(pod):
             if ended.get("message") and not ended.get("exitCode"):
@@ -313,7 +319,7 @@ def _report(pods: Sequence[Mapping[str, Any]]) -> _Report | None:
 
 
 def _decoded(message: object) -> _Report | None:
-    """A termination message may hold anything."""
+    """Parse a termination message, which may hold anything; None if it is no report."""
     try:
         return msgspec.convert(json.loads(message), _Report) if isinstance(message, str) else None
     except (ValueError, RecursionError, msgspec.ValidationError):
@@ -321,7 +327,7 @@ def _decoded(message: object) -> _Report | None:
 
 
 def _last_line(text: str) -> str:
-    """Where a container reports nothing, its message is the end of its log."""
+    """Return the last line with visible text. A container without a report has the end of its log as its message."""
     return next((line for line in reversed(text.splitlines()) if _shown(line)), "")
 
 
@@ -335,7 +341,7 @@ def _job_of(pod: Mapping[str, Any]) -> str:
 
 
 def _terminated(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """How the container ended that updates the index. What is said of others is no report of ours."""
+    """Return how the container that updates the index ended. What other containers write is no report of ours."""
     found = []
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
         if container.get("name") != CONTAINER:
@@ -352,7 +358,7 @@ def _condition(job: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
 
 
 def is_finished(job: Mapping[str, Any]) -> bool:
-    """Whether the Job has completed or failed."""
+    """Return whether the Job has completed or failed."""
     return _ending(job) is not None
 
 
@@ -381,5 +387,5 @@ def _count(number: int | None) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text of somebody else, without control characters and not long."""
+    """Return a foreign text, shortened and without control characters."""
     return "".join(c if c.isprintable() else " " for c in text[: _MAX_RESULT * 2]).strip()[:_MAX_RESULT]

@@ -1,1 +1,1 @@
-"""What needs no cluster: manifests in a folder, rendered or served on this machine."""
+"""The commands that need no cluster: they render or serve a folder of manifests on this machine."""

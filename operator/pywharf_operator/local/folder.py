@@ -1,4 +1,4 @@
-"""A folder of manifests as what is rendered, and what is wrong with it."""
+"""The input of rendering from a folder of manifests, and the faults found in it."""
 
 from collections.abc import Iterable, Mapping
 
@@ -22,7 +22,7 @@ DEFAULT_SERVER_NAME = "pywharf"
 
 
 def snapshot_of(manifests: Manifests) -> Snapshot:
-    """The folder's resources. A namespace without a manifest has the one label that every namespace has."""
+    """Return the folder's resources. A namespace without a manifest has the one label that every namespace has."""
     repos: tuple[PackageRepo, ...] = tuple(manifests.of(PackageRepo))
     named: Iterable[NamespaceObject] = manifests.of(NamespaceObject)
     labels: dict[str, Mapping[str, str]] = {repo.key.namespace: {} for repo in repos}
@@ -36,7 +36,7 @@ def snapshot_of(manifests: Manifests) -> Snapshot:
 
 
 def default_server(namespace: str) -> PackageServer:
-    """The server that the chart makes: one replica, 10 GiB, repos of its own namespace."""
+    """Return the server that the chart creates: one replica, 10 GiB, repos of its own namespace."""
     return PackageServer(
         api_version=API_VERSION,
         kind=PACKAGE_SERVER,
@@ -46,7 +46,7 @@ def default_server(namespace: str) -> PackageServer:
 
 
 def faults_of(resolution: Resolution) -> tuple[str, ...]:
-    """A line for each condition that is not as it should be."""
+    """Return a line for each condition that is not True."""
     conditions: list[tuple[object, str, Finding]] = [
         (server.server, ACCEPTED, server.accepted) for server in resolution.servers
     ]
@@ -61,5 +61,5 @@ def faults_of(resolution: Resolution) -> tuple[str, ...]:
 
 
 def with_server(snapshot: Snapshot, server: PackageServer) -> Snapshot:
-    """The snapshot with one more server."""
+    """Return the snapshot with one more server."""
     return msgspec.structs.replace(snapshot, servers=(*snapshot.servers, server))

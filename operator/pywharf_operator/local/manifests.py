@@ -1,4 +1,4 @@
-"""A folder of YAML files, read into resources and problems. What is broken affects nothing else."""
+"""The reader of a folder of YAML files: it returns resources and problems. A broken object affects no other."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,14 +34,14 @@ _KINDS: Mapping[tuple[str, str], type[Resource]] = {
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
-    """Something that cannot be used, and what to do about it."""
+    """A part of a file that cannot be used, and what to do about it."""
 
     file: str
-    """Relative to the folder."""
+    """Path relative to the folder."""
     document: int
-    """Counted from 1 in the file; 0: the file as a whole."""
+    """Number of the document in the file, from 1; 0: the whole file."""
     object: str
-    """`Kind namespace/name`, as far as they can be read."""
+    """`Kind namespace/name`; empty if it cannot be read."""
     sentence: str
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A resource and where it stands."""
+    """A resource, with its file and document."""
 
     file: str
     document: int
@@ -59,27 +59,27 @@ class Loaded(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """What no other object may be called: `Kind namespace/name`."""
+        """The name that no other object may have: `Kind namespace/name`."""
         return f"{self.resource.kind} {self.resource.key}"
 
 
 class Manifests(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder holds."""
+    """The contents of a folder."""
 
     loaded: tuple[Loaded, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
-    """What was passed over, which is no fault."""
+    """Ignored objects, which are no fault."""
 
     def of(self, kind: type[msgspec.Struct]) -> list[Any]:
-        """Every resource of a kind."""
+        """Return every resource of a kind."""
         return [item.resource for item in self.loaded if isinstance(item.resource, kind)]
 
 
 def read_folder(folder: Path) -> dict[str, bytes | str]:
-    """Every YAML file by its path in the folder; a text in its place says why it cannot be read.
+    """Return every YAML file's content, by its path in the folder. A str instead says why the file is unreadable.
 
-    Subfolders are read too; names that begin with a dot, and links that leave the folder, are passed over.
+    Subfolders are read too. Names that begin with a dot, and links that leave the folder, are ignored.
     """
     files: dict[str, bytes | str] = {}
     for path in sorted(_yaml_files(folder, folder.resolve())):
@@ -111,7 +111,7 @@ def _yaml_files(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def parse_file(file: str, content: bytes | str, namespace: str) -> Manifests:
-    """One file's resources. `namespace` is that of objects which name none."""
+    """Parse one file. `namespace` is the namespace of objects that name none."""
     loaded: list[Loaded] = []
     problems: list[Problem] = []
     notes: list[Problem] = []
@@ -131,7 +131,7 @@ def parse_file(file: str, content: bytes | str, namespace: str) -> Manifests:
 
 
 def merge(files: Mapping[str, Manifests]) -> Manifests:
-    """The whole folder. Of two objects with one name the first in the order of files counts."""
+    """Merge the files into one folder. If two objects have one name, the first in the order of files counts."""
     first: dict[str, Loaded] = {}
     problems = [problem for manifests in files.values() for problem in manifests.problems]
     for item in (item for name in sorted(files) for item in files[name].loaded):
@@ -149,7 +149,7 @@ def load_folder(folder: Path, namespace: str) -> Manifests:
 
 
 def _items(document: object) -> Iterator[object]:
-    """The document's objects: those of a List, itself otherwise, none where it is empty."""
+    """Yield the document's objects: the items of a List, otherwise the document itself, nothing if it is empty."""
     if isinstance(document, dict) and document.get("kind") == "List" and document.get("apiVersion") == "v1":
         items = document.get("items")
         yield from items if isinstance(items, list) else []
@@ -158,7 +158,7 @@ def _items(document: object) -> Iterator[object]:
 
 
 def _parse(file: str, number: int, item: object, namespace: str) -> Loaded | tuple[Problem, bool]:
-    """The resource; otherwise what is wrong and whether that is only a note."""
+    """Return the resource, or a problem and whether it is only a note."""
     if not isinstance(item, dict):
         return Problem(file, number, "", "it is no object, so it is passed over."), True
     item = _without_nulls(item)
@@ -177,7 +177,7 @@ def _parse(file: str, number: int, item: object, namespace: str) -> Loaded | tup
 
 
 def _not_ours(version: object, kind: object) -> tuple[str, bool]:
-    """Why it is passed over, and whether that is only a note."""
+    """Return why the object is ignored, and whether that is only a note."""
     ours = {PACKAGE_REPO, PACKAGE_SERVER}
     if kind in ours:
         return f"apiVersion is {_short(version)}; write apiVersion: {API_VERSION}.", False
@@ -202,7 +202,7 @@ def _object_name(item: Mapping[str, Any], namespace: str) -> str:
 
 
 def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
-    """A key without a value is as good as absent, as in the API server; but in a patch it removes what is there."""
+    """Remove keys without a value, as the API server does; but in a patch, where null removes a field, keep them."""
     return {
         key: _without_nulls(item) if isinstance(item, dict) and key != _PATCH else item
         for key, item in value.items()

@@ -25,7 +25,7 @@ Example:
 """
 
 _APIS = frozenset({"HTTPRoute", "ServiceMonitor"})
-"""A folder knows no cluster: whatever it asks for is printed."""
+"""Kinds that are printed if the folder asks for them. A folder knows no cluster that could lack them."""
 
 
 def _checked_namespace(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -60,7 +60,7 @@ def _checked_namespace(context: click.Context, option: click.Parameter, value: s
 )
 @click.pass_context
 def render(context: click.Context, folder: Path, namespace: str, image: str) -> None:
-    """Print the objects and say what is wrong."""
+    """Print the objects and report what is wrong."""
     manifests = load_folder(folder, namespace)
     objects, faults = rendered(manifests, Environment(specs=spec_types(), image=image, apis=_APIS), namespace)
     for note in manifests.notes:
@@ -75,7 +75,7 @@ def render(context: click.Context, folder: Path, namespace: str, image: str) -> 
 def rendered(
     manifests: Manifests, environment: Environment, namespace: str
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Every server's objects in the order in which they are applied, and the faults found."""
+    """Render every server's objects, in the order in which they are applied. Return them and the faults found."""
     snapshot = snapshot_of(manifests)
     if not snapshot.servers and snapshot.repos:
         snapshot = with_server(snapshot, default_server(namespace))
@@ -86,12 +86,12 @@ def rendered(
 
 
 def text_of(objects: list[dict[str, Any]]) -> str:
-    """A stream of YAML documents."""
+    """Return a stream of YAML documents."""
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines are written as such."""
+    """A dumper that writes texts of several lines as such."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -1,4 +1,4 @@
-"""YAML documents, read so that no text can hurt: bounded in depth and in what its aliases stand for.
+"""A safe reader of YAML documents, with limits on their depth and on the expansion of their aliases.
 
 Messages give line and column, never a part of the text: it may hold secrets.
 """
@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 MAX_NODES = 500_000
-"""Values of one document, each alias counted as often as it is used."""
+"""Most values of one document. An alias counts as often as it is used."""
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -20,7 +20,7 @@ class Document(msgspec.Struct, frozen=True):
 
     value: Any = None
     fault: str | None = None
-    """A sentence that holds nothing of the text but the place."""
+    """A sentence that gives the position in the text, but no part of the text."""
 
 
 class _FaultError(Exception):
@@ -31,7 +31,7 @@ class _FaultError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading as Kubernetes means it: a date is a text."""
+    """A safe loader that reads a date as a text, like Kubernetes."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -40,13 +40,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def documents(content: bytes) -> Iterator[Document]:
-    """Every document that holds something. A broken one does not affect the next."""
+    """Yield every document that is not empty. A broken one does not affect the next."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         yield Document(fault=f"it is not UTF-8 (byte {error.start}); save it as UTF-8.")
         return
-    # A line that begins with --- ends a document wherever it stands, in a quoted text too.
+    # A line that begins with --- ends a document everywhere, even in a quoted text.
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text) if match.start())]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         yield from _documents(text[start:end], text.count("\n", 0, start))
@@ -64,7 +64,7 @@ def _documents(text: str, first_line: int) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        # PyYAML quotes parts of the text, an alias or a tag: a password that begins with * or ! is one.
+        # PyYAML quotes parts of the text, such as an alias or a tag. A password that begins with * or ! is read as one.
         problem = re.sub(r",? *(but (found|got))? *$", "", re.split("['\"#<]", error.problem or "")[0])
         yield Document(fault=f"{place}it is not valid YAML ({problem}); {_REMEDY}.")
     except yaml.reader.ReaderError as error:
@@ -88,7 +88,7 @@ def _value(loader: _Loader) -> Any:  # noqa: ANN401 - whatever stands there
 
 
 def _check(root: yaml.Node) -> None:
-    """Refuse keys that are no texts or stand twice, and aliases that go round or stand for too much."""
+    """Reject keys that are no texts or occur twice, and aliases that are recursive or expand to too much."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 

@@ -1,4 +1,7 @@
-"""PURE. From resources to Kubernetes objects: the same in the cluster, in `pywharf render` and in `pywharf up`."""
+"""PURE. Rendering of resources into Kubernetes objects.
+
+It is the same in the cluster, in `pywharf render` and in `pywharf up`.
+"""
 
 import functools
 import hashlib
@@ -78,38 +81,38 @@ _WORKLOAD = (
 
 
 class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's objects, and what is known of them."""
+    """A server's objects, and what is known about them."""
 
     credentials: tuple[Manifest, ...]
-    """The Secrets; they are applied first, as the ConfigMap names their revision."""
+    """The Secrets. They are applied first, as the ConfigMap names their revision."""
     config_map: Manifest
     workload: tuple[Manifest, ...]
-    """What runs it and leads to it. Empty where the server is not accepted."""
+    """The objects that run and expose the server. Empty if the server is not accepted."""
     cron_jobs: tuple[Manifest, ...]
-    """One for each repo. Empty where the server is not accepted."""
+    """One for each repo. Empty if the server is not accepted."""
     config_rendered: Finding
-    """False: the API server would not take the configuration."""
+    """The condition ConfigRendered. False: the API server would refuse the configuration."""
     contents: Mapping[RepoName, str]
-    """Of each repo a hash of everything that the server is told of it. They stay with the operator."""
+    """A hash, by repo, of everything that the server receives about it. The hashes stay in the operator."""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Hide the secrets."""
         return "RenderedServer(...)"
 
     @property
     def digest(self) -> str:
-        """What replicas report that serve this configuration."""
+        """The digest that replicas report while they serve this configuration."""
         texts = texts_of(self.config_map)
         return _digest(texts[CONFIG_KEY], texts[ADMIN_SECRET_KEY])
 
     @property
     def objects(self) -> tuple[Manifest, ...]:
-        """All of them, in the order in which they are applied."""
+        """All objects, in the order in which they are applied."""
         return (*self.credentials, self.config_map, *self.workload, *self.cron_jobs)
 
 
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
-    """The objects of one server, with the repos that it serves."""
+    """Render the objects of one server, with the repos that it serves."""
     folder = environment.credentials_folder
     content = credentials_content(verdict.secrets)
     revision_hex = revision(content, environment.session_key)

@@ -1,4 +1,4 @@
-"""The digest of a rendered object, by which a field that is no longer rendered is noticed."""
+"""The digest of a rendered object, which reveals that a field is no longer rendered."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ _HASH_LENGTH = 32
 
 
 def applied_hash(manifest: Mapping[str, Any]) -> str:
-    """A digest of everything that is rendered."""
+    """Return a digest of everything that is rendered."""
     encoded = msgspec.json.encode(manifest, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]
 
 
 def with_hash(manifest: Manifest) -> Manifest:
-    """The manifest with its digest as an annotation, by which a field that is rendered no more is noticed."""
+    """Return the manifest with its digest as an annotation, which reveals that a field is no longer rendered."""
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), RENDERED_ANNOTATION: applied_hash(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}

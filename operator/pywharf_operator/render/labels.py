@@ -1,4 +1,4 @@
-"""The metadata of the objects made for a server."""
+"""The metadata of a server's objects."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -11,24 +11,24 @@ COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 MANAGER: Final = "pywharf-operator"
 
 Manifest = dict[str, Any]
-"""A Kubernetes object as JSON has it."""
+"""A Kubernetes object as JSON."""
 Component = Literal["server", "index"]
 """What a pod does: `server` serves, `index` updates a repo's index."""
 COMPONENTS: Final[tuple[Component, ...]] = ("server", "index")
 
 
 def object_name(server: PackageServer, suffix: str = "") -> str:
-    """`<server>`, or `<server>-<suffix>`."""
+    """Return `<server>` or `<server>-<suffix>`."""
     return f"{server.key.name}-{suffix}" if suffix else server.key.name
 
 
 def selector(server: PackageServer, component: Component = "server") -> dict[str, str]:
-    """The labels by which a server's pods are found. They never change: a Deployment's selector is immutable."""
+    """Return the labels that select a server's pods. They never change: a Deployment's selector is immutable."""
     return selector_of(server.key.name, component)
 
 
 def selector_of(server: str, component: Component = "server") -> dict[str, str]:
-    """The same, by the server's name."""
+    """Return the labels that select the pods of the server with this name."""
     return {
         "app.kubernetes.io/name": "pywharf",
         "app.kubernetes.io/instance": server,
@@ -37,7 +37,7 @@ def selector_of(server: str, component: Component = "server") -> dict[str, str]:
 
 
 def labels(server: PackageServer, component: Component = "server") -> dict[str, str]:
-    """Return the labels of ours that every object and pod of a server has."""
+    """Return our own labels, which every object and pod of a server has."""
     return {
         **selector(server, component),
         "app.kubernetes.io/part-of": "pywharf",
@@ -52,9 +52,9 @@ def pod_metadata(
     component: Component = "server",
     extra_labels: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Return the metadata of a pod template: the server's own labels and annotations, `given` over them, ours over all.
+    """Return the metadata of a pod template.
 
-    `extra_labels` are ours.
+    `given` overrides the server's own labels and annotations. Our labels override both; `extra_labels` are ours.
     """
     made: Manifest = {
         "labels": {
@@ -78,11 +78,11 @@ def metadata(  # noqa: PLR0913 - all but the first are options
     annotations: Mapping[str, str] | None = None,
     owned: bool = True,
 ) -> Manifest:
-    """Name, namespace, labels and owner of the object `<server>` or `<server>-<suffix>`.
+    """Return the name, namespace, labels, annotations and owner of the object `<server>` or `<server>-<suffix>`.
 
-    Every object has the server's own labels and annotations, too. The caller's take their place, and ours the place of
-    either. With `owned` the object goes when the server goes, where
-    the server has a uid: one that was read from a folder has none.
+    Every object also has the server's own labels and annotations. The caller's override them, and ours override both.
+    With `owned` the object is deleted with the server, if the server has a uid: one that was read from a folder has
+    none.
     """
     made: Manifest = {
         "name": object_name(server, suffix),
@@ -97,7 +97,7 @@ def metadata(  # noqa: PLR0913 - all but the first are options
 
 
 def owner_references(server: PackageServer) -> list[Manifest]:
-    """The list that makes the server an object's controller."""
+    """Return the owner references that make the server an object's controller."""
     return [
         {
             "apiVersion": server.api_version,

@@ -1,4 +1,4 @@
-"""Where clients inside the cluster reach a server and its repos."""
+"""The URLs of a server and its repos for clients inside the cluster."""
 
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import object_name
@@ -6,11 +6,11 @@ from pywharf_operator.spec import PackageServer
 
 
 def base_url(server: PackageServer) -> str:
-    """The server's Service, without a slash at its end."""
+    """Return the URL of the server's Service, without a trailing slash."""
     scheme = "http" if server.spec.tls is None else "https"
     return f"{scheme}://{object_name(server)}.{server.key.namespace}.svc"
 
 
 def repo_url(server: PackageServer, name: RepoName) -> str:
-    """The index URL of a repo: one for each, since clients keep credentials and caches by URL."""
+    """Return the index URL of a repo. Each repo has its own, since clients keep credentials and caches by URL."""
     return f"{base_url(server)}/repo/{name}/simple/"

@@ -1,1 +1,1 @@
-"""The conditions of PackageRepos and PackageServers, and writing them."""
+"""The conditions of PackageRepos and PackageServers, and their writer."""

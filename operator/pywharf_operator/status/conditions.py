@@ -1,4 +1,4 @@
-"""PURE. From findings to statuses, and to the Events that tell of them."""
+"""PURE. Conversion of findings into statuses, and into the Events about them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,14 +26,14 @@ _QUIET_REASONS: Final = {
     "WaitingForSlot",
     "WaitingForJob",
 }
-"""Of conditions that are False or Unknown for a while, or because another one is: no Event tells of them."""
+"""Reasons without an Event: the condition is False or Unknown only for a while, or because another one is."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
 _MAX_MESSAGE: Final = 32_000
 _STATUS: Final[dict[bool | None, Literal["True", "False", "Unknown"]]] = {True: "True", False: "False", None: "Unknown"}
 
 
 class EventText(msgspec.Struct, frozen=True):
-    """What an Event says."""
+    """The type, reason and message of an Event."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -49,7 +49,7 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     index: IndexStatus | None,
     now: datetime,
 ) -> PackageRepoStatus:
-    """A repo's status. Ready is Accepted, SecretsResolved and Programmed; an old index is still served."""
+    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served."""
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: _ready(needed, "The repo is served.")}
     previous = verdict.repo.status or PackageRepoStatus()
@@ -74,9 +74,10 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     namespaces_read: Finding | None = None,
     now: datetime,
 ) -> PackageServerStatus:
-    """A server's status. Ready is Accepted, ConfigRendered and what `ready` says of its objects and replicas.
+    """Return a server's status.
 
-    `namespaces_read` None: not known now, so that what was said stays.
+    Ready means Accepted, ConfigRendered and `ready`, the finding about the server's objects and replicas.
+    `namespaces_read` None: unknown now, so the previous condition stays.
     """
     needed = {"Accepted": verdict.accepted, "ConfigRendered": config_rendered}
     first_fault = _ready(needed, "")
@@ -97,7 +98,7 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
 
 
 def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Finding:
-    """Whether every namespace that may have repos of the server could be read. No other namespace is named."""
+    """Report whether every namespace that may have repos of the server is readable. No other namespace is named."""
     may_have = unreadable if verdict.server.spec.allowed_namespaces.from_ != "Same" else frozenset()
     concerned = may_have | {one.repo.namespace for one in verdict.kept if one.repo.namespace}
     if not concerned:
@@ -106,7 +107,7 @@ def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Findi
 
 
 def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = None) -> Finding:
-    """What a server's number of ready replicas says of it; `lost`: that some, or all, cannot be reached."""
+    """Return the finding about a server's ready replicas. `lost`: the finding that some, or all, are unreachable."""
     if lost is not None:
         return lost
     if ready:
@@ -121,9 +122,10 @@ def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = Non
 
 
 def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) -> dict[str, Any]:
-    """The status, as JSON, of an object that got past the schema and cannot be read.
+    """Return the status, as JSON, of an object that passed the schema but is unreadable.
 
-    What else it said stays, but for a repo's being served: a server that cannot be read runs on, a repo does not.
+    The rest of the status stays, except that a repo is no longer served: an unreadable server runs on, an unreadable
+    repo does not.
     """
     status = raw.get("status")
     status = status if isinstance(status, dict) else {}
@@ -145,7 +147,7 @@ def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) ->
 
 
 def _ready(needed: Mapping[str, Finding], good: str) -> Finding:
-    """The first fault, else the first that is not known, else that all is well."""
+    """Return the first fault, otherwise the first unknown finding, otherwise that all is well."""
     for wanted in (False, None):
         for finding in needed.values():
             if finding.status is wanted:
@@ -175,7 +177,7 @@ def _conditions(
 
 
 def as_json(status: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
-    """As the API server has it: times in UTC to the second, nothing that is not given."""
+    """Convert a status to the API server's JSON: times in UTC to the second, no missing values."""
     if isinstance(status, Mapping):
         return dict(status)
     found = _plain({field.encode_name: getattr(status, field.name) for field in fields_of(type(status))})
@@ -198,7 +200,7 @@ def _plain(value: object) -> object:
 
 
 def same(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    """Whether a status says already what is wanted of it, and nothing that is wanted no more."""
+    """Return whether a status already equals the wanted one, apart from the order of its conditions."""
     return _comparable(current or {}) == _comparable(wanted)
 
 
@@ -211,9 +213,9 @@ def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def events_of(previous: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> tuple[EventText, ...]:
-    """An Event for each fault that is new and for each that is gone; none for what passes by itself.
+    """Return an Event for each new fault and for each solved one; none for temporary conditions.
 
-    What was good from the first has none, so that a thousand repos at once are no thousand Events.
+    A condition that was good from the start has none, so that a thousand new repos do not cause a thousand Events.
     """
     before = _telling(previous or {})
     told: list[EventText] = []
@@ -232,7 +234,7 @@ def _is_fault(condition: Mapping[str, Any]) -> bool:
 
 
 def _telling(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The conditions by type, without a Ready that repeats another one."""
+    """Return the conditions by type, without a Ready that repeats another one."""
     found: dict[str, Mapping[str, Any]] = _comparable(status)["conditions"]
     ready = found.get(READY, {})
     others = {kind: one for kind, one in found.items() if kind != READY}

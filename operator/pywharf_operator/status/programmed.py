@@ -1,4 +1,4 @@
-"""PURE. Whether every replica serves a repo as it is described now."""
+"""PURE. The condition Programmed: whether every replica serves a repo as it is described now."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from pywharf_operator.render import Finding
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 
 _REMEMBERED: Final = 32
-"""Configurations. A replica is hardly ever more than one behind."""
+"""Number of configurations that are remembered. A replica is hardly ever more than one behind."""
 _SHOWN: Final = 300
 _REASONS: Final = {"data-owned-by-other": "DataOwnedByOther"}
-"""Of faults that somebody has to settle, by their codes."""
+"""Reasons of faults that somebody must resolve, by the faults' codes."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -25,39 +25,39 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class ReplicaReport(msgspec.Struct, frozen=True):
-    """What a replica said of itself."""
+    """A replica's report about itself."""
 
     pod: str
     digest: str | None
-    """Of the configuration that it serves; None: it serves none, or did not answer."""
+    """Digest of the configuration that it serves; None: it serves none, or did not answer."""
     broken: Mapping[str, Fault]
     """Repos that it could not open, and why."""
     failure: str | None
-    """Why it could not be asked."""
+    """Why the replica's answer is missing or unusable."""
     reached: bool = True
-    """Whether the answer, if there was any, was its own."""
+    """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
 
 class ConfigHistory:
-    """What the last configurations said of each repo, by their digests. It may be lost: then only the newest counts."""
+    """The last configurations, by digest: a hash of each repo's part. If it is lost, only the newest one counts."""
 
     def __init__(self) -> None:
         self._contents: OrderedDict[str, Mapping[RepoName, str]] = OrderedDict()
 
     def remember(self, digest: str, contents: Mapping[RepoName, str]) -> None:
-        """A configuration that was rendered, and a hash of each repo's part of it."""
+        """Remember a rendered configuration, with a hash of each repo's part of it."""
         self._contents[digest] = contents
         self._contents.move_to_end(digest)
         while len(self._contents) > _REMEMBERED:
             self._contents.popitem(last=False)
 
     def content(self, digest: str | None, name: RepoName) -> str | None:
-        """What the configuration says of the repo; None where it is not in it, or not known."""
+        """Return the hash of the repo's part; None if the configuration is unknown or has no such repo."""
         return None if digest is None else self._contents.get(digest, {}).get(name)
 
 
 def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
-    """The finding about replicas that are ready and whose internal port cannot be reached; None where all can be."""
+    """Return the finding about ready replicas whose internal port is unreachable; None if all are reachable."""
     lost = [report for report in reports if not report.reached]
     if not lost:
         return None
@@ -79,10 +79,10 @@ def programmed(
     *,
     lost: Finding | None = None,
 ) -> Finding:
-    """The condition Programmed of a repo whose part of the configuration has the hash `content`.
+    """Return the condition Programmed of a repo whose part of the configuration has the hash `content`.
 
-    A replica that still serves an older configuration counts where that said the same of this repo: another repo's
-    change is nothing to it. `lost` is said instead of waiting, once replicas could not be reached for a while.
+    A replica that still serves an older configuration counts if the repo's part is the same there: changes of other
+    repos do not matter. `lost` is reported instead of Waiting, once replicas have been unreachable for a while.
     """
     if not reports:
         return Finding(
@@ -103,5 +103,5 @@ def programmed(
         why = next((f" {report.pod}: {report.failure}." for report in reports if report.failure), "")
         message = f"{len(current)} of {len(reports)} ready replicas serve the newest configuration.{why}"
         return Finding(status=False, reason="Waiting", message=message)
-    # Of no number, or each change of scale would be a write for each repo.
+    # The message has no number; otherwise each change of scale would be a write for each repo.
     return Finding(status=True, reason="Programmed", message="Every ready replica serves this configuration.")

@@ -1,4 +1,4 @@
-"""Statuses and Events, written where they changed and nowhere else."""
+"""The writer of statuses and Events. It writes only what changed."""
 
 import asyncio
 import logging
@@ -23,12 +23,12 @@ Status = msgspec.Struct | Mapping[str, Any]
 
 
 class Statuses:
-    """Writes statuses."""
+    """The writer of the objects' statuses, with an Event for each change."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._refused: dict[str, str] = {}
-        """By uid: why a status was refused, so that it is said once."""
+        """Why a status was refused, by uid, so that it is logged once."""
 
     async def write(
         self,
@@ -37,10 +37,10 @@ class Statuses:
         now: datetime,
         superseded: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Make each object's status so; then tell what changed. An object that is gone meanwhile is passed over.
+        """Write the statuses that changed, with their Events. An object that is gone meanwhile is ignored.
 
-        So is one whose status is refused, as of an object that a newer schema does not take: it is for the next time.
-        `superseded` ends it between two chunks.
+        So is an object whose status is refused, e.g. by a newer schema; it is retried on the next reconcile.
+        `superseded` stops the writing between two chunks.
         """
         bodies = [(raw, as_json(status)) for raw, status in wanted]
         changed = [(raw, body) for raw, body in bodies if not same(raw.get("status"), body)]
@@ -54,7 +54,7 @@ class Statuses:
         events = events_of(raw.get("status"), body)
         key = key_of(raw)
         try:
-            # A status is of this very object: one that was made anew under its name gets its own.
+            # The status belongs to this very object: one that was created again under its name gets its own.
             await self._kube.apply_status(kind, key, body, uid=raw["metadata"]["uid"])
         except KubeError as error:
             if error.status in {404, _CONFLICT}:
@@ -74,7 +74,7 @@ class Statuses:
         try:
             await self._kube.create(EVENT, _event(kind, raw, event, now))
         except KubeError as error:
-            # The condition says it too.
+            # The condition reports it too.
             _logger.warning("An Event of %s %s was not written: %s", kind.name, key, error.reason)
 
 

@@ -1,4 +1,4 @@
-"""`pywharf up DIR`: operator and kubelet in one process. The same manifests, the same rendering, no cluster."""
+"""`pywharf up DIR`: operator and kubelet in one process, with the same manifests and rendering but no cluster."""
 
 import asyncio
 import contextlib
@@ -113,13 +113,13 @@ async def _up(options: Options) -> None:
 
 
 def _flags(made: Plan) -> Flags:
-    """Return the server's flags. Without a PackageServer whoever wrote the folder may name any host in it."""
+    """Return the server's flags. Without a PackageServer, the folder's author may name any host in it."""
     flags = flags_of(made.verdict.server)
     return flags if made.has_server else msgspec.structs.replace(flags, allowed_endpoints=None)
 
 
 class Session:
-    """One run of `up`: looks at the folder, delivers what it renders, says what there is to say."""
+    """One run of `up`: it polls the folder, delivers what it renders, and reports changes and problems."""
 
     def __init__(self, options: Options, delivery: Delivery, schedules: Schedules) -> None:
         self._options = options
@@ -137,7 +137,7 @@ class Session:
         self._flags: Flags | None = None
 
     async def start(self) -> Plan:
-        """Read the folder for the first time and deliver. The schedules begin when the server is ready."""
+        """Read the folder for the first time and deliver its configuration. The schedules begin in `watch`."""
         manifests = await asyncio.to_thread(self._folder.look)
         self._plan = await self._take(manifests or Manifests())
         self._flags = _flags(self._plan)
@@ -145,12 +145,12 @@ class Session:
         return self._plan
 
     def ready(self, base_url: str) -> None:
-        """The server listens."""
+        """Report that the server listens."""
         if self._plan is not None:
             self._reporter.ready(base_url, self._options.root, self._plan)
 
     async def watch(self) -> None:
-        """Look again and again until cancelled."""
+        """Poll the folder until cancelled."""
         if self._plan is not None:
             await self._schedules.update(jobs_of(self._plan.verdict.repos))
         while True:

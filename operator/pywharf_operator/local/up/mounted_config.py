@@ -1,4 +1,4 @@
-"""A server's configuration as files, replaced all at once the way a kubelet does it."""
+"""A server's configuration as files, replaced atomically as a kubelet does it."""
 
 import base64
 import os
@@ -17,7 +17,7 @@ _CREDENTIALS = "credentials"
 
 
 class Delivery:
-    """A private folder (0700, its files 0600) that is gone when the context ends.
+    """A private folder (0700, its files 0600) that is deleted when the context ends.
 
     `config.toml`, `admin_secret.toml` and `credentials` are links through `..data`, which names one complete set.
     """
@@ -49,11 +49,11 @@ class Delivery:
 
     @property
     def credentials_folder(self) -> str:
-        """Path that the configuration names its secrets with."""
+        """Path of the folder in which the configuration names its secrets."""
         return str(self._folder / _CREDENTIALS)
 
     def deliver(self, rendered: RenderedServer) -> None:
-        """Make it the current set, all at once. Raises OSError, and then the last set stays. Blocks."""
+        """Replace the current set atomically. Raises OSError; the last set then stays. Blocks."""
         if rendered == self._delivered:
             return
         self._number += 1
@@ -64,7 +64,7 @@ class Delivery:
         link.unlink(missing_ok=True)
         link.symlink_to(name)
         link.replace(self._folder / _CURRENT)
-        # The set before this one may be being read; the one before that is not.
+        # The previous set may still be in use; the one before it is not.
         shutil.rmtree(self._folder / f"..{self._number - 2}", ignore_errors=True)
         self._delivered = rendered
 

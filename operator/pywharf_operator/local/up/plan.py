@@ -1,4 +1,4 @@
-"""PURE. What `up` serves of a folder: one server, with the repos that name it."""
+"""PURE. The part of a folder that `up` serves: one server, with the repos that name it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ from pywharf_operator.spec.package_server import AllowedNamespaces
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is served, and what is to be said about it."""
+    """What is served, and the problems and notes to report."""
 
     verdict: ServerVerdict
     rendered: RenderedServer
@@ -27,7 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def plan(
     manifests: Manifests, environment: Environment, namespace: str, first_seen: Mapping[ObjectKey, datetime]
 ) -> Plan:
-    """Decide. `first_seen` ranks repos that claim one name and carry no creation time."""
+    """Decide what is served. `first_seen` ranks repos that claim the same name and have no creation time."""
     snapshot = snapshot_of(manifests)
     server, notes = _chosen(snapshot, namespace)
     only = not snapshot.servers
@@ -46,10 +46,10 @@ def plan(
 
 
 def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str]]:
-    """The server that is served, and notes on the others and on what has no effect here."""
+    """Return the server to serve, and notes on the other servers and on settings without effect here."""
     if not snapshot.servers:
         server = default_server(namespace)
-        # Whoever runs it has written the folder, so nobody needs to be kept from any host.
+        # The user who runs it has written the folder, so no host needs to be forbidden.
         spec = msgspec.structs.replace(server.spec, allowed_endpoints=("*", *_named_hosts(snapshot)))
         return msgspec.structs.replace(server, spec=spec), []
     by_key = sorted(snapshot.servers, key=lambda server: (server.key.name != DEFAULT_SERVER_NAME, server.key))
@@ -63,20 +63,20 @@ def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str
 
 
 def _named_hosts(snapshot: Snapshot) -> list[str]:
-    """Those that repos name, with their ports; `*` does not stand for the server's own machine."""
+    """Return the hosts that repos name, with their ports. `*` does not match the server's own machine."""
     urls = {url for repo in snapshot.repos for url in repo.spec.backend.chosen.endpoints().values()}
     urls |= {repo.spec.upstream.url for repo in snapshot.repos if repo.spec.upstream.url is not None}
     return sorted(urlsplit(url).netloc for url in urls)
 
 
 def _open(server: PackageServer) -> PackageServer:
-    """The server with every namespace allowed: namespaces mean nothing in a folder."""
+    """Return the server with every namespace allowed: namespaces mean nothing in a folder."""
     spec = msgspec.structs.replace(server.spec, allowed_namespaces=AllowedNamespaces(from_="All"))
     return msgspec.structs.replace(server, spec=spec)
 
 
 def _aimed(repo: PackageRepo, server: PackageServer, *, anyway: bool) -> PackageRepo:
-    """The repo with a full reference to `server` where it means it; with `anyway` in any case."""
+    """Return the repo with a full reference to `server` if it means that server; with `anyway` in any case."""
     ref = repo.spec.server_ref
     if not anyway and (ref.name != server.key.name or ref.namespace is not None):
         return repo

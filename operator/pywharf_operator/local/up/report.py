@@ -1,4 +1,4 @@
-"""What `up` tells: each problem once when it appears and once when it is gone, and each repo's address."""
+"""The output of `up`: each problem once when it appears and once when it is solved, and each repo's address."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ Use it as the only index: with --extra-index-url a stranger's package of the sam
 
 
 def index_url(base_url: str, verdict: RepoVerdict) -> str:
-    """The repo's index, with the user name that clients need and without the password."""
+    """Return the URL of the repo's index, with the user name that clients need and without the password."""
     for unspecified, shown in _ANY_ADDRESS.items():
         base_url = base_url.replace(unspecified, shown)
     credentials = verdict.repo.spec.credentials
@@ -24,7 +24,7 @@ def index_url(base_url: str, verdict: RepoVerdict) -> str:
 
 
 def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
-    """How to install from the repo and publish to it."""
+    """Return the lines about how to install from the repo and publish to it."""
     repo, url = verdict.repo, index_url(base_url, verdict)
     refs = repo.spec.credentials
     reading = refs.read_secret_ref and f"password: key {refs.read_secret_ref.key} of Secret {refs.read_secret_ref.name}"
@@ -41,7 +41,7 @@ def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
 
 
 class Reporter:
-    """Remembers what has been said. `tell` prints for people, `warn` what needs them."""
+    """The reporter, which remembers its messages. `tell` prints information, `warn` what needs attention."""
 
     def __init__(self, tell: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._tell = tell
@@ -53,7 +53,7 @@ class Reporter:
         self._explained = False
 
     def problems(self, current: Iterable[str]) -> None:
-        """Say what is new and what is gone."""
+        """Report new and solved problems."""
         current = tuple(current)
         for problem in current:
             if problem not in self._problems:
@@ -63,20 +63,20 @@ class Reporter:
         self._problems = frozenset(current)
 
     def notes(self, current: Iterable[str]) -> None:
-        """Say each once."""
+        """Report each note once."""
         for note in current:
             if note not in self._notes:
                 self._warn(f"note: {note}")
                 self._notes.add(note)
 
     def ready(self, base_url: str, root: Path, plan: Plan) -> None:
-        """Say that the server listens now, and where its repos are."""
+        """Report that the server listens now, and the addresses of its repos."""
         self._base_url = base_url
         self._tell(f"Serving on {base_url} (packages of fileSystem repos: {root / 'cache'})")
         self.repos(plan)
 
     def repos(self, plan: Plan) -> None:
-        """Say where new repos are, and which are gone. Before the server listens, nothing."""
+        """Report the addresses of new repos, and the repos that are gone. Report nothing before the server listens."""
         if self._base_url is None:
             return
         served = {verdict.name: address_lines(self._base_url, verdict) for verdict in plan.verdict.repos}

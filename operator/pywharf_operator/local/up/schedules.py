@@ -1,4 +1,4 @@
-"""Each repo's index, updated when its schedule says, in this process."""
+"""The scheduled updates of each repo's index, in this process."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,12 @@ from pywharf_operator.spec.cron import next_time
 
 _logger = logging.getLogger(__name__)
 _LONGEST_SLEEP_S = 30.0
-"""The clock may be set, or the machine sleep, while a schedule is waited for."""
+"""Most seconds to sleep before the clock is read again. The clock may be set, or the machine may sleep, in the
+meantime."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be run, and when."""
+    """An index update, and its schedule."""
 
     name: RepoName
     spec: BackendSpec
@@ -35,12 +36,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     suspend: bool
 
     def __repr__(self) -> str:
-        """Nothing of the secret."""
+        """Hide the secret."""
         return f"Job({self.name})"
 
 
 def jobs_of(repos: tuple[RepoVerdict, ...]) -> dict[RepoName, Job]:
-    """A job for each served repo."""
+    """Return a job for each served repo."""
     return {
         verdict.name: Job(
             name=verdict.name,
@@ -60,7 +61,7 @@ def _now() -> datetime:
 
 
 class Schedules:
-    """Runs jobs, never two of one repo at once. Use as an async context."""
+    """The runner of jobs, never two of one repo concurrently. Use it as an async context manager."""
 
     def __init__(self, root: Path, now: Callable[[], datetime] = _now) -> None:
         self._root = root
@@ -68,7 +69,7 @@ class Schedules:
         self._jobs: dict[RepoName, Job] = {}
         self._changed: dict[RepoName, asyncio.Event] = {}
         self.egress = Egress()
-        """Which hosts the updates may connect to."""
+        """The hosts that the updates may connect to."""
         self._tasks: dict[RepoName, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -78,7 +79,7 @@ class Schedules:
         await self._end(list(self._tasks))
 
     async def update(self, jobs: Mapping[RepoName, Job]) -> None:
-        """Run these from now on. A repo that is new here is updated at once, so that it has an index."""
+        """Run these jobs from now on. A new repo is updated immediately, so that it has an index."""
         await self._end([name for name in self._tasks if name not in jobs])
         for name, job in jobs.items():
             if self._jobs.get(name) == job:
@@ -91,7 +92,7 @@ class Schedules:
             self._tasks[name] = asyncio.create_task(self._follow(name), name=f"schedule {name}")
 
     async def _end(self, names: list[RepoName]) -> None:
-        """Interrupted at any point, an update leaves the old index whole."""
+        """Cancel these repos' jobs. An update that is interrupted at any point leaves the old index intact."""
         ended = [self._tasks.pop(name) for name in names]
         for name in names:
             del self._jobs[name], self._changed[name]

@@ -1,4 +1,4 @@
-"""A folder of manifests that people edit: what was good stays in use while it is broken."""
+"""A folder of manifests that people edit. While an object is broken, its last good version stays in use."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _STAYS = "The last good version stays in use."
 
 
 class WatchedFolder:
-    """Reads a folder again and again; a file is parsed only when its content has changed."""
+    """The reader of a folder that changes. It parses a file only when its content has changed."""
 
     def __init__(self, path: Path, namespace: str) -> None:
         self._path = path
@@ -21,7 +21,7 @@ class WatchedFolder:
         self._looked = False
 
     def look(self) -> Manifests | None:
-        """What the folder holds now; None where nothing has changed since the last look. Blocks."""
+        """Return the contents of the folder; None if nothing has changed since the last call. Blocks."""
         try:
             contents = read_folder(self._path)
             unreadable = None
@@ -46,7 +46,7 @@ class WatchedFolder:
 
 
 def with_last_good(previous: Manifests, fresh: Manifests) -> Manifests:
-    """`fresh`, and of `previous` the objects that are broken in it, or may be where a fault names no object."""
+    """Return `fresh`, with the objects of `previous` that are broken in it, or may be if a fault names no object."""
     there = {item.identity for item in fresh.loaded}
     broken = {problem.object for problem in fresh.problems}
     kept = tuple(

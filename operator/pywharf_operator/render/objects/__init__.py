@@ -1,1 +1,1 @@
-"""The Kubernetes objects of a server, a module for each kind."""
+"""The Kubernetes objects of a server, one module for each kind."""

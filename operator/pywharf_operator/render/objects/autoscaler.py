@@ -8,7 +8,7 @@ _SCALE_DOWN_WINDOW_S = 300
 
 
 def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
-    """The autoscaler; None where none is asked for."""
+    """Render the autoscaler; None if none is requested."""
     server = verdict.server
     scaling = server.spec.autoscaling
     if scaling is None:
@@ -33,7 +33,7 @@ def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | N
                     },
                 }
             ],
-            # Up at once, down one by one: what a stopped replica had in memory, the others have to read anew.
+            # Scale up immediately, but down one by one: the others must read again what a stopped replica had cached.
             "behavior": {
                 "scaleDown": {
                     "stabilizationWindowSeconds": _SCALE_DOWN_WINDOW_S,

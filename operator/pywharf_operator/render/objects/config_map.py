@@ -1,4 +1,4 @@
-"""The ConfigMap `<server>-config`: what `pywharf server --config --admin_secret` reads. It holds no secret."""
+"""The ConfigMap `<server>-config`, which `pywharf server --config --admin_secret` reads. It holds no secret."""
 
 import base64
 import gzip
@@ -20,16 +20,16 @@ from pywharf_operator.spec.model import fields_of
 CONFIG_KEY = "config.toml"
 ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
 REPOS_KEY = "repos.toml"
-"""Whose each repo is. The server does not read it: the operator does, where it cannot read a namespace."""
+"""The owner of each repo. The server does not read it; the operator does when it cannot read a namespace."""
 COMPRESSED_SUFFIX = ".gz"
 _MOST_TEXT_BYTES = 32 * 1024**2
-"""Of a text, unpacked: tables of 32 MiB are never one ConfigMap."""
+"""Most bytes of a decompressed text. Tables of 32 MiB never fit into one ConfigMap."""
 
 
 def config_text(
     repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]], revision_hex: str, shard_count: int, folder: str
 ) -> str:
-    """A table for each repo, after the revision that every shard of the credentials must have."""
+    """Return the revision that every shard of the credentials must have, then a table for each repo."""
     document: dict[str, Any] = {
         "credentials_revision": revision_hex,
         "credentials_revision_file": [f"{folder}/{revision_key(shard)}" for shard in range(shard_count)],
@@ -38,17 +38,17 @@ def config_text(
 
 
 def admin_secret_text(repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]], folder: str) -> str:
-    """A table for each repo of `repos`, all of which have a backend secret."""
+    """Return a table for each repo of `repos`. All of them have a backend secret."""
     return dumps({name: _admin_table(name, repos[name], folder) for name in sorted(repos)})
 
 
 def repos_text(repos: Mapping[RepoName, ObjectKey]) -> str:
-    """The PackageRepo of each name."""
+    """Return the PackageRepo of each repo name."""
     return dumps({name: str(repos[name]) for name in sorted(repos)})
 
 
 def table_of(repo: BackendSpec | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table of a repo, or one that was applied before."""
+    """Return a repo's table, or a copy of the table that was applied before."""
     return plain(repo) if isinstance(repo, BackendSpec) else dict(repo)
 
 
@@ -59,7 +59,7 @@ def _admin_table(name: RepoName, repo: BackendSpec | Mapping[str, Any], folder: 
 
 
 def config_map(server: PackageServer, config: str, admin_secret: str, repos: str = "") -> Manifest:
-    """The ConfigMap, its texts compressed where they are large."""
+    """Render the ConfigMap. Its texts are compressed if they are large."""
     texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | ({REPOS_KEY: repos} if repos else {})
     made: Manifest = {
         "apiVersion": "v1",
@@ -75,7 +75,7 @@ def config_map(server: PackageServer, config: str, admin_secret: str, repos: str
 
 
 def texts_of(made: Manifest) -> dict[str, str]:
-    """What a ConfigMap holds, by CONFIG_KEY and ADMIN_SECRET_KEY, compressed or not."""
+    """Return a ConfigMap's texts by CONFIG_KEY and ADMIN_SECRET_KEY, decompressed if necessary."""
     compressed = (made.get("binaryData") or {}).items()
     plain_texts: dict[str, str] = made.get("data") or {}
     return plain_texts | {
@@ -85,7 +85,10 @@ def texts_of(made: Manifest) -> dict[str, str]:
 
 
 def _decompressed(content: bytes) -> bytes:
-    """Raises OSError and EOFError. What somebody else wrote into the ConfigMap may unpack to any size."""
+    """Decompress a text. Raises OSError and EOFError.
+
+    The text is limited: content that somebody else wrote into the ConfigMap may unpack to any size.
+    """
     with gzip.open(io.BytesIO(content)) as file:
         text = file.read(_MOST_TEXT_BYTES + 1)
     if len(text) > _MOST_TEXT_BYTES:
@@ -94,9 +97,9 @@ def _decompressed(content: bytes) -> bytes:
 
 
 def plain(struct: msgspec.Struct) -> dict[str, Any]:
-    """The struct as TOML has it: lists instead of tuples, and nothing that equals its default.
+    """Return the struct as a TOML table: lists instead of tuples, and no value that equals its default.
 
-    msgspec's own `omit_defaults` goes by identity, so that the text would depend on how a number was made.
+    msgspec's own `omit_defaults` compares by identity, so the text would depend on how a number was created.
     """
     config = struct.__struct_config__
     table: dict[str, Any] = {} if config.tag is None else {str(config.tag_field): config.tag}

@@ -1,6 +1,7 @@
 """The Secrets `<server>-credentials…`: every repo's secrets as files for the server, and their revision.
 
-Mostly it is one. Where one would be large the repos are spread over several by a hash of their names: shards.
+Usually there is one Secret. If it would be large, the repos are spread over several Secrets, called shards, by a hash
+of their names.
 """
 
 import base64
@@ -16,45 +17,46 @@ from pywharf_operator.render.resolve.secret_refs import RepoSecrets
 from pywharf_operator.spec import PackageServer
 
 MAX_SHARDS: Final = 8
-"""A power of two, as every number of shards is. A pod mounts all of them, each if it is there: another number of them
-changes no pod. It lists them backwards: of a key that an outdated shard still holds, the lower shard's value counts."""
+"""Most shards of a server. Every number of shards is a power of two. A pod mounts each of these shards that exists, so
+a change of their number changes no pod. It lists them backwards: if an outdated shard still holds a key, the lower
+shard's value wins."""
 _REVISION: Final = "revision"
 
 
 def secret_key(name: RepoName, use: str) -> str:
-    """The key of a repo's secret; `use` is read, write or backend."""
+    """Return the key of a repo's secret; `use` is read, write or backend."""
     return f"{name}.{use}"
 
 
 def secret_path(folder: str, name: RepoName, use: str) -> str:
-    """Where the server finds that secret."""
+    """Return the path where the server finds that secret."""
     return f"{folder}/{secret_key(name, use)}"
 
 
 def revision_key(shard: int) -> str:
-    """The key of a shard's revision. No repo's key: those have a dot."""
+    """Return the key of a shard's revision. It is no repo's key: those have a dot."""
     return f"{_REVISION}-{shard}"
 
 
 def shard_name(server: PackageServer, shard: int) -> str:
-    """The name of a shard's Secret."""
+    """Return the name of a shard's Secret."""
     return object_name(server, _suffix(shard))
 
 
 def shard_of(name: RepoName, count: int) -> int:
-    """Which of `count` shards holds a repo's secrets."""
+    """Return which of `count` shards holds a repo's secrets."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % count
 
 
 def credentials_content(repos: Mapping[RepoName, RepoSecrets]) -> dict[str, bytes]:
-    """Every secret by its key, without the revision."""
+    """Return every secret by its key, without the revision."""
     return {
         secret_key(name, use): value for name in sorted(repos) for use, value in sorted(repos[name].given().items())
     }
 
 
 def revision(content: Mapping[str, bytes], session_key: bytes) -> str:
-    """Hex digest of the content, keyed: it stands in a ConfigMap, and there must not help to guess a weak secret."""
+    """Return a keyed hex digest of the content. A ConfigMap holds it, where it must not help to guess a weak secret."""
     digest = hmac.new(session_key, digestmod=hashlib.sha256)
     for key in sorted(content):
         for part in (key.encode(), content[key]):
@@ -63,7 +65,7 @@ def revision(content: Mapping[str, bytes], session_key: bytes) -> str:
 
 
 def shards(content: Mapping[str, bytes]) -> tuple[dict[str, bytes], ...]:
-    """The content in as few shards as keep each small; past MAX_SHARDS they grow."""
+    """Split the content into the fewest shards that keep each small. With MAX_SHARDS of them, they may grow larger."""
     count = 1
     while True:
         made: tuple[dict[str, bytes], ...] = tuple({} for _ in range(count))
@@ -77,7 +79,7 @@ def shards(content: Mapping[str, bytes]) -> tuple[dict[str, bytes], ...]:
 def credentials_secrets(
     server: PackageServer, shards_made: tuple[Mapping[str, bytes], ...], revision_hex: str
 ) -> tuple[Manifest, ...]:
-    """A Secret for each shard, which holds the revision of all of them together."""
+    """Render a Secret for each shard. Each holds the revision of all shards together."""
     return tuple(
         {
             "apiVersion": "v1",
@@ -94,7 +96,7 @@ def credentials_secrets(
 
 
 def revision_size() -> int:
-    """Bytes that a shard's revision takes."""
+    """Return the bytes that a shard's revision takes."""
     return entry_size(revision_key(0), 2 * hashlib.sha256().digest_size)
 
 
@@ -103,5 +105,5 @@ def _suffix(shard: int) -> str:
 
 
 def _size(shard: Mapping[str, bytes]) -> int:
-    """Bytes of the shard with its revision, which is a SHA-256 in hex."""
+    """Return the bytes of the shard with its revision, which is a SHA-256 in hex."""
     return revision_size() + sum(entry_size(key, len(value)) for key, value in shard.items())

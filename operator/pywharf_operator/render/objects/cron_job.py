@@ -38,9 +38,9 @@ from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import PackageServer
 
 REPORT: Final = "/dev/termination-log"
-"""What is written there becomes the container's termination message."""
+"""Path of a file whose content becomes the container's termination message."""
 MAX_NAME_LENGTH: Final = 52
-"""A Job's name, of 63 characters at the most, has the time after its CronJob's."""
+"""Most characters of a CronJob's name. A Job's name, of at most 63 characters, appends the time to it."""
 
 _HASH_LENGTH = 16
 _INFIX = "-index-"
@@ -51,30 +51,30 @@ _TMP = "/tmp"  # noqa: S108 - the container's own
 _FILE_MODE = 0o440
 _LATEST_START_S = 600
 _DEADLINE_S = 3 * 3600
-"""For a full scan, also of a large GitHub repository within its rate limits."""
+"""Seconds that a Job may take: enough for a full scan, even of a large GitHub repository within its rate limits."""
 _RETRIES = 2
 _KEPT_S = 24 * 3600
-"""Jobs that were run at once belong to no history limit."""
+"""Seconds that a finished Job is kept. No history limit covers the Jobs that the operator itself starts."""
 _RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
     "limits": {"memory": "1Gi", "ephemeral-storage": "10Gi"},
 }
 _OF_CLIENTS: Final = {"read_secret", "write_secret", "anonymous_read", "sync_index_interval", "upstream", "download"}
-"""Settings that change nothing in an index."""
+"""Settings that do not affect an index."""
 
 
 class _Shared(msgspec.Struct, frozen=True):
-    """What is the same in all CronJobs of a server."""
+    """The values that all CronJobs of a server share."""
 
     server: PackageServer
     shard_count: int
     around: Manifest
-    """Of `surroundings`."""
+    """The result of `surroundings`."""
     environment: Environment
 
 
 def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifest, ...]:
-    """One for each repo that is served. Raises InvalidPodTemplateError."""
+    """Render a CronJob for each served repo. Raises InvalidPodTemplateError."""
     count = len(shards(credentials_content(verdict.secrets)))
     around = surroundings(pod_template(verdict.server, environment))
     shared = _Shared(verdict.server, count, around, environment)
@@ -82,10 +82,10 @@ def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifes
 
 
 def cron_job_name(server: PackageServer, repo: RepoName) -> str:
-    """`<server>-index-<repo>` where that is a short name and nobody else's, otherwise cut and with a hash."""
+    """Return `<server>-index-<repo>` if that is short and unambiguous; otherwise shorten it and append a hash."""
     full = object_name(server, f"index-{repo}")
     readable = re.sub("[^a-z0-9-]", "-", full)
-    # Another server and another repo could make the same text, or another repo a text that looks hashed.
+    # Another server and another repo could yield the same text, or another repo a text that looks hashed.
     ambiguous = readable.count(_INFIX) + readable.count("-index-index-") > 1 or _HASHED.search(readable)
     if readable == full and len(full) <= MAX_NAME_LENGTH and not ambiguous:
         return full
@@ -129,7 +129,7 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
     pod: Manifest = {
         "serviceAccountName": object_name(server, "index"),
         "automountServiceAccountToken": False,
-        # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
+        # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": pod_security(server),
@@ -145,7 +145,7 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
 
 
 def _uses_lent_identity(repo: RepoVerdict, spec: BackendSpec) -> bool:
-    """Whether it reads its storage as whoever the server's pods are."""
+    """Return whether the Job reads its storage with the identity of the server's pods."""
     return repo.secrets.backend is None and not isinstance(spec, FileSystemSpec)
 
 
@@ -169,7 +169,7 @@ def _arguments(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         "update_index",
         type_of(spec),
         repo.name,
-        # Only file_system keeps anything there; the others have no such folder.
+        # Only file_system stores anything there; the other backends have no such folder.
         f"--root={ROOT if isinstance(spec, FileSystemSpec) else _TMP}",
         *(f"--{name}={_text(value)}" for name, value in fields.items() if not isinstance(value, list | dict)),
         f"--report={REPORT}",
@@ -211,6 +211,6 @@ def _volumes(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, shard_
 
 
 def _beside_the_server(server: PackageServer) -> Manifest:
-    """A volume that is not shared is on the node of the server's pod."""
+    """Return an affinity to the server's pod: a volume that is not shared is on that pod's node."""
     term = {"labelSelector": {"matchLabels": selector(server)}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}

@@ -9,7 +9,7 @@ _REVISIONS = 3
 
 
 def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
-    """The Deployment. Raises InvalidPodTemplateError."""
+    """Render the Deployment. Raises InvalidPodTemplateError."""
     server = verdict.server
     spec: Manifest = {
         "selector": {"matchLabels": selector(server)},
@@ -18,13 +18,13 @@ def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
         "template": pod_template(server, environment),
     }
     if server.spec.autoscaling is None:
-        # With an autoscaler the number is its own; one that is written here would be taken back each time.
+        # An autoscaler owns the number of replicas; a number that is written here would be reverted each time.
         spec = {"replicas": server.spec.replicas, **spec}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(server), "spec": spec}
 
 
 def _strategy(verdict: ServerVerdict) -> Manifest:
-    """A new pod before an old one goes; where two could not have the volume, one after the other."""
+    """Return the strategy: start a new pod before an old one stops, unless two pods cannot have the volume."""
     storage = verdict.server.spec.storage
     if storage is not None and not storage.shared:
         return {"type": "Recreate"}

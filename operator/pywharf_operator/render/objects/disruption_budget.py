@@ -1,4 +1,4 @@
-"""The PodDisruptionBudget `<server>`: a drained node takes one replica at a time."""
+"""The PodDisruptionBudget `<server>`: draining a node evicts one replica at a time."""
 
 from pywharf_operator.render.labels import Manifest, metadata, selector
 from pywharf_operator.render.resolve.resolution import ServerVerdict
@@ -6,7 +6,7 @@ from pywharf_operator.render.resolve.snapshot import Environment
 
 
 def disruption_budget(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
-    """The budget; None where one replica is all there ever is, as it would only keep its node from being drained."""
+    """Render the budget; None if there is never more than one replica, as it would only block draining the node."""
     server = verdict.server
     if server.most_replicas <= 1:
         return None
@@ -15,10 +15,10 @@ def disruption_budget(verdict: ServerVerdict, environment: Environment) -> Manif
         "kind": "PodDisruptionBudget",
         "metadata": metadata(server),
         "spec": {
-            # Unlike minAvailable it lets a node be drained while an autoscaler has one replica.
+            # Unlike minAvailable, this lets a node be drained while an autoscaler runs one replica.
             "maxUnavailable": 1,
             "selector": {"matchLabels": selector(server)},
-            # Pods that are not ready serve nobody: they may go at any time.
+            # Pods that are not ready serve nobody, so they may be evicted at any time.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

@@ -12,7 +12,7 @@ KIND: Final = "HTTPRoute"
 
 
 def http_route(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
-    """The HTTPRoute; None where it is not asked for, or the cluster does not know the kind."""
+    """Render the HTTPRoute; None if it is not requested or the cluster does not know the kind."""
     server = verdict.server
     wanted = server.spec.http_route
     if wanted is None or KIND not in environment.apis:

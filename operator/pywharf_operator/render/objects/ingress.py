@@ -7,7 +7,7 @@ from pywharf_operator.render.resolve.snapshot import Environment
 
 
 def ingress(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
-    """The Ingress; None where it is not asked for."""
+    """Render the Ingress; None if it is not requested."""
     server = verdict.server
     wanted = server.spec.ingress
     if wanted is None:

@@ -1,7 +1,7 @@
 """The NetworkPolicies `<server>` and `<server>-index`: who reaches the pods, and what the pods reach.
 
-Repos name hosts, so a pod could be led to ask the cloud's metadata service for the identity of its node. That service
-is closed, unless the server lends its identity.
+Repos name hosts, so a pod could be tricked into asking the cloud's metadata service for the identity of its node. That
+service is blocked unless the server lends its identity.
 """
 
 from typing import Final
@@ -12,15 +12,18 @@ from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import PackageServer
 
-# IPv4 and IPv6: everything, and in it the metadata service of the clouds.
+# For IPv4 and IPv6: the network of all addresses, and the clouds' metadata service in it.
 _NETWORKS: Final = (("0.0.0.0/0", "169.254.169.254/32"), ("::/0", "fd00:ec2::254/128"))
 _DNS_PORT: Final = 53
-# Some network plugins do not count pods as addresses.
+# Some network plugins do not match pods by their addresses.
 _ANY_POD: Final[Manifest] = {"namespaceSelector": {}}
 
 
 def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
-    """Of the server's pods: clients come from anywhere, Prometheus and the operator from inside the cluster."""
+    """Render the policy of the server's pods.
+
+    Clients connect from anywhere; Prometheus and the operator connect from inside the cluster.
+    """
     ingress: list[Manifest] = [
         {"ports": [_port(HTTP_PORT)]},
         {"from": [_ANY_POD], "ports": [_port(INTERNAL_PORT)]},
@@ -32,7 +35,7 @@ def index_network_policy(
     verdict: ServerVerdict,
     environment: Environment,  # noqa: ARG001 - one form for all
 ) -> Manifest:
-    """Of the pods that update indexes: nobody speaks to them."""
+    """Render the policy of the pods that update indexes: nobody connects to them."""
     return _policy(verdict.server, "index", "index", [])
 
 

@@ -1,4 +1,4 @@
-"""The Service `<server>`, which clients, Ingress and HTTPRoute speak to."""
+"""The Service `<server>`, to which clients, Ingress and HTTPRoute connect."""
 
 from pywharf_operator.render.labels import Manifest, metadata, selector
 from pywharf_operator.render.resolve.resolution import ServerVerdict
@@ -9,17 +9,17 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def port_name(server: PackageServer) -> str:
-    """What the server speaks, which is also its port's name."""
+    """Return the server's protocol, which is also its port's name."""
     return "http" if server.spec.tls is None else "https"
 
 
 def port(server: PackageServer) -> int:
-    """The Service's port: the usual one."""
+    """Return the Service's port, the default of its protocol."""
     return _PORTS[port_name(server)]
 
 
 def service(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
-    """The Service. Probes, metrics and the configuration's report are not on it."""
+    """Render the Service. It does not expose the probes, the metrics and the configuration's report."""
     server = verdict.server
     name = port_name(server)
     wanted = server.spec.service

@@ -1,4 +1,4 @@
-"""The ServiceAccounts `<server>` and `<server>-index`: names for a cloud's identity; no pod gets a token of theirs."""
+"""The ServiceAccounts `<server>` and `<server>-index`: names for a cloud's identity. No pod gets a token of theirs."""
 
 from pywharf_operator.render.labels import Component, Manifest, metadata
 from pywharf_operator.render.resolve.resolution import ServerVerdict
@@ -6,12 +6,12 @@ from pywharf_operator.render.resolve.snapshot import Environment
 
 
 def server_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
-    """What the server's pods run as."""
+    """Render the ServiceAccount of the server's pods."""
     return _account(verdict, "", "server")
 
 
 def index_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
-    """What the jobs run as that update indexes."""
+    """Render the ServiceAccount of the Jobs that update indexes."""
     return _account(verdict, "index", "index")
 
 

@@ -1,4 +1,4 @@
-"""The ServiceMonitor `<server>` of the Prometheus operator, and the Service `<server>-metrics` that it looks at."""
+"""The ServiceMonitor `<server>` of the Prometheus operator, and the Service `<server>-metrics` that it selects."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ _PORT: Final = "internal"
 
 
 def metrics_service(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
-    """The Service; None without a ServiceMonitor."""
+    """Render the Service; None without a ServiceMonitor."""
     server = verdict.server
     if server.spec.service_monitor is None or KIND not in environment.apis:
         return None
@@ -23,7 +23,7 @@ def metrics_service(verdict: ServerVerdict, environment: Environment) -> Manifes
         "metadata": metadata(server, "metrics", extra_labels={METRICS_LABEL: "true"}),
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": "None",  # each replica is asked by itself, also one that is not ready
+            "clusterIP": "None",  # each replica is scraped by itself, even one that is not ready
             "publishNotReadyAddresses": True,
             "selector": selector(server),
             "ports": [{"name": _PORT, "port": INTERNAL_PORT, "targetPort": _PORT, "protocol": "TCP"}],
@@ -32,7 +32,7 @@ def metrics_service(verdict: ServerVerdict, environment: Environment) -> Manifes
 
 
 def service_monitor(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
-    """The ServiceMonitor; None where it is not asked for, or the cluster does not know the kind."""
+    """Render the ServiceMonitor; None if it is not requested or the cluster does not know the kind."""
     server = verdict.server
     wanted = server.spec.service_monitor
     if wanted is None or KIND not in environment.apis:

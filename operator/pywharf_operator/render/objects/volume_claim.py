@@ -10,12 +10,12 @@ _KEEP: Final = {
     "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
     "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
 }
-"""Where Argo CD tracks by the label app.kubernetes.io/instance, an Application with the server's name would count the
-claim, which has no owner, as its own and prune it."""
+"""Annotations that keep Argo CD from pruning the claim. If Argo CD tracks by the label app.kubernetes.io/instance, an
+Application with the server's name would count the claim, which has no owner, as its own and prune it."""
 
 
 def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
-    """The claim; None without storage, or with a claim that exists. It has no owner: packages outlive servers."""
+    """Render the claim; None without storage or with an existing claim. It has no owner: packages outlive servers."""
     server = verdict.server
     storage = server.spec.storage
     if storage is None or storage.size is None:

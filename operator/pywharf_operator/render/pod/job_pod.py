@@ -1,7 +1,7 @@
-"""PURE. The pod template of index Jobs: what they take over of the server's `spec.podTemplate`, and `spec.jobs`.
+"""PURE. The pod template of index Jobs: inherited parts of the server's `spec.podTemplate`, and `spec.jobs`.
 
-Jobs must run where the server runs, reach what it reaches and be admitted where it is admitted. They must not be what
-the server is: long-lived, several, found by a Service, and beside the sidecars that serve it.
+Jobs must run where the server runs, reach what it reaches and be admitted where it is admitted. Unlike the server's
+pods, they must not be long-lived, replicated, selected by a Service, or accompanied by the server's sidecars.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ TAKEN: Final = {
     "tolerations": "Jobs run where the server may run.",
     "volumes": "ConfigMaps, Secrets and projected volumes that the container `server` mounts.",
 }
-"""Fields of a pod's spec that are taken over, with what of them or why."""
+"""Fields of a pod's spec that Jobs inherit, with the inherited part or the reason."""
 NOT_TAKEN: Final = {
     "activeDeadlineSeconds": "A Job has a deadline of its own.",
     "automountServiceAccountToken": "A Job asks nothing of the API server.",
@@ -68,14 +68,14 @@ NOT_TAKEN: Final = {
     "terminationGracePeriodSeconds": "It is the time for running transfers; a Job has none.",
     "topologySpreadConstraints": "They spread replicas.",
 }
-"""The other fields, with why they are not. `jobs.podTemplate` may set each."""
+"""The other fields, with the reason why Jobs do not inherit them. `jobs.podTemplate` may set each."""
 _SPECIAL: Final = frozenset({"affinity", "containers", "serviceAccountName", "volumes"})
-"""What is taken over in part, or under a condition."""
+"""Fields that Jobs inherit in part, or under a condition."""
 _OF_CONTAINER: Final = ("imagePullPolicy", "securityContext")
 
 
 def job_metadata(server: PackageServer, of_repo: Mapping[str, str]) -> Manifest:
-    """Return labels and annotations of a Job and its pod, before `jobs.podTemplate`. `of_repo` are ours."""
+    """Return the labels and annotations of a Job and its pod, before `jobs.podTemplate`. `of_repo` are ours."""
     jobs = server.spec.jobs
     return pod_metadata(server, {"labels": jobs.labels, "annotations": jobs.annotations}, "index", of_repo)
 
@@ -83,9 +83,9 @@ def job_metadata(server: PackageServer, of_repo: Mapping[str, str]) -> Manifest:
 def job_template(
     server: PackageServer, pod: Manifest, around: Manifest, of_repo: Mapping[str, str], *, uses_lent_identity: bool
 ) -> Manifest:
-    """Return the template of a Job's pods, from the spec `pod` that follows from its repo.
+    """Return the template of a Job's pods. `pod` is the pod spec that follows from the Job's repo.
 
-    `around` is what `surroundings` found in the server's template. Raises InvalidPodTemplateError.
+    `around` is the result of `surroundings` for the server's template. Raises InvalidPodTemplateError.
     """
     server_patch = server.spec.pod_template.get("spec") or {}
     container = {"name": CONTAINER, **taken_of_container(server_patch, SERVER_CONTAINER), **around["container"]}
@@ -101,12 +101,12 @@ def job_template(
 
 
 def check_job_template(server: PackageServer, template: Manifest) -> None:
-    """Raise InvalidPodTemplateError where `jobs.podTemplate` fits no Job of any repo. `template` is the server's."""
+    """Raise InvalidPodTemplateError if `jobs.podTemplate` fits no Job of any repo. `template` is the server's."""
     job_template(server, every_map(server), surroundings(template), {}, uses_lent_identity=True)
 
 
 def every_map(server: PackageServer) -> Manifest:
-    """Return a pod's spec with every map and list that any Job's has: no patch may put another kind in their place."""
+    """Return a pod spec with every map and list that any Job's has. No patch may put another type in their place."""
     container: Manifest = {
         "name": CONTAINER,
         "args": [],
@@ -124,9 +124,9 @@ def every_map(server: PackageServer) -> Manifest:
 
 
 def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:
-    """The patch of a Job's pod spec that follows from `spec.podTemplate.spec`, but for what surrounds its container.
+    """Return the patch of a Job's pod spec that follows from `spec.podTemplate.spec`, without the `surroundings`.
 
-    `identity`: whether the Job reads its storage as whoever the server's pods are.
+    `identity`: whether the Job reads its storage with the identity of the server's pods.
     """
     found = {field: value for field, value in spec.items() if field in TAKEN.keys() - _SPECIAL}
     if identity and "serviceAccountName" in spec:
@@ -138,7 +138,7 @@ def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:
 
 
 def taken_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
-    """Those of `spec.podTemplateRemovals` that name what a Job takes over, as paths in the template of its pods."""
+    """Return those of `spec.podTemplateRemovals` that name an inherited part, as paths in a Job's pod template."""
     fields = TAKEN.keys() - _SPECIAL | ({"serviceAccountName"} if identity else set())
     of_server, of_job = f"spec.containers[{SERVER_CONTAINER}]", f"spec.containers[{CONTAINER}]"
     found = []
@@ -152,7 +152,7 @@ def taken_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
 
 
 def taken_of_container(spec: Manifest, container: str) -> Manifest:
-    """The patch of a Job's container that follows from the server's `container` in `spec.podTemplate.spec`."""
+    """Return the patch of a Job's container that follows from the server's `container` in `spec.podTemplate.spec`."""
     containers = spec.get("containers")
     items = containers if isinstance(containers, list | tuple) else ()
     own = next((item for item in items if isinstance(item, dict) and item.get("name") == container), {})

@@ -1,4 +1,4 @@
-"""The pod template of a server: a restricted pod that holds nothing but its configuration and its volume."""
+"""The pod template of a server: a restricted pod that holds only its configuration and its volume."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -29,25 +29,26 @@ _TMP = "/tmp"  # noqa: S108 - the container's own
 OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME})
 _OWN_FOLDERS = frozenset({ROOT, _TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
 _OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
-"""Volumes that are the same in each pod of the namespace, on any node."""
+"""Types of volumes that are the same in each pod of the namespace, on any node."""
 _FILE_MODE = 0o440
 _DELAY_S = 5
-"""For which connections are taken after SIGTERM: proxies and gateways hear of a pod's end later than the pod."""
+"""Seconds after SIGTERM in which connections are still accepted. Proxies and gateways learn of a pod's end later than
+the pod."""
 _TRANSFERS_S = 60
-"""For running transfers after that."""
+"""Seconds that running transfers have after that."""
 _SPARE_S = 10
 
 _RESOURCES: Final = {
-    # An autoscaler counts in what is requested. No processor limit: docs/decisions/0009-resources-and-images.md.
+    # An autoscaler measures usage relative to the requests. No CPU limit: docs/decisions/0009-resources-and-images.md.
     # Memory: 83 MB were measured with 100,000 files; rendered pages take up to 128 MiB more, the extra index some.
-    # Ephemeral storage: uploads on their way, of 5 GB at the most.
+    # Ephemeral storage: uploads in progress, of at most 5 GB.
     "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
     "limits": {"memory": "1Gi", "ephemeral-storage": "20Gi"},
 }
 
 
 def claim_name(server: PackageServer) -> str | None:
-    """The PersistentVolumeClaim of the ROOT; None: the server has none."""
+    """Return the name of the ROOT's PersistentVolumeClaim; None if the server has none."""
     storage = server.spec.storage
     if storage is None:
         return None
@@ -55,21 +56,24 @@ def claim_name(server: PackageServer) -> str | None:
 
 
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
-    """The template without `spec.podTemplateRemovals`, `spec.podTemplate` merged in. Raises InvalidPodTemplateError."""
+    """Return the template without `spec.podTemplateRemovals` and with `spec.podTemplate` merged in.
+
+    Raises InvalidPodTemplateError.
+    """
     patch = checked_patch(server.spec.pod_template, "podTemplate")
     ours = labels(server)
     made = merged_pod_template(without(_template(server, environment), server.spec.pod_template_removals), patch)
     check_container(made, CONTAINER, "podTemplate")
-    # By these the Deployment, the Service and the operator find the pods.
+    # The Deployment, the Service and the operator find the pods by these labels.
     made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
     return made
 
 
 def surroundings(template: Manifest) -> Manifest:
-    """What `spec.podTemplate` added to the server's container that its Jobs need as well: `container` and `volumes`.
+    """Return what `spec.podTemplate` added to the server's container and its Jobs need too: `container`, `volumes`.
 
-    Variables, such as a proxy's address, and folders of ConfigMaps and Secrets, such as a certificate authority's. Of a
-    server's own template: nothing.
+    The additions are variables, such as a proxy's address, and folders of ConfigMaps and Secrets, such as a certificate
+    authority's. A server without such additions yields nothing.
     """
     spec = template["spec"]
     container = next(one for one in spec["containers"] if one["name"] == CONTAINER)
@@ -79,7 +83,7 @@ def surroundings(template: Manifest) -> Manifest:
         for mount in container.get("volumeMounts", ())
         if mount["mountPath"] not in _OWN_FOLDERS and str(mount.get("name")) in there.keys() - OWN_VOLUMES
     ]
-    # What is computed of the container's resources names that container.
+    # A variable that is computed from the container's resources names that container.
     env = [one for one in container.get("env", ()) if "resourceFieldRef" not in str(one.get("valueFrom"))]
     made = {"env": env, "envFrom": container.get("envFrom", []), "volumeMounts": mounts}
     return {
@@ -91,8 +95,8 @@ def surroundings(template: Manifest) -> Manifest:
 def checked_patch(given: Manifest, path: str) -> Manifest:
     """Return the parts of a pod template's patch that are not null. `path` is its field, for messages.
 
-    Only what a pod template has at its top is checked: the rest is merged as it is, and the API server judges it.
-    Raises InvalidPodTemplateError.
+    Only the top levels of the patch are checked: the rest is merged as it is, and the API server validates it. Raises
+    InvalidPodTemplateError.
     """
     patch = {part: value for part, value in given.items() if value is not None}
     _check_part(path, patch, {"metadata", "spec"})
@@ -110,7 +114,7 @@ def checked_patch(given: Manifest, path: str) -> Manifest:
 
 
 def check_container(template: Manifest, name: str, path: str) -> None:
-    """Raise InvalidPodTemplateError where the patch in the field `path` left no container of that name."""
+    """Raise InvalidPodTemplateError if the patch in the field `path` left no container of that name."""
     if not any(container["name"] == name for container in template["spec"].get("containers", ())):
         raise InvalidPodTemplateError(
             f"{path}.spec.containers leaves out the container {name!r}; patch it, but keep it."
@@ -122,7 +126,7 @@ def _check_part(path: str, part: object, known: set[str] | None) -> None:
         raise InvalidPodTemplateError(f"{path} must be a map.")
     if "$patch" in part:
         raise InvalidPodTemplateError(f"{path}.$patch: this part can only be merged; remove the field.")
-    # What kubectl prints holds `creationTimestamp: null`.
+    # The output of kubectl contains `creationTimestamp: null`.
     unknown = sorted(
         str(field)[:80] for field, value in part.items() if value is not None and field not in (known or part)
     )
@@ -136,7 +140,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
     spec: Manifest = {
         "serviceAccountName": object_name(server),
         "automountServiceAccountToken": False,
-        # Variables such as PYWHARF_COMMAND_…, made of Services' names, would be taken for flags.
+        # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _DELAY_S + _TRANSFERS_S + _SPARE_S,
         "securityContext": pod_security(server),
@@ -162,12 +166,13 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         ],
         "resources": with_defaults(server.spec.resources, _RESOURCES),
         "securityContext": container_security(),
-        # 2 minutes to start, while nothing else is asked; then out of the Service after 4 seconds without an answer, as
-        # another replica may have one; and killed only after 2 minutes, as it comes back no sooner than it recovers.
+        # A pod has 2 minutes to start, without other probes. Then it leaves the Service after 4 seconds without an
+        # answer, as another replica may answer. It is killed only after 2 minutes, as a restart is no faster than
+        # a recovery.
         "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
         "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
         "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),
-        # Each is read-only but the ROOT and /tmp.
+        # All are read-only except the ROOT and /tmp.
         "volumeMounts": _mounts(server),
     }
 
@@ -195,7 +200,7 @@ def _arguments(server: PackageServer) -> list[str]:
 def with_defaults(own: Resources | None, defaults: Mapping[str, Mapping[str, str]]) -> Manifest:
     """Return `own`, and the defaults of each resource that it does not name.
 
-    A limit of the one need not fit a request of the other.
+    A resource's defaults are not mixed with `own`: the limit of the one might not fit the request of the other.
     """
     given = {"requests": (own and own.requests) or {}, "limits": (own and own.limits) or {}}
     named = {name for amounts in given.values() for name in amounts}
@@ -246,9 +251,9 @@ def _volumes(server: PackageServer) -> list[Manifest]:
 
 
 def _sources(server: PackageServer) -> list[Manifest]:
-    """The configuration and every shard that the credentials may have; no key of the one is a key of the others.
+    """Return the configuration and every shard that the credentials may have. The two share no key.
 
-    Of equal keys the last source's counts: the lowest shard's, which is why it stands last.
+    If two shards hold the same key, the later source wins: the lowest shard, which therefore stands last.
     """
     shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
@@ -259,7 +264,7 @@ def _sources(server: PackageServer) -> list[Manifest]:
 
 
 def _spread(server: PackageServer, topology_key: str) -> Manifest:
-    """As evenly as it goes; a cluster of one node runs them all the same."""
+    """Return a constraint that spreads pods as evenly as possible. A cluster of one node still runs all of them."""
     return {
         "maxSkew": 1,
         "topologyKey": topology_key,

@@ -1,7 +1,7 @@
 """PURE. Removal of parts from a pod template, each named by a path such as `spec.containers[server].startupProbe`.
 
-A path is a text in a list, which every tool carries. Null is not: `kubectl apply`, kustomize and helm drop it on the
-way, and kustomize carries out a `$patch` itself.
+A path is a text in a list, which every tool passes on. A null would not work: `kubectl apply`, kustomize and helm drop
+it, and kustomize executes a `$patch` itself.
 """
 
 import re
@@ -15,7 +15,10 @@ _STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[([^\[\]]+)\]")
 
 
 def without(template: Mapping[str, Json], paths: Iterable[str], *, missing_ok: bool = False) -> dict[str, Json]:
-    """A new template without these parts. Raises InvalidPodTemplateError for a path that leads to nothing."""
+    """Return a new template without these parts.
+
+    Raises InvalidPodTemplateError for a path to a missing part, unless `missing_ok`.
+    """
     made = dict(template)
     for path in paths:
         steps = steps_of(path)
@@ -32,19 +35,19 @@ def without(template: Mapping[str, Json], paths: Iterable[str], *, missing_ok: b
 
 
 def steps_of(path: str) -> tuple[str, ...]:
-    """The path's fields and keys. Its form is checked where it is read."""
+    """Split the path into its fields and keys. Its form is checked where it is parsed."""
     return tuple(found[1] or found[2] for found in _STEP.finditer(path))
 
 
 def _without(part: Json, steps: Sequence[str], known: object) -> Json:
-    """A copy of a map or list without what the steps lead to. Raises LookupError where they lead to nothing."""
+    """Return a copy of a map or list without the part at `steps`. Raises LookupError if there is no such part."""
     step, *rest = steps
     if isinstance(part, Mapping):
         if step not in part:
             raise LookupError(f"there is no {step!r} among {', '.join(map(str, part)) or 'its fields'}")
         inner = known.get(step) if isinstance(known, Mapping) else None
         kept = {} if not rest else {step: _without(part[step], rest, inner)}
-        # In the order in which it was.
+        # Keep the order of the fields.
         return {name: kept.get(name, value) for name, value in part.items() if name != step or rest}
     if isinstance(part, list | tuple):
         return _without_item(part, step, rest, known)
@@ -56,7 +59,7 @@ def _without_item(items: Sequence[Json], step: str, rest: Sequence[str], known: 
         found = next((item for item in items if _is_named(item, step, known)), None)
         inner: object = known.fields
     else:
-        # A list that has no keys, such as `args`, is named by its texts.
+        # Items of a list without keys, such as `args`, are named by their texts.
         found = next((item for item in items if not isinstance(item, Mapping) and str(item) == step), None)
         inner = None
     if found is None:
@@ -67,7 +70,11 @@ def _without_item(items: Sequence[Json], step: str, rest: Sequence[str], known: 
 
 
 def _is_named(item: Json, step: str, known: Keyed) -> bool:
-    """By its key, and where several items may have one, such as a port, by what else tells them apart: `53/UDP`."""
+    """Return whether `step` names the item.
+
+    The name is the item's key. If several items may share a key, such as a port, it includes the distinguishing fields:
+    `53/UDP`.
+    """
     if not isinstance(item, Mapping):
         return False
     key = str(item.get(known.key))

@@ -1,4 +1,4 @@
-"""What Kubernetes' Pod Security Standard `restricted` asks of a pod, and a root file system that nobody writes to."""
+"""The securityContexts: Kubernetes' Pod Security Standard `restricted`, and a read-only root file system."""
 
 from typing import Final
 
@@ -6,23 +6,23 @@ from pywharf_operator.render.labels import Manifest
 from pywharf_operator.spec import PackageServer
 
 USER: Final = 65532
-"""User and group of the processes, and the group of their volumes; nobody's on a node."""
+"""User and group id of the processes, and group id of their volumes. No user of a node has it."""
 
 
 def pod_security(server: PackageServer) -> Manifest:
-    """Return the securityContext of a pod; it has no ids where the cluster gives them."""
+    """Return the securityContext of a pod. It has no ids if the cluster assigns them."""
     ids = {} if server.spec.security.from_cluster else {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
     return {
         "runAsNonRoot": True,
         **ids,
-        # Or a large volume would be gone through, file by file, at each start.
+        # Otherwise each start would walk through a large volume file by file.
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
 
 def container_security() -> Manifest:
-    """The securityContext of a container."""
+    """Return the securityContext of a container."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

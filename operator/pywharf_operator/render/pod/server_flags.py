@@ -1,4 +1,4 @@
-"""What a server reads from its flags, and so only when it starts."""
+"""The settings that a server reads from its flags, and so only when it starts."""
 
 from urllib.parse import urlsplit
 
@@ -11,18 +11,18 @@ from pywharf_operator.spec import PackageServer
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags that follow from a PackageServer wherever it runs; fields are named as `ServerSettings` has them."""
+    """The flags that follow from a PackageServer wherever it runs. The fields have the names of `ServerSettings`."""
 
     auth_read_expires: int
     auth_write_expires: int
     extra_index_url: str
-    """Empty: none."""
+    """Empty: no extra index."""
     allowed_endpoints: str | None
     """Hosts that the server may connect to, separated by commas. None: those that the configuration names."""
 
 
 def flags_of(server: PackageServer) -> Flags:
-    """The flags that `server` stands for."""
+    """Return the flags for `server`."""
     upstream = server.spec.upstream
     return Flags(
         auth_read_expires=server.spec.auth_read_expires,
@@ -33,7 +33,7 @@ def flags_of(server: PackageServer) -> Flags:
 
 
 def _endpoints(server: PackageServer) -> tuple[str, ...]:
-    """Return the server's list, with the host of its own upstream, which its owner names apart."""
+    """Return the server's list with the host of its own upstream, which its owner names in another field."""
     listed = endpoints_of(server)
     upstream = server.spec.upstream
     url = (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None

@@ -1,8 +1,9 @@
 """PURE. Strategic merge of a patch into a pod template, by the rules of the Kubernetes API conventions.
 
-Maps are merged field by field and null removes a field; lists of the fields in `POD_TEMPLATE` are merged item by item,
-by their key; every other list is replaced. `$patch: replace` and `$patch: delete` are known, in maps and in lists. In
-a volume the fields that the patch does not name go, as the API's strategy `retainKeys` has it: a volume has one source.
+Maps are merged field by field, and null removes a field. Lists of the fields in `POD_TEMPLATE` are merged item by item,
+by their key; every other list is replaced. `$patch: replace` and `$patch: delete` are supported, in maps and in lists.
+In a volume, fields that the patch does not name are removed, as in the API's strategy `retainKeys`: a volume has one
+source.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ _MAX_DEPTH = 100
 _DIRECTIVE = "$patch"
 
 Json = Any
-"""What JSON can hold."""
+"""Any JSON value."""
 
 
 class InvalidPodTemplateError(Exception):
@@ -22,13 +23,13 @@ class InvalidPodTemplateError(Exception):
 
 
 class Keyed(msgspec.Struct, frozen=True):
-    """A list whose items are told apart by a key."""
+    """A list whose items are identified by a key."""
 
     key: str
     defaults: Mapping[str, Json] = {}
-    """Further fields that tell items apart, with what they are where an item lacks them."""
+    """Further fields that identify items, with the value that a missing one stands for."""
     fields: Mapping[str, Any] = {}
-    """What is known of the items' own fields."""
+    """The merge rules of the items' own fields."""
     retain_keys: bool = False
     """Whether fields that the patch's item does not name are dropped."""
 
@@ -59,7 +60,7 @@ POD_TEMPLATE: Final[Mapping[str, Any]] = {
 def merged_pod_template(
     base: Mapping[str, Json], patch: Mapping[str, Json], path: str = "podTemplate"
 ) -> dict[str, Json]:
-    """Merge into a new template; neither argument is changed. `path` is the field of `patch`, for messages.
+    """Merge `patch` into a copy of `base`. `path` is the field of `patch`, for messages.
 
     Raises InvalidPodTemplateError.
     """
@@ -132,7 +133,7 @@ def _identity(item: Mapping[str, Json], known: Keyed, path: str) -> tuple[Json, 
 
 
 def _copy(value: Json, path: str) -> Json:
-    """The value without directives and nulls in its maps, which have no meaning in what nothing is merged with."""
+    """Return the value without directives and nulls in its maps. Without a base to merge with, they mean nothing."""
     if isinstance(value, Mapping):
         return _map({}, value, {}, path)
     if isinstance(value, list | tuple):

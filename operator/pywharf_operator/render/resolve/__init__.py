@@ -1,1 +1,1 @@
-"""Which repos a server serves, with which secrets, and why others are refused."""
+"""The decision which repos a server serves, with which secrets, and why the others are refused."""

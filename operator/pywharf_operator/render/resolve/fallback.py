@@ -1,6 +1,6 @@
-"""The credentials that go with the configuration that replicas have, while the new one cannot be applied.
+"""The credentials for the configuration that replicas have, while the new configuration cannot be applied.
 
-A replica takes only the secrets of the revision that its configuration names, so secrets of a newer one would reach
+A replica accepts only secrets of the revision that its configuration names. Secrets of a newer revision would reach
 nobody, and a revoked password would stay valid. So the newest secrets are delivered under the old revision.
 """
 
@@ -20,17 +20,17 @@ from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdic
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
 _CHANGEABLE: Final = {"upstream", "anonymous_read", "sync_index_interval", "read_secret", "write_secret"}
-"""Settings with which a table is still of the same packages of the same owner."""
+"""Settings that may differ between two tables of the same packages and the same owner."""
 _FIELDS: Final = {"read": "read_secret", "write": "write_secret"}
 
 
 def fallback_credentials(
     verdict: ServerVerdict, current: Manifest, wanted: Manifest, session_key: bytes
 ) -> tuple[Manifest, ...] | None:
-    """Return the Secrets for the ConfigMap `current`, where `wanted` cannot take its place; None where nothing can.
+    """Return the Secrets for the ConfigMap `current` if `wanted` cannot replace it; None if none can be made.
 
-    A secret that the old configuration names and that is gone, or whose repo has become another one, gets a value that
-    nobody knows: without a value the whole set would be refused.
+    A secret that the old configuration names gets a value that nobody knows if the secret is gone or its repo has
+    become another one. Without a value the whole set would be refused.
     """
     try:
         config, admin = _tables(current)

@@ -1,4 +1,4 @@
-"""What is found about a resource: the status, reason and message of one condition."""
+"""The findings about a resource: each is the status, reason and message of one condition."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -10,14 +10,14 @@ SECRETS_RESOLVED: Final = "SecretsResolved"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One condition without its times."""
+    """A condition without its times."""
 
     status: bool | None
-    """None: not known."""
+    """None: unknown."""
     reason: str
-    """A word for programs, one of REASONS."""
+    """A machine-readable word, one of REASONS."""
     message: str
-    """One or more sentences for people: what is wrong and what to do. Never a secret."""
+    """One or more sentences for people: what is wrong and what to do. It never contains a secret."""
 
 
 REASONS: Final[dict[str, dict[str, str]]] = {
@@ -114,11 +114,11 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "ApiMissing": "Install what the message names, or leave the field out.",
     },
 }
-"""Every reason by resource and condition, with what to do."""
+"""Every reason, by resource and condition, with what to do."""
 
 
 def unreadable_advice(names: Iterable[str]) -> str:
-    """What is wrong with namespaces that cannot be read, and what to do."""
+    """Return what is wrong with unreadable namespaces, and what to do."""
     listed = sorted(names)
     one = len(listed) == 1
     return (

@@ -1,4 +1,4 @@
-"""Which repos a server's configuration and credentials have room for."""
+"""The repos that fit into a server's configuration and credentials."""
 
 import zlib
 from collections import defaultdict
@@ -26,11 +26,12 @@ from pywharf_operator.render.resolve.shares import Age, Share, excess
 from pywharf_operator.spec import ObjectKey, PackageServer
 
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
-"""Of the configuration before it is compressed: replicas parse it, and a little text can be much more unpacked."""
+"""Most bytes of the configuration before compression. Replicas parse it, and a small compressed text can unpack to a
+large one."""
 _AIM: Final = 0.95
-"""Of MAX_BYTES: up to here the compressed configuration is filled where repos are refused."""
+"""Fraction of MAX_BYTES up to which the compressed configuration is filled when repos are refused."""
 _NEAR: Final = 0.6
-"""Of MAX_BYTES: below it the estimate is trusted, above it the real ConfigMap is made and measured."""
+"""Fraction of MAX_BYTES. Below it the estimate is trusted; above it the real ConfigMap is rendered and measured."""
 _REVISION: Final = "0" * 64
 
 
@@ -41,45 +42,45 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     name: RepoName
     age: Age
     spec: BackendSpec | Mapping[str, Any]
-    """Its configuration, or the table that was applied before."""
+    """Its configuration, or the table that was applied last."""
     secrets: RepoSecrets
     fixed: bool = False
-    """Whether it is served already and cannot be read now, so that it stays."""
+    """Whether the repo is served already and unreadable now, so that it stays."""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Hide the secrets."""
         return f"Candidate({self.repo})"
 
 
 def kept_candidate(repo: KeptRepo) -> Candidate:
-    """Return what a repo takes that stays as it was applied."""
+    """Return the candidate for a repo that stays as it was applied."""
     oldest = (float("-inf"), repo.repo)
     return Candidate(repo=repo.repo, name=repo.name, age=oldest, spec=repo.table, secrets=repo.secrets, fixed=True)
 
 
 def table_bytes(name: RepoName, spec: BackendSpec) -> int:
-    """Return the bytes of a repo's table in the configuration."""
+    """Return the size in bytes of a repo's table in the configuration."""
     return len(dumps({name: plain(spec)}).encode())
 
 
 def at_most_bytes(name: RepoName, spec: BackendSpec) -> int:
-    """Return a bound of `table_bytes`, quickly."""
+    """Return a quick upper bound of `table_bytes`."""
     return sum(map(len, _pieces(name, plain(spec)))) + _AROUND
 
 
 _AROUND: Final = 16
 _PUNCTUATION: Final = b'" = [, ]\n'
-"""At least as long as what stands around a value."""
+"""At least as long as the punctuation around a value."""
 
 
 def _pieces_of(candidate: Candidate) -> bytes:
-    """Return the bytes that a repo brings: its table, and whose it is."""
+    """Return the bytes that a repo adds: its table and its owner."""
     owner = _pieces(candidate.name, str(candidate.repo))
     return b"".join([*_pieces(candidate.name, table_of(candidate.spec)), *owner])
 
 
 def _pieces(path: str, value: object) -> Iterator[bytes]:
-    """Yield the bytes that a value brings, not in the order of the text."""
+    """Yield the bytes that a value adds, not in the order of the text."""
     if isinstance(value, dict):
         yield encode_string(path).encode() + _PUNCTUATION
         for key, item in value.items():
@@ -95,9 +96,9 @@ def _pieces(path: str, value: object) -> Iterator[bytes]:
 def without_room(
     server: PackageServer, candidates: Sequence[Candidate], folder: str
 ) -> Mapping[ObjectKey, frozenset[str]]:
-    """Return the repos that find no room, and in which objects: `configuration`, `credentials`.
+    """Return the repos that do not fit, with the full objects: `configuration`, `credentials`.
 
-    The namespace that takes the most of what is full loses its newest repos until the rest fits; see `excess`.
+    The namespace that takes the most of a full object loses its newest repos until the rest fits; see `excess`.
     """
     found: dict[ObjectKey, set[str]] = defaultdict(set)
     for where, refused in (
@@ -110,7 +111,10 @@ def without_room(
 
 
 def _past_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
-    """Each shard is filled for itself: nobody's choice of names makes another shard full."""
+    """Return the repos whose shard has no room.
+
+    Each shard is filled separately: a tenant's choice of names cannot fill another shard.
+    """
     sizes = {
         one.repo: sum(entry_size(secret_key(one.name, use), len(value)) for use, value in one.secrets.given().items())
         for one in candidates
@@ -142,9 +146,9 @@ def _past_configuration(server: PackageServer, candidates: Sequence[Candidate], 
 
 
 def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, bytes]) -> list[Share]:
-    """Divide what each namespace's tables take once compressed among its repos, by the length of their tables.
+    """Divide the compressed size of each namespace's tables among its repos, by the length of their tables.
 
-    Namespaces are compressed apart, so that all together take no less than one text of them all.
+    Each namespace is compressed separately, so the sum is no less than the compressed size of all tables together.
     """
     by_namespace: dict[str, list[Candidate]] = defaultdict(list)
     for one in sorted(candidates, key=lambda one: one.age):

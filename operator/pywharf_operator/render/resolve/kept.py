@@ -1,4 +1,4 @@
-"""Repos that are served and whose PackageRepo cannot be read now: taken as they are from what was applied last."""
+"""Served repos whose PackageRepo is unreadable now: they are kept as they were last applied."""
 
 import base64
 import binascii
@@ -17,11 +17,11 @@ from pywharf_operator.render.resolve.secret_refs import RepoSecrets
 from pywharf_operator.spec import ObjectKey
 
 UNKNOWN: Final = ""
-"""The namespace of a repo that a former version applied without saying whose it is."""
+"""The namespace of a repo that a former version applied without recording its owner."""
 
 
 class KeptRepo(msgspec.Struct, frozen=True, kw_only=True):
-    """One repo of a configuration that was applied."""
+    """A repo of a configuration that was applied."""
 
     server: ObjectKey
     repo: ObjectKey
@@ -32,17 +32,17 @@ class KeptRepo(msgspec.Struct, frozen=True, kw_only=True):
     secrets: RepoSecrets = RepoSecrets()
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Hide the secrets."""
         return f"KeptRepo({self.repo})"
 
 
 def repos_applied(
     server: ObjectKey, config_map: Manifest, credentials: Iterable[Manifest], namespaces: Collection[str]
 ) -> tuple[KeptRepo, ...]:
-    """The repos of these namespaces in a ConfigMap and its Secrets as the API server has them.
+    """Return the repos of these namespaces in a ConfigMap and its Secrets, as stored by the API server.
 
-    Of a repo without a known namespace it cannot be said that it belongs to another one, so it is among them. Raises
-    ValueError for a ConfigMap that cannot be read.
+    A repo of unknown namespace is included, since it may belong to one of them. Raises ValueError for an unreadable
+    ConfigMap.
     """
     try:
         texts = texts_of(config_map)
@@ -76,9 +76,9 @@ def _repo(owner: object, name: str) -> ObjectKey:
 
 
 def _values(credentials: Iterable[Manifest]) -> dict[str, bytes]:
-    """Every secret that was applied, by its key."""
+    """Return every applied secret by its key."""
     found: dict[str, bytes] = {}
-    # As in a pod's volume: of equal keys the lowest shard's counts.
+    # As in a pod's volume, the lowest shard wins for equal keys.
     for secret in sorted(credentials, key=lambda one: str(one["metadata"]["name"]), reverse=True):
         for key, encoded in (secret.get("data") or {}).items():
             try:

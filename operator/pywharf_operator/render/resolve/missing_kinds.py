@@ -1,4 +1,4 @@
-"""What a server asks for and the cluster does not know."""
+"""The kinds that a server asks for and the cluster does not know."""
 
 from pywharf_operator.render.objects.http_route import KIND as HTTP_ROUTE
 from pywharf_operator.render.objects.service_monitor import KIND as SERVICE_MONITOR
@@ -8,7 +8,7 @@ from pywharf_operator.spec import PackageServer
 
 
 def api_missing(server: PackageServer, environment: Environment) -> Finding | None:
-    """What stands in the condition Ready then; None where nothing is missing."""
+    """Return the finding for the condition Ready; None if no kind is missing."""
     asked = {
         HTTP_ROUTE: ("spec.httpRoute", server.spec.http_route, "install the Gateway API"),
         SERVICE_MONITOR: ("spec.serviceMonitor", server.spec.service_monitor, "install the Prometheus operator"),

@@ -1,4 +1,4 @@
-"""How large the objects of a server's configuration are, and what the API server still takes."""
+"""The sizes of a server's configuration objects, and the largest that the API server accepts."""
 
 import base64
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.findings import Finding
 
 LARGE_BYTES: Final = 768 * 1024
-"""From here on an object is compressed, or spread over several: what the API server adds to it needs room too."""
+"""Bytes from which an object is compressed or split. The API server's additions to it need room too."""
 MAX_BYTES: Final = 1_048_576
-"""What a ConfigMap or a Secret may hold in all. With the managers of its fields it is then still below the 1.5 MiB that
-etcd takes at once."""
+"""Most bytes that a ConfigMap or a Secret may hold. With its managed fields it then stays below the 1.5 MiB that etcd
+accepts in one request."""
 _BESIDE_KEY = 16
 _NAMED = 3
-"""Namespaces that a message names."""
+"""Most namespaces that a message names."""
 
 
 def entry_size(key: str, value_bytes: int) -> int:
-    """Bytes of one key and its value. Server-side apply lists each key again among the managers' fields."""
+    """Return the bytes of one key and its value. Server-side apply repeats each key in the managed fields."""
     return 2 * len(key.encode()) + _BESIDE_KEY + value_bytes
 
 
 def size_of(manifest: Manifest) -> int:
-    """Bytes of the keys and the values of a ConfigMap or a Secret, as they are mounted."""
+    """Return the bytes of a ConfigMap's or a Secret's keys and values, as they are mounted."""
     texts: dict[str, str] = manifest.get("data", {})
     binary: dict[str, str] = manifest.get("binaryData", {})
     if manifest["kind"] == "Secret":
@@ -36,9 +36,9 @@ def size_of(manifest: Manifest) -> int:
 def config_rendered(
     config_map: Manifest, credentials: tuple[Manifest, ...], refused: Mapping[str, int] | None = None
 ) -> Finding:
-    """The condition ConfigRendered: whether the API server takes all of them.
+    """Return the condition ConfigRendered: whether the API server accepts all of the objects.
 
-    `refused`: how many repos of which namespace were left out, because their namespace takes too much.
+    `refused` counts, by namespace, the repos that were left out because their namespace takes too much.
     """
     for manifest in (config_map, *credentials):
         size = size_of(manifest)

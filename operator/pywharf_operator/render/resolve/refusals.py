@@ -1,7 +1,7 @@
-"""What a repo is told that a server's bounds leave out: what is wrong, the number, and what to do.
+"""The findings for repos that a server's limits refuse: what is wrong, the number, and what to do.
 
-Nothing in it changes with other namespaces' repos: their numbers are not this tenant's to know, and each change would
-be a write for each refused repo.
+No finding depends on other namespaces' repos: a tenant must not learn their numbers, and each change would be a write
+for each refused repo.
 """
 
 from pywharf_operator.render.resolve.findings import Finding
@@ -11,7 +11,7 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 
 
 def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:
-    """Refuse one past the number of a namespace's repos."""
+    """Refuse a repo beyond the limit on a namespace's repos."""
     return _no(
         "TooManyRepos",
         f"PackageServer {server.key} takes {server.spec.limits.repos_per_namespace} repos of one namespace, and "
@@ -21,7 +21,7 @@ def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:
 
 
 def table_too_large(server: PackageServer, size: int) -> Finding:
-    """Refuse one whose own table is too large."""
+    """Refuse a repo whose own table is too large."""
     return _no(
         "TableTooLarge",
         f"Its table in the server's configuration takes {size} bytes, and PackageServer {server.key} takes "
@@ -31,7 +31,7 @@ def table_too_large(server: PackageServer, size: int) -> Finding:
 
 
 def schedule_too_frequent(server: PackageServer, schedule: str, shortest_s: int) -> Finding:
-    """Refuse one whose index would be updated too often."""
+    """Refuse a repo whose index would be updated too often."""
     return _no(
         "ScheduleTooFrequent",
         f"spec.index.schedule is {schedule!r}, which comes again after {shortest_s} seconds, and PackageServer "
@@ -41,7 +41,7 @@ def schedule_too_frequent(server: PackageServer, schedule: str, shortest_s: int)
 
 
 def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
-    """Refuse one for whose table the configuration has no room."""
+    """Refuse a repo whose table does not fit into the configuration."""
     return _no(
         "ServerFull",
         f"There is no room for the {size} bytes of this repo's table: the configuration of PackageServer {server} "
@@ -52,7 +52,7 @@ def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding
 
 
 def credentials_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
-    """Refuse one for whose secrets the credentials have no room."""
+    """Refuse a repo whose secrets do not fit into the credentials."""
     return _no(
         "ServerFull",
         f"There is no room for the {size} bytes of this repo's secrets: each part of the credentials of PackageServer "

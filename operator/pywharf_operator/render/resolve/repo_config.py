@@ -13,9 +13,10 @@ def repo_table(
     specs: Mapping[str, type[BackendSpec]],
     secret_files: Mapping[str, str],
 ) -> BackendSpec:
-    """The repo as the server reads it; `secret_files` are the paths of `read` and `write`, as far as it has them.
+    """Return the repo's table as the server reads it.
 
-    The backend must be installed. Raises InvalidConfigError where the installed one refuses the table.
+    `secret_files` holds the paths of its `read` and `write` secrets, as far as it has them. The backend must be
+    installed. Raises InvalidConfigError if the backend refuses the table.
     """
     spec = repo.spec
     table: dict[str, Any] = spec.backend.chosen.table() | {
@@ -31,7 +32,7 @@ def repo_table(
 
 
 def _upstream(repo: PackageRepo, server: PackageServer) -> dict[str, Any]:
-    """The repo's own settings before the server's; what either reserves is reserved."""
+    """Merge the upstream settings: the repo's own override the server's; what either reserves is reserved."""
     own, default = repo.spec.upstream, server.spec.upstream
     url = own.url or default.url
     return {

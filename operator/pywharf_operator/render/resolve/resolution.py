@@ -1,4 +1,7 @@
-"""Which server takes which repo, and what is wrong with the others. One broken repo changes nothing for another."""
+"""The decision which server accepts which repo, and what is wrong with the others.
+
+A broken repo does not affect another one.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,46 +31,46 @@ from pywharf_operator.spec.package_server import ServerUpstream
 
 
 class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about a repo."""
+    """The findings about a repo."""
 
     repo: PackageRepo
     accepted: Finding
     secrets_resolved: Finding
     spec: BackendSpec | None = None
-    """Its configuration; None where it is not accepted."""
+    """Its configuration; None if it is not accepted."""
     secrets: RepoSecrets = RepoSecrets()
 
     @property
     def served(self) -> bool:
-        """Whether it is in its server's configuration."""
+        """Whether the repo is in its server's configuration."""
         return self.accepted.status is True and self.secrets_resolved.status is True
 
     @property
     def name(self) -> RepoName:
-        """What clients call it."""
+        """The name that clients use."""
         return self.repo.repo_name
 
 
 class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about a server, and the repos that it serves, by name."""
+    """The findings about a server, and the repos that it serves, sorted by name."""
 
     server: PackageServer
     accepted: Finding
     repos: tuple[RepoVerdict, ...]
     refused: Mapping[str, int] = {}
-    """How many repos of which namespace are refused because the namespace takes too much."""
+    """Number of repos, by namespace, that are refused because their namespace takes too much."""
     kept: tuple[KeptRepo, ...] = ()
-    """Repos that are served as they were, since they cannot be read now."""
+    """Repos that are unreadable now and served as they were last applied."""
 
     @property
     def secrets(self) -> dict[RepoName, RepoSecrets]:
-        """What every repo has that is served."""
+        """The secrets of every served repo."""
         kept = {repo.name: repo.secrets for repo in self.kept}
         return kept | {repo.name: repo.secrets for repo in self.repos}
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything found, sorted by namespace and name."""
+    """All findings, sorted by namespace and name."""
 
     servers: tuple[ServerVerdict, ...]
     repos: tuple[RepoVerdict, ...]
@@ -80,10 +83,10 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
     refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refused[repo.key] is None]
-    # What is said of the others depends on nothing of their server: they are not told whether there is one.
+    # The findings about the other repos do not depend on their server, so they do not reveal whether it exists.
     known = {repo.key: servers[repo.server_key] for repo in admitted}
     kept = _kept(snapshot, servers, admitted)
-    # A name that is served is held, as the older one's.
+    # A served name stays with its kept repo: a claim without a creation time counts as the oldest.
     claims = [NameClaim(one.server, one.name, one.repo, None) for one in kept if one.repo.namespace != UNKNOWN]
     claims += [
         claim
@@ -119,7 +122,10 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
 def _kept(
     snapshot: Snapshot, servers: Mapping[ObjectKey, PackageServer], admitted: Iterable[PackageRepo]
 ) -> list[KeptRepo]:
-    """Those that their server admits still. One of which nobody knows whose it is holds no name before another."""
+    """Return the kept repos that their server still admits.
+
+    One of unknown namespace gives way to an admitted repo of the same name.
+    """
     taken = {(repo.server_key, repo.repo_name) for repo in admitted}
     kept = []
     for one in snapshot.kept:
@@ -169,8 +175,8 @@ def _refused_at_the_door(
 ) -> Finding | None:
     """Return why the repo may not even claim a name on its server; None if it may.
 
-    Whether another namespace has a server that does not admit the repo, or has no such server, makes no difference:
-    whoever may create a PackageRepo could otherwise find out which servers there are.
+    The finding is the same whether another namespace has no such server or has one that does not admit the repo.
+    Otherwise anyone who may create a PackageRepo could find out which servers exist.
     """
     server, watched = servers.get(repo.server_key), snapshot.watched
     if server is None and watched is not None and repo.server_key.namespace not in watched:
@@ -190,7 +196,7 @@ def _refused_at_the_door(
 
 
 def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
-    """Return what a repo of another namespace is told whether there is no such server or it does not admit the repo."""
+    """Return the finding for a repo of another namespace, whether the server is missing or does not admit the repo."""
     return _no(
         "NamespaceNotAllowed",
         f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
@@ -213,11 +219,11 @@ def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapp
 
 
 def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -> dict[ObjectKey, Finding]:
-    """Refusals of those whose name an older repo has on the same server.
+    """Refuse repos whose name an older repo holds on the same server.
 
-    Only admitted repos count, so that nobody can hold a name on a server that does not take their repos. What else is
-    wrong with the older one does not count: for a moment's mistake a name, and the packages that clients expect under
-    it, must not pass to another.
+    Only admitted repos count, so that nobody can hold a name on a server that does not accept their repos. Other faults
+    of the older repo do not count: a momentary mistake must not pass its name, and the packages that clients expect
+    under it, to another repo.
     """
     readable = [NameClaim(one.server_key, one.repo_name, one.key, one.metadata.creation_timestamp) for one in repos]
     holders: dict[tuple[ObjectKey, str], ObjectKey] = {}
@@ -225,7 +231,7 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
     for claim in sorted((*readable, *claims), key=_age):
         holder = holders.setdefault((claim.server, claim.name), claim.repo)
         if holder != claim.repo:
-            # Which repos another namespace has is not said.
+            # The message does not reveal which repos another namespace has.
             own = holder.namespace == claim.repo.namespace
             older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
             conflicts[claim.repo] = _no(
@@ -237,14 +243,14 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
 
 
 def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
-    """Oldest first; a repo without a creation time counts as older than any."""
+    """Return a sort key, oldest first. A repo without a creation time counts as the oldest."""
     return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
 
 
 def _too_many(
     repos: Iterable[PackageRepo], claims: Iterable[NameClaim], servers: Mapping[ObjectKey, PackageServer]
 ) -> dict[ObjectKey, Finding]:
-    """Refuse the repos of a namespace past the number that their server takes. They hold no name either."""
+    """Refuse a namespace's repos beyond the limit of their server. They hold no name either."""
     ages: dict[ObjectKey, list[Age]] = {}
     for repo in repos:
         ages.setdefault(repo.server_key, []).append(age_of(repo.key, repo.metadata))
@@ -263,7 +269,7 @@ def _with_room(
     servers: Mapping[ObjectKey, PackageServer],
     environment: Environment,
 ) -> tuple[RepoVerdict, ...]:
-    """Refuse the repos for which the objects of their server's configuration have no room beside the `kept` ones."""
+    """Refuse the repos that do not fit into the objects of their server's configuration beside the `kept` ones."""
     candidates: dict[ObjectKey, list[Candidate]] = {}
     for one in kept:
         candidates.setdefault(one.server, []).append(kept_candidate(one))
@@ -313,7 +319,7 @@ def _table_too_large(
     environment: Environment,
     files: Mapping[str, str],
 ) -> Finding | None:
-    """Refuse a table that is too large even without what the server's own upstream adds to it."""
+    """Refuse a table that is too large even without the server's own upstream settings."""
     limit = server.spec.limits.repo_table_bytes
     if at_most_bytes(repo.repo_name, spec) <= limit:
         return None
@@ -323,7 +329,7 @@ def _table_too_large(
 
 
 def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
-    """What the server lacks, or does not allow, for an admitted repo."""
+    """Refuse an admitted repo for what its server lacks or does not allow; None if it suits."""
     backend = repo.spec.backend
     if backend.file_system is not None and server.spec.storage is None:
         return _no(

@@ -1,4 +1,4 @@
-"""When a repo's index is updated."""
+"""The schedule of a repo's index updates."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ _MINUTES = 60
 
 
 def schedule_of(repo: PackageRepo) -> str:
-    """The repo's own schedule; otherwise hourly at a minute that spreads repos and never moves."""
+    """Return the repo's own schedule; otherwise hourly, at a fixed minute that differs between repos to spread them."""
     if repo.spec.index.schedule is not None:
         return repo.spec.index.schedule
     digest = hashlib.sha256(str(repo.key).encode()).digest()

@@ -1,4 +1,4 @@
-"""The Secrets that a repo names, found and read."""
+"""The Secrets that a repo names: looked up and checked."""
 
 from collections.abc import Mapping
 
@@ -9,29 +9,30 @@ from pywharf_operator.render.resolve.findings import Finding
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
 
 MAX_BYTES = 16 * 1024
-"""A token, a password or an account's keys are far shorter; one repo must not fill what all have together."""
+"""Most bytes of a secret. Tokens, passwords and account keys are far shorter; one repo must not fill the space that all
+share."""
 
 
 class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
-    """A repo's secrets in clear."""
+    """A repo's secrets in plain text."""
 
     read: bytes | None = None
     write: bytes | None = None
     backend: bytes | None = None
 
     def __repr__(self) -> str:
-        """Nothing of them."""
+        """Hide the secrets."""
         return "RepoSecrets(...)"
 
     def given(self) -> dict[str, bytes]:
-        """Those that there are, by use."""
+        """Return the secrets that are set, by use."""
         return {use: value for use in self.__struct_fields__ if (value := getattr(self, use)) is not None}
 
 
 def resolve_secrets(
     repo: PackageRepo, server: PackageServer | None, secrets: Mapping[ObjectKey, Secret]
 ) -> tuple[Finding, RepoSecrets]:
-    """The condition SecretsResolved, and what was found. The message names every fault, the reason the first."""
+    """Return the condition SecretsResolved and the secrets. The message names every fault, the reason the first."""
     credentials = repo.spec.credentials
     refs = {
         "read": credentials.read_secret_ref,
@@ -55,7 +56,7 @@ def resolve_secrets(
 
 
 def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[str]:
-    """A sentence for each reference that this backend needs and the repo lacks."""
+    """Return a sentence for each reference that this backend needs and the repo lacks."""
     credentials, backend = repo.spec.credentials, repo.spec.backend
     sentences = []
     if backend.github is None:
@@ -84,7 +85,7 @@ def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[str]:
 
 
 def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None) -> bytes | tuple[str, str]:
-    """The value; otherwise a reason and a sentence."""
+    """Return the value, or a reason and a sentence if it is unusable."""
     field = f"spec.credentials.{use}SecretRef"
     where = f"Secret {repo.key.namespace}/{ref.name}"
     if secret is None:
@@ -108,7 +109,7 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
 
 
 def _fault(value: bytes) -> str | None:
-    """Return why the server would refuse the value; None if it takes it."""
+    """Return why the server would refuse the value; None if it accepts it."""
     if len(value) > MAX_BYTES:
         return f"has more than {MAX_BYTES} bytes; give it one of at most {MAX_BYTES}."
     try:

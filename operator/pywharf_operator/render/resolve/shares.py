@@ -1,4 +1,4 @@
-"""Who gives way where tenants share something that has an end: the namespace that takes the most, its newest first."""
+"""Fair shares of a limited resource: the namespace that takes the most loses its newest repos first."""
 
 import heapq
 from collections import defaultdict
@@ -14,26 +14,26 @@ Age = tuple[float, ObjectKey]
 
 
 def age_of(key: ObjectKey, metadata: ObjectMeta) -> Age:
-    """Return what sorts repos from the oldest to the newest. Without a creation time a repo is older than any with."""
+    """Return a key that sorts repos from oldest to newest. A repo without a creation time counts as the oldest."""
     created = metadata.creation_timestamp
     return (created.timestamp() if created is not None else float("-inf"), key)
 
 
 class Share(msgspec.Struct, frozen=True):
-    """What one repo takes of something shared."""
+    """The part of a limited resource that one repo takes."""
 
     repo: ObjectKey
     age: Age
     size: int
     fixed: bool = False
-    """Whether it stays, whatever else does."""
+    """Whether the repo stays in any case."""
 
 
 def excess(shares: Iterable[Share], budget: int) -> frozenset[ObjectKey]:
     """Choose the repos to refuse so that the others take at most `budget`.
 
-    One at a time: the newest repo of the namespace whose repos take the most at that moment. So a namespace loses no
-    repo while another one takes more, whatever that one adds, and the order of `shares` does not matter.
+    Each step refuses the newest repo of the namespace whose repos take the most at that moment. So a namespace loses no
+    repo while another one takes more, however much the other adds, and the order of `shares` does not matter.
     """
     left: dict[str, list[Share]] = defaultdict(list)
     totals: dict[str, int] = defaultdict(int)
@@ -57,7 +57,7 @@ def excess(shares: Iterable[Share], budget: int) -> frozenset[ObjectKey]:
 
 
 def past(ages: Iterable[Age], most: int) -> frozenset[ObjectKey]:
-    """Return the repos of each namespace that come after its `most` oldest."""
+    """Return the repos of each namespace beyond its `most` oldest."""
     left: dict[str, list[ObjectKey]] = defaultdict(list)
     for _, key in sorted(ages):
         left[key.namespace].append(key)
@@ -65,7 +65,7 @@ def past(ages: Iterable[Age], most: int) -> frozenset[ObjectKey]:
 
 
 def round_robin(items: Iterable[T], namespace_of: Callable[[T], str]) -> Sequence[T]:
-    """Order the items so that each namespace has one, then each a second one, and so on; else as they come."""
+    """Order the items so that each namespace has one, then each a second one, and so on; otherwise keep their order."""
     found: dict[str, int] = defaultdict(int)
     numbered = []
     for item in items:

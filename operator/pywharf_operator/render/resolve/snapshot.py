@@ -1,4 +1,4 @@
-"""Everything that rendering reads, and nothing else."""
+"""The complete input of rendering."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,11 +10,11 @@ from pywharf_operator.render.resolve.kept import KeptRepo
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 
 CREDENTIALS_FOLDER = "/etc/pywharf"
-"""Where a pod mounts the configuration and the credentials, both as one volume, so that they lie side by side."""
+"""Folder where a pod mounts the configuration and the credentials. Both are one volume, so they lie side by side."""
 
 
 class NameClaim(msgspec.Struct, frozen=True):
-    """A name that a repo holds although it cannot be read: for a moment's mistake it must not pass to another."""
+    """A name that an unreadable repo still holds. A momentary mistake must not pass it to another repo."""
 
     server: ObjectKey
     name: str
@@ -23,34 +23,35 @@ class NameClaim(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The resources at one moment, each key once."""
+    """The resources at one moment; each key occurs once."""
 
     repos: tuple[PackageRepo, ...] = ()
     servers: tuple[PackageServer, ...] = ()
     secrets: tuple[Secret, ...] = ()
     claims: tuple[NameClaim, ...] = ()
     kept: tuple[KeptRepo, ...] = ()
-    """What is served of repos that cannot be read now."""
+    """Unreadable repos that stay served as they were last applied."""
     watched: tuple[str, ...] | None = None
-    """Namespaces that are looked after; None: all that there are."""
+    """Namespaces that the operator watches; None: all."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None
-    """Labels by namespace. None: they are not watched, so that no selector can be applied."""
+    """Labels by namespace. None: namespaces are not watched, so no selector can be applied."""
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What rendering depends on besides the resources."""
+    """The inputs of rendering besides the resources."""
 
     specs: Mapping[str, type[BackendSpec]]
     """The configuration structs of the installed backends, by type."""
     credentials_folder: str = CREDENTIALS_FOLDER
-    """Where the server finds the files of the credentials Secret."""
+    """Folder where the server finds the files of the credentials Secret."""
     image: str = ""
     """The image of servers that name none."""
     apis: frozenset[str] = frozenset()
     """Kinds that the cluster has beyond Kubernetes' own, such as ServiceMonitor and HTTPRoute."""
     session_key: bytes = b""
-    """What the revision is keyed with, so that it tells nothing of weak secrets; empty where nobody else sees it."""
+    """The key of the revision's HMAC, so that the revision reveals nothing about weak secrets. Empty if nobody else
+    sees the revision."""
 
     def __repr__(self) -> str:
-        """Nothing of the key."""
+        """Hide the key."""
         return "Environment(...)"

@@ -1,6 +1,6 @@
 """Of every field of a pod's spec that Kubernetes knows it is decided whether Jobs take it over."""
 
-from pywharf_operator.render.pod.job_pod import NOT_TAKEN, TAKEN
+from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
 from support.kube_client import KubeClient
 
 POD_SPEC = "io.k8s.api.core.v1.PodSpec"
@@ -9,7 +9,7 @@ POD_SPEC = "io.k8s.api.core.v1.PodSpec"
 def test_every_field_is_decided(kube: KubeClient):
     found = kube.request("GET", "/openapi/v3/api/v1")
     fields = set(found["components"]["schemas"][POD_SPEC]["properties"])
-    assert not TAKEN.keys() & NOT_TAKEN.keys()
-    decided = TAKEN.keys() | NOT_TAKEN.keys()
+    assert not INHERITED.keys() & NOT_INHERITED.keys()
+    decided = INHERITED.keys() | NOT_INHERITED.keys()
     assert fields - decided == set(), "say in render/job_pod.py whether Jobs take them over, and why"
     assert decided - fields == set()

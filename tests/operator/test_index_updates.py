@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.index_updates.slots import AT_ONCE
+from pywharf_operator.index_updates.slots import MAX_CONCURRENT
 from support.cluster import Cluster, new_namespace
 from support.distributions import wheel
 from support.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting
@@ -225,19 +225,19 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
 
 def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
     """A thousand of them must not be a thousand pods at once."""
-    names = [f"many-{number}" for number in range(AT_ONCE + 2)]
+    names = [f"many-{number}" for number in range(MAX_CONCURRENT + 2)]
     make(kube, namespace, *names)
     wait_for_config(kube, namespace, *names)
-    wait_for(lambda: len(jobs(kube, namespace)) >= AT_ONCE, "the first updates", longest_s=LONG_S)
+    wait_for(lambda: len(jobs(kube, namespace)) >= MAX_CONCURRENT, "the first updates", longest_s=LONG_S)
     looked_again(operator, kube, namespace)
     running = jobs(kube, namespace)
-    assert len(running) == AT_ONCE
+    assert len(running) == MAX_CONCURRENT
     for one in running[:1]:
         kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
-    wait_for(lambda: len(jobs(kube, namespace)) == AT_ONCE, "one in its place", longest_s=LONG_S)
+    wait_for(lambda: len(jobs(kube, namespace)) == MAX_CONCURRENT, "one in its place", longest_s=LONG_S)
     for _ in range(3):
         looked_again(operator, kube, namespace)
-        assert len(jobs(kube, namespace)) == AT_ONCE
+        assert len(jobs(kube, namespace)) == MAX_CONCURRENT
 
 
 def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, operator):
@@ -270,11 +270,11 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
     cluster.need_controllers()
     other_namespace = new_namespace(kube)
     shared = server(allowedNamespaces={"from": "All"})
-    names = [f"many-{number}" for number in range(AT_ONCE + 3)]
+    names = [f"many-{number}" for number in range(MAX_CONCURRENT + 3)]
     apply(kube, namespace, shared, *(secret_of(name) for name in names), *(repo(name) for name in names))
     account = grant(cluster, namespace, other_namespace)
     with operating(tmp_path / "operator", account, namespace, other_namespace) as operator:
-        wait_for(lambda: len(jobs(kube, namespace)) >= AT_ONCE, "every slot to be taken", longest_s=LONG_S)
+        wait_for(lambda: len(jobs(kube, namespace)) >= MAX_CONCURRENT, "every slot to be taken", longest_s=LONG_S)
         looked_again(operator, kube, namespace)
         waiting = [name for name in names if finding(kube, namespace, name)[1] == "WaitingForSlot"]
         assert len(waiting) == 3, [finding(kube, namespace, name) for name in names]
@@ -285,7 +285,7 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
             lambda: jobs(kube, namespace, "late") or jobs(kube, namespace, "second"), "its update", longest_s=LONG_S
         )
         looked_again(operator, kube, namespace)
-        assert len(jobs(kube, namespace)) == AT_ONCE + 1
+        assert len(jobs(kube, namespace)) == MAX_CONCURRENT + 1
         # The one that was kept for others is above the number, so that two must end.
         for one in [*jobs(kube, namespace, names[0]), *jobs(kube, namespace, names[1])]:
             kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))

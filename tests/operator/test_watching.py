@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Patience, Watch, quieten
+from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, WatchTimeouts, quieten
 from pywharf_operator.watching.waking import Woken
 from pywharf_operator.watching.watcher import Watcher
 from support.api_faults import Answer, Silence, WatchError
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-QUICK = Patience(stream_s=3, connect_s=2.0, request_s=5.0, error_backoffs_s=(0.1, 0.2))
+QUICK = WatchTimeouts(stream_s=3, connect_s=2.0, request_s=5.0, error_backoffs_s=(0.1, 0.2))
 SOON_S = 60.0
 KINDS = {
     "packagerepos": "/apis/pywharf.dev/v1alpha1",
@@ -81,7 +81,7 @@ def through(cluster, api_proxy, monkeypatch) -> Any:
 @contextlib.asynccontextmanager
 async def watching(proxy, namespace, watches: tuple[Watch, ...] = RESOURCES, **options):
     woke = Woke()
-    watcher = Watcher(watches, [namespace], woke.take, restarted=woke.restarted, patience=QUICK, **options)
+    watcher = Watcher(watches, [namespace], woke.take, restarted=woke.restarted, timeouts=QUICK, **options)
     task = asyncio.create_task(watcher.run())
     try:
         await until(lambda: proxy.watches() >= len(watches), "open watches", longest_s=SOON_S)
@@ -278,7 +278,7 @@ async def test_kinds_that_are_missing_are_waited_for_and_named(through, namespac
 async def test_nobody_to_talk_to_is_said_in_one_line_a_try(through, namespace, caplog):
     woke = Woke()
     with through.down():
-        watcher = Watcher(RESOURCES, [namespace], woke.take, restarted=woke.restarted, patience=QUICK)
+        watcher = Watcher(RESOURCES, [namespace], woke.take, restarted=woke.restarted, timeouts=QUICK)
         task = asyncio.create_task(watcher.run())
         await until(lambda: woke.restarts >= 2, "two tries", longest_s=SOON_S)
         assert watcher.fault() is None

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf_operator.codegen.schema import Schema, described
-from pywharf_operator.render.pod.job_pod import NOT_TAKEN, TAKEN
+from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import PACKAGE_REPO, PACKAGE_SERVER, PackageRepo, PackageServer
 
@@ -31,8 +31,8 @@ def sections() -> dict[str, str]:
             made[f"{kind} {part}"] = _table(("Field", "Type", "Default", "Meaning"), _fields(properties[part], ""))
         rules = dict.fromkeys(_rules_of_objects(schema))
         made[f"{kind} rules"] = "".join(f"- {rule}.\n" for rule in rules)
-    fields = [(field, "yes", text) for field, text in TAKEN.items()]
-    fields += [(field, "no", text) for field, text in NOT_TAKEN.items()]
+    fields = [(field, "yes", text) for field, text in INHERITED.items()]
+    fields += [(field, "no", text) for field, text in NOT_INHERITED.items()]
     rows = ((f"`{field}`", taken, text) for field, taken, text in sorted(fields))
     made["Jobs podTemplate"] = _table(("Field of `podTemplate.spec`", "Jobs", "What of it, or why"), rows)
     for name, reasons in REASONS.items():

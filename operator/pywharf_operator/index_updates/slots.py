@@ -9,10 +9,10 @@ import msgspec
 from pywharf_operator.render import Finding
 from pywharf_operator.spec import ObjectKey
 
-AT_ONCE: Final = 20
+MAX_CONCURRENT: Final = 20
 """Most concurrent Jobs of a server that the operator itself started. A thousand new repos must not cause a thousand
 concurrent pods."""
-RESERVED: Final = 20
+RESERVED_SLOTS: Final = 20
 """Further Jobs, for namespaces without a running Job, so that nobody waits for another tenant's long updates."""
 _STEPS: Final = (1, 10, 100, 1000)
 """Steps to which a message rounds up a repo's position in the queue. The exact number would change for all repos
@@ -41,7 +41,7 @@ def granted(waiting: Sequence[Waiting], running: Mapping[str, int]) -> frozenset
     found = set()
     while queues:
         namespace = min(queues, key=lambda name: (counts[name], queues[name][-1]))
-        if total >= AT_ONCE and (counts[namespace] or total >= AT_ONCE + RESERVED):
+        if total >= MAX_CONCURRENT and (counts[namespace] or total >= MAX_CONCURRENT + RESERVED_SLOTS):
             break
         found.add(queues[namespace].pop().repo)
         counts[namespace] += 1
@@ -73,8 +73,8 @@ def waits_for_slot(waiting: Sequence[Waiting], taken: frozenset[ObjectKey]) -> M
             status=None,
             reason="WaitingForSlot",
             message=(
-                f"An update waits for a free slot: {AT_ONCE} run at once on the server, shared between namespaces; "
-                f"{place}."
+                f"An update waits for a free slot: {MAX_CONCURRENT} run at once on the server, "
+                f"shared between namespaces; {place}."
             ),
         )
     return found

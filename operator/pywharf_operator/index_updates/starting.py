@@ -16,8 +16,8 @@ from pywharf_operator.index_updates.state import (
     index_state,
     is_finished,
     is_stuck,
+    jobs_of_repo,
     needs_first_update,
-    of_this_repo,
 )
 from pywharf_operator.render import Finding, RepoVerdict
 from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, Manifest, selector_of
@@ -46,7 +46,7 @@ def starts(repos: Iterable[RepoVerdict], runs: "Runs", now: datetime) -> Starts:
     for verdict in repos:
         repo, all_jobs = verdict.repo, runs.jobs.get(verdict.name, [])
         running[repo.key.namespace] += sum(map(_is_running, all_jobs))
-        jobs = of_this_repo(repo, all_jobs)
+        jobs = jobs_of_repo(repo, all_jobs)
         if due_trigger(repo) is None and (jobs or not needs_first_update(repo)):
             continue
         unfinished = [job for job in jobs if not is_finished(job)]
@@ -121,17 +121,19 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
     kube: Kube, verdict: RepoVerdict, cron_job: Manifest, runs: Runs, due: Starts, now: datetime
 ) -> tuple[Finding, IndexStatus]:
     """Start an update if one is requested, and return what is known of the index. The same request starts one Job."""
-    jobs = of_this_repo(verdict.repo, runs.jobs.get(verdict.name, []))
+    jobs = jobs_of_repo(verdict.repo, runs.jobs.get(verdict.name, []))
     trigger, started = due_trigger(verdict.repo), False
     try:
         if trigger is not None:
             # A value may recur after another one, or for a repo that was created again.
-            wish = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
-            started = await _start(kube, cron_job, "\0".join(wish), jobs, may=verdict.repo.key in due.granted)
+            request = (verdict.repo.metadata.uid or "", _previous(verdict).last_trigger or "", trigger)
+            started = await _start(kube, cron_job, "\0".join(request), jobs, may_start=verdict.repo.key in due.granted)
         elif needs_first_update(verdict.repo) and not jobs:
             # No trigger is a uid, and a repo that was created again gets a first update of its own.
-            await _start(kube, cron_job, verdict.repo.metadata.uid or "", jobs, may=verdict.repo.key in due.granted)
-        await _renew(kube, cron_job, jobs, runs.refused)
+            await _start(
+                kube, cron_job, verdict.repo.metadata.uid or "", jobs, may_start=verdict.repo.key in due.granted
+            )
+        await _replace_refused(kube, cron_job, jobs, runs.refused)
     except KubeError as error:
         if not error.is_permanent:
             raise
@@ -146,7 +148,9 @@ async def update_index_of(  # noqa: PLR0913, PLR0917 - what it reads, and when
     return finding, state
 
 
-async def _renew(kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]) -> None:
+async def _replace_refused(
+    kube: Kube, cron_job: Manifest, jobs: list[Mapping[str, Any]], refused: Mapping[str, str]
+) -> None:
     """Replace each Job that gets no pod and whose template differs from the CronJob's, which a user may have corrected.
 
     A Job keeps its template. So it would be refused until its deadline, and keep the schedule's next Job from starting.
@@ -183,14 +187,16 @@ def _previous(verdict: RepoVerdict) -> IndexStatus:
     return (status.index if status is not None else None) or IndexStatus()
 
 
-async def _start(kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], *, may: bool) -> bool:
+async def _start(
+    kube: Kube, cron_job: Manifest, trigger: str, jobs: list[Mapping[str, Any]], *, may_start: bool
+) -> bool:
     """Create the trigger's Job if it is missing and one may start. Return whether a Job exists that stays."""
     job = update_job(cron_job, trigger)
     same = next((one for one in jobs if one["metadata"]["name"] == job["metadata"]["name"]), None)
     if same is not None:
         # A Job that is being deleted triggers a reconcile of this server when it is gone.
         return same["metadata"].get("deletionTimestamp") is None
-    if not may:
+    if not may_start:
         return False
     made = await kube.create(JOB, job)
     if made is not None:

@@ -60,7 +60,7 @@ def needs_first_update(repo: PackageRepo) -> bool:
     return not repo.spec.index.suspend and (index is None or index.last_job is None)
 
 
-def of_this_repo(repo: PackageRepo, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def jobs_of_repo(repo: PackageRepo, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the repo's Jobs, without those of a former repo of the same name."""
     since = repo.metadata.creation_timestamp
     return [job for job in jobs if since is None or (created := _created(job)) is None or created >= since]
@@ -71,9 +71,9 @@ def index_state(
 ) -> tuple[Finding, IndexStatus]:
     """Return the condition IndexUpToDate and `status.index`. What is no longer known stays as in the last status."""
     previous = (repo.status.index if repo.status is not None else None) or IndexStatus()
-    finished = sorted((job for job in jobs if _is_news(job, previous)), key=_order)
+    finished = sorted((job for job in jobs if _is_newer(job, previous)), key=_order)
     finding, state = (
-        _of_last(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
+        _state_of_last_job(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
     )
     kept = _kept_by_sidecar(jobs, pods)
     if kept is not None:
@@ -151,7 +151,7 @@ def _moment(text: object) -> datetime | None:
         return None
 
 
-def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
+def _is_newer(job: Mapping[str, Any], previous: IndexStatus) -> bool:
     """Return whether the Job finished, and not before the last known update.
 
     Jobs are removed in another order than they were created.
@@ -160,7 +160,7 @@ def _is_news(job: Mapping[str, Any], previous: IndexStatus) -> bool:
     return finished is not None and (previous.last_update_time is None or finished >= previous.last_update_time)
 
 
-def _of_last(
+def _state_of_last_job(
     repo: PackageRepo, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], previous: IndexStatus
 ) -> tuple[Finding, IndexStatus]:
     name = str(job["metadata"]["name"])
@@ -169,7 +169,7 @@ def _of_last(
         return _remembered(repo, previous), previous  # its pod is gone; its report is in the last status
     if not _condition(job, "Complete"):
         # Another container of the pod may have failed, or have kept the pod running until the Job's deadline.
-        done = next((found for pod in own[:1] if (found := _of_pod_that_went_well(name, pod, previous))), None)
+        done = next((found for pod in own[:1] if (found := _state_of_succeeded_pod(name, pod, previous))), None)
         if done is not None:
             return _updated(done), done
         return _failed(repo, name, _failure(job, name, own), previous)
@@ -180,7 +180,7 @@ def _of_last(
     return _updated(state), state
 
 
-def _of_pod_that_went_well(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
+def _state_of_succeeded_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
     ended = _index_ended(pod)
     return None if ended is None or ended.get("exitCode") else _of_pod(name, pod, previous)
 

@@ -76,7 +76,7 @@ def _mark(secrets: Sequence[Manifest], session_key: bytes) -> str:
     return hmac.new(session_key, msgspec.json.encode([one["data"] for one in secrets]), hashlib.sha256).hexdigest()
 
 
-class Nudges:
+class RolloutAnnotations:
     """Changes an annotation of pods, at which their kubelets look at their volumes at once and not in a minute."""
 
     def __init__(self, kube: Kube) -> None:

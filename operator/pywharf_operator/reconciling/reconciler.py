@@ -18,7 +18,7 @@ from pywharf_operator.index_updates.refused_pods import refused_replica, with_re
 from pywharf_operator.index_updates.starting import Runs, read_runs, starts, update_index_of
 from pywharf_operator.index_updates.state import LINGERS_S, lingering
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
-from pywharf_operator.reconciling.config_rollout import Nudges, deliver
+from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.observe import Observed, Observer
 from pywharf_operator.reconciling.replica_client import ask
@@ -109,7 +109,7 @@ class Reconciler:
         self._counted = counted
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
-        self._nudges = Nudges(kube)
+        self._nudges = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, _Memory] = {}
         self._apis: frozenset[str] = frozenset()
         self._apis_until = 0.0

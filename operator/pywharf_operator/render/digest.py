@@ -14,7 +14,7 @@ RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
 _HASH_LENGTH = 32
 
 
-def applied_hash(manifest: Mapping[str, Any]) -> str:
+def rendered_hash(manifest: Mapping[str, Any]) -> str:
     """Return a digest of everything that is rendered."""
     encoded = msgspec.json.encode(manifest, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]
@@ -23,5 +23,5 @@ def applied_hash(manifest: Mapping[str, Any]) -> str:
 def with_hash(manifest: Manifest) -> Manifest:
     """Return the manifest with its digest as an annotation, which reveals that a field is no longer rendered."""
     metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), RENDERED_ANNOTATION: applied_hash(manifest)}
+    annotations = {**metadata.get("annotations", {}), RENDERED_ANNOTATION: rendered_hash(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}

@@ -217,9 +217,9 @@ def events_of(previous: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> 
 
     A condition that was good from the start has none, so that a thousand new repos do not cause a thousand Events.
     """
-    before = _telling(previous or {})
+    before = _reportable(previous or {})
     told: list[EventText] = []
-    for kind, one in _telling(wanted).items():
+    for kind, one in _reportable(wanted).items():
         old = before.get(kind, {})
         message = f"{kind}: {one.get('message')}"
         if _is_fault(one) and not (_is_fault(old) and old.get("reason") == one["reason"]):
@@ -233,7 +233,7 @@ def _is_fault(condition: Mapping[str, Any]) -> bool:
     return condition.get("status") == "False" and condition.get("reason") not in _QUIET_REASONS
 
 
-def _telling(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _reportable(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the conditions by type, without a Ready that repeats another one."""
     found: dict[str, Mapping[str, Any]] = _comparable(status)["conditions"]
     ready = found.get(READY, {})

@@ -67,9 +67,9 @@ class Statuses:
             return
         self._refused.pop(raw["metadata"]["uid"], None)
         for event in events:
-            await self._tell(kind, raw, event, now)
+            await self._emit_event(kind, raw, event, now)
 
-    async def _tell(self, kind: Kind, raw: Json, event: EventText, now: datetime) -> None:
+    async def _emit_event(self, kind: Kind, raw: Json, event: EventText, now: datetime) -> None:
         key = key_of(raw)
         try:
             await self._kube.create(EVENT, _event(kind, raw, event, now))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.spec.kinds import METADATA_ONLY
-from pywharf_operator.watching.registry import Patience, Watch
+from pywharf_operator.watching.registry import Watch, WatchTimeouts
 from pywharf_operator.watching.waking import LISTED, Waking, Woken
 
 _logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class ObjectWatch:
         self._waking = waking
         self._tell = tell
 
-    async def run(self, patience: Patience) -> None:
+    async def run(self, timeouts: WatchTimeouts) -> None:
         """Until cancelled."""
         failures, listed_before = 0, False
         while True:
@@ -53,7 +53,7 @@ class ObjectWatch:
                     self._tell(Woken(everything=True))
                 listed_before, failures = True, 0
                 while True:
-                    version = await self._follow(version, patience)
+                    version = await self._follow(version, timeouts)
             except _MissingError:
                 failures, listed_before = 0, True
                 await asyncio.sleep(_MISSING_AGAIN_S)
@@ -79,7 +79,7 @@ class ObjectWatch:
             raise _MissingError
         return version
 
-    async def _follow(self, version: str, patience: Patience) -> str:
+    async def _follow(self, version: str, timeouts: WatchTimeouts) -> str:
         """Follow one stream; gives the resourceVersion to go on from."""
         watch = self._watch
         events = self._kube.watch(
@@ -88,7 +88,7 @@ class ObjectWatch:
             watch.labels,
             version,
             metadata=watch.kind in METADATA_ONLY,
-            seconds=patience.stream_s,
+            seconds=timeouts.stream_s,
         )
         async for kind, item in events:
             if kind == "ERROR":

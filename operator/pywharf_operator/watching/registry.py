@@ -42,7 +42,7 @@ NAMESPACES: Final = Watch(NAMESPACE)
 _OF_KOPF: Final = (REPO, SERVER, NAMESPACE)
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class WatchTimeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long a watch waits for what."""
 
     stream_s: int = 40
@@ -60,7 +60,7 @@ def quieten(*, debug: bool) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSettings:
+def settings_of(watches: Sequence[Watch], timeouts: WatchTimeouts) -> kopf.OperatorSettings:
     """Nothing is written to any object, nothing is looked for besides the kinds that are watched."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
@@ -69,15 +69,15 @@ def settings_of(watches: Sequence[Watch], patience: Patience) -> kopf.OperatorSe
     settings.process.ultimate_exiting_timeout = None
     settings.queueing.idle_timeout = 0.5
     settings.queueing.exit_timeout = 0.5
-    settings.watching.server_timeout = patience.stream_s
-    settings.watching.client_timeout = patience.stream_s + 5
-    settings.watching.inactivity_timeout = patience.stream_s + 10
-    settings.watching.connect_timeout = patience.connect_s
+    settings.watching.server_timeout = timeouts.stream_s
+    settings.watching.client_timeout = timeouts.stream_s + 5
+    settings.watching.inactivity_timeout = timeouts.stream_s + 10
+    settings.watching.connect_timeout = timeouts.connect_s
     # A page is read as a whole, and whoever may create PackageRepos may make each one 1.5 MiB large.
     settings.watching.chunk_size = 10
-    settings.networking.connect_timeout = patience.connect_s
-    settings.networking.request_timeout = patience.request_s
-    settings.networking.error_backoffs = patience.error_backoffs_s
+    settings.networking.connect_timeout = timeouts.connect_s
+    settings.networking.request_timeout = timeouts.request_s
+    settings.networking.error_backoffs = timeouts.error_backoffs_s
     for watch in watches:
         if watch.labels is not None:
             settings.watching.label_selectors[watch.kind.api_version, watch.kind.plural] = watch.labels

@@ -20,7 +20,7 @@ from pywharf_operator.cluster.faults import place_of
 from pywharf_operator.cluster.kube import Kube, connect
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
-from pywharf_operator.watching.registry import Patience, Watch, by_kopf, registry_of, settings_of
+from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
 from pywharf_operator.watching.waking import Waking, Woken
 
 _logger = logging.getLogger(__name__)
@@ -50,14 +50,14 @@ class _Run:
         self,
         watches: Sequence[Watch],
         namespaces: Sequence[str],
-        patience: Patience,
+        timeouts: WatchTimeouts,
         waking: Waking,
         tell: Callable[[Woken], None],
     ) -> None:
         self._watches = watches
         self._waking = waking
         self._namespaces = namespaces
-        self._patience = patience
+        self._timeouts = timeouts
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -96,7 +96,7 @@ class _Run:
         running = asyncio.create_task(
             kopf.operator(
                 registry=registry_of(self._watches, self._waking, self._tell, self._failed),
-                settings=settings_of(self._watches, self._patience),
+                settings=settings_of(self._watches, self._timeouts),
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 standalone=True,
@@ -164,7 +164,7 @@ class Watcher:
         missing: Callable[[], Awaitable[str | None]] | None = None,
         restarted: Callable[[], None] = lambda: None,
         kube: Kube | None = None,
-        patience: Patience | None = None,
+        timeouts: WatchTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without namespaces, the whole cluster. `missing` says what must be there first and is not.
@@ -180,7 +180,7 @@ class Watcher:
         self._name = name
         self._missing = missing
         self._restarted = restarted
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or WatchTimeouts()
         self._clock = clock
         self._started_at: float | None = None
         self._up_at: float | None = None
@@ -212,7 +212,7 @@ class Watcher:
                 for watch in self._others:
                     for namespace in self._namespaces or (None,):
                         one = ObjectWatch(kube, watch, namespace, self._waking, self._wake)
-                        tasks.create_task(one.run(self._patience), name=f"watch of {watch.kind.plural}")
+                        tasks.create_task(one.run(self._timeouts), name=f"watch of {watch.kind.plural}")
 
     async def _own_kube(self) -> Kube:
         failures = 0
@@ -246,7 +246,7 @@ class Watcher:
             await asyncio.sleep(wait)
 
     async def _run_once(self, tell: Callable[[Woken], None]) -> tuple[str, float]:
-        run = _Run(self._watches, self._namespaces, self._patience, self._waking, tell)
+        run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, tell)
         self._started_at = began = self._clock()
         run.start(self._name)
         self._wake(Woken(everything=True))

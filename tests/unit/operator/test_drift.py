@@ -7,7 +7,7 @@ import pytest
 from pywharf_operator.cluster.live import other_managers, other_owner, owned_by
 from pywharf_operator.reconciling.comparison import path_of
 from pywharf_operator.reconciling.drift import Contest, Difference, differs, kept_replicas, with_kept_size
-from pywharf_operator.render.digest import RENDERED_ANNOTATION, applied_hash, with_hash
+from pywharf_operator.render.digest import RENDERED_ANNOTATION, rendered_hash, with_hash
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "v1",
@@ -19,11 +19,11 @@ UID = "our-uid"
 
 
 def test_the_hash_is_of_everything_and_of_no_order():
-    assert applied_hash(MANIFEST) == applied_hash(dict(reversed(MANIFEST.items())))
-    assert applied_hash(MANIFEST) != applied_hash({**MANIFEST, "data": {"k": "w"}})
-    assert applied_hash(MANIFEST) != applied_hash({**MANIFEST, "data": {}})
+    assert rendered_hash(MANIFEST) == rendered_hash(dict(reversed(MANIFEST.items())))
+    assert rendered_hash(MANIFEST) != rendered_hash({**MANIFEST, "data": {"k": "w"}})
+    assert rendered_hash(MANIFEST) != rendered_hash({**MANIFEST, "data": {}})
     made = with_hash(MANIFEST)
-    assert made["metadata"]["annotations"] == {"a": "b", RENDERED_ANNOTATION: applied_hash(MANIFEST)}
+    assert made["metadata"]["annotations"] == {"a": "b", RENDERED_ANNOTATION: rendered_hash(MANIFEST)}
     assert RENDERED_ANNOTATION not in MANIFEST["metadata"]["annotations"]
     assert with_hash({"metadata": {"name": "x"}})["metadata"]["annotations"].keys() == {RENDERED_ANNOTATION}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from pywharf_operator.index_updates.state import due_trigger, index_state, needs_first_update, of_this_repo
+from pywharf_operator.index_updates.state import due_trigger, index_state, jobs_of_repo, needs_first_update
 from pywharf_operator.spec import API_VERSION, ObjectMeta, PackageRepo, PackageRepoSpec
 from pywharf_operator.spec.backends import Backend, FileSystem
 from pywharf_operator.spec.package_repo import Credentials, Index, IndexStatus, PackageRepoStatus
@@ -296,7 +296,7 @@ def test_jobs_of_a_former_repo_of_the_name_are_none_of_this_one(created, kept):
     when = None if created is None else datetime.fromisoformat(created)
     made = msgspec.structs.replace(repo(), metadata=ObjectMeta(name="demo", namespace="ml", creation_timestamp=when))
     jobs = [job("a", EARLIER), job("b", AT_NOON), job("c", "odd")]
-    assert [one["metadata"]["name"] for one in of_this_repo(made, jobs)] == kept
+    assert [one["metadata"]["name"] for one in jobs_of_repo(made, jobs)] == kept
 
 
 def test_a_failure_says_whether_updates_go_on():

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf_operator.index_updates.slots import AT_ONCE, RESERVED, Waiting, granted, waits_for_job, waits_for_slot
+from pywharf_operator.index_updates.slots import (
+    MAX_CONCURRENT,
+    RESERVED_SLOTS,
+    Waiting,
+    granted,
+    waits_for_job,
+    waits_for_slot,
+)
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.status.conditions import events_of
@@ -29,15 +36,15 @@ def by_namespace(keys):
     ("wait", "running", "expected"),
     [
         ([], {}, {}),
-        (many("a", 100), {}, {"a": AT_ONCE}),
-        (many("a", 100) + many("b", 3), {}, {"a": AT_ONCE - 3, "b": 3}),
-        (many("a", 100) + many("b", 100), {}, {"a": AT_ONCE // 2, "b": AT_ONCE // 2}),
+        (many("a", 100), {}, {"a": MAX_CONCURRENT}),
+        (many("a", 100) + many("b", 3), {}, {"a": MAX_CONCURRENT - 3, "b": 3}),
+        (many("a", 100) + many("b", 100), {}, {"a": MAX_CONCURRENT // 2, "b": MAX_CONCURRENT // 2}),
         (many("a", 100) + many("b", 100), {"a": 15}, {"b": 5}),
-        (many("a", 100), {"a": AT_ONCE}, {}),
-        (many("a", 100) + many("b", 9), {"a": AT_ONCE}, {"b": 1}),  # a slot that is kept for those who have none
-        (many("b", 9), {"a": AT_ONCE, "b": 1}, {}),
-        (many("b", 9), {"a": AT_ONCE + RESERVED}, {}),
-        ([one for n in range(60) for one in many(f"n{n}", 2)], {"a": AT_ONCE}, {"b": RESERVED}),
+        (many("a", 100), {"a": MAX_CONCURRENT}, {}),
+        (many("a", 100) + many("b", 9), {"a": MAX_CONCURRENT}, {"b": 1}),  # a slot that is kept for those who have none
+        (many("b", 9), {"a": MAX_CONCURRENT, "b": 1}, {}),
+        (many("b", 9), {"a": MAX_CONCURRENT + RESERVED_SLOTS}, {}),
+        ([one for n in range(60) for one in many(f"n{n}", 2)], {"a": MAX_CONCURRENT}, {"b": RESERVED_SLOTS}),
     ],
 )
 def test_slots(wait, running, expected):
@@ -57,7 +64,7 @@ def test_within_a_namespace_the_longest_wait_counts():
     ]
     order = []
     while wait:
-        (key,) = granted(wait, {"x": AT_ONCE - 1})
+        (key,) = granted(wait, {"x": MAX_CONCURRENT - 1})
         order.append(key.name)
         wait = [one for one in wait if one.repo != key]
     assert order == ["old", "young", "updated", "updated-late"]
@@ -72,21 +79,21 @@ def test_nobody_waits_for_another_s_updates(rows, running):
     found = granted(wait, running)
     counts = Counter(running)
     counts.update(by_namespace(found))
-    assert not found or counts.total() <= max(AT_ONCE + RESERVED, sum(running.values()))
+    assert not found or counts.total() <= max(MAX_CONCURRENT + RESERVED_SLOTS, sum(running.values()))
     assert granted(wait[::-1], running) == found
     left = {one.repo.namespace for one in wait if one.repo not in found}
-    if sum(running.values()) < AT_ONCE + RESERVED - 5:
+    if sum(running.values()) < MAX_CONCURRENT + RESERVED_SLOTS - 5:
         assert all(counts[namespace] for namespace in left), "each namespace has at least one"
     for namespace in left:
         # Whoever got a slot had no more Jobs than one that still waits.
         assert all(counts[key.namespace] - 1 <= counts[namespace] for key in found)
-        assert counts.total() >= AT_ONCE
+        assert counts.total() >= MAX_CONCURRENT
 
 
 def test_the_condition_says_what_is_waited_for_and_seldom_changes():
     wait = many("a", 1500)
     found = waits_for_slot(wait, granted(wait, {}))
-    assert len(found) == 1500 - AT_ONCE
+    assert len(found) == 1500 - MAX_CONCURRENT
     assert {one.reason for one in found.values()} == {"WaitingForSlot"} <= set(REASONS["PackageRepo IndexUpToDate"])
     assert found[ObjectKey("a", "r0020")].message == (
         "An update waits for a free slot: 20 run at once on the server, shared between namespaces; it is the next one "

@@ -9,7 +9,7 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
-from pywharf_operator.render.pod.job_pod import NOT_TAKEN, TAKEN
+from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
 from support.backend_specs import S3Spec
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
@@ -121,10 +121,10 @@ def job(fields, *, lent=False):
 
 
 def test_each_field_has_a_value_here():
-    assert GIVEN.keys() == TAKEN.keys() | NOT_TAKEN.keys()
+    assert GIVEN.keys() == INHERITED.keys() | NOT_INHERITED.keys()
 
 
-@pytest.mark.parametrize("field", sorted(TAKEN.keys() - {"containers", "volumes"}))
+@pytest.mark.parametrize("field", sorted(INHERITED.keys() - {"containers", "volumes"}))
 def test_taken(field):
     before, after = job({}), job({field: GIVEN[field]})
     assert after.pop(field) == CHANGED.get(field, GIVEN[field])
@@ -132,7 +132,7 @@ def test_taken(field):
     assert after == before
 
 
-@pytest.mark.parametrize("field", NOT_TAKEN)
+@pytest.mark.parametrize("field", NOT_INHERITED)
 def test_not_taken(field):
     assert job({field: GIVEN[field]}) == job({})
 

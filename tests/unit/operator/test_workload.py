@@ -221,12 +221,12 @@ def test_probes_ask_the_internal_port():
     assert paths == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"internal"}
 
-    def patience(kind):
+    def timeouts(kind):
         return probes[kind]["periodSeconds"] * probes[kind]["failureThreshold"]
 
-    assert patience("readiness") < 10
-    assert patience("liveness") >= 60
-    assert patience("startup") >= 60
+    assert timeouts("readiness") < 10
+    assert timeouts("liveness") >= 60
+    assert timeouts("startup") >= 60
 
 
 @pytest.mark.parametrize(("spec", "image"), [("{}", "pywharf:1"), (f"{{image: {IMAGE}}}", IMAGE)])

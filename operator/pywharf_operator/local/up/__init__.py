@@ -26,7 +26,7 @@ from pywharf_operator.render.pod.server_flags import Flags, flags_of
 from pywharf_operator.spec import ObjectKey, PackageRepo
 
 NAMESPACE = "default"
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _HELP = """Serve the PackageRepo, PackageServer and Secret manifests in DIR, without a cluster.
 
 DIR is looked at every second: a new or changed manifest is served without a restart, a broken one is reported and
@@ -154,7 +154,7 @@ class Session:
         if self._plan is not None:
             await self._schedules.update(jobs_of(self._plan.verdict.repos))
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
             manifests = await asyncio.to_thread(self._folder.look)
             if manifests is None:
                 continue

@@ -17,7 +17,7 @@ from pywharf_operator.spec import PackageServer
 
 CONTAINER: Final = "index"
 _PATH: Final = "jobs.podTemplate"
-TAKEN: Final = {
+INHERITED: Final = {
     "affinity": "Its `nodeAffinity` alone; the rest places replicas relative to each other.",
     "containers": (
         "Of the container `server`: `env`, `envFrom`, `imagePullPolicy`, `securityContext`, and mounts of ConfigMaps, "
@@ -41,7 +41,7 @@ TAKEN: Final = {
     "volumes": "ConfigMaps, Secrets and projected volumes that the container `server` mounts.",
 }
 """Fields of a pod's spec that Jobs inherit, with the inherited part or the reason."""
-NOT_TAKEN: Final = {
+NOT_INHERITED: Final = {
     "activeDeadlineSeconds": "A Job has a deadline of its own.",
     "automountServiceAccountToken": "A Job asks nothing of the API server.",
     "enableServiceLinks": "Variables made of Services' names would be taken for flags.",
@@ -69,7 +69,7 @@ NOT_TAKEN: Final = {
     "topologySpreadConstraints": "They spread replicas.",
 }
 """The other fields, with the reason why Jobs do not inherit them. `jobs.podTemplate` may set each."""
-_SPECIAL: Final = frozenset({"affinity", "containers", "serviceAccountName", "volumes"})
+_PARTLY_INHERITED: Final = frozenset({"affinity", "containers", "serviceAccountName", "volumes"})
 """Fields that Jobs inherit in part, or under a condition."""
 _OF_CONTAINER: Final = ("imagePullPolicy", "securityContext")
 
@@ -88,10 +88,10 @@ def job_template(
     `around` is the result of `surroundings` for the server's template. Raises InvalidPodTemplateError.
     """
     server_patch = server.spec.pod_template.get("spec") or {}
-    container = {"name": CONTAINER, **taken_of_container(server_patch, SERVER_CONTAINER), **around["container"]}
-    taken = taken_of_pod(server_patch, identity=uses_lent_identity)
+    container = {"name": CONTAINER, **inherited_container_patch(server_patch, SERVER_CONTAINER), **around["container"]}
+    taken = inherited_pod_patch(server_patch, identity=uses_lent_identity)
     taken |= {"containers": [container], "volumes": around["volumes"]}
-    removals = taken_removals(server.spec.pod_template_removals, identity=uses_lent_identity)
+    removals = inherited_removals(server.spec.pod_template_removals, identity=uses_lent_identity)
     base = without({"metadata": job_metadata(server, of_repo), "spec": pod}, removals, missing_ok=True)
     made = merged_pod_template(base, {"spec": taken})
     made = merged_pod_template(made, checked_patch(server.spec.jobs.pod_template, _PATH), _PATH)
@@ -123,12 +123,12 @@ def every_map(server: PackageServer) -> Manifest:
     }
 
 
-def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:
+def inherited_pod_patch(spec: Manifest, *, identity: bool) -> Manifest:
     """Return the patch of a Job's pod spec that follows from `spec.podTemplate.spec`, without the `surroundings`.
 
     `identity`: whether the Job reads its storage with the identity of the server's pods.
     """
-    found = {field: value for field, value in spec.items() if field in TAKEN.keys() - _SPECIAL}
+    found = {field: value for field, value in spec.items() if field in INHERITED.keys() - _PARTLY_INHERITED}
     if identity and "serviceAccountName" in spec:
         found["serviceAccountName"] = spec["serviceAccountName"]
     affinity = spec.get("affinity")
@@ -137,9 +137,9 @@ def taken_of_pod(spec: Manifest, *, identity: bool) -> Manifest:
     return found
 
 
-def taken_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
+def inherited_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
     """Return those of `spec.podTemplateRemovals` that name an inherited part, as paths in a Job's pod template."""
-    fields = TAKEN.keys() - _SPECIAL | ({"serviceAccountName"} if identity else set())
+    fields = INHERITED.keys() - _PARTLY_INHERITED | ({"serviceAccountName"} if identity else set())
     of_server, of_job = f"spec.containers[{SERVER_CONTAINER}]", f"spec.containers[{CONTAINER}]"
     found = []
     for path in paths:
@@ -151,7 +151,7 @@ def taken_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
     return found
 
 
-def taken_of_container(spec: Manifest, container: str) -> Manifest:
+def inherited_container_patch(spec: Manifest, container: str) -> Manifest:
     """Return the patch of a Job's container that follows from the server's `container` in `spec.podTemplate.spec`."""
     containers = spec.get("containers")
     items = containers if isinstance(containers, list | tuple) else ()

@@ -51,8 +51,10 @@ def fallback_credentials(
         values = _values(repos.get(key) if is_same else None)
         uses = [use for use, field in _FIELDS.items() if field in table] + (["backend"] if name in admin else [])
         for use in uses:
-            nobody_s = hmac.new(session_key, f"withdrawn {revision} {name} {use}".encode(), hashlib.sha256).hexdigest()
-            made[shard_of(key, count)][secret_key(key, use)] = values.get(use, nobody_s.encode())
+            unknown_value = hmac.new(
+                session_key, f"withdrawn {revision} {name} {use}".encode(), hashlib.sha256
+            ).hexdigest()
+            made[shard_of(key, count)][secret_key(key, use)] = values.get(use, unknown_value.encode())
     secrets = credentials_secrets(verdict.server, made, revision)
     return secrets if all(size_of(one) <= MAX_BYTES for one in secrets) else None
 

@@ -28,9 +28,9 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 """Most bytes of the configuration before compression. Replicas parse it, and a small compressed text can unpack to a
 large one."""
-_AIM: Final = 0.95
+_FILL_FRACTION: Final = 0.95
 """Fraction of MAX_BYTES up to which the compressed configuration is filled when repos are refused."""
-_NEAR: Final = 0.6
+_TRUST_FRACTION: Final = 0.6
 """Fraction of MAX_BYTES. Below it the estimate is trusted; above it the real ConfigMap is rendered and measured."""
 _REVISION: Final = "0" * 64
 
@@ -65,10 +65,10 @@ def table_bytes(name: RepoName, spec: BackendSpec) -> int:
 
 def at_most_bytes(name: RepoName, spec: BackendSpec) -> int:
     """Return a quick upper bound of `table_bytes`."""
-    return sum(map(len, _pieces(name, plain(spec)))) + _AROUND
+    return sum(map(len, _pieces(name, plain(spec)))) + _OVERHEAD
 
 
-_AROUND: Final = 16
+_OVERHEAD: Final = 16
 _PUNCTUATION: Final = b'" = [, ]\n'
 """At least as long as the punctuation around a value."""
 
@@ -102,15 +102,15 @@ def without_room(
     """
     found: dict[ObjectKey, set[str]] = defaultdict(set)
     for where, refused in (
-        ("credentials", _past_credentials(candidates)),
-        ("configuration", _past_configuration(server, candidates, folder)),
+        ("credentials", _over_credentials(candidates)),
+        ("configuration", _over_configuration(server, candidates, folder)),
     ):
         for repo in refused:
             found[repo].add(where)
     return {repo: frozenset(where) for repo, where in found.items()}
 
 
-def _past_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
+def _over_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
     """Return the repos whose shard has no room.
 
     Each shard is filled separately: a tenant's choice of names cannot fill another shard.
@@ -127,22 +127,22 @@ def _past_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
     return frozenset(refused)
 
 
-def _past_configuration(server: PackageServer, candidates: Sequence[Candidate], folder: str) -> frozenset[ObjectKey]:
+def _over_configuration(server: PackageServer, candidates: Sequence[Candidate], folder: str) -> frozenset[ObjectKey]:
     pieces = {one.repo: _pieces_of(one) for one in candidates}
-    shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _AROUND, one.fixed) for one in candidates]
+    shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _OVERHEAD, one.fixed) for one in candidates]
     if sum(share.size for share in shares) < LARGE_BYTES // 2:
         return frozenset()
     refused = set(excess(shares, MAX_TEXT_BYTES))
-    budget = int(MAX_BYTES * _AIM)
+    budget = int(MAX_BYTES * _FILL_FRACTION)
     while True:
         kept = [one for one in candidates if one.repo not in refused]
         compressed = _compressed(kept, pieces)
         more = excess(compressed, budget)
         refused |= more
         if not more:
-            if sum(share.size for share in compressed) < MAX_BYTES * _NEAR or _fits(server, kept, folder):
+            if sum(share.size for share in compressed) < MAX_BYTES * _TRUST_FRACTION or _fits(server, kept, folder):
                 return frozenset(refused)
-            budget = int(budget * _AIM)
+            budget = int(budget * _FILL_FRACTION)
 
 
 def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, bytes]) -> list[Share]:

@@ -81,7 +81,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     servers = {server.key: server for server in snapshot.servers}
     secrets = {secret.key: secret for secret in snapshot.secrets}
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
-    refused = {repo.key: _refused_at_the_door(repo, servers, snapshot) for repo in repos}
+    refused = {repo.key: _not_admitted(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refused[repo.key] is None]
     # The findings about the other repos do not depend on their server, so they do not reveal whether it exists.
     known = {repo.key: servers[repo.server_key] for repo in admitted}
@@ -150,7 +150,7 @@ def _verdict(
     resolved, values = resolve_secrets(repo, server, secrets)
     spec = None
     if refusal is None and server is not None:
-        refusal = _unsuitable(repo, server, environment)
+        refusal = _unsupported(repo, server, environment)
     if refusal is None and server is not None:
         files = {
             use: secret_path(environment.credentials_folder, repo.repo_name, use)
@@ -161,14 +161,14 @@ def _verdict(
             spec = repo_table(repo, server, environment.specs, files)
             refusal = _table_too_large(repo, server, spec, environment, files)
         except InvalidConfigError as error:
-            refusal = _no("InvalidBackend", str(error))
+            refusal = _refusal("InvalidBackend", str(error))
     if refusal is not None:
         return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
     accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
     return RepoVerdict(repo=repo, accepted=accepted, secrets_resolved=resolved, spec=spec, secrets=values)
 
 
-def _refused_at_the_door(
+def _not_admitted(
     repo: PackageRepo,
     servers: Mapping[ObjectKey, PackageServer],
     snapshot: Snapshot,
@@ -180,13 +180,13 @@ def _refused_at_the_door(
     """
     server, watched = servers.get(repo.server_key), snapshot.watched
     if server is None and watched is not None and repo.server_key.namespace not in watched:
-        return _no(
+        return _refusal(
             "ServerNotFound",
             f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
             f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
         )
     if server is None and repo.server_key.namespace == repo.key.namespace:
-        return _no(
+        return _refusal(
             "ServerNotFound",
             f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
         )
@@ -197,7 +197,7 @@ def _refused_at_the_door(
 
 def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
     """Return the finding for a repo of another namespace, whether the server is missing or does not admit the repo."""
-    return _no(
+    return _refusal(
         "NamespaceNotAllowed",
         f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
         "server of that name admit it, or correct spec.serverRef.",
@@ -234,7 +234,7 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
             # The message does not reveal which repos another namespace has.
             own = holder.namespace == claim.repo.namespace
             older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
-            conflicts[claim.repo] = _no(
+            conflicts[claim.repo] = _refusal(
                 "NameConflict",
                 f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
                 "another spec.repoName.",
@@ -328,18 +328,18 @@ def _table_too_large(
     return refusals.table_too_large(server, size) if size > limit else None
 
 
-def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
+def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environment) -> Finding | None:
     """Refuse an admitted repo for what its server lacks or does not allow; None if it suits."""
     backend = repo.spec.backend
     if backend.file_system is not None and server.spec.storage is None:
-        return _no(
+        return _refusal(
             "StorageMissing",
             f"PackageServer {server.key} has no spec.storage, so it can keep no fileSystem repo; add it there, "
             "or choose another backend.",
         )
     if backend.chosen.type_name not in environment.specs:
         installed = ", ".join(sorted(environment.specs))
-        return _no(
+        return _refusal(
             "BackendNotInstalled",
             f"spec.backend.{backend.chosen_field}: this backend is not installed (installed: {installed}); "
             "use an image that has it, or another backend.",
@@ -352,7 +352,7 @@ def _unsuitable(repo: PackageRepo, server: PackageServer, environment: Environme
         named["spec.upstream.url"] = repo.spec.upstream.url
     for field, url in named.items():
         if not allowed(server, url):
-            return _no(
+            return _refusal(
                 "EndpointNotAllowed",
                 f"{field} is {url!r}, whose host is not among the spec.allowedEndpoints of PackageServer "
                 f"{server.key}; have it added there, or use an allowed one.",
@@ -365,13 +365,13 @@ def _server_finding(
 ) -> Finding:
     storage = server.spec.storage
     if storage is not None and not storage.shared and server.most_replicas > 1:
-        return _no(
+        return _refusal(
             "StorageNotShared",
             f"{server.most_replicas} replicas cannot share a volume of access mode {', '.join(storage.access_modes)}; "
             "run one replica, or use storage with ReadWriteMany.",
         )
     if server.spec.allowed_namespaces.from_ == "Selector" and namespaces is None:
-        return _no(
+        return _refusal(
             "NamespacesNotWatched",
             "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
@@ -379,9 +379,9 @@ def _server_finding(
     try:
         check_job_template(server, pod_template(server, environment))
     except InvalidPodTemplateError as error:
-        return _no("InvalidPodTemplate", f"spec.{error}")
+        return _refusal("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
 
 
-def _no(reason: str, message: str) -> Finding:
+def _refusal(reason: str, message: str) -> Finding:
     return Finding(status=False, reason=reason, message=message)

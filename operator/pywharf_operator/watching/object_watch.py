@@ -1,6 +1,6 @@
-"""A watch of the operator's own: one kind in one namespace, an object at a time, of some kinds the metadata alone.
+"""The operator's own watch of one kind in one namespace: it reads one object at a time, of some kinds only metadata.
 
-kopf reads pages and events whole; whoever fills 120 Secrets of 1 MiB would fill the operator with them.
+kopf reads whole pages and events, so 120 Secrets of 1 MiB each would fill the operator's memory.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ _GONE: Final = 410
 
 
 class _EndedError(Exception):
-    """The stream cannot be continued, so that everything is listed anew."""
+    """The stream cannot be continued, so everything must be listed again."""
 
 
 class ObjectWatch:
-    """Never ends by itself. A namespace that cannot be read keeps no other watch from going on."""
+    """A watch that never ends by itself. An unreadable namespace does not stop the other watches."""
 
     def __init__(
         self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, tell: Callable[[Woken], None]
@@ -38,13 +38,13 @@ class ObjectWatch:
         self._tell = tell
 
     async def run(self, patience: Patience) -> None:
-        """Until cancelled."""
+        """Watch until cancelled."""
         failures, listed_before = 0, False
         while True:
             try:
                 version = await self._list()
                 if listed_before:
-                    # What was deleted meanwhile has no event.
+                    # Objects that were deleted meanwhile have no event.
                     self._tell(Woken(everything=True))
                 listed_before, failures = True, 0
                 while True:
@@ -69,7 +69,7 @@ class ObjectWatch:
         return version
 
     async def _follow(self, version: str, patience: Patience) -> str:
-        """Follow one stream; gives the resourceVersion to go on from."""
+        """Follow one stream; return the resourceVersion to continue from."""
         watch = self._watch
         events = self._kube.watch(
             watch.kind,

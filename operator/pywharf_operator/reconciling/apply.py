@@ -1,4 +1,4 @@
-"""Making a server's objects so: what differs is applied, what belongs no more is deleted, what is another's is left."""
+"""Apply a server's objects: patch what differs, prune what is no longer wanted, leave foreign objects alone."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -16,22 +16,22 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 
 _CHUNK = 50
-"""Objects that are compared and applied at once, before others have their turn."""
+"""Maximum number of objects that are compared and applied concurrently, before other work may run."""
 REFUSED_AGAIN_S = 60.0
-"""After this long it is tried again what the API server, or another owner, stands in the way of."""
+"""Seconds before a retry of what the API server refuses or another owner blocks."""
 _CONFLICT, _INVALID = 409, 422
 _MANY = 10
-"""Missing objects of a kind from which on one list is cheaper than to ask for each."""
+"""Number of missing objects of a kind above which one list is cheaper than a request for each."""
 
 _OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
-"""The fields of an object of which only the metadata was read."""
+"""The fields of an object whose metadata alone was read."""
 
 Live = dict[tuple[Kind, str], Json]
-"""Objects of the server's namespace as they are now, by kind and name."""
+"""The current objects of the server's namespace, by kind and name."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An object that is not as it should be, and stays so."""
+    """An object that differs from the desired state and could not be changed."""
 
     object: str
     """`Kind namespace/name`."""
@@ -39,26 +39,27 @@ class Refusal(msgspec.Struct, frozen=True):
     """A reason of the server's condition Ready."""
     message: str
     again_s: float
-    """Seconds after which another try may go better."""
+    """Seconds after which a retry may succeed."""
 
 
 class Applier:
-    """Applies one server's objects. Remembers what is known to be as it should, so that it is not compared again."""
+    """Applies one server's objects. It remembers which are in the desired state and does not compare them again."""
 
     def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
         self._kube = kube
         self._clock = clock
         self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
         self._same: dict[str, tuple[str, str]] = {}
-        """By uid: resourceVersion and hash of what was wanted."""
+        """The resourceVersion and the desired hash of objects in the desired state, by uid."""
         self._applied: dict[tuple[Kind, ObjectKey], str] = {}
-        """Hash of what was applied last. Where it is gone again, somebody else writes the whole object."""
+        """The hash that was applied last. If an object has lost it, somebody else writes the whole object."""
         self._writes = 0
 
     async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
-        """The metadata of the objects that carry the server's label: anybody in its namespace may make such objects.
+        """Read the metadata of the objects that carry the server's label.
 
-        What is to be compared is read whole, by its name.
+        Only the metadata, because anybody in its namespace may create such objects. Objects to compare are later read
+        whole, by name.
         """
         kinds = tuple(kinds)
         labels = f"{SERVER_LABEL}={server.name}"
@@ -74,9 +75,10 @@ class Applier:
         live: Live,
         superseded: Callable[[], bool] = lambda: False,
     ) -> list[Refusal]:
-        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError.
+        """Apply the manifests that differ, in chunks. Raises KubeError.
 
-        It ends only after something was applied: a server that always has news gets all its objects too.
+        It stops between two chunks if `superseded` returns true, but only after something was applied. So a server
+        that always has newer events also gets all its objects.
         """
         wanted = [with_hash(one) for one in manifests]
         await self._read_whole(server, wanted, live)
@@ -93,7 +95,10 @@ class Applier:
     async def prune(
         self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
     ) -> list[Refusal]:
-        """Delete what is the server's and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
+        """Delete the server's objects that are no longer wanted. Raises KubeError.
+
+        Volume claims stay, because they hold packages.
+        """
         names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
         gone = [
             (kind, item)
@@ -122,7 +127,7 @@ class Applier:
         return refusals
 
     async def adopt_jobs(self, server: PackageServer, jobs: Iterable[Json]) -> list[Refusal]:
-        """Make the server the owner of its Jobs that have none, so that they go when it goes. Raises KubeError."""
+        """Make the server the owner of its Jobs without one, so that they are deleted with it. Raises KubeError."""
         orphans = [job for job in jobs if is_orphan(JOB, job, server)]
         if orphans:
             await confirm_owner(self._kube, server)
@@ -143,7 +148,7 @@ class Applier:
         return None
 
     async def _read_whole(self, server: PackageServer, wanted: Sequence[Manifest], live: Live) -> None:
-        """Put into `live` what has the name of an object to be: whole, unless it is known to be as it should."""
+        """Read the objects of the wanted names whole into `live`, except those known to be in the desired state."""
         missing = []
         for desired in wanted:
             kind, name = kind_of(desired), desired["metadata"]["name"]
@@ -197,7 +202,7 @@ class Applier:
         return None
 
     async def _write(self, server: PackageServer, desired: Manifest, current: Json | None, *, drifted: bool) -> Json:
-        """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        """Apply a manifest. It adopts an object without a controller, with the uid as a precondition."""
         kind, key = kind_of(desired), ObjectKey(server.key.namespace, desired["metadata"]["name"])
         adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
         if adopted and current is not None:
@@ -214,7 +219,7 @@ class Applier:
         return applied
 
     async def _take_over(self, kind: Kind, key: ObjectKey, current: Json) -> Json:
-        """Make the fields of a restored object the operator's own, so that applying it removes what is not wanted."""
+        """Make the operator the owner of a restored object's fields, so that applying it removes the unwanted ones."""
         entries = taken_over(current)
         if entries is None:
             return current
@@ -223,7 +228,10 @@ class Applier:
         return current | {"metadata": current["metadata"] | {"managedFields": entries}}
 
     async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
-        """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""
+        """Apply a manifest; if that is invalid because of what somebody added, replace its lists first.
+
+        Such an addition is, for example, a second port of the same name.
+        """
         try:
             return await self._kube.apply(kind, desired)
         except KubeError as error:
@@ -235,7 +243,7 @@ class Applier:
         return await self._kube.apply(kind, desired)
 
     def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
-        """Whether to wait, because somebody changes the object again and again."""
+        """Return a refusal while the object must wait, because somebody keeps changing it."""
         contest = self._contests.setdefault((kind, key), Contest())
         wait = contest.wait(self._clock())
         if wait <= 0:
@@ -261,5 +269,5 @@ def _state(current: Json, desired: Manifest) -> tuple[str, str]:
 
 
 READ_FIRST = tuple(kind for kind in OWNED if kind.name in {"Secret", "ConfigMap"})
-"""What a delivery needs."""
+"""The kinds that the rollout of a configuration needs."""
 READ_LATER = tuple(kind for kind in OWNED if kind not in READ_FIRST)

@@ -1,4 +1,4 @@
-"""`pywharf operator`: its flags. What it runs is imported when it runs, so that `pywharf --help` stays quick."""
+"""The command `pywharf operator`. It imports what it runs only when it runs, so that `pywharf --help` stays fast."""
 
 from typing import Any
 

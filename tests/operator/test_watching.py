@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, WatchTimeouts, quieten
-from pywharf_operator.watching.waking import Woken
+from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, WatchTimeouts, reduce_kopf_logs
+from pywharf_operator.watching.waking import Wakeup
 from pywharf_operator.watching.watcher import Watcher
 from support.api_faults import Answer, Silence, WatchError
 from support.waiting import until
@@ -47,7 +47,7 @@ class Woke:
     everything: int = 0
     restarts: int = 0
 
-    def take(self, woken: Woken) -> None:
+    def take(self, woken: Wakeup) -> None:
         self.keys |= woken.keys
         self.everything += woken.everything
 
@@ -61,7 +61,7 @@ class Woke:
 @pytest.fixture(autouse=True)
 def quiet():
     before = logging.getLogger("kopf").level
-    quieten(debug=False)
+    reduce_kopf_logs(debug=False)
     yield
     logging.getLogger("kopf").setLevel(before)
     # A run of kopf that had to be ended leaves its connections to the collector: here, not in another's test.

@@ -1,1 +1,1 @@
-"""The API server: the client, reading objects, and the leader's Lease."""
+"""The API server: its client, readers of its objects, and the leader's Lease."""

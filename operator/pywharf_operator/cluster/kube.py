@@ -1,7 +1,7 @@
-"""The only client of the Kubernetes API: JSON objects in and out, over the connection that `kubernetes.aio` configures.
+"""The only client of the Kubernetes API. It reads and writes JSON over a connection that `kubernetes.aio` configures.
 
-Objects are plain dicts: the client's models refuse fields that they do not know. Every write is server-side apply,
-but for what has to be new (`create`), gone (`delete`) or merged into somebody else's object (`merge`).
+Objects are plain dicts, because the client's models reject unknown fields. Every write is a server-side apply, except
+`create` (the object must be new), `replace` (it must be unchanged), `delete`, and `merge` into somebody else's object.
 """
 
 import asyncio
@@ -29,27 +29,27 @@ from pywharf_operator.spec.kinds import Kind
 Json = dict[str, Any]
 Objects = list[Json]
 PAGE = 500
-"""Objects a page; larger lists are read page by page, and pages of many bytes become shorter."""
+"""Objects per page. Larger lists are read page by page; a page of too many bytes is read again with fewer objects."""
 _MOST_PAGE_BYTES = 4 * 1024**2
 _MOST_ANSWER_BYTES = 8 * 1024**2
-"""Of one object. etcd takes 1.5 MiB at once, unless it was told otherwise."""
-_SHORTER = 8
-"""By how much a page is shortened that has too many bytes."""
+"""Maximum bytes of a response with one object. etcd accepts 1.5 MiB per request, unless configured otherwise."""
+_PAGE_DIVISOR = 8
+"""Divisor for the number of objects of a page that has too many bytes."""
 _CONCURRENT_PAGES = 6
-"""Pages that are read at the same time, so that together they take a bounded memory."""
+"""Maximum number of pages that are read concurrently; it bounds the memory that they take together."""
 _TIMEOUT_S = 30.0
 _CONNECT_S = 5.0
 _SPARE_S = 10.0
-"""How much longer than asked for a watch may last."""
-_AT_ONCE = 24
-"""Requests that run at the same time; what the API server gives one client is not much more."""
+"""Seconds that a watch may last beyond the requested time."""
+_MAX_CONCURRENT = 24
+"""Maximum number of concurrent requests; the API server does not give one client many more."""
 _TRIES = 4
 _LONGEST_WAIT_S = 60.0
 _NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE, _FAILED = 404, 409, 429, 410, 500
 _MOST_MESSAGE = 16 * 1024
 _WEBHOOK = "failed calling webhook"
 _EXISTS = "AlreadyExists"
-"""Of two reasons for 409 at a POST; the other is a quota that others change at the same time."""
+"""One of two reasons for HTTP 409 after a POST. The other is a quota that others change concurrently."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _MANAGED = {"fieldManager": MANAGER}
@@ -60,52 +60,52 @@ _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class KubeError(Exception):
-    """A request to the API server that failed. Its text holds no object."""
+    """A failed request to the API server. Its text contains no object."""
 
     def __init__(self, status: int | None, reason: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason}: {message}" if message else reason)
         self.status = status
-        """HTTP status; None where there was no answer."""
+        """HTTP status; None if there was no response."""
         self.reason = reason
         self.message = message
         self.retry_after_s = retry_after_s
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the same request would be refused again: the object, the permissions or a webhook are wrong."""
+        """Whether the same request would be rejected again: the object, the permissions or a webhook are wrong."""
         return self.status in {400, 403, 404, 405, 413, 415, 422} or (
             self.status == _FAILED and _WEBHOOK in self.message
         )
 
 
-class AnswerTooLargeError(KubeError):
-    """An answer of more bytes than are kept."""
+class ResponseTooLargeError(KubeError):
+    """A response of more bytes than the limit."""
 
     def __init__(self, most: int) -> None:
         super().__init__(None, "AnswerTooLarge", f"the API server's answer has more than {most} bytes")
 
 
 class NotLeaderError(KubeError):
-    """A write of a replica that may not write (any more)."""
+    """A write by a replica that is not, or no longer, the leader."""
 
     def __init__(self) -> None:
         super().__init__(None, "NotLeader", "another replica leads, so this one writes nothing")
 
 
-async def connect(connections: int = _AT_ONCE + 4) -> ApiClient:
-    """Log in: with the variable KUBECONFIG as kubectl does, else as the pod's ServiceAccount, else ~/.kube/config.
+async def connect(connections: int = _MAX_CONCURRENT + 4) -> ApiClient:
+    """Log in with KUBECONFIG as kubectl does, otherwise as the pod's ServiceAccount, otherwise with ~/.kube/config.
 
-    `connections`: how many there may be; 0: any number, as watches need.
+    `connections`: their maximum number; 0: no limit, which watches need.
     """
     configuration = Configuration()
     if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
-        # The client reads the variable when it is imported, and never again.
+        # The client itself reads the variable only once, when it is imported.
         path = os.environ.get("KUBECONFIG")
         await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = connections
-    # The client would let Python read NO_PROXY, which knows no ranges, and send credentials of a .netrc.
+    # By default Python would read NO_PROXY, without support for ranges, and send the credentials of a .netrc.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     client = ApiClient(configuration)
@@ -114,7 +114,10 @@ async def connect(connections: int = _AT_ONCE + 4) -> ApiClient:
 
 
 class Kube:
-    """Use as an async context. `may_write` is asked before each write; `count` is told each request's verb and code."""
+    """The API client, an async context manager.
+
+    `may_write` is called before each write. `count` is called with each request's verb and response code.
+    """
 
     def __init__(
         self,
@@ -126,10 +129,10 @@ class Kube:
         self._client = client
         self._may_write = may_write
         self._count = count
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._pages = asyncio.Semaphore(_CONCURRENT_PAGES)
         self._not_before = 0.0
-        """Monotonic time until which the API server asked for silence."""
+        """Monotonic time before which the API server asked for no further request."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,7 +143,7 @@ class Kube:
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, kind: Kind, key: ObjectKey) -> Json | None:
-        """The object; None where there is none."""
+        """Return the object, or None if it does not exist."""
         try:
             return await self._call(_Request("get", "GET", kind.path(key.namespace, key.name)))
         except KubeError as error:
@@ -149,7 +152,7 @@ class Kube:
             raise
 
     async def get_metadata(self, kind: Kind, key: ObjectKey) -> Json | None:
-        """The object's metadata, trimmed; None where there is no such object."""
+        """Return the object's trimmed metadata, or None if the object does not exist."""
         try:
             found = await self._call(
                 _Request("get", "GET", kind.path(key.namespace, key.name), accept=f"{_METADATA},{_JSON}")
@@ -169,10 +172,10 @@ class Kube:
         fields: str | None = None,
         only: Callable[[Json], bool] | None = None,
     ) -> Objects:
-        """List a namespace, or without one the cluster, as it is now, each object trimmed; of kinds that it lacks none.
+        """List the current objects of a namespace, or without one of the cluster, and trim them.
 
-        `labels` and `fields` are selectors, `only` says which are kept. Pages are bounded in bytes, and the next is
-        read when this one is trimmed.
+        An optional kind that the cluster lacks has no objects. `labels` and `fields` are selectors; `only` returns
+        whether to keep an object. Pages are bounded in bytes, and the next one is read after this one is trimmed.
         """
         return (await self.listed(kind, namespace, labels, fields=fields, only=only))[0]
 
@@ -184,7 +187,7 @@ class Kube:
         *,
         only: Callable[[Json], bool] | None = None,
     ) -> Objects:
-        """The same, of which the API server sends and this keeps the metadata alone."""
+        """List objects as `list` does, but request and keep only their metadata."""
         return (await self.listed(kind, namespace, labels, only=only, metadata=True))[0]
 
     async def listed(  # noqa: PLR0913 - all but the first are options
@@ -198,15 +201,15 @@ class Kube:
         metadata: bool = False,
         each: Callable[[Json], None] | None = None,
     ) -> tuple[Objects, str]:
-        """List the objects, and the resourceVersion from which a watch goes on.
+        """List objects as `list` does; return them and the resourceVersion from which a watch continues.
 
-        With `each` nothing is kept: it gets the objects one by one, untrimmed.
+        With `each`, no object is kept: `each` is called with every object, untrimmed.
         """
         while True:
             try:
                 return await self._read_pages(_Listing(kind, namespace, labels, metadata, fields), only, each)
             except KubeError as error:
-                if error.status == _GONE:  # the list moved on while its pages were read
+                if error.status == _GONE:  # the list expired while its pages were read
                     continue
                 if error.status == _NOT_FOUND and kind.optional:
                     return [], ""
@@ -223,7 +226,7 @@ class Kube:
                 async with self._pages:
                     content = await self._read(listing.request(limit, token, most))
                     page = _page(content)
-                    # Item by item and without a pause: one decoded object at a time.
+                    # There is no await in this loop, so only one object is decoded at a time.
                     for raw in page.items:
                         item = listing.decoded(raw)
                         if each is not None:
@@ -232,10 +235,10 @@ class Kube:
                             kept.append(listing.trimmed(item))
                     size = len(content)
                     del content, page.items[:]
-            except AnswerTooLargeError:
+            except ResponseTooLargeError:
                 if limit == 1:
                     raise
-                limit = max(limit // _SHORTER, 1)
+                limit = max(limit // _PAGE_DIVISOR, 1)
                 continue
             if 2 * size < most:
                 limit = min(2 * limit, PAGE)
@@ -246,7 +249,7 @@ class Kube:
     async def watch(  # noqa: PLR0913 - where, from when, and how long
         self, kind: Kind, namespace: str | None, labels: str | None, since: str, *, metadata: bool, seconds: int
     ) -> AsyncIterator[tuple[str, Json]]:
-        """The type and object of each event, untrimmed, until the API server ends the stream. Raises KubeError."""
+        """Yield the type and untrimmed object of each event until the API server ends the stream. Raises KubeError."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -254,9 +257,9 @@ class Kube:
             "timeoutSeconds": str(seconds),
         }
         accept = f"{_METADATA},{_JSON}" if metadata else _JSON
-        request = _Request("watch", "GET", kind.path(namespace), query | _selecting(labels), accept=accept)
-        await self._be_silent()
-        # No answer for longer than the stream may last means that it is dead.
+        request = _Request("watch", "GET", kind.path(namespace), query | _selectors(labels), accept=accept)
+        await self._wait_until_allowed()
+        # A stream that lasts longer than requested is dead.
         timeout = aiohttp.ClientTimeout(total=seconds + _SPARE_S, sock_connect=_CONNECT_S)
         try:
             async with self._response(request, timeout) as response:
@@ -268,16 +271,16 @@ class Kube:
                         del line[: end + 1]
                         yield str(event.get("type")), event.get("object") or {}
                     if len(line) > _MOST_ANSWER_BYTES:
-                        raise AnswerTooLargeError(_MOST_ANSWER_BYTES)
+                        raise ResponseTooLargeError(_MOST_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(None, "Unreachable", f"the watch broke ({type(error).__name__})") from error
 
     async def probe(self, kind: Kind, namespace: str) -> None:
-        """Raise KubeError where the objects of the namespace may not be listed."""
+        """Raise KubeError if the objects of the namespace may not be listed."""
         await self._read(_Listing(kind, namespace, None, metadata=True).request(1, "", _MOST_ANSWER_BYTES))
 
     async def exists(self, kind: Kind) -> bool:
-        """Whether the cluster has the kind."""
+        """Return whether the cluster has the kind."""
         try:
             found = await self._call(_Request("get", "GET", f"/apis/{kind.api_version}"))
         except KubeError as error:
@@ -287,14 +290,14 @@ class Kube:
         return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
 
     async def apply(self, kind: Kind, manifest: Mapping[str, Any], manager: str = MANAGER) -> Json:
-        """Server-side apply: what the manifest says becomes so, what it said before and says no more is removed."""
+        """Apply a manifest (server-side): set its fields, and remove those that it had before and no longer has."""
         metadata = manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
         query = _FORCED | {"fieldManager": manager}
         return await self._call(_Request("apply", "PATCH", path, query, manifest, _APPLY))
 
     async def apply_status(self, kind: Kind, key: ObjectKey, status: Mapping[str, Any], *, uid: str) -> Json:
-        """Server-side apply of the status alone, of this very object."""
+        """Apply only the status (server-side), and only to the object with this uid."""
         body = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
@@ -305,7 +308,7 @@ class Kube:
         return await self._call(_Request("apply", "PATCH", path, _FORCED, body, _APPLY))
 
     async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Json | None:
-        """Make a new object; None where there is one of that name already."""
+        """Create an object; return None if one of that name exists."""
         try:
             path = kind.path(manifest["metadata"]["namespace"])
             return await self._call(_Request("create", "POST", path, _MANAGED, manifest))
@@ -315,7 +318,7 @@ class Kube:
             raise
 
     async def replace(self, kind: Kind, manifest: Mapping[str, Any]) -> Json | None:
-        """Put an object in the place of one with its resourceVersion; None where that changed meanwhile."""
+        """Replace the object that has the manifest's resourceVersion; return None if it has changed since."""
         metadata = manifest["metadata"]
         try:
             path = kind.path(metadata["namespace"], metadata["name"])
@@ -326,7 +329,7 @@ class Kube:
             raise
 
     async def merge(self, kind: Kind, key: ObjectKey, change: Mapping[str, Any]) -> None:
-        """Merge into an object, lists replaced whole; nothing where it is gone."""
+        """Merge a change into an object, replacing lists whole. Do nothing if the object is gone."""
         try:
             path = kind.path(key.namespace, key.name)
             await self._call(_Request("patch", "PATCH", path, _MANAGED, change, _MERGE))
@@ -335,7 +338,7 @@ class Kube:
                 raise
 
     async def delete(self, kind: Kind, key: ObjectKey, uid: str) -> None:
-        """Delete this very object; nothing where it is gone or another has its name."""
+        """Delete the object with this uid. Do nothing if it is gone or another object has its name."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._call(_Request("delete", "DELETE", kind.path(key.namespace, key.name), {}, body))
@@ -347,25 +350,25 @@ class Kube:
         return _decoded(await self._read(request))
 
     async def _read(self, request: "_Request") -> bytes:
-        """One request; again where the API server says when. Raises KubeError."""
+        """Send a request; retry it if the API server says when. Raises KubeError."""
         for left in reversed(range(_TRIES)):
             try:
-                async with self._places:
-                    await self._be_silent()
+                async with self._slots:
+                    await self._wait_until_allowed()
                     if request.method != "GET" and not self._may_write():
                         raise NotLeaderError
                     return await self._once(request)
             except KubeError as error:
                 if error.retry_after_s is None:
                     raise
-                # No answer may silence everything for hours.
+                # No response may stop all requests for hours.
                 wait = min(error.retry_after_s, _LONGEST_WAIT_S)
                 self._not_before = max(self._not_before, time.monotonic() + wait)
                 if not left or error.retry_after_s > wait:
                     raise
         raise AssertionError  # the last try returned or raised
 
-    async def _be_silent(self) -> None:
+    async def _wait_until_allowed(self) -> None:
         while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be moved meanwhile
             await asyncio.sleep(wait)
 
@@ -381,7 +384,7 @@ class Kube:
     async def _response(
         self, request: "_Request", longest: float | aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response of a request that went well. Raises KubeError for every other one."""
+        """Yield the response of a successful request. Raises KubeError for any other."""
         method, url, headers, _, _ = await self._client.param_serialize(
             request.method,
             request.path,
@@ -401,7 +404,7 @@ class Kube:
 
 class _Request(msgspec.Struct, frozen=True):
     verb: str
-    """As RBAC calls it, for metrics."""
+    """The RBAC verb, for metrics."""
     method: str
     path: str
     query: Mapping[str, str] = {}
@@ -412,7 +415,7 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class _Listing(msgspec.Struct, frozen=True):
-    """What is listed."""
+    """The parameters of a list request."""
 
     kind: Kind
     namespace: str | None
@@ -422,12 +425,12 @@ class _Listing(msgspec.Struct, frozen=True):
 
     def request(self, limit: int, token: str, most: int) -> _Request:
         query = {"limit": str(limit)} | ({"continue": token} if token else {})
-        query |= _selecting(self.labels, self.fields)
+        query |= _selectors(self.labels, self.fields)
         accept = f"{_METADATA_LIST},{_JSON}" if self.metadata else _JSON
         return _Request("list", "GET", self.kind.path(self.namespace), query, accept=accept, most=most)
 
     def decoded(self, raw: msgspec.Raw) -> Json:
-        # Items of a list do not say what they are.
+        # The items of a list have no apiVersion and no kind.
         return {"apiVersion": self.kind.api_version, "kind": self.kind.name} | _decoded(bytes(raw))
 
     def trimmed(self, item: Json) -> Json:
@@ -458,19 +461,19 @@ def _page(content: bytes) -> _Items:
     return _Items(page.items or [], page.metadata.token, page.metadata.version)
 
 
-def _selecting(labels: str | None, fields: str | None = None) -> dict[str, str]:
+def _selectors(labels: str | None, fields: str | None = None) -> dict[str, str]:
     selectors = {"labelSelector": labels, "fieldSelector": fields}
     return {name: selector for name, selector in selectors.items() if selector}
 
 
 async def _content(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body. Raises AnswerTooLargeError before more than `most` bytes, and a piece, are kept."""
+    """Read the body. Raises AnswerTooLargeError when it exceeds `most` bytes, by at most one chunk."""
     content = bytearray()
     async for piece in response.content.iter_any():
         content += piece
         if len(content) > most:
             response.close()
-            raise AnswerTooLargeError(most)
+            raise ResponseTooLargeError(most)
     return bytes(content)
 
 
@@ -491,13 +494,13 @@ def _error(status: int, content: bytes, retry_after: str | None) -> KubeError:
     wait = float(retry_after) if retry_after and re.fullmatch("[0-9]{1,9}", retry_after) else None
     if wait is None and status == _TOO_MANY:
         wait = 1.0
-    # The message quotes what users wrote; log lines and conditions show it.
+    # The message quotes users' text and is shown in log lines and conditions.
     message = "".join(c if c.isprintable() else " " for c in str(answer.get("message") or "")[:_MOST_MESSAGE])
     return KubeError(status, str(answer.get("reason") or f"HTTP {status}"), message, wait)
 
 
 def in_cluster_namespace() -> str | None:
-    """The namespace of the pod that this runs in; None outside a cluster."""
+    """Return the namespace of this process's pod, or None outside a cluster."""
     try:
         return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,6 +1,6 @@
-"""Which of several replicas works: the one that holds the Lease.
+"""Leader election: of several replicas, the one that holds the Lease works.
 
-Why not the client library's election: docs/decisions. Times are this process's own; no other's clock is believed.
+docs/decisions says why the client library's election is not used. Only this process's own clock is trusted.
 """
 
 import asyncio
@@ -24,26 +24,29 @@ _logger = logging.getLogger(__name__)
 
 
 class LeadershipLostError(Exception):
-    """Another replica may lead from now on, so this one must end."""
+    """Another replica may lead from now on, so this process must end."""
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """They are Kubernetes' own for its controllers."""
+    """The times of the election. The defaults are those of Kubernetes' own controllers."""
 
     lease_s: float = 15.0
-    """Others wait for so long after the last renewal that they have seen."""
+    """Seconds that other replicas wait after the last renewal they have seen."""
     renew_s: float = 10.0
-    """A leader that could not renew for so long writes no more."""
+    """Seconds without a renewal after which a leader no longer writes."""
     retry_s: float = 2.0
 
 
 def _clock() -> float:
-    """Seconds that no one sets; where the system has it, they also pass while the machine sleeps."""
+    """Return monotonic seconds. If the system supports it, they include the time that the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Leadership:
-    """Use: `await acquire()`, then `await keep()`, which raises when it is lost; `await release()` at the end."""
+    """One process's part in the election.
+
+    Call `await acquire()`, then `await keep()`, which raises when the Lease is lost, and `await release()` at the end.
+    """
 
     def __init__(  # noqa: PLR0913 - the last three are for tests
         self,
@@ -56,9 +59,9 @@ class Leadership:
         clock: Callable[[], float] = _clock,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`kube` must be one that does not ask `holds` itself; the identity must be no other process's.
+        """Set up the election. `kube` must not check `holds` itself; no other process may have the same identity.
 
-        `metadata` are labels and annotations of the Lease.
+        `metadata`: the labels and annotations of the Lease.
         """
         self._kube = kube
         self._key = lease
@@ -68,13 +71,13 @@ class Leadership:
         self._clock = clock
         self._now = now
         self._renewed_at: float | None = None
-        """When the last renewal that succeeded was sent."""
+        """When the last successful renewal was sent."""
         self._seen: tuple[object, float] | None = None
-        """The resourceVersion last read of another's Lease, and when it was read first."""
-        self._said = ""
+        """The resourceVersion last read of another replica's Lease, and when it was first read."""
+        self._last_message = ""
 
     def holds(self) -> bool:
-        """Whether this process may write: asked before every write."""
+        """Return whether this process may write; called before every write."""
         return self._renewed_at is not None and self._clock() - self._renewed_at < self._times.renew_s
 
     async def acquire(self) -> None:
@@ -84,7 +87,7 @@ class Leadership:
         _logger.info("This replica leads (%s).", self._identity)
 
     async def keep(self) -> None:
-        """Renew until it is lost. Raises LeadershipLostError."""
+        """Renew the Lease until it is lost. Raises LeadershipLostError."""
         while True:
             await asyncio.sleep(self._times.retry_s)
             if not self.holds():
@@ -99,7 +102,7 @@ class Leadership:
         )
 
     async def release(self) -> None:
-        """Let another replica lead at once. Only when nothing of this process writes any more."""
+        """Let another replica lead immediately. Call it only when this process no longer writes."""
         if self._renewed_at is None:
             return
         self._renewed_at = None
@@ -112,20 +115,23 @@ class Leadership:
             _logger.warning("The Lease %s was not released (%s); another takes over when it ends.", self._key, error)
 
     def _left(self) -> float:
-        """Seconds for one attempt: to the deadline, or less, so that a request that hangs is not the only one."""
+        """Return the seconds for one attempt.
+
+        It ends at the deadline or earlier, so that a request that hangs is not the only one.
+        """
         left = (self._renewed_at or 0.0) + self._times.renew_s - self._clock()
         return max(min(left, self._times.renew_s / 3), 0.0)
 
     async def attempt(self) -> bool:
-        """Take or renew the Lease if that is allowed."""
+        """Take or renew the Lease if allowed; return whether this process has it now."""
         try:
             taken = await self._take()
         except KubeError as error:
-            if str(error) != self._said:
+            if str(error) != self._last_message:
                 _logger.warning("The Lease %s cannot be had, which is tried again: %s", self._key, error)
-            self._said = str(error)
+            self._last_message = str(error)
             return False
-        self._said = ""
+        self._last_message = ""
         return taken
 
     async def _take(self) -> bool:
@@ -144,13 +150,13 @@ class Leadership:
         return True
 
     def _may_take(self, lease: Json) -> bool:
-        """Whether it is this process's, nobody's, or has not changed for its whole time before these very eyes."""
+        """Return whether the Lease is ours, unheld, or has been observed unchanged for its full duration."""
         spec = _spec(lease)
         holder = spec.get("holderIdentity")
         if holder == self._identity or not holder:
             return True
         if self._renewed_at is not None:
-            self._renewed_at = None  # it was this process's
+            self._renewed_at = None  # this process held it and has lost it
             return False
         version, now = _version(lease), self._clock()
         if self._seen is None or self._seen[0] != version:
@@ -171,7 +177,7 @@ class Leadership:
         }
 
     def _labelled(self, lease: Json) -> Json:
-        """Return the Lease's metadata with the labels and annotations that are wanted."""
+        """Return the Lease's metadata with the wanted labels and annotations."""
         metadata: Json = lease["metadata"]
         known = RENDERED_ANNOTATION in (metadata.get("annotations") or {})
         if not known and not any(self._metadata.values()):

@@ -1,4 +1,4 @@
-"""Reading objects as the API server returns them."""
+"""Readers of objects as the API server returns them."""
 
 import json
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from pywharf_operator.spec import (
 )
 
 Step = str | int | tuple[str, str | int]
-"""Into a value: a field, a position, or a key of an item with its value."""
+"""One step into a value: a field, a position, or the key and the value that identify a list item."""
 
 
 Steps = tuple[Step, ...]
 
 
 def key_of(raw: Mapping[str, Any]) -> ObjectKey:
-    """Namespace and name of an object as the API server has it."""
+    """Return the namespace and name of an object from the API server."""
     metadata = raw["metadata"]
     return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
 
 
-def is_leaving(raw: Mapping[str, Any]) -> bool:
-    """Whether the object is being deleted, though somebody's finalizer still holds it."""
+def is_being_deleted(raw: Mapping[str, Any]) -> bool:
+    """Return whether the object is being deleted, even if a finalizer still holds it."""
     return raw["metadata"].get("deletionTimestamp") is not None
 
 
@@ -32,13 +32,13 @@ _MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 
 def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:
-    """Whether the object's controller is the one with that uid."""
+    """Return whether the object's controller has this uid."""
     owners = live["metadata"].get("ownerReferences") or []
     return any(one.get("uid") == owner_uid and one.get("controller") for one in owners)
 
 
 def other_owner(live: Mapping[str, Any], owner_uid: str) -> str:
-    """A sentence that says whose object it is, and what to do."""
+    """Return a sentence that says whose object it is, and what to do."""
     metadata = live["metadata"]
     owners = [one for one in metadata.get("ownerReferences") or [] if one.get("uid") != owner_uid]
     owners.sort(key=lambda one: not one.get("controller"))
@@ -59,7 +59,7 @@ def other_owner(live: Mapping[str, Any], owner_uid: str) -> str:
 
 
 def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
-    """Who else wrote the field to which the steps lead, or any field of the object's content; the last one first."""
+    """Return who else wrote the field at `steps` (without steps: any content of the object), the latest first."""
     entries = [
         one
         for one in live["metadata"].get("managedFields") or []
@@ -70,10 +70,10 @@ def other_managers(live: Mapping[str, Any], steps: Steps = ()) -> list[str]:
 
 
 def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
-    """Return what to merge into the metadata of an object that is made once; empty where there is nothing.
+    """Return the merge patch for the metadata of an object that is created only once; empty if nothing changes.
 
-    `wanted` is metadata of `with_hash`, compared by its hash alone: what somebody changes later is not put back. Of the
-    labels and annotations that are not wanted, those that the operator wrote become null, as managedFields tell.
+    `wanted` is metadata from `with_hash`. Only its hash is compared, so later changes by others are not reverted.
+    Unwanted labels and annotations become null if the operator wrote them, according to managedFields.
     """
     change: Manifest = {}
     hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
@@ -89,7 +89,7 @@ def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manif
 
 
 def covers(fields: object, steps: Steps) -> bool:
-    """Whether a set of fields, in the form of managedFields, holds the one to which the steps lead, or all of it."""
+    """Return whether a field set, as in managedFields, contains the field at `steps` or a whole value around it."""
     for step in steps:
         if fields == {} or isinstance(step, int):
             return True  # a value or a list that is written as a whole
@@ -112,7 +112,7 @@ def _is_item(encoded: str, key: str, value: str | int) -> bool:
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod gets requests: ready, with an address, and not being deleted."""
+    """Return whether the pod receives requests: it is ready, has an address and is not being deleted."""
     status = pod.get("status") or {}
     conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or []}
     return (
@@ -123,7 +123,7 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
 
 
 def is_running(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod's containers were started, so that its volumes are there."""
+    """Return whether the pod's containers were started, so that its volumes exist."""
     status = pod.get("status") or {}
     return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"
 
@@ -132,7 +132,7 @@ _DEFAULT_SERVER: Final = "pywharf"
 
 
 def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:
-    """The server of a PackageRepo as the API has it; where it is malformed, the one that it would name by default."""
+    """Return the server that a raw PackageRepo names; missing and malformed parts get their defaults."""
     reference = mapping(mapping(repo, "spec"), "serverRef")
     name, namespace = reference.get("name"), reference.get("namespace")
     own = str(mapping(repo, "metadata").get("namespace") or "")
@@ -148,6 +148,6 @@ def mapping(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 
 
 def writers(live: Mapping[str, Any], steps: Steps) -> set[str]:
-    """Return the managers of the field to which the steps lead."""
+    """Return the managers of the field at `steps`."""
     entries = live["metadata"].get("managedFields") or []
     return {str(one.get("manager")) for one in entries if covers(one.get("fieldsV1"), steps)}

@@ -1,7 +1,7 @@
-"""Namespaces that the operator is to look after and may not read: which they are, and whether they are gone.
+"""The watched namespaces: which of them the operator may not read, and whether those are gone.
 
-With a Role in each namespace, HTTP 403 is the answer both where somebody removed the RoleBinding and where the
-namespace was deleted with it. So nothing is concluded from it: what came from there stays as it was last known. See
+With a Role per namespace, the API server returns HTTP 403 both when somebody removed the RoleBinding and when the
+namespace was deleted with it. So nothing is concluded from a 403: objects from there stay as last known. See
 docs/decisions/0020-metadata-of-secrets-and-unreadable-namespaces.md.
 """
 
@@ -18,12 +18,12 @@ from pywharf_operator.spec.kinds import NAMESPACE, Kind
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 FORBIDDEN: Final = 403
-"""What the API server answers where an account may not do what it asks for."""
+"""HTTP status of a request for which the account lacks the permission."""
 _MOST_DELETED: Final = 50_000
 
 
 class Namespaces:
-    """Those that are watched. `changed` is told the unreadable ones, each time that they change."""
+    """The watched namespaces. `changed` is called with the unreadable ones each time they change."""
 
     def __init__(
         self,
@@ -34,28 +34,28 @@ class Namespaces:
     ) -> None:
         self._kube = kube
         self.watched = watched
-        """None: all."""
+        """The names; None: all namespaces."""
         self._changed = changed
         self._refused: dict[str, set[str]] = {}
-        """By namespace, the kinds that may not be read there."""
+        """The kinds that may not be read, by namespace."""
         self._deleted: dict[ObjectKey, None] = {}
-        """PackageRepos of whose deletion the API server told before it could be read no more."""
+        """PackageRepos that the API server reported as deleted before their namespace became unreadable."""
 
     @property
     def unreadable(self) -> frozenset[str]:
-        """Those that could not be read at the last try."""
+        """The namespaces that could not be read at the last try."""
         return frozenset(self._refused)
 
     def refusing(self, kind: Kind) -> frozenset[str]:
-        """Those whose objects of the kind could not be read at the last try."""
+        """Return the namespaces whose objects of the kind could not be read at the last try."""
         return frozenset(name for name, kinds in self._refused.items() if kind.plural in kinds)
 
     async def each(
         self, kind: Kind, read: Callable[[str | None], Awaitable[list[Json]]]
     ) -> tuple[list[Json], frozenset[str]]:
-        """What `read` gives for every namespace, and the namespaces that may not be read. Raises KubeError.
+        """Call `read` for every namespace; return all items, and the namespaces that may not be read. Raises KubeError.
 
-        Where none may be read, something else is wrong, so that it raises, too.
+        If none may be read, something else is wrong, so it raises, too.
         """
         if self.watched is None:
             return await read(None), frozenset()
@@ -77,7 +77,7 @@ class Namespaces:
         return items, frozenset(refused.keys() - gone)
 
     async def reading(self, namespace: str, kind: Kind, read: Awaitable[T]) -> T:
-        """Await what reads objects of a kind in the namespace, and note whether it may be read."""
+        """Await `read`, which reads objects of a kind in the namespace, and record whether it was permitted."""
         try:
             found = await read
         except KubeError as error:
@@ -88,22 +88,22 @@ class Namespaces:
         return found
 
     def deleted(self, repos: Iterable[ObjectKey]) -> None:
-        """The API server said that these PackageRepos were deleted."""
+        """Record that the API server reported these PackageRepos as deleted."""
         for key in repos:
             self._deleted[key] = None
         while len(self._deleted) > _MOST_DELETED:
             del self._deleted[next(iter(self._deleted))]
 
     def seen(self, repo: ObjectKey) -> None:
-        """The API server said that this PackageRepo is there."""
+        """Record that the API server reported this PackageRepo as existing."""
         self._deleted.pop(repo, None)
 
     def is_deleted(self, repo: ObjectKey) -> bool:
-        """Whether the PackageRepo is known to be gone, though its namespace cannot be read."""
+        """Return whether the PackageRepo is known to be gone, although its namespace cannot be read."""
         return repo in self._deleted
 
     async def _gone(self, names: Iterable[str]) -> set[str]:
-        """Those that do not exist any more, as far as the account may ask for the Namespace itself."""
+        """Return the namespaces that no longer exist, as far as the account may read the Namespace itself."""
         gone = set()
         for name in names:
             try:

@@ -1,7 +1,7 @@
-"""The Secrets that repos name, read one by one; of all others the metadata alone.
+"""The reader of Secrets: those that repos name are read one by one, all others only as metadata.
 
-Whoever may create Secrets can create any number of them, of 1 MiB each. What is kept is what a repo names, and
-of it the keys that it names, each no longer than a secret may be.
+Anybody who may create Secrets can create any number of them, of 1 MiB each. So only the Secrets and the keys that a
+repo names are kept, and each value only up to the maximum length of a secret.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from pywharf_operator.spec.kinds import SECRET
 
 LABELLED: Final = f"{CREDENTIALS_LABEL}=true"
 _MOST_CACHED_BYTES: Final = 16 * 1024**2
-"""Of values and names; a server takes at most 8 MiB of credentials."""
-_BESIDE: Final = 512
-"""Bytes that a cached Secret takes beside its values."""
+"""Maximum bytes of cached values and names; a server accepts at most 8 MiB of credentials."""
+_ENTRY_OVERHEAD_BYTES: Final = 512
+"""Bytes that a cached Secret takes besides its values."""
 _CONCURRENT: Final = 8
-"""Secrets that are read at the same time: each may have 1.4 MiB until its keys are picked."""
-_ASKED_FOR: Final = 20
-"""Secrets of a namespace that no list has, of which it is asked whether they only lack the label."""
-_LISTS: Final = 8
-"""Namespaces from which on one list of the whole cluster is cheaper."""
+"""Maximum number of Secrets read concurrently: each may take 1.4 MiB until its keys are picked."""
+_MAX_UNLISTED: Final = 20
+"""Maximum number of unlisted Secrets per namespace that are checked for whether they only lack the label."""
+_MAX_NAMESPACE_LISTS: Final = 8
+"""Number of namespaces above which one list of the whole cluster is cheaper."""
 
 Wanted = Mapping[ObjectKey, frozenset[str]]
-"""The keys that are needed of each Secret."""
+"""The needed keys of each Secret."""
 
 
 class _Cached(msgspec.Struct, frozen=True):
@@ -42,12 +42,12 @@ class _Cached(msgspec.Struct, frozen=True):
     size: int
 
     def __repr__(self) -> str:
-        """Nothing of the secret."""
+        """Hide the secret."""
         return "_Cached(...)"
 
 
 def wanted_by(repos: Iterable[PackageRepo]) -> Wanted:
-    """The Secrets, and the keys of each, that the repos name."""
+    """Return the Secrets, and the keys of each, that the repos name."""
     found: dict[ObjectKey, set[str]] = defaultdict(set)
     for repo in repos:
         credentials = repo.spec.credentials
@@ -58,10 +58,10 @@ def wanted_by(repos: Iterable[PackageRepo]) -> Wanted:
 
 
 class SecretReader:
-    """Reads them; what has not changed since the last time comes from a bounded cache."""
+    """The reader of Secrets. Those that have not changed come from a bounded cache."""
 
     def __init__(self, kube: Kube, *, cluster_wide: bool) -> None:
-        """`cluster_wide`: whether the account may list the Secrets of all namespaces."""
+        """Create the reader. `cluster_wide`: whether the account may list the Secrets of all namespaces."""
         self._kube = kube
         self._cluster_wide = cluster_wide
         self._reading = asyncio.Semaphore(_CONCURRENT)
@@ -69,13 +69,13 @@ class SecretReader:
         self._cached_bytes = 0
 
     async def read(self, wanted: Wanted, namespaces: Iterable[str] | None = None) -> tuple[Secret, ...]:
-        """Those that there are. One without the label comes without values. Raises KubeError.
+        """Return the wanted Secrets that exist; one without the label comes without values. Raises KubeError.
 
-        Listed are `namespaces`; None: those of what is wanted.
+        `namespaces`: the namespaces to list; None: those of the wanted Secrets.
         """
         listed = {key.namespace for key in wanted} if namespaces is None else namespaces
         versions = await self._versions(wanted, sorted(listed))
-        left: dict[str, int] = defaultdict(lambda: _ASKED_FOR)
+        left: dict[str, int] = defaultdict(lambda: _MAX_UNLISTED)
         reads = []
         for key in sorted(wanted):
             version = versions.get(key)
@@ -88,8 +88,10 @@ class SecretReader:
         return tuple(secret for secret in found if secret is not None)
 
     async def _versions(self, wanted: Wanted, listed: Sequence[str]) -> dict[ObjectKey, tuple[str, str]]:
-        """The uid and resourceVersion of those that carry the label."""
-        namespaces: Sequence[str | None] = [None] if self._cluster_wide and len(listed) > _LISTS else listed
+        """Return the uid and resourceVersion of the wanted Secrets that carry the label."""
+        namespaces: Sequence[str | None] = (
+            [None] if self._cluster_wide and len(listed) > _MAX_NAMESPACE_LISTS else listed
+        )
         lists = await asyncio.gather(
             *(
                 self._kube.list_metadata(SECRET, one, LABELLED, only=lambda item: _key_of(item) in wanted)
@@ -115,7 +117,7 @@ class SecretReader:
         return secret
 
     async def _unlabelled(self, key: ObjectKey) -> Secret | None:
-        """Whether it is there, only without the label."""
+        """Return the Secret without values if it exists and only lacks the label."""
         found = await self._kube.get_metadata(SECRET, key)
         return None if found is None else _picked(key, {"metadata": found["metadata"]}, frozenset())
 
@@ -128,7 +130,7 @@ class SecretReader:
 
 
 def _picked(key: ObjectKey, raw: Json, asked: frozenset[str]) -> Secret:
-    """What is kept of a Secret. Of a value that is too long, enough to see that it is."""
+    """Return the part of a Secret to keep. Of a value that is too long, enough is kept to detect that."""
     metadata = raw["metadata"]
     label = (metadata.get("labels") or {}).get(CREDENTIALS_LABEL)
     data: Mapping[str, Any] = raw.get("data") or {}
@@ -156,7 +158,7 @@ def _bounded(encoded: str) -> str:
 
 
 def _size(secret: Secret) -> int:
-    return _BESIDE + sum(len(name) + len(value) for name, value in (secret.data or {}).items())
+    return _ENTRY_OVERHEAD_BYTES + sum(len(name) + len(value) for name, value in (secret.data or {}).items())
 
 
 def _key_of(item: Json) -> ObjectKey:

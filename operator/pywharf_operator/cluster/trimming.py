@@ -1,6 +1,6 @@
-"""PURE. What is kept of objects that others fill: the fields that the operator reads, each of a bounded size.
+"""PURE. The trimming of objects that others fill: only fields that the operator reads are kept, each of bounded size.
 
-An object may have 1.5 MiB, most of it in fields that nobody here reads: managedFields, annotations, labels.
+An object may have 1.5 MiB, most of it in fields that the operator does not read: managedFields, annotations, labels.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ from pywharf_operator.spec.kinds import EVENT, JOB, POD, REPO, SERVER, Kind
 
 Json = dict[str, Any]
 OVERSIZE: Final = "oversize"
-"""Added to a PackageRepo whose spec is left out: its `bytes`, and the `field` that has the most."""
+"""The field added to a PackageRepo whose spec is omitted: the spec's `bytes`, and the `field` that has the most."""
 MOST_SPEC_BYTES: Final = 64 * 1024
-"""Of a PackageRepo's spec as JSON. The table that the server gets of it may be far smaller."""
+"""Maximum bytes of a PackageRepo's spec as JSON. The table that the server gets for it may be far smaller."""
 _MOST_STATUS_BYTES: Final = 128 * 1024
 _MOST_EVENT_BYTES: Final = 8 * 1024
 _MOST_TEXT: Final = 2048
-"""Characters of a label's or an annotation's value that is kept."""
+"""Maximum characters kept of a label's or an annotation's value."""
 _MOST_FIELD: Final = 64
 _MOST_OWNERS: Final = 16
 _OWN_PREFIXES: Final = ("pywharf.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "cronjob.kubernetes.io/")
@@ -36,14 +36,14 @@ _OF_POD: Final = ("phase", "reason", "podIP", "podIPs", "conditions", "container
 
 
 def trimmed(kind: Kind, item: Json) -> Json:
-    """The object as the operator keeps it; kinds that are compared field by field are kept whole."""
+    """Return the object as the operator keeps it. Kinds that are compared field by field are kept whole."""
     made = {"apiVersion": kind.api_version, "kind": kind.name} | item
     trim = _TRIMS.get(kind)
     return made if trim is None else trim(made)
 
 
 def trimmed_metadata(kind: Kind, item: Json) -> Json:
-    """An object of which nothing but the metadata is kept."""
+    """Return the object with only its trimmed metadata."""
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": _metadata(item)}
 
 
@@ -71,14 +71,14 @@ def _repo(item: Json) -> Json:
         return made
     if (size := _size(spec)) <= MOST_SPEC_BYTES:
         return {**made, "spec": spec}
-    # What says which server and which name it is about; it is refused there.
+    # Keep the server and the name that it claims: it is rejected for them.
     claimed = {field: spec[field] for field in ("serverRef", "repoName") if isinstance(spec, dict) and field in spec}
     oversize = {"bytes": size, "field": _largest(spec)}
     return {**made, "spec": claimed if _size(claimed) <= _MOST_TEXT else {}, OVERSIZE: oversize}
 
 
 def _largest(spec: Any) -> str:  # noqa: ANN401 - JSON
-    """The path of the field that takes the most."""
+    """Return the path of the field that takes the most bytes."""
     path = "spec"
     while isinstance(spec, dict) and spec:
         field = max(spec, key=lambda name: _size(spec[name]))

@@ -1,4 +1,4 @@
-"""The operator's parts put together, in one process."""
+"""The composition of the operator's parts in one process."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from kubernetes.aio.config import ConfigException
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
 from pywharf.listener import url_host
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError, connect, in_cluster_namespace
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
@@ -27,19 +27,19 @@ from pywharf_operator.process.probes import Probes, Pulse
 from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.spec.kinds import REPO, SERVER
-from pywharf_operator.watching.registry import NAMESPACES, OWNED_SECRETS, RESOURCES, quieten
-from pywharf_operator.watching.waking import Woken
+from pywharf_operator.watching.registry import NAMESPACES, OWNED_SECRETS, RESOURCES, reduce_kopf_logs
+from pywharf_operator.watching.waking import Wakeup
 from pywharf_operator.watching.watcher import Watcher
 
 _logger = logging.getLogger(__name__)
 _GRACE_S: Final = 4.0
-"""For running reconciles when the operator stops."""
+"""Seconds for running reconciles when the operator stops."""
 _LIST_AGAIN_S: Final = 2.0
 _LONGEST_MESSAGE: Final = 500
 
 
 def operate(options: Options) -> int:
-    """Run until a signal; the exit status. Raises InvalidConfigError."""
+    """Run until a signal arrives; return the exit status. Raises InvalidConfigError."""
     _set_up_logging(debug=options.debug)
     return asyncio.run(_operate(options))
 
@@ -52,16 +52,16 @@ async def _operate(options: Options) -> int:
     async with contextlib.AsyncExitStack() as stack:
         leadership = None
         if options.leader_elect:
-            # Its own client: a renewal waits for nothing that the others wait for, and asks no leave to write.
+            # The Lease has its own client, so that a renewal never waits for other requests or for permission to write.
             lease_kube = await stack.enter_async_context(Kube(await _client(), count=metrics.requested))
             identity = f"{socket.gethostname()}_{uuid.uuid4()}"
             own = msgspec.to_builtins(lease_metadata(options))
             leadership = Leadership(lease_kube, lease(options, in_cluster_namespace()), identity, own)
         leads = _always if leadership is None else leadership.holds
         kube = await stack.enter_async_context(Kube(await _client(), may_write=leads, count=metrics.requested))
-        # Its own, too: each watch keeps a connection for itself, and any number of them is right.
+        # The watches have their own client, too: each one keeps a connection, and their number is not limited.
         watching = await stack.enter_async_context(Kube(await _client(connections=0)))
-        # Pods are reached directly, and what they answer is never unpacked.
+        # Pods are reached directly, and their responses are never decompressed.
         http = await stack.enter_async_context(
             aiohttp.ClientSession(headers={"Accept-Encoding": "identity"}, auto_decompress=False, trust_env=False)
         )
@@ -74,7 +74,7 @@ async def _operate(options: Options) -> int:
 
 
 class Operator:
-    """Lists, waits until it leads, then watches and works."""
+    """The operator. It lists the objects, waits until it leads, then watches and reconciles."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts, each once
         self,
@@ -112,22 +112,22 @@ class Operator:
                 kube=watching,
             )
 
-        # One for each: kopf ends altogether where a single namespace cannot be read.
+        # One watcher per namespace, because kopf ends altogether if a single namespace cannot be read.
         self._watchers = tuple(watcher(one) for one in options.namespace or (None,))
 
     def faults(self) -> Iterator[str]:
-        """What a restart of the process may mend."""
+        """Yield the faults that a restart of the process may fix."""
         yield from self.queue.stalled()
         for fault in (self._pulse.fault(), *(watcher.fault() for watcher in self._watchers)):
             if fault is not None:
                 yield fault
 
     def not_ready(self) -> str | None:
-        """Why nothing is done yet. A replica that waits for the Lease is ready to take over."""
+        """Return why the operator is not ready, or None. A replica that waits for the Lease is ready to take over."""
         return None if self._listed else "The objects have not been listed yet."
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Until told to stop, or until another replica leads. The exit status."""
+        """Run until `stop` is set or another replica leads; return the exit status."""
         work = asyncio.create_task(self._work(), name="work")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -162,7 +162,7 @@ class Operator:
             raise errors.exceptions[0] from None
 
     async def _list(self) -> None:
-        """Until the API server has answered once, and has the kinds."""
+        """List the objects; retry until the API server has answered once and has the kinds."""
         said = None
         while True:
             try:
@@ -179,14 +179,14 @@ class Operator:
             await asyncio.sleep(_LIST_AGAIN_S)
 
     async def _missing(self) -> str | None:
-        """What the cluster lacks, as a sentence."""
+        """Return what the cluster lacks, as a sentence, or None."""
         lacking = [f"{kind.plural}.pywharf.dev" for kind in (REPO, SERVER) if not await self._kube.exists(kind)]
         if not lacking:
             return None
         return f"The CustomResourceDefinition {' and '.join(lacking)} is not in the cluster; apply the chart's CRDs."
 
     async def _missing_in(self, namespace: str | None) -> str | None:
-        """What has to be there before a namespace's custom resources can be watched, as a sentence."""
+        """Return what is missing before a namespace's custom resources can be watched, as a sentence, or None."""
         lacking = await self._missing()
         if lacking is not None or namespace is None:
             return lacking
@@ -199,7 +199,7 @@ class Operator:
                 return f"The namespace {namespace} cannot be read."
         return None
 
-    def _wake(self, woken: Woken) -> None:
+    def _wake(self, woken: Wakeup) -> None:
         if woken.repo is not None:
             if woken.deleted:
                 self._namespaces.deleted([woken.repo])
@@ -235,13 +235,13 @@ async def _listening(probes: Probes, options: Options) -> AsyncIterator[int]:
 
 
 def _described(error: Exception) -> str:
-    """An error of the API without the objects that it is about."""
-    return str(error)[:_LONGEST_MESSAGE] if isinstance(error, KubeError) else place_of(error)
+    """Describe an error without the objects that it is about."""
+    return str(error)[:_LONGEST_MESSAGE] if isinstance(error, KubeError) else error_location(error)
 
 
 def _set_up_logging(*, debug: bool) -> None:
     logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
-    # At the debug level the API client logs every answer, Secrets too.
+    # At the debug level the API client logs every response, including Secrets.
     for name in ("asyncio", "client", "kubernetes", "urllib3"):
         logging.getLogger(name).setLevel(logging.INFO)
-    quieten(debug=debug)
+    reduce_kopf_logs(debug=debug)

@@ -1,4 +1,4 @@
-"""What the operator's `/metrics` tells (Prometheus)."""
+"""The operator's `/metrics` (Prometheus)."""
 
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ _SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """One process's counters."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -44,21 +44,21 @@ class Metrics:
         self._by_server: dict[ObjectKey, Counts[tuple[str, str]]] = {}
 
     def watch(self, *, depth: Callable[[], float], leads: Callable[[], bool]) -> None:
-        """What is asked for when somebody reads."""
+        """Set the functions that are called when the metrics are read."""
         self._depth.set_function(depth)
         self._leader.set_function(lambda: float(leads()))
 
     def reconciled(self, result: str, seconds: float) -> None:
-        """Count one reconcile: `success` or `error`."""
+        """Count one reconcile by its result (`success` or `error`) and its duration."""
         self._reconciles.labels(result).inc()
         self._seconds.observe(seconds)
 
     def requested(self, verb: str, code: str) -> None:
-        """Count one request; the code is `none` where there was no answer."""
+        """Count one request; the code is `none` if there was no response."""
         self._requests.labels(verb, code).inc()
 
     def unreadable(self, namespaces: Iterable[str]) -> None:
-        """Which of the watched namespaces cannot be read."""
+        """Set which of the watched namespaces cannot be read."""
         self._unreadable.clear()
         for namespace in namespaces:
             self._unreadable.labels(namespace).set(1)
@@ -68,7 +68,7 @@ class Metrics:
         self._restarts.inc()
 
     def repos(self, server: ObjectKey, counts: Mapping[tuple[str, str], int]) -> None:
-        """How many repos of a server have which (condition, status); an empty mapping where it is gone."""
+        """Set how many repos of a server have each (condition, status); an empty mapping if the server is gone."""
         if counts:
             self._by_server[server] = Counts(counts)
         else:
@@ -81,5 +81,5 @@ class Metrics:
             self._repos.labels(condition, status).set(number)
 
     def render(self) -> bytes:
-        """The text that Prometheus reads."""
+        """Return the text that Prometheus reads."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""PURE. What the flags of `pywharf operator` say."""
+"""PURE. The flags of `pywharf operator`."""
 
 from typing import Annotated, Final
 
@@ -16,7 +16,7 @@ LEASE_NAME: Final = "pywharf-operator"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the flags say."""
+    """The values of the flags."""
 
     namespace: tuple[str, ...] = ()
     all_namespaces: Annotated[bool, Meta(description="Look after every namespace; needs a ClusterRole.")] = False
@@ -53,7 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked(options: Options) -> Options:
-    """The options, each namespace once. Raises InvalidConfigError."""
+    """Check the options and return them with each namespace once. Raises InvalidConfigError."""
     names = tuple(dict.fromkeys(name for given in options.namespace for name in given.replace(",", " ").split()))
     if bool(names) == options.all_namespaces:
         raise InvalidConfigError(
@@ -73,7 +73,7 @@ def checked(options: Options) -> Options:
 
 
 class LeaseMetadata(Model, frozen=True, kw_only=True):
-    """Labels and annotations of one's own."""
+    """The user's own labels and annotations of the Lease."""
 
     rules = key_rules("labels", "annotations")
 
@@ -82,7 +82,7 @@ class LeaseMetadata(Model, frozen=True, kw_only=True):
 
 
 def lease_metadata(options: Options) -> LeaseMetadata:
-    """Return what `--lease_metadata` says. Raises InvalidConfigError."""
+    """Parse the value of `--lease_metadata`. Raises InvalidConfigError."""
     try:
         return msgspec.json.decode(options.lease_metadata or "{}", type=LeaseMetadata)
     except msgspec.DecodeError as error:
@@ -90,7 +90,7 @@ def lease_metadata(options: Options) -> LeaseMetadata:
 
 
 def lease(options: Options, own: str | None) -> ObjectKey:
-    """The Lease, of which `own` is the pod's namespace. Raises InvalidConfigError where nothing says its namespace."""
+    """Return the Lease's key; `own` is the pod's namespace. Raises InvalidConfigError if no namespace is known."""
     found = options.lease_namespace or own or next(iter(options.namespace), None)
     if found is None:
         raise InvalidConfigError("--leader_elect with --all_namespaces needs --lease_namespace outside a cluster.")

@@ -13,16 +13,16 @@ from pywharf.listener import listen
 from pywharf.web.connections import Connections, noted
 from pywharf.web.listening import accepting
 
-_LOOK_EVERY_S: Final = 1.0
+_CHECK_INTERVAL_S: Final = 1.0
 _LONGEST_LAG_S: Final = 10.0
 _MAX_CONNECTIONS: Final = 64
-"""Whoever reaches the port could otherwise use up the files that this process may have open."""
+"""Limit of connections; otherwise anybody who reaches the port could use up the process's file descriptors."""
 _BACKLOG: Final = 128
 _KEEPALIVE_S: Final = 75.0
 
 
 class Pulse:
-    """How late the event loop is: what blocks it keeps everything else waiting."""
+    """The lag of the event loop: whatever blocks it delays everything else."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,20 +30,23 @@ class Pulse:
         self._lag_s = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Measure the lag until cancelled."""
         while True:
             self._seen_at = self._clock()
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self._lag_s = self._clock() - self._seen_at - _LOOK_EVERY_S
+            await asyncio.sleep(_CHECK_INTERVAL_S)
+            self._lag_s = self._clock() - self._seen_at - _CHECK_INTERVAL_S
 
     def fault(self) -> str | None:
-        """What is wrong, as a sentence."""
-        lag = max(self._lag_s, self._clock() - self._seen_at - _LOOK_EVERY_S)
+        """Return what is wrong, as a sentence, or None."""
+        lag = max(self._lag_s, self._clock() - self._seen_at - _CHECK_INTERVAL_S)
         return f"The event loop is {lag:.0f} s late." if lag > _LONGEST_LAG_S else None
 
 
 class Probes:
-    """`faults` says what a restart may mend, `not_ready` why nothing is done yet; both are empty where all is well."""
+    """The HTTP application of the probes and metrics.
+
+    `faults` returns what a restart may fix, `not_ready` why the process is not ready; both are empty if all is well.
+    """
 
     def __init__(
         self,
@@ -56,16 +59,16 @@ class Probes:
         self._metrics = metrics
 
     def application(self) -> web.Application:
-        """For aiohttp."""
+        """Return the aiohttp application."""
         application = web.Application(middlewares=[noted])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
-        application.router.add_get("/metrics", self._tell_metrics)
+        application.router.add_get("/metrics", self._metrics_page)
         return application
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
-        """Answer as long as the context lasts; gives the port. Raises OSError where it is taken."""
+        """Serve while the context lasts; yield the port. Raises OSError if it is in use."""
         settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": _KEEPALIVE_S}
         runner = web.AppRunner(self.application(), handle_signals=False, shutdown_timeout=0.5, **settings)
         await runner.setup()
@@ -84,7 +87,7 @@ class Probes:
     async def _readyz(self, _: web.Request) -> web.Response:
         return _answer(self._not_ready() or "")
 
-    async def _tell_metrics(self, _: web.Request) -> web.Response:
+    async def _metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

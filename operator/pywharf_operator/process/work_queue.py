@@ -1,4 +1,4 @@
-"""Keys to be worked on: each once, never one twice at a time, after a failure later and later."""
+"""The work queue: each key is queued once, never worked on twice concurrently, and retried with a growing backoff."""
 
 import asyncio
 import contextlib
@@ -11,81 +11,81 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.spec import ObjectKey
 
 _logger = logging.getLogger(__name__)
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the queue waits for what."""
+    """The delays and limits of the queue."""
 
     delay_s: float = 0.1
-    """From the last event of a key to its work: what comes in between needs no work of its own."""
+    """Seconds from the last event of a key to its work; events in between need no work of their own."""
     longest_delay_s: float = 0.5
-    """From the first event: a stream of events puts a key off no longer."""
+    """Maximum seconds from the first event; a stream of events delays a key no longer."""
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 60.0
-    impatient_s: float = 2.0
-    """How long a failed key is put off at most where an event says that something changed."""
+    longest_event_delay_s: float = 2.0
+    """Maximum seconds that a failed key is delayed if an event reports a change."""
     resync_s: tuple[float, float] = (300.0, 600.0)
-    """Between two resyncs; where between these two, chance says."""
+    """Minimum and maximum seconds between two resyncs; the time between is random."""
     resync_retry_s: float = 15.0
     longest_work_s: float = 300.0
-    """A key that is worked on for longer is stuck."""
+    """Seconds of work after which a key is stuck."""
     longest_wait_s: float = 120.0
-    """A key that is due for longer is stuck."""
+    """Seconds after its due time when a waiting key is stuck."""
 
 
 class _Entry(msgspec.Struct):
     added_at: float | None = None
-    """When the first event came that no work has begun for."""
+    """When the first event came for which no work has begun."""
     due_at: float | None = None
     later_at: float | None = None
-    """When to look again though nothing happened."""
+    """When to work on the key again even without an event."""
     retry_at: float | None = None
     not_before: float = 0.0
     failures: Annotated[int, Meta(ge=0)] = 0
     active_since: float | None = None
 
     def due(self) -> float | None:
-        """When the key is due; None: not before something happens."""
+        """Return when the key is due, or None to wait for an event."""
         moments = [moment for moment in (self.due_at, self.later_at, self.retry_at) if moment is not None]
         return min(moments) if moments else None
 
 
 class Agenda:
-    """PURE but for its memory: which key is due when. Every method is told the time."""
+    """PURE but for its memory: which key is due when. Every method that needs the time takes it as an argument."""
 
     def __init__(self, timing: Timing, chance: Callable[[], float] = random.random) -> None:
         self._timing = timing
         self._chance = chance
-        """From 0 to 1."""
+        """The source of random numbers from 0 to 1."""
         self._entries: dict[ObjectKey, _Entry] = {}
 
     def __len__(self) -> int:
-        """How many keys wait because something happened."""
+        """Return how many keys wait because of an event or a failure."""
         return sum(entry.added_at is not None or entry.retry_at is not None for entry in self._entries.values())
 
     def keys(self) -> set[ObjectKey]:
-        """Every key that there is something to do for, now or later."""
+        """Return every key that has work, now or later."""
         return set(self._entries)
 
     def add(self, key: ObjectKey, now: float) -> None:
-        """Something happened to the key."""
+        """Record an event of the key."""
         entry = self._entries.setdefault(key, _Entry())
         entry.added_at = now if entry.added_at is None else entry.added_at
         wanted = min(now + self._timing.delay_s, entry.added_at + self._timing.longest_delay_s)
         entry.due_at = max(wanted, entry.not_before)
 
     def add_after(self, key: ObjectKey, seconds: float, now: float) -> None:
-        """Look at the key then, or earlier if it is due earlier."""
+        """Schedule the key in `seconds`, unless it is due earlier."""
         entry = self._entries.setdefault(key, _Entry())
         at = now + seconds
         entry.later_at = at if entry.later_at is None else min(at, entry.later_at)
 
     def take(self, now: float) -> ObjectKey | None:
-        """The key that is due for the longest time. It is worked on until `done` is called."""
+        """Return the key that has been due for the longest time, or None. It is worked on until `done` is called."""
         due = [(at, key) for key, entry in self._entries.items() if (at := _takeable(entry)) is not None and at <= now]
         if not due:
             return None
@@ -96,7 +96,7 @@ class Agenda:
         return key
 
     def done(self, key: ObjectKey, now: float, *, failed: bool, again_s: float | None = None) -> None:
-        """The work on a key has ended; `again_s` says after how many seconds to look again."""
+        """Record that the work on a key has ended; `again_s` is the seconds to its next work."""
         entry = self._entries[key]
         entry.active_since = None
         if failed:
@@ -104,7 +104,7 @@ class Agenda:
             entry.failures = min(entry.failures + 1, 30)
             wait = longest * (0.5 + self._chance() / 2)
             entry.retry_at = now + wait
-            entry.not_before = now + min(wait, self._timing.impatient_s)
+            entry.not_before = now + min(wait, self._timing.longest_event_delay_s)
             if entry.due_at is not None:
                 entry.due_at = max(entry.due_at, entry.not_before)
         else:
@@ -115,16 +115,16 @@ class Agenda:
             del self._entries[key]
 
     def has_news(self, key: ObjectKey) -> bool:
-        """Whether something happened to the key that no work has begun for."""
+        """Return whether the key has an event for which no work has begun."""
         entry = self._entries.get(key)
         return entry is not None and entry.added_at is not None
 
     def next_due(self) -> float | None:
-        """When the next key is due that nobody works on."""
+        """Return when the next key is due that is not being worked on, or None."""
         return min((at for entry in self._entries.values() if (at := _takeable(entry)) is not None), default=None)
 
     def stalled(self, now: float) -> list[str]:
-        """What is stuck, as sentences."""
+        """Return what is stuck, as sentences."""
         found = []
         for key, entry in self._entries.items():
             if entry.active_since is not None:
@@ -144,12 +144,12 @@ async def _nothing() -> Iterable[ObjectKey]:
 
 
 class WorkQueue:
-    """Works on keys, several at a time.
+    """The queue that works on several keys concurrently.
 
-    `work` gets a key and what tells whether something happened to it meanwhile. It says after how many seconds to look
-    at the key again (None: at the next event or resync); where it raises, the key is tried again. `listing` reads every
-    key there is, for the resync. `finished` is told each result and its seconds, `describe` makes a text of an error,
-    without secrets.
+    `work` gets a key and a function that returns whether a newer event has come. It returns the seconds to the key's
+    next work (None: at the next event or resync); if it raises, the key is retried. `listing` reads all existing keys,
+    for the resync. `finished` is called with each result and its seconds. `describe` turns an error into a text without
+    secrets.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are options
@@ -158,7 +158,7 @@ class WorkQueue:
         *,
         listing: Callable[[], Awaitable[Iterable[ObjectKey]]] = _nothing,
         finished: Callable[[str, float], None] = lambda _result, _seconds: None,
-        describe: Callable[[Exception], str] = place_of,
+        describe: Callable[[Exception], str] = error_location,
         workers: int = 4,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -173,7 +173,7 @@ class WorkQueue:
         self._agenda = Agenda(self._timing)
         self._known: set[ObjectKey] = set()
         self._messages: dict[ObjectKey, str] = {}
-        """What was last logged of a key that fails."""
+        """The message last logged for each failing key."""
         self._listing_message = ""
         self._running: dict[asyncio.Task[None], ObjectKey] = {}
         self._changed = asyncio.Event()
@@ -182,30 +182,30 @@ class WorkQueue:
 
     @property
     def depth(self) -> int:
-        """Keys that wait."""
+        """The number of waiting keys."""
         return len(self._agenda)
 
     def add(self, key: ObjectKey) -> None:
-        """Something happened to the key. Only from the event loop's own thread."""
+        """Record an event of the key. Call it only from the event loop's own thread."""
         self._known.add(key)
         self._agenda.add(key, self._clock())
         self._changed.set()
 
     def add_after(self, key: ObjectKey, seconds: float) -> None:
-        """Look at the key in so many seconds."""
+        """Schedule the key in `seconds`."""
         self._agenda.add_after(key, seconds, self._clock())
         self._changed.set()
 
     def resync(self) -> None:
-        """Look at every key, as soon as the listing is read."""
+        """Queue every key as soon as the listing is read."""
         self._wanted.set()
 
     def stalled(self) -> list[str]:
-        """What is stuck, as sentences; nothing as long as the queue was not started."""
+        """Return what is stuck, as sentences; nothing unless the queue was started."""
         return self._agenda.stalled(self._clock()) if self._started else []
 
     async def run(self) -> None:
-        """Work until cancelled; then `stop` waits for what is still worked on."""
+        """Work until cancelled; then `stop` waits for the work that still runs."""
         self._started = True
         resyncing = asyncio.create_task(self._resync_for_ever(), name="resync")
         try:
@@ -222,7 +222,7 @@ class WorkQueue:
             resyncing.cancel()
 
     async def stop(self, grace_s: float) -> None:
-        """After `run` was cancelled: let running work finish for so long, then cancel it."""
+        """Let running work finish for `grace_s` seconds after `run` was cancelled, then cancel it."""
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         left = dict(self._running)
@@ -256,19 +256,19 @@ class WorkQueue:
         if self._messages.get(key) != message:
             self._messages[key] = message
             _logger.warning("%s: failed and is tried again: %s", key, message)
-        _logger.debug("%s: %s", key, place_of(error))
+        _logger.debug("%s: %s", key, error_location(error))
 
     async def _resync_for_ever(self) -> None:
         while True:
             listed = await self._resync_once()
             wait = random.uniform(*self._timing.resync_s) if listed else self._timing.resync_retry_s  # noqa: S311
             await _first(self._wanted, wait)
-            # A fault of the watches often comes with many: one listing is enough for all.
+            # Faults of the watches often come together: one listing is enough for all.
             await asyncio.sleep(self._timing.delay_s)
             self._wanted.clear()
 
     async def _resync_once(self) -> bool:
-        """Add every key, that of a server gone since the last listing too. False where the listing failed."""
+        """Add every key, including servers gone since the last listing. Return whether the listing succeeded."""
         found: set[ObjectKey] | None = None
         try:
             found = set(await self._listing())
@@ -284,7 +284,7 @@ class WorkQueue:
         for key in self._known | (found or set()):
             self.add(key)
         if found is not None:
-            # What is gone is looked at once more, and then only if something happens to it.
+            # A key that is gone is worked on once more, and after that only if it has an event.
             left = self._agenda.keys()
             self._messages = {key: said for key, said in self._messages.items() if key in left}
             self._known = found

@@ -1,8 +1,8 @@
-"""PURE. Which objects without an owner are a server's all the same, as after a restore from a backup.
+"""PURE. The adoption of objects that belong to a server but have no owner, e.g. after a restore from a backup.
 
 Backup tools restore objects without owner references, and `kubectl delete --cascade=orphan` removes them. Such an
-object is taken over where it carries every label that the operator gives it, has a name that the operator gives, and
-no controller. Whoever may create objects in the server's namespace can make one like it: docs/backup.md says so.
+object is adopted if it carries every label that the operator sets, has a name that the operator gives, and has no
+controller. Anybody who may create objects in the server's namespace can create such an object; docs/backup.md says so.
 """
 
 from collections.abc import Mapping
@@ -27,22 +27,22 @@ from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, JOB, SECRET, VOLUME_CLAIM, Kind
 
 _SUFFIXES: Final = ("", "config", "index", "metrics", "session")
-"""Of the objects that a server has once, besides its credentials."""
+"""Name suffixes of the objects that a server has once, except its credentials."""
 _OUR_LABEL: Final = ("metadata", "labels", SERVER_LABEL)
 
 
 def has_controller(live: Mapping[str, Any]) -> bool:
-    """Whether the object has a controller, ours or another."""
+    """Return whether the object has a controller, ours or another."""
     return any(one.get("controller") for one in live["metadata"].get("ownerReferences") or [])
 
 
 def belongs(kind: Kind, live: Mapping[str, Any], server: PackageServer) -> bool:
-    """Whether the object is the server's: it is owned by it, or is to be adopted."""
+    """Return whether the server owns the object or may adopt it."""
     return owned_by(live, server.metadata.uid or "") or is_orphan(kind, live, server)
 
 
 def is_orphan(kind: Kind, live: Mapping[str, Any], server: PackageServer) -> bool:
-    """Whether the object has no controller and was made for the server, by its labels and its name."""
+    """Return whether the object has no controller and was created for the server, by its labels and its name."""
     if has_controller(live):
         return False
     found = live["metadata"].get("labels") or {}
@@ -65,17 +65,17 @@ def _is_name_of_ours(kind: Kind, name: str, repo: object, server: PackageServer)
 
 
 def adoption(live: Mapping[str, Any], server: PackageServer) -> Manifest:
-    """What is applied to make the server the owner of this very object, and changes nothing else."""
+    """Return the manifest that makes the server the owner of this object, by its uid, and changes nothing else."""
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
     metadata["ownerReferences"] = owner_references(server)
     return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}
 
 
 def taken_over(live: Mapping[str, Any]) -> list[Manifest] | None:
-    """The object's managedFields with what a restore wrote as the operator's own; None where it applied them before.
+    """Return managedFields in which the operator owns what a restore wrote; None if it has applied the object before.
 
-    Server-side apply removes a field that is rendered no more only where nobody else owns it. Otherwise a restored
-    object would keep all that it had: the secrets of a repo that is gone, or a volume whose Secret is gone.
+    Server-side apply removes a field that is no longer rendered only if nobody else owns it. Otherwise a restored
+    object would keep everything it had: the secrets of a repo that is gone, or a volume whose Secret is gone.
     """
     entries = live["metadata"].get("managedFields") or []
     if any(one.get("manager") == MANAGER and one.get("operation") == "Apply" for one in entries):
@@ -84,7 +84,7 @@ def taken_over(live: Mapping[str, Any]) -> list[Manifest] | None:
     fields: Manifest = {"f:metadata": {"f:labels": {f"f:{SERVER_LABEL}": {}}}}
     for one in restored:
         if one.get("apiVersion") == live["apiVersion"]:
-            # Its other labels and annotations stay: a restore marks what it made.
+            # Its other labels and annotations stay, because a restore marks its objects with them.
             _add(fields, {name: value for name, value in one["fieldsV1"].items() if name != "f:metadata"})
     own = {
         "manager": MANAGER,
@@ -102,9 +102,9 @@ def _add(fields: Manifest, more: Mapping[str, Any]) -> None:
 
 
 def stale_data(kind: Kind, desired: Mapping[str, Any], live: Mapping[str, Any]) -> Manifest:
-    """A merge patch that removes the keys of a ConfigMap or Secret that are not rendered, whoever wrote them.
+    """Return a merge patch that removes the keys of a ConfigMap or Secret that are not rendered; empty if none are.
 
-    Empty where there is none. A repo's secrets must not outlive the repo because managedFields were lost.
+    It ignores who wrote them: a repo's secrets must not outlive the repo because managedFields were lost.
     """
     if kind is not CONFIG_MAP and kind is not SECRET:
         return {}

@@ -1,4 +1,4 @@
-"""Making a server's objects so: what differs is applied, what belongs no more is deleted, what is another's is left."""
+"""Apply a server's objects: patch what differs, prune what is no longer wanted, leave foreign objects alone."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -6,9 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.cluster.live import is_leaving, other_owner
+from pywharf_operator.cluster.live import is_being_deleted, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
-from pywharf_operator.reconciling.drift import KEEPER, Contest, Difference, differs, kept_replicas, with_kept_size
+from pywharf_operator.reconciling.drift import (
+    REPLICAS_MANAGER,
+    Contest,
+    Difference,
+    differs,
+    kept_replicas,
+    with_kept_size,
+)
 from pywharf_operator.reconciling.owner import confirm_owner
 from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
 from pywharf_operator.render.labels import SERVER_LABEL, Manifest
@@ -16,49 +23,50 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
 
 _CHUNK = 50
-"""Objects that are compared and applied at once, before others have their turn."""
-REFUSED_AGAIN_S = 60.0
-"""After this long it is tried again what the API server, or another owner, stands in the way of."""
+"""Maximum number of objects that are compared and applied concurrently, before other work may run."""
+RETRY_REFUSED_S = 60.0
+"""Seconds before a retry of what the API server refuses or another owner blocks."""
 _CONFLICT, _INVALID = 409, 422
 _MANY = 10
-"""Missing objects of a kind from which on one list is cheaper than to ask for each."""
+"""Number of missing objects of a kind above which one list is cheaper than a request for each."""
 
 _OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
-"""The fields of an object of which only the metadata was read."""
+"""The fields of an object whose metadata alone was read."""
 
 Live = dict[tuple[Kind, str], Json]
-"""Objects of the server's namespace as they are now, by kind and name."""
+"""The current objects of the server's namespace, by kind and name."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An object that is not as it should be, and stays so."""
+    """An object that differs from the desired state and could not be changed."""
 
     object: str
     """`Kind namespace/name`."""
     reason: str
     """A reason of the server's condition Ready."""
     message: str
-    again_s: float
-    """Seconds after which another try may go better."""
+    retry_after_s: float
+    """Seconds after which a retry may succeed."""
 
 
 class Applier:
-    """Applies one server's objects. Remembers what is known to be as it should, so that it is not compared again."""
+    """Applies one server's objects. It remembers which are in the desired state and does not compare them again."""
 
     def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
         self._kube = kube
         self._clock = clock
         self._contests: dict[tuple[Kind, ObjectKey], Contest] = {}
         self._same: dict[str, tuple[str, str]] = {}
-        """By uid: resourceVersion and hash of what was wanted."""
+        """The resourceVersion and the desired hash of objects in the desired state, by uid."""
         self._applied: dict[tuple[Kind, ObjectKey], str] = {}
-        """Hash of what was applied last. Where it is gone again, somebody else writes the whole object."""
+        """The hash that was applied last. If an object has lost it, somebody else writes the whole object."""
         self._writes = 0
 
     async def read(self, server: ObjectKey, kinds: Iterable[Kind]) -> Live:
-        """The metadata of the objects that carry the server's label: anybody in its namespace may make such objects.
+        """Read the metadata of the objects that carry the server's label.
 
-        What is to be compared is read whole, by its name.
+        Only the metadata, because anybody in its namespace may create such objects. Objects to compare are later read
+        whole, by name.
         """
         kinds = tuple(kinds)
         labels = f"{SERVER_LABEL}={server.name}"
@@ -74,9 +82,10 @@ class Applier:
         live: Live,
         superseded: Callable[[], bool] = lambda: False,
     ) -> list[Refusal]:
-        """Apply what differs, in chunks; `superseded` ends it between two of them. Raises KubeError.
+        """Apply the manifests that differ, in chunks. Raises KubeError.
 
-        It ends only after something was applied: a server that always has news gets all its objects too.
+        It stops between two chunks if `superseded` returns true, but only after something was applied. So a server
+        that always has newer events also gets all its objects.
         """
         wanted = [with_hash(one) for one in manifests]
         await self._read_whole(server, wanted, live)
@@ -93,7 +102,10 @@ class Applier:
     async def prune(
         self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
     ) -> list[Refusal]:
-        """Delete what is the server's and nobody wants. Volume claims stay: they hold packages. Raises KubeError."""
+        """Delete the server's objects that are no longer wanted. Raises KubeError.
+
+        Volume claims stay, because they hold packages.
+        """
         names = {(kind_of(one), one["metadata"]["name"]) for one in wanted}
         gone = [
             (kind, item)
@@ -102,7 +114,7 @@ class Applier:
             and name not in keep
             and kind is not VOLUME_CLAIM
             and belongs(kind, item, server)
-            and not is_leaving(item)
+            and not is_being_deleted(item)
         ]
         refusals = []
         for kind, item in gone:
@@ -115,14 +127,14 @@ class Applier:
                 message = (
                     f"it is wanted no more, and the API server refuses to delete it: {error.message or error.reason}"
                 )
-                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S))
+                refusals.append(Refusal(f"{kind.name} {key}", "ApplyRefused", message, RETRY_REFUSED_S))
             else:
                 self._same.pop(item["metadata"]["uid"], None)
                 self._applied.pop((kind, key), None)
         return refusals
 
     async def adopt_jobs(self, server: PackageServer, jobs: Iterable[Json]) -> list[Refusal]:
-        """Make the server the owner of its Jobs that have none, so that they go when it goes. Raises KubeError."""
+        """Make the server the owner of its Jobs without one, so that they are deleted with it. Raises KubeError."""
         orphans = [job for job in jobs if is_orphan(JOB, job, server)]
         if orphans:
             await confirm_owner(self._kube, server)
@@ -139,11 +151,11 @@ class Applier:
                 raise
             key = ObjectKey(server.key.namespace, job["metadata"]["name"])
             message = f"the API server refuses its owner reference: {error.message or error.reason}"
-            return Refusal(f"{JOB.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
+            return Refusal(f"{JOB.name} {key}", "ApplyRefused", message, RETRY_REFUSED_S)
         return None
 
     async def _read_whole(self, server: PackageServer, wanted: Sequence[Manifest], live: Live) -> None:
-        """Put into `live` what has the name of an object to be: whole, unless it is known to be as it should."""
+        """Read the objects of the wanted names whole into `live`, except those known to be in the desired state."""
         missing = []
         for desired in wanted:
             kind, name = kind_of(desired), desired["metadata"]["name"]
@@ -169,7 +181,7 @@ class Applier:
         current = live.get((kind, name))
         if current is not None and not belongs(kind, current, server):
             return Refusal(
-                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), REFUSED_AGAIN_S
+                f"{kind.name} {key}", "ObjectNotOwned", other_owner(current, server.metadata.uid or ""), RETRY_REFUSED_S
             )
         if current is not None and self._is_known(current, desired):
             return None
@@ -190,14 +202,14 @@ class Applier:
             if not error.is_permanent:
                 raise
             message = f"the API server refuses it: {error.message or error.reason}"
-            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, REFUSED_AGAIN_S)
+            return Refusal(f"{kind.name} {key}", "ApplyRefused", message, RETRY_REFUSED_S)
         self._writes += 1
         live[kind, name] = applied
         self._applied[kind, key] = rendered
         return None
 
     async def _write(self, server: PackageServer, desired: Manifest, current: Json | None, *, drifted: bool) -> Json:
-        """Apply; an object without a controller is adopted by it, and changed as this very object."""
+        """Apply a manifest. It adopts an object without a controller, with the uid as a precondition."""
         kind, key = kind_of(desired), ObjectKey(server.key.namespace, desired["metadata"]["name"])
         adopted = current is not None and kind is not VOLUME_CLAIM and not has_controller(current)
         if adopted and current is not None:
@@ -206,7 +218,7 @@ class Applier:
             desired = {**desired, "metadata": {**desired["metadata"], "uid": current["metadata"]["uid"]}}
         kept = kept_replicas(desired, current)
         if kept is not None:
-            await self._kube.apply(kind, kept, KEEPER)
+            await self._kube.apply(kind, kept, REPLICAS_MANAGER)
         applied = await self._put(kind, key, desired, drifted=drifted or adopted)
         stale = stale_data(kind, desired, applied) if adopted else {}
         if stale:
@@ -214,7 +226,7 @@ class Applier:
         return applied
 
     async def _take_over(self, kind: Kind, key: ObjectKey, current: Json) -> Json:
-        """Make the fields of a restored object the operator's own, so that applying it removes what is not wanted."""
+        """Make the operator the owner of a restored object's fields, so that applying it removes the unwanted ones."""
         entries = taken_over(current)
         if entries is None:
             return current
@@ -223,7 +235,10 @@ class Applier:
         return current | {"metadata": current["metadata"] | {"managedFields": entries}}
 
     async def _put(self, kind: Kind, key: ObjectKey, desired: Manifest, *, drifted: bool) -> Json:
-        """Apply. What somebody put beside it may not go together with it, as a second port of one name does not."""
+        """Apply a manifest; if that is invalid because of what somebody added, replace its lists first.
+
+        Such an addition is, for example, a second port of the same name.
+        """
         try:
             return await self._kube.apply(kind, desired)
         except KubeError as error:
@@ -235,7 +250,7 @@ class Applier:
         return await self._kube.apply(kind, desired)
 
     def _contested(self, kind: Kind, key: ObjectKey, difference: Difference, current: Json | None) -> Refusal | None:
-        """Whether to wait, because somebody changes the object again and again."""
+        """Return a refusal while the object must wait, because somebody keeps changing it."""
         contest = self._contests.setdefault((kind, key), Contest())
         wait = contest.wait(self._clock())
         if wait <= 0:
@@ -261,5 +276,5 @@ def _state(current: Json, desired: Manifest) -> tuple[str, str]:
 
 
 READ_FIRST = tuple(kind for kind in OWNED if kind.name in {"Secret", "ConfigMap"})
-"""What a delivery needs."""
+"""The kinds that the rollout of a configuration needs."""
 READ_LATER = tuple(kind for kind in OWNED if kind not in READ_FIRST)

@@ -1,7 +1,7 @@
-"""PURE. Whether an object still says what was rendered, whatever the API server and others added to it.
+"""PURE. The comparison of an object with what was rendered, ignoring what the API server and others added.
 
-The API server leaves out what is empty, fills in defaults, writes quantities anew (`1000m` as `1`) and merges some
-lists by a key. All else it stores as it was given.
+The API server omits empty values, fills in defaults, rewrites quantities (`1000m` as `1`) and merges some lists by a
+key. It stores everything else as given.
 """
 
 import base64
@@ -27,15 +27,15 @@ _KEYS: Final = {
     "topologySpreadConstraints": "topologyKey",
     "ownerReferences": "uid",
 }
-"""Lists that the API server merges by a key, so that others may add items. Of every other list the whole is ours."""
+"""Lists that the API server merges by a key, so that others may add items. Every other list is entirely ours."""
 _WHOLE: Final = {"selector", "podSelector", "namespaceSelector", "labelSelector", "matchLabels", "nodeSelector"}
-"""Maps in which a field that somebody adds changes what ours mean."""
-_EMPTY_MEANS_MUCH: Final = {*_WHOLE - {"matchLabels", "nodeSelector"}, "emptyDir"}
-"""Maps that mean something without a field: a selector selects everything."""
+"""Maps in which a field that somebody adds changes the meaning of ours."""
+_MEANINGFUL_WHEN_EMPTY: Final = {*_WHOLE - {"matchLabels", "nodeSelector"}, "emptyDir"}
+"""Maps that mean something even when empty: an empty selector selects everything."""
 _TEXTS: Final = {"annotations", "binaryData", "data", "labels", "matchLabels", "nodeSelector"}
-"""Maps in which an empty text is a value."""
+"""Maps in which an empty string is a value."""
 _EMPTY_TEXTS: Final = {"storageClassName"}
-"""Fields in which an empty text is another value than none: a claim of no class gets no default class."""
+"""Fields in which an empty string differs from absence: a claim with an empty class gets no default class."""
 _DROPPED_ZEROS: Final = {
     "hostIPC",
     "hostNetwork",
@@ -51,7 +51,7 @@ _DROPPED_ZEROS: Final = {
     "stdinOnce",
     "tty",
 }
-"""Fields that the API server leaves out where they are false or zero. Others, when absent, may have another default:
+"""Fields that the API server omits if they are false or zero. Other fields, when absent, may have another default:
 without `automountServiceAccountToken: false` a pod gets a token."""
 _DEFAULTED: Final = {
     "dnsPolicy",
@@ -68,7 +68,7 @@ _DEFAULTED: Final = {
     "terminationMessagePolicy",
     "timeoutSeconds",
 }
-"""Fields whose empty text or zero the API server takes for its default."""
+"""Fields whose empty string or zero the API server replaces with its default."""
 _AMOUNTS: Final = {"capacity", "limits", "requests"}
 _AMOUNT: Final = {"averageValue", "divisor", "sizeLimit", "storage"}
 _QUANTITY = re.compile(r"([+-]?[0-9.]{1,40}(?:[eE][+-]?[0-9]{1,2})?)([KMGTPE]i|[numkMGTPE])?\Z")
@@ -83,14 +83,14 @@ _UNITS: Final = {
 
 
 def first_difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Steps | None:
-    """The way to the first field of `desired` that is not so in `live`; None: all are."""
+    """Return the steps to the first field of `desired` that differs in `live`, or None if all match."""
     if desired.get("kind") == "Secret" and "stringData" in desired:
         desired = _with_data_alone(desired)
     return _in_map(desired, live, (), service=desired.get("kind") == "Service")
 
 
 def path_of(steps: Steps) -> str:
-    """For people, such as `spec.ports[http].port`."""
+    """Format steps for people, such as `spec.ports[http].port`."""
     made = ""
     for step in steps:
         match step:
@@ -106,7 +106,7 @@ def path_of(steps: Steps) -> str:
 
 
 def quantity(value: object) -> Decimal | None:
-    """The amount that a Kubernetes quantity stands for; None where it is not one."""
+    """Return the amount that a Kubernetes quantity stands for, or None if it is not one."""
     found = _QUANTITY.match(str(value)) if isinstance(value, str | int) else None
     try:
         return None if found is None else Decimal(found[1]) * _UNITS[found[2] or ""]
@@ -115,7 +115,7 @@ def quantity(value: object) -> Decimal | None:
 
 
 def _with_data_alone(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As the API server keeps it."""
+    """Return the Secret as the API server stores it: with `stringData` moved into `data`."""
     texts = secret["stringData"] or {}
     encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
     rest = {key: value for key, value in secret.items() if key != "stringData"}
@@ -133,7 +133,7 @@ def _in_value(desired: object, live: object, steps: Steps, *, service: bool) -> 
 def _in_map(desired: Mapping[str, object], live: object, steps: Steps, *, service: bool) -> Steps | None:
     field = _field(steps)
     if not isinstance(live, Mapping):
-        return None if live is None and field not in _EMPTY_MEANS_MUCH and _is_empty(desired, steps) else steps
+        return None if live is None and field not in _MEANINGFUL_WHEN_EMPTY and _is_empty(desired, steps) else steps
     for key, value in desired.items():
         found = _in_value(value, live.get(key), (*steps, key), service=service)
         if found is not None:
@@ -167,7 +167,7 @@ _MISSING: Final = object()
 
 
 def _merge_key(items: Sequence[object], steps: Steps, *, service: bool) -> str | None:
-    """By what the items of such a list are told apart; None: by their position."""
+    """Return the key that identifies the items of such a list, or None if their position does."""
     field = _field(steps)
     key = _KEYS.get(field)
     if field == "ports":
@@ -190,18 +190,18 @@ def _is_same_scalar(desired: object, live: object, steps: Steps) -> bool:
     if _field(steps) in _AMOUNT or _field(steps[:-1]) in _AMOUNTS:
         first, second = quantity(desired), quantity(live)
         return first is not None and first == second
-    # A port or a share may be written as a number or as a text.
+    # A port or a percentage may be written as a number or as a string.
     return {type(desired), type(live)} == {int, str} and str(desired) == str(live)
 
 
 def _is_empty(value: object, steps: Steps) -> bool:
-    """Whether the API server leaves it out, so that absent means the same."""
+    """Return whether the API server omits the value, so that absence means the same."""
     match value:
         case None:
             return True
         case Mapping():
             inner = ((item, (*steps, key)) for key, item in value.items())
-            return all(_is_empty(item, path) and _field(path) not in _EMPTY_MEANS_MUCH for item, path in inner)
+            return all(_is_empty(item, path) and _field(path) not in _MEANINGFUL_WHEN_EMPTY for item, path in inner)
         case list() | tuple():
             return not value
         case bool() | int():
@@ -210,6 +210,6 @@ def _is_empty(value: object, steps: Steps) -> bool:
 
 
 def _field(steps: Steps) -> str:
-    """The last step's name; empty where it has none."""
+    """Return the last step's name; empty if it has none."""
     last = steps[-1] if steps else ""
     return last if isinstance(last, str) else ""

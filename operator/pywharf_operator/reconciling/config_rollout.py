@@ -1,4 +1,4 @@
-"""A configuration brought to a server's replicas: the credentials first, then what names them, then a nudge."""
+"""The rollout of a server's configuration: first the credentials, then the ConfigMap that names them, then a nudge."""
 
 import asyncio
 import hashlib
@@ -22,17 +22,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """What became of a configuration."""
+    """The result of a configuration's rollout."""
 
     refusals: tuple[Refusal, ...] = ()
     config_refused: bool = False
-    """Whether it is the configuration itself that was not applied, rather than its credentials."""
+    """Whether the configuration itself, rather than its credentials, was not applied."""
     fallback: str | None = None
-    """What changes with the secrets that were delivered for the configuration that replicas have, if they were."""
+    """A mark of the secrets that were applied for the replicas' present configuration; None if there were none."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the newest configuration is there, with its credentials."""
+        """Whether the newest configuration and its credentials are applied."""
         return not self.refusals and not self.config_refused
 
 
@@ -44,11 +44,11 @@ async def deliver(  # noqa: PLR0913, PLR0917 - what is delivered, and to whom
     session_key: bytes,
     refused_before: bool,  # noqa: FBT001 - what Delivery.config_refused said the last time
 ) -> Delivery:
-    """Apply both. Replicas take only a matching set, so the configuration comes after the credentials that it names.
+    """Apply the credentials, then the configuration that names them: replicas accept only a matching set.
 
-    Where it cannot be applied, the newest secrets are delivered for the configuration that replicas have: a revoked one
-    must not stay valid. The next time the configuration is tried first, so that the credentials do not go back and
-    forth.
+    If the configuration cannot be applied, the newest secrets are applied for the replicas' present configuration,
+    because a revoked secret must not stay valid. The next rollout tries the configuration first, so that the
+    credentials do not alternate.
     """
     server, config = verdict.server, [rendered.config_map]
     refusals: list[Refusal] = []
@@ -72,22 +72,22 @@ async def deliver(  # noqa: PLR0913, PLR0917 - what is delivered, and to whom
 
 
 def _mark(secrets: Sequence[Manifest], session_key: bytes) -> str:
-    """Return a text that changes with the secrets and tells nothing of them."""
+    """Return a text that changes with the secrets and reveals nothing of them."""
     return hmac.new(session_key, msgspec.json.encode([one["data"] for one in secrets]), hashlib.sha256).hexdigest()
 
 
 class RolloutAnnotations:
-    """Changes an annotation of pods, at which their kubelets look at their volumes at once and not in a minute."""
+    """Annotates pods, so that their kubelets refresh their volumes immediately instead of within a minute."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._again = itertools.count(1)
-        self._said = ""
+        self._last_message = ""
 
     async def nudge(self, pods: Sequence[Json], digest: str, *, again: Sequence[str] = ()) -> None:
-        """Tell each running pod of the configuration once, and those named in `again` once more.
+        """Annotate each running pod with the digest once, and those named in `again` once more.
 
-        A kubelet that was told before it saw the new ConfigMap itself would else go on with the old one.
+        A kubelet nudged before it has seen the new ConfigMap would otherwise keep the old one.
         """
         told: list[tuple[Json, str]] = []
         for pod in pods:
@@ -107,7 +107,7 @@ class RolloutAnnotations:
         except KubeError as error:
             if not error.is_permanent:
                 raise
-            # Its kubelet looks by itself within about a minute.
-            if str(error) != self._said:
+            # Its kubelet refreshes the volumes by itself within about a minute.
+            if str(error) != self._last_message:
                 _logger.warning("Pod %s is not told of its configuration, which comes later so: %s", key_of(pod), error)
-            self._said = str(error)
+            self._last_message = str(error)

@@ -1,4 +1,4 @@
-"""PURE. Whether an object is as it was rendered, and what to do where somebody else keeps changing it."""
+"""PURE. Drift: whether an object matches what was rendered, and the backoff if somebody else keeps changing it."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -10,8 +10,8 @@ from pywharf_operator.reconciling.comparison import first_difference, path_of, q
 from pywharf_operator.render.digest import RENDERED_ANNOTATION
 from pywharf_operator.render.labels import MANAGER, Manifest
 
-KEEPER: Final = f"{MANAGER}-replicas"
-"""Field manager of a number of replicas until an autoscaler writes it."""
+REPLICAS_MANAGER: Final = f"{MANAGER}-replicas"
+"""Field manager that owns the number of replicas until an autoscaler writes it."""
 _REPLICAS: Final = ("spec", "replicas")
 
 
@@ -19,18 +19,18 @@ class Difference(msgspec.Struct, frozen=True):
     """How an object differs from what was rendered."""
 
     kind: Literal["absent", "changed", "drifted", "same"]
-    """changed: the operator renders something else than it applied last; drifted: somebody else changed it."""
+    """changed: the operator renders something other than it applied last; drifted: somebody else changed the object."""
     steps: Steps = ()
-    """To the first field that drifted."""
+    """The steps to the first field that drifted."""
 
     @property
     def path(self) -> str:
-        """The same for people."""
+        """The steps, formatted for people."""
         return path_of(self.steps)
 
 
 def differs(desired: Manifest, live: Mapping[str, Any] | None) -> Difference:
-    """Compare what `with_hash` gave with the object; what others added to it is passed over."""
+    """Compare a manifest from `with_hash` with the object; fields that others added are ignored."""
     if live is None:
         return Difference("absent")
     wanted = desired["metadata"]["annotations"][RENDERED_ANNOTATION]
@@ -41,9 +41,10 @@ def differs(desired: Manifest, live: Mapping[str, Any] | None) -> Difference:
 
 
 def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest | None:
-    """What KEEPER is to apply before a Deployment whose number of replicas is left to an autoscaler from now on.
+    """Return what KEEPER must apply before the operator leaves a Deployment's number of replicas to an autoscaler.
 
-    A field that its last manager takes back gets its default: all replicas but one would end.
+    Return None in all other cases. A field that its last manager gives up gets its default, so all replicas but one
+    would end.
     """
     spec = (live or {}).get("spec") or {}
     if live is None or desired["kind"] != "Deployment" or "replicas" in desired["spec"] or "replicas" not in spec:
@@ -51,14 +52,14 @@ def kept_replicas(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest
     entries = live["metadata"].get("managedFields") or []
     if not any(one.get("manager") == MANAGER and covers(one.get("fieldsV1"), _REPLICAS) for one in entries):
         return None
-    # Of this very object: one that was made anew under its name is not touched.
+    # The uid keeps it from an object that was created again under this name.
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
     kind = {key: desired[key] for key in ("apiVersion", "kind")}
     return {**kind, "metadata": metadata, "spec": {"replicas": spec["replicas"]}}
 
 
 def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifest:
-    """The claim with the size that it has, where somebody made it larger: a claim cannot shrink."""
+    """Return the claim with its present size if somebody enlarged it, because a claim cannot shrink."""
     if live is None or desired["kind"] != "PersistentVolumeClaim":
         return desired
     spec = desired["spec"]
@@ -71,32 +72,32 @@ def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifes
 
 
 _WAITS_S: Final = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)
-_PEACE_S: Final = 600.0
+_RESET_AFTER_S: Final = 600.0
 
 
 class Contest:
-    """How often an object was put back. Each time it is left longer, so that two managers do not fight for ever."""
+    """How often an object was put back. Each time the wait grows, so that two managers do not fight forever."""
 
     def __init__(self) -> None:
         self._times = 0
         self._last = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until it may be put back again; 0: now."""
-        if self._times and now - self._last > _PEACE_S:
+        """Return the seconds until the object may be put back again; 0: now."""
+        if self._times and now - self._last > _RESET_AFTER_S:
             self._times = 0
         if not self._times:
             return 0.0
         return max(self._last + _WAITS_S[min(self._times, len(_WAITS_S) - 1)] - now, 0.0)
 
     def put_back(self, now: float) -> None:
-        """It is put back now."""
+        """Record that the object is put back now."""
         self._times += 1
         self._last = now
 
     @staticmethod
     def message(live: Mapping[str, Any] | None, difference: Difference) -> str:
-        """Who changes what, and what to do."""
+        """Return who changes what, and what to do."""
         managers = (other_managers(live, difference.steps) or other_managers(live)) if live is not None else []
         who = managers[0] if managers else "Somebody"
         return (

@@ -1,4 +1,4 @@
-"""What a server was given of repos whose namespaces cannot be read now, read from its ConfigMap and Secrets."""
+"""The repos of unreadable namespaces as a server last had them, read from its ConfigMap and Secrets."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -15,10 +15,10 @@ from pywharf_operator.spec.kinds import CONFIG_MAP, SECRET
 async def kept_repos(
     kube: Kube, server: PackageServer, namespaces: Collection[str], is_deleted: Callable[[ObjectKey], bool]
 ) -> tuple[KeptRepo, ...]:
-    """The repos of these namespaces that the server was given last, but for those that are known to be deleted.
+    """Return the repos of these namespaces that the server last had, except those known to be deleted.
 
-    Of the server's own objects, so that a restart of the operator makes no difference. Raises KubeError: whoever cannot
-    say what is served may apply nothing.
+    They are read from the server's own objects, so that a restart of the operator makes no difference. Raises KubeError
+    if it is unknown what is served; then nothing may be applied.
     """
     where = server.key.namespace
     wanted = [(CONFIG_MAP, object_name(server, "config"))]

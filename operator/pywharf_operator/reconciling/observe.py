@@ -1,4 +1,4 @@
-"""A fresh reading of everything that one server's reconcile depends on."""
+"""A fresh read of everything that the reconcile of one server depends on."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ import msgspec
 
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.cluster.live import is_leaving, key_of, server_named_by
+from pywharf_operator.cluster.live import is_being_deleted, key_of, server_named_by
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
@@ -30,11 +30,11 @@ from pywharf_operator.spec.package_server import PackageServerStatus
 
 R = TypeVar("R", bound=Resource)
 _CHUNK = 100
-"""Objects that are parsed before others have their turn."""
+"""Objects that are parsed before other tasks may run."""
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A repo that got past the schema and cannot be read."""
+    """A repo that passed the schema and cannot be parsed."""
 
     key: ObjectKey
     raw: Json
@@ -42,35 +42,35 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read. Objects that are being deleted are gone already."""
+    """The objects that were read. Those that are being deleted count as gone."""
 
     key: ObjectKey
     server: PackageServer | None
     server_raw: Json | None
-    """None: there is no such server, or it is being deleted, or its namespace cannot be read."""
+    """None if the server does not exist, is being deleted, or its namespace cannot be read."""
     server_fault: Finding | None
-    """Why it cannot be read, where there is one."""
+    """Why the server cannot be parsed, if it exists."""
     repos: tuple[PackageRepo, ...]
-    """Those that name the server."""
+    """The repos that name the server."""
     raws: Mapping[ObjectKey, Json]
-    """The same, as they were read."""
+    """The same repos and the malformed ones, as the API server returned them."""
     malformed: tuple[Malformed, ...]
     secrets: tuple[Secret, ...]
     namespaces: Mapping[str, Mapping[str, str]] | None
-    """Labels by namespace; None where they are not watched."""
+    """Labels by namespace; None if namespaces are not watched."""
     watched: tuple[str, ...] | None = None
-    """Namespaces that are looked after; None: all."""
+    """The watched namespaces; None: all."""
     server_unreadable: bool = False
     unreadable: frozenset[str] = frozenset()
-    """Those of which nothing could be read; none of their repos is among `repos`."""
+    """Namespaces of which nothing could be read; none of their repos is in `repos`."""
 
     def __repr__(self) -> str:
-        """Nothing of the secrets."""
+        """Hide the secrets."""
         return f"Observed({self.key})"
 
     @property
     def snapshot(self) -> Snapshot:
-        """What rendering reads."""
+        """The input of rendering."""
         return Snapshot(
             repos=self.repos,
             servers=() if self.server is None else (self.server,),
@@ -82,30 +82,30 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer:
-    """Reads. What has not changed since the last time is not parsed again."""
+    """The reader of a server's objects. Those that have not changed are not parsed again."""
 
     def __init__(self, kube: Kube, watched: tuple[str, ...] | None, namespaces: Namespaces | None = None) -> None:
-        """`watched`: the namespaces to look after; None: all."""
+        """Create the reader. `watched`: the namespaces to watch; None: all."""
         self._kube = kube
         self._watched = watched
         self.namespaces = namespaces or Namespaces(kube, watched)
         self._secrets = SecretReader(kube, cluster_wide=watched is None)
         self._parsed: dict[str, tuple[str, Any]] = {}
-        """By uid: resourceVersion, and the struct or a Finding."""
+        """The resourceVersion and the struct or a Finding, by uid."""
 
     def watches(self, namespace: str) -> bool:
-        """Whether the operator may look there."""
+        """Return whether the operator watches the namespace."""
         return self._watched is None or namespace in self._watched
 
     async def server_keys(self) -> set[ObjectKey]:
-        """Every server, and every one that a repo names."""
+        """Return every server, and every one that a repo names."""
         (servers, _), (repos, _) = await asyncio.gather(
             self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one)), self._repos()
         )
         return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
 
     async def observe(self, key: ObjectKey) -> Observed:
-        """Everything about the server `key` and the repos that name it."""
+        """Read everything about the server `key` and the repos that name it."""
         server_raw, (repos_raw, unreadable), namespaces = await asyncio.gather(
             self._server(key), self._repos(key), self._labels()
         )
@@ -125,7 +125,7 @@ class Observer:
                 repos.append(parsed)
         secrets, without_secrets = await self._credentials(repos)
         if without_secrets:
-            # Half of a namespace is as good as nothing of it.
+            # A namespace that is readable only in part counts as unreadable.
             unreadable |= without_secrets
             repos = [repo for repo in repos if repo.key.namespace not in without_secrets]
         return Observed(
@@ -152,18 +152,18 @@ class Observer:
             if error.status == FORBIDDEN and self._watched is not None:
                 return None
             raise
-        return None if raw is None or is_leaving(raw) else raw
+        return None if raw is None or is_being_deleted(raw) else raw
 
     async def _repos(self, server: ObjectKey | None = None) -> tuple[list[Json], frozenset[str]]:
-        """The repos that name the server, or any; and the namespaces that may not be read."""
+        """Return the repos that name the server (None: any server), and the namespaces that may not be read."""
 
         def counts(raw: Json) -> bool:
-            return server is None or (server_named_by(raw) == server and not is_leaving(raw))
+            return server is None or (server_named_by(raw) == server and not is_being_deleted(raw))
 
         return await self.namespaces.each(REPO, lambda one: self._kube.list(REPO, one, only=counts))
 
     async def _credentials(self, repos: list[PackageRepo]) -> tuple[tuple[Secret, ...], frozenset[str]]:
-        """The Secrets that the repos name, and the namespaces whose Secrets may not be read."""
+        """Return the Secrets that the repos name, and the namespaces whose Secrets may not be read."""
         wanted = wanted_by(repos)
         if self._watched is None:
             return await self._secrets.read(wanted), frozenset()
@@ -198,7 +198,7 @@ class Observer:
         return parsed
 
     def forget(self) -> None:
-        """Free what was remembered of objects, those that are gone among them."""
+        """Clear the cache of parsed objects, which includes those that are gone."""
         self._parsed.clear()
 
 
@@ -219,7 +219,7 @@ def _parsed(raw: Json, struct: type[R]) -> R | Finding:
 
 
 def _sentence(text: str) -> str:
-    """With a capital, unless it begins with a field, whose name is spelt as it is."""
+    """Capitalize the text, unless it begins with a field, whose name keeps its spelling."""
     return text if _FIELD.match(text) else text[:1].upper() + text[1:]
 
 
@@ -245,7 +245,7 @@ def _status(raw: Json, struct: type[Resource]) -> object:
 
 
 def _claim(one: Malformed) -> NameClaim:
-    """The name that a repo held before it became unreadable, and still holds. Its status may have it yet."""
+    """Return the name that a malformed repo held before and still holds; its status may still contain it."""
     holders = (one.raw.get("spec"), one.raw.get("status"))
     names = (holder.get("repoName") for holder in holders if isinstance(holder, dict))
     name = next((name for name in names if isinstance(name, str) and _NAME.fullmatch(name)), one.key.name)

@@ -1,4 +1,4 @@
-"""One server made so, level-triggered: a fresh reading, pure rendering, what differs applied, statuses written."""
+"""Reconcile one PackageServer (level-triggered): read afresh, render (pure), apply what differs, write statuses."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.refused_pods import refused_replica, with_remedy
 from pywharf_operator.index_updates.starting import Runs, read_runs, starts, update_index_of
 from pywharf_operator.index_updates.state import LINGERS_S, lingering
-from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, REFUSED_AGAIN_S, Applier, Live, Refusal
+from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live, Refusal
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.observe import Observed, Observer
@@ -54,43 +54,43 @@ from pywharf_operator.status.writer import Statuses
 
 _logger = logging.getLogger(__name__)
 _APIS_FOR_S = 15.0
-"""For so long it is remembered which optional kinds the cluster has; then it is asked again for what is missing."""
+"""Seconds for which the cluster's optional kinds are cached; then the API server is asked again for missing ones."""
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
-"""Between looks at replicas that do not serve the newest configuration yet."""
+"""Seconds between checks of replicas that do not serve the newest configuration yet."""
 _PODS_AGAIN_S = 15.0
-"""After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
-_LOST_LOOKS = 4
-"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
+"""Seconds between checks why Jobs have no pods; no event reports that the reason has changed."""
+_UNREACHABLE_CHECKS = 4
+"""Consecutive checks from which an unreachable replica is reported; one that is starting or ending is not."""
 _NUDGED_AGAIN_AFTER = 4
-"""Looks after which a replica's kubelet is told once more."""
+"""Checks after which a replica's kubelet is nudged again."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change while the operator runs."""
+    """The settings that do not change while the operator runs."""
 
     namespaces: tuple[str, ...] | None
-    """Those that are watched; None: all."""
+    """The watched namespaces; None: all."""
     specs: Mapping[str, type[BackendSpec]]
     image: str
 
 
 class _Memory(msgspec.Struct):
-    """What is remembered of a server between two reconciles, and may be lost."""
+    """The state of a server that is kept between two reconciles and may be lost."""
 
     applier: Applier
     history: ConfigHistory
     digest: str = ""
-    """Of the newest configuration."""
-    looks: int = 0
-    """At replicas that did not serve it."""
+    """The digest of the newest configuration."""
+    checks: int = 0
+    """Number of checks that found replicas not serving it."""
     lost: int = 0
-    """Looks in a row at which a replica that is ready could not be reached."""
+    """Number of consecutive checks at which a ready replica could not be reached."""
     config_refused: bool = False
     """Whether the newest configuration could not be applied."""
 
 
 class Reconciler:
-    """Makes servers so. `counted` is told how many repos have each condition."""
+    """Reconciles PackageServers. `counted` is called with the number of repos that have each condition."""
 
     def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
@@ -115,7 +115,7 @@ class Reconciler:
         self._apis_until = 0.0
 
     async def keys(self) -> set[ObjectKey]:
-        """Every server, and every one that a repo names: what a full resync goes over."""
+        """Return every server, and every one that a repo names, for a full resync."""
         keys = await self._observer.server_keys()
         self._observer.forget()
         for gone in self._memories.keys() - keys:
@@ -123,9 +123,9 @@ class Reconciler:
         return keys
 
     async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
-        """Make everything about a server so. The seconds after which to look again; None: when something changes.
+        """Bring a server to its desired state. Return the seconds to the next reconcile, or None to wait for an event.
 
-        `superseded` tells whether a newer wish waits: then what is left is done with it. Raises KubeError.
+        `superseded` returns whether a newer event waits; then the rest is left to the next reconcile. Raises KubeError.
         """
         memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
         if not self._observer.watches(key.namespace):
@@ -151,18 +151,18 @@ class Reconciler:
         key = await self._session_key(server)
         if isinstance(key, Finding):
             await self._blocked(observed, server, key)
-            return REFUSED_AGAIN_S
+            return RETRY_REFUSED_S
         environment = Environment(
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
-        # In a thread: with thousands of repos it takes a while, in which the probes must be answered.
+        # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
         resolution = await asyncio.to_thread(resolve, await self._snapshot(observed, server), environment)
         verdict = resolution.servers[0]
         rendered = await asyncio.to_thread(render_server, verdict, environment)
         digest = rendered.digest
         memory.history.remember(digest, rendered.contents)
         if memory.digest != digest:
-            memory.digest, memory.looks = digest, 0
+            memory.digest, memory.checks = digest, 0
         delivery = await deliver(applier, verdict, rendered, live, key, memory.config_refused)
         memory.config_refused = delivery.config_refused
         refusals = list(delivery.refusals)
@@ -172,10 +172,10 @@ class Reconciler:
             await self._nudges.nudge(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, _shared_out(rendered.cron_jobs, verdict), live, superseded)
+        refusals += await applier.apply(server, _in_fair_order(rendered.cron_jobs, verdict), live, superseded)
         refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
-        # What the cluster seems to lack may only not be there for a moment.
+        # A kind that the cluster seems to lack may be missing only for a moment.
         stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
         if not delivery.is_complete:
             stays |= set(READ_FIRST)
@@ -193,12 +193,12 @@ class Reconciler:
             rendered=rendered,
             runs=runs,
             reports=reports,
-            lost=lost if memory.lost >= _LOST_LOOKS else None,
+            lost=lost if memory.lost >= _UNREACHABLE_CHECKS else None,
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
         )
-        waiting = await self._tell(result, memory, environment, superseded)
-        again = [refusal.again_s for refusal in refusals]
+        waiting = await self._write_statuses(result, memory, environment, superseded)
+        again = [refusal.retry_after_s for refusal in refusals]
         reasons = (
             (_APIS_FOR_S, api_missing(server, environment) is not None),
             (_PODS_AGAIN_S, runs.waits_for_pods),
@@ -206,31 +206,31 @@ class Reconciler:
         )
         again += [wait_s for wait_s, applies in reasons if applies]
         if waiting or memory.lost:
-            again.append(_WAITS_S[min(memory.looks, len(_WAITS_S) - 1)])
-            memory.looks += 1
-            if memory.looks % _NUDGED_AGAIN_AFTER == 0:
+            again.append(_WAITS_S[min(memory.checks, len(_WAITS_S) - 1)])
+            memory.checks += 1
+            if memory.checks % _NUDGED_AGAIN_AFTER == 0:
                 late = [report.pod for report in reports if report.digest != digest]
                 await self._nudges.nudge(runs.server_pods, digest, again=late)
         else:
-            memory.looks = 0
+            memory.checks = 0
         return min(again, default=None)
 
     async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
-        """What rendering reads, with what is served of repos that cannot be read now."""
+        """Return the input of rendering, with what is served of repos that cannot be read now."""
         if not observed.unreadable:
             return observed.snapshot
         kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
         return msgspec.structs.replace(observed.snapshot, kept=kept)
 
     def _has_lingering(self, runs: Runs) -> bool:
-        """Whether a Job's pod runs on though its index is updated: soon it is to be told of."""
+        """Return whether a Job's pod runs on although its index is updated; it must soon be reported."""
         now = self._now()
         return any(
             lingering(pod, now) is not None for repo, pods in runs.pods.items() if repo in runs.jobs for pod in pods
         )
 
     async def _session_key(self, server: PackageServer) -> bytes | Finding:
-        """The key, or why there is none."""
+        """Return the key, or why there is none."""
         try:
             return await session_key(self._kube, server)
         except ForeignSecretError as error:
@@ -242,11 +242,14 @@ class Reconciler:
             return Finding(status=False, reason="ApplyRefused", message=why)
 
     async def _blocked(self, observed: Observed, server: PackageServer, finding: Finding) -> None:
-        """Nothing can be made for the server; its repos' statuses stay, where they have one."""
+        """Write the status of a server that cannot be configured, and those of its repos that have none.
+
+        The other repos keep their status, except those whose namespace is not allowed.
+        """
         now = self._now()
         environment = Environment(specs=self._settings.specs)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
-        # The server's namespace is not every repo's own: its objects are named in the server's status alone.
+        # A repo may be in another namespace, so only the server's status names the server's objects.
         message = f"The PackageServer {server.key} cannot be configured; its condition ConfigRendered says why."
         waits = Finding(status=False, reason="ConfigNotRendered", message=message)
         wanted = [
@@ -281,7 +284,7 @@ class Reconciler:
     async def _prune(  # noqa: PLR0913, PLR0917 - all that there is
         applier: Applier, verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]
     ) -> list[Refusal]:
-        """Delete what belongs no more. Of a part that could not be made anew, the last good one stays whole."""
+        """Delete objects that are no longer wanted. A part that could not be updated keeps its last good version."""
         kept = {repo.name for repo in verdict.kept}
         served = {one["metadata"]["labels"][REPO_LABEL] for one in rendered.cron_jobs} | kept
         jobs = {
@@ -299,10 +302,10 @@ class Reconciler:
             verdict.server, rendered.objects, live, keep={object_name(verdict.server, "session")}
         )
 
-    async def _tell(
+    async def _write_statuses(
         self, result: "_Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]
     ) -> bool:
-        """Write every status. Whether a replica that is ready does not serve the newest configuration yet."""
+        """Write every status. Return whether a ready replica does not serve the newest configuration yet."""
         now = self._now()
         observed, verdict, server = result.observed, result.verdict, result.verdict.server
         jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
@@ -323,7 +326,7 @@ class Reconciler:
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
             wanted.append((observed.raws[repo.repo.key], status))
-        # What news cuts off must not be the same namespace's each time.
+        # If a newer event cuts the writes short, it must not hit the same namespace each time.
         ordered = round_robin(wanted, lambda one: key_of(one[0]).namespace)
         await self._statuses.write(REPO, ordered, now, superseded)
         await self.write_malformed(observed, now)
@@ -347,7 +350,7 @@ class Reconciler:
         return waiting
 
     async def _without_server(self, observed: Observed) -> None:
-        """Tell the repos; what a server that cannot be read has made stays as it is."""
+        """Update the repos' statuses. Objects of an unreadable server are left in place."""
         now = self._now()
         environment = Environment(specs=self._settings.specs)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
@@ -363,7 +366,7 @@ class Reconciler:
                 repo_status(
                     verdict,
                     url=None,
-                    # The very words that a server which does not admit the repo would have.
+                    # The same text as for a server that does not admit the repo.
                     programmed=_NOT_SERVED,
                     index_up_to_date=_NO_UPDATES,
                     index=None,
@@ -378,12 +381,12 @@ class Reconciler:
             self._counted(observed.key, _counts([status for _, status in wanted]))
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
-        """Tell the repos that got past the schema."""
+        """Write the statuses of the repos that passed the schema and cannot be parsed."""
         wanted = [(one.raw, malformed_status(one.raw, one.finding, now)) for one in observed.malformed]
         await self._statuses.write(REPO, wanted, now)
 
     async def apis(self) -> frozenset[str]:
-        """The optional kinds that the cluster has."""
+        """Return the optional kinds that the cluster has."""
         if time.monotonic() >= self._apis_until:
             found = await asyncio.gather(*(self._kube.exists(kind) for kind in OPTIONAL))
             self._apis = frozenset(kind.name for kind, there in zip(OPTIONAL, found, strict=True) if there)
@@ -400,7 +403,7 @@ class Reconciler:
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """What one reconcile found and did."""
+    """The result of one reconcile: what it found and did."""
 
     observed: Observed
     verdict: ServerVerdict
@@ -408,19 +411,19 @@ class _Result(msgspec.Struct, frozen=True):
     rendered: RenderedServer
     runs: Runs
     reports: tuple[ReplicaReport, ...]
-    """Of the replicas that are ready."""
+    """The reports of the ready replicas."""
     lost: Finding | None
-    """That some could not be reached for a while."""
+    """The finding that some of them could not be reached for a while."""
     refusals: tuple[Refusal, ...]
     refused_replica: str | None
     """Why the Deployment gets no further pod."""
 
 
 def _not_served_yet(resolution: Resolution, server: ObjectKey, finding: Finding | None = None) -> Resolution:
-    """The repos to be told where the server itself cannot be read: those of which nothing is known to be served.
+    """Return the repos that get a new status when the server is unreadable: those not known to be served.
 
-    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
-    whether there is one; `finding` is told all of them instead.
+    Without `finding` these are only repos of other namespaces. They get the status that they would get if the server
+    did not exist, so that nobody finds out whether it does. With `finding` all of them get it instead.
     """
     told = [
         one if finding is None else msgspec.structs.replace(one, accepted=finding)
@@ -454,7 +457,7 @@ _NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not
 _NO_UPDATES = Finding(status=None, reason="NotServed", message="Its index is not updated while it is not served.")
 _CAN_RUN = Finding(status=True, reason="Accepted", message="The server can run as it is described.")
 _SHOWN = 3
-"""Objects that one message names."""
+"""Maximum number of objects that one message names."""
 
 
 def _server_ready(result: _Result, environment: Environment) -> Finding:
@@ -472,7 +475,7 @@ def _server_ready(result: _Result, environment: Environment) -> Finding:
 
 
 def _of_replicas(finding: Finding, refused: str | None) -> Finding:
-    """Return the finding about the replicas, with what the cluster says where it refuses one."""
+    """Return the finding about the replicas, with the cluster's reason if it refuses one."""
     if refused is None:
         return finding
     message = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
@@ -481,14 +484,14 @@ def _of_replicas(finding: Finding, refused: str | None) -> Finding:
     return Finding(status=False, reason="PodRefused", message=message)
 
 
-def _shared_out(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
-    """Order them so that each namespace has its first ones early: news may cut the rest off until the next time."""
+def _in_fair_order(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
+    """Order the CronJobs so that each namespace has its first ones early: a newer event may postpone the rest."""
     namespaces = {repo.name: repo.repo.key.namespace for repo in verdict.repos}
     return round_robin(cron_jobs, lambda one: namespaces[one["metadata"]["labels"][REPO_LABEL]])
 
 
 def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:
-    """What a repo's owner, who may not see the server, is told where its CronJob is refused."""
+    """Return the finding for a repo's owner, who may not see the server, if its CronJob is refused; otherwise None."""
     name = f"{CRON_JOB.name} {ObjectKey(cron_job['metadata']['namespace'], cron_job['metadata']['name'])}"
     refusal = next((one for one in refusals if one.object == name and one.reason == "ApplyRefused"), None)
     if refusal is None:
@@ -501,5 +504,5 @@ def _is_ready(status: PackageRepoStatus) -> bool:
 
 
 def _counts(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:
-    """How many repos have each condition, by type and status."""
+    """Return how many repos have each condition, by type and status."""
     return Counter((one.type, one.status) for status in statuses for one in status.conditions)

@@ -1,4 +1,4 @@
-"""Which configuration each replica serves: asked of its internal port."""
+"""The client of the replicas' internal port, which reports the configuration that each of them serves."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class _Answer(msgspec.Struct):
 
 
 async def ask(client: aiohttp.ClientSession, pods: Sequence[Json]) -> tuple[ReplicaReport, ...]:
-    """A report of each pod, in the same order. One that does not answer has a report that says so."""
+    """Return a report for each pod, in the same order. If a pod does not answer, its report says so."""
     return tuple(await asyncio.gather(*(_ask(client, pod) for pod in pods)))
 
 
@@ -33,7 +33,7 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
             f"http://{host}:{INTERNAL_PORT}/config", timeout=_TIMEOUT, allow_redirects=False
         ) as response:
             if response.status != _OK:
-                # Of a mesh or a proxy in between, as likely as not.
+                # The response is probably from a mesh or a proxy in between.
                 return _failed(name, f"it answered {response.status}", reached=False)
             content = bytearray()
             async for piece in response.content.iter_any():
@@ -43,7 +43,7 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
             answer = msgspec.json.decode(content, type=_Answer)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return _failed(name, f"it did not answer ({type(error).__name__})", reached=False)
-    except (ValueError, RecursionError):  # msgspec's own are ValueErrors; a text that is no UTF-8 is another
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and so is that of invalid UTF-8
         return _failed(name, "its answer cannot be read")
     return ReplicaReport(pod=name, digest=answer.digest or None, broken=answer.broken, failure=None)
 

@@ -1,6 +1,7 @@
-"""The Secret `<server>-session`: what replicas sign cookies with. It is made once; later only its metadata changes.
+"""The Secret `<server>-session`, which holds the key that replicas sign cookies with.
 
-One that lost its owner, as after a restore, is adopted with the key that it holds.
+It is created once; later only its metadata changes. One that lost its owner, e.g. after a restore, is adopted with the
+key that it holds.
 """
 
 import base64
@@ -22,11 +23,11 @@ _TRIES = 4
 
 
 class ForeignSecretError(Exception):
-    """A Secret of that name is somebody else's. The text says whose."""
+    """A Secret of that name belongs to somebody else. The text says to whom."""
 
 
 async def session_key(kube: Kube, server: PackageServer) -> bytes:
-    """The key, made where there is none. Raises ForeignSecretError and KubeError."""
+    """Return the key; create it if there is none. Raises ForeignSecretError and KubeError."""
     name = object_name(server, "session")
     key = ObjectKey(server.key.namespace, name)
     for _ in range(_TRIES):
@@ -34,7 +35,7 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
         if found is None:
             found = await kube.create(SECRET, _manifest(server))
         if found is None:
-            continue  # somebody else was faster: look whose it is
+            continue  # somebody else was faster: check whose it is
         if not belongs(SECRET, found, server):
             raise ForeignSecretError(f"Secret {key}: {other_owner(found, server.metadata.uid or '')}")
         value = _value(found)
@@ -44,7 +45,7 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
                 await kube.apply(SECRET, adoption(found, server))
             await _update_metadata(kube, server, key, found)
             return value
-        # Emptied by hand: made anew, which logs browsers out and nothing else.
+        # Emptied by hand: create it again, which only logs browsers out.
         await kube.delete(SECRET, key, found["metadata"]["uid"])
     raise KubeError(
         None,
@@ -62,7 +63,7 @@ async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, fo
     except KubeError as error:
         if not error.is_permanent:
             raise
-        # The key is there and works. What refuses a label here refuses it in the other objects, which is reported.
+        # The key exists and works. Whatever rejects a label here also rejects it in other objects, which is reported.
 
 
 def _metadata(server: PackageServer) -> Manifest:

@@ -1,1 +1,1 @@
-"""What changed, and which servers to look at. The only folder that imports kopf."""
+"""The watches: what changed, and which servers to reconcile. The only folder that imports kopf."""

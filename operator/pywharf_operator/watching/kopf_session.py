@@ -1,7 +1,7 @@
-"""The HTTP session that kopf reads with: each listed object is trimmed as soon as its page is read.
+"""The HTTP session that kopf reads with. It trims each listed object as soon as its page is read.
 
-kopf keeps every object of a list until its handler has run. Whoever may create PackageRepos may make each one 1.5 MiB
-large, so untrimmed a few hundred of them would take the operator's memory.
+kopf keeps every object of a list until its handler has run. Anybody who may create PackageRepos may make each one
+1.5 MiB large, so a few hundred untrimmed ones would exhaust the operator's memory.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ _LISTED: dict[str, Kind] = {f"{kind.name}List": kind for kind in (REPO, SERVER)}
 
 
 class TrimmedResponse(aiohttp.ClientResponse):
-    """An answer of the API server. The objects of a list are as `trimmed` leaves them."""
+    """A response of the API server. The objects of a list are trimmed by `trimmed`."""
 
     async def json(self, **options: Any) -> Any:  # noqa: ANN401 - JSON
-        """Return the decoded answer; `options` are aiohttp's."""
+        """Return the decoded response; `options` are aiohttp's."""
         answer = await super().json(**options)
         kind = _LISTED.get(str(answer.get("kind"))) if isinstance(answer, dict) else None
         items = answer.get("items") if kind is not None else None
@@ -29,7 +29,7 @@ class TrimmedResponse(aiohttp.ClientResponse):
 
 
 def session_of(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-    """Open the session of a login, as kopf would itself; kopf closes it. It has any number of connections."""
+    """Open the session of a login as kopf itself would; kopf closes it. Its connections are not limited."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
         headers=info.as_http_headers(),

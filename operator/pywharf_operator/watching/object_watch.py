@@ -1,6 +1,6 @@
-"""A watch of the operator's own: one kind in one namespace, an object at a time, of some kinds the metadata alone.
+"""The operator's own watch of one kind in one namespace: it reads one object at a time, of some kinds only metadata.
 
-kopf reads pages and events whole; whoever fills 120 Secrets of 1 MiB would fill the operator with them.
+kopf reads whole pages and events, so 120 Secrets of 1 MiB each would fill the operator's memory.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.spec.kinds import METADATA_ONLY
 from pywharf_operator.watching.registry import Watch, WatchTimeouts
-from pywharf_operator.watching.waking import LISTED, Waking, Woken
+from pywharf_operator.watching.waking import LISTED, Wakeup, Waking
 
 _logger = logging.getLogger(__name__)
 _FIRST_BACKOFF_S: Final = 0.5
@@ -27,14 +27,14 @@ class _MissingError(Exception):
 
 
 class _EndedError(Exception):
-    """The stream cannot be continued, so that everything is listed anew."""
+    """The stream cannot be continued, so everything must be listed again."""
 
 
 class ObjectWatch:
-    """Never ends by itself. A namespace that cannot be read keeps no other watch from going on."""
+    """A watch that never ends by itself. An unreadable namespace does not stop the other watches."""
 
     def __init__(
-        self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, tell: Callable[[Woken], None]
+        self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, tell: Callable[[Wakeup], None]
     ) -> None:
         self._kube = kube
         self._watch = watch
@@ -43,14 +43,14 @@ class ObjectWatch:
         self._tell = tell
 
     async def run(self, timeouts: WatchTimeouts) -> None:
-        """Until cancelled."""
+        """Watch until cancelled."""
         failures, listed_before = 0, False
         while True:
             try:
                 version = await self._list()
                 if listed_before:
-                    # What was deleted meanwhile has no event.
-                    self._tell(Woken(everything=True))
+                    # Objects that were deleted meanwhile have no event.
+                    self._tell(Wakeup(everything=True))
                 listed_before, failures = True, 0
                 while True:
                     version = await self._follow(version, timeouts)
@@ -63,7 +63,7 @@ class ObjectWatch:
                 _logger.debug("Watch of %s in %s: %s", self._watch.kind.plural, self._namespace or "all", error)
             except Exception as error:  # noqa: BLE001 - one odd object must not end the watch for good
                 failures += 1
-                _logger.warning("A watch of %s begins anew: %s", self._watch.kind.plural, place_of(error))
+                _logger.warning("A watch of %s begins anew: %s", self._watch.kind.plural, error_location(error))
             await asyncio.sleep(_backoff(failures))
 
     async def _list(self) -> str:
@@ -80,7 +80,7 @@ class ObjectWatch:
         return version
 
     async def _follow(self, version: str, timeouts: WatchTimeouts) -> str:
-        """Follow one stream; gives the resourceVersion to go on from."""
+        """Follow one stream; return the resourceVersion to continue from."""
         watch = self._watch
         events = self._kube.watch(
             watch.kind,

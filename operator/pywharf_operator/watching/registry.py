@@ -1,4 +1,4 @@
-"""What kopf is told: which objects it watches, how, and that an event wakes servers and does nothing else."""
+"""The configuration of kopf: which objects it watches, and how. An event wakes servers and does nothing else."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,24 +7,24 @@ from typing import Any, Final
 import kopf
 import msgspec
 
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
 from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, REPO, SECRET, SERVER, Kind
 from pywharf_operator.watching.kopf_session import session_of
-from pywharf_operator.watching.waking import Waking, Woken
+from pywharf_operator.watching.waking import Wakeup, Waking
 
 _logger = logging.getLogger(__name__)
 
 
 class Watch(msgspec.Struct, frozen=True):
-    """The objects of a kind that have a label."""
+    """A kind to watch, limited to the objects that match a label selector if there is one."""
 
     kind: Kind
     labels: str | None = None
-    """A label selector of the API."""
+    """A label selector in the API's syntax."""
 
 
 RESOURCES: Final = (
@@ -34,34 +34,34 @@ RESOURCES: Final = (
     *(Watch(kind, SERVER_LABEL) for kind in (*OWNED, JOB, POD) if kind is not SECRET),
 )
 OWNED_SECRETS: Final = (Watch(SECRET, SERVER_LABEL),)
-"""Apart, because no selector means one label or another."""
+"""Separate from RESOURCES, because no selector can express one label or another."""
 NAMESPACES: Final = Watch(NAMESPACE)
-"""Only where all namespaces are watched."""
+"""Watched only if all namespaces are."""
 
 
 _OF_KOPF: Final = (REPO, SERVER, NAMESPACE)
 
 
 class WatchTimeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a watch waits for what."""
+    """The timeouts and backoffs of a watch."""
 
     stream_s: int = 40
-    """The API server ends a stream after so long; a silent one is given up a little later."""
+    """Seconds after which the API server ends a stream; a silent stream is abandoned a little later."""
     connect_s: float = 5.0
     request_s: float = 30.0
     error_backoffs_s: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 5.0)
-    """Between the tries of a request; after the last one kopf ends and is started anew."""
+    """Seconds between the attempts of a request; after the last one kopf ends and is started again."""
 
 
-def quieten(*, debug: bool) -> None:
-    """Leave of kopf's log what says something: why it ended is said once, here, and it would log whole objects."""
+def reduce_kopf_logs(*, debug: bool) -> None:
+    """Reduce kopf's log: it would log whole objects, and the operator itself logs once why kopf ended."""
     logging.getLogger("kopf").setLevel(logging.WARNING if debug else logging.CRITICAL)
     for name in ("kopf._cogs.clients.watching", "kopf._core.reactor.running"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def settings_of(watches: Sequence[Watch], timeouts: WatchTimeouts) -> kopf.OperatorSettings:
-    """Nothing is written to any object, nothing is looked for besides the kinds that are watched."""
+    """Return the settings with which kopf writes to no object and discovers no kinds besides the watched ones."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.peering.standalone = True
@@ -73,7 +73,7 @@ def settings_of(watches: Sequence[Watch], timeouts: WatchTimeouts) -> kopf.Opera
     settings.watching.client_timeout = timeouts.stream_s + 5
     settings.watching.inactivity_timeout = timeouts.stream_s + 10
     settings.watching.connect_timeout = timeouts.connect_s
-    # A page is read as a whole, and whoever may create PackageRepos may make each one 1.5 MiB large.
+    # A page is read whole, and anybody who may create PackageRepos may make each one 1.5 MiB large.
     settings.watching.chunk_size = 10
     settings.networking.connect_timeout = timeouts.connect_s
     settings.networking.request_timeout = timeouts.request_s
@@ -85,13 +85,13 @@ def settings_of(watches: Sequence[Watch], timeouts: WatchTimeouts) -> kopf.Opera
 
 
 class LoginRefusedError(Exception):
-    """The API server takes these credentials no more, and there are no others (HTTP 401)."""
+    """The API server no longer accepts these credentials (HTTP 401), and there are no others."""
 
 
 def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
-    """Those that kopf watches: the custom resources and, where they are watched, the Namespaces.
+    """Return the watches for kopf: those of the custom resources and, if watched, the Namespaces.
 
-    The others have watches of the operator's own, which read one object at a time, and of Secrets the metadata alone.
+    The others are the operator's own watches, which read one object at a time, and of Secrets only the metadata.
     """
     return tuple(one for one in watches if one.kind in _OF_KOPF)
 
@@ -99,10 +99,13 @@ def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
 def registry_of(
     watches: Sequence[Watch],
     waking: Waking,
-    tell: Callable[[Woken], None],
+    tell: Callable[[Wakeup], None],
     failed: Callable[[Exception], None],
 ) -> kopf.OperatorRegistry:
-    """Handlers that tell which servers an event wakes, and of a login that failed: kopf would wait for ever."""
+    """Return the handlers that report which servers an event wakes, and a failed login.
+
+    After a failed login kopf itself would wait forever.
+    """
     refused: list[kopf.ConnectionInfo] = []
 
     async def login(**_: object) -> kopf.AiohttpSession:
@@ -113,7 +116,7 @@ def registry_of(
         except Exception as error:
             failed(error)
             raise
-        refused.append(found)  # where kopf asks once more, it was
+        refused.append(found)  # if kopf asks again, these credentials were refused
         return session_of(found)
 
     registry = kopf.OperatorRegistry()
@@ -123,13 +126,15 @@ def registry_of(
     return registry
 
 
-def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Woken], None]) -> None:
+def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Wakeup], None]) -> None:
     async def handle(event: Any, **_: object) -> None:  # noqa: ANN401 - kopf's raw event
         try:
             woken = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
         except Exception as error:  # noqa: BLE001 - one odd object must not end every watch
-            _logger.warning("An event of %s cannot be read, so everything is looked at: %s", kind.name, place_of(error))
-            woken = Woken(everything=True)
+            _logger.warning(
+                "An event of %s cannot be read, so everything is looked at: %s", kind.name, error_location(error)
+            )
+            woken = Wakeup(everything=True)
         if woken.keys or woken.everything:
             tell(woken)
 
@@ -137,7 +142,7 @@ def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell:
 
 
 async def _login() -> kopf.ConnectionInfo:
-    """As the API client logs in; called anew where a token was refused."""
+    """Log in as the API client does; called again after a token was refused."""
     client = await connect()
     try:
         configuration = client.configuration

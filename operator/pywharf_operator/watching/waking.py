@@ -1,4 +1,4 @@
-"""PURE but for its memory. Which servers have to be looked at because of an event."""
+"""PURE but for its memory. The decision which servers an event wakes, i.e. which must be reconciled."""
 
 import hashlib
 import threading
@@ -16,43 +16,44 @@ from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
 DELETED: Final = "DELETED"
 LISTED: Final = None
-"""The type of an event that says only that the object is there."""
+"""The type of an event that reports only that the object exists."""
 _MOST_REMEMBERED: Final = 200_000
-"""Objects; about 30 MB. An object that was deleted while nobody watched is forgotten at last."""
+"""Maximum number of objects; about 30 MB. An object that was deleted while nobody watched is evicted eventually."""
 
 _one_at_a_time: Final = threading.Lock()
 
 Json = Mapping[str, Any]
 
 
-class Woken(msgspec.Struct, frozen=True):
-    """What an event asks for."""
+class Wakeup(msgspec.Struct, frozen=True):
+    """The servers that an event wakes, and the PackageRepo that it concerns."""
 
     keys: frozenset[ObjectKey] = frozenset()
     everything: bool = False
-    """Whether objects were listed anew: some may have been deleted without an event."""
+    """Whether to reconcile all servers: objects were listed again, and some may have been deleted without an event."""
     repo: ObjectKey | None = None
     """The PackageRepo of the event."""
     deleted: bool = False
-    """Whether that one was deleted."""
+    """Whether that PackageRepo was deleted."""
 
 
 class Waking:
-    """Remembers of each object a digest of what counts, and which server each repo names.
+    """Decides which servers an event wakes.
 
-    What the operator itself writes (a status) counts not, or each reconcile would wake the next. Events may come from
-    several threads.
+    It remembers a digest of each object's relevant fields, and the server that each repo names. The operator's own
+    writes (statuses) are ignored; otherwise every reconcile would trigger the next. Events may come from several
+    threads.
     """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         self._servers: dict[str, dict[str, ObjectKey]] = {}
-        """The server by namespace and name of the repo that names it."""
+        """The server that a repo names, by the repo's namespace and name."""
         self._counts: dict[str, Counter[ObjectKey]] = {}
-        """By namespace: how many of its repos name a server."""
+        """How many repos name each server, by the repos' namespace."""
 
-    def woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
-        """The servers that the event concerns."""
+    def woken(self, kind: Kind, event: str | None, manifest: Json) -> Wakeup:
+        """Return the servers that the event concerns."""
         with _one_at_a_time:
             woken = self._woken(kind, event, manifest)
         if kind != REPO:
@@ -61,24 +62,24 @@ class Waking:
         repo = ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         return msgspec.structs.replace(woken, repo=repo, deleted=event == DELETED)
 
-    def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Woken:
+    def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Wakeup:
         metadata = mapping(manifest, "metadata")
         name = (kind.plural, str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         before = self._seen.get(name)
         if event == DELETED:
             self._seen.pop(name, None)
-            return Woken(self._keys(kind, manifest, gone=True))
+            return Wakeup(self._keys(kind, manifest, gone=True))
         now = _digest(kind, manifest)
         if now == before:
             self._seen.move_to_end(name)
-            return Woken(everything=event is LISTED)
+            return Wakeup(everything=event is LISTED)
         self._seen[name] = now
         self._seen.move_to_end(name)
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
         if kind not in _OTHERS and _written_by_operator(manifest):
-            return Woken(everything=event is LISTED and before is not None)
-        return Woken(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
+            return Wakeup(everything=event is LISTED and before is not None)
+        return Wakeup(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
 
     def _keys(self, kind: Kind, manifest: Json, *, gone: bool) -> frozenset[ObjectKey]:
         metadata = mapping(manifest, "metadata")
@@ -91,12 +92,12 @@ class Waking:
         if kind == NAMESPACE:
             return frozenset(self._counts.get(name, ()))
         keys = set(self._counts.get(namespace, ())) if kind == SECRET and CREDENTIALS_LABEL in labels else set()
-        # By its owner, too: somebody may have changed the label.
+        # Also by its owner, because somebody may have changed the label.
         owners = {labels.get(SERVER_LABEL), *_owners(metadata)}
         return frozenset(keys | {ObjectKey(namespace, owner) for owner in owners if isinstance(owner, str) and owner})
 
     def _of_repo(self, namespace: str, name: str, server: ObjectKey | None) -> frozenset[ObjectKey]:
-        """The server that the repo names now, and the one that it named before."""
+        """Return the server that the repo names now, and the one that it named before."""
         repos = self._servers.setdefault(namespace, {})
         counts = self._counts.setdefault(namespace, Counter())
         before = repos.pop(name, None)
@@ -124,7 +125,10 @@ _OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
 
 
 def _written_by_operator(manifest: Json) -> bool:
-    """Whether the operator wrote last: it knows what it did. In doubt, within one second, somebody else did."""
+    """Return whether the operator itself wrote the object last, so that the change needs no reconcile.
+
+    If somebody else wrote within the same second, they count as the last writer.
+    """
     written: dict[bool, str] = {}
     entries = mapping(manifest, "metadata").get("managedFields")
     for entry in entries if isinstance(entries, list) else []:
@@ -135,12 +139,12 @@ def _written_by_operator(manifest: Json) -> bool:
 
 
 def _digest(kind: Kind, manifest: Json) -> bytes:
-    """Of what counts: 16 bytes, from which nothing can be told of a secret that is not known already."""
-    encoded = msgspec.json.encode(_what_counts(kind, manifest), order="deterministic")
+    """Return a 16-byte digest of the relevant fields. It reveals nothing of a secret that is not already known."""
+    encoded = msgspec.json.encode(_relevant_fields(kind, manifest), order="deterministic")
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a table of kinds
+def _relevant_fields(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a table of kinds
     metadata, status = mapping(manifest, "metadata"), mapping(manifest, "status")
     lasting = [metadata.get("uid"), metadata.get("deletionTimestamp"), metadata.get("labels")]
     if kind == REPO:
@@ -160,7 +164,7 @@ def _what_counts(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a tab
     return [
         *lasting,
         {name: value for name, value in metadata.items() if name not in {"managedFields", "resourceVersion"}},
-        # Where nothing but the metadata was read, it stands for the rest.
+        # If only the metadata was read, the resourceVersion stands for the rest.
         metadata.get("resourceVersion") if kind in METADATA_ONLY else None,
         {name: value for name, value in manifest.items() if name not in {"metadata", "status"}},
         [status.get("readyReplicas"), status.get("updatedReplicas"), _refused(status)] if kind == DEPLOYMENT else None,
@@ -189,7 +193,7 @@ def _unscheduled(status: Json) -> bool:
 
 
 def _containers(status: Json) -> list[object]:
-    """Of each container: what it waits for, when and how it ended, and how often it was started."""
+    """Return each container's name, number of restarts, reason for waiting, and end time."""
     listed = status.get("containerStatuses")
     return [
         [

@@ -1,7 +1,7 @@
-"""Keeps the watches running: kopf's, which is started anew where it gives up, and the operator's own.
+"""The supervisor of the watches: kopf's, which are started again when it gives up, and the operator's own.
 
-kopf runs in a thread with an event loop of its own: where it ends, it cancels every task of its loop, and in the main
-thread it takes the signals.
+kopf runs in a thread with its own event loop, because it cancels every task of its loop when it ends, and in the main
+thread it would take the signals.
 """
 
 import asyncio
@@ -16,35 +16,35 @@ from typing import Any, Final
 
 import kopf
 
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, connect
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
-from pywharf_operator.watching.waking import Waking, Woken
+from pywharf_operator.watching.waking import Wakeup, Waking
 
 _logger = logging.getLogger(__name__)
 _STOPPING_S: Final = 3.0
 _CLOSING_S: Final = 0.25
-"""For the connections that kopf has left to be closed, before their event loop goes."""
+"""Seconds for closing the connections that kopf left open, before their event loop is closed."""
 _LISTED_S: Final = 5.0
-"""By then kopf has listed everything."""
+"""Seconds after its start by which kopf has listed everything."""
 _HANGING_S: Final = 5.0
-"""kopf's tasks end at once when they are cancelled; one that does not is stuck."""
+"""Seconds after which a cancelled task of kopf counts as stuck; normally it ends immediately."""
 _UP_S: Final = 10.0
-"""A run of kopf that lasts so long has started."""
+"""Seconds after which a run of kopf counts as started."""
 _DOWN_S: Final = 300.0
-"""Where none has for so long, starting the process anew may help."""
+"""Seconds without a started run after which a restart of the process may help."""
 _FIRST_BACKOFF_S: Final = 0.5
 _LONGEST_BACKOFF_S: Final = 10.0
 
 
 class KopfHungError(Exception):
-    """kopf wanted to end and could not."""
+    """kopf tried to end and could not."""
 
 
 class _Run:
-    """One life of kopf, in its own thread."""
+    """One run of kopf, in its own thread."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _Run:
         namespaces: Sequence[str],
         timeouts: WatchTimeouts,
         waking: Waking,
-        tell: Callable[[Woken], None],
+        tell: Callable[[Wakeup], None],
     ) -> None:
         self._watches = watches
         self._waking = waking
@@ -68,13 +68,13 @@ class _Run:
         threading.Thread(target=self._main, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """Ask it to end, from any thread."""
+        """Ask kopf to end; may be called from any thread."""
         if self._loop is not None and self._stop is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed already
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def _main(self) -> None:
-        # Not asyncio.run: it waits for its tasks, however long they take to end.
+        # Not asyncio.run, which waits for its tasks however long they take to end.
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._kopf())
@@ -91,7 +91,7 @@ class _Run:
     async def _kopf(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(_unhandled)
-        # Before kopf's own tasks: those that it finds it leaves alone.
+        # Started before kopf's own tasks, because kopf leaves existing tasks alone.
         hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
         running = asyncio.create_task(
             kopf.operator(
@@ -100,7 +100,7 @@ class _Run:
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 standalone=True,
-                # Else kopf asks for the user's name, and fails: a container's numeric user has none.
+                # Otherwise kopf asks for the user's name and fails, because a container's numeric user has none.
                 identity=MANAGER,  # type: ignore[arg-type]  # a NewType of text, which kopf keeps to itself
                 stop_flag=self._stop,
             ),
@@ -118,7 +118,7 @@ class _Run:
 
 
 async def _until_hanging() -> None:
-    """Until a task has been asked to end for long and does not: kopf then waits for it for ever, with no watch open."""
+    """Return when a cancelled task does not end. kopf would wait for it forever, with no watch open."""
     since: dict[asyncio.Task[Any], float] = {}
     while True:
         await asyncio.sleep(1.0)
@@ -129,7 +129,7 @@ async def _until_hanging() -> None:
 
 
 async def _end_tasks() -> None:
-    """Cancel whatever is left, again where it does not listen, and wait for it, but not long."""
+    """Cancel the remaining tasks, repeatedly if they do not end, and wait at most _STOPPING_S for them."""
     own = asyncio.current_task()
     for _ in range(3):
         left = {task for task in asyncio.all_tasks() if task is not own}
@@ -141,24 +141,24 @@ async def _end_tasks() -> None:
 
 
 def _seen(future: asyncio.Future[None]) -> None:
-    """Its fault is known; asyncio would log the whole of it, with its traceback."""
+    """Retrieve the error, which is reported elsewhere; otherwise asyncio would log all of it, with its traceback."""
     if not future.cancelled():
         future.exception()
 
 
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """When kopf ends, its callbacks fail at what is gone already."""
+    """Log an error of kopf's callbacks: when kopf ends, they fail because objects are already gone."""
     _logger.debug("kopf: %s", type(context.get("exception")).__name__)
 
 
 class Watcher:
-    """Keeps the watches running. After each start of kopf `wake` is told to look at everything: some may be missed."""
+    """The supervisor of the watches. After each start of kopf it wakes all servers, as events may have been missed."""
 
     def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
         watches: Sequence[Watch],
         namespaces: Sequence[str],
-        wake: Callable[[Woken], None],
+        wake: Callable[[Wakeup], None],
         *,
         name: str = "watches",
         missing: Callable[[], Awaitable[str | None]] | None = None,
@@ -167,9 +167,10 @@ class Watcher:
         timeouts: WatchTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without namespaces, the whole cluster. `missing` says what must be there first and is not.
+        """Create the supervisor; without namespaces it watches the whole cluster.
 
-        `kube`: for the watches that are not kopf's, with any number of connections; None: one of its own.
+        `missing` returns what must exist first and does not. `kube` is for the watches that are not kopf's and has no
+        limit of connections; None: the supervisor opens its own.
         """
         self._watches = by_kopf(watches)
         self._others = [one for one in watches if one not in self._watches]
@@ -184,11 +185,11 @@ class Watcher:
         self._clock = clock
         self._started_at: float | None = None
         self._up_at: float | None = None
-        """When kopf was last known to run, or to be held back for a reason that no restart mends."""
-        self._said = ""
+        """When kopf last ran, or was last held back for a reason that no restart fixes."""
+        self._last_message = ""
 
     def fault(self) -> str | None:
-        """What a start of the whole process may mend."""
+        """Return the fault that a restart of the process may fix, or None."""
         now = self._clock()
         if self._up_at is None or (self._started_at is not None and now - self._started_at >= _UP_S):
             return None
@@ -196,7 +197,7 @@ class Watcher:
         return f"The {self._name} could not be started for {down:.0f} s." if down > _DOWN_S else None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run the watches until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             if self._watches:
                 tasks.create_task(self._keep_kopf_running(), name=self._name)
@@ -220,14 +221,14 @@ class Watcher:
             try:
                 return Kube(await connect(connections=0))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
-                _logger.warning("The watches cannot log in: %s", place_of(error))
+                _logger.warning("The watches cannot log in: %s", error_location(error))
             failures += 1
             await asyncio.sleep(_backoff(failures))
 
     async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(woken: Woken) -> None:
+        def tell(woken: Wakeup) -> None:
             with contextlib.suppress(RuntimeError):  # the main loop is closed: the process ends
                 loop.call_soon_threadsafe(self._wake, woken)
 
@@ -245,17 +246,17 @@ class Watcher:
             self._restarted()
             await asyncio.sleep(wait)
 
-    async def _run_once(self, tell: Callable[[Woken], None]) -> tuple[str, float]:
+    async def _run_once(self, tell: Callable[[Wakeup], None]) -> tuple[str, float]:
         run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, tell)
         self._started_at = began = self._clock()
         run.start(self._name)
-        self._wake(Woken(everything=True))
-        # And once more: what is deleted between that listing and kopf's own has no event.
-        again = asyncio.get_running_loop().call_later(_LISTED_S, self._wake, Woken(everything=True))
+        self._wake(Wakeup(everything=True))
+        # And again later: what is deleted between that listing and kopf's own has no event.
+        again = asyncio.get_running_loop().call_later(_LISTED_S, self._wake, Wakeup(everything=True))
         ended = asyncio.wrap_future(run.ended)
-        ended.add_done_callback(_seen)  # also where nobody waits for it any more
+        ended.add_done_callback(_seen)  # even if nobody waits for it any longer
         try:
-            await asyncio.shield(ended)  # or it would be cancelled, too, and kopf's thread could not end it
+            await asyncio.shield(ended)  # otherwise it would be cancelled, too, and kopf's thread could not complete it
             reason = "without a reason"
         except asyncio.CancelledError:
             run.stop()
@@ -277,13 +278,13 @@ class Watcher:
         try:
             lacking = await self._missing()
         except Exception as error:  # noqa: BLE001 - the API server cannot be asked
-            lacking = f"The API server cannot be asked what it has ({place_of(error)})."
+            lacking = f"The API server cannot be asked what it has ({error_location(error)})."
         else:
             if lacking:
                 self._up_at = self._clock()
-        if lacking and lacking != self._said:
+        if lacking and lacking != self._last_message:
             _logger.warning("%s Waiting for it.", lacking)
-        self._said = lacking or ""
+        self._last_message = lacking or ""
         return not lacking
 
 
@@ -293,7 +294,7 @@ def _backoff(failures: int) -> float:
 
 
 def _reason(error: BaseException) -> str:
-    """The error and the HTTP status of its cause, in one line without what it is about."""
+    """Return the error's type and the HTTP status of its cause in one line, without the error's text."""
     name = type(error).__name__
     cause: BaseException | None = error
     while cause is not None:

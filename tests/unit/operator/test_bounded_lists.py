@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pywharf_operator.cluster import kube as kube_module
-from pywharf_operator.cluster.kube import AnswerTooLargeError, Kube
+from pywharf_operator.cluster.kube import Kube, ResponseTooLargeError
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE, trimmed, trimmed_metadata
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, POD, REPO, SECRET
 
@@ -31,7 +31,7 @@ class Api:
         page = {"metadata": {"continue": token, "resourceVersion": "7"}, "items": self.items[start:end]}
         content = json.dumps(page).encode()
         if len(content) > request.most:
-            raise AnswerTooLargeError(request.most)
+            raise ResponseTooLargeError(request.most)
         return content
 
 
@@ -71,7 +71,7 @@ async def test_each_object_once_in_pages_of_bounded_bytes(monkeypatch, sizes):
 
 async def test_an_object_that_nobody_could_store_ends_the_list(monkeypatch):
     kube, _ = listing(monkeypatch, [item(1, 50_000)])
-    with pytest.raises(AnswerTooLargeError):
+    with pytest.raises(ResponseTooLargeError):
         await kube.list(REPO)
 
 

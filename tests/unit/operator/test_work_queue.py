@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from pywharf_operator.cluster.faults import place_of
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.spec import ObjectKey
 from support.waiting import until
@@ -105,7 +105,7 @@ async def test_an_error_is_named_without_its_text(caplog):
 
 
 def test_an_error_that_was_never_raised_has_a_name():
-    assert place_of(KeyError("x")) == "KeyError"
+    assert error_location(KeyError("x")) == "KeyError"
 
 
 async def test_it_looks_again_when_it_was_told_to():

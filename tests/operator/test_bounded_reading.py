@@ -17,7 +17,7 @@ COUNT = 120
 MIB = 1024**2
 MOST_GROWTH = 60 * MIB
 MOST_GROWTH_OF_REPOS = 128 * MIB
-"""kopf watches these, and reads each object whole."""
+"""kopf watches these: it reads events whole, and pages of a list whole until each object is trimmed."""
 LONG_S = 180.0
 
 

@@ -474,7 +474,8 @@ async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, m
             if pending and kind is REPO:
                 cluster.add(SERVER, {"metadata": {"name": key.name}, "spec": {"storage": {"size": "1Gi"}}})
                 await reconciler.reconcile(pending.pop())
-            return await write(kind, repo_key, status, uid=uid)
+            written: Json = await write(kind, repo_key, status, uid=uid)
+            return written
 
         monkeypatch.setattr(cluster, "apply_status", apply_status)
         await reconciler.reconcile(STRAYS)

@@ -145,7 +145,7 @@ class Reconciler:
             return None
         observed = await self._observer.observe(key)
         if observed is None:
-            self._is_missing(key)
+            self._note_missing(key)
             return None
         self.appeared(key)
         if observed.server is None:
@@ -363,7 +363,7 @@ class Reconciler:
         await self._statuses.write(SERVER, [(observed.server_raw, of_server)], now)
         return waiting
 
-    def _is_missing(self, key: ObjectKey) -> None:
+    def _note_missing(self, key: ObjectKey) -> None:
         """Leave the repos that name the server to the pass of STRAYS."""
         if key.namespace not in self._observer.namespaces.refusing(SERVER):
             self._memories.pop(key, None)
@@ -386,7 +386,11 @@ class Reconciler:
         told = round_robin([*missing, *of_unreadable], lambda one: one.repo.key.namespace)
         for start in range(0, len(told), _CHUNK):
             # A server that came meanwhile has told its repos itself.
-            chunk = [one for one in told[start : start + _CHUNK] if one.repo.server_key not in self._memories]
+            chunk = [
+                one
+                for one in told[start : start + _CHUNK]
+                if one.repo.server_key not in self._memories or one.repo.server_key.namespace in unreadable
+            ]
             await self._tell_unserved(observed, chunk, now)
         await self.write_malformed(observed, now)
         self._counted(STRAYS, _counts([_unserved(one, now) for one in missing]))

@@ -484,6 +484,29 @@ async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, m
     assert cluster.status(REPO, "stray-0", "Accepted") == ("False", "ServerNotFound")
 
 
+async def test_a_new_repo_of_a_server_that_cannot_be_read_any_more_is_told(cluster, reconciler, monkeypatch):
+    """What is served stays, as does what is known of its server."""
+    await reconciler.reconcile(KEY)
+    repo(cluster, "team-c")
+    observer = reconciler._observer  # noqa: SLF001 - the double has one namespace, and a watch of one is none
+    observer.forget()  # a status of the double is no new version
+    monkeypatch.setattr(observer.namespaces, "refusing", lambda _kind: frozenset({NAMESPACE}))
+
+    async def nothing(*_: object) -> list[Json]:
+        return []
+
+    async def none(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(observer, "_servers", nothing)
+    monkeypatch.setattr(observer, "_server", none)
+    for key in (KEY, STRAYS):
+        await reconciler.reconcile(key)
+    assert cluster.status(REPO, "team-c", "Accepted") == ("Unknown", "ServerUnreadable")
+    assert {cluster.status(REPO, name, "Accepted") for name in ("team-a", "team-b")} == {("True", "Accepted")}
+    assert KEY in reconciler._memories  # noqa: SLF001
+
+
 def cluster_repo_of(cluster: Cluster, server: ObjectKey) -> str:
     """The repo that names the server."""
     return next(

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ from pywharf_operator.trimming import MOST_SPEC_BYTES, OVERSIZE
 from pywharf_operator.waking import server_named_by
 
 R = TypeVar("R", bound=Resource)
+STRAYS: Final = ObjectKey("", "repos without a server")
+"""Stands for every server that does not exist: the repos that name one are looked at together."""
 _CHUNK = 100
 """Objects that are parsed before others have their turn."""
 
@@ -48,7 +50,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     key: ObjectKey
     server: PackageServer | None
     server_raw: Json | None
-    """None: there is no such server, or it is being deleted, or its namespace cannot be read."""
+    """None: the repos name servers that are missing, being deleted or unreadable."""
     server_fault: Finding | None
     """Why it cannot be read, where there is one."""
     repos: tuple[PackageRepo, ...]
@@ -61,7 +63,6 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """Labels by namespace; None where they are not watched."""
     watched: tuple[str, ...] | None = None
     """Namespaces that are looked after; None: all."""
-    server_unreadable: bool = False
     unreadable: frozenset[str] = frozenset()
     """Those of which nothing could be read; none of their repos is among `repos`."""
 
@@ -98,18 +99,40 @@ class Observer:
         """Whether the operator may look there."""
         return self._watched is None or namespace in self._watched
 
-    async def server_keys(self) -> set[ObjectKey]:
-        """Every server, and every one that a repo names."""
-        (servers, _), (repos, _) = await asyncio.gather(
-            self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one)), self._repos()
-        )
-        return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
+    async def server_keys(self) -> tuple[set[ObjectKey], set[ObjectKey]]:
+        """Every server, and the missing ones that repos name."""
+        servers, (repos, _) = await asyncio.gather(self._servers(), self._repos())
+        there = {key_of(raw) for raw in servers}
+        return there, {server_named_by(raw) for raw in repos} - there
 
-    async def observe(self, key: ObjectKey) -> Observed:
-        """Everything about the server `key` and the repos that name it."""
-        server_raw, (repos_raw, unreadable), namespaces = await asyncio.gather(
-            self._server(key), self._repos(key), self._labels()
+    async def strays(self) -> Observed:
+        """Everything about the repos whose server is missing, or is being deleted, or cannot be read."""
+        there = {key_of(raw) for raw in await self._servers() if not is_leaving(raw)}
+        repos_raw, _ = await self._repos(lambda server: server not in there)
+        return await self._observed(STRAYS, None, repos_raw, frozenset(), None)
+
+    async def observe(self, key: ObjectKey) -> Observed | None:
+        """Everything about the server `key` and the repos that name it; None where there is no such server.
+
+        None is also returned where it is being deleted, or where its namespace cannot be read.
+        """
+        # By itself: nothing is listed for a server that somebody only names.
+        server_raw = await self._server(key)
+        if server_raw is None:
+            return None
+        (repos_raw, unreadable), namespaces = await asyncio.gather(
+            self._repos(lambda server: server == key), self._labels()
         )
+        return await self._observed(key, server_raw, repos_raw, unreadable, namespaces)
+
+    async def _observed(
+        self,
+        key: ObjectKey,
+        server_raw: Json | None,
+        repos_raw: list[Json],
+        unreadable: frozenset[str],
+        namespaces: Mapping[str, Mapping[str, str]] | None,
+    ) -> Observed:
         server, server_fault = None, None
         if server_raw is not None:
             found = self._parse(server_raw, PackageServer)
@@ -140,9 +163,12 @@ class Observer:
             secrets=secrets,
             namespaces=namespaces,
             watched=self._watched,
-            server_unreadable=key.namespace in self.namespaces.refusing(SERVER),
             unreadable=unreadable,
         )
+
+    async def _servers(self) -> list[Json]:
+        servers, _ = await self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one))
+        return servers
 
     async def _server(self, key: ObjectKey) -> Json | None:
         if not self.watches(key.namespace):
@@ -155,11 +181,11 @@ class Observer:
             raise
         return None if raw is None or is_leaving(raw) else raw
 
-    async def _repos(self, server: ObjectKey | None = None) -> tuple[list[Json], frozenset[str]]:
-        """The repos that name the server, or any; and the namespaces that may not be read."""
+    async def _repos(self, names: Callable[[ObjectKey], bool] | None = None) -> tuple[list[Json], frozenset[str]]:
+        """The repos, or those that name such a server and stay; and the namespaces that may not be read."""
 
         def counts(raw: Json) -> bool:
-            return server is None or (server_named_by(raw) == server and not is_leaving(raw))
+            return names is None or (names(server_named_by(raw)) and not is_leaving(raw))
 
         return await self.namespaces.each(REPO, lambda one: self._kube.list(REPO, one, only=counts))
 

@@ -235,6 +235,8 @@ class _Unpacked:
                 msg = "it is cut off"
                 raise EOFError(msg)
             self._packed = self._gzip.unconsumed_tail
+        if not data:
+            self._refuse_more()
         before = self._position
         self._position += len(data)
         filled = len(data.rstrip(b"\0"))
@@ -264,6 +266,9 @@ class _Unpacked:
         if self.content_end > end:
             msg = f"bytes follow the end of its tar at {end}, or it holds two archives"
             raise tarfile.ReadError(msg)
+
+    def _refuse_more(self) -> None:
+        """Raise ReadError where anything but zeros follows the gzip: else a tar in two of them seems to be cut off."""
         after = self._gzip.unused_data or self._inner.read(_PACKED_CHUNK)
         while after:
             if after.strip(b"\0"):

@@ -1,4 +1,7 @@
-"""Publishing: one name is given once, whoever asks for it, and what was published is found whole everywhere."""
+"""Publishing: a name has one content, whoever asks for it, and what was published is found whole everywhere.
+
+The same bytes again under the same name are a success that changes nothing; other bytes are refused.
+"""
 
 import asyncio
 import hashlib

@@ -9,7 +9,17 @@ import pytest
 
 from support.kube_client import KubeClient
 from support.operating import Operator, grant, operating
-from support.resources import apply, path, repo, secret_of, server, settled, wait_for_condition, wait_for_config
+from support.resources import (
+    apply,
+    condition,
+    path,
+    repo,
+    secret_of,
+    server,
+    settled,
+    wait_for_condition,
+    wait_for_config,
+)
 from support.waiting import wait_for
 
 CORE = "/api/v1"
@@ -17,7 +27,7 @@ COUNT = 120
 MIB = 1024**2
 MOST_GROWTH = 60 * MIB
 MOST_GROWTH_OF_REPOS = 128 * MIB
-"""kopf watches these, and reads each object whole."""
+"""kopf watches these: it reads events whole, and pages of a list whole until each object is trimmed."""
 LONG_S = 180.0
 
 
@@ -129,3 +139,28 @@ def test_a_spec_past_the_bound_is_refused_alone(cluster, kube, namespace, tmp_pa
         found = wait_for_condition(kube, where, "Accepted", "False", reason="InvalidSpec")
         assert re.search(r"spec has \d+ bytes as JSON, and at most 65536 are read", str(found["status"]["conditions"]))
         wait_for_config(kube, namespace, "team-a")
+
+
+@pytest.mark.timeout(300)
+def test_servers_that_do_not_exist_cost_no_list_each(cluster, kube, namespace, tmp_path):
+    """However many somebody names: their repos are looked at together, also by an operator that starts."""
+    count = 150
+    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
+    for number in range(count):
+        kube.create(path("packagerepos", namespace), repo(f"stray-{number}", serverRef={"name": f"nobody-{number}"}))
+
+    def told() -> int:
+        repos = kube.list(path("packagerepos", namespace))
+        return sum(condition(one, "Accepted").get("reason") == "ServerNotFound" for one in repos)
+
+    with operating(tmp_path, grant(cluster, namespace), namespace) as operator:
+        wait_for(lambda: told() == count, "each repo to be told", longest_s=LONG_S)
+        wait_for_config(kube, namespace, "team-a", longest_s=LONG_S)
+        lists = operator.metric("pywharf_operator_api_requests_total", verb="list")
+        assert lists < count, "with one for each it would be more"
+        where = path("packagerepos", namespace, "stray-7")
+        apply(kube, namespace, server("nobody-7"), secret_of("stray-7"))
+        wait_for_condition(kube, where, "Accepted", "True", longest_s=LONG_S)
+        kube.delete(path("packageservers", namespace, "nobody-7"))
+        wait_for_condition(kube, where, "Accepted", "False", reason="ServerNotFound", longest_s=LONG_S)
+        assert told() == count

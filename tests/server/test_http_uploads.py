@@ -1,4 +1,7 @@
-"""The legacy upload API: what is taken, what is refused and why, and that nothing half-done stays."""
+"""The legacy upload API: what is taken, what is refused and why, and that nothing half-done stays.
+
+The same bytes again under the same name are taken (200); other bytes are refused (409).
+"""
 
 import gzip
 import hashlib

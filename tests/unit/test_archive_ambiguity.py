@@ -453,7 +453,7 @@ REFUSED = {
     "a tar in two gzips": (
         SDIST,
         gzip.compress(gzip.decompress(tarred(PKG_INFO))[:700]) + gzip.compress(gzip.decompress(tarred(PKG_INFO))[700:]),
-        "tar.gz",
+        "holds a second one",
     ),
     "junk after the gzip": (SDIST, tarred(PKG_INFO) + b"junk", "bytes follow its gzip"),
     "junk after zeros after the gzip": (SDIST, tarred(PKG_INFO) + b"\0" * 100_000 + b"junk", "bytes follow its gzip"),

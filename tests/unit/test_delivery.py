@@ -75,7 +75,7 @@ def test_no_mixed_set_is_ever_taken(volume, source, of_config, of_shards):
 @pytest.mark.parametrize("order", list(itertools.permutations(["config", 0, 1, 2])), ids=str)
 async def test_the_last_good_one_is_served_until_the_whole_new_one_is_there(volume, source, monkeypatch, order, first):
     """Whatever order the objects come in, with shards that are replaced or that come for the first time."""
-    monkeypatch.setattr(config_source, "_LOOK_EVERY_S", 0.005)
+    monkeypatch.setattr(config_source, "_POLL_S", 0.005)
     delivered(volume, "old", ("old",) * 3)
     served = [secrets(source.load())]
     metrics = Metrics()

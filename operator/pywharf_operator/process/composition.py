@@ -92,7 +92,14 @@ class Operator:
         namespaces = options.namespace or None
         settings = Settings(namespaces=namespaces, specs=spec_types(), image=options.image)
         self._namespaces = Namespaces(kube, namespaces, changed=metrics.unreadable)
-        self._reconciler = Reconciler(kube, http, settings, counted=metrics.repos, namespaces=self._namespaces)
+        self._reconciler = Reconciler(
+            kube,
+            http,
+            settings,
+            counted=metrics.repos,
+            namespaces=self._namespaces,
+            again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue comes after it
+        )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
             listing=self._reconciler.keys,
@@ -205,8 +212,10 @@ class Operator:
                 self._namespaces.deleted([woken.repo])
             else:
                 self._namespaces.seen(woken.repo)
+        if woken.server is not None:
+            self._reconciler.appeared(woken.server)
         for key in woken.keys:
-            self.queue.add(key)
+            self.queue.add(self._reconciler.key_of_event(key))
         if woken.everything:
             self.queue.resync()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus
 
 R = TypeVar("R", bound=Resource)
+STRAYS: Final = ObjectKey("", "repos without a server")
+"""Stands for every server that does not exist: the repos that name one are looked at together."""
 _CHUNK = 100
 """Objects that are parsed before other tasks may run."""
 
@@ -47,7 +49,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     key: ObjectKey
     server: PackageServer | None
     server_raw: Json | None
-    """None if the server does not exist, is being deleted, or its namespace cannot be read."""
+    """None: the repos name servers that are missing, being deleted or unreadable."""
     server_fault: Finding | None
     """Why the server cannot be parsed, if it exists."""
     repos: tuple[PackageRepo, ...]
@@ -59,8 +61,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: Mapping[str, Mapping[str, str]] | None
     """Labels by namespace; None if namespaces are not watched."""
     watched: tuple[str, ...] | None = None
-    """The watched namespaces; None: all."""
-    server_unreadable: bool = False
+    """Namespaces that are looked after; None: all."""
     unreadable: frozenset[str] = frozenset()
     """Namespaces of which nothing could be read; none of their repos is in `repos`."""
 
@@ -97,18 +98,40 @@ class Observer:
         """Return whether the operator watches the namespace."""
         return self._watched is None or namespace in self._watched
 
-    async def server_keys(self) -> set[ObjectKey]:
-        """Return every server, and every one that a repo names."""
-        (servers, _), (repos, _) = await asyncio.gather(
-            self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one)), self._repos()
-        )
-        return {key_of(raw) for raw in servers} | {server_named_by(raw) for raw in repos}
+    async def server_keys(self) -> tuple[set[ObjectKey], set[ObjectKey]]:
+        """Every server, and the missing ones that repos name."""
+        servers, (repos, _) = await asyncio.gather(self._servers(), self._repos())
+        there = {key_of(raw) for raw in servers}
+        return there, {server_named_by(raw) for raw in repos} - there
 
-    async def observe(self, key: ObjectKey) -> Observed:
-        """Read everything about the server `key` and the repos that name it."""
-        server_raw, (repos_raw, unreadable), namespaces = await asyncio.gather(
-            self._server(key), self._repos(key), self._labels()
+    async def strays(self) -> Observed:
+        """Everything about the repos whose server is missing, or is being deleted, or cannot be read."""
+        there = {key_of(raw) for raw in await self._servers() if not is_being_deleted(raw)}
+        repos_raw, _ = await self._repos(lambda server: server not in there)
+        return await self._observed(STRAYS, None, repos_raw, frozenset(), None)
+
+    async def observe(self, key: ObjectKey) -> Observed | None:
+        """Everything about the server `key` and the repos that name it; None where there is no such server.
+
+        None is also returned where it is being deleted, or where its namespace cannot be read.
+        """
+        # By itself: nothing is listed for a server that somebody only names.
+        server_raw = await self._server(key)
+        if server_raw is None:
+            return None
+        (repos_raw, unreadable), namespaces = await asyncio.gather(
+            self._repos(lambda server: server == key), self._labels()
         )
+        return await self._observed(key, server_raw, repos_raw, unreadable, namespaces)
+
+    async def _observed(
+        self,
+        key: ObjectKey,
+        server_raw: Json | None,
+        repos_raw: list[Json],
+        unreadable: frozenset[str],
+        namespaces: Mapping[str, Mapping[str, str]] | None,
+    ) -> Observed:
         server, server_fault = None, None
         if server_raw is not None:
             found = self._parse(server_raw, PackageServer)
@@ -139,9 +162,12 @@ class Observer:
             secrets=secrets,
             namespaces=namespaces,
             watched=self._watched,
-            server_unreadable=key.namespace in self.namespaces.refusing(SERVER),
             unreadable=unreadable,
         )
+
+    async def _servers(self) -> list[Json]:
+        servers, _ = await self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one))
+        return servers
 
     async def _server(self, key: ObjectKey) -> Json | None:
         if not self.watches(key.namespace):
@@ -154,11 +180,11 @@ class Observer:
             raise
         return None if raw is None or is_being_deleted(raw) else raw
 
-    async def _repos(self, server: ObjectKey | None = None) -> tuple[list[Json], frozenset[str]]:
-        """Return the repos that name the server (None: any server), and the namespaces that may not be read."""
+    async def _repos(self, names: Callable[[ObjectKey], bool] | None = None) -> tuple[list[Json], frozenset[str]]:
+        """The repos, or those that name such a server and stay; and the namespaces that may not be read."""
 
         def counts(raw: Json) -> bool:
-            return server is None or (server_named_by(raw) == server and not is_being_deleted(raw))
+            return names is None or (names(server_named_by(raw)) and not is_being_deleted(raw))
 
         return await self.namespaces.each(REPO, lambda one: self._kube.list(REPO, one, only=counts))
 

@@ -20,7 +20,7 @@ from pywharf_operator.index_updates.state import LINGERS_S, lingering
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live, Refusal
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_repos import kept_repos
-from pywharf_operator.reconciling.observe import Observed, Observer
+from pywharf_operator.reconciling.observe import STRAYS, Observed, Observer
 from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.reconciling.session_key import ForeignSecretError, session_key
 from pywharf_operator.render import (
@@ -58,9 +58,11 @@ _APIS_FOR_S = 15.0
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Seconds between checks of replicas that do not serve the newest configuration yet."""
 _PODS_AGAIN_S = 15.0
-"""Seconds between checks why Jobs have no pods; no event reports that the reason has changed."""
+"""After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
 _UNREACHABLE_CHECKS = 4
-"""Consecutive checks from which an unreachable replica is reported; one that is starting or ending is not."""
+"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
+_CHUNK = 100
+"""Statuses of repos without a server that are written before it is looked which servers have come."""
 _NUDGED_AGAIN_AFTER = 4
 """Checks after which a replica's kubelet is nudged again."""
 
@@ -90,7 +92,7 @@ class _Memory(msgspec.Struct):
 
 
 class Reconciler:
-    """Reconciles PackageServers. `counted` is called with the number of repos that have each condition."""
+    """Makes servers so. `counted` is told how many repos have each condition, `again` what to reconcile as well."""
 
     def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
@@ -101,40 +103,62 @@ class Reconciler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
         namespaces: Namespaces | None = None,
+        again: Callable[[ObjectKey], None] = lambda _key: None,
     ) -> None:
         self._kube = kube
         self._http = http
         self._settings = settings
         self._now = now
         self._counted = counted
+        self._again = again
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._nudges = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, _Memory] = {}
+        self._missing: set[ObjectKey] = set()
+        """Servers that somebody named and that were not there."""
         self._apis: frozenset[str] = frozenset()
         self._apis_until = 0.0
 
     async def keys(self) -> set[ObjectKey]:
-        """Return every server, and every one that a repo names, for a full resync."""
-        keys = await self._observer.server_keys()
+        """Every server, and STRAYS where a repo names a missing one: what a full resync goes over."""
+        servers, named = await self._observer.server_keys()
         self._observer.forget()
-        for gone in self._memories.keys() - keys:
+        for gone in self._memories.keys() - servers:
             del self._memories[gone]
-        return keys
+        self._missing &= named
+        return servers | {STRAYS} if named else servers
+
+    def key_of_event(self, server: ObjectKey) -> ObjectKey:
+        """Return what to reconcile because of an event of the server: STRAYS where it is known to be missing.
+
+        So it costs one request to name a server that does not exist, and one pass for all repos that do.
+        """
+        return STRAYS if server in self._missing else server
+
+    def appeared(self, server: ObjectKey) -> None:
+        """Reconcile the server by its own key again: the API server says that it is there."""
+        if server in self._missing:
+            self._missing.discard(server)
+            self._again(STRAYS)
 
     async def reconcile(self, key: ObjectKey, superseded: Callable[[], bool] = lambda: False) -> float | None:
         """Bring a server to its desired state. Return the seconds to the next reconcile, or None to wait for an event.
 
         `superseded` returns whether a newer event waits; then the rest is left to the next reconcile. Raises KubeError.
         """
-        memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
-        if not self._observer.watches(key.namespace):
-            await self._without_server(await self._observer.observe(key))
+        if key == STRAYS:
+            await self._tell_strays()
             return None
         observed = await self._observer.observe(key)
-        if observed.server is None:
-            await self._without_server(observed)
+        if observed is None:
+            self._note_missing(key)
             return None
+        self.appeared(key)
+        if observed.server is None:
+            await self._with_malformed_server(observed)
+            return None
+        memory = self._memories.setdefault(key, _Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
         live, runs = await asyncio.gather(memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now()))
         return await self._with_server(observed, observed.server, memory, live, runs, superseded)
 
@@ -349,36 +373,52 @@ class Reconciler:
         await self._statuses.write(SERVER, [(observed.server_raw, of_server)], now)
         return waiting
 
-    async def _without_server(self, observed: Observed) -> None:
-        """Update the repos' statuses. Objects of an unreadable server are left in place."""
+    def _note_missing(self, key: ObjectKey) -> None:
+        """Leave the repos that name the server to the pass of STRAYS."""
+        if key.namespace not in self._observer.namespaces.refusing(SERVER):
+            self._memories.pop(key, None)
+            self._counted(key, {})
+        self._missing.add(key)
+        self._again(STRAYS)
+
+    async def _tell_strays(self) -> None:
+        """Write the statuses of all repos without a server. What an unreadable server has made stays as it is."""
         now = self._now()
-        environment = Environment(specs=self._settings.specs)
-        resolution = await asyncio.to_thread(resolve, observed.snapshot, environment)
-        if observed.server_raw is not None and observed.server_fault is not None:
-            status = malformed_status(observed.server_raw, observed.server_fault, now)
-            await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
-            resolution = _not_served_yet(resolution, observed.key)
-        elif observed.server_unreadable:
-            resolution = _not_served_yet(resolution, observed.key, _unreadable_server(observed.key))
-        wanted = [
-            (
-                observed.raws[verdict.repo.key],
-                repo_status(
-                    verdict,
-                    url=None,
-                    # The same text as for a server that does not admit the repo.
-                    programmed=_NOT_SERVED,
-                    index_up_to_date=_NO_UPDATES,
-                    index=None,
-                    now=now,
-                ),
-            )
-            for verdict in resolution.repos
+        observed = await self._observer.strays()
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, Environment(specs=self._settings.specs))
+        unreadable = self._observer.namespaces.refusing(SERVER)
+        missing = [one for one in resolution.repos if one.repo.server_key.namespace not in unreadable]
+        of_unreadable = [
+            msgspec.structs.replace(one, accepted=_unreadable_server(one.repo.server_key))
+            for one in resolution.repos
+            if one.repo.server_key.namespace in unreadable and not _is_accepted(one)
         ]
-        await self._statuses.write(REPO, wanted, now)
+        told = round_robin([*missing, *of_unreadable], lambda one: one.repo.key.namespace)
+        for start in range(0, len(told), _CHUNK):
+            # A server that came meanwhile has told its repos itself.
+            chunk = [
+                one
+                for one in told[start : start + _CHUNK]
+                if one.repo.server_key not in self._memories or one.repo.server_key.namespace in unreadable
+            ]
+            await self._tell_unserved(observed, chunk, now)
         await self.write_malformed(observed, now)
-        if observed.server_fault is None and not observed.server_unreadable:
-            self._counted(observed.key, _counts([status for _, status in wanted]))
+        self._counted(STRAYS, _counts([_unserved(one, now) for one in missing]))
+
+    async def _with_malformed_server(self, observed: Observed) -> None:
+        """Tell the server what is wrong with it; what it has made stays as it is."""
+        now = self._now()
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        assert observed.server_fault is not None  # noqa: S101 - it was not parsed
+        status = malformed_status(observed.server_raw, observed.server_fault, now)
+        await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+        resolution = await asyncio.to_thread(resolve, observed.snapshot, Environment(specs=self._settings.specs))
+        await self._tell_unserved(observed, _not_served_yet(resolution, observed.key), now)
+        await self.write_malformed(observed, now)
+
+    async def _tell_unserved(self, observed: Observed, verdicts: Sequence[RepoVerdict], now: datetime) -> None:
+        wanted = [(observed.raws[verdict.repo.key], _unserved(verdict, now)) for verdict in verdicts]
+        await self._statuses.write(REPO, wanted, now)
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
         """Write the statuses of the repos that passed the schema and cannot be parsed."""
@@ -419,18 +459,18 @@ class _Result(msgspec.Struct, frozen=True):
     """Why the Deployment gets no further pod."""
 
 
-def _not_served_yet(resolution: Resolution, server: ObjectKey, finding: Finding | None = None) -> Resolution:
-    """Return the repos that get a new status when the server is unreadable: those not known to be served.
+def _unserved(verdict: RepoVerdict, now: datetime) -> PackageRepoStatus:
+    """Return the status in the very words that a server which does not admit the repo would have."""
+    return repo_status(verdict, url=None, programmed=_NOT_SERVED, index_up_to_date=_NO_UPDATES, index=None, now=now)
 
-    Without `finding` these are only repos of other namespaces. They get the status that they would get if the server
-    did not exist, so that nobody finds out whether it does. With `finding` all of them get it instead.
+
+def _not_served_yet(resolution: Resolution, server: ObjectKey) -> Sequence[RepoVerdict]:
+    """The repos to be told where the server itself is malformed: those of which nothing is known to be served.
+
+    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
+    whether there is one.
     """
-    told = [
-        one if finding is None else msgspec.structs.replace(one, accepted=finding)
-        for one in resolution.repos
-        if not _is_accepted(one) and (finding is not None or one.repo.key.namespace != server.namespace)
-    ]
-    return msgspec.structs.replace(resolution, repos=tuple(told))
+    return [one for one in resolution.repos if not _is_accepted(one) and one.repo.key.namespace != server.namespace]
 
 
 def _is_accepted(verdict: RepoVerdict) -> bool:

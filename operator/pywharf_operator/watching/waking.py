@@ -34,7 +34,9 @@ class Wakeup(msgspec.Struct, frozen=True):
     repo: ObjectKey | None = None
     """The PackageRepo of the event."""
     deleted: bool = False
-    """Whether that PackageRepo was deleted."""
+    """Whether that one was deleted."""
+    server: ObjectKey | None = None
+    """The PackageServer of the event."""
 
 
 class Waking:
@@ -56,11 +58,11 @@ class Waking:
         """Return the servers that the event concerns."""
         with _one_at_a_time:
             woken = self._woken(kind, event, manifest)
-        if kind != REPO:
-            return woken
         metadata = mapping(manifest, "metadata")
-        repo = ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
-        return msgspec.structs.replace(woken, repo=repo, deleted=event == DELETED)
+        key = ObjectKey(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
+        if kind == SERVER:
+            return msgspec.structs.replace(woken, server=key)
+        return msgspec.structs.replace(woken, repo=key, deleted=event == DELETED) if kind == REPO else woken
 
     def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Wakeup:
         metadata = mapping(manifest, "metadata")

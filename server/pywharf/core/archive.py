@@ -233,6 +233,8 @@ class _Unpacked:
             if not data and not self._packed and not self._gzip.eof:
                 raise EOFError("it is cut off")
             self._packed = self._gzip.unconsumed_tail
+        if not data:
+            self._refuse_more()
         before = self._position
         self._position += len(data)
         filled = len(data.rstrip(b"\0"))
@@ -260,7 +262,11 @@ class _Unpacked:
         while self.read(_CHUNK):
             pass
         if self.content_end > end:
-            raise tarfile.ReadError(f"bytes follow the end of its tar at {end}, or it holds two archives")
+            msg = f"bytes follow the end of its tar at {end}, or it holds two archives"
+            raise tarfile.ReadError(msg)
+
+    def _refuse_more(self) -> None:
+        """Raise ReadError where anything but zeros follows the gzip: else a tar in two of them seems to be cut off."""
         after = self._gzip.unused_data or self._inner.read(_PACKED_CHUNK)
         while after:
             if after.strip(b"\0"):

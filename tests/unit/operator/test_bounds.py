@@ -15,8 +15,18 @@ from pywharf.config.repo_config import BUILT_IN_SPECS, FileSystemSpec, Upstream
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve
-from pywharf_operator.render.resolve.fitting import MAX_TEXT_BYTES, at_most_bytes, table_bytes
+from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_of
+from pywharf_operator.render.resolve.fitting import (
+    MAX_TEXT_BYTES,
+    Candidate,
+    at_most_bytes,
+    kept_candidate,
+    table_bytes,
+    without_room,
+)
+from pywharf_operator.render.resolve.kept import KeptRepo
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets
 from pywharf_operator.render.resolve.shares import Share, excess, past, round_robin
 from pywharf_operator.spec import API_VERSION, CREDENTIALS_LABEL, ObjectKey, ObjectMeta, PackageRepo, Secret
 from pywharf_operator.spec.limits import Limits
@@ -305,6 +315,33 @@ def test_a_repo_more_takes_room_only_from_those_who_take_the_most(rows, budget, 
         )
 
 
+@settings(deadline=None)
+@given(SHARES, st.integers(0, 1500), st.sets(st.integers(0, 24)))
+def test_fixed_shares_stay_and_count(rows, budget, fixed):
+    """Those of repos that cannot be read now: they take their room, and only others give way."""
+    everybody = [msgspec.structs.replace(share, fixed=number in fixed) for number, share in enumerate(shares(rows))]
+    out = excess(everybody, budget)
+    assert not out & {share.repo for share in everybody if share.fixed}
+    kept = [share for share in everybody if share.repo not in out]
+    assert sum(share.size for share in kept) <= budget or all(share.fixed for share in kept)
+    assert excess(reversed(everybody), budget) == out
+    assert excess(kept, budget) == frozenset()
+
+
+def test_fixed_shares_make_their_namespace_the_one_that_takes_the_most():
+    def share(namespace, number, size, *, fixed=False):
+        key = ObjectKey(namespace, f"r{number}")
+        return Share(key, (float(number), key), size, fixed)
+
+    kept, own, others = share("a", 1, 60, fixed=True), share("a", 2, 10), [share("b", 1, 20), share("b", 2, 20)]
+    assert excess([kept, own, *others], 110) == frozenset()
+    # Its readable repo goes first, though b has more of these; what cannot be read never does.
+    assert excess([kept, own, *others], 100) == {own.repo}
+    assert excess([kept, own, *others], 80) == {own.repo, others[1].repo}
+    assert excess([kept, own, *others], 10) == {own.repo, *(one.repo for one in others)}
+    assert excess([kept], 10) == frozenset()
+
+
 def test_past_the_oldest():
     ages = [(float(number), ObjectKey(namespace, f"r{number}")) for namespace in "ab" for number in range(3)]
     assert past(reversed(ages), 2) == {ObjectKey("a", "r2"), ObjectKey("b", "r2")}
@@ -345,3 +382,69 @@ def test_the_message_of_a_schedule():
         "spec.limits.minScheduleIntervalSeconds lowered."
     )
     assert Index().schedule is None
+
+
+# Repos that cannot be read now stay, as they were applied.
+
+
+def kept_repo(namespace, name, *, reserved=(), secrets=None):
+    table = {"type": "file_system", "upstream": {"reserved": list(reserved)}}
+    return KeptRepo(
+        server=ObjectKey("pywharf", "pywharf"),
+        repo=ObjectKey(namespace, name),
+        name=RepoName(f"{namespace}-{name}"),
+        table=table,
+        admin_table=None,
+        secrets=secrets or RepoSecrets(),
+    )
+
+
+def candidate(namespace, name, *, number=0, reserved=(), secrets=None):
+    key = ObjectKey(namespace, name)
+    return Candidate(
+        repo=key,
+        name=RepoName(f"{namespace}-{name}"),
+        age=(float(number), key),
+        spec={"type": "file_system", "upstream": {"reserved": list(reserved)}},
+        secrets=secrets or RepoSecrets(),
+    )
+
+
+def test_a_kept_candidate_is_fixed_and_the_oldest():
+    one = kept_repo("a", "old", reserved=["x"], secrets=RepoSecrets(read=b"s3cr3t"))
+    made = kept_candidate(one)
+    assert made.fixed
+    assert (made.repo, made.name, made.spec, made.secrets) == (one.repo, one.name, one.table, one.secrets)
+    assert made.age < candidate("a", "new", number=-1_000_000).age
+    assert "s3cr3t" not in repr(made)
+    assert not candidate("a", "new").fixed
+
+
+@pytest.mark.parametrize(
+    ("of_kept", "of_readable"),
+    [
+        (noise(4000), [noise(300, seed) for seed in range(1, 13)]),
+        (["x" * 200] * 12_000, [["x" * 200] * 1000] * 12),
+    ],
+    ids=["once compressed", "before it is compressed"],
+)
+def test_kept_tables_stay_where_the_configuration_is_full(of_kept, of_readable):
+    """They alone fit. With the readable ones of their namespace they do not, of which the newest are refused."""
+    kept = [kept_candidate(kept_repo("a", f"kept-{n}", reserved=of_kept[n::4])) for n in range(4)]
+    readable = [candidate("a", f"r{n}", number=n, reserved=own) for n, own in enumerate(of_readable)]
+    others = [candidate("b", f"r{n}", number=100 + n, reserved=["y"]) for n in range(3)]
+    assert without_room(server(), [*others, *kept], "/credentials") == {}
+    found = without_room(server(), [*others, *readable, *kept], "/credentials")
+    assert 0 < len(found) < len(readable)
+    assert found == {one.repo: {"configuration"} for one in readable[-len(found) :]}
+
+
+def test_kept_credentials_stay_where_their_shard_is_full():
+    secrets = RepoSecrets(read=b"r" * 60_000, write=b"w" * 60_000)
+    names = [f"r{n}" for n in range(400) if shard_of(RepoName(f"a-r{n}"), MAX_SHARDS) == 0]
+    kept = [kept_candidate(kept_repo("a", name, secrets=secrets)) for name in names[:6]]
+    readable = [candidate("a", name, number=n, secrets=secrets) for n, name in enumerate(names[6:12])]
+    assert without_room(server(), kept, "/credentials") == {}
+    found = without_room(server(), [*readable, *kept], "/credentials")
+    assert 0 < len(found) < len(readable)
+    assert found == {one.repo: {"credentials"} for one in readable[-len(found) :]}

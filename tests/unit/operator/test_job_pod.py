@@ -9,7 +9,7 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
-from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
+from pywharf_operator.render.pod.job_pod import CONTAINER, INHERITED, NOT_INHERITED, inherited_removals
 from support.backend_specs import S3Spec
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
@@ -86,14 +86,18 @@ CHANGED: dict[str, Any] = {
 """What a Job has of a field that is taken over in part."""
 
 
-def job(fields, *, lent=False):
+def job(fields, *, lent=False, removals=()):
     """The spec of a Job's pod."""
     objects = [
         {
             "apiVersion": "pywharf.dev/v1alpha1",
             "kind": "PackageServer",
             "metadata": {"name": "pywharf"},
-            "spec": {"podTemplate": {"spec": fields}, "ambientIdentity": {"namespaces": ["ml"]}},
+            "spec": {
+                "podTemplate": {"spec": fields},
+                "podTemplateRemovals": list(removals),
+                "ambientIdentity": {"namespaces": ["ml"]},
+            },
         },
         {
             "apiVersion": "v1",
@@ -159,3 +163,71 @@ def test_the_account_where_the_identity_is_lent():
 @pytest.mark.parametrize("affinity", [{}, {"podAntiAffinity": {}}, None])
 def test_an_affinity_without_nodes(affinity):
     assert "affinity" not in job({"affinity": affinity})
+
+
+OF_SERVER = "spec.containers[server].securityContext.capabilities"
+REMOVALS = {
+    "spec.securityContext.runAsUser": "spec.securityContext.runAsUser",
+    "spec.securityContext": "spec.securityContext",
+    "spec[securityContext][runAsGroup]": "spec[securityContext][runAsGroup]",
+    OF_SERVER: "spec[containers][index][securityContext][capabilities]",
+    "spec.containers.server.securityContext": "spec[containers][index][securityContext]",
+    "spec[containers][server][securityContext]": "spec[containers][index][securityContext]",
+    "spec.containers[server].securityContext.capabilities.drop[ALL]": (
+        "spec[containers][index][securityContext][capabilities][drop][ALL]"
+    ),
+    "spec.containers[server].imagePullPolicy": "spec[containers][index][imagePullPolicy]",
+    # What a Job has of its own, and what is the server's alone.
+    "spec.containers": None,
+    "spec.containers[server]": None,
+    "spec.containers[server].startupProbe": None,
+    "spec.containers[server].resources.limits.memory": None,
+    "spec.containers[server].args[--access_log=json]": None,
+    "spec.containers[server].volumeMounts[/tmp]": None,
+    "spec.containers[sidecar].securityContext": None,
+    "spec.volumes[tmp]": None,
+    "spec.affinity": None,
+    "spec.terminationGracePeriodSeconds": None,
+    "spec.automountServiceAccountToken": None,
+}
+
+
+@pytest.mark.parametrize(("path", "taken"), REMOVALS.items())
+def test_taken_removals(path, taken):
+    assert inherited_removals([path], identity=True) == ([] if taken is None else [taken])
+
+
+def test_taken_removals_keep_their_order():
+    assert inherited_removals(REMOVALS, identity=False) == [taken for taken in REMOVALS.values() if taken is not None]
+
+
+@pytest.mark.parametrize(
+    "field", sorted(INHERITED.keys() - {"affinity", "containers", "serviceAccountName", "volumes"})
+)
+def test_taken_removals_of_each_field_that_is_taken_over(field):
+    assert inherited_removals([f"spec.{field}"], identity=False) == [f"spec.{field}"]
+
+
+@pytest.mark.parametrize("field", NOT_INHERITED)
+def test_taken_removals_of_each_field_that_is_not(field):
+    assert inherited_removals([f"spec.{field}", f"spec.{field}.part"], identity=True) == []
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_taken_removals_of_the_account_go_with_the_identity(identity):
+    path = "spec.serviceAccountName"
+    assert inherited_removals([path], identity=identity) == ([path] if identity else [])
+
+
+@pytest.mark.parametrize(
+    "path", [OF_SERVER, OF_SERVER.replace("[server]", ".server"), "spec[containers][server][securityContext]"]
+)
+def test_a_job_loses_what_its_server_loses_however_the_path_is_spelt(path):
+    (before,), (after,) = job({})["containers"], job({}, removals=[path])["containers"]
+    assert before["name"] == CONTAINER
+    assert "capabilities" in before["securityContext"]
+    assert "capabilities" not in after.get("securityContext", {})
+
+
+def test_a_removal_of_what_a_job_lacks_is_no_fault():
+    assert job({}, removals=["spec.containers[server].startupProbe"]) == job({})

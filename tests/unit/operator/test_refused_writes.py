@@ -13,7 +13,7 @@ import pytest
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.trimming import trimmed_metadata
-from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.observe import STRAYS, Observer
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.reconciling.session_key import session_key
 from pywharf_operator.spec import ObjectKey
@@ -278,6 +278,7 @@ async def test_an_emptied_session_key_that_does_not_go_is_no_endless_loop(cluste
 
     cluster.after = watchdog
     observed = await Observer(cluster, (NAMESPACE,)).observe(KEY)
+    assert observed is not None
     assert observed.server is not None
     with pytest.raises(KubeError, match="pywharf-session"):
         await session_key(cluster, observed.server)
@@ -394,3 +395,133 @@ async def test_a_refused_job_is_replaced_once_its_template_is_another(cluster, r
     jobs = {one for one in cluster.names(JOB) if "team-a" in one}
     assert jobs
     assert name not in jobs
+
+
+def strays(cluster: Cluster, number: int) -> list[ObjectKey]:
+    """Repos that name a server each; the servers, of which none is there."""
+    for index in range(number):
+        repo(cluster, f"stray-{index}")
+        cluster.objects[REPO.plural, f"stray-{index}"]["spec"]["serverRef"] = {"name": f"nobody-{index}"}
+    return [ObjectKey(NAMESPACE, f"nobody-{index}") for index in range(number)]
+
+
+def lists(cluster: Cluster) -> list[str]:
+    return sorted(call for call in cluster.calls if call.startswith("list"))
+
+
+async def test_servers_that_are_missing_are_looked_at_together(cluster):
+    """However many a tenant names, each costs one request once; the repos are listed and told in one pass."""
+    wanted: list[ObjectKey] = []
+    counted: dict[ObjectKey, Any] = {}
+    reconciler = Reconciler(cluster, UNUSED, SETTINGS, again=wanted.append, counted=counted.__setitem__)
+    named = strays(cluster, 300)
+    for key in named:
+        assert reconciler.key_of_event(key) == key
+        assert await reconciler.reconcile(key) is None
+    assert set(cluster.calls) == {f"get packageservers/{key.name}" for key in named}
+    assert set(wanted) == {STRAYS}
+    cluster.calls.clear()
+    await reconciler.reconcile(STRAYS)
+    assert lists(cluster) == ["list packagerepos/", "list packageservers/", "list secrets/"]
+    told = {name: cluster.status(REPO, name, "Accepted") for name in cluster.names(REPO)}
+    assert {name for name, one in told.items() if one == ("False", "ServerNotFound")} == {
+        f"stray-{index}" for index in range(300)
+    }
+    assert counted[STRAYS]["Accepted", "False"] == 300
+    assert not any(counts for key, counts in counted.items() if key != STRAYS)
+    # What happens to them later costs no request for each, nor does a resync.
+    assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
+    assert await reconciler.keys() == {KEY, STRAYS}
+    assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
+    cluster.calls.clear()
+    await reconciler.reconcile(STRAYS)
+    assert not any(call.startswith("status") for call in cluster.calls)
+
+
+async def test_a_server_that_comes_is_reconciled_by_its_own_key(cluster):
+    wanted: list[ObjectKey] = []
+    counted: dict[ObjectKey, Any] = {}
+    reconciler = Reconciler(cluster, UNUSED, SETTINGS, again=wanted.append, counted=counted.__setitem__)
+    key, other = strays(cluster, 2)
+    for one in (key, other, STRAYS):
+        await reconciler.reconcile(one)
+    made = {"metadata": {"name": key.name}, "spec": {"storage": {"size": "1Gi"}}}
+    async with aiohttp.ClientSession() as http:
+        reconciler = Reconciler(cluster, http, SETTINGS, again=wanted.append, counted=counted.__setitem__)
+        for one in (key, other):
+            await reconciler.reconcile(one)
+        cluster.add(SERVER, made)
+        wanted.clear()
+        reconciler.appeared(key)
+        assert wanted == [STRAYS], "they are counted anew"
+        assert [reconciler.key_of_event(one) for one in (key, other)] == [key, STRAYS]
+        for one in (key, STRAYS):
+            await reconciler.reconcile(one)
+        assert cluster.status(REPO, "stray-0", "Accepted") == ("True", "Accepted")
+        assert counted[STRAYS]["Accepted", "False"] == 1
+        assert counted[key]["Accepted", "True"] == 1
+        # The event of another one may be lost: a listing is as good.
+        cluster.add(SERVER, made | {"metadata": {"name": other.name}})
+        assert await reconciler.keys() == {KEY, key, other}
+        assert reconciler.key_of_event(other) == other
+        # One that goes, or is being deleted, is missing again.
+        cluster.objects[SERVER.plural, key.name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        for one in (key, STRAYS):
+            await reconciler.reconcile(one)
+    assert cluster.status(REPO, "stray-0", "Accepted") == ("False", "ServerNotFound")
+    assert counted[key] == {}
+
+
+async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, monkeypatch):
+    named = strays(cluster, 250)
+    async with aiohttp.ClientSession() as http:
+        reconciler = Reconciler(cluster, http, SETTINGS)
+        write = cluster.apply_status
+        key = max(named)
+        name = cluster_repo_of(cluster, key)
+        pending = [key]
+
+        async def apply_status(kind: Any, repo_key: ObjectKey, status: Json, *, uid: str) -> Json:
+            if pending and kind is REPO:
+                cluster.add(SERVER, {"metadata": {"name": key.name}, "spec": {"storage": {"size": "1Gi"}}})
+                await reconciler.reconcile(pending.pop())
+            written: Json = await write(kind, repo_key, status, uid=uid)
+            return written
+
+        monkeypatch.setattr(cluster, "apply_status", apply_status)
+        await reconciler.reconcile(STRAYS)
+    assert not pending
+    assert cluster.status(REPO, name, "Accepted") == ("True", "Accepted")
+    assert cluster.status(REPO, "stray-0", "Accepted") == ("False", "ServerNotFound")
+
+
+async def test_a_new_repo_of_a_server_that_cannot_be_read_any_more_is_told(cluster, reconciler, monkeypatch):
+    """What is served stays, as does what is known of its server."""
+    await reconciler.reconcile(KEY)
+    repo(cluster, "team-c")
+    observer = reconciler._observer  # noqa: SLF001 - the double has one namespace, and a watch of one is none
+    observer.forget()  # a status of the double is no new version
+    monkeypatch.setattr(observer.namespaces, "refusing", lambda _kind: frozenset({NAMESPACE}))
+
+    async def nothing(*_: object) -> list[Json]:
+        return []
+
+    async def none(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(observer, "_servers", nothing)
+    monkeypatch.setattr(observer, "_server", none)
+    for key in (KEY, STRAYS):
+        await reconciler.reconcile(key)
+    assert cluster.status(REPO, "team-c", "Accepted") == ("Unknown", "ServerUnreadable")
+    assert {cluster.status(REPO, name, "Accepted") for name in ("team-a", "team-b")} == {("True", "Accepted")}
+    assert KEY in reconciler._memories  # noqa: SLF001
+
+
+def cluster_repo_of(cluster: Cluster, server: ObjectKey) -> str:
+    """The repo that names the server."""
+    return next(
+        name
+        for (plural, name), one in cluster.objects.items()
+        if plural == REPO.plural and one["spec"].get("serverRef") == {"name": server.name}
+    )

@@ -10,7 +10,7 @@ from typing import Final
 from pywharf_operator.render.labels import Manifest, labels, pod_metadata
 from pywharf_operator.render.pod.pod_template import CONTAINER as SERVER_CONTAINER
 from pywharf_operator.render.pod.pod_template import check_container, checked_patch, surroundings
-from pywharf_operator.render.pod.removals import steps_of, without
+from pywharf_operator.render.pod.removals import path_of, steps_of, without
 from pywharf_operator.render.pod.security import container_security, pod_security
 from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageServer
@@ -138,16 +138,15 @@ def inherited_pod_patch(spec: Manifest, *, identity: bool) -> Manifest:
 
 
 def inherited_removals(paths: Iterable[str], *, identity: bool) -> list[str]:
-    """Return those of `spec.podTemplateRemovals` that name an inherited part, as paths in a Job's pod template."""
+    """Those of `spec.podTemplateRemovals` that name what a Job takes over, as paths in the template of its pods."""
     fields = INHERITED.keys() - _PARTLY_INHERITED | ({"serviceAccountName"} if identity else set())
-    of_server, of_job = f"spec.containers[{SERVER_CONTAINER}]", f"spec.containers[{CONTAINER}]"
     found = []
     for path in paths:
         _, field, *rest = steps_of(path)
         if field in fields:
             found.append(path)
         elif field == "containers" and rest[:1] == [SERVER_CONTAINER] and set(rest[1:2]) & set(_OF_CONTAINER):
-            found.append(path.replace(of_server, of_job, 1))
+            found.append(path_of(("spec", field, CONTAINER, *rest[1:])))
     return found
 
 

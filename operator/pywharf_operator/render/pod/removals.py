@@ -39,6 +39,12 @@ def steps_of(path: str) -> tuple[str, ...]:
     return tuple(found[1] or found[2] for found in _STEP.finditer(path))
 
 
+def path_of(steps: Sequence[str]) -> str:
+    """Return a path of these fields and keys."""
+    first, *rest = steps
+    return first + "".join(f"[{step}]" for step in rest)
+
+
 def _without(part: Json, steps: Sequence[str], known: object) -> Json:
     """Return a copy of a map or list without the part at `steps`. Raises LookupError if there is no such part."""
     step, *rest = steps

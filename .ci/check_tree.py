@@ -1,8 +1,11 @@
-"""What no other tool checks: locks name no host, no file names a place of one machine, and all say one version."""
+"""What no other tool checks: hosts in locks, paths of one machine, one version everywhere, and plain words."""
 
+import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +29,25 @@ SEMANTIC_VERSIONS = [
     ("Dockerfile", r"^ARG VERSION=(\S+)$"),
     ("README.md", r"docker push registry\.example\.com/pywharf:(\S+)$"),
 ]
+
+# Words that docstrings and comments of the product do without; what to write instead, by a pattern.
+BANNED = {
+    r"at once": "immediately, or concurrently",
+    r"made so": "reconcile",
+    r"pass(?:es|ed)? over": "ignore, or skip",
+    r"(?:would|could) else": "otherwise would",
+    r"none of ours": "not one of pywharf's",
+    r"(?:no|any) more(?= |[.,;:])(?! than)": "no longer, or further",
+    r"anew": "again, or new",
+    r"who(?:so)?ever": "anybody who",
+    r"(?:is|are|be|was|were) told": "get, or report",
+    r"tells? of": "reports",
+    r"glances?": "probe",
+    r"patience": "timeout",
+    r"belongs? no": "is no longer wanted",
+}
+_PATTERNS = [(re.compile(rf"\b{word}\b", re.IGNORECASE), better) for word, better in BANNED.items()]
+PLAIN = re.compile(r"^(?:server|operator)/.*\.py$")
 
 
 def semantic_version(version: str) -> str:
@@ -82,6 +104,29 @@ def tracked() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name]
 
 
+def prose_of(source: str) -> list[tuple[int, str]]:
+    """Return line and text of each comment, and of each string that stands alone: docstrings of anything."""
+    tree = ast.parse(source)
+    found = [
+        (node.lineno, node.value.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    found += [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    return sorted(found)
+
+
+def word_faults(name: str, source: str) -> list[str]:
+    """Name each banned word of a Python file, with its line and what to write instead."""
+    return [
+        f"{name}:{line}: {found[0]!r} in a docstring or comment; write: {better}"
+        for line, text in prose_of(source)
+        for pattern, better in _PATTERNS
+        for found in pattern.finditer(text)
+    ]
+
+
 def main() -> int:
     faults: list[str] = []
     for lock in sorted((ROOT / "requirements").glob("*.txt")):
@@ -89,10 +134,16 @@ def main() -> int:
     for name in tracked():
         path = ROOT / name
         if path.is_file() and not path.is_symlink():
-            faults += path_faults(name, path.read_text(encoding="utf-8", errors="ignore"))
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            faults += path_faults(name, text)
+            if PLAIN.match(name):
+                faults += word_faults(name, text)
     places = [PYTHON_VERSION, *SEMANTIC_VERSIONS]
     faults += version_faults({name: (ROOT / name).read_text(encoding="utf-8") for name, _ in places})
-    print("\n".join(faults) or "check_tree: locks and tree name no host and no machine; one version stands in all")
+    print(
+        "\n".join(faults)
+        or "check_tree: locks and tree name no host and no machine; one version stands in all; the words are plain"
+    )
     return 1 if faults else 0
 
 

@@ -93,3 +93,19 @@ def test_this_tree_is_above_the_original():
     assert Version(__version__) > Version("0.2.3")
     assert not Requirement(REQUIREMENT).specifier.contains("0.2.3", prereleases=True)
     assert Requirement(REQUIREMENT).extras == {"github"}
+
+
+@pytest.mark.parametrize(
+    ("source", "faults"),
+    [
+        ('"""Reconcile a server at once."""\n', 1),
+        ("a = 1  # the rest is passed over\n", 1),
+        ('def a() -> int:\n    """Look\n\n    again, anew.\n    """\n    return 1\n', 1),
+        ('a = 1\n"""It is told, whoever asks."""\n', 2),
+        ('print("it is told at once")  # messages are not prose of the code\n', 0),
+        ('"""Retry no more than twice; report it immediately."""\n', 0),
+    ],
+)
+def test_words(source, faults):
+    found = CHECK["word_faults"]("a.py", source)
+    assert len(found) == faults, found

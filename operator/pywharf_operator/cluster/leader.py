@@ -82,7 +82,7 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
-        while not await self.attempt():  # noqa: ASYNC110 - nothing in this process tells of it
+        while not await self.attempt():  # noqa: ASYNC110 - nothing in this process reports it
             await asyncio.sleep(self._times.retry_s * (1 + random.random() / 5))  # noqa: S311 - it spreads load
         _logger.info("This replica leads (%s).", self._identity)
 

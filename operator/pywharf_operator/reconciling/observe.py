@@ -30,7 +30,7 @@ from pywharf_operator.spec.package_server import PackageServerStatus
 
 R = TypeVar("R", bound=Resource)
 STRAYS: Final = ObjectKey("", "repos without a server")
-"""Stands for every server that does not exist: the repos that name one are looked at together."""
+"""Stands for every missing server: the repos that name one are reconciled together."""
 _CHUNK = 100
 """Objects that are parsed before other tasks may run."""
 
@@ -49,7 +49,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     key: ObjectKey
     server: PackageServer | None
     server_raw: Json | None
-    """None: the repos name servers that are missing, being deleted or unreadable."""
+    """None if the repos name servers that are missing, being deleted or unreadable."""
     server_fault: Finding | None
     """Why the server cannot be parsed, if it exists."""
     repos: tuple[PackageRepo, ...]
@@ -61,7 +61,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: Mapping[str, Mapping[str, str]] | None
     """Labels by namespace; None if namespaces are not watched."""
     watched: tuple[str, ...] | None = None
-    """Namespaces that are looked after; None: all."""
+    """The watched namespaces; None: all."""
     unreadable: frozenset[str] = frozenset()
     """Namespaces of which nothing could be read; none of their repos is in `repos`."""
 
@@ -99,23 +99,23 @@ class Observer:
         return self._watched is None or namespace in self._watched
 
     async def server_keys(self) -> tuple[set[ObjectKey], set[ObjectKey]]:
-        """Every server, and the missing ones that repos name."""
+        """Return every server, and the missing ones that repos name."""
         servers, (repos, _) = await asyncio.gather(self._servers(), self._repos())
         there = {key_of(raw) for raw in servers}
         return there, {server_named_by(raw) for raw in repos} - there
 
     async def strays(self) -> Observed:
-        """Everything about the repos whose server is missing, or is being deleted, or cannot be read."""
+        """Read everything about the repos whose server is missing, being deleted or unreadable."""
         there = {key_of(raw) for raw in await self._servers() if not is_being_deleted(raw)}
         repos_raw, _ = await self._repos(lambda server: server not in there)
         return await self._observed(STRAYS, None, repos_raw, frozenset(), None)
 
     async def observe(self, key: ObjectKey) -> Observed | None:
-        """Everything about the server `key` and the repos that name it; None where there is no such server.
+        """Read everything about the server `key` and the repos that name it; None if there is no such server.
 
-        None is also returned where it is being deleted, or where its namespace cannot be read.
+        Return None as well if it is being deleted, or its namespace cannot be read.
         """
-        # By itself: nothing is listed for a server that somebody only names.
+        # First and alone: nothing is listed for a server that repos only name.
         server_raw = await self._server(key)
         if server_raw is None:
             return None
@@ -181,7 +181,7 @@ class Observer:
         return None if raw is None or is_being_deleted(raw) else raw
 
     async def _repos(self, names: Callable[[ObjectKey], bool] | None = None) -> tuple[list[Json], frozenset[str]]:
-        """The repos, or those that name such a server and stay; and the namespaces that may not be read."""
+        """Return the repos whose server `names` accepts (None: all), and the namespaces that may not be read."""
 
         def counts(raw: Json) -> bool:
             return names is None or (names(server_named_by(raw)) and not is_being_deleted(raw))

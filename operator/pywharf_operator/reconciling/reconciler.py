@@ -58,11 +58,11 @@ _APIS_FOR_S = 15.0
 _WAITS_S = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Seconds between checks of replicas that do not serve the newest configuration yet."""
 _PODS_AGAIN_S = 15.0
-"""After this long it is asked again why Jobs have no pods; no event tells when the reason changes."""
+"""Seconds between checks why Jobs have no pods; no event reports that the reason has changed."""
 _UNREACHABLE_CHECKS = 4
-"""Looks in a row from which on a replica that cannot be reached is told of: one that starts or ends is not."""
+"""Consecutive checks from which an unreachable replica is reported; one that is starting or ending is not."""
 _CHUNK = 100
-"""Statuses of repos without a server that are written before it is looked which servers have come."""
+"""Statuses of repos without a server that are written between two checks which servers have appeared."""
 _NUDGED_AGAIN_AFTER = 4
 """Checks after which a replica's kubelet is nudged again."""
 
@@ -92,7 +92,10 @@ class _Memory(msgspec.Struct):
 
 
 class Reconciler:
-    """Makes servers so. `counted` is told how many repos have each condition, `again` what to reconcile as well."""
+    """Reconciles PackageServers.
+
+    `counted` is called with the number of repos that have each condition, `again` with what else to reconcile.
+    """
 
     def __init__(  # noqa: PLR0913 - all but the first three are options
         self,
@@ -116,12 +119,12 @@ class Reconciler:
         self._nudges = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, _Memory] = {}
         self._missing: set[ObjectKey] = set()
-        """Servers that somebody named and that were not there."""
+        """Servers that repos name and that do not exist."""
         self._apis: frozenset[str] = frozenset()
         self._apis_until = 0.0
 
     async def keys(self) -> set[ObjectKey]:
-        """Every server, and STRAYS where a repo names a missing one: what a full resync goes over."""
+        """Return every server, and STRAYS if a repo names a missing one, for a full resync."""
         servers, named = await self._observer.server_keys()
         self._observer.forget()
         for gone in self._memories.keys() - servers:
@@ -130,14 +133,14 @@ class Reconciler:
         return servers | {STRAYS} if named else servers
 
     def key_of_event(self, server: ObjectKey) -> ObjectKey:
-        """Return what to reconcile because of an event of the server: STRAYS where it is known to be missing.
+        """Return the key to reconcile after an event of the server: STRAYS if the server is known to be missing.
 
-        So it costs one request to name a server that does not exist, and one pass for all repos that do.
+        A missing server thus costs one request, and all repos that name one are handled in one pass.
         """
         return STRAYS if server in self._missing else server
 
     def appeared(self, server: ObjectKey) -> None:
-        """Reconcile the server by its own key again: the API server says that it is there."""
+        """Reconcile the server by its own key again, because the API server reported it."""
         if server in self._missing:
             self._missing.discard(server)
             self._again(STRAYS)
@@ -148,7 +151,7 @@ class Reconciler:
         `superseded` returns whether a newer event waits; then the rest is left to the next reconcile. Raises KubeError.
         """
         if key == STRAYS:
-            await self._tell_strays()
+            await self._write_stray_statuses()
             return None
         observed = await self._observer.observe(key)
         if observed is None:
@@ -374,15 +377,15 @@ class Reconciler:
         return waiting
 
     def _note_missing(self, key: ObjectKey) -> None:
-        """Leave the repos that name the server to the pass of STRAYS."""
+        """Leave the repos that name the missing server to the reconcile of STRAYS."""
         if key.namespace not in self._observer.namespaces.refusing(SERVER):
             self._memories.pop(key, None)
             self._counted(key, {})
         self._missing.add(key)
         self._again(STRAYS)
 
-    async def _tell_strays(self) -> None:
-        """Write the statuses of all repos without a server. What an unreadable server has made stays as it is."""
+    async def _write_stray_statuses(self) -> None:
+        """Write the statuses of all repos without a server. Objects of an unreadable server are left in place."""
         now = self._now()
         observed = await self._observer.strays()
         resolution = await asyncio.to_thread(resolve, observed.snapshot, Environment(specs=self._settings.specs))
@@ -393,30 +396,30 @@ class Reconciler:
             for one in resolution.repos
             if one.repo.server_key.namespace in unreadable and not _is_accepted(one)
         ]
-        told = round_robin([*missing, *of_unreadable], lambda one: one.repo.key.namespace)
-        for start in range(0, len(told), _CHUNK):
-            # A server that came meanwhile has told its repos itself.
+        ordered = round_robin([*missing, *of_unreadable], lambda one: one.repo.key.namespace)
+        for start in range(0, len(ordered), _CHUNK):
+            # The reconcile of a server that appeared in between has written the statuses of its repos.
             chunk = [
                 one
-                for one in told[start : start + _CHUNK]
+                for one in ordered[start : start + _CHUNK]
                 if one.repo.server_key not in self._memories or one.repo.server_key.namespace in unreadable
             ]
-            await self._tell_unserved(observed, chunk, now)
+            await self._write_unserved(observed, chunk, now)
         await self.write_malformed(observed, now)
         self._counted(STRAYS, _counts([_unserved(one, now) for one in missing]))
 
     async def _with_malformed_server(self, observed: Observed) -> None:
-        """Tell the server what is wrong with it; what it has made stays as it is."""
+        """Report on the server why it cannot be parsed. Its objects are left in place."""
         now = self._now()
         assert observed.server_raw is not None  # noqa: S101 - there is a server
         assert observed.server_fault is not None  # noqa: S101 - it was not parsed
         status = malformed_status(observed.server_raw, observed.server_fault, now)
         await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, Environment(specs=self._settings.specs))
-        await self._tell_unserved(observed, _not_served_yet(resolution, observed.key), now)
+        await self._write_unserved(observed, _not_served_yet(resolution, observed.key), now)
         await self.write_malformed(observed, now)
 
-    async def _tell_unserved(self, observed: Observed, verdicts: Sequence[RepoVerdict], now: datetime) -> None:
+    async def _write_unserved(self, observed: Observed, verdicts: Sequence[RepoVerdict], now: datetime) -> None:
         wanted = [(observed.raws[verdict.repo.key], _unserved(verdict, now)) for verdict in verdicts]
         await self._statuses.write(REPO, wanted, now)
 
@@ -460,15 +463,15 @@ class _Result(msgspec.Struct, frozen=True):
 
 
 def _unserved(verdict: RepoVerdict, now: datetime) -> PackageRepoStatus:
-    """Return the status in the very words that a server which does not admit the repo would have."""
+    """Return the status of a repo without a server, in the same words as if a server did not admit it."""
     return repo_status(verdict, url=None, programmed=_NOT_SERVED, index_up_to_date=_NO_UPDATES, index=None, now=now)
 
 
 def _not_served_yet(resolution: Resolution, server: ObjectKey) -> Sequence[RepoVerdict]:
-    """The repos to be told where the server itself is malformed: those of which nothing is known to be served.
+    """Return the repos that get a new status if the server is malformed: those not known to be served.
 
-    What another namespace's repo is told is what it would be told if there was no such server, so that nobody finds out
-    whether there is one.
+    They are repos of other namespaces and get the status that they would get if the server did not exist, so that
+    nobody finds out whether it does.
     """
     return [one for one in resolution.repos if not _is_accepted(one) and one.repo.key.namespace != server.namespace]
 

@@ -14,7 +14,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 
 
 class StatusModel(msgspec.Struct, frozen=True, kw_only=True, rename=field_name):
-    """A part of a status. Unknown fields are passed over: another version of the operator may have written it."""
+    """A part of a status. Unknown fields are ignored: another version of the operator may have written it."""
 
 
 class Condition(StatusModel, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ class ObjectKey(msgspec.Struct, frozen=True, order=True):
 
 
 class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An object's metadata. Fields that pywharf does not read are passed over."""
+    """An object's metadata. Fields that pywharf does not read are ignored."""
 
     name: str
     namespace: str | None = None
@@ -49,7 +49,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
                     )
 
     def key(self) -> ObjectKey:
-        """Namespace and name. Whoever reads manifests fills a missing namespace in first."""
+        """Namespace and name. Readers of manifests fill in a missing namespace first."""
         return ObjectKey(self.namespace or "default", self.name)
 
 

@@ -120,5 +120,5 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def exactly_one(*values: object) -> bool:
-    """Whether one of them, and no more, is given."""
+    """Return whether exactly one of the values is given."""
     return sum(value is not None for value in values) == 1

@@ -24,7 +24,7 @@ from pywharf_operator.spec.model import Model, Rule
 
 PACKAGE_REPO = "PackageRepo"
 TRIGGER_ANNOTATION = "pywharf.dev/update-index"
-"""Any new value of it runs an update of the index at once."""
+"""Any new value of it runs an update of the index immediately."""
 
 
 class ServerRef(Model, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class Credentials(Model, frozen=True, kw_only=True):
 
 
 class Index(Model, frozen=True, kw_only=True):
-    """When the index is made anew from the storage, and how often replicas look at it."""
+    """When the index is built again from the storage, and how often replicas poll it."""
 
     schedule: Annotated[
         ScheduleText | None,

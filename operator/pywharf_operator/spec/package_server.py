@@ -101,7 +101,7 @@ class Storage(Model, frozen=True, kw_only=True):
 
     @property
     def shared(self) -> bool:
-        """Whether several nodes may mount it at once."""
+        """Whether several nodes may mount it concurrently."""
         return "ReadWriteMany" in self.access_modes
 
 
@@ -332,7 +332,7 @@ class PackageServer(Resource, frozen=True, kw_only=True):
 
     @property
     def most_replicas(self) -> int:
-        """How many replicas may run at once."""
+        """How many replicas may run concurrently."""
         if self.spec.autoscaling is not None:
             return self.spec.autoscaling.max_replicas
         return self.spec.replicas

@@ -78,7 +78,7 @@ class _Run:
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._kopf())
-        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+        except BaseException as error:  # noqa: BLE001 - the waiting task gets it
             self._fault = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
         with contextlib.suppress(Exception):
             loop.run_until_complete(_end_tasks())
@@ -262,7 +262,7 @@ class Watcher:
             run.stop()
             await asyncio.to_thread(concurrent.futures.wait, [run.ended], _STOPPING_S)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started anew
+        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started again
             reason = _reason(error)
         finally:
             again.cancel()

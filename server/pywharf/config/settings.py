@@ -1,4 +1,4 @@
-"""What the commands are told: flags and environment variables, parsed once, strictly, into frozen structs. Pure."""
+"""PURE. The settings of the commands: flags and environment variables, parsed once into frozen structs."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf server` is told. The descriptions are its help and its documentation."""
+    """The settings of `pywharf server`. The descriptions are its help and its documentation."""
 
     root: Annotated[
         str,
@@ -111,7 +111,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pywharf update_index` is told, besides type, name and the backend's own fields."""
+    """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
 
     secret: Annotated[
         str | None,

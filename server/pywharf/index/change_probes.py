@@ -83,5 +83,5 @@ def _all(change_probes: Sequence[Probe]) -> list[object]:
 def _answer(probe: Probe) -> object:
     try:
         return probe()
-    except Exception:  # noqa: BLE001 - whoever then reads the storage itself gets it, too, and says so
+    except Exception:  # noqa: BLE001 - the read that follows fails the same way and reports it
         return object()

@@ -116,7 +116,7 @@ class SessionFiles:
             return _Ended(), None
         try:
             if len(content) > _MAX_BYTES:
-                raise ValueError  # noqa: TRY301 - one message for whatever is none of ours
+                raise ValueError  # noqa: TRY301 - one message for every file that is not one of these
             ended = msgspec.json.decode(content, type=_Ended)
         except ValueError as error:  # msgspec's own are ValueErrors
             raise BackendUnavailableError(

@@ -23,7 +23,7 @@ class FolderProbe:
 
     def __call__(self) -> object:
         """Return a value that compares equal to the previous one if nothing has changed. Raises OSError."""
-        os.stat(self._staging)  # noqa: PTH116 - so that whoever empties a volume is noticed
+        os.stat(self._staging)  # noqa: PTH116 - so that an emptied volume is noticed
         journal = self._probe_folder(self._folder, (self._journal,), _HEADER_BYTES)
         return journal, self._probe_folder(self._storage, self._indexes, 0)
 

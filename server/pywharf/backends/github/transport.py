@@ -55,7 +55,7 @@ class Call:
             raise requests.Timeout
 
     def end(self) -> None:
-        """End the call, so that its thread is no longer blocked: shut down its connections and open no more."""
+        """End the call, so that its thread is no longer blocked: shut down its connections and open no further ones."""
         with self._lock:
             self._ended = True
             for guard in self._guards:

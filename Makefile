@@ -100,7 +100,7 @@ test: lint ## Every check and test this machine can run; names what it leaves ou
 	@$(MAKE) --no-print-directory pytest
 	@$(MAKE) --no-print-directory e2e
 
-# Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/development.md.
+# Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/testing.md.
 cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs go)
 	@$(PYTHON) tests/support/cluster_build.py $(CLUSTER)
 

@@ -1,6 +1,6 @@
 """Leader election: of several replicas, the one that holds the Lease works.
 
-docs/decisions says why the client library's election is not used. Only this process's own clock is trusted.
+docs/decisions/0010 says why the client library's election is not used. Only this process's own clock is trusted.
 """
 
 import asyncio

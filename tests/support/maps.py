@@ -1,6 +1,6 @@
 """Every map of the specs that may be empty, each filled and emptied, from the schema itself.
 
-The filled specs are those of tests/unit/operator/test_every_field.py, which asks for each field that there is.
+The filled specs are those of tests/unit/operator/render/test_every_field.py, which asks for each field that there is.
 """
 
 import copy

@@ -14,7 +14,7 @@ from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, kind_of
 
-RENDERED = sorted((Path(__file__).parents[2] / "golden" / "render").glob("expected-*.yaml"))
+RENDERED = sorted((Path(__file__).parents[3] / "golden" / "render").glob("expected-*.yaml"))
 
 
 def server_named(name, namespace):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pywharf_operator.spec.cron import DAY_S, next_time, parsed, shortest_interval_s
 from pywharf_operator.spec.forms import SCHEDULE
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "cron" / "times.tsv"
+GOLDEN = Path(__file__).parents[3] / "golden" / "cron" / "times.tsv"
 ROWS = [tuple(line.split("\t")) for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]
 """Their clock changes are past ones: a newer time zone database has the same."""
 

@@ -9,6 +9,7 @@ from pywharf_operator.render.labels import MANAGER, Manifest
 from pywharf_operator.spec import (
     ObjectKey,
 )
+from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 
 Step = str | int | tuple[str, str | int]
 """One step into a value: a field, a position, or the key and the value that identify a list item."""
@@ -128,9 +129,6 @@ def is_running(pod: Mapping[str, Any]) -> bool:
     return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"
 
 
-_DEFAULT_SERVER: Final = "pywharf"
-
-
 def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:
     """Return the server that a raw PackageRepo names; missing and malformed parts get their defaults."""
     reference = mapping(mapping(repo, "spec"), "serverRef")
@@ -138,7 +136,7 @@ def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:
     own = str(mapping(repo, "metadata").get("namespace") or "")
     return ObjectKey(
         namespace if isinstance(namespace, str) and namespace else own,
-        name if isinstance(name, str) and name else _DEFAULT_SERVER,
+        name if isinstance(name, str) and name else DEFAULT_SERVER_NAME,
     )
 
 

@@ -16,9 +16,8 @@ from pywharf_operator.spec import (
     PackageServerSpec,
     Secret,
 )
+from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 from pywharf_operator.spec.package_server import Storage
-
-DEFAULT_SERVER_NAME = "pywharf"
 
 
 def snapshot_of(manifests: Manifests) -> Snapshot:

@@ -1,7 +1,7 @@
 """PackageRepo: one private package index."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -26,11 +26,14 @@ PACKAGE_REPO = "PackageRepo"
 TRIGGER_ANNOTATION = "pywharf.dev/update-index"
 """Any new value of it runs an update of the index immediately."""
 
+DEFAULT_SERVER_NAME: Final = "pywharf"
+"""The PackageServer of a PackageRepo that names none."""
+
 
 class ServerRef(Model, frozen=True, kw_only=True):
     """Which PackageServer serves the repo."""
 
-    name: Annotated[ObjectName, Meta(description="The PackageServer's name.")] = "pywharf"
+    name: Annotated[ObjectName, Meta(description="The PackageServer's name.")] = DEFAULT_SERVER_NAME
     namespace: Annotated[
         Namespace | None, Meta(description="The PackageServer's namespace. Absent: the repo's own.")
     ] = None

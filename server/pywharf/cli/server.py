@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from aiohttp import web
 
 from pywharf import __version__
@@ -30,7 +29,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
-from pywharf.core.redaction import without_secrets
+from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import egress_of
@@ -127,7 +126,7 @@ def _tls(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Callable
     return context, [functools.partial(watch_tls, context, *pair, seen)]
 
 
-class Shared(msgspec.Struct, frozen=True):
+class Shared(Redacted, frozen=True):
     """What all workers of one server share."""
 
     listener: socket.socket
@@ -139,10 +138,6 @@ class Shared(msgspec.Struct, frozen=True):
     initialize_secret: str | None
     generations: Generations | None = None
     """The repos' generations, which several workers share; None with one worker."""
-
-    def __repr__(self) -> str:
-        """Return the fields without the secrets."""
-        return without_secrets(self)
 
     def close_listeners(self) -> None:
         """Close the listeners here; other processes keep theirs."""

@@ -22,7 +22,7 @@ from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.core.redaction import without_secrets
+from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import Egress, egress_of
 from pywharf.index.ports import Progress
@@ -177,16 +177,12 @@ def _typed(value: str, kind: object) -> object:
     return value
 
 
-class _Target(msgspec.Struct, frozen=True):
+class _Target(Redacted, frozen=True):
     """The repo to scan, with its secrets in plain text."""
 
     spec: BackendSpec
     credentials: Credentials
     admin_secret: str | None = None
-
-    def __repr__(self) -> str:
-        """Return the fields without the secrets."""
-        return without_secrets(self)
 
 
 def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, given: Mapping[str, object]) -> _Target:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.core.redaction import without_secrets
+from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.core.toml_text import loads
 from pywharf.core.urls import check_url
@@ -59,7 +59,7 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class BackendSpec(
-    msgspec.Struct,
+    Redacted,
     frozen=True,
     forbid_unknown_fields=True,
     kw_only=True,
@@ -86,10 +86,6 @@ class BackendSpec(
     """Seconds between two polls of the index, for backends where frequent polls have a cost."""
     upstream: Upstream = Upstream()
     """The extra index."""
-
-    def __repr__(self) -> str:
-        """Leave out the secrets."""
-        return without_secrets(self)
 
     @property
     def index_name(self) -> str:
@@ -142,7 +138,7 @@ BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {
 }
 
 
-class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class AdminSecret(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The secret with which the server itself reads a backend: exactly one of raw, env and file."""
 
     type: str
@@ -153,10 +149,6 @@ class AdminSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.raw, self.env, self.file)) != 1:
             raise ValueError("name exactly one of raw, env and file")
-
-    def __repr__(self) -> str:
-        """Leave out the secrets."""
-        return without_secrets(self)
 
     @property
     def secret(self) -> Secret:

@@ -2,17 +2,16 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from pywharf.core.endpoints import check_endpoints
-from pywharf.core.redaction import without_secrets
+from pywharf.core.redaction import Redacted
 from pywharf.core.urls import check_url
 
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 
 
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ServerSettings(Redacted, frozen=True, kw_only=True):
     """The settings of `pywharf server`. The descriptions are its help and its documentation."""
 
     root: Annotated[
@@ -105,12 +104,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_url(self.extra_index_url, "extra_index_url")
         check_endpoints(self.allowed_endpoints)
 
-    def __repr__(self) -> str:
-        """Nothing of the secrets."""
-        return without_secrets(self)
 
-
-class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
+class UpdateIndexSettings(Redacted, frozen=True, kw_only=True):
     """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
 
     secret: Annotated[
@@ -131,7 +126,3 @@ class UpdateIndexSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_endpoints(self.allowed_endpoints)
-
-    def __repr__(self) -> str:
-        """Nothing of the secrets."""
-        return without_secrets(self)

@@ -15,3 +15,11 @@ def without_secrets(struct: msgspec.Struct) -> str:
         for field, value in zip(struct.__struct_fields__, msgspec.structs.astuple(struct), strict=True)
     )
     return f"{type(struct).__name__}({', '.join(shown)})"
+
+
+class Redacted(msgspec.Struct, frozen=True):
+    """A struct whose representation hides the secrets."""
+
+    def __repr__(self) -> str:
+        """Return the fields without possible secrets."""
+        return without_secrets(self)

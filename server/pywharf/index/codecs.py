@@ -41,14 +41,6 @@ LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A function that returns a backend's own field of an entry and its value, or None."""
 
 
-class Totals(msgspec.Struct, frozen=True):
-    """The totals over all projects of an index."""
-
-    projects: int = 0
-    files: int = 0
-    bytes: int = 0
-
-
 class Index:
     """A decoded index file. Projects of an `index.json` are decoded on first use."""
 
@@ -90,11 +82,6 @@ class Index:
         """Return an object that compares equal while the project is unchanged, without decoding the project."""
         found = self._projects.get(name)
         return bytes(found) if isinstance(found, msgspec.Raw) else found
-
-    def totals(self) -> Totals:
-        """Count over all projects (decodes them all)."""
-        files = [f for name in self for f in (self.project(name) or Project(name=name)).files]
-        return Totals(len(self), len(files), sum(f.size or 0 for f in files))
 
 
 EMPTY_INDEX = Index(0, {})

@@ -6,10 +6,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pywharf_operator.local.folder import DEFAULT_SERVER_NAME, default_server, faults_of, snapshot_of
+from pywharf_operator.local.folder import default_server, faults_of, snapshot_of
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.render import Environment, RenderedServer, ServerVerdict, Snapshot, render_server, resolve
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
+from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 from pywharf_operator.spec.package_server import AllowedNamespaces
 
 

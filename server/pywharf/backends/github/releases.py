@@ -60,8 +60,6 @@ class Release(msgspec.Struct, frozen=True):
     tag_name: str
     body: str | None = None
     draft: bool = False
-    created_at: str | None = None
-    """The time of the commit that the release names; it does not say when the release was published."""
     published_at: str | None = None
     assets: tuple[Asset, ...] = ()
 

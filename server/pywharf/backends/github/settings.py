@@ -3,18 +3,17 @@
 import re
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from pywharf.config.repo_config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec
-from pywharf.core.redaction import without_secrets
+from pywharf.core.redaction import Redacted
 
 _API_URL = "GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."
 _BRANCH = "Branch that holds the index file."
 _REQUIREMENT = re.compile(r"[A-Za-z0-9./][^{\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
 
-class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
+class InitPkgRepoSettings(Redacted, frozen=True, kw_only=True):
     """The settings of `pywharf github.init_pkg_repo`."""
 
     name: Annotated[str, Meta(description="The repo's name for clients and configurations.")]
@@ -64,17 +63,13 @@ class InitPkgRepoSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "requirement must be one in one line, without '{', such as pywharf[github] @ git+https://…"
             )
 
-    def __repr__(self) -> str:
-        """Leave out the secrets."""
-        return without_secrets(self)
-
     @property
     def spec(self) -> GithubSpec:
         """The repo's table. Raises InvalidConfigError."""
         return _spec(self, "github.init_pkg_repo")
 
 
-class GenGhPagesSettings(msgspec.Struct, frozen=True, kw_only=True):
+class GenGhPagesSettings(Redacted, frozen=True, kw_only=True):
     """The settings of `pywharf github.gen_gh_pages`."""
 
     owner: Annotated[str, Meta(description="User or organisation that has the GitHub repository.")]
@@ -96,10 +91,6 @@ class GenGhPagesSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="What stands before TAG/FILE in links; none: https://HOST/OWNER/REPO/releases/download."),
     ] = None
-
-    def __repr__(self) -> str:
-        """Leave out the secrets."""
-        return without_secrets(self)
 
     @property
     def spec(self) -> GithubSpec:

@@ -133,11 +133,12 @@ coverage: ## The tests, with branch coverage of both packages
 # Until a folder has its first file, mypy and ruff must not be sent there.
 SOURCES := $(wildcard server operator tests .ci/check_tree.py)
 
-lint: .venv-dev ## ruff, mypy, import-linter, codespell, no URL in locks, no machine path in the tree
+lint: .venv-dev ## ruff, mypy, import-linter, deptry, codespell, .ci/check_tree.py
 	.venv-dev/bin/ruff check $(SOURCES)
 	.venv-dev/bin/ruff format --check $(SOURCES)
 	.venv-dev/bin/mypy $(SOURCES)
 	.venv-dev/bin/lint-imports --no-logo
+	.venv-dev/bin/deptry server operator --no-ansi
 	.venv-dev/bin/codespell
 	.venv-dev/bin/python .ci/check_tree.py
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -14,13 +13,27 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_ready, key_of
 from pywharf_operator.cluster.namespaces import Namespaces
-from pywharf_operator.index_updates.refused_pods import refused_replica, with_remedy
+from pywharf_operator.index_updates.refused_pods import refused_replica
 from pywharf_operator.index_updates.starting import Runs, read_runs, starts, update_index_of
 from pywharf_operator.index_updates.state import LINGERS_S, lingering
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live, Refusal
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.observe import STRAYS, Observed, Observer
+from pywharf_operator.reconciling.outcome import (
+    NO_UPDATES,
+    NOT_SERVED,
+    Result,
+    counts_of,
+    in_fair_order,
+    is_accepted,
+    is_ready_status,
+    not_served_yet,
+    refused_job,
+    server_ready,
+    unreadable_server,
+    unserved_status,
+)
 from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.reconciling.session_key import ForeignSecretError, session_key
 from pywharf_operator.render import (
@@ -28,13 +41,12 @@ from pywharf_operator.render import (
     Finding,
     RenderedServer,
     RepoVerdict,
-    Resolution,
     ServerVerdict,
     Snapshot,
     render_server,
     resolve,
 )
-from pywharf_operator.render.labels import REPO_LABEL, Manifest, object_name
+from pywharf_operator.render.labels import REPO_LABEL, object_name
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.render.urls import base_url, repo_url
@@ -45,11 +57,10 @@ from pywharf_operator.spec.package_server import RepoCounts
 from pywharf_operator.status.conditions import (
     malformed_status,
     namespaces_read,
-    ready_replicas,
     repo_status,
     server_status,
 )
-from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
+from pywharf_operator.status.programmed import ConfigHistory, programmed, unreachable
 from pywharf_operator.status.writer import Statuses
 
 _logger = logging.getLogger(__name__)
@@ -199,7 +210,7 @@ class Reconciler:
             await self._nudges.nudge(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, _in_fair_order(rendered.cron_jobs, verdict), live, superseded)
+        refusals += await applier.apply(server, in_fair_order(rendered.cron_jobs, verdict), live, superseded)
         refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
         stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
         # A kind that the cluster seems to lack may be missing only for a moment.
@@ -213,7 +224,7 @@ class Reconciler:
         )
         lost = unreachable(reports)
         memory.lost = 0 if lost is None else memory.lost + 1
-        result = _Result(
+        result = Result(
             observed=observed,
             verdict=verdict,
             resolution=resolution,
@@ -285,8 +296,8 @@ class Reconciler:
                 repo_status(
                     repo,
                     url=None,
-                    programmed=waits if repo.served else _NOT_SERVED,
-                    index_up_to_date=_NO_UPDATES,
+                    programmed=waits if repo.served else NOT_SERVED,
+                    index_up_to_date=NO_UPDATES,
                     index=None,
                     now=now,
                 ),
@@ -330,7 +341,7 @@ class Reconciler:
         )
 
     async def _write_statuses(
-        self, result: "_Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]
+        self, result: "Result", memory: _Memory, environment: Environment, superseded: Callable[[], bool]
     ) -> bool:
         """Write every status. Return whether a ready replica does not serve the newest configuration yet."""
         now = self._now()
@@ -341,14 +352,14 @@ class Reconciler:
         due = starts(updated, result.runs, now)
         waiting = False
         for repo in result.resolution.repos:
-            serving, index_finding, index, url = _NOT_SERVED, _NO_UPDATES, None, None
+            serving, index_finding, index, url = NOT_SERVED, NO_UPDATES, None, None
             if repo.served:
                 serving = self._programmed(result, repo, memory)
                 waiting = waiting or (not serving.status and bool(result.reports))
                 url = repo_url(server, repo.name)
             if repo.name in jobs and repo.served:
                 index_finding, index = await update_index_of(self._kube, repo, jobs[repo.name], result.runs, due, now)
-                index_finding = _refused_job(jobs[repo.name], result.refusals) or index_finding
+                index_finding = refused_job(jobs[repo.name], result.refusals) or index_finding
             status = repo_status(
                 repo, url=url, programmed=serving, index_up_to_date=index_finding, index=index, now=now
             )
@@ -358,17 +369,17 @@ class Reconciler:
         await self._statuses.write(REPO, ordered, now, superseded)
         await self.write_malformed(observed, now)
         statuses = [status for _, status in wanted]
-        self._counted(server.key, _counts(statuses))
+        self._counted(server.key, counts_of(statuses))
         of_server = server_status(
             verdict,
             url=base_url(server),
             repos=RepoCounts(
                 total=len(statuses) + len(observed.malformed) + len(verdict.kept),
-                ready=sum(_is_ready(status) for status in statuses),
+                ready=sum(is_ready_status(status) for status in statuses),
             ),
             ready_replicas=len(result.reports),
             config_rendered=result.rendered.config_rendered,
-            ready=_server_ready(result, environment),
+            ready=server_ready(result, environment),
             namespaces_read=namespaces_read(verdict, observed.unreadable),
             now=now,
         )
@@ -392,9 +403,9 @@ class Reconciler:
         unreadable = self._observer.namespaces.refusing(SERVER)
         missing = [one for one in resolution.repos if one.repo.server_key.namespace not in unreadable]
         of_unreadable = [
-            msgspec.structs.replace(one, accepted=_unreadable_server(one.repo.server_key))
+            msgspec.structs.replace(one, accepted=unreadable_server(one.repo.server_key))
             for one in resolution.repos
-            if one.repo.server_key.namespace in unreadable and not _is_accepted(one)
+            if one.repo.server_key.namespace in unreadable and not is_accepted(one)
         ]
         ordered = round_robin([*missing, *of_unreadable], lambda one: one.repo.key.namespace)
         for start in range(0, len(ordered), _CHUNK):
@@ -406,7 +417,7 @@ class Reconciler:
             ]
             await self._write_unserved(observed, chunk, now)
         await self.write_malformed(observed, now)
-        self._counted(STRAYS, _counts([_unserved(one, now) for one in missing]))
+        self._counted(STRAYS, counts_of([unserved_status(one, now) for one in missing]))
 
     async def _with_malformed_server(self, observed: Observed) -> None:
         """Report on the server why it cannot be parsed. Its objects are left in place."""
@@ -416,11 +427,11 @@ class Reconciler:
         status = malformed_status(observed.server_raw, observed.server_fault, now)
         await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
         resolution = await asyncio.to_thread(resolve, observed.snapshot, Environment(specs=self._settings.specs))
-        await self._write_unserved(observed, _not_served_yet(resolution, observed.key), now)
+        await self._write_unserved(observed, not_served_yet(resolution, observed.key), now)
         await self.write_malformed(observed, now)
 
     async def _write_unserved(self, observed: Observed, verdicts: Sequence[RepoVerdict], now: datetime) -> None:
-        wanted = [(observed.raws[verdict.repo.key], _unserved(verdict, now)) for verdict in verdicts]
+        wanted = [(observed.raws[verdict.repo.key], unserved_status(verdict, now)) for verdict in verdicts]
         await self._statuses.write(REPO, wanted, now)
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
@@ -437,7 +448,7 @@ class Reconciler:
         return self._apis
 
     @staticmethod
-    def _programmed(result: "_Result", repo: RepoVerdict, memory: _Memory) -> Finding:
+    def _programmed(result: "Result", repo: RepoVerdict, memory: _Memory) -> Finding:
         if not result.rendered.config_rendered.status:
             return Finding(status=False, reason="ConfigNotRendered", message=result.rendered.config_rendered.message)
         return programmed(
@@ -445,107 +456,8 @@ class Reconciler:
         )
 
 
-class _Result(msgspec.Struct, frozen=True):
-    """The result of one reconcile: what it found and did."""
-
-    observed: Observed
-    verdict: ServerVerdict
-    resolution: Resolution
-    rendered: RenderedServer
-    runs: Runs
-    reports: tuple[ReplicaReport, ...]
-    """The reports of the ready replicas."""
-    lost: Finding | None
-    """The finding that some of them could not be reached for a while."""
-    refusals: tuple[Refusal, ...]
-    refused_replica: str | None
-    """Why the Deployment gets no further pod."""
-
-
-def _unserved(verdict: RepoVerdict, now: datetime) -> PackageRepoStatus:
-    """Return the status of a repo without a server, in the same words as if a server did not admit it."""
-    return repo_status(verdict, url=None, programmed=_NOT_SERVED, index_up_to_date=_NO_UPDATES, index=None, now=now)
-
-
-def _not_served_yet(resolution: Resolution, server: ObjectKey) -> Sequence[RepoVerdict]:
-    """Return the repos that get a new status if the server is malformed: those not known to be served.
-
-    They are repos of other namespaces and get the status that they would get if the server did not exist, so that
-    nobody finds out whether it does.
-    """
-    return [one for one in resolution.repos if not _is_accepted(one) and one.repo.key.namespace != server.namespace]
-
-
-def _is_accepted(verdict: RepoVerdict) -> bool:
-    status = verdict.repo.status
-    return status is not None and any(one.type == "Accepted" and one.status == "True" for one in status.conditions)
-
-
-def _unreadable_server(server: ObjectKey) -> Finding:
-    return Finding(
-        status=None,
-        reason="ServerUnreadable",
-        message=(
-            f"The operator may not read the namespace {server.namespace} that spec.serverRef names; ask whoever runs "
-            "the operator to give its ServiceAccount the Role there again."
-        ),
-    )
-
-
 def _repo_of(item: Json) -> object:
     return (item["metadata"].get("labels") or {}).get(REPO_LABEL)
 
 
-_NOT_SERVED = Finding(status=False, reason="NotServed", message="The repo is not served; other conditions say why.")
-_NO_UPDATES = Finding(status=None, reason="NotServed", message="Its index is not updated while it is not served.")
 _CAN_RUN = Finding(status=True, reason="Accepted", message="The server can run as it is described.")
-_SHOWN = 3
-"""Maximum number of objects that one message names."""
-
-
-def _server_ready(result: _Result, environment: Environment) -> Finding:
-    if result.refusals:
-        first = result.refusals[0]
-        told = " ".join(f"{one.object}: {one.message}" for one in result.refusals[:_SHOWN])
-        more = len(result.refusals) - _SHOWN
-        return Finding(status=False, reason=first.reason, message=told + (f" And {more} more." if more > 0 else ""))
-    missing = api_missing(result.verdict.server, environment)
-    if missing is not None:
-        return missing
-    every = not any(report.reached for report in result.reports)
-    finding = ready_replicas(result.verdict.server, len(result.reports), result.lost if every else None)
-    return _of_replicas(finding, result.refused_replica)
-
-
-def _of_replicas(finding: Finding, refused: str | None) -> Finding:
-    """Return the finding about the replicas, with the cluster's reason if it refuses one."""
-    if refused is None:
-        return finding
-    message = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
-    if finding.status:
-        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {message}")
-    return Finding(status=False, reason="PodRefused", message=message)
-
-
-def _in_fair_order(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
-    """Order the CronJobs so that each namespace has its first ones early: a newer event may postpone the rest."""
-    namespaces = {repo.name: repo.repo.key.namespace for repo in verdict.repos}
-    return round_robin(cron_jobs, lambda one: namespaces[one["metadata"]["labels"][REPO_LABEL]])
-
-
-def _refused_job(cron_job: Manifest, refusals: Sequence[Refusal]) -> Finding | None:
-    """Return the finding for a repo's owner, who may not see the server, if its CronJob is refused; otherwise None."""
-    name = f"{CRON_JOB.name} {ObjectKey(cron_job['metadata']['namespace'], cron_job['metadata']['name'])}"
-    refusal = next((one for one in refusals if one.object == name and one.reason == "ApplyRefused"), None)
-    if refusal is None:
-        return None
-    return Finding(status=False, reason="UpdateStuck", message=f"{name}: {with_remedy(refusal.message)}")
-
-
-def _is_ready(status: PackageRepoStatus) -> bool:
-    return any(one.type == "Ready" and one.status == "True" for one in status.conditions)
-
-
-def _counts(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:
-    """Return how many repos have each condition, by type and status."""
-    return Counter((one.type, one.status) for status in statuses for one in status.conditions)

@@ -1,4 +1,4 @@
-"""A file_system repo on a volume that others use, too, and that is far away: locks, lost answers, odd moments."""
+"""Check a file_system repo on a remote volume with several users: locks, lost answers, races."""
 
 import errno
 import fcntl
@@ -44,7 +44,7 @@ def test_a_writer_that_stopped_with_the_lock_is_not_waited_for_for_ever(tmp_path
 
 
 async def test_a_link_whose_answer_was_lost_is_an_upload_that_succeeded(tmp_path, backend, monkeypatch):
-    """NFS then asks again, and hears that the file is there already."""
+    """NFS then repeats the request, and the answer is that the file exists already."""
     link = os.link
 
     def answered_late(staged: Path, final: Path) -> None:
@@ -64,7 +64,7 @@ async def test_a_link_whose_answer_was_lost_is_an_upload_that_succeeded(tmp_path
 
 
 async def test_a_note_that_comes_late_does_not_hide_what_the_index_says(tmp_path, backend):
-    """Between an upload and its note a run of update_index may come, and somebody who yanks the file."""
+    """Between an upload and its note, somebody may yank the file and update_index may run."""
     follower = Follower("foo", backend)
     file = await publish(backend, wheel(tmp_path, "foo"))
     sidecar = tmp_path / "repo/storage/foo" / f"{file.filename}.meta"
@@ -75,7 +75,7 @@ async def test_a_note_that_comes_late_does_not_hide_what_the_index_says(tmp_path
     project = follower.catalog.project(FOO)
     assert project is not None
     assert [f.yanked for f in project.files] == ["broken"]
-    # Another content under the same name is newer than any index.
+    # Different content under the same name is newer than any index.
     other = File(filename=file.filename, sha256="1" * 64, size=1)
     await follower.note(JournalEntry(FOO, other))
     project = follower.catalog.project(FOO)

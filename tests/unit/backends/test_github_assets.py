@@ -82,7 +82,7 @@ async def test_no_name_leads_there(monkeypatch):
 @pytest.mark.parametrize("listed", [(), ("other.example",), ("storage.example:8080",)])
 async def test_no_redirect_leads_to_a_host_that_is_not_listed(listed):
     async with assets_at("http://storage.example/file", *listed) as assets:
-        assert await assets.signed_url(ASSET) == "http://storage.example/file"  # for the client, which is elsewhere
+        assert await assets.signed_url(ASSET) == "http://storage.example/file"  # for the client, on another host
         with pytest.raises(BackendUnavailableError, match=r"http://storage\.example is not among the hosts"):
             await assets.read(ASSET, 100)
 
@@ -112,7 +112,7 @@ async def test_nor_does_the_api_itself(monkeypatch):
 
 
 async def test_no_redirect_leads_there(own_port, monkeypatch):
-    """A storage elsewhere, played by a proxy, redirects to this machine."""
+    """A storage on another host, simulated by a proxy, redirects to this machine."""
 
     async def redirect(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

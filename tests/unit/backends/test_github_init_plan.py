@@ -1,4 +1,4 @@
-"""What github.init_pkg_repo does, as a function of what is there."""
+"""Check what github.init_pkg_repo does, as a function of what it finds in the repository."""
 
 import shlex
 
@@ -154,7 +154,7 @@ FLAGS = [
 def test_workflows():
     spec = changed(SPEC, api_url="https://github.example/api/v3", index_filename="index.json")
     parsed = yaml.safe_load(workflow.workflow(NAME, spec))
-    on = parsed[True]  # YAML 1.1 takes `on` for a truth value; GitHub does not
+    on = parsed[True]  # YAML 1.1 reads `on` as a Boolean; GitHub does not
     assert on["release"]["types"] == ["published", "edited", "deleted"]
     assert on["schedule"][0]["cron"].endswith(" * * * *")
     assert "workflow_dispatch" in on

@@ -1,4 +1,4 @@
-"""A GitHub release and the file that it is; releases as a journal; refusals as errors."""
+"""Check how a GitHub release becomes a file, how releases form a journal, and how refusals become errors."""
 
 import base64
 import re
@@ -137,7 +137,7 @@ def test_limits_say_how_long(status, headers, message, wait_s):
 
 
 def test_the_limit_of_queries():
-    """GitHub says it with status 200, and PyGithub with 400."""
+    """GitHub reports this limit with status 200, and PyGithub with 400."""
     data = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit already exceeded"}]}
     headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 9)}
     error = refusal(Answer(400, headers, data), NOW, is_clients=False)
@@ -221,7 +221,7 @@ def test_tokens_of_each_kind(secret):
 
 
 def jwt(matched):
-    """As GitHub's, unsigned; it ends so many seconds from now."""
+    """Return an unsigned token like GitHub's that expires in the matched number of seconds."""
     claims = {"nbf": 0, "exp": time.time() + int(matched[1])}
     return ".".join(
         base64.urlsafe_b64encode(one).decode().rstrip("=") for one in (b"{}", msgspec.json.encode(claims), b"x")
@@ -232,7 +232,7 @@ def jwt(matched):
     ("url", "least_s", "most_s"),
     [
         ("https://x/y?sp=r&se=2099-01-01T00%3A00%3A00Z&sig=s", 300, 300),
-        # GitHub's own end is before the storage's.
+        # GitHub's own token expires before the storage's signature.
         ("https://x/y?se=2099-01-01T00%3A00%3A00Z&jwt=IN99", 97, 99),
         ("https://x/y?jwt=IN-99", -101, -99),
         ("https://x/y?se=2001-01-01T00%3A00%3A00Z&jwt=IN99", -(10**10), 0),

@@ -1,4 +1,4 @@
-"""The files of a static index."""
+"""Check the files of a static index."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Check which texts are taken for tokens of GitHub's: every kind that it gives, and no junk."""
+"""Check which texts count as GitHub tokens: every kind that GitHub issues, and no junk."""
 
 import pytest
 

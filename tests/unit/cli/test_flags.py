@@ -1,4 +1,4 @@
-"""Options made of a settings struct."""
+"""Check the command-line options that are generated from a settings struct."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The report of a run of update_index: JSON that a termination message has room for."""
+"""Check the report of a run of update_index: JSON that fits into a termination message."""
 
 import errno
 import json
@@ -49,7 +49,7 @@ def test_a_failure_is_shortened(reason):
 
 @pytest.mark.parametrize("fault", [None, errno.EBUSY, errno.EACCES])
 def test_where_the_file_cannot_be_replaced_it_is_written_as_it_is(tmp_path, monkeypatch, fault):
-    """A mounted file is busy; beside it, in /dev, nobody may write."""
+    """A mounted file is busy. Beside a file in /dev, nobody may write."""
     file = tmp_path / "report"
     file.write_text("old and longer than what comes" * 100)
     before = file.stat().st_ino

@@ -1,4 +1,4 @@
-"""Configuration: read strictly, and each fault named in one sentence that never holds a secret."""
+"""Check that configuration is read strictly, and that each fault is one sentence without a secret."""
 
 import json
 from typing import Annotated
@@ -359,7 +359,7 @@ def test_specs_are_known_by_their_tags():
 
 
 def test_a_spec_survives_json():
-    """As the operator writes it and a worker reads it."""
+    """The operator writes a spec as JSON, and a worker reads it."""
     spec = parse_config(WHOLE, "").repos[TEAM_A]
     encoded = json.loads(msgspec.json.encode(spec))
     assert encoded.pop("type") == "file_system"

@@ -1,4 +1,4 @@
-"""No struct shows a secret where it is printed, in a log or in a traceback."""
+"""Check that no struct shows a secret when it is printed, in a log or in a traceback."""
 
 import pathlib
 import socket

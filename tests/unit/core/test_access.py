@@ -36,7 +36,7 @@ ANONYMOUS = Credentials(read="r", write="w", anonymous_read=True)
         (ANONYMOUS, "wrong", NONE),
         (Credentials(anonymous_read=True), None, READ),
         (Credentials(read="s\u00e9cret \U0001f511", write="w"), "s\u00e9cret \U0001f511", READ),
-        (Credentials(read="\udcff\udcfe", write="w"), "\udcff\udcfe", READ),  # an environment variable of any bytes
+        (Credentials(read="\udcff\udcfe", write="w"), "\udcff\udcfe", READ),  # a variable that is not UTF-8
         (Credentials(read="\udcff", write="w"), "\udcfe", NONE),
     ],
 )
@@ -69,7 +69,7 @@ def test_fingerprint_changes_when_a_secret_does(read, write, new_read, new_write
 
 
 def test_fingerprint_changes_with_the_storage_that_decides():
-    """Else a browser's session would read what a repo's name stands for next."""
+    """Otherwise a browser's session could still read the repo after its name was given to another storage."""
     first, second = Credentials(storage="acme/open"), Credentials(storage="acme/closed")
     assert fingerprint(first, b"key") != fingerprint(second, b"key")
     with_secret = [Credentials(read="r", storage=storage) for storage in ("acme/open", "acme/closed")]

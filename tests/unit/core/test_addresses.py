@@ -1,4 +1,4 @@
-"""Check where addresses lead, in every spelling in which one can be named."""
+"""Check where addresses lead, in every spelling."""
 
 import pytest
 
@@ -56,7 +56,7 @@ ADDRESSES = [
     ("4000::1", PRIVATE),
     ("2606:4700::1111", GLOBAL),
     ("2a04:4e42::223", GLOBAL),
-    # Mapped, compatible, translated.
+    # IPv4-mapped, IPv4-compatible and IPv4-translated addresses.
     ("::ffff:169.254.169.254", OWN),
     ("::ffff:10.0.0.1", PRIVATE),
     ("::ffff:140.82.121.6", GLOBAL),
@@ -65,7 +65,7 @@ ADDRESSES = [
     ("::140.82.121.6", PRIVATE),
     ("::ffff:0:127.0.0.1", OWN),
     ("::ffff:0:140.82.121.6", PRIVATE),
-    # NAT64: an IPv6-only network reaches the IPv4 internet by the first prefix.
+    # NAT64: an IPv6-only network reaches the IPv4 internet through the first prefix.
     ("64:ff9b::a9fe:a9fe", OWN),
     ("64:ff9b::10.96.0.1", PRIVATE),
     ("64:ff9b::140.82.121.6", GLOBAL),
@@ -74,7 +74,7 @@ ADDRESSES = [
     ("64:ff9b:1:a9fe:a9:fe00::", OWN),
     ("64:ff9b:1:a9:fe:a9fe::", OWN),
     ("64:ff9b:1:0:a9:fea9:fe00:0", OWN),
-    # 6to4, Teredo (its client's address is inverted), ISATAP.
+    # 6to4, Teredo (which inverts its client's address), ISATAP.
     ("2002:a9fe:a9fe::1", OWN),
     ("2002:7f00:1::", OWN),
     ("2002:808:808::1", PRIVATE),
@@ -99,7 +99,7 @@ def test_what_is_no_address(text):
         reach_of(text)
 
 
-# A host as a URL may write it, the address that it stands for without asking anybody, whether that is this machine
+# The host as a URL may write it; its address without resolving it (None: a name); whether it is this machine
 HOSTS = [
     ("127.0.0.1", "127.0.0.1", True),
     ("127.0.0.1.", "127.0.0.1", True),
@@ -110,7 +110,7 @@ HOSTS = [
     ("0177.0.0.1", "127.0.0.1", True),
     ("0251.0376.0251.0376", "169.254.169.254", True),
     ("2852039166", "169.254.169.254", True),
-    ("0xa9fe.43518", None, False),  # the first part is one byte
+    ("0xa9fe.43518", None, False),  # the first part must fit into one byte
     ("0", "0.0.0.0", True),  # noqa: S104
     ("10.1", "10.0.0.1", False),
     ("[::1]", "::1", True),

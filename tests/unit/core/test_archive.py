@@ -1,4 +1,4 @@
-"""Core metadata is read from whole archives; any other ends in one clear refusal, soon and in little memory."""
+"""Check that whole archives are read, and that others are refused with a clear error, fast and in little memory."""
 
 import gzip
 import io
@@ -41,7 +41,7 @@ from support.distributions import sdist, wheel
 
 
 def read(folder: Path, filename: str, content: bytes) -> bytes:
-    """Through a real file, whose seeking fails in its own way."""
+    """Read the metadata through a real file, whose seek fails in its own way."""
     path = folder / "file"
     path.write_bytes(content)
     with path.open("rb") as stream:
@@ -287,7 +287,7 @@ def test_names_that_are_no_text_are_shown_safely(tmp_path):
 
 
 def _many_members(count: int) -> bytes:
-    """A zip whose list of members is far larger than what they hold: one local header, listed again and again."""
+    """Return a zip whose list of members is far larger than their content: one local header, listed many times."""
     one = zipped([("a", b"")], zipfile.ZIP_STORED)
     start, end = one.index(b"PK\x01\x02"), one.index(b"PK\x05\x06")
     listed = one[start:end] * count
@@ -382,7 +382,7 @@ def test_bomb(tmp_path, filename, make, reason):
         tracemalloc.stop()
     assert reason in str(raised.value)
     assert len(str(raised.value)) < 1000
-    # The largest that is allowed: a zip's list of members as bytes, or METADATA with the chunk it came from.
+    # The largest content allowed is a zip's list of members as bytes, or METADATA with the chunk that held it.
     assert peak < 80 * MIB, f"{peak / MIB:.0f} MiB for {path.stat().st_size / MIB:.2f} MiB"
     assert seconds < 20, f"{seconds:.1f} s for {path.stat().st_size / MIB:.2f} MiB"
 
@@ -436,7 +436,7 @@ UNPACKED_TARS = [gzip.decompress(content) for filename, content in GOOD.values()
 
 @st.composite
 def mutated(draw: st.DrawFn, seed: bytes) -> bytes:
-    """`seed` with bytes changed, cut out, doubled or put in."""
+    """Draw a copy of `seed` with bytes changed, cut out, doubled or inserted."""
     content = bytearray(seed)
     for _ in range(draw(st.integers(1, 6))):
         position = draw(st.integers(0, len(content)))
@@ -477,7 +477,7 @@ def test_mutated_archive(tmp_path, filename, seed, data):
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=st.sampled_from(UNPACKED_TARS).flatmap(mutated))
 def test_mutated_tar(tmp_path, content):
-    """Inside an intact gzip, where the checksum does not catch it."""
+    """The damaged tar is in an intact gzip, so the checksum does not catch it."""
     _ends_well(tmp_path, SDIST, gzip.compress(content, 1, mtime=0))
 
 

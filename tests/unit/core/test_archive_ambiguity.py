@@ -1,4 +1,4 @@
-"""Archives that two installers could read differently are refused; harmless forms of old ones are accepted."""
+"""Check that archives are refused if two installers could read them differently; harmless old forms are accepted."""
 
 import base64
 import gzip
@@ -51,7 +51,7 @@ def read(filename: str, content: bytes) -> Contents:
 
 
 def whole(*others: Entry, **parts: object) -> bytes:
-    """A wheel of these entries and what every wheel holds, all in RECORD."""
+    """Return a wheel of these entries and the members of every wheel, all listed in RECORD."""
     given = {other.path: other for other in others}
     files = [(str(path), one.content) for path, one in given.items()]
     files += [(path, content) for path, content in FILES if path not in given]
@@ -71,7 +71,7 @@ def unicode_path(path: str, listed: str = "a.py") -> bytes:
 
 
 def rows(*changed: str, left_out: str = "", files: list[tuple[str, bytes]] = FILES) -> list[tuple[str, bytes]]:
-    """A wheel's members whose RECORD has other rows, too, or lacks one."""
+    """Return a wheel's members. Rows are added to its RECORD, or those of one file are left out."""
     made = recorded(files)
     lines = [line for line in made[-1][1].decode().splitlines() if not (left_out and left_out in line)]
     return [*made[:-1], (made[-1][0], "".join(f"{line}\n" for line in (*changed, *lines)).encode())]
@@ -216,7 +216,7 @@ def broken_end(**fields: int) -> bytes:
 
 
 REFUSED = {
-    # the two descriptions of a member
+    # a member's local header and its entry in the list
     "another path before the content": (
         WHEEL,
         whole(Entry(path="good.py", content=ONE, local={"path": b"evil.py"})),
@@ -297,7 +297,7 @@ REFUSED = {
         stream_of(recorded([*FILES, ("a", b"PK\x07\x08" * 2_000)]), zipfile.ZIP_STORED),
         "does not say before 'a' where that ends",
     ),
-    # what lies outside the list
+    # content that the list does not cover
     "bytes before it": (WHEEL, b"#!/bin/sh\n" + TWICE, "10 bytes lie before it"),
     "bytes before it that the list knows of": (WHEEL, whole(Entry(path="0", before=b"12345")), "begins with 5 bytes"),
     "bytes after it": (WHEEL, TWICE + b"trailing", "8 bytes follow its end"),
@@ -512,7 +512,7 @@ def test_refused(filename, content, reason):
     assert len(str(raised.value)) < 1000
 
 
-# --- sdists of former times ------------------------------------------------------------------------------------
+# --- old sdists ------------------------------------------------------------------------------------------------
 
 OUTSIDE, NO_PKG_INFO = "has files outside a folder", "has no file"
 OLD = {
@@ -540,11 +540,11 @@ def test_pkg_info_of_another_project_is_refused_in_a_flat_sdist_too():
         read_distribution(io.BytesIO(content), parse_upload_filename(SDIST))
 
 
-# --- bounds ----------------------------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------------------------
 
 
 def test_work_of_links_is_bounded():
-    """Links that lead through links, each of them by a long path."""
+    """Each link leads through other links by a long path."""
     tree = MemberTree("x", 200_000)
     tree.add("top/0", MemberKind.FOLDER)
     for number in range(1, 9_000):
@@ -571,7 +571,7 @@ def test_rows_of_record_are_counted(monkeypatch):
 
 
 def forward(content: bytes) -> dict[str, bytes]:
-    """What a reader sees that goes from header to header and never looks at the list of members."""
+    """Read a zip from local header to local header, without the list of members. Returns the contents by path."""
     found = {}
     at = 0
     while content.startswith(b"PK\x03\x04", at):

@@ -8,7 +8,7 @@ from pywharf.egress.sessions import Egress, egress_of
 
 OWN, PRIVATE, GLOBAL = Reach.OWN, Reach.PRIVATE, Reach.GLOBAL
 
-# The list, the URL, the most sensitive address that its host may have (None: not on the list)
+# The list, the URL, the most sensitive kind of address that its host may have (None: not listed)
 LISTED = [
     (("a.example",), "https://a.example/x", PRIVATE),
     (("a.example",), "http://a.example/x", PRIVATE),
@@ -56,7 +56,7 @@ def test_the_list(listed, url, reach):
     assert allowed_reach(listed, url) is reach
 
 
-# The list (None: no flag), what the configuration names, where a redirect leads, how far it may
+# The list (None: no flag), the configured URL, the redirect's target, how far the target may lead (None: refused)
 REDIRECTS = [
     (None, "https://a.example/simple/", "https://a.example/other/", PRIVATE),
     (None, "https://a.example/simple/", "https://a.example:8443/", None),

@@ -1,4 +1,4 @@
-"""The error tree: what is raised on purpose has a status, a code and a title of its own."""
+"""Check the error tree: each deliberate error has a status, a code and a title of its own."""
 
 import http
 import importlib
@@ -44,7 +44,7 @@ def test_no_two_errors_are_told_as_one(field):
 
 
 def test_statuses_that_clients_rely_on():
-    """By code: what twine, pip and uv are told must not change by accident."""
+    """Twine, pip and uv rely on the status of each code, so it must not change by accident."""
     statuses = {c.code: c.status for c in CLASSES}
     assert statuses == statuses | {
         "internal-error": 500,

@@ -129,7 +129,7 @@ def test_has_version(raw, is_it):
         ("foo-1.0.tgz", "foo", "1.0"),
         ("foo-bar-1.0.tar.xz", "foo-bar", "1.0"),
         ("foo-2-1.0.tar", "foo-2", "1.0"),
-        ("foo-2-1.0.zip", "foo", None),  # "2-1.0" is no version
+        ("foo-2-1.0.zip", "foo", None),  # "2-1.0" is not a version
         ("foo-1.0-py3-none-any.whl", "foo", "1.0"),
         ("foo-1.00-py3-none-any.whl", "foo", "1.0"),
         ("foo.whl", "foo", None),
@@ -153,7 +153,7 @@ def test_extension(filename, extension):
 
 @pytest.mark.parametrize("digits", [255, 256, 4299, 4300, 4301, 100_000])
 def test_versions_of_many_digits_are_read_or_refused(digits):
-    """Python reads no number of more than 4,300 digits, and takes its time for shorter ones."""
+    """Python parses no number over 4,300 digits, and is slow with shorter ones."""
     filename = parse_upload_filename("foo-1.0.tar.gz")
     assert not filename.has_version("1" * digits)
     assert not filename.has_version("1.0+" + "1" * digits)

@@ -136,5 +136,5 @@ def test_any_lines_are_read_or_refused(parts):
 
 
 def test_a_blank_line_first_is_read_in_an_sdist():
-    """Old sdists have it; a wheel's METADATA is read by clients, too, which find nothing then."""
+    """Old sdists have one. A wheel's METADATA must not: clients read it, too, and would find no fields."""
     assert parse_metadata(b"\n" + BOTH, parse_upload_filename("foo-bar-1.0.tar.gz")).version == "1.0"

@@ -1,4 +1,4 @@
-"""Threads that are the first to decode a type at once; msgspec by itself ends the process then."""
+"""Check that several threads may concurrently be the first to decode a type; msgspec alone would crash the process."""
 
 import ast
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 from support.parts import CHECKOUT
 
-# In a process of its own: types are looked at once, and what is tested is the end of the process.
+# Run in a separate process: msgspec inspects a type only once, and a failure ends the process.
 AT_ONCE = """
 import sys, threading
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_first_look_at_a_type_may_be_several_threads(tmp_path):
 
 
 def test_every_type_that_is_decoded_is_known_before():
-    """Whatever is given to msgspec's decoders is called `warmed_up(...)` somewhere, or decorated with it."""
+    """Every type given to msgspec's decoders is passed to `warmed_up(...)` somewhere, or decorated with it."""
     decoded: dict[str, str] = {}
     known: set[str] = set()
     for path in sorted((CHECKOUT / "server").rglob("*.py")):

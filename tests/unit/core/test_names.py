@@ -50,7 +50,7 @@ def test_normal_form(raw, name):
         "foo%2fbar",
         "foo:bar",
         "f\u00f6\u00f6",
-        "foo\u0661",  # a digit, but not of ASCII
+        "foo\u0661",  # a digit outside ASCII
         "\u212a",  # the Kelvin sign, whose lower case is "k"
         "foo\udcff",
         "a" * 201,

@@ -30,20 +30,20 @@ CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,ima
         (PIP, JSON),
         (UV, JSON),
         (CHROMIUM, TEXT),
-        (f"{J}, {H}, text/html", TEXT),  # equally wanted: what PEP 503 promised
+        (f"{J}, {H}, text/html", TEXT),  # equally preferred: the format that PEP 503 promised
         (f"{J};q=0.9, {H}", HTML),
         (f"{J};q=0.001, {H};q=0, text/html;q=0", JSON),
         (f"{H};q=0.5, */*;q=0.1", HTML),
         (f"{J};q=0, */*", TEXT),
         ("text/html;q=0, */*", HTML),
         ("text/html;q=0, application/vnd.pypi.simple.v1+html;q=0, */*;q=0.1", JSON),
-        ("text/*;q=0.2, text/html;q=0.1, application/*;q=0.15", HTML),  # the closest pattern counts for each
+        ("text/*;q=0.2, text/html;q=0.1, application/*;q=0.15", HTML),  # the most specific pattern counts for each
         ("application/vnd.pypi.simple.latest+json", JSON),
         ("application/vnd.pypi.simple.latest+html", HTML),
         (f"application/vnd.pypi.simple.latest+json;q=0.5, {J};q=0.1, {H};q=0.3", JSON),
         (f"{J};q=1.000", JSON),
         (f"{J};Q=0.5", JSON),
-        ("application/json", TEXT),  # any API's; of the Simple API it is no format (PEP 691)
+        ("application/json", TEXT),  # generic JSON, not a format of the Simple API (PEP 691)
         ("application/json, text/plain", TEXT),
         ("application/json;q=0.1", TEXT),
         (f"application/json, {J};q=0.1", JSON),

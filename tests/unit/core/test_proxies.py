@@ -1,11 +1,11 @@
-"""Check that NO_PROXY means what it means to Go programs, and that the environment's proxies are found."""
+"""Check that NO_PROXY means the same as in Go programs, and that the environment's proxies are found."""
 
 import pytest
 
 from pywharf.core.proxies import bypasses_proxy
 from pywharf.egress.sessions import proxy_for
 
-# Host, port, NO_PROXY, whether the connection is direct; most are of the tests of golang.org/x/net/http/httpproxy
+# Host, port, NO_PROXY, whether the connection is direct; most are from the tests of golang.org/x/net/http/httpproxy
 CASES = [
     ("localhost", 80, "", True),
     ("127.0.0.1", 80, "", True),

@@ -1,4 +1,4 @@
-"""What the text of a secret is: one rule, wherever a secret comes from."""
+"""Check the one rule that extracts a secret's text, wherever the secret comes from."""
 
 import base64
 

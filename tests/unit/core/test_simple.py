@@ -1,4 +1,4 @@
-"""The pages, held field by field against PEP 503, 592, 629, 658, 691, 700, 714 and 792."""
+"""Check the pages field by field against PEP 503, 592, 629, 658, 691, 700, 714 and 792."""
 
 import html
 import json
@@ -33,7 +33,7 @@ YANKED = File(filename="foo-1.1+local!.zip", sha256=A, size=1, yanked="")
 
 
 class _Page(HTMLParser):
-    """Anchors with their texts, and what the head says."""
+    """A parsed page: its anchors with their texts, its meta elements and its tags."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ PAGE_TAGS = {"html", "head", "meta", "title", "body", "h1", "a", "br"}
 
 
 def check_html(project: Project, page: bytes) -> None:
-    """PEP 503, 592, 629, 658, 714, 792 in HTML."""
+    """Check an HTML page against PEP 503, 592, 629, 658, 714 and 792."""
     assert page.startswith(b"<!DOCTYPE html>\n")
     parsed = _Page(page)
     assert parsed.tags <= PAGE_TAGS
@@ -90,7 +90,7 @@ def check_html(project: Project, page: bytes) -> None:
 
 
 def check_json(project: Project, page: bytes) -> None:
-    """PEP 691, 592, 700, 714, 792 in JSON."""
+    """Check a JSON page against PEP 691, 592, 700, 714 and 792."""
     document = json.loads(page)
     assert document.keys() == {"meta", "name", "project-status", "versions", "files"}
     assert document["meta"] == {"api-version": "1.4"}
@@ -217,7 +217,7 @@ def test_nothing_breaks_out_of_an_attribute():
     assert html.escape(hostile).encode() in project_html(project)
 
 
-# --- pages with files from elsewhere ---------------------------------------------------------------------------
+# --- foreign pages, whose files are on other hosts -------------------------------------------------------------
 
 ELSEWHERE = "https://files.example/x/foo-1.0.tar.gz"
 FOREIGN = File(filename="foo-1.0.tar.gz", sha256=A, size=3, location=ELSEWHERE)
@@ -246,7 +246,7 @@ def test_foreign_page_without_hashes_or_with_metadata_of_no_hash():
 
 @pytest.mark.parametrize(("size", "version"), [(3, "1.4"), (None, "1.0")])
 def test_foreign_page_says_the_version_it_can_keep(size, version):
-    """PEP 700 requires every file's size and the list of versions from 1.1 on."""
+    """From version 1.1 on, PEP 700 requires every file's size and the list of versions."""
     file = msgspec.structs.replace(FOREIGN, size=size)
     document = json.loads(project_json(Project(name=FOO, files=(file, FOREIGN)), foreign=True))
     assert document["meta"]["api-version"] == version

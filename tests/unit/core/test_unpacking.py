@@ -1,4 +1,4 @@
-"""Check that a body is unpacked up to its bound and never past it."""
+"""Check that a body is unpacked up to its limit and never past it."""
 
 import gzip
 import hashlib

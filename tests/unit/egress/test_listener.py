@@ -1,4 +1,4 @@
-"""Sockets that listen on both families, and on what there is."""
+"""Check that sockets listen on both address families, or on IPv4 alone if the kernel has no IPv6."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""Where a redirect of another index may lead."""
+"""Check where a redirect of another index may lead."""
 
 import socket
 
@@ -12,7 +12,7 @@ from pywharf.egress.resolver import Names
 from pywharf.egress.sessions import Egress
 from pywharf.egress.upstream_addresses import redirected
 
-# Where the index is configured, where the redirect comes from, its Location, where it leads (None: nowhere)
+# The configured URL, the URL that redirects, its Location, the target ("": refused; None: the Location itself)
 REDIRECTS = [
     ("https://a.example/simple/", "https://a.example/simple/x/", "../y/", "https://a.example/simple/y/"),
     ("https://a.example/simple/", "https://a.example/simple/x/", "https://b.example/x/", ""),
@@ -113,7 +113,7 @@ async def test_a_name_is_checked_by_what_it_resolves_to(monkeypatch, address, pr
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "2130706433", "127.1"])
 async def test_an_address_that_is_no_name_is_checked_where_the_connection_is_made(address):
-    """The HTTP client resolves no literal, and takes more for literals than are."""
+    """The HTTP client does not resolve literal addresses, and it takes some other texts for literal, too."""
     names = Names(Reach.PRIVATE)
     connector = aiohttp.TCPConnector(resolver=names, socket_factory=names.socket)
     async with aiohttp.ClientSession(connector=connector) as session:

@@ -1,4 +1,4 @@
-"""An index with uploads over it."""
+"""Check a catalog: an index with newer uploads on top of it."""
 
 import time
 
@@ -80,7 +80,7 @@ entries = st.builds(
 
 @given(st.lists(entries, max_size=8), st.lists(st.booleans(), max_size=8))
 def test_however_it_came_about_a_catalog_says_the_same(added, looked_at):
-    """Whether names and sources were asked for in between makes no difference."""
+    """It makes no difference whether names and sources were read in between."""
     catalog = Catalog(index_of(INDEXED))
     for entry, look in zip(added, [*looked_at, *[False] * 8], strict=False):
         if look:

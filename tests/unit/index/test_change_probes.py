@@ -1,4 +1,4 @@
-"""Glances: what changes a file system repo's, and many taken in few turns of a thread."""
+"""Check probes: what changes the probe of a file_system repo, and that many run in few batches of a thread."""
 
 import asyncio
 import shutil
@@ -79,7 +79,7 @@ async def test_a_storage_that_does_not_answer_holds_up_no_other():
     answers = threading.Event()
     held = asyncio.create_task(change_probes.take(lambda: answers.wait(20)))
     try:
-        await asyncio.sleep(0.1)  # its turn has begun
+        await asyncio.sleep(0.1)  # its batch has begun
         async with asyncio.timeout(10):
             assert await change_probes.take(lambda: "another") == "another"
         assert not held.done()
@@ -89,7 +89,7 @@ async def test_a_storage_that_does_not_answer_holds_up_no_other():
 
 
 async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
-    """More of them than there are turns: what is never answered counts as changed, and is forgotten."""
+    """More probes hang than there are slots. A probe that is never answered counts as changed and is dropped."""
     monkeypatch.setattr("pywharf.index.change_probes._LONGEST_S", 0.5)
     released = threading.Event()
     change_probes = ChangeProbes()
@@ -106,7 +106,7 @@ async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
 
 
 async def test_a_call_that_hangs_is_given_up_and_its_thread_stays_counted(tmp_path, monkeypatch):
-    """So that a repo whose volume hangs takes a bounded number of threads, however often it is asked."""
+    """A repo whose volume hangs therefore occupies a bounded number of threads, however often it is read."""
     backend = FileSystemBackend(tmp_path / "repo", "index.json", None)
     await backend.read_journal()
     released = threading.Event()

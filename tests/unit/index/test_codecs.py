@@ -1,4 +1,4 @@
-"""Index files and sidecars: both forms round trip, the original's are read, anything else is refused in a sentence."""
+"""Check index files and sidecars: both forms round trip, the original's is read, others are refused in a sentence."""
 
 import json
 import tomllib
@@ -55,7 +55,7 @@ files = st.builds(
     upload_time=st.none() | st.sampled_from(["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000006Z"]),
     requires_python=st.none() | texts.filter(bool),
     metadata_sha256=st.none() | st.just(B),
-    yanked=st.none() | texts.filter(lambda t: t != "true"),  # which says that there is no reason
+    yanked=st.none() | texts.filter(lambda t: t != "true"),  # "true" stands for "no reason given"
     location=st.none() | texts.filter(bool),
 )
 projects = st.lists(
@@ -178,7 +178,7 @@ def test_our_toml_is_as_the_original_reads_it():
     }
 
 
-# --- JSON, read lazily -------------------------------------------------------------------------------------------
+# --- JSON, decoded lazily ----------------------------------------------------------------------------------------
 
 
 def test_json_of_a_project_is_read_when_it_is_asked_for():

@@ -1,4 +1,4 @@
-"""Workers of one server: an upload that one of them answered is seen by the others' next page."""
+"""Check the workers of one server: after one answers an upload, the next page of every other shows it."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ async def test_many_pages_at_once_share_a_look_that_began_after_the_upload(backe
         nonlocal looks
         looks += 1
         found: JournalRead = await read(cursor)
-        await asyncio.sleep(0.05)  # so that the next upload comes between the reading and its end
+        await asyncio.sleep(0.05)  # so that the next upload comes after the read but before the return
         return found
 
     for number in range(3):
@@ -74,7 +74,7 @@ async def test_many_pages_at_once_share_a_look_that_began_after_the_upload(backe
         generations.of("team-a").renew()
         monkeypatch.setattr(backend, "read_journal", counted)
         early = asyncio.create_task(other.latest())
-        await asyncio.sleep(0.02)  # its look has read the journal
+        await asyncio.sleep(0.02)  # it has read the journal
         monkeypatch.setattr(backend, "read_journal", read)
         file = await publish(backend, wheel(tmp_path, "foo", f"{number}.0"))
         await taker.note(JournalEntry(FOO, file))

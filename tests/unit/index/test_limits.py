@@ -1,4 +1,4 @@
-"""What a repo's texts, records, journal and index may take: past the limit the offender alone is refused."""
+"""Check the limits of a repo's texts, records, journal and index: only what exceeds a limit is refused."""
 
 import contextlib
 import os
@@ -67,7 +67,7 @@ def test_a_text_that_is_too_long_is_told_with_its_number(field):
 
 @pytest.mark.parametrize("field", TOO_LONG)
 def test_a_stored_journal_line_that_is_too_long_is_ignored_and_the_rest_is_read(tmp_path, field):
-    """Also with a name of its own, half a line behind it, and read on from a cursor."""
+    """This also holds for a line with another file name, with half a line after it, and when reading from a cursor."""
     path = tmp_path / "journal"
     journal = FileJournal(path)
     journal.append(JournalEntry(FOO, GOOD))
@@ -201,7 +201,7 @@ def test_an_index_of_too_many_projects_is_refused_after_a_bounded_number():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 def test_a_large_index_is_split_where_its_projects_end(monkeypatch, count):
-    """As in one go, whatever its texts hold."""
+    """The result is the same as in one call, whatever the texts hold."""
     odd = 'x"},"foo":{"files":[]},{\\"},"y":'
     projects = [
         Project(
@@ -222,7 +222,7 @@ def test_a_large_index_is_split_where_its_projects_end(monkeypatch, count):
 
 
 def test_others_run_while_a_large_index_is_decoded():
-    """Compared with the time that all of it takes: in one call nobody would run for all of it."""
+    """The longest pause is compared with the whole time: if decoding were one call, no other thread would run."""
     content = many(limits.MAX_PROJECTS)
     longest = 0.0
     stop = threading.Event()
@@ -273,7 +273,7 @@ async def test_a_project_with_as_many_files_as_a_page_lists(backend, tmp_path, m
 
 
 async def test_doubles_that_lie_there_are_served_and_named(backend, tmp_path):
-    """As older versions took them."""
+    """Older versions accepted them."""
     folder = tmp_path / "repo/storage/foo"
     await publish(backend, wheel(tmp_path, "foo"))
     content = (folder / "foo-1.0-py3-none-any.whl").read_bytes()
@@ -287,7 +287,7 @@ async def test_doubles_that_lie_there_are_served_and_named(backend, tmp_path):
     same = await backend.find_project(FOO)
     assert same is not None
     assert len(same.files) == 2
-    # The same bytes again are a success, though there is a double.
+    # Uploading the same bytes again succeeds, although a double exists.
     (tmp_path / "foo-1.0-py3-none-any.whl").write_bytes(content)
     await publish(backend, tmp_path / "foo-1.0-py3-none-any.whl")
 

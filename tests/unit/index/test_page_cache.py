@@ -1,4 +1,4 @@
-"""Pages kept as bytes: made once, dropped when they take too much, made again when their source differs."""
+"""Check the page cache: a page is built once, dropped for lack of room, and built again if its source differs."""
 
 import asyncio
 import gzip
@@ -14,7 +14,7 @@ KEY = ("repo", "project")
 
 
 class Source:
-    """Compares by its value, as a project's part of an index does, and counts how often."""
+    """A source that compares by value, as a project's part of an index does, and counts the comparisons."""
 
     compared = 0
 
@@ -64,7 +64,7 @@ async def test_a_page_is_made_once_for_all_who_ask_at_once(large):
 
 
 class Slow:
-    """Makes a page when told to, in its thread, and counts."""
+    """A function that waits for a signal in its thread before it returns a page, and counts its calls."""
 
     def __init__(self, body: bytes = b"page") -> None:
         self.body = body

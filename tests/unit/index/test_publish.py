@@ -1,4 +1,4 @@
-"""Publishing's checks: what the form, the digests and the content say must agree with the file's name."""
+"""Check uploads before they are published: form, digests and content must agree with the file's name."""
 
 import contextlib
 import hashlib
@@ -41,7 +41,7 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
 async def upload(
     backend: Backend, path: Path, form: Mapping[str, str], *, name: str = "", follower: Follower | None = None
 ) -> tuple[File, Follower]:
-    """As the server does: staged in pieces, checked, published. `name` is another than the path's."""
+    """Stage a file in pieces, check it and publish it, as the server does. `name` replaces the path's name."""
     if follower is None:
         follower = Follower("team-a", backend)
         await follower.refresh()
@@ -194,7 +194,7 @@ async def test_whether_a_project_takes_uploads(backend, tmp_path, status, takes)
 
 async def test_a_text_longer_than_pages_show_is_refused(backend, tmp_path):
     path = wheel(tmp_path, "foo", requires_python=">=1" + ".1" * 3_000)
-    # The one or the other limit: of what the archive's metadata may hold, or of what is stored.
+    # Either limit may refuse it: that of the archive's metadata, or that of a stored record.
     with pytest.raises((TooLargeError, InvalidDistributionError), match=r"has \d+ characters; at most"):
         await upload(backend, path, FORM)
     await _nothing_is_kept(backend)

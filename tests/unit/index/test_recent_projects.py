@@ -1,4 +1,4 @@
-"""Projects kept decoded: a bounded number of files, the least recently used projects dropped first."""
+"""Check the cache of decoded projects: its files are limited, and the least recently used projects go first."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One repo's pages and files: its own first, another index's only where nothing forbids it, each looked up once."""
+"""Check a repo's pages and files: its own first, another index's only if nothing forbids it, each looked up once."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ A = "a" * 64
 
 
 class OtherIndex:
-    """Another index: its pages by project, what was asked of it, and its faults."""
+    """A fake of another index, with its pages by project, the URLs requested from it, and the fault it raises."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
@@ -230,7 +230,7 @@ async def test_links_of_both(backend, other, tmp_path):
     repo = await repository(backend, other, allow_shadowing=("foo",))
     document = json.loads((await repo.project_page(FOO, JSON)).body)
     assert {f["filename"]: f["url"] for f in document["files"]} == {
-        WHEEL: WHEEL,  # the repo's own goes before the other's of the same name
+        WHEEL: WHEEL,  # the repo's own file takes precedence over the other's of the same name
         "foo-9.0.zip": "http://127.0.0.1:1/files/foo-9.0.zip",
     }
 

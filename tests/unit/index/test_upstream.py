@@ -1,4 +1,4 @@
-"""The extra index: which names may be asked for there, and what its pages become, whatever they hold."""
+"""Check the extra index: which names may be looked up there, and how its pages are read, whatever they hold."""
 
 import json
 import time
@@ -398,7 +398,7 @@ files = st.builds(
 
 @given(st.lists(files, max_size=4, unique_by=lambda f: f.filename), st.booleans())
 def test_our_own_pages_are_read_back(listed, as_json):
-    """One pywharf as another's extra index."""
+    """One pywharf may be the extra index of another."""
     project = Project(name=FOO, files=tuple(listed))
     content = project_json(project) if as_json else project_html(project)
     read = parse_page(FOO, content, JSON if as_json else HTML, PAGE)

@@ -1,4 +1,4 @@
-"""A configuration whose secrets arrive in several parts, in whatever order: all of it is taken, or nothing."""
+"""Check a configuration whose secrets arrive in parts, in any order: either all of it is applied, or nothing."""
 
 import asyncio
 import gzip
@@ -40,7 +40,7 @@ def config(volume: ProjectedVolume, state: str) -> str:
 
 
 def delivered(volume: ProjectedVolume, of_config: str, of_shards: tuple[str, ...]) -> None:
-    """Have the ConfigMap and each shard's Secret in the volume as they are at some time; "": not there."""
+    """Deliver the ConfigMap and each shard's Secret to the volume, each in the given state ("": missing)."""
     files = {"config.toml": config(volume, of_config), "admin_secret.toml": ""}
     for shard, state in enumerate(of_shards):
         if state:
@@ -74,7 +74,7 @@ def test_no_mixed_set_is_ever_taken(volume, source, of_config, of_shards):
 @pytest.mark.parametrize("first", ["old", ""])
 @pytest.mark.parametrize("order", list(itertools.permutations(["config", 0, 1, 2])), ids=str)
 async def test_the_last_good_one_is_served_until_the_whole_new_one_is_there(volume, source, monkeypatch, order, first):
-    """Whatever order the objects come in, with shards that are replaced or that come for the first time."""
+    """The objects arrive in any order, and a shard is either replaced or new."""
     monkeypatch.setattr(config_source, "_POLL_S", 0.005)
     delivered(volume, "old", ("old",) * 3)
     served = [secrets(source.load())]
@@ -96,7 +96,7 @@ async def test_the_last_good_one_is_served_until_the_whole_new_one_is_there(volu
             else:
                 of_shards[arrived] = "new"
             seen = read()
-            # One that is made anew is first deleted.
+            # A shard that is created again is deleted first.
             shown = tuple(s if s == "new" or shard != 2 else first for shard, s in enumerate(of_shards))
             delivered(volume, of_config, shown)
             async with asyncio.timeout(20):
@@ -115,7 +115,7 @@ async def test_the_last_good_one_is_served_until_the_whole_new_one_is_there(volu
 
 @pytest.mark.parametrize("flag", ["config", "admin_secret"])
 def test_a_compressed_file_is_read_whatever_its_name(volume, source, flag):
-    """And what is served has the digest of the text."""
+    """The digest of the configuration is that of the uncompressed text."""
     texts = {"config": CONFIG, "admin_secret": '[a]\ntype = "memory"\nraw = "x"\n'}
     plain = {f"{name}.toml": text for name, text in texts.items()}
     volume.deliver(plain)

@@ -1,4 +1,4 @@
-"""Where the configuration and its secrets stand: each fault names the flag or field, the place and the remedy."""
+"""Check how configuration and secrets are read: each fault names the flag or field, the place and the remedy."""
 
 import pytest
 

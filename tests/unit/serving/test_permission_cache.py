@@ -1,4 +1,4 @@
-"""What a storage said of clients' secrets: how long it holds, how often it is asked, what is kept of it."""
+"""Check the cache of a storage's answers about secrets: their lifetime, how often it asks, and what it keeps."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 
 
 class Storage:
-    """Knows secrets; counts how often it is asked."""
+    """A storage that knows some secrets and records each secret that it is asked about."""
 
     def __init__(self) -> None:
         self.known = {"reader": READ, "writer": WRITE}
@@ -137,7 +137,7 @@ async def test_wrong_secrets_count_for_the_address_that_sent_them(grants, storag
     with pytest.raises(RateLimitedError, match="from your address"):
         await grants.permission("reader", READ, "192.0.2.1")
     assert await grants.permission("reader", READ, "192.0.2.2") is READ
-    assert await grants.permission("reader", READ, "192.0.2.1") is READ  # it is known now
+    assert await grants.permission("reader", READ, "192.0.2.1") is READ  # the secret is cached now
     assert storage.asked.count("reader") == 1
 
 
@@ -163,5 +163,5 @@ async def test_many_wrong_ones_at_one_time_ask_no_more_often(grants, storage):
     tasks = [grants.permission(f"wrong-{number}", READ, "192.0.2.1") for number in range(500)]
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(one is NONE for one in found) == len(storage.asked)
-    assert 60 <= len(storage.asked) <= 64  # those that were on their way
+    assert 60 <= len(storage.asked) <= 64  # up to four more were in progress
     assert all(one is NONE or isinstance(one, RateLimitedError) for one in found)

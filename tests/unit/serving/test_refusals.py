@@ -1,4 +1,4 @@
-"""Check how wrong secrets are counted: by address, in bounded memory, and with a bound for all."""
+"""Check how wrong secrets are counted: by address, in bounded memory, and with a limit for all together."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One configuration takes another's place: who is served what in between."""
+"""Check who is served what while one configuration replaces another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ NEW = Credentials(read="new-read", write="new-write")
 
 
 class SlowBackend(MemoryBackend):
-    """A storage that does not answer."""
+    """A backend whose storage does not answer."""
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
         await asyncio.Event().wait()
@@ -56,7 +56,7 @@ def config(credentials: Credentials, size: int, **more: int) -> LoadedConfig:
 
 @pytest.mark.parametrize(("credentials", "is_served"), [(OLD, True), (NEW, False)])
 async def test_new_credentials_never_open_what_was_there_before(credentials, is_served):
-    """While the new storage is looked at, the old one is for those who could see it already."""
+    """While the new storage is read, only clients who could already read the old one are served from it."""
     async with serving() as instance:
         await instance.apply(config(OLD, 1))
         before = instance.repository(NAME)
@@ -74,7 +74,7 @@ async def test_new_credentials_never_open_what_was_there_before(credentials, is_
 
 
 async def test_a_backend_that_cannot_be_opened_takes_no_other_repo_down():
-    """Also where it fails in a way that nobody thought of."""
+    """This holds for unexpected exceptions, too."""
     async with serving() as instance:
         await instance.apply(config(OLD, 3, other=1))
         assert instance.repository(RepoName("other")).name == "other"

@@ -1,4 +1,4 @@
-"""Parts that run in a thread leave nothing open: it would be reported in whichever test runs next."""
+"""Check that parts that run in a thread leave nothing open. A leak would be reported in the test that runs next."""
 
 import asyncio
 import contextlib

@@ -87,7 +87,7 @@ def test_distribution_chart_and_image_have_one_version(versions, faults):
 
 
 def test_this_tree_is_above_the_original():
-    """pip, image tags and requirements must never mean the project of the same name, whose last version is 0.2.3."""
+    """Pip, image tags and requirements must never mean the original of this name, whose last version is 0.2.3."""
     places = [CHECK["PYTHON_VERSION"], *CHECK["SEMANTIC_VERSIONS"]]
     assert CHECK["version_faults"]({name: (CHECKOUT / name).read_text("utf-8") for name, _ in places}) == []
     assert Version(__version__) > Version("0.2.3")

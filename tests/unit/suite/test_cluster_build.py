@@ -1,4 +1,4 @@
-"""Programs are built once, whole, whoever asks; without go it is said what to do."""
+"""Check that concurrent builds build a program once and completely, and that a missing go is reported with a remedy."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ for package; do package=${package%/v3}; echo "$package" > "$folder${package##*/}
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch) -> Path:
-    """What a go of ours was asked to build."""
+    """Install a fake go. Returns the path of the log of its builds."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "go").write_text(GO)

@@ -1,4 +1,4 @@
-"""Documentation keeps up with the code: every flag, field, error and metric stands in it."""
+"""Check that the documentation keeps up with the code: it names every flag, field, error and metric."""
 
 import importlib
 import pkgutil

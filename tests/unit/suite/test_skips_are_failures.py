@@ -1,4 +1,4 @@
-"""What is left out is named; with nothing to be left out, it fails."""
+"""Check that skipped tests are listed, and that they fail if nothing may be skipped."""
 
 import os
 import shutil

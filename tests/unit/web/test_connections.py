@@ -1,4 +1,4 @@
-"""Deadlines of connections that do nothing, with short times."""
+"""Check the deadlines of idle connections, with short times."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from support.waiting import until
 
 @contextlib.asynccontextmanager
 async def serving(handler) -> AsyncIterator[int]:
-    """An application of one handler; gives the port."""
+    """Serve an application of one handler; yields its port."""
     app = web.Application(middlewares=[noted])
     app.router.add_get("/", handler)
     settings: dict[str, Any] = {"access_log": None}
@@ -38,7 +38,7 @@ async def answer(_: web.Request) -> web.Response:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_first_request_has_a_deadline(monkeypatch, sent):
-    """Also one whose head goes on to arrive, a byte at a time."""
+    """The deadline also ends a request whose head arrives a byte at a time."""
     monkeypatch.setattr(connections, "_FIRST_REQUEST_S", 0.5)
     async with serving(answer) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -68,7 +68,7 @@ async def test_a_request_in_time_has_no_such_deadline(monkeypatch):
 
 
 async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch):
-    """By the kernel, whatever of the answer waits where."""
+    """The kernel cuts it off, wherever the unread part of the answer is buffered."""
     monkeypatch.setattr(listening, "_UNREAD_MS", 500)
     ended: list[BaseException] = []
 

@@ -343,7 +343,7 @@ def test_a_sidecar_that_runs_on_hides_no_report():
     for words in ("istio-proxy", "spec.jobs", "native sidecars", 'sidecar.istio.io/inject: "false"'):
         assert words in finding.message
     assert (state.files, state.last_job, state.last_result) == (5000, "new", "Updated: 4 projects, 5,000 files.")
-    # A second look is the same. When its deadline ends the Job, the index does not count as outdated.
+    # A second reconcile yields the same. When its deadline ends the Job, the index does not count as outdated.
     again = seen(repo(state), [running], [kept_pod(beside(), finished())])
     assert again == (finding, state)
     late = failed(reason="DeadlineExceeded")

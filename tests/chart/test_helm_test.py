@@ -1,4 +1,4 @@
-"""The script of `helm test`, against a real server."""
+"""The `helm test` script, run against a real server."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Labels, annotations and user ids of one's own reach every object and pod of the release, its server and its test."""
+"""User-defined labels, annotations and user ids, which reach every object and pod of release, server and test."""
 
 import json
 from pathlib import Path
@@ -24,12 +24,12 @@ def given(case: str) -> Json:
 
 
 def of_release(folder: Path, values: Json) -> list[Json]:
-    """Every object but those that a user writes as they are."""
+    """Render every object except those that a user writes verbatim."""
     return list(objects(folder, values | {"extraObjects": []}).values())
 
 
 def parts(item: Json) -> list[Json]:
-    """An object and the template of its pods."""
+    """Return an object and its pod template, if it has one."""
     template = item.get("spec", {}).get("template")
     return [item] if template is None else [item, template]
 
@@ -68,7 +68,7 @@ def test_keys_of_ours_are_refused(key, values, tmp_path):
 
 
 def test_the_lease_has_them(tmp_path):
-    """The operator makes it; Kubernetes reads `$$` in an argument as `$`."""
+    """The operator creates the Lease with metadata from its arguments, in which Kubernetes reads `$$` as `$`."""
     common = {**COMMON, "commonAnnotations": {"a": "$(HOME) 'x' \"y\""}}
     (item,) = [item for item in of_release(tmp_path, common) if item["kind"] == "Deployment"]
     (container,) = item["spec"]["template"]["spec"]["containers"]
@@ -101,7 +101,7 @@ def test_the_server_may_say_otherwise(tmp_path):
 
 
 def test_values_of_an_older_release_have_none_of_these(tmp_path):
-    """`helm upgrade --reuse-values`."""
+    """The case of `helm upgrade --reuse-values`."""
     missing = dict.fromkeys(("security", "commonLabels", "commonAnnotations", "test"))
     found = manifests(rendered(tmp_path, missing))
     assert {item["kind"] for item in found} == {item["kind"] for item in manifests(rendered(tmp_path, {}))}
@@ -109,7 +109,7 @@ def test_values_of_an_older_release_have_none_of_these(tmp_path):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_quota_can_be_met(case, tmp_path):
-    """With a limit of processor everywhere; docs/chart.md says how."""
+    """With a CPU limit, set as docs/chart.md says, every container has requests and limits of CPU and memory."""
     quota = {"resources": {"limits": {"cpu": "1"}}}
     for pod in pods(of_release(tmp_path, given(case) | quota)):
         for container in pod["containers"]:

@@ -1,4 +1,4 @@
-"""Releases of the chart on a real control plane: installed, upgraded, rolled back, removed and installed again."""
+"""Releases of the chart on a real control plane: install, upgrade, rollback, uninstall and reinstall."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ ACCOUNT = "pywharf-operator"
 
 
 class Release:
-    """The release `pywharf` in a namespace, and what is there."""
+    """The release `pywharf` and the objects in its namespace."""
 
     def __init__(self, cluster, kube, namespace, folder):
         self.cluster, self.kube, self.namespace, self.folder = cluster, kube, namespace, folder
@@ -57,7 +57,7 @@ class Release:
         return found["metadata"]["uid"]
 
     def operating(self):
-        """The operator as its Deployment starts it, with its own account's rights, outside a pod."""
+        """Run the operator outside a pod, as its Deployment starts it and with the rights of its own account."""
         spec = self.get("deployment", ACCOUNT)["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         command, *flags = container["args"]
@@ -68,7 +68,7 @@ class Release:
         return operating(self.folder, kubeconfig, *namespaces, flags=others)
 
     def works(self, operator: Operator):
-        """Until the operator has made everything of the server and the repo."""
+        """Wait until the operator has reconciled the server and the repo."""
         wait_for(
             lambda: condition(self.get("repo", "team-a"), "SecretsResolved") == "True",
             "the repo's Secret",
@@ -88,17 +88,17 @@ def condition(item, name):
 
 @pytest.fixture
 def release(cluster, kube, namespace, tmp_path):
-    # What every pod here must be allowed under.
+    # The level under which every pod here must be admitted.
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
     kube.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
     made = Release(cluster, kube, namespace, tmp_path)
     yield made
-    made.helm("uninstall", "--ignore-not-found")  # what of it is cluster-wide
+    made.helm("uninstall", "--ignore-not-found")  # removes its cluster-wide objects
 
 
 @pytest.mark.timeout(300)
 def test_from_the_first_version_to_the_last_and_back(release):
-    # Of the CRDs the cluster has this checkout's already, and helm gives way to whoever has applied them.
+    # The cluster already has the CRDs of this checkout. Helm yields to another manager that has applied them.
     release.helm("install", str(PACKAGED), "--skip-crds", values=REPOS)
     with release.operating() as operator:
         release.works(operator)
@@ -107,7 +107,7 @@ def test_from_the_first_version_to_the_last_and_back(release):
     data = release.get("secret", "team-a")["data"]
     assert data["read"] != data["write"]
 
-    # Of the values that came since there are then not even the defaults.
+    # With --reuse-values, values added since then lack even their defaults.
     release.helm("upgrade", str(CHART), "--reuse-values")
     assert {key: release.uid(*key) for key in before} == before
     assert release.uid("server", "pywharf")
@@ -138,7 +138,7 @@ def test_from_the_first_version_to_the_last_and_back(release):
 
 @pytest.mark.timeout(200)
 def test_a_secret_is_made_once_and_never_touched(release, kube):
-    """Not by an upgrade or a rollback, whoever changed it; nor is one that somebody else has made."""
+    """No upgrade or rollback touches a Secret, even a changed one. Secrets that others created are left alone."""
     metadata = {"name": "theirs", "labels": {"pywharf.dev/credentials": "true"}}
     theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"read": "a", "write": "b"}}
     kube.create(f"/api/v1/namespaces/{release.namespace}/secrets", theirs)
@@ -170,7 +170,7 @@ def test_two_replicas_elect_a_leader_with_these_rights(release):
 
 
 def test_its_pods_are_restricted(release):
-    """The namespace enforces it for pods, so pods are what is asked about."""
+    """The namespace enforces the restriction on pods only, so the test submits pods."""
     release.helm("install", str(CHART), values={"image": {"repository": "registry.example/pywharf"}})
     template = release.get("deployment", ACCOUNT)["spec"]["template"]
     pods = [{"apiVersion": "v1", "kind": "Pod", **template}]
@@ -197,7 +197,7 @@ def test_the_api_server_takes_what_is_rendered(case, release):
     text = (GOLDEN / f"{case}.values.yaml").read_text()
     values = yaml.safe_load(text.replace("[packages,", f"[{release.namespace},"))
     items = manifests(rendered(release.folder, values, "--skip-tests", namespace=release.namespace))
-    elsewhere = {"packages", "ml", "web"}  # that are not there; nor are the kinds of Prometheus
+    elsewhere = {"packages", "ml", "web"}  # these do not exist; nor do the Prometheus kinds
     dry_run(
         release,
         *(
@@ -209,7 +209,7 @@ def test_the_api_server_takes_what_is_rendered(case, release):
 
 
 def test_namespaces_that_are_watched(release, kube):
-    """Each has a Role, and nothing is allowed elsewhere."""
+    """Each watched namespace has a Role. Nothing is allowed in other namespaces."""
     other, third = f"{release.namespace}-b", f"{release.namespace}-c"
     for name in (other, third):
         kube.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -235,7 +235,7 @@ def test_namespaces_that_are_watched(release, kube):
 
 
 def test_helm_test_leaves_nothing_but_its_pod(release, kube):
-    """There is no node here: the test says how the pod ended. tests/e2e run it."""
+    """Without a node here, the test sets the pod's result itself. tests/e2e run the pod."""
     if GIVEN in os.environ:
         missing("a control plane without nodes", f"{GIVEN} names one that would run the pod")
     name = "pywharf-operator-test"
@@ -262,7 +262,7 @@ def test_helm_test_leaves_nothing_but_its_pod(release, kube):
 
 
 def test_the_commands_of_the_notes_work(release):
-    """Those for kubectl; tests/e2e run those of the clients."""
+    """The kubectl commands; tests/e2e run the commands for the clients."""
     require("openssl", "apt-get install openssl")
     notes = release.helm("install", str(CHART)).partition("NOTES:\n")[2]
     made = re.search(r"^  kubectl [^\n]* create secret .*?^EOF$", notes, re.MULTILINE | re.DOTALL)
@@ -281,7 +281,7 @@ def test_the_commands_of_the_notes_work(release):
 
 
 def test_what_each_account_may_do(release):
-    """Beside what any account may; tests/operator use each of the operator's."""
+    """Beyond the rights of any account. tests/operator exercise each right of the operator."""
     release.helm("install", str(CHART), values=REPOS | {"replicas": 2})
     with release.operating() as operator:
         release.works(operator)
@@ -293,7 +293,7 @@ def test_what_each_account_may_do(release):
 
 
 def installer(release, role):
-    """Kubeconfig of an account that has this ClusterRole's rights in the namespace alone."""
+    """Return the kubeconfig of an account that has this ClusterRole's rights in the namespace only."""
     metadata = {"name": "installer", "namespace": release.namespace}
     version = "rbac.authorization.k8s.io/v1"
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
@@ -327,7 +327,7 @@ def fails(asked):
 
 
 def typed_in(section, release):
-    """Lines of helm of docs/chart.md after these words, with this namespace and chart."""
+    """Return the helm commands that follow these words in docs/chart.md, with this namespace and chart."""
     block = (CHECKOUT / "docs" / "chart.md").read_text().partition(section)[2].partition("```console\n")[2]
     lines = block.partition("```")[0].replace("\\\n", " ").splitlines()
     changed = {"packages": release.namespace, "deploy/helm/pywharf": str(CHART)}
@@ -335,7 +335,7 @@ def typed_in(section, release):
 
 
 def test_by_the_rights_of_one_namespace(release):
-    """docs/chart.md, word by word."""
+    """The commands are those of docs/chart.md, word for word."""
     ((_helm, *install),) = typed_in("`cluster-admin` in the one namespace", release)
     helm(*install, folder=release.folder, kubeconfig=installer(release, "cluster-admin"))
     assert release.get("server", "pywharf") is not None
@@ -362,14 +362,14 @@ def test_what_the_role_admin_may_not_do_is_made_for_it(release):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A control plane that has never heard of pywharf: kubectl's words."""
+    """Start a control plane without anything of pywharf, not even its CRDs, for the real kubectl and helm."""
     with ControlPlane(tmp_path / "control-plane", programs()) as plane:
         yield plane
 
 
 @pytest.mark.timeout(240)
 def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
-    """They come before the PackageServer; helm never changes them again, nor deletes them."""
+    """Helm installs the CRDs before the PackageServer. It never changes them later, nor deletes them."""
 
     def kubectl(*arguments):
         return run_kubectl(bare.programs / "kubectl", bare.kubeconfig, *arguments)
@@ -386,7 +386,7 @@ def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
     assert "pywharf" in kubectl("get", "packageservers", "--namespace=packages", "--output=name")
     assert not described()
 
-    # As docs/chart.md says it; the fields are helm's, which made them.
+    # As docs/chart.md says. Helm owns the fields, because it created them.
     with pytest.raises(KubectlError, match=r"conflict with .helm."):
         kubectl("apply", "--server-side", "-f", str(CRDS))
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
@@ -399,7 +399,7 @@ def test_from_nothing_and_what_becomes_of_the_crds(bare, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_stop_cluster_leaves_crds_that_others_use(bare, tmp_path):
-    """`make stop-cluster` after `make run-cluster CONTEXT=…` on a cluster that had none."""
+    """`make stop-cluster` after `make run-cluster CONTEXT=…` on a cluster that had no CRDs before."""
     if not bare.has_controllers:
         missing("kube-controller-manager", "the namespace is deleted by it")
     environment = {"KUBECONFIG": str(bare.kubeconfig), "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}

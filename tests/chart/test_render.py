@@ -1,4 +1,4 @@
-"""What the chart renders, held by files; PYWHARF_UPDATE_GOLDEN=1 writes them anew: read the difference."""
+"""The chart's rendered output, compared with golden files. PYWHARF_UPDATE_GOLDEN=1 rewrites them: read the diff."""
 
 import re
 import shutil
@@ -70,7 +70,7 @@ def test_notes(case, tmp_path):
 
 @pytest.mark.parametrize("namespace", ["123", "packages"])
 def test_names_of_digits_stay_texts(namespace, tmp_path):
-    """Helm and the API server take them; YAML would read numbers."""
+    """Helm and the API server accept such names, but YAML would read them as numbers."""
     values = given("everything") | {"repos": {"2024": {"spec": {"backend": {"fileSystem": {}}}, "createSecret": True}}}
     values |= {"extraObjects": [], "priorityClassName": "100", "serviceAccount": {"create": True, "name": "7"}}
     options = (f"--namespace={namespace}", f"--kube-version={KUBERNETES}")
@@ -92,7 +92,7 @@ def test_names_of_digits_stay_texts(namespace, tmp_path):
 
 
 def test_as_a_part_of_another_chart(tmp_path):
-    """By the condition `enabled`; a parent's values cannot say `server: null`."""
+    """The condition `enabled` controls it, because a parent's values cannot say `server: null`."""
     parent = tmp_path / "parent"
     (parent / "charts").mkdir(parents=True)
     shutil.copytree(CHART, parent / "charts" / "pywharf")
@@ -121,7 +121,7 @@ def test_lint(tmp_path):
 
 
 def test_the_crds_are_copies():
-    """python -m pywharf_operator.codegen.crds deploy/helm/pywharf/crds makes them."""
+    """`python -m pywharf_operator.codegen.crds deploy/helm/pywharf/crds` writes the copies."""
     copies = {path.name: path.read_text() for path in (CHART / "crds").iterdir()}
     assert copies == {path.name: path.read_text() for path in CRDS.iterdir()}
 
@@ -208,7 +208,7 @@ def test_wrong_values_are_refused(wrong, said, tmp_path):
 
 
 def test_the_rules_are_those_that_the_operator_is_tested_with(tmp_path):
-    """tests/operator run it with exactly these."""
+    """tests/operator run the operator with exactly these rules."""
     name, cluster_name = "pywharf-operator", "packages-pywharf-operator"
     default = objects(tmp_path, {})
     assert default["Role", "packages", name]["rules"] == RULES
@@ -239,7 +239,7 @@ LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernete
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_can_never_change_is_as_it_was_in_the_first_version(case, tmp_path):
-    """Names, selectors and what roles are bound to; a new object may come, none of these may go."""
+    """Names, selectors and role bindings. New objects may be added, but none of the old ones may disappear."""
     before = objects(tmp_path, given(case), chart=PACKAGED)
     now = objects(tmp_path, given(case))
     assert before.keys() <= now.keys()
@@ -262,7 +262,7 @@ def test_names_fit(release, tmp_path):
         assert item["kind"] == "PackageServer" or item["metadata"]["name"] != "pywharf"
 
 
-# As of the servers: docs/decisions/0009-resources-and-images.md.
+# The same exceptions as for the servers: docs/decisions/0009-resources-and-images.md.
 ARGUED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-policy")
 
 

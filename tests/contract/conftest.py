@@ -1,4 +1,4 @@
-"""A storage of each kind, opened as often as a test wants."""
+"""Fixtures that open a storage of each kind as often as a test needs."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from support.storages import ALL, FOLDING, GITHUB, STORAGES, Open, github_storag
 
 @pytest.fixture(params=ALL)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    """Open the test's storage; all that was opened is closed after the test."""
+    """Open the test's storage. Close every opened backend after the test."""
     if request.param == GITHUB:
         open_storage = github_storage(request.getfixturevalue("github"), tmp_path)
     else:
@@ -30,7 +30,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def folds(request: pytest.FixtureRequest) -> bool:
-    """Whether update_index takes from the journal what the index holds (`support.storages.FOLDING`)."""
+    """Return whether update_index removes from the journal what the index holds (`support.storages.FOLDING`)."""
     return any(name in FOLDING for name in request.node.callspec.params.values() if isinstance(name, str))
 
 
@@ -41,13 +41,13 @@ def backend(opened: Open) -> Backend:
 
 @pytest.fixture
 def other(opened: Open, backend: Backend) -> Backend:
-    """Another server's view of the same storage; where none is possible, the same one."""
+    """Open the same storage as another server would. Where only one backend is possible, return that one."""
     return opened("index.json")
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """A folder for what is published."""
+    """Create a folder for the files to publish."""
     folder = tmp_path / "made"
     folder.mkdir()
     return folder

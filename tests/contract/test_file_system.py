@@ -1,4 +1,4 @@
-"""What only a folder has: crashes at each step, a full disk, files laid there by hand, volumes without hard links."""
+"""What only a folder has: crashes at each step, a full disk, files added by hand, volumes without hard links."""
 
 import asyncio
 import errno
@@ -95,7 +95,7 @@ async def test_the_layout_is_the_original_s(root, backend, made):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
-    """A folder with a ROOT of one published wheel, and a wheel that is still to come."""
+    """Create a folder with a ROOT that holds published wheels, and with one more wheel to publish."""
     folder = tmp_path / "crashes"
     (folder / "new").mkdir(parents=True)
     wheel(folder / "new", "foo", "2.0", payload=b"x" * 300_000)
@@ -137,7 +137,7 @@ def test_publishing_killed_at_each_step(start, tmp_path):
         if new.filename in shown:
             assert await content(backend, FOO, new) == path.read_bytes()
             assert hashlib.sha256(await backend.read_metadata(FOO, new)).hexdigest() == new.metadata_sha256
-        # It was not acknowledged, so the client tries again, which completes whatever is missing.
+        # The upload was not acknowledged, so the client retries, which completes anything that is missing.
         stored = await publish(backend, path)
         assert (await journal(backend))[new.filename] == stored
         assert hashlib.sha256(await backend.read_metadata(FOO, stored)).hexdigest() == new.metadata_sha256
@@ -197,7 +197,7 @@ def test_folding_killed_at_each_step(start, tmp_path):
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 async def test_a_journal_that_ends_in_the_middle_of_a_line(root, backend, made, cut):
-    """As a crash leaves it: the half line is never shown and does not spoil the next one."""
+    """A crash leaves such a journal. The partial line is never shown and does not corrupt the next one."""
     first = await publish(backend, wheel(made, "foo", "1.0"))
     reader = await backend.read_journal()
     await publish(backend, wheel(made, "foo", "2.0"))
@@ -212,7 +212,7 @@ async def test_a_journal_that_ends_in_the_middle_of_a_line(root, backend, made, 
 
 
 async def test_a_journal_that_lost_what_was_read_of_it(root, backend, made):
-    """Another machine read a line that a crash of the file server then took back."""
+    """Another machine has read a line that a crash of the file server then reverted."""
     first = await publish(backend, wheel(made, "foo", "1.0"))
     path = root / "cache" / REPO / "journal"
     size = path.stat().st_size
@@ -243,7 +243,7 @@ FULL = [(call, nth) for call in CALLS if call != "os.rename" for nth in range(1,
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO"])
 async def test_a_disk_that_fails_at_any_step_keeps_nothing(root, backend, made, error):
-    """Each write, link, rename and fsync in turn: an error says so, and there is nothing half."""
+    """Each system call fails once: the error is reported, and no partial file remains."""
     kept = await publish(backend, wheel(made, "foo"))
     path = wheel(made, "foo", "2.0", payload=b"x" * 100_000)
     wanted = StorageFullError if error in {"ENOSPC", "EDQUOT"} else BackendUnavailableError
@@ -305,7 +305,7 @@ async def test_without_hard_links_one_of_many_still_wins(root, backend, made, er
     assert temporary_files(root) == []
 
 
-# --- laid there by hand ------------------------------------------------------------------------------------------
+# --- added by hand -----------------------------------------------------------------------------------------------
 
 
 async def test_files_without_a_record_are_adopted(storage, backend, made):
@@ -373,7 +373,7 @@ def _fifo(path: Path) -> None:
 def _socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         cwd = Path.cwd()
-        os.chdir(path.parent)  # its path may be longer than a socket's address
+        os.chdir(path.parent)  # its path may exceed the length of a socket address
         try:
             listening.bind(path.name)
         finally:
@@ -524,7 +524,7 @@ async def test_of_many_owners_at_once_one_gets_it(root):
     assert sum(isinstance(result, DataOwnedByOtherError) for result in results) == 19
 
 
-# --- trouble of the volume ---------------------------------------------------------------------------------------
+# --- faults of the volume ----------------------------------------------------------------------------------------
 
 
 async def test_a_root_that_is_no_folder(tmp_path):

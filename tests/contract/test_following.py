@@ -1,4 +1,4 @@
-"""Servers that follow a storage: what was taken by one shows on all, whatever happens in between."""
+"""Servers that follow a storage: a file accepted by one server shows on all, whatever happens in between."""
 
 import asyncio
 import threading
@@ -66,7 +66,7 @@ async def test_an_upload_shows_with_the_next_look_and_stays_when_it_is_folded(ba
 
 
 class Reads:
-    """A storage whose reads are counted."""
+    """A storage that counts the reads of its journal."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -82,7 +82,7 @@ class Reads:
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the_same(backend, other, made):
-    """And whatever another server does to it shows, at the latest with the look after."""
+    """Changes by another server still show, at the latest one poll later."""
     reads = Reads(other)
     follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())
     several_looks_s = 3 * other.poll_interval_s
@@ -90,7 +90,7 @@ async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the
     try:
         await follower.first_read()
         if isinstance(other, Probeable):
-            await until(lambda: reads.journals == 2)  # the first glance is compared with none
+            await until(lambda: reads.journals == 2)  # the first probe has no earlier one to compare with
             await asyncio.sleep(several_looks_s)
             assert reads.journals == 2
         for version in ("1.0", "2.0"):
@@ -172,14 +172,14 @@ async def test_an_index_that_is_gone_is_no_longer_shown(backend, made, folds):
     assert files_of(follower)
     faults.gone = True
     await follower.refresh()
-    assert follower.catalog.names() == (() if folds else (FOO,))  # what the journal is read from is not gone
+    assert follower.catalog.names() == (() if folds else (FOO,))  # the source of the journal still exists
     faults.gone = False
     await follower.refresh()
     assert files_of(follower)
 
 
 class Faults:
-    """A storage whose index fails, or seems not to be there, as long as a test wants."""
+    """A storage whose index fails or seems to be missing, for as long as a test wants."""
 
     def __init__(self, backend: Backend, *, fails: bool = False) -> None:
         self._backend = backend

@@ -1,4 +1,4 @@
-"""The GitHub backend and what GitHub may do to it: limits, cuts, lies, and as many releases as there are."""
+"""The GitHub backend and GitHub's behaviour: limits, broken connections, wrong responses, any number of releases."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ def repository(github):
 
 @pytest.fixture
 async def open_(repository, tmp_path):
-    """Opens it as one more server would."""
+    """Return a function that opens the repository as one more server would."""
     opened: list[Backend] = []
 
     def open_(token=None, *, is_job=False, **fields):
@@ -87,7 +87,7 @@ async def published_with(backend, path, secret):
     await backend.publish(Upload(project, file, staged, metadata, secret))
 
 
-# A fault while a file is published: what the client is told, and whether others then see the file.
+# A fault during a publish: the error that the client gets, and whether others then see the file.
 FAULTS = {
     "a secondary limit at the draft": (secondary_limit("POST", "/releases", 77, 9), RateLimitedError, False),
     "a secondary limit in the middle": (secondary_limit("POST", ASSETS, 77, 9), RateLimitedError, False),
@@ -140,7 +140,7 @@ async def test_a_fault_while_publishing_leaves_no_half_of_a_release(what, reposi
     if is_visible:
         assert await content(other, FOO, (await journal(other))[WHEEL]) == path.read_bytes()
     else:
-        await publish(other, path)  # whatever is left is in nobody's way
+        await publish(other, path)  # leftovers block nobody
     assert repository.visible() == [WHEEL]
 
 
@@ -165,7 +165,7 @@ async def test_what_a_fault_left_is_removed_once_no_upload_can_be_running(reposi
 
 
 async def test_what_somebody_withdraws_is_kept(repository, backend, made):
-    """A release that was published once has a tag, which a draft that nobody published has not."""
+    """A release that was once published has a tag. A draft that was never published has none."""
     await published_with(backend, wheel(made, "foo"), None)
     (release,) = repository.kept.releases.all.values()
     release.draft, release.body = True, release.body.replace("2126-", "2026-")
@@ -177,7 +177,7 @@ async def test_what_somebody_withdraws_is_kept(repository, backend, made):
 
 
 async def test_two_uploads_of_one_name_at_once(repository, open_, made):
-    """GitHub gives a tag once: who has other bytes is told so, and each other draft is gone."""
+    """GitHub assigns a tag only once. Uploads with other bytes are refused, and all their drafts are deleted."""
     paths = [wheel(folder(made, n), "foo", payload=b"%d" % n) for n in range(5)]
     results = await asyncio.gather(*(published_with(open_(), path, None) for path in paths), return_exceptions=True)
     assert sorted(str(type(one).__name__) for one in results) == ["FileExistsInRepoError"] * 4 + ["NoneType"]
@@ -196,7 +196,7 @@ def respelled(within):
 
 
 async def test_a_spelling_published_in_the_same_moment_is_withdrawn(repository, open_, made):
-    """Each is published before the other looks, and neither index nor list knew of them before."""
+    """All are published before any of them checks for the others. Neither index nor list showed them earlier."""
     paths = [respelled(made), wheel(made, "foo", "1.0.0"), wheel(made, "foo")]
     results = await asyncio.gather(*(published_with(open_(), path, None) for path in paths), return_exceptions=True)
     failures = [type(one).__name__ for one in results if one is not None]
@@ -236,7 +236,7 @@ KILLED_AT = {
 
 @pytest.mark.parametrize("step", KILLED_AT)
 async def test_a_server_killed_at_a_step_of_an_upload(repository, open_, made, step):
-    """Nothing of it is tidied up by whoever died; the retry at another server succeeds and there is one release."""
+    """The dead server cleans up nothing. A retry at another server succeeds, and one release remains."""
     path = wheel(made, "foo")
     repository.fail(msgspec_copy(KILLED_AT[step]))
     for verb, what in (("GET", ONE), ("DELETE", ONE)):
@@ -268,7 +268,7 @@ LEFT = {
 
 @pytest.mark.parametrize("what", LEFT)
 async def test_a_published_release_that_lacks_something_is_completed(repository, open_, made, what):
-    """As the original left it, which published a release before its asset."""
+    """The original pywharf left such releases, because it published a release before its asset."""
     path = wheel(made, "foo")
     await publish(open_(), path)
     (release,) = repository.kept.releases.all.values()
@@ -311,7 +311,7 @@ async def test_a_client_s_token_may_do_what_github_says(repository, backend, lev
 
 @pytest.mark.parametrize("level", ["write", "read"])
 async def test_a_token_that_may_not_read_contents_reads_nothing(repository, backend, level):
-    """Though GitHub tells that its owner may."""
+    """Even where GitHub reports that the token's owner may read."""
     token = repository.token_of(level)
     repository.blind(token)
     assert await backend.permission_of(token) is Permission.NONE
@@ -337,7 +337,7 @@ async def test_where_github_is_down_nobody_is_let_in_by_it(repository, backend, 
 
 
 async def test_a_client_publishes_with_its_own_token(repository, open_, made):
-    """So the server's need not write; and GitHub refuses what the client may not."""
+    """The server's token therefore needs no write access. GitHub refuses what the client may not do."""
     backend = open_(repository.token_of("read"))
     with pytest.raises(BackendUnavailableError, match="server's token"):
         await published_with(backend, wheel(made, "foo"), None)
@@ -354,7 +354,7 @@ async def test_a_client_publishes_with_its_own_token(repository, open_, made):
 
 
 async def test_the_server_s_token_is_revoked(repository, open_, made):
-    """What was known is served on; the log and the metric say why nothing new is seen."""
+    """Known files are still served. The log and the metric say why no new ones appear."""
     token = repository.token_of("write")
     backend = open_(token)
     await publish(backend, wheel(made, "foo"))
@@ -379,7 +379,7 @@ async def test_a_repository_that_is_not_there(open_, fields, said):
     [(409, "Repository rule violations found\n\nChanges must be made through a pull request."), (422, "Rule.")],
 )
 async def test_a_branch_that_is_protected(repository, backend, status, message):
-    """GitHub says it as it tells of another writer, but the index is the one that was read: to try again is no use."""
+    """GitHub answers as for a concurrent writer, but the index is as it was read, so a retry does not help."""
     version = await backend.write_index(b"one", expected=None)
     repository.fail(Fault("PUT", "/contents/index[.].*", status, {}, {"message": message}))
     with pytest.raises(BackendUnavailableError, match="Where a rule protects the branch"):
@@ -392,7 +392,7 @@ async def test_a_branch_that_is_protected(repository, backend, status, message):
 
 
 async def test_a_repository_that_was_renamed(repository, backend, made):
-    """What GitHub redirects is not followed: PyGithub would leave out the query, and with it page and branch."""
+    """GitHub's redirects are not followed, because PyGithub would drop the query and with it page and branch."""
     moved = {"Location": f"{repository.github.api.url}/repositories/1/releases?per_page=100&page=1"}
     for read in (backend.read_journal, backend.read_index, lambda: scanned(backend)):
         repository.fail(Fault("GET", "/(releases|contents/).*", 301, moved, {}, times=3))
@@ -413,11 +413,11 @@ async def test_redirects_lead_to_a_signed_address_for_less_than_its_life(reposit
     assert "ghp_" not in first.url
     assert await backend.open_file(FOO, file) == first
     assert signed(repository) == 1
-    later = time.monotonic() + 241  # of 300 seconds the last minute is left to the client
+    later = time.monotonic() + 241  # the last 60 of its 300 seconds are left to the client
     monkeypatch.setattr("pywharf.backends.github.assets.time.monotonic", lambda: later)
     await backend.open_file(FOO, file)
     assert signed(repository) == 2
-    repository.github.api.signed_s = 30  # too short to be kept
+    repository.github.api.signed_s = 30  # too short to be cached
     later += 300
     for _ in range(2):
         await backend.open_file(FOO, file)
@@ -445,7 +445,7 @@ async def test_streams_go_on_when_an_address_has_expired(repository, open_, made
 @pytest.mark.parametrize("gives", ["in ranges", "whole"])
 @pytest.mark.parametrize("download", ["redirect", "stream"])
 async def test_files_that_github_gives_itself_pass_through(repository, open_, made, download, gives):
-    """It answers with 200 or 302, says its documentation; whoever is sent there has no token."""
+    """GitHub documents that it answers with 200 or 302. A request that follows the redirect carries no token."""
     backend = open_(download=download)
     path = wheel(made, "foo", payload=bytes(i % 251 for i in range(900_000)))
     file = await publish(backend, path)
@@ -456,12 +456,12 @@ async def test_files_that_github_gives_itself_pass_through(repository, open_, ma
     for first, last in ((0, path.stat().st_size - 1), (7, 7), (500_000, 700_000)):
         assert await content(backend, FOO, file, first, last) == path.read_bytes()[first : last + 1]
     assert b"Name: foo" in await open_().read_metadata(FOO, file)
-    repository.kept.gives_files = "elsewhere"  # from one call to the next
+    repository.kept.gives_files = "elsewhere"  # changes between two calls
     assert await content(backend, FOO, file, 3, 9) == path.read_bytes()[3:10]
     assert all(call.token == "" for call in repository.calls if call.path.startswith("/signed/"))
 
 
-# GitHub's answer to the request for a file's address, and what the client then receives.
+# GitHub's response to the request for a file's address, and what the client then receives.
 ASKED = {
     "a secondary limit": (Fault("GET", ASSET, 403, {"Retry-After": "77"}, {}), RateLimitedError, "77 seconds"),
     "a renamed repository": (
@@ -474,7 +474,7 @@ ASKED = {
     "gone": (Fault("GET", ASSET, 404, {}, {}), NotFoundError, "no longer in the storage"),
     "errors": (Fault("GET", ASSET, 502, {}, {}, times=3), BackendUnavailableError, "502"),
     "an error": (Fault("GET", ASSET, 502, {}, {}), None, ""),
-    # The HTTP client itself repeats a request that finds its connection closed.
+    # The HTTP client itself repeats a request whose connection turns out to be closed.
     "cut": (Fault("GET", ASSET, times=6), BackendUnavailableError, "broke off"),
     "cut once": (Fault("GET", ASSET), None, ""),
 }
@@ -490,7 +490,7 @@ async def test_what_github_says_when_asked_where_a_file_is(repository, backend, 
         return
     with pytest.raises(error, match=says):
         await backend.open_file(FOO, file)
-    if error is RateLimitedError:  # nothing else is asked until then
+    if error is RateLimitedError:  # until then nothing else is requested
         before = len(repository.calls)
         with pytest.raises(RateLimitedError):
             await backend.find_project(FOO)
@@ -534,7 +534,7 @@ async def test_metadata_costs_two_calls_once_and_no_wheel(repository, backend, m
 
 
 async def test_an_idle_server_costs_nothing(repository, open_, made):
-    """Ten minutes of looks, one after another: each is conditional, and answered by 304."""
+    """Ten polls, as in ten minutes: each request is conditional and answered by 304."""
     backend = open_()
     await publish(backend, wheel(made, "foo"))
     await update(open_(is_job=True))
@@ -564,7 +564,7 @@ SEEDED = hashlib.sha256(b"xxx").hexdigest()
 
 
 def seed(repository, count, start=0):
-    """Releases as a server makes them, without its calls; by tag."""
+    """Add `count` releases as a server would, without its API calls. A release's tag is its filename."""
     for number in range(start, start + count):
         tag = f"p{number % 40}-{number}.0.tar.gz"
         body = dumps({"distrib": f"p{number % 40}", "sha256": SEEDED, "upload_time": "2026-01-01T00:00:00Z"})
@@ -575,7 +575,7 @@ def seed(repository, count, start=0):
 
 @pytest.mark.parametrize("cap", [10_000, 1_000])
 async def test_past_what_rest_lists(repository, open_, cap):
-    """GraphQL tells of the others; what the index knows of them is not asked again."""
+    """GraphQL lists the releases past the limit of REST. Those that the index knows are not requested again."""
     seed(repository, 1_350)
     repository.github.api.list_cap = cap
     summary = await update(open_(is_job=True))
@@ -601,7 +601,7 @@ async def test_few_calls_for_many_releases(repository, open_):
 
 @contextlib.contextmanager
 def between_pages(repository, happens):
-    """Have it happen before each page is listed; it is told which one of all this is."""
+    """Call `happens` before each page is listed, with the number of the page request, from 1."""
     api = repository.github.api
     original, routes = api._releases, api._ROUTES  # noqa: SLF001 - the moment between two pages
     asked = itertools.count(1)
@@ -619,7 +619,7 @@ def between_pages(repository, happens):
 
 @pytest.mark.parametrize("comes_at", [None, 3, 4])
 async def test_a_release_that_is_deleted_while_they_are_listed_hides_no_other(repository, open_, comes_at):
-    """It moves one to the page before, which was read; and one that comes makes the count what it was."""
+    """The deletion moves a release to the previous page, already read. A new release restores the old count."""
     seed(repository, 450)
     listed = repository.kept.releases.listed(with_drafts=True)
     gone, others = listed[5], {one.tag for one in listed} - {listed[5].tag}
@@ -635,12 +635,13 @@ async def test_a_release_that_is_deleted_while_they_are_listed_hides_no_other(re
         projects, _ = await scanned(open_())
     found = {file.filename for project in projects for file in project.files}
     assert others <= found
-    # One that comes when another goes lets all look as it was; the newest is in the journal, whatever the index says.
+    # A release added together with the deletion makes the list look unchanged, so the deleted one is still found.
+    # The new one is in the journal, whatever the index says.
     assert (gone.tag in found) == (comes_at == 3)
 
 
 async def test_what_is_counted_and_never_listed_holds_nothing_up(repository, open_, monkeypatch):
-    """Drafts are shown to whoever may write alone."""
+    """GitHub counts drafts, but lists them only for accounts with write access."""
     seed(repository, 30)
     monkeypatch.setattr(Listing, "_count", lambda _self: asyncio.sleep(0, 33))
     projects, _ = await scanned(open_(repository.token_of("read")))
@@ -653,7 +654,7 @@ async def test_releases_that_come_while_they_are_listed_hide_none_past_what_rest
     before = {one.tag for one in repository.kept.releases.all.values()}
 
     def happens(asked):
-        if asked % 11 == 5:  # in each reading
+        if asked % 11 == 5:  # once in each pass over the list
             repository.kept.releases.committed_at = f"2026-01-02T00:00:{asked:02}Z"
             seed(repository, 1, start=2_000 + asked)
 

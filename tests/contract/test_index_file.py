@@ -1,4 +1,4 @@
-"""The index file: replaced as a whole or not at all, by one writer at a time; either codec is read."""
+"""The index file: replaced completely or not at all, by one writer at a time; either codec can be read."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The journal: each upload is read once by every reader, until it is folded into the index."""
+"""The journal: each reader reads each upload once, until it is folded into the index."""
 
 import asyncio
 import random
@@ -74,7 +74,7 @@ async def test_of_two_folds_the_later_one_drops_nothing_it_did_not_read(backend,
     second = await other.read_journal()
     (third,) = await published(backend, made, "3.0")
     await backend.fold_journal(first.cursor)
-    await other.fold_journal(second.cursor)  # the positions it knows are those of before
+    await other.fold_journal(second.cursor)  # the second fold's positions are from before the first fold
     assert third in [e.file for e in (await other.read_journal()).entries]
     whole = await backend.read_journal()
     await backend.fold_journal(whole.cursor)
@@ -113,7 +113,7 @@ async def test_uploads_reads_and_folds_at_once_lose_and_double_nothing(backend, 
             folded.extend(e.file.filename for e in read.entries)
 
     async def follow() -> None:
-        """As a server does: what it reads anew stands beside what was folded before."""
+        """Follow the journal as a server does: entries read after a restart are kept beside those folded before."""
         cursor = None
         while not done.is_set():
             read = await other.read_journal(cursor)

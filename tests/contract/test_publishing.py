@@ -1,6 +1,6 @@
-"""Publishing: a name has one content, whoever asks for it, and what was published is found whole everywhere.
+"""Publishing: a name has one content for everyone, and a published file is complete everywhere.
 
-The same bytes again under the same name are a success that changes nothing; other bytes are refused.
+The same bytes published again under the same name succeed and change nothing; other bytes are refused.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ async def test_of_a_hundred_uploads_of_one_name_one_wins(backend, other, made):
 
 
 SPELLINGS = [
-    # A wheel or an sdist, and other names of the same one.
+    # A wheel or an sdist, and other spellings of its name.
     (
         "foo_bar-1.0-py3-none-any.whl",
         "Foo_Bar-1.0-py3-none-any.whl",
@@ -110,7 +110,7 @@ FOO_BAR = ProjectName("foo-bar")
 
 
 def upload_of(backend: Backend, filename: str, content: bytes, known: Project | None = None) -> Upload:
-    """A file of that name with that content, which a backend does not read."""
+    """Prepare an upload with that name and content, which the backend does not parse."""
     staged = backend.staging_folder / f"{filename}.{hashlib.sha256(content).hexdigest()[:8]}"
     staged.write_bytes(content)
     file = File(
@@ -284,5 +284,5 @@ async def test_a_scan_during_uploads_has_all_that_were_done_before(backend, othe
 
 
 async def test_polling_is_cheap_enough_for_the_promise(backend):
-    """An upload shows on other servers within two seconds."""
+    """The promise: an upload shows on other servers within two seconds."""
     assert 0 < backend.poll_interval_s <= 1

@@ -1,4 +1,4 @@
-"""update_index on any storage: what it writes, when it writes nothing, and when others are faster."""
+"""update_index on any storage: what it writes, when it writes nothing, and how it handles concurrent writers."""
 
 import msgspec
 import pytest
@@ -55,12 +55,12 @@ async def test_a_run_that_finds_nothing_new_writes_nothing(backend, other, made)
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
 async def test_a_run_that_finds_nothing_new_folds_the_journal_all_the_same(backend, made):
-    """A file that a scan saw before its journal entry was there."""
+    """The case: a scan saw a file before the file's journal entry existed."""
     await publish(backend, wheel(made, "foo"))
     late = (await backend.read_journal()).entries
 
     class Late:
-        """The journal seems empty at first."""
+        """A storage whose journal seems empty at first."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(backend, name)
@@ -80,7 +80,7 @@ async def test_a_run_that_finds_nothing_new_folds_the_journal_all_the_same(backe
 
 
 class Overtaken:
-    """A storage on which another writer replaces the index just before each of the first writes."""
+    """A storage on which another writer replaces the index immediately before each of the first writes."""
 
     def __init__(self, backend: Backend, times: int) -> None:
         self._backend = backend
@@ -124,7 +124,7 @@ async def test_what_is_published_during_a_run_stays_in_the_journal_or_is_in_the_
     await publish(backend, wheel(made, "foo"))
 
     class Busy:
-        """Somebody publishes between the scan and the writing."""
+        """A storage to which somebody publishes between the scan and the write."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(backend, name)

@@ -1,4 +1,4 @@
-"""kube-score finds nothing critical in what is rendered, but for what decision 9 argues (docs/decisions/0009-*)."""
+"""kube-score finds nothing critical in the rendered objects, except what docs/decisions/0009-* justifies."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ ARGUED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-po
 
 
 def scored(text, *options):
-    """The report, and whether something in it is critical."""
+    """Return the critical lines of kube-score's report."""
     try:
         program = cluster_build.build(cluster_build.LINT) / "kube-score"
     except cluster_build.BuildError as error:
@@ -36,7 +36,7 @@ def test_nothing_is_critical(path):
 
 @pytest.mark.timeout(600)
 def test_only_what_is_argued_would_be():
-    """No exception outlives its reason."""
+    """Each exception is still needed: none outlives its reason."""
     found = scored((EXPECTED[0].parent / "expected-everything.yaml").read_text())
     assert {line.rpartition(") ")[2] for line in found} == {
         "CPU limit is not set",

@@ -1,4 +1,4 @@
-"""What `pywharf render` prints, held by files. PYWHARF_UPDATE_GOLDEN=1 writes them anew: read the difference."""
+"""Output of `pywharf render`, compared with golden files. PYWHARF_UPDATE_GOLDEN=1 rewrites them: read the diff."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
     allow_http: bool
 
 
-# What is installed must not decide what is printed.
+# The output must not depend on which backends are installed.
 ENVIRONMENT = Environment(
     specs={"file_system": FileSystemSpec, "github": GithubSpec, "s3": S3Spec},
     image="pywharf:1",

@@ -1,4 +1,4 @@
-"""Check how the operator reaches the API server: directly or through a proxy, for its client and for kopf alike."""
+"""How the operator reaches the API server: directly or through a proxy, its client and kopf alike."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Lists of any size: pages bounded in bytes, each object once, and of each no more than is needed."""
+"""Lists of any size: pages are bounded in bytes, each object comes once, and only the needed fields are kept."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ UNUSED: Any = None
 
 
 class Api:
-    """Answers lists page by page. A double for the sizes: real ones would take long."""
+    """A double of the API server that answers lists page by page. Real lists of these sizes would take too long."""
 
     def __init__(self, items: list[dict[str, Any]]) -> None:
         self.items = items
@@ -64,7 +64,7 @@ async def test_each_object_once_in_pages_of_bounded_bytes(monkeypatch, sizes):
     found = await kube.list(REPO)
     assert [one["metadata"]["name"] for one in found] == [f"n{number}" for number in range(len(sizes))]
     assert {(one["apiVersion"], one["kind"]) for one in found} <= {("pywharf.dev/v1alpha1", "PackageRepo")}
-    # Asking again for less is no more than as much work again.
+    # Retries with smaller pages at most double the work.
     assert len(api.limits) <= 2 * len(sizes) + 10
     assert not [one for one in found if one["metadata"].get("annotations")]
 

@@ -1,4 +1,4 @@
-"""Who leads, told by each replica's own clock."""
+"""Leader election, decided by each replica's own clock."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ TIMES = Times(lease_s=15.0, renew_s=10.0, retry_s=0.001)
 
 
 class Cluster:
-    """One Lease with the API server's optimistic locking. It can be out of reach."""
+    """One Lease with the API server's optimistic locking. It can be unreachable."""
 
     def __init__(self):
         self.lease = None
@@ -73,7 +73,7 @@ async def test_the_first_makes_the_lease_and_the_second_waits(cluster):
 
 
 async def test_the_lease_has_labels_of_one_s_own(cluster):
-    """Also one that is there already; removed from the flag they go, and those of somebody else stay."""
+    """An existing Lease gets them, too. Labels removed from the flag are removed; those of others stay."""
     own = {"labels": {"cost-center": "42"}, "annotations": {"example.com/owner": "a"}}
     assert await Replica(cluster, "a").attempt()
     assert "labels" not in cluster.lease["metadata"]

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions: they are what the structs say, and what the API server takes."""
+"""The CustomResourceDefinitions: they match the structs, and the API server accepts them."""
 
 import re
 import subprocess
@@ -21,9 +21,9 @@ from support.parts import CHECKOUT
 CRDS = crds()
 NAMES = {"PackageRepo": "pywharf.dev_packagerepos.yaml", "PackageServer": "pywharf.dev_packageservers.yaml"}
 LARGEST_ANNOTATION = 262_144
-"""Client-side `kubectl apply` keeps the whole object in one."""
+"""Most bytes of an annotation. Client-side `kubectl apply` keeps the whole object in one."""
 CEL_TEXT_LIMIT = 5 * 1024
-"""Characters of one message or rule that are certainly taken."""
+"""Characters of one message or rule that the API server is certain to accept."""
 
 
 def root(kind):
@@ -121,7 +121,7 @@ def test_structural(kind, path, schema):
     if path == "":
         assert set(schema["properties"]) == {"apiVersion", "kind", "metadata", "spec", "status"}
     if path == ".metadata":
-        assert schema == {"type": "object"}  # anything more is refused by the API server
+        assert schema == {"type": "object"}  # the API server refuses anything more
     if "default" in schema:
         assert not path.startswith(".metadata")
         jsonschema.validate(schema["default"], schema)
@@ -136,7 +136,7 @@ def test_described(kind, path, schema):
 
 @pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
 def test_rules_are_bounded(kind, path, schema):
-    """What a rule may look at has a limit, so that the API server can bound its cost."""
+    """Every input of a rule has a size limit, so that the API server can bound the rule's cost."""
     for rule in schema.get("x-kubernetes-validations", ()):
         assert set(rule) == {"rule", "message"}
         assert "\n" not in rule["rule"] + rule["message"]
@@ -149,7 +149,7 @@ def test_rules_are_bounded(kind, path, schema):
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
-    """Every struct that the two kinds are made of, but their metadata."""
+    """Yield every struct of the two kinds, except their metadata."""
     pending: list[Any] = [msgspec.inspect.type_info(kind) for kind in (PackageRepo, PackageServer)]
     seen: set[type] = {ObjectMeta}
     while pending:
@@ -163,7 +163,7 @@ def structs() -> Iterator[type[msgspec.Struct]]:
 
 
 def value_of(field: msgspec.inspect.Field) -> object:
-    """What the struct has where the manifest says nothing."""
+    """Return the field's value in a struct whose manifest omits it."""
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
@@ -189,18 +189,18 @@ WHOLE = [(kind, path, schema) for kind, path, schema in EVERY if ATOMIC in schem
 
 @pytest.mark.parametrize(("kind", "path", "schema"), EVERY, ids=[f"{kind}{path}" for kind, path, _ in EVERY])
 def test_a_map_that_may_become_empty_survives_server_side_apply(kind, path, schema):
-    """It has a default, or a field that it cannot do without, or it is applied as a whole: kubernetes#135841."""
+    """Each object has a default or a required field, or is applied as a whole: kubernetes#135841."""
     in_spec = path.startswith(".spec") and "[]" not in path
     below = any(kind == other and path.startswith(f"{whole}.") for other, whole, _ in WHOLE)
     if not in_spec or below or schema.get("type") != "object":
         return
-    never_empty = {".spec.backend", ".spec.storage"}  # by a rule
+    never_empty = {".spec.backend", ".spec.storage"}  # a rule requires a field
     assert "default" in schema or "required" in schema or ATOMIC in schema or path in never_empty
 
 
 @pytest.mark.parametrize(("kind", "path", "schema"), WHOLE, ids=[f"{kind}{path}" for kind, path, _ in WHOLE])
 def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema):
-    """A default that is filled in would be a conflict for every other manager. Nor does a rule count on one."""
+    """A filled-in default would conflict with every other manager. Rules must not rely on a default either."""
     struct: type[msgspec.Struct] = PackageRepo if kind == "PackageRepo" else PackageServer
     documented = dict(walk(described(struct)))
     for inner, field in walk(schema):
@@ -214,7 +214,7 @@ def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema
 
 
 def test_the_rule_of_repo_name_stands_on_spec():
-    """A rule on the optional field itself would not see that it is added or cleared."""
+    """A rule on the optional field itself would not notice that the field is added or cleared."""
     rules = [rule["rule"] for rule in root("PackageRepo")["properties"]["spec"]["x-kubernetes-validations"]]
     assert any("has(self.repoName) == has(oldSelf.repoName)" in rule for rule in rules)
 
@@ -222,7 +222,7 @@ def test_the_rule_of_repo_name_stands_on_spec():
 def examples():
     for folder in ("examples", "tests/golden/render"):
         for path in sorted((CHECKOUT / folder).rglob("*.yaml")):
-            # What SOPS has encrypted is no Secret yet.
+            # A file that SOPS has encrypted is not a Secret yet.
             if "broken" not in path.parts and not path.name.startswith("expected") and ".sops." not in path.name:
                 yield path
 
@@ -238,7 +238,7 @@ def test_examples_fit_schema_and_structs(path):
 
 
 def closed(schema):
-    """The schema with unknown fields refused, as `kubectl --validate=strict` does."""
+    """Return the schema with unknown fields refused, as `kubectl --validate=strict` does."""
     made = dict(schema)
     if "properties" in schema:
         made["properties"] = {name: closed(field) for name, field in schema["properties"].items()}

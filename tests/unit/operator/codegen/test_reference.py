@@ -1,4 +1,4 @@
-"""docs/resources.md says what the structs say."""
+"""docs/resources.md matches the structs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is told of pods that the cluster refuses, and what to do about each."""
+"""Reports about pods that the cluster refuses, and the remedy for each."""
 
 from datetime import UTC, datetime, timedelta
 

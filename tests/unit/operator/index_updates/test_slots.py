@@ -1,4 +1,4 @@
-"""Who updates next: the namespaces share the slots, and within one the longest wait counts."""
+"""The order of updates: namespaces share the slots; within a namespace the repo that has waited longest is next."""
 
 import random
 from collections import Counter
@@ -41,7 +41,7 @@ def by_namespace(keys):
         (many("a", 100) + many("b", 100), {}, {"a": MAX_CONCURRENT // 2, "b": MAX_CONCURRENT // 2}),
         (many("a", 100) + many("b", 100), {"a": 15}, {"b": 5}),
         (many("a", 100), {"a": MAX_CONCURRENT}, {}),
-        (many("a", 100) + many("b", 9), {"a": MAX_CONCURRENT}, {"b": 1}),  # a slot that is kept for those who have none
+        (many("a", 100) + many("b", 9), {"a": MAX_CONCURRENT}, {"b": 1}),  # a slot for namespaces without a Job
         (many("b", 9), {"a": MAX_CONCURRENT, "b": 1}, {}),
         (many("b", 9), {"a": MAX_CONCURRENT + RESERVED_SLOTS}, {}),
         ([one for n in range(60) for one in many(f"n{n}", 2)], {"a": MAX_CONCURRENT}, {"b": RESERVED_SLOTS}),
@@ -85,7 +85,7 @@ def test_nobody_waits_for_another_s_updates(rows, running):
     if sum(running.values()) < MAX_CONCURRENT + RESERVED_SLOTS - 5:
         assert all(counts[namespace] for namespace in left), "each namespace has at least one"
     for namespace in left:
-        # Whoever got a slot had no more Jobs than one that still waits.
+        # A namespace that got a slot had no more Jobs than any namespace that still waits.
         assert all(counts[key.namespace] - 1 <= counts[namespace] for key in found)
         assert counts.total() >= MAX_CONCURRENT
 

@@ -1,4 +1,4 @@
-"""What Jobs and their pods say of an index, whatever stands in a termination message."""
+"""What Jobs and their pods report about an index, whatever the termination message contains."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -209,7 +209,7 @@ def test_a_hostile_message_changes_no_count(message, ended):
         assert len(text) < 800
     if code == 0:
         assert "its report cannot be read" in finding.message
-    # It says the same at the next look, and when the pod is gone.
+    # The next reconcile reports the same, also after the pod is gone.
     again, same = seen(repo(state), [ended], [pod(message=message, code=code)])
     gone, kept = seen(repo(state), [ended], [])
     assert (again, same) == (gone, kept) == (finding, state)
@@ -336,14 +336,14 @@ def kept_pod(*containers):
 
 
 def test_a_sidecar_that_runs_on_hides_no_report():
-    """The container has ended and said what it found; the Job never completes."""
+    """The container has ended and reported its result, but the Job never completes."""
     running = job(kind=None)
     finding, state = seen(repo(), [running], [kept_pod(beside(), finished())])
     assert (finding.status, finding.reason) == (False, "SidecarRunning")
     for words in ("istio-proxy", "spec.jobs", "native sidecars", 'sidecar.istio.io/inject: "false"'):
         assert words in finding.message
     assert (state.files, state.last_job, state.last_result) == (5000, "new", "Updated: 4 projects, 5,000 files.")
-    # Asked again it is the same, and when the Job is ended by its deadline the index is no older for it.
+    # A second reconcile yields the same. When its deadline ends the Job, the index does not count as outdated.
     again = seen(repo(state), [running], [kept_pod(beside(), finished())])
     assert again == (finding, state)
     late = failed(reason="DeadlineExceeded")
@@ -366,7 +366,7 @@ def test_when_a_sidecar_is_told_of(containers, reason):
 
 
 def test_what_a_sidecar_says_is_no_report():
-    """Nor is how it ends the end of the update."""
+    """Nor does the sidecar's exit count as the end of the update."""
     junk = beside("a-proxy", terminated={"exitCode": 0, "message": json.dumps({"projects": 9, "files": 9})})
     finding, state = seen(repo(), [job()], [kept_pod(junk, finished())])
     assert (finding.reason, state.files) == ("Updated", 5000)

@@ -1,4 +1,4 @@
-"""Every malformed manifest has one sentence: the field, its value and what to write instead."""
+"""Every malformed manifest yields one sentence: the field, its value and what to write instead."""
 
 import pytest
 

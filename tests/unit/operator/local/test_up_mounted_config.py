@@ -1,4 +1,4 @@
-"""The files that `up` gives the server: private, complete, replaced at once, gone at the end."""
+"""The files that `up` gives the server: private, complete, replaced atomically, removed at the end."""
 
 import base64
 import stat
@@ -46,7 +46,7 @@ def test_a_set_is_replaced_at_once():
         delivery.deliver(objects("two", read="c"))
         assert Path(delivery.config).read_text() == "two"
         assert [path.name for path in Path(delivery.credentials_folder).iterdir()] == ["read"]
-        # Whoever was reading the old set can go on; it is gone with the next but one.
+        # A reader of the old set can finish: the set is removed only with the second replacement.
         assert (held / "credentials" / "write").read_text() == "b"
         delivery.deliver(objects("three"))
         assert not held.exists()

@@ -1,4 +1,4 @@
-"""What `up` serves of a folder."""
+"""What `up` serves from a folder."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What `up` tells: problems once, addresses without passwords."""
+"""What `up` reports: each problem once, and addresses without passwords."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_notes_once():
 def test_addresses_hold_the_user_name_and_no_secret():
     said = Said()
     said.reporter.repos(planned())
-    assert said.told == []  # the server does not listen yet
+    assert said.told == []  # the server is not listening yet
     said.reporter.ready("http://127.0.0.1:8888", Path("root"), planned())
     assert "Serving on http://127.0.0.1:8888 (packages of fileSystem repos: root/cache)" in said.text
     assert "pip install --index-url http://demo@127.0.0.1:8888/repo/demo/simple/ PACKAGE" in said.text

@@ -67,7 +67,7 @@ def running(folder, tmp_path):
         yield Up(process, found[1], log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        assert list(temporary.iterdir()) == []  # no secret stays behind
+        assert list(temporary.iterdir()) == []  # no secret is left behind
         assert "Traceback" not in log.read_text()
     finally:
         if process.poll() is None:
@@ -106,7 +106,7 @@ def test_manifests_come_change_break_and_go(folder, tmp_path):
 
 
 def test_the_folder_is_owned(folder, tmp_path):
-    """The rendered owner reaches the storage, so that another repo of the name is kept out."""
+    """The rendered owner reaches the storage, so that another repo with the same name is refused."""
     with running(folder, tmp_path) as up:
         up.says("Index of demo:")
     repo = (folder / "repo.yaml").read_text()

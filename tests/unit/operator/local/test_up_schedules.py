@@ -1,4 +1,4 @@
-"""Index updates of `up`: at their time, one at once for each repo, and a failure is tried again."""
+"""Index updates of `up`: they run on schedule, one at a time for each repo, and a failed one is retried."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ START = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 
 
 class Clock:
-    """Time that passes six hundred times as fast as the event loop's, from START on."""
+    """A clock that starts at START and runs six hundred times as fast as the event loop's."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -31,7 +31,7 @@ class Clock:
 
 
 class Runs:
-    """Stands for `run_update`: notes when it was called, and whether two runs of one repo overlapped."""
+    """A double of `run_update` that records its calls and whether two runs of one repo overlapped."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -90,7 +90,7 @@ async def test_at_once_and_then_at_its_time(tmp_path, runs):
 
 
 async def test_one_run_at_a_time(tmp_path, runs):
-    runs.takes_s = 0.3  # three minutes of the clock
+    runs.takes_s = 0.3  # three minutes on the clock
     async with running(tmp_path, job()) as made:
         await until(lambda: len(runs.names) >= 1)
         await made.update({RepoName("a"): job(schedule="*/2 * * * *")})

@@ -1,4 +1,4 @@
-"""The folder that `up` watches: changes of content are seen, and what was good stays while it is broken."""
+"""The folder that `up` watches: changed content is noticed, and the last good state stays while a file is broken."""
 
 import os
 
@@ -16,7 +16,7 @@ def repo(name):
 
 
 def look(folder):
-    """What a look finds, where there is something new."""
+    """Scan the folder and return what has changed; the test expects a change."""
     found = folder.look()
     assert found is not None
     return found

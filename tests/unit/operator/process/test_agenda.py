@@ -1,4 +1,4 @@
-"""Which key is due when."""
+"""When each key is due."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_an_event_shortens_a_long_backoff_but_makes_no_loop():
     now = 1.0
     for _ in range(8):
         assert queue.take(now) == A
-        queue.add(A, now)  # what the reconcile itself wrote
+        queue.add(A, now)  # the reconcile's own write
         queue.done(A, now, failed=True)
         due = queue.next_due()
         assert due is not None
@@ -124,6 +124,6 @@ def test_what_is_stuck():
     assert queue.stalled(300.0) == []
     assert queue.stalled(302.0) == ["ns/a is worked on for 301 s."]
     assert queue.stalled(321.0) == ["ns/a is worked on for 320 s.", "ns/b waits for 121 s."]
-    queue.add(A, 310.0)  # waits only because it is worked on
+    queue.add(A, 310.0)  # waits only because it is being processed
     assert len(queue.stalled(1000.0)) == 2
     assert len(queue) == 2

@@ -1,4 +1,4 @@
-"""The flags of `pywharf operator`, its probes and metrics."""
+"""The flags of `pywharf operator`, its probes and its metrics."""
 
 import asyncio
 import contextlib
@@ -90,7 +90,7 @@ async def test_probes(faults, not_ready, path, status, text):
 
 
 async def test_probes_on_both_families():
-    """Pods of a cluster have addresses of IPv4, of IPv6, or of both."""
+    """Pods of a cluster have IPv4 addresses, IPv6 addresses, or both."""
     probes = Probes(lambda: (), lambda: None, lambda: b"")
     async with probes.listening(Options(namespace=("a",)).host, 0) as port, aiohttp.ClientSession() as client:
         for host in ("127.0.0.1", "[::1]"):

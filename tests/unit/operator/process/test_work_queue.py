@@ -1,4 +1,4 @@
-"""Keys worked on, several at a time."""
+"""The work queue, which processes several keys concurrently."""
 
 import asyncio
 import contextlib

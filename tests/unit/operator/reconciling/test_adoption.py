@@ -1,4 +1,4 @@
-"""Which objects without an owner are a server's: all that it makes, and nothing that only looks a little like them."""
+"""Objects without an owner: the server adopts all that it renders, and nothing that merely resembles them."""
 
 import copy
 from pathlib import Path
@@ -32,7 +32,7 @@ def server_of(item):
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
 def test_whatever_is_rendered_is_adopted(path):
-    """So the kinds and names of objects that come later are, too."""
+    """The test therefore covers kinds and names that are added later, too."""
     for item in filter(None, yaml.safe_load_all(path.read_text())):
         kind, server = kind_of(item), server_of(item)
         assert "ownerReferences" not in item["metadata"]
@@ -63,7 +63,7 @@ def owner(uid, kind="PackageServer", *, controller=True):
     [
         (SERVICE, live(), True),
         (SERVICE, live("pywharf-metrics"), True),
-        (SERVICE, live("pywharf-canary"), False),  # a copy that somebody made, labels and all
+        (SERVICE, live("pywharf-canary"), False),  # somebody's copy, with the same labels
         (SECRET, live("pywharf-session"), True),
         (SECRET, live("pywharf-credentials-7"), True),
         (SECRET, live("pywharf-credentials-8"), False),
@@ -76,7 +76,7 @@ def owner(uid, kind="PackageServer", *, controller=True):
         (DEPLOYMENT, live(owners=[owner("x", "App", controller=False)]), True),
         (DEPLOYMENT, live(owners=[owner("x", "App")]), False),
         (DEPLOYMENT, live(owners=[owner("former")]), False),
-        (DEPLOYMENT, live(owners=[owner("new")]), False),  # it is owned
+        (DEPLOYMENT, live(owners=[owner("new")]), False),  # it already has an owner
         (VOLUME_CLAIM, live("pywharf-data"), True),
         (VOLUME_CLAIM, live("pywharf-data", owners=[owner("x", "DataVolume")]), False),
         (VOLUME_CLAIM, live("pywharf-data", labels={SERVER_LABEL: "other"}), False),

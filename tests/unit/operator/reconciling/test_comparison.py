@@ -1,4 +1,4 @@
-"""What of an object counts as changed, and what the API server and others may write."""
+"""What counts as a change of an object, and what the API server and others may write."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ CASES = sorted((CHECKOUT / "tests" / "golden" / "render").glob("expected-*.yaml"
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """`value` at a path of fields."""
+    """Nest `value` at a path of fields."""
     first, _, rest = path.partition(".")
     return {first: nested(rest, value) if rest else value}
 
@@ -202,7 +202,7 @@ objects = st.dictionaries(
 
 
 def with_defaults(value: Any, field: str = "") -> Any:
-    """As the API server might have it: with fields of its own, without nulls."""
+    """Return the value as the API server might store it: with additional fields and without nulls."""
     if isinstance(value, dict):
         added = {} if field == "selector" else {"defaulted": "x"}
         return {key: with_defaults(item, key) for key, item in value.items() if item is not None} | added

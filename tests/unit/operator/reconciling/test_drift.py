@@ -1,4 +1,4 @@
-"""Whether an object is as it was rendered, whose it is, and how long it is left to somebody who keeps changing it."""
+"""Whether an object is as rendered, who owns it, and how long the operator yields to somebody who keeps changing it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One write that the API server refuses keeps nothing else from being done, and what is still in use is not deleted."""
+"""A write that the API server refuses. It blocks nothing else, and objects that are still in use are not deleted."""
 
 import base64
 import copy
@@ -40,7 +40,7 @@ INVALID = KubeError(422, "Invalid", "spec.backend: Invalid value")
 
 
 class Cluster:
-    """What `Kube` does, on a dict. A double for faults: what `refuse` matches (`verb plural/name`) raises."""
+    """A double of `Kube` on a dict, for faults. A call that matches `refuse` (`verb plural/name`) raises."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Json] = {}
@@ -229,7 +229,7 @@ async def test_pods_are_told_of_a_configuration_only_when_it_is_there(cluster, r
     cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
     repo(cluster, "team-c")
     await reconciler.reconcile(KEY)
-    # They are told of the secrets that go with the configuration that they have, under a mark of its own.
+    # The pods are notified of the secrets that belong to their current configuration, under a mark of their own.
     told = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
     await reconciler.reconcile(KEY)
     assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == told
@@ -245,7 +245,7 @@ async def test_a_kind_that_seems_to_be_missing_for_a_moment_loses_no_object(clus
     await reconciler.reconcile(KEY)
     assert cluster.names(HTTP_ROUTE) == {"pywharf"}
     cluster.kinds.clear()
-    await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)  # what it knew of the cluster's kinds is forgotten
+    await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)  # a new Reconciler has not cached the cluster's kinds
     assert cluster.names(HTTP_ROUTE) == {"pywharf"}
     assert cluster.status(SERVER, "pywharf", "Ready") == ("False", "ApiMissing")
 
@@ -285,7 +285,7 @@ async def test_an_emptied_session_key_that_does_not_go_is_no_endless_loop(cluste
 
 
 def pod(cluster: Cluster, name: str, **labels: str) -> None:
-    """A replica that is ready and answers nothing."""
+    """Add a replica that is ready but does not answer."""
     of_replica = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
     status = {"phase": "Running", "podIP": "127.0.0.99", "conditions": [{"type": "Ready", "status": "True"}]}
     cluster.add(POD, {"metadata": {"name": name, "labels": of_replica | labels}, "status": status})
@@ -345,7 +345,7 @@ async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(
     await reconciler.reconcile(KEY)
     assert before != _value(cluster, "team-a.read") == b"rotated-read"
     assert _value(cluster, "revision-0") == revision
-    assert len(_value(cluster, "team-b.read")) == 64  # nobody knows it
+    assert len(_value(cluster, "team-b.read")) == 64  # a value that nobody knows
     cluster.calls.clear()
     await reconciler.reconcile(KEY)
     assert "apply secrets/pywharf-credentials" not in cluster.calls, "it does not go back and forth"
@@ -361,7 +361,7 @@ async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(
     ["get secrets/pywharf-session", "list deployments/", "list cronjobs/", "get cronjobs/pywharf-index-team-a"],
 )
 async def test_a_server_that_is_being_deleted_adopts_nothing(cluster, reconciler, moment):
-    """As `kubectl delete --cascade=orphan` goes on beside a reconcile that began before it."""
+    """The case: `kubectl delete --cascade=orphan` runs during a reconcile that began before it."""
     await reconciler.reconcile(KEY)
     state = reconciler._memories[KEY].applier  # noqa: SLF001 - else nothing is read whole
     state._same.clear()  # noqa: SLF001
@@ -380,7 +380,7 @@ async def test_a_server_that_is_being_deleted_adopts_nothing(cluster, reconciler
 
 
 async def test_a_refused_job_is_replaced_once_its_template_is_another(cluster, reconciler):
-    """Also where the new one lacks what the old one had."""
+    """This includes a template that merely lacks something of the old one."""
     await reconciler.reconcile(KEY)
     (name,) = {one for one in cluster.names(JOB) if "team-a" in one}
     job = cluster.objects["jobs", name]
@@ -398,7 +398,7 @@ async def test_a_refused_job_is_replaced_once_its_template_is_another(cluster, r
 
 
 def strays(cluster: Cluster, number: int) -> list[ObjectKey]:
-    """Repos that name a server each; the servers, of which none is there."""
+    """Add repos that each name a missing server. Return the keys of those servers."""
     for index in range(number):
         repo(cluster, f"stray-{index}")
         cluster.objects[REPO.plural, f"stray-{index}"]["spec"]["serverRef"] = {"name": f"nobody-{index}"}
@@ -410,7 +410,7 @@ def lists(cluster: Cluster) -> list[str]:
 
 
 async def test_servers_that_are_missing_are_looked_at_together(cluster):
-    """However many a tenant names, each costs one request once; the repos are listed and told in one pass."""
+    """Each missing server costs one request, once. The repos are listed and their statuses written in one pass."""
     wanted: list[ObjectKey] = []
     counted: dict[ObjectKey, Any] = {}
     reconciler = Reconciler(cluster, UNUSED, SETTINGS, again=wanted.append, counted=counted.__setitem__)
@@ -429,7 +429,7 @@ async def test_servers_that_are_missing_are_looked_at_together(cluster):
     }
     assert counted[STRAYS]["Accepted", "False"] == 300
     assert not any(counts for key, counts in counted.items() if key != STRAYS)
-    # What happens to them later costs no request for each, nor does a resync.
+    # Later events of these servers cause no request for each, nor does a resync.
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
     assert await reconciler.keys() == {KEY, STRAYS}
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
@@ -460,11 +460,11 @@ async def test_a_server_that_comes_is_reconciled_by_its_own_key(cluster):
         assert cluster.status(REPO, "stray-0", "Accepted") == ("True", "Accepted")
         assert counted[STRAYS]["Accepted", "False"] == 1
         assert counted[key]["Accepted", "True"] == 1
-        # The event of another one may be lost: a listing is as good.
+        # The event of the other server may be lost: a listing has the same effect.
         cluster.add(SERVER, made | {"metadata": {"name": other.name}})
         assert await reconciler.keys() == {KEY, key, other}
         assert reconciler.key_of_event(other) == other
-        # One that goes, or is being deleted, is missing again.
+        # A server that is deleted, or is being deleted, counts as missing again.
         cluster.objects[SERVER.plural, key.name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         for one in (key, STRAYS):
             await reconciler.reconcile(one)
@@ -496,11 +496,11 @@ async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, m
 
 
 async def test_a_new_repo_of_a_server_that_cannot_be_read_any_more_is_told(cluster, reconciler, monkeypatch):
-    """What is served stays, as does what is known of its server."""
+    """The repos that are served stay, and so does the cached state of their server."""
     await reconciler.reconcile(KEY)
     repo(cluster, "team-c")
     observer = reconciler._observer  # noqa: SLF001 - the double has one namespace, and a watch of one is none
-    observer.forget()  # a status of the double is no new version
+    observer.forget()  # in the double, a status write yields no new version
     monkeypatch.setattr(observer.namespaces, "refusing", lambda _kind: frozenset({NAMESPACE}))
 
     async def nothing(*_: object) -> list[Json]:
@@ -519,7 +519,7 @@ async def test_a_new_repo_of_a_server_that_cannot_be_read_any_more_is_told(clust
 
 
 def cluster_repo_of(cluster: Cluster, server: ObjectKey) -> str:
-    """The repo that names the server."""
+    """Return the name of the repo that names the server."""
     return next(
         name
         for (plural, name), one in cluster.objects.items()

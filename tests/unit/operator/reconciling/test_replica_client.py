@@ -1,4 +1,4 @@
-"""What a pod answers may be long, come in pieces, or be hostile; it is a report in any case."""
+"""A pod's answer may be long, arrive in pieces, or be hostile; each yields a report."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ LONG = msgspec.json.encode({"digest": "abc", "broken": BROKEN})
 
 @pytest.fixture
 def answered(monkeypatch):
-    """What the operator makes of an answer that comes in these pieces."""
+    """Return a function that reads the report from a pod whose answer arrives in the given pieces."""
 
     async def answered(
         *pieces: bytes, headers: dict[str, str] | None = None, address: str = "127.0.0.1"

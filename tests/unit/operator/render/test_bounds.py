@@ -1,4 +1,4 @@
-"""What a namespace may take of a server: past it its own newest repos are refused, and nobody else's."""
+"""Limits on what a namespace may use of a server. Past them, only the namespace's own newest repos are refused."""
 
 import itertools
 import random
@@ -39,7 +39,7 @@ LETTERS = string.ascii_letters + string.digits
 
 
 def noise(count, seed=0, length=200):
-    """Texts that do not compress."""
+    """Generate texts that do not compress."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     return ["".join(chance.choices(LETTERS, k=length)) for _ in range(count)]
 
@@ -53,7 +53,7 @@ def server(limits=None, **spec):
 
 
 def repo(namespace, name, *, number=0, reserved=(), secret=None, **index):
-    """`number`: the minute of its creation."""
+    """Build a PackageRepo; `number` is the minute of its creation."""
     open_to_all = {"anonymousRead": True, "readOnly": True}
     with_secret = {f"{use}SecretRef": {"name": secret, "key": use} for use in ("read", "write")}
     return msgspec.convert(
@@ -104,7 +104,7 @@ def test_the_defaults():
     assert msgspec.structs.astuple(Limits()) == (1000, 16_384, 300)
 
 
-# What a repo's table takes.
+# The size of a repo's table.
 
 
 @pytest.mark.parametrize(("count", "reason"), [(0, None), (70, None), (90, "TableTooLarge"), (256, "TableTooLarge")])
@@ -143,7 +143,7 @@ def test_the_quick_bound_is_one(reserved, shadowing, owner):
     assert table_bytes(NAME, spec) <= at_most_bytes(NAME, spec) < 2 * table_bytes(NAME, spec) + 200
 
 
-# How many repos a namespace may have.
+# The number of repos in a namespace.
 
 
 def test_the_newest_repos_past_the_number_are_refused():
@@ -190,7 +190,7 @@ def test_repos_of_another_server_do_not_count():
     }
 
 
-# How much room all have together.
+# The room for all repos together.
 
 
 def victims():
@@ -198,7 +198,7 @@ def victims():
 
 
 def test_the_configuration_fits_whatever_a_tenant_adds():
-    """Findings: 14 repos of 256 long patterns froze everybody's configuration."""
+    """Found earlier: 14 repos with 256 long patterns each froze everybody's configuration."""
     hostile = [repo("tenant", f"m{number}", number=number, reserved=noise(75, number)) for number in range(120)]
     found, rendered = resolved([*hostile, *victims()])
     out = refused(found)
@@ -215,7 +215,7 @@ def test_the_configuration_fits_whatever_a_tenant_adds():
 
 
 def test_text_that_compresses_well_is_bounded_too():
-    """Each replica parses the whole text."""
+    """Each replica parses the whole uncompressed text."""
     reserved = [f"{'a' * 150}-{number}" for number in range(95)]
     repos = [repo("tenant", f"m{number}", number=number, reserved=reserved) for number in range(400)]
     found, _ = resolved([*repos, *victims()])
@@ -293,7 +293,7 @@ def test_who_gives_way(rows, budget):
         own = sorted((share for share in everybody if share.repo.namespace == namespace), key=lambda one: one.age)
         gone = [share for share in own if share.repo in out]
         assert own[len(own) - len(gone) :] == gone, "the newest go"
-        # When its last repo was refused it took no less than anybody takes who has some left.
+        # Before its last repo was refused, the namespace took at least as much as any namespace with repos left takes.
         then = of_kept[namespace] + gone[0].size
         assert all(then >= size for size in of_kept.values())
 
@@ -318,7 +318,7 @@ def test_a_repo_more_takes_room_only_from_those_who_take_the_most(rows, budget, 
 @settings(deadline=None)
 @given(SHARES, st.integers(0, 1500), st.sets(st.integers(0, 24)))
 def test_fixed_shares_stay_and_count(rows, budget, fixed):
-    """Those of repos that cannot be read now: they take their room, and only others give way."""
+    """Shares of unreadable repos are fixed: they take their room, and only other repos give way."""
     everybody = [msgspec.structs.replace(share, fixed=number in fixed) for number, share in enumerate(shares(rows))]
     out = excess(everybody, budget)
     assert not out & {share.repo for share in everybody if share.fixed}
@@ -335,7 +335,7 @@ def test_fixed_shares_make_their_namespace_the_one_that_takes_the_most():
 
     kept, own, others = share("a", 1, 60, fixed=True), share("a", 2, 10), [share("b", 1, 20), share("b", 2, 20)]
     assert excess([kept, own, *others], 110) == frozenset()
-    # Its readable repo goes first, though b has more of these; what cannot be read never does.
+    # The readable repo of the namespace goes first, although b has more such repos. Unreadable repos never go.
     assert excess([kept, own, *others], 100) == {own.repo}
     assert excess([kept, own, *others], 80) == {own.repo, others[1].repo}
     assert excess([kept, own, *others], 10) == {own.repo, *(one.repo for one in others)}
@@ -384,7 +384,7 @@ def test_the_message_of_a_schedule():
     assert Index().schedule is None
 
 
-# Repos that cannot be read now stay, as they were applied.
+# Unreadable repos stay as they were applied.
 
 
 def kept_repo(namespace, name, *, reserved=(), secrets=None):
@@ -429,7 +429,7 @@ def test_a_kept_candidate_is_fixed_and_the_oldest():
     ids=["once compressed", "before it is compressed"],
 )
 def test_kept_tables_stay_where_the_configuration_is_full(of_kept, of_readable):
-    """They alone fit. With the readable ones of their namespace they do not, of which the newest are refused."""
+    """The kept tables alone fit. With the readable repos of their namespace, the newest of those are refused."""
     kept = [kept_candidate(kept_repo("a", f"kept-{n}", reserved=of_kept[n::4])) for n in range(4)]
     readable = [candidate("a", f"r{n}", number=n, reserved=own) for n, own in enumerate(of_readable)]
     others = [candidate("b", f"r{n}", number=100 + n, reserved=["y"]) for n in range(3)]

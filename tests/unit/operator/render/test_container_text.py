@@ -1,4 +1,4 @@
-"""Kubernetes' expansion of what is rendered is what was meant: no user's text reads a variable of the pod."""
+"""Kubernetes' variable expansion yields the intended text: a user's text cannot read a variable of the pod."""
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,7 @@ def test_a_container_gets_exactly_the_texts(texts):
 
 @pytest.mark.parametrize("text", ["plain", "$", "$(TOKEN)", "$$(TOKEN)", "$(TOKEN", "a$(TOKEN)b$", "$((TOKEN))"])
 def test_no_url_of_a_user_reads_a_variable_of_the_pod(text):
-    """In the Deployment's arguments and in each Job's."""
+    """This holds for the Deployment's arguments and for those of each Job."""
     manifests = f"""
 apiVersion: pywharf.dev/v1alpha1
 kind: PackageServer

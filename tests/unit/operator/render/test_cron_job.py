@@ -1,4 +1,4 @@
-"""The CronJob of each repo: its name, its arguments, and that it gets what is its repo's and nothing else."""
+"""The CronJob of each repo: its name, its arguments, and that it receives only what belongs to its repo."""
 
 import json
 import re
@@ -72,7 +72,7 @@ NO_KEYS = "{anonymousRead: true, readOnly: true}"
 
 
 def jobs(spec=STORAGE, credentials=KEYS):
-    """CronJobs by repo name."""
+    """Render the CronJobs, by repo name."""
     text = SERVER.replace("SPEC", f"{{allowedNamespaces: {{from: All}}, {spec}}}")
     found = parse_file("a.yaml", text.replace("CREDENTIALS", credentials).encode(), "default")
     assert found.problems == ()
@@ -175,7 +175,7 @@ def test_the_command_takes_the_arguments(tmp_path):
     folders = {"--root=/var/lib/pywharf": f"--root={root}", "--report=/dev/termination-log": f"--report={report}"}
     arguments = [folders.get(argument, argument) for argument in container(jobs()["files"])["args"]]
     folder = root / "cache" / "files"
-    (folder / "storage" / "one").mkdir(parents=True)  # up to `files` the kubelet makes it
+    (folder / "storage" / "one").mkdir(parents=True)  # the kubelet creates the path up to `files`
     wheel(folder / "storage" / "one", "one")
     for changed in (True, False):
         update_index_command.main(arguments[1:], standalone_mode=False)
@@ -187,7 +187,7 @@ def test_the_command_takes_the_arguments(tmp_path):
 
 
 def volumes(job):
-    """Each mounted volume: where, and what it is."""
+    """Return each mounted volume by its mount path."""
     named = {volume["name"]: {k: v for k, v in volume.items() if k != "name"} for volume in pod(job)["volumes"]}
     return {
         mount["mountPath"]: named.pop(mount["name"]) | {k: v for k, v in mount.items() if k in {"subPath", "readOnly"}}
@@ -297,7 +297,7 @@ def test_what_jobs_have_of_their_own():
     digest = {"pywharf.dev/template": job["annotations"]["pywharf.dev/template"]}
     assert job["annotations"] == {"all": "1", "both": "jobs", "sidecar.istio.io/inject": "false"} | digest
     assert of_pod["annotations"] == {"both": "jobs", "sidecar.istio.io/inject": "false"}
-    # The CronJob is an object of the server like others.
+    # The CronJob itself is an object of the server like any other.
     assert made["metadata"]["annotations"] == {"all": "1", "both": "server"}
     assert {"team": "all", "stage": "live"}.items() <= made["metadata"]["labels"].items()
     spec, only = pod(made), container(made)
@@ -315,7 +315,7 @@ def test_what_jobs_have_of_their_own():
 
 
 def kinds(value, path=""):
-    """Which paths hold maps and lists, as `a.b`; items of lists count for none but containers."""
+    """Yield the paths of maps and lists, as `a.b`. Items of lists are skipped, except containers."""
     if isinstance(value, dict):
         yield path, "map"
         for key, item in value.items():
@@ -327,7 +327,7 @@ def kinds(value, path=""):
 
 
 def test_what_a_template_is_checked_against_has_every_map():
-    """So that no patch that was accepted fails for one repo's Job."""
+    """Otherwise an accepted patch could fail for the Job of one repo."""
     (server,) = parse_file("a.yaml", SERVER.replace("SPEC", "{}").partition("---")[0].encode(), "x").of(PackageServer)
     known = set(kinds(every_map(server)))
     for credentials in (KEYS, NO_KEYS):
@@ -361,7 +361,7 @@ BAD_JOB_TEMPLATES = {
 
 @pytest.mark.parametrize("patch", BAD_JOB_TEMPLATES)
 def test_a_template_that_fits_no_job(patch):
-    """It is told of the server, whatever repos there are."""
+    """The server's condition reports it, whatever repos exist."""
     text = SERVER.replace("SPEC", f"{{{STORAGE}, jobs: {{podTemplate: {patch}}}}}").partition("---")[0]
     found = parse_file("a.yaml", text.encode(), "default")
     assert found.problems == ()
@@ -384,7 +384,7 @@ AROUND = """podTemplate: {spec: {
 
 
 def test_of_the_server_s_container_what_surrounds_it():
-    """Else a job behind a proxy, or of a storage with a private authority, would fail where its server does not."""
+    """Otherwise a Job behind a proxy, or with a storage behind a private CA, would fail where its server does not."""
     for repo, job in jobs(f"{STORAGE}, {AROUND}").items():
         only, plain = container(job), container(jobs()[repo])
         assert [one["name"] for one in only["env"]] == ["HTTPS_PROXY", "SSL_CERT_FILE"]
@@ -434,7 +434,7 @@ metadata: {{name: {name}, namespace: ml}}
 
 LOOKS_HASHED = "a-0123456789abcdef"
 NAMES = [
-    # server, repo, whether the name is the two as they are
+    # server, repo, whether the name is simply both joined
     ("pywharf", "team-a", True),
     ("pywharf", "a" * 38, True),
     ("pywharf", "a" * 39, False),
@@ -485,7 +485,7 @@ def test_a_job_at_once():
 
 
 def test_another_pod_template_has_another_digest():
-    """Also where it only lacks something; what is not in the pod changes nothing."""
+    """A template that merely lacks something has another digest, too. Changes outside the pod do not count."""
     made = [jobs(fields)["files"] for fields in (STORAGE, f"{STORAGE}, security: {{userIDs: FromCluster}}", STORAGE)]
     found = [one["spec"]["jobTemplate"]["metadata"]["annotations"]["pywharf.dev/template"] for one in made]
     assert found[0] == found[2]

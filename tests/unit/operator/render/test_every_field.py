@@ -1,6 +1,6 @@
-"""No field of a spec is without effect: a change of any changes what is made, or what is found.
+"""Every field of a spec has an effect: a change of it changes the rendered objects or the findings.
 
-A field that is added must be given a change here.
+A new field must be given a change here.
 """
 
 import copy
@@ -60,7 +60,7 @@ def secret(name, namespace):
 
 
 def made_of(*manifests):
-    """Everything that follows from them, without the messages, which may repeat a field that has no effect."""
+    """Return the results for the manifests, without messages, which may repeat a field that has no effect."""
     found = parse_file(
         "a.yaml", json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}).encode(), "default"
     )
@@ -72,7 +72,7 @@ def made_of(*manifests):
 
 
 def leaves(schema, path=""):
-    """Paths of the fields that hold no others, as `a.b[].c`."""
+    """Yield the paths of the fields without subfields, as `a.b[].c`."""
     for name, field in schema["properties"].items():
         inner, suffix = (field["items"], "[]") if "items" in field else (field, "")
         if "properties" in inner:
@@ -82,7 +82,7 @@ def leaves(schema, path=""):
 
 
 def changed(spec, path, value):
-    """The spec with another value at the path; of a list its first item is meant."""
+    """Return the spec with another value at the path. The path enters the first item of a list."""
     made = copy.deepcopy(spec)
     *steps, last = path.replace("[]", ".0").split(".")
     part = made
@@ -232,7 +232,7 @@ SERVER_CHANGES = {
         {"key": "stage", "operator": "NotIn", "values": ["y"]},
     ),
     "allowedEndpoints": (FIXED, ["b.example"]),
-    # A second repo of the namespace, a table of some 1,500 bytes, and a schedule of each quarter.
+    # A second repo of the namespace, a table of about 1,500 bytes, and a schedule of every 15 minutes.
     **under("limits", FIXED, {"reposPerNamespace": 1, "repoTableBytes": 1024, "minScheduleIntervalSeconds": 1000}),
     "ambientIdentity.namespaces": (FIXED, ["third"]),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),

@@ -1,4 +1,4 @@
-"""Secrets reach replicas although the configuration does not: the newest ones, under the revision that it names."""
+"""The newest secrets reach replicas even if the configuration does not, under the old configuration's revision."""
 
 import base64
 
@@ -41,7 +41,7 @@ def secret(name, value):
 
 
 class Setting:
-    """A volume with one configuration, and what the operator makes of the next one."""
+    """A volume with one configuration, and the operator's rendering of the next one."""
 
     def __init__(self, folder):
         self.volume = ProjectedVolume(folder)
@@ -58,7 +58,7 @@ class Setting:
         return found.servers[0], render_server(found.servers[0], self.environment)
 
     def served(self, config_map, secrets):
-        """The passwords by repo that a server takes from the volume."""
+        """Return the passwords, by repo, that a server reads from the volume."""
         files = {key: text.encode() for key, text in texts_of(config_map).items()}
         for one in secrets:
             files |= {f"credentials/{key}": base64.b64decode(value) for key, value in one["data"].items()}
@@ -101,7 +101,7 @@ def test_who_must_no_longer_come_in_does_not(setting, case):
     repos = {
         "deleted": [],
         "secret is gone": [repo("a")],
-        "another's": [repo("x-a", repoName="a")],  # another object, which has taken the name
+        "another's": [repo("x-a", repoName="a")],  # another object, which has taken over the name
         "another limit": [repo("a", backend={"fileSystem": {"maxFileBytes": 5}})],
     }[case]
     values = {} if case in {"deleted", "secret is gone"} else {"a": "new-a", "x_a": "of-another"}

@@ -1,4 +1,4 @@
-"""A github repo's way from its manifest to the server and its Jobs: forms, pods without a volume, the App's key."""
+"""A github repo from its manifest to the server and its Jobs: forms, pods without a volume, the App's key."""
 
 import base64
 import contextlib
@@ -49,7 +49,7 @@ OWN = "readSecretRef: {name: keys, key: read}, writeSecretRef: {name: keys, key:
 
 
 def made(refs="", backend=APP):
-    """The server's verdict and its objects."""
+    """Return the server's verdict and its rendered objects."""
     text = MANIFESTS.replace("REFS", refs).replace("BACKEND", base64.b64encode(backend.encode()).decode())
     found = parse_file("a.yaml", text.encode(), "default")
     assert (found.problems, found.notes) == ((), ())
@@ -86,7 +86,7 @@ def deployment(rendered):
     ],
 )
 def test_manifest_and_table_take_the_same(field, value, is_valid):
-    """Whatever the API server lets in the server can serve, and nothing is refused needlessly."""
+    """The server can serve whatever the API server accepts, and nothing is refused needlessly."""
     table = {"owner": "acme", "repo": "wheels", field: value}
     names = {one.name: one.encode_name for one in msgspec.structs.fields(Github)}
     manifest = {names[key]: one for key, one in table.items()}
@@ -127,7 +127,7 @@ def test_without_passwords_clients_send_their_own_tokens():
 
 @pytest.mark.parametrize("ends", ["", "\n", "\r\n"])
 def test_an_app_s_key_arrives_whole(ends):
-    """Its lines stand as they were, whether it is read by the server, by a Job or by `up`."""
+    """The key's line breaks are preserved for the server, for a Job and for `up`."""
     server, rendered = made(OWN, APP + ends)
     in_file = base64.b64decode(rendered.credentials[0]["data"]["wheels.backend"]).decode()
     (job,) = jobs_of(server.repos).values()
@@ -154,7 +154,7 @@ def test_what_is_no_credential_is_refused_and_not_shown(secret):
 
 
 def test_it_needs_no_volume():
-    """Yet what is uploaded can be kept for a moment, by the user that the pod runs as."""
+    """Uploads can still be stored for a moment, by the user that the pod runs as."""
     _, rendered = made()
     pod = deployment(rendered)
     volumes = {one["name"]: one for one in pod["volumes"]}
@@ -164,7 +164,7 @@ def test_it_needs_no_volume():
     assert "readOnly" not in root
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"] == 65532
     assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
-    # Files of 2 GiB at the most, several at a time; the kubelet evicts a pod that has more.
+    # Files of up to 2 GiB, several at a time. The kubelet evicts a pod that uses more.
     assert pod["containers"][0]["resources"]["limits"]["ephemeral-storage"] == "20Gi"
     assert not [one for one in rendered.objects if one["kind"] == "PersistentVolumeClaim"]
 
@@ -195,7 +195,7 @@ def test_its_job_sees_the_server_s_own_secret_and_no_other():
 
 
 def test_policies_let_servers_and_jobs_reach_any_port_of_github():
-    """The API's, which a custom URL names, and the storage's that signed URLs lead to, which nobody knows before."""
+    """The API's port comes from a custom URL, the storage's from signed URLs, which nobody knows in advance."""
     _, rendered = made()
     policies = [one for one in rendered.objects if one["kind"] == "NetworkPolicy"]
     assert {one["metadata"]["name"] for one in policies} == {"pywharf", "pywharf-index"}

@@ -1,6 +1,6 @@
-"""examples/gitops: Argo CD's scripts find what the statuses say, and what the overlays make is taken.
+"""examples/gitops: Argo CD's scripts understand the statuses, and the overlays' output is accepted.
 
-PYWHARF_UPDATE_GOLDEN=1 writes argocd-cm.yaml anew from the scripts.
+PYWHARF_UPDATE_GOLDEN=1 rewrites argocd-cm.yaml from the scripts.
 """
 
 import os
@@ -28,7 +28,7 @@ HEALTHY, PROGRESSING, DEGRADED = "Healthy", "Progressing", "Degraded"
 GENERATION = 3
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 
-# What each reason is to somebody who looks at Argo CD, with the condition's status that goes with it.
+# The condition's status that goes with each reason, and the health that Argo CD shows for it.
 DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": (True, HEALTHY),
@@ -113,7 +113,7 @@ FINE = {
 
 
 def instance(kind, **different):
-    """An object with the status that the operator gives it: all is fine, but for the findings given by condition."""
+    """Build an object with the operator's status: all conditions are fine, except those given as findings."""
     found = {aspect: Finding(status=True, reason="Fine", message="Fine.") for aspect in FINE[kind]} | different
     metadata = {"name": "team-a", "namespace": "ml", "generation": GENERATION}
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -210,7 +210,7 @@ def test_the_first_that_needs_somebody_is_told():
     refused = Finding(status=False, reason="NameConflict", message="Another repo has the name.")
     unresolved = Finding(status=False, reason="SecretNotFound", message="There is no Secret team-a.")
     obj = instance("PackageRepo", SecretsResolved=unresolved, Accepted=refused)
-    obj["status"]["conditions"].reverse()  # their order means nothing
+    obj["status"]["conditions"].reverse()  # their order has no meaning
     assert health(obj) == Health(DEGRADED, "Another repo has the name.")
 
 
@@ -234,12 +234,12 @@ def test_the_action_sets_the_annotation_and_nothing_else(annotations):
     expected = {key: text for key, text in (annotations or {}).items() if key == "team"}
     assert dict(made["metadata"].pop("annotations")) == expected
     obj["metadata"].pop("annotations", None)
-    obj["spec"]["backend"]["fileSystem"] = []  # an empty object; Argo CD puts back what Lua cannot tell from a list
+    obj["spec"]["backend"]["fileSystem"] = []  # an empty object, which Lua cannot tell from a list; Argo CD restores it
     assert made == obj
 
 
 def config_map():
-    """The patch of argocd-cm, made of the scripts."""
+    """Build the patch of argocd-cm from the scripts."""
     actions = {
         "discovery.lua": script("action-packagerepo-discovery"),
         "definitions": [{"name": "update-index", "action.lua": script("action-packagerepo-update-index")}],
@@ -262,7 +262,7 @@ def config_map():
 
 
 class _Blocks(yaml.SafeDumper):
-    """Texts of several lines are written as such."""
+    """A dumper that writes multi-line texts as block scalars."""
 
 
 _Blocks.add_representer(
@@ -302,7 +302,7 @@ def test_an_overlay_renders_once_its_secret_is_there(overlay, tmp_path):
     assert (manifests.problems, manifests.notes, faults) == ((), (), ())
     assert {item["kind"] for item in made} >= {"ConfigMap", "Secret"}
     assert {item["metadata"]["namespace"] for item in made} == {"packages"}
-    # Without an owner: Argo CD that tracks by app.kubernetes.io/instance could take it for its own and prune it.
+    # The claim has no owner: an Argo CD that tracks by app.kubernetes.io/instance could otherwise claim and prune it.
     (claim,) = (item for item in made if item["kind"] == "PersistentVolumeClaim")
     assert "Prune=false" in claim["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
 
@@ -310,7 +310,7 @@ def test_an_overlay_renders_once_its_secret_is_there(overlay, tmp_path):
 @pytest.mark.timeout(KUBECTL_S)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_overlay_holds_a_secret_that_anything_would_take(overlay):
-    """What is committed is refused until SOPS or External Secrets has been at work, rather than used as a password."""
+    """The committed data is refused until SOPS or External Secrets has replaced it. It is never used as a password."""
     objects = kustomized(overlay)
     for item in objects:
         if item["kind"] == "Secret":
@@ -327,7 +327,7 @@ def test_flux_waits_for_what_passes_by_itself():
     _, flux = yaml.safe_load_all((GITOPS / "flux" / "sync.yaml").read_text())
     assert (CHECKOUT / flux["spec"]["path"] / "kustomization.yaml").is_file()
     assert flux["spec"]["wait"] is True
-    assert "healthChecks" not in flux["spec"]  # Flux would not read it
+    assert "healthChecks" not in flux["spec"]  # Flux would ignore it
     checks = {check["kind"]: check for check in flux["spec"]["healthCheckExprs"]}
     assert set(checks) == set(FINE)
     for kind, check in checks.items():
@@ -337,7 +337,7 @@ def test_flux_waits_for_what_passes_by_itself():
             for reason, (_, expected) in reasons.items()
             if where.startswith(f"{kind} ") and expected == PROGRESSING
         }
-        # These come right once the other object is there, which Flux may be about to apply.
+        # These resolve once the other object exists, which Flux may be about to apply.
         passing |= {"ServerNotFound", "NamespaceNotAllowed", "SecretNotFound"} if kind == "PackageRepo" else set()
         (named,) = re.findall(r"c\.reason in \[([^]]*)\]", check["failed"])
         assert set(re.findall(r"'(\w+)'", named)) == passing

@@ -1,4 +1,4 @@
-"""What Jobs take over of each field of the server's `podTemplate.spec`, and what of each they do not."""
+"""What Jobs inherit of each field of the server's `podTemplate.spec`, and what they do not."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ GIVEN: dict[str, Any] = {
     "topologySpreadConstraints": [{"topologyKey": "a"}],
     "volumes": [CA, {"name": "own", "emptyDir": {}}, {"name": "keys", "secret": {"secretName": "keys"}}],
 }
-"""A value of every field of a pod's spec; tests/cluster/test_pod_fields.py holds the fields against Kubernetes."""
+"""A value for every field of a pod's spec. tests/cluster/test_pod_fields.py compares the fields with Kubernetes."""
 CHANGED: dict[str, Any] = {
     "affinity": {"nodeAffinity": NODE},
     "serviceAccountName": "pywharf-index",
@@ -83,11 +83,11 @@ CHANGED: dict[str, Any] = {
         "seLinuxOptions": {"level": "s0"},
     },
 }
-"""What a Job has of a field that is taken over in part."""
+"""The Job's value of each field that is inherited in part."""
 
 
 def job(fields, *, lent=False, removals=()):
-    """The spec of a Job's pod."""
+    """Return the spec of a Job's pod."""
     objects = [
         {
             "apiVersion": "pywharf.dev/v1alpha1",
@@ -177,7 +177,7 @@ REMOVALS = {
         "spec[containers][index][securityContext][capabilities][drop][ALL]"
     ),
     "spec.containers[server].imagePullPolicy": "spec[containers][index][imagePullPolicy]",
-    # What a Job has of its own, and what is the server's alone.
+    # Fields that a Job sets itself, and fields of the server only.
     "spec.containers": None,
     "spec.containers[server]": None,
     "spec.containers[server].startupProbe": None,

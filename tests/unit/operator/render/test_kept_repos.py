@@ -1,4 +1,4 @@
-"""Repos that cannot be read stay as they were applied: word for word, whoever else comes and goes."""
+"""Unreadable repos stay exactly as they were applied, whichever other repos come and go."""
 
 import base64
 import gzip
@@ -85,10 +85,10 @@ def test_what_is_applied_does_not_change_by_a_byte():
     after = rendered(msgspec.structs.replace(without_team(read()), kept=kept(before)))
     assert after.config_map == before.config_map
     assert after.credentials == before.credentials
-    # Nor when it is kept from what was kept.
+    # Nor if the kept repos are read back from a kept configuration.
     again = rendered(msgspec.structs.replace(without_team(read()), kept=kept(after)))
     assert again.config_map == before.config_map
-    # Their CronJobs are not rendered anew: they stay as they are.
+    # Their CronJobs are not rendered again; they stay as they are.
     assert [one["metadata"]["labels"]["pywharf.dev/repo"] for one in after.cron_jobs] == ["own"]
 
 
@@ -99,7 +99,7 @@ def test_only_those_of_the_namespaces_are_kept():
 
 
 def test_a_name_that_is_kept_is_held():
-    """Also before an older repo, and whoever takes the other's place is told nothing of it."""
+    """Even an older repo does not get the name, and the refused repo learns nothing about the holder."""
     taker = MANIFESTS.replace("metadata: {name: own, namespace: ml", "metadata: {name: hub, namespace: ml")
     found = parse_file("a.yaml", taker.replace("FROM", "All").encode(), "default")
     snapshot = msgspec.structs.replace(without_team(snapshot_of(found)), kept=kept(rendered(read())))
@@ -116,14 +116,14 @@ def test_a_server_that_admits_the_namespace_no_more_drops_them():
 
 
 def test_of_a_former_versions_config_map_nothing_is_dropped():
-    """It says only of fileSystem repos whose they are."""
+    """Such a ConfigMap names the owners of fileSystem repos only."""
     before = rendered(read())
     config = before.config_map | {"data": {key: v for key, v in before.config_map["data"].items() if key != REPOS_KEY}}
     old = repos_applied(SERVER, config, before.credentials, ["team"])
     assert {one.name for one in old} == {"hub", "team.files"}
     after = rendered(msgspec.structs.replace(without_team(read()), kept=old))
     assert texts_of(after.config_map)[CONFIG_KEY] == texts_of(before.config_map)[CONFIG_KEY]
-    # One of which nobody knows whose it is does not keep its own PackageRepo from being served.
+    # A kept repo of unknown owner does not keep its own PackageRepo from being served.
     both = msgspec.structs.replace(read(), kept=old)
     reasons = {str(one.repo.key): one.accepted.reason for one in resolve(both, ENVIRONMENT).repos}
     assert reasons["team/hub"] == "Accepted"

@@ -1,6 +1,6 @@
-"""Labels, annotations and user ids of one's own reach every object and every pod, and no key of ours can be taken.
+"""User-defined labels, annotations and user ids: they reach every object and pod, and override no key of pywharf.
 
-A kind that is rendered from now on must appear in `EVERYTHING`.
+A newly rendered kind must be added to `EVERYTHING`.
 """
 
 import json
@@ -37,7 +37,7 @@ IDS = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups")
 
 
 def objects(**spec):
-    """Every object that is made for a server of two repos, and the server."""
+    """Return a server with two repos and every object rendered for it."""
     server = {
         "apiVersion": "pywharf.dev/v1alpha1",
         "kind": "PackageServer",
@@ -64,7 +64,7 @@ def objects(**spec):
 
 
 def templates(made, path=""):
-    """Every template with metadata inside an object, by its path."""
+    """Yield every template with metadata inside an object, by its path."""
     if isinstance(made, dict):
         for key, value in made.items():
             if key in {"template", "jobTemplate"}:
@@ -73,12 +73,12 @@ def templates(made, path=""):
 
 
 def pods(made):
-    """The spec of every pod inside an object."""
+    """Return the spec of every pod inside an object."""
     return [template["spec"] for _, template in templates(made) if "containers" in template["spec"]]
 
 
 def everything(**spec):
-    """Metadata by object and path."""
+    """Return the server, and the metadata by object and path."""
     server, made = objects(**spec)
     found: dict[str, Any] = {}
     for one in made:
@@ -139,7 +139,7 @@ def test_every_container_has_requests_and_a_limit_of_memory_and_storage():
 
 
 def live(server, **changes):
-    """The session Secret as the API server has it, after the operator's POST, and after others' changes."""
+    """Return the session Secret as the API server has it after the operator's POST and changes by others."""
     made = _manifest(server)
     fields: dict[str, Any] = {
         part: {f"f:{key}": {} for key in made["metadata"][part]} for part in ("labels", "annotations")
@@ -152,7 +152,7 @@ def live(server, **changes):
 
 
 def test_the_session_secret_gets_and_loses_them():
-    """It is made once: its metadata alone is merged."""
+    """The Secret is created once. Afterwards only its metadata is merged."""
     plain, _ = objects()
     wanted, _ = objects(**OWN)
     assert metadata_change(live(plain), _manifest(plain)["metadata"]) == {}

@@ -1,4 +1,4 @@
-"""Parts of a pod template that are removed by path, and paths that lead nowhere."""
+"""Removal of parts of a pod template by path, and paths that match nothing."""
 
 import copy
 from typing import Any

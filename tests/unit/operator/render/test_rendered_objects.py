@@ -1,4 +1,4 @@
-"""The ConfigMap and the Secret: exactly what the server reads, and a revision that tells nothing of a weak secret."""
+"""The ConfigMap and the Secret: exactly what the server reads, with a revision that does not reveal a weak secret."""
 
 import base64
 import hashlib
@@ -101,7 +101,7 @@ def test_metadata():
 
 
 def test_the_revision_is_keyed():
-    """Without the key nobody can try the usual passwords against it."""
+    """Without the key, nobody can try common passwords against the revision."""
     objects = rendered(session_key=b"k")
     content = {k: base64.b64decode(v) for k, v in objects.credentials[0]["data"].items() if k != "revision-0"}
     found = base64.b64decode(objects.credentials[0]["data"]["revision-0"]).decode()

@@ -1,4 +1,4 @@
-"""Which server takes which repo: every reason, and that one repo's fault changes nothing for another."""
+"""Which server serves which repo: every reason is covered, and the fault of one repo does not affect another."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from support.backend_specs import S3Spec
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
-    """An installed backend of another version, which does not know `bucket`."""
+    """The spec of an installed backend in another version, which does not know `bucket`."""
 
 
 ENVIRONMENT = Environment(
@@ -71,7 +71,7 @@ def snapshot(*texts):
 
 
 def reasons(*texts, environment=ENVIRONMENT):
-    """Reasons of each repo: Accepted, SecretsResolved."""
+    """Return the reasons of each repo: Accepted, SecretsResolved."""
     found = resolve(snapshot(*texts), environment)
     return {str(v.repo.key): (v.accepted.reason, v.secrets_resolved.reason) for v in found.repos}
 
@@ -262,10 +262,10 @@ def test_every_reason_is_listed_and_met():
     met = {("PackageRepo Accepted", accepted) for _, (accepted, _), _ in CASES}
     met |= {("PackageRepo SecretsResolved", resolved) for _, (_, resolved), _ in CASES}
     met |= {("PackageServer Accepted", reason) for _, reason in SERVER_CASES}
-    met.add(("PackageRepo Accepted", "NameConflict"))  # below
+    met.add(("PackageRepo Accepted", "NameConflict"))  # tested below
     bounds = ("TableTooLarge", "TooManyRepos", "ServerFull", "ScheduleTooFrequent")  # test_bounds.py
     met |= {("PackageRepo Accepted", reason) for reason in bounds}
-    # Of what cannot be read, before anything is decided.
+    # These come from parsing and reading, before anything is resolved.
     met |= {("PackageRepo Accepted", "InvalidSpec"), ("PackageServer Accepted", "InvalidSpec")}
     met.add(("PackageRepo Accepted", "ServerUnreadable"))
     decided_here = {"PackageRepo Accepted", "PackageRepo SecretsResolved", "PackageServer Accepted"}
@@ -452,14 +452,14 @@ def test_keys_sort_by_namespace_first():
 
 
 def told(*texts):
-    """Everything that the only repo is told."""
+    """Return the conditions that the only repo receives."""
     (verdict,) = resolve(snapshot(*texts), ENVIRONMENT).repos
     return verdict.accepted, verdict.secrets_resolved
 
 
 @pytest.mark.parametrize("backend", ["{fileSystem: {}}", S3, GITHUB, "{gcs: {bucket: abc}}"])
 def test_whether_another_namespace_has_a_server_is_not_said(backend):
-    """A PackageServer that does not admit the repo, whatever it says, and none at all: word for word the same."""
+    """A PackageServer that does not admit the repo and a missing PackageServer yield exactly the same texts."""
     texts = [secret("b"), repo(namespace="b", backend=backend, extra=IN_OTHER)]
     servers = [
         "{storage: {size: 1Gi}}",

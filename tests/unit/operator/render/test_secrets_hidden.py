@@ -1,4 +1,4 @@
-"""No message, note or repr holds a secret, wherever in a manifest it stands and however broken that is."""
+"""No message, note or repr reveals a secret, wherever it stands in a manifest and however broken the manifest is."""
 
 import base64
 
@@ -73,7 +73,7 @@ TEXTS = [
 
 
 def said(text):
-    """Everything that users, logs and tracebacks could get to see."""
+    """Return everything that users, logs and tracebacks could show."""
     found = parse_file("a.yaml", text.encode(), "default")
     resolution = resolve(snapshot_of(found), ENVIRONMENT)
     rendered = [render_server(server, ENVIRONMENT) for server in resolution.servers]

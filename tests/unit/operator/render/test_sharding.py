@@ -1,4 +1,4 @@
-"""Large configurations: credentials in shards, texts compressed, and where it ends."""
+"""Large configurations: sharded credentials, compressed texts, and the limits of both."""
 
 import base64
 import gzip
@@ -39,7 +39,7 @@ def decoded(manifest):
 
 
 def content_of(repos, value_bytes):
-    """`repos` repos with a secret each, of `value_bytes`."""
+    """Build the content of `repos` repos, each with a secret of `value_bytes`."""
     return {f"repo-{number}.read": b"x" * value_bytes for number in range(repos)}
 
 
@@ -105,7 +105,7 @@ def test_shards_together_hold_exactly_the_content(repos):
 
 
 def _halved(content, count):
-    """The same in half as many shards."""
+    """Distribute the content over half as many shards."""
     parts: list[dict[str, bytes]] = [{} for _ in range(count // 2)]
     for key, value in content.items():
         parts[shard_of(RepoName(key.rpartition(".")[0]), count // 2)][key] = value
@@ -131,7 +131,7 @@ def test_a_changed_secret_changes_the_revision_in_every_shard(repos, data):
 @example("revision-0", "read")
 @example("revision", "read")
 def test_no_key_clashes_with_another_file_of_the_volume(name, use):
-    """They lie in one folder with the texts and the revisions."""
+    """The keys share one folder with the texts and the revisions."""
     own = {"config.toml", "config.toml.gz", "admin_secret.toml", "admin_secret.toml.gz"}
     own |= {revision_key(shard) for shard in range(MAX_SHARDS)}
     assert secret_key(parse_repo_name(name), use) not in own

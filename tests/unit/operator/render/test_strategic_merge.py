@@ -1,4 +1,4 @@
-"""Strategic merge: lists by their keys, null and $patch, and what does not fit is said and never raised past."""
+"""Strategic merge: lists by their keys, null and $patch. A patch that does not fit is reported and never crashes."""
 
 import copy
 import json
@@ -206,7 +206,7 @@ def test_any_patch_is_merged_or_refused(patch):
         made = merged_pod_template(BASE, {"spec": patch})
     except InvalidPodTemplateError:
         return
-    # Nothing of the merge's own language is left.
+    # No directive of the merge itself is left.
     assert "$patch" not in json.dumps(made)
 
 

@@ -1,4 +1,4 @@
-"""Service, Ingress, HTTPRoute, ServiceMonitor and NetworkPolicy: what is asked for, and nothing where it is not."""
+"""Service, Ingress, HTTPRoute, ServiceMonitor and NetworkPolicy: each is rendered as requested, or not at all."""
 
 import ipaddress
 
@@ -157,7 +157,7 @@ def test_what_the_cluster_does_not_know(spec, environment, words):
 
 
 def reachable(policy, address, port, protocol="TCP"):
-    """Whether the rules let a pod of the policy reach an address that is no pod."""
+    """Return whether the rules let a pod of the policy reach an address outside the cluster's pods."""
     return any(
         ("to" not in rule or any(_holds(peer, address) for peer in rule["to"]))
         and ("ports" not in rule or {"port": port, "protocol": protocol} in rule["ports"])

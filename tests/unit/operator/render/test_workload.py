@@ -1,4 +1,4 @@
-"""A server's Deployment and what goes with it: security, volumes, flags the server knows, and what users change."""
+"""A server's Deployment and its companions: security, volumes, flags that the server knows, and users' changes."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def container(spec="{}"):
 
 
 def settings(spec):
-    """What the server itself makes of its arguments."""
+    """Return the settings that the server itself parses from its arguments."""
     name, *arguments = container(spec)["args"]
     assert name == "server"
     return convert(command.make_context(name, arguments).params, ServerSettings, "args")
@@ -139,7 +139,7 @@ def test_the_configuration_is_one_volume():
     server = verdict().server
     config, *shards = volumes("{}")["config"]["projected"]["sources"]
     assert config == {"configMap": {"name": "wharf-config"}}
-    # The last of equal keys counts. Only the first shard is always there.
+    # The last of equal keys wins. Only the first shard always exists.
     names = [source["secret"]["name"] for source in shards]
     assert names == [shard_name(server, number) for number in reversed(range(MAX_SHARDS))]
     assert [source["secret"].get("optional", False) for source in shards] == [True] * (MAX_SHARDS - 1) + [False]
@@ -190,7 +190,7 @@ STORAGE = {"ephemeral-storage": "256Mi"}, {"ephemeral-storage": "20Gi"}
 RESOURCES = {
     "{}": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
     "{resources: {}}": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-    # A request of ours could be above a limit of theirs.
+    # pywharf's request could exceed the user's limit.
     "{resources: {limits: {memory: 64Mi}}}": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
     "{resources: {requests: {memory: 2Gi}}}": {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {}},
     "{resources: {requests: {cpu: 2}, limits: {cpu: 4, gpu: 1}}}": {
@@ -364,7 +364,7 @@ EVERYTHING = f"{{{RWX}, autoscaling: {{maxReplicas: 2}}, tls: {{secretRef: {{nam
 
 @pytest.mark.parametrize("render", RENDERERS, ids=lambda render: render.__name__)
 def test_owners(render):
-    """The claim has none: a deleted server takes no package with it."""
+    """The claim has no owner, so that deleting a server deletes no packages."""
     assert "ownerReferences" not in render(verdict(EVERYTHING), ENVIRONMENT)["metadata"]
     found = render(verdict(EVERYTHING, uid="a-b"), ENVIRONMENT)["metadata"].get("ownerReferences")
     owner = {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageServer", "name": "wharf", "uid": "a-b"}

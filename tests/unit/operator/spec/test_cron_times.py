@@ -1,4 +1,4 @@
-"""Times of schedules: those that robfig/cron, and so Kubernetes' CronJob controller, computes."""
+"""The times of schedules, equal to those of robfig/cron, which Kubernetes' CronJob controller uses."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from pywharf_operator.spec.forms import SCHEDULE
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "cron" / "times.tsv"
 ROWS = [tuple(line.split("\t")) for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]
-"""Their clock changes are past ones: a newer time zone database has the same."""
+"""Their clock changes lie in the past, so a newer time zone database has the same."""
 
 
 def times(schedule, zone, after, count):
@@ -37,10 +37,10 @@ def test_as_kubernetes_computes_them():
 @pytest.mark.parametrize(
     ("schedule", "days"),
     [
-        ("0 0 */2 * 1", ["01-03", "01-04", "01-05", "01-07"]),  # a step restricts the field: either is enough
+        ("0 0 */2 * 1", ["01-03", "01-04", "01-05", "01-07"]),  # a step restricts the field: either field suffices
         ("0 0 1-31/2 * 1", ["01-03", "01-04", "01-05", "01-07"]),
         ("0 0 * * 1", ["01-04", "01-11", "01-18", "01-25"]),
-        ("0 0 */1 * 1", ["01-04", "01-11", "01-18", "01-25"]),  # one that leaves nothing out does not
+        ("0 0 */1 * 1", ["01-04", "01-11", "01-18", "01-25"]),  # a step that skips nothing does not
         ("0 0 *,15 * 1", ["01-04", "01-11", "01-18", "01-25"]),
     ],
 )
@@ -54,7 +54,7 @@ def test_a_leap_day_is_waited_for():
 
 
 def test_a_day_that_a_zone_left_out_ends():
-    """Samoa had no 30 December 2011; robfig/cron 3.0.1 never returns there."""
+    """Samoa skipped 30 December 2011. robfig/cron 3.0.1 never returns in this case."""
     found = next_time("9 4 31 * *", "Pacific/Apia", datetime(2011, 12, 29, tzinfo=UTC))
     assert found.astimezone(UTC) < datetime(2012, 2, 2, tzinfo=UTC)
 
@@ -111,7 +111,7 @@ def test_the_shortest_interval_is_met_and_never_undercut(fields, opened):
     if not is_taken(schedule):
         return
     one = parsed(schedule)
-    # 28 years hold every date on every day of the week; only days on which something runs are gone through.
+    # 28 years contain every date on every day of the week. Only days on which something runs are visited.
     start, gaps, before = datetime(2001, 1, 1, tzinfo=UTC), [DAY_S], None
     for day in (start + timedelta(days=number) for number in range(28 * 366)):
         if one.matches(day.month, day.day, day.isoweekday() % 7):

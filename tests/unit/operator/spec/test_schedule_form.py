@@ -1,4 +1,4 @@
-"""The schedules that are taken are those that Kubernetes and `up` read the same way."""
+"""Accepted schedules are exactly those that Kubernetes and `up` interpret the same way."""
 
 from datetime import UTC, datetime
 
@@ -45,7 +45,7 @@ def test_what_is_taken_has_a_next_time(text):
         ("0 0 31 4,5 *", True),
         ("0 0 31 4 *", False),
         ("0 0 29 2 *", True),
-        ("0 0 31 4 */2", True),  # a step restricts the field, so that any Tuesday is enough
+        ("0 0 31 4 */2", True),  # a step restricts the field, so any Tuesday suffices
         ("0 0 31 4 */1", False),
         ("0 0 31 4 1,*", False),
         ("60 * * * *", False),

@@ -1,4 +1,4 @@
-"""From what is found to the status objects, and to the Events that tell of them."""
+"""From findings to the status objects, and to the Events that report them."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -133,7 +133,7 @@ def test_the_whole_status_of_a_server():
         ({"programmed": UNKNOWN}, ("False", "Pending")),
         ({"index_up_to_date": NO}, ("True", "Ready")),
         ({"index_up_to_date": UNKNOWN}, ("True", "Ready")),
-        # the first fault, and a fault before what is not known
+        # the first fault; faults come before unknown conditions
         ({"accepted": NO, "programmed": WAITING}, ("False", "SecretNotFound")),
         ({"accepted": UNKNOWN, "programmed": WAITING}, ("False", "Waiting")),
     ],
@@ -307,7 +307,7 @@ def normal(kind, message="All is well.", reason="Good"):
         (None, {"programmed": WAITING, "index_up_to_date": UNKNOWN}, []),
         (None, {"programmed": ABSENT}, []),
         (None, {"secrets_resolved": NO}, [warning(NO, "SecretsResolved")]),
-        # what passes by itself
+        # states that pass by themselves
         ({"programmed": WAITING}, {}, []),
         ({"programmed": ABSENT}, {"programmed": WAITING}, []),
         ({}, {"programmed": ABSENT}, []),
@@ -318,11 +318,11 @@ def normal(kind, message="All is well.", reason="Good"):
         ({"programmed": WAITING}, {"programmed": BROKEN}, [warning(BROKEN, "Programmed")]),
         ({"accepted": NO}, {"accepted": INVALID}, [warning(INVALID, "Accepted")]),
         ({}, {"accepted": NO, "index_up_to_date": FAILED}, [warning(NO, "Accepted"), warning(FAILED, "IndexUpToDate")]),
-        # once
+        # an Event is sent only once
         ({"accepted": NO}, {"accepted": NO}, []),
         ({"accepted": NO}, {"accepted": msgspec.structs.replace(NO, message="Another.")}, []),
         ({"index_up_to_date": FAILED}, {"index_up_to_date": UNKNOWN}, []),
-        # good again
+        # recovered
         ({"accepted": NO}, {}, [normal("Accepted")]),
         ({"index_up_to_date": FAILED}, {}, [normal("IndexUpToDate")]),
         ({"accepted": NO}, {"programmed": WAITING}, [normal("Accepted")]),

@@ -1,4 +1,4 @@
-"""Whether every replica serves a repo as it is described now."""
+"""Whether every replica serves a repo as it is currently specified."""
 
 import re
 
@@ -22,7 +22,7 @@ def says(pod, digest, failure=None, **broken):
 
 
 def history():
-    """Of three configurations: the second changed the other repo alone, the third this one."""
+    """Build a history of three configurations: the second changed only the other repo, the third this one."""
     made = ConfigHistory()
     made.remember("one", {NAME: "a1", OTHER: "b1"})
     made.remember("two", {NAME: "a1", OTHER: "b2"})
@@ -145,6 +145,6 @@ def test_replicas_that_cannot_be_reached():
     assert programmed(NAME, "a2", reports, history(), lost=finding) == finding
     assert programmed(NAME, "a2", reports, history()).reason == "Waiting"
     assert unreachable([says("p", "three"), says("q", None, "its answer cannot be read")]) is None
-    # What a replica says itself comes first.
+    # A fault that a replica itself reports comes first.
     broken = [says("p", "three", team_a=BROKEN), lost("q")]
     assert programmed(NAME, "a2", broken, history(), lost=unreachable(broken)).reason == "BrokenOnReplica"

@@ -85,7 +85,7 @@ def test_the_server_of_a_repo_however_malformed(spec, expected):
 def test_what_is_seen_for_the_first_time(kind, manifest, expected, event):
     woken = Waking().woken(kind, event, manifest)
     if kind == REPO and event == "DELETED":
-        expected = set()  # nobody knew it
+        expected = set()  # nobody knew the repo
     assert set(woken.keys) == expected
     assert not woken.everything
 
@@ -97,7 +97,7 @@ POD_STATUS = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "
 @pytest.mark.parametrize(
     ("kind", "before", "path", "value", "wakes"),
     [
-        # what the operator itself writes, or nobody needs to know
+        # the operator's own writes, and what nobody needs to know
         (REPO, repo(), "status", STATUS["status"], False),
         (REPO, repo(), "metadata.resourceVersion", "2", False),
         (REPO, repo(), "metadata.managedFields", [{}], False),
@@ -109,7 +109,7 @@ POD_STATUS = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "
         (POD, made(labels=OWNED, status=POD_STATUS), "status.startTime", "now", False),
         (POD, made(labels=OWNED, status=POD_STATUS), "status.conditions", [{"type": "Ready", "status": "True"}], False),
         (JOB, made(labels=OWNED), "status", {"active": 1}, False),
-        # what counts
+        # relevant changes
         (REPO, repo(), "metadata.generation", 2, True),
         (REPO, repo(), "metadata.labels", {"a": "b"}, True),
         (REPO, repo(), "metadata.annotations", {"pywharf.dev/update-index": "1"}, True),

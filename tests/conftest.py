@@ -1,4 +1,4 @@
-"""Order of the run, and an account at its end of what this machine could not test."""
+"""The order of the run, and a summary at its end of what this machine could not test."""
 
 import signal
 from collections import Counter, defaultdict
@@ -12,17 +12,17 @@ from support.parts import REQUIRE_ALL, all_required
 
 pytest_plugins = [f"support.{name}_fixtures" for name in ("cluster", "github", "kubelet", "node")]
 
-# nohup and a shell's `&` ignore these signals, and children inherit that: servers that the tests start would not end by
-# them. A handler that does nothing protects the run as well, and children do not inherit it.
+# nohup and a shell's `&` set these signals to ignored, and children inherit that: servers that the tests start would
+# not end on them. A handler that does nothing protects the run as well, and children do not inherit it.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 
-# How long an example takes says nothing on a machine that does other things, too.
+# The duration of an example means nothing on a machine that also does other work.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-# Fast first, so that a plain mistake shows in seconds. A folder that is not listed comes last.
+# Fast folders first, so that a simple mistake shows in seconds. A folder that is not listed comes last.
 FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")
 HERE = Path(__file__).parent
 
@@ -39,8 +39,8 @@ def _timeout_s(item: pytest.Item) -> float:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Of a folder the files whose tests may take minutes go last, and of a file these tests; but with several processes
-    # first, or they would end by waiting for one.
+    # In each folder, the files with tests that may take minutes run last, and so do these tests in their file. With
+    # several processes they run first: otherwise, the others would wait for one process at the end.
     sign = -1 if hasattr(config, "workerinput") else 1
     longest_s: defaultdict[Path, float] = defaultdict(float)
     files: dict[Path, int] = {}
@@ -51,17 +51,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def place(item: pytest.Item) -> tuple[float, ...]:
         return _folder(item), sign * longest_s[item.path], files[item.path], sign * _timeout_s(item)
 
-    items.sort(key=place)  # stable: among the rest pytest-randomly's order stays
+    items.sort(key=place)  # stable: tests with equal keys keep pytest-randomly's order
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    longrepr = report.longrepr  # of a skip: (path, line, "Skipped: reason")
+    longrepr = report.longrepr  # for a skip: (path, line, "Skipped: reason")
     text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
     return text.removeprefix("Skipped: ")
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Whatever skipped it (a missing part, a mark, importorskip): with nothing to be left out, that fails."""
+    """Turn any skip (a missing part, a mark, importorskip) into a failure if every test must run."""
     if all_required() and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"left out, but {REQUIRE_ALL} is set: {_reason(report)}"

@@ -1,4 +1,4 @@
-"""Pages of the Simple API over HTTP: formats, caching, redirects. What stands in them is tested with the core."""
+"""Pages of the Simple API over HTTP: formats, caching, redirects. Their content is tested with the core."""
 
 import gzip
 import html
@@ -80,7 +80,7 @@ def test_an_accept_that_cannot_be_met_says_why(server, path, accept, status, say
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_library_that_asks_for_json_gets_the_default(server, path):
-    """No format of the Simple API is called so (PEP 691)."""
+    """`application/json` is not a format of the Simple API (PEP 691)."""
     reply = call(server.url + path, auth=AUTH, headers={"Accept": "application/json"})
     assert (reply.status, reply.header("Content-Type")) == (200, "text/html; charset=utf-8"), reply
 
@@ -115,7 +115,7 @@ def test_a_page_is_revalidated_by_its_tag(server, path, accept, encoding):
 
 
 def test_each_representation_has_a_tag_of_its_own(server):
-    """Otherwise a cache would take one for the other."""
+    """Otherwise, a cache would confuse them."""
     url = f"{server.url}/repo/demo/simple/big-one/"
     tags = {
         (accept, encoding): call(url, auth=AUTH, headers={"Accept": accept, "Accept-Encoding": encoding}).header("ETag")
@@ -141,7 +141,7 @@ def test_a_tag_changes_with_the_page_and_only_then(server, tmp_path):
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accept", [JSON, "text/html", "image/png"])
 def test_answers_are_private_and_vary(server, path, accept):
-    """Also those that hold no page: another user's error is nobody else's."""
+    """This includes errors: a cache must not serve one user's error to another."""
     for auth in (AUTH, "demo:wrong-secret"):
         reply = call(server.url + path, auth=auth, headers={"Accept": accept})
         cache_control, vary = reply.header("Cache-Control") or "", reply.header("Vary") or ""
@@ -188,12 +188,12 @@ def test_head_is_get_without_the_body(server, path, accept_encoding):
     try:
         got = ask(connection, server.url + path, auth=AUTH, headers=headers)
         head = ask(connection, server.url + path, "HEAD", auth=AUTH, headers=headers)
-        after = ask(connection, server.url + path, auth=AUTH, headers=headers)  # the connection is in step
+        after = ask(connection, server.url + path, auth=AUTH, headers=headers)  # still in step
     finally:
         connection.close()
     assert head.body == b""
     assert (head.status, head.reason) == (got.status, got.reason)
-    # A length of nothing may be left unsaid where there would be no body anyway.
+    # A Content-Length of 0 may be omitted if there would be no body anyway.
     ours = [(k, v) for k, v in head.headers.items() if k != "Date" and (k, v) != ("Content-Length", "0")]
     assert ours == [(k, v) for k, v in got.headers.items() if k != "Date" and (k, v) != ("Content-Length", "0")]
     assert after.body == got.body
@@ -216,7 +216,7 @@ REDIRECTS = [
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("path", "target"), REDIRECTS)
 def test_other_spellings_lead_to_the_page(server, method, path, target):
-    """PEP 503; the query stays. The host is the client's: there may be a proxy before the server."""
+    """PEP 503. The query is kept. The redirect names no host, because there may be a proxy in front of the server."""
     reply = call(server.url + path, method, auth=AUTH)
     assert reply.status == 301, reply
     assert urljoin(path, reply.header("Location")) == target

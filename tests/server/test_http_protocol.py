@@ -1,4 +1,4 @@
-"""HTTP itself: forms of errors, methods, malformed and oversized requests, the access log."""
+"""HTTP itself: formats of errors, methods, malformed and oversized requests, the access log."""
 
 import contextlib
 import html
@@ -54,7 +54,7 @@ PROBLEMS = [
     [(None, False), ("*/*", False), (PIP, False), ("application/problem+json, */*;q=0.1", False), (BROWSER, True)],
 )
 def test_an_error_is_json_for_programs_and_a_page_for_people(server, case, accept, is_html):
-    """RFC 9457."""
+    """Programs get problem details (RFC 9457)."""
     path, method, auth, status, code = case
     reply = call(server.url + path, method, auth=auth, headers={} if accept is None else {"Accept": accept})
     assert reply.status == status, reply
@@ -84,7 +84,7 @@ def test_an_errors_page_holds_nothing_of_the_request_unescaped(server):
         for auth in (None, AUTH):
             reply = call(server.url + target, auth=auth, headers={"Accept": BROWSER})
             assert b"<script" not in reply.body, reply
-    # as it stands in the request, which browsers do not send
+    # unescaped in the request, as browsers never send it
     headers = [f"Accept: {BROWSER}", "Host: x", LOGIN, "Connection: close"]
     received = raw(server.url, request_head("GET", '/simple/"><script>/x/y', headers))
     assert b"<script" not in received.partition(b"\r\n\r\n")[2]
@@ -97,7 +97,7 @@ def test_an_unknown_method_is_refused(server, method):
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-# Every one of these, sent to two servers that read it differently, is a way past the first.
+# If two servers in a row read one of these differently, it is a way around the checks of the first.
 MALFORMED = [
     ("not HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50)),
     ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -143,7 +143,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("number", range(len(MALFORMED)), ids=[case[0] for case in MALFORMED])
 def test_a_malformed_request_is_refused_and_ends_the_connection(server, number):
-    """Nothing after it on the connection is read as another request."""
+    """The bytes that follow on the connection are not read as another request."""
     smuggled = request_head("GET", "/metrics", ["Host: x", "Connection: close"])
     received = raw_while_refused(server, MALFORMED[number][1] + smuggled)
     assert statuses(received) in ([400], [413], [414], [431], [501], [505]), received[:2000]
@@ -152,7 +152,7 @@ def test_a_malformed_request_is_refused_and_ends_the_connection(server, number):
 
 
 def raw_while_refused(server: Server, sent: bytes) -> bytes:
-    """The server may answer and close before it has all."""
+    """Send the bytes and return the response. The server may respond and close before it has received them all."""
     with dial(server.url, timeout_s=15) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(sent)
@@ -184,7 +184,7 @@ def test_malformed_chunks_are_refused(server, body):
 
 
 def test_what_follows_a_request_is_the_next_one(server):
-    """Pipelining: each request answered once, in their order."""
+    """Pipelined requests are answered once each, in order."""
     pieces = [
         request_head("GET", "/healthz", ["Host: x"]),
         request_head("GET", "/nowhere", ["Host: x"]),
@@ -278,7 +278,7 @@ def test_many_connections_that_say_nothing_hold_nobody_up(server):
             connection.close()
 
 
-# The access log. Method, path, User-Agent: bytes as a client may send them.
+# The access log. Method, path and User-Agent, as bytes that a client may send.
 STRANGE = [
     ("GET", "/simple/?token=hidden-in-query&x=%0a", "pip/24"),
     ("GET", "/simple/%0d%0aFAKE%20LINE/", "agent"),
@@ -294,7 +294,7 @@ STRANGE = [
 
 @pytest.fixture(params=["json", "text"])
 def logged(request, tmp_path):
-    """The lines that a server logged for STRANGE requests and a few of each kind."""
+    """Return what a server logged for the STRANGE requests and a few of each other kind."""
     flags = [f"--access_log={request.param}"]
     with running(tmp_path, flags) as server:
         server.secrets |= {"hidden-in-query", "hidden-in-cookie", "hidden-in-basic", "hidden-in-bearer"}
@@ -303,7 +303,7 @@ def logged(request, tmp_path):
             head = request_head(method, target, ["Host: x", LOGIN, f"User-Agent: {agent}", "Connection: close"])
             received = raw(server.url, head)
             assert statuses(received), (method, target)
-            understood += b"Server: pywharf" in received  # the others were refused as no HTTP
+            understood += b"Server: pywharf" in received  # the others were refused as invalid HTTP
         assert understood >= 6
         file = wheel(tmp_path, "logged")
         body, content_type = form((":action", "file_upload"), ("content", file.name, file.read_bytes()))
@@ -344,7 +344,7 @@ def test_the_access_log(logged):
     else:
         requests = [line for line in lines if " repo=" in line]
         assert len(requests) == count, text
-    # One line a request: nothing that a client sends begins another or steers a terminal.
+    # One line per request: nothing that a client sends starts a new line or controls a terminal.
     assert all(ord(c) >= 32 for c in text.replace("\n", "")), repr(text)
     assert not any(line.startswith("FAKE") for line in lines)
 
@@ -357,7 +357,7 @@ def test_the_access_log_can_be_off(tmp_path):
 
 
 def test_concurrent_requests_leave_whole_lines(tmp_path):
-    """Also from several processes."""
+    """This also holds for several processes."""
     with running(tmp_path, ["--access_log=json", "--workers=2"]) as server:
 
         def many() -> None:

@@ -1,4 +1,4 @@
-"""What a server tells of itself: probes, metrics, the time of the index."""
+"""What a server reports about itself: probes, metrics, the time of the index."""
 
 import math
 import subprocess
@@ -24,7 +24,7 @@ def server(tmp_path_factory):
 
 
 def samples(reply: Reply) -> dict[tuple[str, ...], float]:
-    """Each sample of /metrics by its name and its labels' values, in the labels' order."""
+    """Return each sample of /metrics by its name and its label values, ordered by label name."""
     assert reply.status == 200, reply
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -54,7 +54,7 @@ def test_index_mtime_needs_the_repos_secret(server, path):
 
 
 def test_index_mtime_is_the_time_of_the_index(tmp_path):
-    """As text; before the first index, of the last look at the storage."""
+    """It is returned as text. Before the first index, it is the time of the last check of the storage."""
     with running(tmp_path) as server:
         started = int(time.time()) - 1
         reply = call(f"{server.url}/index_mtime/", auth=AUTH)
@@ -91,7 +91,7 @@ def test_healthz_and_readyz(server):
 
 
 def test_a_repo_whose_storage_fails_leaves_the_server_ready(tmp_path):
-    """The others are served; that one says 503 to its own clients."""
+    """The other repos are served. The broken one returns 503 to its own clients."""
     blocked = tmp_path / "root" / "cache" / "other"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where the repo's folder should be")
@@ -154,7 +154,7 @@ def test_metrics_count_what_happened(tmp_path):
 
 
 def test_metrics_do_not_grow_with_what_strangers_ask(server):
-    """Neither paths nor names nor methods of strangers become labels."""
+    """Strangers' paths, names and methods do not become labels."""
 
     def names() -> set[tuple[str, ...]]:
         return set(samples(call(f"{server.url}/metrics")))
@@ -181,10 +181,10 @@ def answered_roots(server: Server) -> float:
 
 def test_metrics_of_several_workers_are_summed(tmp_path):
     with running(tmp_path, ["--workers=3"]) as server:
-        # A worker that begins has a gauge before it has said that its configuration is valid.
+        # A starting worker exports its gauge before it has reported that its configuration is valid.
         wait_for(lambda: server.text().count("Serving on") == 3, "three workers")
         asked = 0
-        for _ in range(12):  # each connection goes to some worker
+        for _ in range(12):  # any worker may accept the connection
             connection = connect(server.url)
             try:
                 for _ in range(5):
@@ -192,7 +192,7 @@ def test_metrics_of_several_workers_are_summed(tmp_path):
                     asked += 1
             finally:
                 connection.close()
-        for _ in range(6):  # a request is counted just after its answer, which another worker may not see yet
+        for _ in range(6):  # a request is counted just after its response, so another worker may not see the count yet
             wait_for(lambda: answered_roots(server) == asked, f"{asked} requests to be counted", longest_s=5)
             found = samples(call(f"{server.url}/metrics"))
             assert found["pywharf_config_valid",] == 1
@@ -206,7 +206,7 @@ def test_metrics_of_a_worker_that_ended_stay_counted(tmp_path):
         wait_for(lambda: answered_roots(server) == 10, "10 requests to be counted", longest_s=5)
         workers = {child.pid for child in psutil.Process(server.process.pid).children()}
         assert len(workers) == 2
-        # One that ends just when it makes a file for its counters leaves it empty.
+        # A worker that ends just as it creates a file for its counters leaves that file empty.
         counters = next(tmp_path.glob("pywharf-*/metrics/counter_*.db"))
         counters.with_name("counter_1.db").touch()
         psutil.Process(min(workers)).kill()

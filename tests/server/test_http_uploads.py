@@ -1,6 +1,6 @@
-"""The legacy upload API: what is taken, what is refused and why, and that nothing half-done stays.
+"""The legacy upload API: what is accepted, what is refused and why, and that no partial upload stays.
 
-The same bytes again under the same name are taken (200); other bytes are refused (409).
+A second upload of the same bytes under the same name is accepted (200); different bytes are refused (409).
 """
 
 import gzip
@@ -56,7 +56,7 @@ def content(path: Path, name: str | None = None) -> FormField:
 
 
 def stored(server: Server, repo="demo") -> set[str]:
-    """Everything below a repo's folder but what is there for good."""
+    """Return the files below a repo's folder, except those that always exist."""
     folder = server.root / "cache" / repo
     paths = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     return {p for p in paths if p not in {"journal", "lock"}}
@@ -75,7 +75,7 @@ def digests(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("path", ["/repo/{repo}/simple/", "/repo/{repo}/simple", "/simple/", "/simple"])
 @pytest.mark.parametrize("build", [wheel, sdist])
 def test_an_upload_is_seen_at_once(server, tmp_path, repo, path, build):
-    """With every field that the tools send, and some of their own."""
+    """The form has every field that the tools send, including some that only they define."""
     project = f"seen-{len(path)}-{build.__name__}"
     file = build(tmp_path, project)
     given = {
@@ -138,7 +138,7 @@ def described(folder: Path, name: str, core_metadata: bytes) -> Path:
 
 
 def named(path: Path, name: str) -> FormField:
-    """The file under another name, of its own kind."""
+    """Return the file under another name, with the suffix of its own kind."""
     return content(path, name + ("-1.0-py3-none-any.whl" if path.suffix == ".whl" else "-1.0.tar.gz"))
 
 
@@ -162,7 +162,7 @@ def bomb(folder: Path, name: str) -> Path:
     return path
 
 
-# What is wrong, the form (of a folder and the project's name), the status, what the answer says
+# The fault, the form (built from a folder and the project's name), the status, a pattern of the error message
 REFUSED = [
     ("no field at all", lambda t, n: [], 400, "content"),
     ("no file", lambda t, n: [(":action", "file_upload"), ("name", n)], 400, "'content'"),
@@ -281,7 +281,7 @@ def test_what_does_not_fit_is_refused_with_the_reason_and_leaves_nothing(server,
     reply = post(server, *build(tmp_path, name))
     assert reply.status == status, reply
     assert re.search(says, reply.json()["detail"]), f"{says!r} is not in the answer: {reply}"
-    # twine and uv show the reason phrase and nothing else
+    # twine and uv show only the reason phrase
     shown = "".join(c if c.isascii() and c.isprintable() else " " for c in reply.json()["detail"][:200])
     assert reply.reason == shown.strip()
     assert {p for p in stored(server) - before if name in p or "staging" in p or p.endswith(".tmp")} == set()
@@ -296,14 +296,14 @@ END = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def part(*headers: str, body: bytes = b"x") -> bytes:
-    """A form of one part with these headers."""
+    """Return a form of one part with these headers."""
     return "\r\n".join([f"--{BOUNDARY}", *headers, "", ""]).encode("latin-1") + body + END
 
 
 FILE = 'Content-Disposition: form-data; name="content"; filename="raw-1.0-py3-none-any.whl"'
 ELSEWHERE = "Content-Disposition: form-data; name=\"content\"; filename*=utf-8''%2e%2e%2fevil.whl"
 INNER = b"--inner\r\n\r\nx\r\n--inner--"
-# What is wrong, headers besides Host, Authorization and Content-Length, the body
+# The fault, the headers besides Host, Authorization and Content-Length, the body
 NO_FORMS = [
     ("no Content-Type", [], b"x"),
     ("another Content-Type", ["Content-Type: application/json"], b"{}"),
@@ -388,7 +388,7 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 def test_a_chunked_upload(server, tmp_path):
-    """As a client sends that does not know the length."""
+    """A client that does not know the length sends chunks."""
     file = wheel(tmp_path, "chunked")
     body, content_type = form((":action", "file_upload"), content(file))
     pieces = [body[at : at + 37] for at in range(0, len(body), 37)]
@@ -405,13 +405,13 @@ def test_a_chunked_upload(server, tmp_path):
     )
     received = raw(server.url, head, chunked(*pieces))
     assert statuses(received) == [200], received
-    # In one piece: of what is broken later the framework tells nobody, and the limit of a pause ends the upload.
+    # Sent in one piece: the framework reports no fault in a later chunk, so the limit on pauses would end the upload.
     broken = raw(server.url, head + chunked(*pieces[:3]).removesuffix(b"0\r\n\r\n") + b"zz\r\n")
     assert statuses(broken) == [400], broken
 
 
 def test_expect_100_continue(server, tmp_path):
-    """As curl sends it for a large body."""
+    """curl sends this header for a large body."""
     file = wheel(tmp_path, "expecting")
     body, content_type = form((":action", "file_upload"), content(file))
     head = [
@@ -431,12 +431,12 @@ def test_expect_100_continue(server, tmp_path):
 
 @pytest.mark.parametrize("over", [False, True])
 def test_a_file_over_the_limit(server, tmp_path, over):
-    """To the byte, and without keeping any of it."""
+    """The limit is exact to the byte. Nothing of a refused file is kept."""
     name = f"limit-{over}".lower()
     size = wheel(tmp_path, name, payload=b"").stat().st_size
     file = wheel(tmp_path, name, payload=b"x" * (MAX_FILE_BYTES - size + over))
     size += file.stat().st_size - size
-    # the record and sizes in the archive grow with the payload
+    # RECORD and the sizes in the archive grow with the payload
     while file.stat().st_size != MAX_FILE_BYTES + over:
         missing = MAX_FILE_BYTES + over - file.stat().st_size
         with zipfile.ZipFile(file) as archive:
@@ -450,7 +450,7 @@ def test_a_file_over_the_limit(server, tmp_path, over):
 
 
 def test_a_file_far_over_the_limit_is_refused_before_it_is_all_sent(server):
-    """The answer comes although the client is still sending; what it reads of it, twine shows."""
+    """The response arrives while the client is still sending. twine shows as much of it as it reads."""
     head = request_head(
         "POST",
         "/repo/small/simple/",
@@ -470,7 +470,7 @@ def test_a_file_far_over_the_limit_is_refused_before_it_is_all_sent(server):
 @pytest.mark.parametrize("repo", ["demo", "ram"])
 @pytest.mark.parametrize("same", [True, False])
 def test_a_second_upload_of_a_name(server, tmp_path, repo, same):
-    """Of the same bytes it is a success, as the retry of an upload whose answer was lost; what is there stays."""
+    """The same bytes are a success, as in the retry of an upload whose response was lost. The stored file stays."""
     project = f"twice-{same}".lower()
     first = wheel(tmp_path, project)
     assert post(server, content(first), path=f"/repo/{repo}/simple/", auth=f"{repo}:{repo}-write").status == 200
@@ -500,7 +500,7 @@ def test_other_spellings_of_a_published_file_are_files_of_the_same_project(serve
     ("status", "refused"), [("archived", True), ("quarantined", True), ("deprecated", False), ("active", False)]
 )
 def test_a_projects_status_decides_on_uploads(tmp_path, status, refused):
-    """PEP 792: a closed project says so and takes nothing."""
+    """A closed project reports its status (PEP 792) and accepts no uploads."""
     config = CONFIG
     folder = tmp_path / "root" / "cache" / "demo" / "storage" / "closed"
     with running(tmp_path, config=config) as server:

@@ -1,4 +1,4 @@
-"""The internal port: what a server tells the cluster, and that it does so until its end."""
+"""The internal port: what a server reports to the cluster, and that it does so until it ends."""
 
 import contextlib
 import signal
@@ -62,7 +62,7 @@ def test_the_report_follows_what_is_served(tmp_path):
 
 
 def test_the_report_names_broken_repos(tmp_path):
-    """One whose storage fails and one that cannot be opened; the others are served."""
+    """A repo is broken if its storage fails or it cannot be opened. The other repos are served."""
     blocked = tmp_path / "root" / "cache" / "other"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where the repo's folder should be")
@@ -77,7 +77,7 @@ def test_the_report_names_broken_repos(tmp_path):
 
 
 def test_workers_tell_what_all_of_them_serve(tmp_path):
-    """Not what the one serves that happens to answer: one stopped worker is enough for the digest not to be told."""
+    """The worker that answers reports for all, not for itself: one stopped worker is enough to withhold the digest."""
     config = tmp_path / "config.toml"
     with running(tmp_path, ["--internal_port=0", "--workers=2"], log_may_hold_tracebacks=True) as server:
         wait_for(lambda: server.text().count("Serving on") == 2, "two workers")
@@ -90,7 +90,7 @@ def test_workers_tell_what_all_of_them_serve(tmp_path):
             wait_for(lambda: "A new configuration is served" in server.text(), "the other worker to take it")
             told = set()
             for _ in range(8):
-                # What the stopped one accepts is never answered.
+                # Requests that the stopped worker accepts are never answered.
                 with contextlib.suppress(TimeoutError):
                     told.add(call(f"{server.internal_url}/config", timeout_s=2).json()["digest"])
         finally:
@@ -114,10 +114,10 @@ def test_it_answers_until_the_last_transfer_is_done(tmp_path, workers):
         ]
         with dial(server.url) as upload:
             upload.sendall(request_head("POST", "/repo/demo/simple/", [*head, "Expect: 100-continue"]))
-            assert upload.recv(1000).startswith(b"HTTP/1.1 100 ")  # so it is under way
+            assert upload.recv(1000).startswith(b"HTTP/1.1 100 ")  # the upload has begun
             upload.sendall(body[:100])
             server.process.send_signal(signal.SIGTERM)
-            if workers > 1:  # the idle one ends, and with it a connection that it has just taken
+            if workers > 1:  # the idle worker ends, and with it a connection that it has just accepted
                 parent = psutil.Process(server.process.pid)
                 wait_for(lambda: len(parent.children()) == 1, "the idle worker's end")
             wait_for(lambda: call(f"{internal}/readyz").status == 503, "the server not to be ready")
@@ -133,7 +133,7 @@ def test_it_answers_until_the_last_transfer_is_done(tmp_path, workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_connections_are_taken_for_a_while_after_the_signal(tmp_path, workers):
-    """As long as others may not know yet that this server stops: not one request fails."""
+    """Others may not know yet that this server is stopping, so no request fails meanwhile."""
     with running(tmp_path, ["--shutdown_delay=2", f"--workers={workers}"]) as server:
         wait_for(lambda: server.text().count("Serving on") == workers, "all workers")
         kept = connect(server.url)
@@ -164,7 +164,7 @@ def test_a_port_that_is_taken(tmp_path):
 
 
 def test_many_ask_at_once(tmp_path):
-    """Also while clients keep the other port's connections to themselves."""
+    """They are answered even while clients occupy all connections of the other port."""
     with running(tmp_path, ["--internal_port=0", "--max_connections=1"]) as server:
         internal = server.internal_url
         kept = connect(server.url)

@@ -28,7 +28,7 @@ SAMPLE_S = 0.02
 
 
 class Memory:
-    """A process's resident memory, looked at all the time within the context."""
+    """A process's resident memory, sampled continuously within the context `watched`."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -58,7 +58,7 @@ class Memory:
 
 @contextlib.contextmanager
 def sent(client: IndexClient, filename: str, pieces: Iterable[bytes]) -> Iterator[http.client.HTTPConnection]:
-    """A connection on which an upload was sent, piece by piece; the answer is the caller's to read."""
+    """Send an upload piece by piece and yield its connection. The caller reads the response."""
     boundary = secrets.token_hex(16)
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name=":action"\r\n\r\nfile_upload\r\n'
@@ -85,7 +85,7 @@ def upload(client: IndexClient, made: LargeWheel) -> Reply:
 
 
 def download(client: IndexClient, made: LargeWheel) -> tuple[int, str]:
-    """Size and SHA-256 of what comes."""
+    """Download the file and return the size and SHA-256 of what arrived."""
     connection = connect(client.url)
     connection.request(
         "GET",
@@ -103,7 +103,7 @@ def download(client: IndexClient, made: LargeWheel) -> tuple[int, str]:
 
 @pytest.fixture
 def server(tmp_path) -> Iterator[Server]:
-    """A server that has taken and given a small file; everything is removed afterwards."""
+    """Yield a server that has received and served a small file. Everything is removed afterwards."""
     if shutil.disk_usage(tmp_path).free < 2 * LARGE_BYTES:
         missing("4 GB of free disk", "set TMPDIR to a folder with more room")
     try:
@@ -130,7 +130,7 @@ def test_two_gigabytes_pass_through_without_being_held(server):
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(server):
-    """Whether the client disappears in the middle or says that this was all."""
+    """The client disappears in the middle, or ends the form early."""
     client = IndexClient.of(server)
     staging = server.root / "cache" / "demo" / "staging"
     gone = LargeWheel("gone", 300 * MB)

@@ -1,4 +1,4 @@
-"""A good client beside hostile clients, tenants and storages: none of its requests fails."""
+"""A good client next to hostile clients, tenants and storages: none of its requests fails."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from support.mixed_load import measure
 
 REST_S, LOAD_S = 10.0, 60.0
 MEMORY_BYTES = 1024 * 1024 * 1024
-"""The memory limit that the operator gives a replica where the PackageServer says nothing."""
+"""The operator's default memory limit of a replica, for a PackageServer that sets none."""
 
 
 @pytest.mark.timeout(240)

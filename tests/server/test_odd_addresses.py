@@ -1,4 +1,4 @@
-"""Addresses and methods that lead nowhere: each is answered as such, whatever it is made of."""
+"""Addresses and methods that lead nowhere: the response is a clear error, whatever they contain."""
 
 from collections.abc import Iterator
 
@@ -38,14 +38,14 @@ LENGTHS = [200, 239, 240, 241, 245, 246, 250, 251, 252, 255, 256, 300, 1000, 400
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("ending", [".whl", ".tar.gz", ".zip", ".whl.metadata", ".meta", ".txt", ""])
 def test_a_name_of_any_length_is_not_there(server, repo, length, ending):
-    """Of 251 characters its record's name was too long for the disk: 503."""
+    """At 251 characters, the name of the file's record was once too long for the disk, and the server returned 503."""
     stem = "pkg-1.0-py3-none-"
     name = stem + "a" * (length - len(stem) - len(ending)) + ending
     assert len(name) == length
     reply = call(f"{server.repo(repo)}pkg/{name}", auth=AUTHS[repo])
     assert reply.status == 404, reply
     reply = call(f"{server.repo(repo)}{name}/", auth=AUTHS[repo])
-    assert reply.status in {301, 400, 404}, reply  # of 200 characters it is a project's name
+    assert reply.status in {301, 400, 404}, reply  # at 200 characters it is still a valid project name
 
 
 ODD = [
@@ -85,7 +85,7 @@ ODD = [
 @pytest.mark.parametrize("repo", AUTHS)
 @pytest.mark.parametrize("part", ODD)
 def test_a_part_of_any_bytes_is_not_there(server, repo, part):
-    """As a file, a project, a repo and below it; strangers are told to authenticate, as anywhere in a repo."""
+    """The part is used as a file, a project, a repo and below one. Strangers get 401, as anywhere in a repo."""
     for path in (
         f"/repo/{repo}/simple/pkg/{part}",
         f"/repo/{repo}/simple/{part}/",
@@ -124,7 +124,7 @@ def test_a_file_sent_elsewhere_is_told_where_files_go(server, method, path, stat
     reply = call(server.url + path, method, auth="demo:demo-write", headers={"Content-Type": content_type}, body=body)
     assert reply.status == status, reply
     assert f"POST to {named}." in reply.json()["detail"]
-    assert named in reply.reason  # which is what twine shows
+    assert named in reply.reason  # twine shows the reason phrase
     assert set(str(reply.header("Allow")).split(", ")) >= {"GET", "HEAD"}
 
 

@@ -1,4 +1,4 @@
-"""A server behind a proxy that serves it under a path of its own, as ingresses do."""
+"""A server behind a proxy that serves it under a path prefix, as ingresses do."""
 
 import html
 import re
@@ -55,7 +55,7 @@ def test_every_link_of_a_page_stays_under_the_prefix(url, path):
 
 @pytest.mark.parametrize("wanted", ["/repo/demo/simple/pkg/", "/repo/demo/simple", "/simple/pkg/", "/login"])
 def test_signing_in_leads_back(url, wanted):
-    """By the form that a page shows, its hidden field and the address that the answer leads to."""
+    """The test uses the form that a page shows, its hidden field and the address that the response redirects to."""
     page = call(url + wanted, headers=BROWSER)
     action, following = (
         links(page.body, "action")[0],

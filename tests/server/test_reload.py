@@ -23,9 +23,9 @@ from support.serving import CONFIG, Server, running
 from support.waiting import wait_for
 
 NOTICED_S = 2.0
-"""Within which a change must be served."""
+"""Seconds within which a change must be served."""
 SLOW_MACHINE_S = 8.0
-"""Added where the machine may be busy with other tests."""
+"""Seconds added if the machine may be busy with other tests."""
 THIRD = """
 [third]
 type = "file_system"
@@ -47,7 +47,7 @@ def publish(server: Server, file: Path, repo="demo") -> None:
 
 
 def replace(path: Path, text: str | bytes) -> None:
-    """As an editor or `kubectl` does: another file in its place."""
+    """Put another file in its place, as an editor or `kubectl` does."""
     temporary = path.with_name(path.name + ".new")
     temporary.write_bytes(text if isinstance(text, bytes) else text.encode())
     temporary.replace(path)
@@ -85,7 +85,7 @@ def test_a_new_configuration_is_served(tmp_path, way):
         assert REFUSED not in server.text()
 
 
-# What is wrong, config.toml, what the log says of it
+# The fault, config.toml, what the log says about it
 BAD: list[tuple[str, str | bytes, str]] = [
     ("no TOML", "[demo\n", "not valid TOML"),
     ("TOML cut off", CONFIG[: len(CONFIG) // 2] + '\nread_secret = "cut-secret', "not valid TOML"),
@@ -133,11 +133,11 @@ def test_bad_configurations_are_refused_and_the_last_good_one_stays(tmp_path):
             assert metric(server, "pywharf_config_valid") == 0
             assert serves(server, "demo"), what
             assert serves(server, "other"), what
-        # A file that goes away is no configuration either, and is said once.
+        # A missing file is refused as well, and is logged only once.
         refused = len(BAD) + 1
         config.unlink()
         wait_for(lambda: server.text().count(REFUSED) == refused, "a refusal of the missing file")
-        time.sleep(1.2)  # two more looks
+        time.sleep(1.2)  # at least two more polls
         assert server.text().count(REFUSED) == refused
         assert serves(server, "demo")
         replace(config, CONFIG + THIRD)
@@ -173,7 +173,7 @@ def test_bad_admin_secrets_are_refused(tmp_path):
 
 
 def test_a_secret_in_a_file_is_rotated_without_anybody_noticing(tmp_path):
-    """The new one counts within seconds, the old one no longer; the index is not read again, no upload is lost."""
+    """The new secret replaces the old one within seconds. The index is not read again, and no upload is lost."""
     read, write = tmp_path / "read", tmp_path / "write"
     read.write_text("first-read-secret\n")
     write.write_text("first-write-secret\r\n")
@@ -203,7 +203,7 @@ def test_a_secret_in_a_file_is_rotated_without_anybody_noticing(tmp_path):
             upload.sendall(body[100:])
             assert statuses(read_to_end(upload)) == [200]
         assert metric(server, "pywharf_index_parses_total", "demo") == parses
-        # A secret's file that is emptied or goes is refused: nobody is locked out by half a delivery.
+        # An empty or missing secret file is refused, so a partial delivery locks nobody out.
         replace(read, "")
         wait_for(lambda: REFUSED in server.text(), "the refusal")
         assert "read_secret" in server.text()
@@ -211,7 +211,7 @@ def test_a_secret_in_a_file_is_rotated_without_anybody_noticing(tmp_path):
 
 
 def test_changing_one_repo_disturbs_no_other_and_not_itself(tmp_path):
-    """Requests go on without a single error while the configuration changes again and again."""
+    """No request fails while the configuration changes again and again."""
     config = tmp_path / "config.toml"
     with running(tmp_path) as server:
         publish(server, wheel(tmp_path, "pkg", payload=os.urandom(3_000_000)))
@@ -272,7 +272,7 @@ def test_a_removed_repo_comes_back_with_its_packages(tmp_path):
 
 
 def test_a_configuration_waits_for_its_secrets(tmp_path):
-    """They are delivered apart: one that names another revision than the mounted one is not taken yet."""
+    """Secrets are delivered separately: a configuration is not applied until the revision it names is mounted."""
     revision = tmp_path / "revision"
     secret = tmp_path / "read"
     revision.write_text("revision-one\n")
@@ -296,11 +296,11 @@ def test_a_configuration_waits_for_its_secrets(tmp_path):
         replace(revision, "revision-two\n")
         wait_for(lambda: serves(server, "demo", "two-secret"), "the first matching set")
         assert call(f"{server.url}/readyz").status == 200
-        # The configuration is first ...
+        # The configuration arrives first ...
         replace(config, text("revision-three"))
         wait_for(lambda: REFUSED in server.text(), "the refusal")
         assert serves(server, "demo", "two-secret")
-        # ... then a secret, which is of another set than the configuration served
+        # ... then a secret that belongs to another set than the configuration that is served
         replace(secret, "three-secret\n")
         replace(revision, "revision-three\n")
         wait_for(lambda: serves(server, "demo", "three-secret"), "the second matching set")
@@ -308,7 +308,7 @@ def test_a_configuration_waits_for_its_secrets(tmp_path):
 
 
 def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
-    """Whatever the moment: what was read is compared with what the files were before."""
+    """This holds at any moment: after reading, the files are compared with their state before."""
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
     source = ConfigSource(ServerSettings(root=str(tmp_path), config=str(config)), spec_types())
@@ -324,7 +324,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
     monkeypatch.setattr(config_source, "_read", change_after_reading)
     assert sorted(source.load().repos) == ["demo", "other", "third"]
     assert not source.changed()
-    # Where it does not rest, nothing of it is taken.
+    # While the files keep changing, nothing of them is applied.
     changes += [CONFIG, THIRD] * 10
     with pytest.raises(IncompleteConfigError, match="change while"):
         source.load()
@@ -333,7 +333,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("how", ["written again in the same moment", "with the time that it had"])
 def test_a_change_that_the_times_do_not_show_is_not_missed(tmp_path, how):
-    """Of one length, so that only the content tells."""
+    """Both texts have the same length, so only their content differs."""
     secret = tmp_path / "read"
     config = tmp_path / "config.toml"
     config.write_text(f'[demo]\ntype = "file_system"\nread_secret = {{file = "{secret}"}}\n')
@@ -366,7 +366,7 @@ def test_all_workers_take_a_new_configuration(tmp_path):
 
 
 def test_a_repo_is_added_to_many(tmp_path):
-    """As the operator delivers it, compressed from then on: the others' indexes are not read again."""
+    """The operator delivers the change, compressed from then on. The other repos' indexes are not read again."""
     count = 200
     volume = ProjectedVolume(tmp_path / "volume")
 

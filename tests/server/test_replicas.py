@@ -34,7 +34,7 @@ AUTH = "demo:demo-write"
 
 
 class Pinned:
-    """Keeps one connection, and with it one worker."""
+    """A client that keeps one connection, and with it one worker."""
 
     def __init__(self, server: Server) -> None:
         self._url = f"{server.url}/repo/demo/simple/"
@@ -43,7 +43,7 @@ class Pinned:
 
     @property
     def port(self) -> int:
-        """The local one."""
+        """Return the local port."""
         return int(self._connection.sock.getsockname()[1])
 
     def get(self, path: str) -> Reply:
@@ -75,13 +75,13 @@ def workers(server: Server) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def one_connection_per_worker(server: Server) -> Iterator[list[Pinned]]:
-    """Two connections that different workers of the server hold."""
+    """Yield two connections that different workers of the server hold."""
     found: dict[int, Pinned] = {}
     spare: list[Pinned] = []
     try:
         for _ in range(200):
             pinned = Pinned(server)
-            assert pinned.get("").status == 200  # accepted now, by one of them
+            assert pinned.get("").status == 200  # now one of the workers has accepted the connection
             holders = [
                 worker.pid
                 for worker in workers(server)
@@ -115,7 +115,7 @@ def two_processes(folder: Path, kind: str) -> Iterator[list[Pinned]]:
 
 @pytest.mark.parametrize("kind", ["two servers", "two workers"])
 def test_an_upload_is_served_by_the_other_process_within_two_seconds(tmp_path, kind):
-    """At once as a file and as a new project's page; within two seconds on the root page and on a page it knows."""
+    """The file and a new project's page are served immediately, the root page and known pages within two seconds."""
     delays: dict[str, list[float]] = {"file": [], "new project's page": [], "known project's page": [], "root page": []}
     with two_processes(tmp_path, kind) as pair:
         for number in range(SAMPLES):
@@ -140,7 +140,7 @@ def test_an_upload_is_served_by_the_other_process_within_two_seconds(tmp_path, k
 
 
 def test_an_upload_that_was_answered_is_on_every_worker_s_pages(tmp_path):
-    """The very next request, whichever worker gets it: of projects that it knows, of new ones, and of all."""
+    """The very next request to any worker shows it: on pages of known and new projects, and on the root page."""
     with (
         running(tmp_path / "a", ["--workers=2"], root=tmp_path / "root") as server,
         one_connection_per_worker(server) as pair,
@@ -170,7 +170,7 @@ def test_an_upload_is_on_the_pages_of_a_worker_that_took_a_dead_one_s_place(tmp_
 
 
 class Interrupted(FileSystemBackend):
-    """Something else happens just before one of the two reads of a look."""
+    """A backend that runs `before` just ahead of one of the two reads of a refresh."""
 
     before: tuple[str, Callable[[], Awaitable[None]]] | None = None
 
@@ -200,7 +200,7 @@ async def test_nothing_disappears_when_update_index_comes_between_two_reads(tmp_
 
     async def publish() -> None:
         filename = f"one-{len(published)}-py3-none-any.whl"
-        await other.read_journal()  # which makes the folders
+        await other.read_journal()  # creates the folders
         staged = other.staging_folder / "upload.tmp"
         staged.write_bytes(filename.encode())
         await other.publish(
@@ -231,7 +231,7 @@ async def test_nothing_disappears_when_update_index_comes_between_two_reads(tmp_
 
 
 class Transfers:
-    """A download and an upload that are half done."""
+    """A download and an upload that are half finished."""
 
     def __init__(self, server: Server, stored: Path, new: Path) -> None:
         address = urlsplit(server.url)
@@ -251,7 +251,7 @@ class Transfers:
         self._rest = body[len(body) // 2 :]
 
     def finish(self) -> None:
-        """Both come to a good end."""
+        """Finish both transfers and assert that they succeed."""
         with self._down, self._up:
             body = (self._received + read_to_end(self._down)).partition(b"\r\n\r\n")[2]
             assert sha256(body) == sha256(self._stored), f"{len(body)} of {len(self._stored)} bytes came"
@@ -271,7 +271,7 @@ def is_refused(server: Server) -> bool:
 
 @pytest.fixture
 def large(tmp_path) -> Path:
-    """More than the buffers between server and client take."""
+    """Return a wheel larger than the buffers between server and client."""
     return wheel(tmp_path, "large", payload=bytes(24 * 1024 * 1024))
 
 
@@ -315,7 +315,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
 
 
 def test_a_killed_worker_is_replaced_and_requests_go_on(tmp_path):
-    """Of a worker's death only those notice who were connected to it."""
+    """Only clients connected to the killed worker notice."""
     with running(tmp_path / "a", ["--workers=2"]) as server:
         client = IndexClient.of(server)
         assert client.upload(wheel(tmp_path, "one")).status == 200
@@ -327,7 +327,7 @@ def test_a_killed_worker_is_replaced_and_requests_go_on(tmp_path):
                 wait_for_another(server, first[0].pid)
                 asked.wait_for_more()
             assert first[1].is_running()
-            # One request may have been the killed worker's; the next one is answered.
+            # The killed worker may have held one request; the next one is answered.
             assert asked.failed <= 1, f"{asked.failed} of {asked.answered + asked.failed} requests failed"
         assert server.text().count("another is started") == 3
         assert set(client.everything()) == {"one-1.0-py3-none-any.whl"}
@@ -341,7 +341,7 @@ def wait_for_another(server: Server, gone: int) -> None:
 
 
 class Asking:
-    """Asks for a page again and again, each time on a new connection."""
+    """A client that requests a page again and again, each time on a new connection."""
 
     def __init__(self, client: IndexClient) -> None:
         self.answered = self.failed = 0

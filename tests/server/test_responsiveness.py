@@ -1,4 +1,4 @@
-"""Nothing that one client or one change asks for holds up the others: the event loop is free within 200 ms."""
+"""No request and no change delays the other clients: the event loop is free within 200 ms."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from support.waiting import stretched, wait_for
 FILES = 100_000
 AT_MOST_S = 0.2
 ATTEMPTS = 4
-"""Other tests share the machine: what the server itself holds up, it does each time."""
+"""Attempts per action. Other tests share the machine; a delay by the server itself occurs in every attempt."""
 
 HEARTBEAT = """
 import http.client, json, sys, threading, time
@@ -52,7 +52,7 @@ class Shape:
     files_each: int
 
     def index(self, mtime: int) -> bytes:
-        """An index of this shape; another `mtime` gives other files."""
+        """Return an index of this shape. Another `mtime` gives other files."""
         projects = (
             Project(
                 name=normalize(f"project-{p:06d}"),
@@ -81,7 +81,7 @@ SHAPES = {
 
 
 class Large:
-    """A server of the repo `other`, whose index holds 100,000 files."""
+    """A server whose repo `other` has an index of 100,000 files."""
 
     def __init__(self, server: Server, shape: Shape) -> None:
         self.server = server
@@ -103,7 +103,7 @@ class Large:
         return reply.body.decode()
 
     def longest_wait(self, action: Callable[[], object]) -> float:
-        """Seconds that the slowest of many small requests took while `action` went on."""
+        """Run `action` and return the seconds that the slowest of many small requests took meanwhile."""
         beat = subprocess.Popen(
             [sys.executable, "-c", HEARTBEAT, str(urlsplit(self.server.url).port)],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Attacks: what a stranger, a client with a secret of its own or a hostile index tries on a real server."""
+"""Attacks on a real server by a stranger, by a client with a secret of its own and by a hostile index."""
 
 import base64
 import fcntl
@@ -32,7 +32,7 @@ anonymous_read = true
 """
 URLENCODED = "application/x-www-form-urlencoded"
 HELD_UP_S = 2.0
-"""Far over what a busy machine needs for a request that does nothing, far under what these attacks took."""
+"""Seconds: far more than a busy machine needs for a trivial request, far less than these attacks once took."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 @contextmanager
 def others_are_served(server: Server) -> Iterator[None]:
-    """Assert that within the context nobody waits long for an answer."""
+    """Assert that no small request takes long within the context."""
     longest, stop = 0.0, threading.Event()
 
     def ask() -> None:
@@ -64,15 +64,15 @@ def others_are_served(server: Server) -> Iterator[None]:
     assert longest < stretched(HELD_UP_S), f"a request that does nothing took {longest:.1f} s"
 
 
-# Forms: anybody may send one to /login
+# Forms: anyone may send one to /login
 
-PUNYCODE = b"x-" + b"a" * 200_000  # inserts each character before the others
+PUNYCODE = b"x-" + b"a" * 200_000  # each character is inserted before the others
 CODECS = ["punycode", "idna", "unicode_escape", "utf-7", "utf-16", "hex", "rot99", "x" * 3000]
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_client_chooses_no_codec(server, codec):
-    """punycode took 8 seconds for 400 kB, and four times as long for twice of it."""
+    """punycode once took 8 seconds for 400 kB, and four times as long for twice as much."""
     headers = {"Content-Type": f"{URLENCODED}; charset={codec}"}
     with others_are_served(server):
         reply = call(f"{server.url}/login", "POST", headers=headers, body=PUNYCODE)
@@ -82,7 +82,7 @@ def test_a_client_chooses_no_codec(server, codec):
 
 @pytest.mark.parametrize("path", ["/login", "/repo/demo/simple/"])
 def test_a_forms_parts_choose_no_codec(server, path):
-    """Neither the form's own charset, nor one of a part, nor the one that a field's name comes in."""
+    """The form's own charset, a part's charset and the charset of a field's name have no effect."""
     slow = PUNYCODE[:100_000].decode()
     bodies = {
         "form": form(("_charset_", "punycode"), ("pkg_repo_name", slow), ("next", slow)),
@@ -104,7 +104,7 @@ def test_a_forms_parts_choose_no_codec(server, path):
 )
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip"])
 def test_a_packed_body_is_not_unpacked(server, path, auth, status, coding):
-    """Neither where it is read nor where it is passed over: 1 MB becomes 1 GB."""
+    """It is not decompressed, whether it is read or ignored: 1 MB would become 1 GB."""
     bomb = gzip.compress(bytes(256 * 1024 * 1024), compresslevel=1) * 8
     content_type = URLENCODED if path == "/login" else "multipart/form-data; boundary=x"
     headers = {"Content-Type": content_type, "Content-Encoding": coding}
@@ -185,7 +185,7 @@ def test_the_cookie_is_for_tls_alone_where_the_browser_speaks_it(server, forward
 
 
 def test_user_names_that_look_alike_are_no_other_repo(server):
-    """The Kelvin sign's lower case is a plain k, the dotted I's is two characters: none opens what is not its own."""
+    """The Kelvin sign's lower case is a plain k, the dotted I's is two characters. No name opens another's repo."""
     for name in ("\N{KELVIN SIGN}", "DEMO\u0130", "de\u00admo", "demo\x00", "demo ", "\uff44emo"):
         reply = call(f"{server.url}/simple/", headers={"Authorization": basic(f"{name}:demo-read")})
         assert reply.status == 401, f"{name!r}: {reply}"
@@ -216,7 +216,7 @@ def test_a_form_with_too_much_of_something_holds_nobody_up(server, what):
 
 INNER = request_head("GET", "/metrics", ["Host: x", "X-Inner: yes"])
 CHUNKED = b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"
-# Method, headers, the body with a request in it, statuses of the two answers
+# Method, headers, the body with a request in it, the statuses of the responses
 SMUGGLED = [
     ("POST", [f"Content-Length: {len(INNER)}"], INNER, [401, 200]),
     ("POST", ["Transfer-Encoding: chunked"], CHUNKED, [401, 200]),
@@ -233,7 +233,7 @@ SMUGGLED = [
 
 @pytest.mark.parametrize("number", range(len(SMUGGLED)))
 def test_the_body_of_a_refused_request_is_not_the_next_request(server, number):
-    """The connection's next answer is the next request's, or there is none."""
+    """The next response on the connection answers the next request, or there is none."""
     method, headers, body, expected = SMUGGLED[number]
     last = request_head("GET", "/healthz", ["Host: x", "Connection: close"])
     received = raw(server.url, request_head(method, "/repo/demo/simple/", ["Host: x", *headers]) + body + last)
@@ -242,7 +242,7 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(server, number):
 
 
 def slow_sdist() -> bytes:
-    """A small upload of as many members as are taken, which takes seconds to read."""
+    """Return a small sdist with very many members, which takes seconds to read."""
     text = b"Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n"
     record = tarfile.TarInfo("slow-1.0/PKG-INFO")
     record.size = len(text)
@@ -252,7 +252,7 @@ def slow_sdist() -> bytes:
 
 
 def test_many_slow_archives_at_once_hold_nobody_up(tmp_path):
-    """As many as the server has threads; meanwhile pages, downloads and uploads of another repo go on."""
+    """There are as many as the server has threads. Another repo's pages, downloads and uploads go on meanwhile."""
     body, content_type = form(("content", "slow-1.0.tar.gz", slow_sdist()))
     other = wheel(tmp_path, "other")
     other_body, other_type = form(("content", other.name, other.read_bytes()))
@@ -308,7 +308,7 @@ def test_an_index_redirects_nobody_into_this_machine(tmp_path, target):
 
 
 def test_no_credentials_of_the_environment_reach_the_index(tmp_path):
-    """Not those of a .netrc, which are for other programs; the proxy of the environment is used."""
+    """Those of a .netrc are for other programs and are not sent. The environment's proxy is used."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password netrc-secret\n")
     with upstream() as proxy:
@@ -324,7 +324,7 @@ def test_no_credentials_of_the_environment_reach_the_index(tmp_path):
 
 
 def test_long_texts_of_a_hostile_index_hold_nobody_up(tmp_path):
-    """A file name of 500,000 dashes had all of it searched for a version once for each dash."""
+    """A file name of 500,000 dashes was once searched for a version in full, again for each dash."""
     names = ["x-1.0.tar.gz", "x-" + "1" * 5000 + ".tar.gz", "x" + "-" * 1_000_000 + ".tar.gz", "a-" * 500_000 + ".whl"]
     files = [{"filename": name, "url": "https://files.example/x", "hashes": {}, "size": 1} for name in names]
     files.append({**files[0], "filename": "x-2.0.tar.gz", "yanked": "why " * 1_000_000})
@@ -336,7 +336,7 @@ def test_long_texts_of_a_hostile_index_hold_nobody_up(tmp_path):
 
 
 def test_many_large_pages_at_once_take_little_memory(tmp_path):
-    """32 pages of 32 MB, asked for at once: they wait for one another."""
+    """32 pages of 32 MB are requested concurrently. They wait for each other."""
     page = PROBE_PAGE.body.rstrip(b"}") + b', "more": "' + b"x" * (32 * 1024 * 1024) + b'"}'
     with upstream() as index, running(tmp_path, [f"--extra_index_url={index.url}"]) as server:
         before = memory_kb(server)
@@ -352,7 +352,7 @@ def test_many_large_pages_at_once_take_little_memory(tmp_path):
 
 
 def memory_kb(server: Server) -> int:
-    """The most that the process has had so far."""
+    """Return the peak resident memory of the process, in KiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
@@ -363,7 +363,7 @@ EVIL = "\"><script>alert(1)</script><img src=x onerror='alert(1)'>"
 
 
 def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
-    """Names, digests, reasons: of a hostile extra index, and of an index file that somebody else wrote."""
+    """Names, digests and reasons come from a hostile extra index, or from an index file that somebody else wrote."""
     file = {"filename": f"x-1.0{EVIL}.tar.gz", "sha256": "0" * 64, "size": 1, "yanked": EVIL, "requires_python": EVIL}
     project = {"files": [file | {"upload_time": EVIL}], "status": EVIL, "status_reason": EVIL}
     foreign = {
@@ -403,7 +403,7 @@ def test_no_page_runs_what_an_index_or_the_storage_says(tmp_path):
 
 
 def write_index(folder: Path, projects: Mapping[str, object]) -> None:
-    """Lay an index into the storage of `other`, of a server that is then started in that folder."""
+    """Write an index to the storage of `other`, for a server that is then started in `folder`."""
     storage = folder / "root/cache/other/storage"
     storage.mkdir(parents=True)
     (storage / "index.json").write_text(json.dumps({"format": 1, "mtime": 1, "projects": projects}))
@@ -424,7 +424,7 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_an_index_names_no_file_elsewhere(tmp_path, name):
-    """What somebody wrote into an index is served from the project's own folder, or not at all."""
+    """A name that somebody wrote into an index is served from the project's own folder, or not at all."""
     file = {"filename": name, "sha256": "0" * 64, "size": 7, "metadata_sha256": "0" * 64}
     write_index(tmp_path, {"x": {"files": [file]}, "../../demo/storage/y": {"files": [file]}, "..": {"files": [file]}})
     for folder in ("root/cache/demo/storage/y", "root/cache/other/storage/y", "root/cache/other/storage/x"):
@@ -457,11 +457,11 @@ def test_a_digest_that_is_none_becomes_no_header(tmp_path, field, digest):
         assert call(server.repo("other"), auth="other:other-read").status == 200
 
 
-# A storage that does not answer
+# A storage that does not respond
 
 
 def test_a_repo_whose_storage_is_locked_leaves_the_others_alone(tmp_path):
-    """Another server was stopped while it wrote, and keeps the lock: more uploads wait than there are threads."""
+    """Another server was suspended while it wrote, and holds the lock. More uploads wait than there are threads."""
     with running(tmp_path) as server, ThreadPoolExecutor(40) as clients:
         first = wheel(tmp_path, "first")
         body, content_type = form(("content", first.name, first.read_bytes()))

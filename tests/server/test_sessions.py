@@ -1,4 +1,4 @@
-"""A browser's session: how it ends, and where it is valid."""
+"""Browser sessions: how they end, and where they are valid."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from support.waiting import stretched, wait_for
 KEY = "a-key-that-replicas-share"
 TLS = {"X-Forwarded-Proto": "https"}
 SEEN_S = 2.0
-"""In which an end is known to all who share the records."""
+"""Seconds within which all servers that share the records know that a session has ended."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def sign_in(server: Server, repo: str = "demo", headers: dict[str, str] | None = None) -> str:
-    """The cookie as it is sent back."""
+    """Sign in and return the cookie as a browser sends it back."""
     body = urlencode({"pkg_repo_name": repo, "pkg_repo_secret_raw": f"{repo}-read"}).encode()
     sent = {"Content-Type": "application/x-www-form-urlencoded"} | (headers or {})
     cookie = call(f"{server.url}/login", "POST", headers=sent, body=body).header("Set-Cookie")
@@ -47,7 +47,7 @@ def key_flag(folder: Path) -> str:
 
 
 def test_signing_out_ends_the_session_and_no_other(server):
-    """Also for whoever has kept the cookie."""
+    """It ends even for a client that has kept the cookie."""
     cookie, other = sign_in(server), sign_in(server)
     assert (reads(server, cookie), reads(server, other)) == (200, 200)
     reply = sign_out(server, cookie)
@@ -89,7 +89,7 @@ def test_it_stays_ended_when_the_server_starts_again(tmp_path):
 
 
 def test_what_is_recorded_is_bounded(tmp_path):
-    """Past the bound all sessions of that repo end, and none of another; its time over, a record goes."""
+    """Past the bound, all sessions of that repo end, but no other repo's. Expired records are removed."""
     with running(tmp_path, ["--auth_read_expires=600"]) as server:
         kept, others = sign_in(server), sign_in(server, "other")
         record = server.root / "sessions/demo.json"
@@ -98,7 +98,7 @@ def test_what_is_recorded_is_bounded(tmp_path):
         many = ",".join(f'"{number:022}":{int(time.time()) + 600}' for number in range(999))
         record.write_text(f'{{"before":0,"sessions":{{{many}}}}}')
         wait_for(lambda: reads(server, kept) == 200, "a look at the records")
-        time.sleep(1.1)  # so that what ends now was made in an earlier second than what is made later
+        time.sleep(1.1)  # so that the sessions that end now were issued in an earlier second than later ones
         sign_out(server, sign_in(server))
         sign_out(server, sign_in(server))
         assert record.stat().st_size < 200
@@ -133,7 +133,7 @@ def test_strangers_record_nothing(server):
 
 
 def test_behind_tls_the_cookie_is_this_hosts_alone(server):
-    """One set by plain HTTP, or by another host of the domain, is none there."""
+    """A cookie set over plain HTTP, or by another host of the domain, is not valid there."""
     cookie = sign_in(server, headers=TLS)
     assert cookie.startswith("__Host-pywharf_session=")
     value = cookie.partition("=")[2]

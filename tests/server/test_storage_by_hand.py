@@ -1,4 +1,4 @@
-"""What people and the original do to the storage: served where it is right, clearly refused where it is not."""
+"""Storage changed by people or by the original: valid files are served, all others are clearly refused."""
 
 import contextlib
 import http.client
@@ -32,13 +32,13 @@ def storage(server: Server, project: str = "") -> Path:
 
 
 def summary_of(server: Server) -> dict[str, Any]:
-    """Run update_index; gives what it says."""
+    """Run update_index and return its summary."""
     found: dict[str, Any] = json.loads(finished(update_index(server.root)))
     return found
 
 
 def lay(path: Path, server: Server, project: str) -> Path:
-    """Put a file into the storage without telling the server."""
+    """Copy a file into the storage without notifying the server."""
     folder = storage(server, project)
     folder.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy(path, folder))
@@ -51,7 +51,7 @@ def replace_with(path: Path, content: bytes) -> None:
 
 
 def replace_unnoticed(path: Path) -> None:
-    """By one of the same size and times."""
+    """Replace a file by one of the same size and times."""
     before = path.stat()
     other = path.with_name("other")
     other.write_bytes(bytes(before.st_size))
@@ -65,7 +65,7 @@ def to_folder(path: Path) -> None:
 
 
 class TestDamage:
-    """A file of the index that is no longer what it was."""
+    """An indexed file that has changed or is missing."""
 
     WHOLE = 400_000
 
@@ -97,7 +97,7 @@ class TestDamage:
         assert summary["files"] == 1
         wait_for(lambda: bad.name not in client.files("one"), "the page leaves it out")
         assert client.everything() == {good.name: good.read_bytes()}
-        # Of what lies there with the record of another file, the content is looked at before it is served.
+        # If the record beside a file belongs to other bytes, the content is checked before the file is served.
         replaced = damage in {"written over", "replaced"}
         assert client.download("one", bad.name).status == (503 if replaced else 404)
         problems = " ".join(summary["problems"])
@@ -107,7 +107,7 @@ class TestDamage:
             assert client.download("one", bad.name).body == bad.read_bytes()
 
     def test_a_volume_that_was_restored_is_served_and_read_once(self, tmp_path, server):
-        """Other inodes and times, the same content: it is served, and the next update_index notes what it has seen."""
+        """Only its inodes and times have changed: it is served, and the next update_index records the new ones."""
         client = IndexClient.of(server)
         path = wheel(tmp_path, "one")
         assert client.upload(path).status == 200
@@ -122,7 +122,7 @@ class TestDamage:
             assert client.download("one", path.name).body == path.read_bytes()
 
     def test_during_a_download_ends_the_connection(self, tmp_path, server):
-        """The client is told by the connection's end, and does not wait for bytes that never come."""
+        """The connection closes, so the client does not wait for bytes that never come."""
         client = IndexClient.of(server)
         large = wheel(tmp_path, "large", payload=bytes(24 * 1024 * 1024))
         assert client.upload(large).status == 200
@@ -137,7 +137,7 @@ class TestDamage:
                 response = connection.getresponse()
                 first = response.read(100_000)
                 do(path)
-                if is_whole:  # an open file stays as it is
+                if is_whole:  # a removed file can still be read while it is open
                     assert first + response.read() == large.read_bytes()
                     continue
                 with pytest.raises((http.client.IncompleteRead, ConnectionError)):
@@ -218,7 +218,7 @@ def test_an_emptied_volume_is_used_again_without_a_restart(tmp_path, server):
 
 
 class TestOwner:
-    """A folder records whose packages it holds."""
+    """A folder's record of who owns its packages."""
 
     CONFIG = """
 [demo]
@@ -266,7 +266,7 @@ write_secret = "other-write"
 
 
 class TestOriginal:
-    """A ROOT that the original wrote: no sizes, no times, no digests of metadata."""
+    """A ROOT written by the original, without sizes, times and metadata digests."""
 
     FORM = {  # noqa: RUF012 - a table
         ":action": "file_upload",
@@ -281,7 +281,7 @@ class TestOriginal:
     }
 
     def lay(self, root: Path, path: Path, *, indexed: bool) -> dict[str, Any]:
-        """Files and record as the original laid them; gives the entry of its index."""
+        """Write a file and its record as the original did. Returns its entry in the index, or {} if not `indexed`."""
         name, version = path.name.split("-")[:2]
         content = path.read_bytes()
         meta = self.FORM | {"name": name, "version": version, "distrib": name, "sha256": sha256(content)}
@@ -304,7 +304,7 @@ class TestOriginal:
         with running(tmp_path / "server", root=root) as server:
             client = IndexClient.of(server)
             assert call(f"{server.url}/index_mtime/", auth="demo:demo-read").body == b"1600000000"
-            # Of `gone` the size can no longer be known, so JSON must leave it out; HTML needs no size.
+            # The size of `gone` can no longer be known, so JSON must leave that file out. HTML needs no size.
             assert client.everything() == {indexed.name: indexed.read_bytes()}
             page = client.get("one/", Accept="text/html").body.decode()
             assert (indexed.name in page, gone.name in page) == (True, True)

@@ -1,4 +1,4 @@
-"""`pywharf update_index` as people, CronJobs and terminals call it."""
+"""`pywharf update_index` as people, CronJobs and terminals run it."""
 
 import json
 import os
@@ -43,7 +43,7 @@ raw = "anything"
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A ROOT with a wheel of `one` and an sdist of `two`, laid there by hand."""
+    """Return a ROOT with a wheel of `one` and an sdist of `two`, put there by hand."""
     made: Path = tmp_path / "root"
     for project in ("one", "two"):
         (made / "cache" / "demo" / "storage" / project).mkdir(parents=True)
@@ -57,7 +57,7 @@ def index_files(root: Path) -> list[str]:
 
 
 def indexed(root: Path, filename: str = "index.toml") -> set[str]:
-    """The file names in an index, which must be whole."""
+    """Return the file names in an index, which must be complete."""
     index = decode_index((root / "cache" / "demo" / "storage" / filename).read_bytes(), filename)
     return {f.filename for name in index for f in getattr(index.project(name), "files", ())}
 
@@ -144,7 +144,7 @@ def test_a_broken_index_is_replaced(root, filename, damage):
 
 
 WRONG = [
-    # arguments, status, what it says
+    # arguments, status, what the error says
     ("file_system demo --root={root} --secert=x", 2, "no flag '--secert'. Did you mean --secret?"),
     ("file_system demo --root={root} --index_filenam=x", 2, "Did you mean --index_filename?"),
     ("file_system demo --root={root} --nothing_like_it=1", 2, "has no flag '--nothing_like_it'."),
@@ -236,14 +236,14 @@ def test_a_failure_is_in_the_report(tmp_path, root):
     said = finished(update_index(root, f"--report={report}", "--write_secret=demo-write", "--secret=guess"), status=1)
     assert json.loads(report.read_text()) == {"error": "The secret given is not the write secret of the repo 'demo'."}
     assert "Error: The secret given" in said
-    # Where the report cannot be written either, the failure itself is what is said.
+    # If the report cannot be written either, the failure itself is reported.
     said = finished(update_index(root, f"--report={tmp_path}/no/folder", "--secret_env=NOT_SET"), status=2)
     assert "Error: --secret_env" in said
     assert "no/folder' cannot be written" in said
 
 
 def test_the_report_is_written_to_what_cannot_be_replaced(root):
-    """As a container's termination message is, which is mounted for itself: here, a pipe."""
+    """A container's termination message is such a file, because it is a mount of its own. Here it is a pipe."""
     reading, writing = os.pipe()
     try:
         command = [PYWHARF, "update_index", "file_system", "demo", f"--root={root}", f"--report=/dev/fd/{writing}"]
@@ -257,7 +257,7 @@ def test_the_report_is_written_to_what_cannot_be_replaced(root):
 
 
 def on_terminal(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
-    """Run with stdout and stderr on a pseudo-terminal; gives the status and what was shown."""
+    """Run with stdout and stderr on a pseudo-terminal. Returns the status and what was shown."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=clean_environment(env))
     os.close(theirs)
@@ -270,7 +270,7 @@ def on_terminal(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
                 continue
             try:
                 piece = os.read(ours, 65536)
-            except OSError:  # nobody holds the other side any more
+            except OSError:  # no process holds the other side any longer
                 break
             if not piece:
                 break
@@ -282,7 +282,7 @@ def on_terminal(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
 
 
 def test_on_a_terminal_there_is_progress_and_a_sentence(root):
-    # Slow enough that progress is shown, which comes five times a second at most.
+    # Slow enough that progress is shown, which happens at most five times a second.
     slow = Fault("os.fsync", r"storage/\w+/\.\w+\.tmp$", "sleep 0.3")
     command = ["update_index", "file_system", "demo", f"--root={root}"]
     status, shown = on_terminal([*PROGRAM, *command], environment(slow))
@@ -339,7 +339,7 @@ def test_runs_at_once_leave_a_whole_index(root, filename):
 
 
 def test_a_run_that_another_overtook_reads_again(root):
-    """The first is slow after it looked at the index; what the second finds later is not lost by the first."""
+    """The first run is slow after it read the index. It does not lose what the second finds later."""
     storage = root / "cache" / "demo" / "storage"
     slow = Fault("os.fsync", r"storage/two/\.\w+\.tmp$", "sleep 6", nth=1)
     first = update_index(root, program=PROGRAM, env=environment(slow))
@@ -353,7 +353,7 @@ def test_a_run_that_another_overtook_reads_again(root):
 
 
 class Overtaken(FileSystemBackend):
-    """Somebody else writes the index during each scan."""
+    """A backend whose index somebody else writes during each scan."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "index.toml", None)

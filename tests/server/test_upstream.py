@@ -1,4 +1,4 @@
-"""The extra index: which names are asked for there, what its pages become, and what it cannot do to this server."""
+"""The extra index: which names are requested there, what its pages become, and what it cannot do to this server."""
 
 import gzip
 import hashlib
@@ -89,7 +89,7 @@ def publish(server: Server, file: Path, repo="demo") -> None:
 
 
 class Links(html.parser.HTMLParser):
-    """The anchors of a page: their attributes, with the text as `text`."""
+    """The links of a page: their attributes, with the text as `text`."""
 
     def __init__(self, page_body: bytes) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Links(html.parser.HTMLParser):
 
 
 def offered(reply: Reply) -> list[str | None]:
-    """The file names on a project's page, of either format, in its order."""
+    """Return the file names on a project's page of either format, in the page's order."""
     if reply.header("Content-Type") == JSON:
         return [file["filename"] for file in reply.json()["files"]]
     return [link["text"] for link in Links(reply.body).found]
@@ -121,7 +121,7 @@ def offered(reply: Reply) -> list[str | None]:
 @pytest.mark.parametrize("theirs", [(JSON, HTML), (HTML,)])
 @pytest.mark.parametrize("accept", [JSON, SIMPLE_HTML, "text/html", "*/*"])
 def test_an_unknown_project_gets_the_page_of_the_extra_index(server, index, tmp_path, theirs, accept):
-    """In the format that the client asks for, whatever theirs is; with links that lead there."""
+    """It has the format that the client asks for, whatever the extra index sends. Its links lead to the extra index."""
     project = f"public-{len(theirs)}-{len(accept)}"
     files = [wheel(tmp_path, project, "1.0"), sdist(tmp_path, project, "2.0")]
     index.offer(project, *files, formats=theirs)
@@ -142,7 +142,7 @@ def test_an_unknown_project_gets_the_page_of_the_extra_index(server, index, tmp_
             assert told["versions"] == ["1.0", "2.0"]
             assert {f["filename"]: f["size"] for f in told["files"]} == {f.name: f.stat().st_size for f in files}
             assert all(f["upload-time"] for f in told["files"])
-        else:  # without sizes it cannot be a page of 1.1 or later (PEP 700)
+        else:  # without sizes, the page cannot be of version 1.1 or later (PEP 700)
             assert told["meta"]["api-version"] == "1.0"
     else:
         links = Links(reply.body).found
@@ -168,14 +168,14 @@ def test_its_page_is_cached_revalidated_and_asked_for_once(server, index, tmp_pa
     assert index.asked("popular") == 1
     assert page(server, "Popular").status == 301
     assert call(f"{server.url}/simple/popular/", auth="demo:demo-read").status == 200
-    # Another repo's page of it is the same; a repo's files are not served for another index.
+    # Another repo serves the same page. Files of the extra index are not served by a repo itself.
     assert page(server, "popular", repo="careful").status == 200
     name = replies[0].json()["files"][0]["filename"]
     assert call(f"{server.repo()}popular/{name}", auth="demo:demo-read").status == 404
 
 
 def test_what_it_is_sent(server, index, tmp_path):
-    """The name and what formats are understood; nothing of the client."""
+    """It gets the project's name and the accepted formats, but nothing from the client."""
     index.offer("asked-for", wheel(tmp_path, "asked-for"))
     page(server, "asked-for", "text/html", User_Agent="pip/1", Cookie="pywharf_session=x", X_Secret="y")
     asked = next(r for r in index.requests if "asked-for" in r.path)
@@ -193,7 +193,7 @@ def test_strangers_cannot_make_it_ask(server, index):
 
 @pytest.mark.parametrize("repo", ["demo", "careful", "shadowing"])
 def test_an_owned_name_is_never_looked_up(server, index, tmp_path, repo):
-    """Whatever versions the other index has of it."""
+    """The versions that the other index has do not matter."""
     project = f"owned-by-{repo}"
     own = wheel(tmp_path, project, "1.0")
     publish(server, own, repo)
@@ -232,7 +232,7 @@ def test_reserved_names_are_never_looked_up(server, index, tmp_path, repo, proje
 
 
 def test_a_name_that_may_be_shadowed_has_the_files_of_both(server, index, tmp_path):
-    """Of two files of one name the repo's own counts."""
+    """If both have a file of the same name, the repo's own is served."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     own = wheel(tmp_path, "shadowed", "1.0", payload=b"OWN = 1\n")
@@ -248,7 +248,7 @@ def test_a_name_that_may_be_shadowed_has_the_files_of_both(server, index, tmp_pa
     assert links[0]["text"] == own.name
     got = call(f"{server.repo('shadowing')}shadowed/{own.name}", auth="shadowing:shadowing-read")
     assert got.body == own.read_bytes()
-    # The other index being down does not take the own files away from those who ask for them by name.
+    # While the other index is down, the repo's own files can still be downloaded by name.
     index.answers["shadowed"] = Answer(status=500)
     assert call(f"{server.repo('shadowing')}shadowed/{own.name}", auth="shadowing:shadowing-read").status == 200
 
@@ -263,7 +263,7 @@ def test_a_repo_may_name_another_index(server, index, elsewhere, tmp_path):
 
 
 def test_a_name_that_only_another_replica_knows_yet_is_never_looked_up(tmp_path, index):
-    """The storage itself is asked before the other index is."""
+    """The storage itself is checked before the other index is asked."""
     flags = [f"--extra_index_url={index.url}"]
     with running(tmp_path / "a", flags) as first, running(tmp_path / "b", flags, root=first.root) as second:
         for number in range(6):
@@ -312,7 +312,7 @@ def pages(*files: Mapping[str, object], **more: object) -> bytes:
 
 ENTRY = {"filename": "x-1.0.tar.gz", "url": "x-1.0.tar.gz", "hashes": {}}
 BOMB = gzip.compress(bytes(300 * 1024 * 1024), 9)
-# What happens there, the answer, this server's status, what it says
+# What happens at the extra index, its response, this server's status, a pattern of the error message
 FAILURES = {
     "nothing there": (Answer(status=404), 404, "no project"),
     "gone": (Answer(status=410), 404, "no project"),
@@ -362,7 +362,7 @@ def test_what_cannot_be_used_is_a_clear_error(server, index, what):
     assert re.search(says, reply.json()["detail"]), reply
     assert "no-store" in (reply.header("Cache-Control") or "")
     assert "root:" not in reply.body.decode()
-    # A failure is not remembered.
+    # Failures are not cached.
     if status == 502:
         index.answers[project] = Answer(pages(ENTRY))
         assert page(server, project).status == 200
@@ -381,7 +381,7 @@ def test_an_index_that_is_not_there(tmp_path):
 
 
 def test_an_index_that_answers_in_no_time_holds_nobody_up(server, index, tmp_path):
-    """Many look-ups that hang or drip end within 25 s, all others go on, and everything else is as quick as ever."""
+    """Many look-ups that hang or drip end within 25 s. Meanwhile, all other requests are as fast as ever."""
     publish(server, wheel(tmp_path, "own"))
     for number in range(40):
         index.answers[f"hanging-{number}"] = Answer(how="hang")
@@ -458,7 +458,7 @@ def test_links_lead_where_they_said_and_nothing_else_comes_through(server, index
 
 
 def test_it_may_redirect_to_its_page(server, index, tmp_path):
-    """Links are then relative to where the page was found."""
+    """Links are then relative to the address where the page was found."""
     index.offer("moved-to", wheel(tmp_path, "moved-to"))
     index.answers["moved"] = Answer(status=301, headers={"Location": "../moved-to/"})
     told = page(server, "moved").json()

@@ -1,4 +1,4 @@
-"""The operator with a thousand PackageRepos, on a real control plane that shares two cores with it."""
+"""Benchmark of the operator with 1,000 PackageRepos, on a real control plane that shares two cores with it."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _CORES = 2
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Rows of limits; no other program does the same."""
+    """Measure the operator. The rows have limits and no peers, since no other program does the same."""
     programs = programs_or_why()
     if isinstance(programs, str):
         return [Row("1,000 PackageRepos", "s", {}, None, [f"left out: no control plane: {programs}"])]

@@ -1,8 +1,8 @@
-"""What the servers serve: made fast, in the product's own formats and by its own codecs, in plain folders for others.
+"""The data that the servers serve: written quickly by pywharf's own codecs, and in plain folders for the others.
 
-`small`: a team's 25 projects of four files, so 100 in all, a tiny wheel and one of 20 MB. `thousand`: one project of
-1,000 files. `root`: 20,000 projects of five files, so 100,000 in all, of which pywharf needs the index alone; for
-pypiserver, which reads the folder, one empty file a project. `uploads`: nothing.
+`small`: a team's 25 projects of four files (100 in all), a tiny wheel and one of 20 MB. `thousand`: one project of
+1,000 files. `root`: 20,000 projects of five files (100,000 in all), of which pywharf needs only the index. pypiserver
+reads the folder, which holds one empty file per project. `uploads`: nothing.
 """
 
 import functools
@@ -32,7 +32,7 @@ REPOS = tuple(parse_repo_name(name) for name in ("small", "thousand", "root", "u
 
 @dataclass(frozen=True)
 class Data:
-    """Folders: `root` is pywharf's ROOT, `plain` holds a folder of distributions a repo, as pypiserver wants."""
+    """The data's folders: `root` is pywharf's ROOT; `plain` has a folder of distributions per repo, for pypiserver."""
 
     root: Path
     plain: Path
@@ -44,13 +44,13 @@ class Data:
 
 
 def config(extension: str = "json", repos: Iterable[str] = REPOS) -> str:
-    """The server's configuration for the repos."""
+    """Return the server's configuration for the repos."""
     table = '[{0}]\ntype = "file_system"\nread_secret = "r-{1}"\nwrite_secret = "{1}"\nindex_filename = "index.{2}"\n'
     return "\n".join(table.format(repo, SECRET, extension) for repo in repos)
 
 
 def make(folder: Path) -> Data:
-    """All repos; takes a few seconds."""
+    """Create the data of all repos. Takes a few seconds."""
     root, plain = folder / "root", folder / "plain"
     for repo in REPOS:
         (plain / repo).mkdir(parents=True)
@@ -74,13 +74,13 @@ def make(folder: Path) -> Data:
 
 @functools.cache
 def large_index(extension: str) -> bytes:
-    """The index of 100,000 files that exist nowhere else."""
+    """Return the index of 100,000 files that exist only in it."""
     files = {n: [_file(_large_file(n, version), 1000 + n) for version in range(FILES_EACH)] for n in range(PROJECTS)}
     return _index([Project(name=large_name(n), files=tuple(own)) for n, own in files.items()], f"index.{extension}")
 
 
 def changed_index(extension: str, number: int) -> bytes:
-    """The same, written at the Unix time `number`, with another version of one project's file."""
+    """Return the large index with Unix time `number` and with another version of one project's file."""
     content = large_index(extension)
     for old, new in ((b'"mtime":1,', b'"mtime":%d,' % number), (b"mtime = 1\n", b"mtime = %d\n" % number)):
         content = content.replace(old, new, 1)
@@ -92,7 +92,7 @@ def large_name(number: int) -> ProjectName:
 
 
 def uploads(folder: Path, count: int) -> Iterator[tuple[str, str, str, bytes]]:
-    """Name, version, file name and content of tiny wheels, four to a project."""
+    """Yield the name, version, file name and content of tiny wheels, four per project."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         name, version = f"upload-{number // 4:05d}", f"1.{number % 4}"
@@ -102,7 +102,7 @@ def uploads(folder: Path, count: int) -> Iterator[tuple[str, str, str, bytes]]:
 
 
 def projects_apart(data: Data, repo: str, folder: Path) -> Path:
-    """The repo's plain folder with a folder for each project, as simpleindex wants."""
+    """Link the repo's plain files into one folder per project, as simpleindex needs. Returns the folder of these."""
     for path in (data.plain / repo).iterdir():
         own = folder / path.name.partition("-")[0]
         own.mkdir(parents=True, exist_ok=True)
@@ -111,14 +111,14 @@ def projects_apart(data: Data, repo: str, folder: Path) -> Path:
 
 
 def fresh(folder: Path) -> Path:
-    """The folder, empty."""
+    """Create the folder, or empty it. Returns it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def _store(data: Data, repo: RepoName) -> None:
-    """The repo's plain folder as a file_system repo: hard links, sidecars and an index."""
+    """Store the repo's plain folder as a file_system repo: hard links, sidecars and an index."""
     storage = data.index(repo).parent
     projects: dict[ProjectName, list[File]] = {}
     for path in sorted((data.plain / repo).iterdir()):

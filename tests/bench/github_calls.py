@@ -1,4 +1,4 @@
-"""Calls of GitHub's API: what a full update of the index costs, an upload, and ten minutes of an idle server."""
+"""Benchmark of GitHub API calls: of a full update of the index, an upload, and ten minutes of an idle server."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,11 @@ from support.uploads import file_of
 RELEASES = 2_000
 PER_UPDATE, PER_UPLOAD, PER_IDLE = RELEASES / 100 + 5, 6, 0
 IDLE_LOOKS = 10
-"""One a minute, as `sync_index_interval` is set by default."""
+"""Polls in ten minutes: one a minute, the default of `sync_index_interval`."""
 
 
 def measure(settings: Settings) -> list[Row]:
-    """In this order, of one repository."""
+    """Count the API calls for one repository."""
     folder = settings.folder / "github"
     folder.mkdir(parents=True, exist_ok=True)
     with running_github(folder) as github:
@@ -64,7 +64,7 @@ async def _measure(repository: TestRepository) -> list[Row]:
 
 
 async def _calls(repository: TestRepository, doing: Coroutine[None, None, None]) -> int:
-    """How many it makes."""
+    """Return the number of API calls that `doing` makes."""
     before = len(repository.calls)
     await doing
     return len(repository.calls) - before
@@ -104,7 +104,7 @@ def _row(name: str, calls: int, most: float) -> Row:
 
 
 def _seed(repository: TestRepository) -> None:
-    """As a server makes them, without its calls."""
+    """Add releases as a server creates them, but without API calls."""
     for number in range(RELEASES):
         project = f"project-{number % 200}"
         tag = f"project_{number % 200}-{number}.0.tar.gz"

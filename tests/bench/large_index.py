@@ -1,4 +1,4 @@
-"""An index of 100,000 files: starting with it, and changes of it under load."""
+"""Benchmark of an index of 100,000 files: starting with it, and changing it under load."""
 
 import math
 import re
@@ -20,7 +20,7 @@ START_TARGET = {"json": Target("", most=2.0)}
 
 
 def measure_start(settings: Settings, extension: str) -> list[Row]:
-    """From nothing to the first 200 of a page, and the memory then."""
+    """Measure the time from the start to a page's first 200, and the memory used then."""
     index = _index_path(settings.folder / "start", extension)
     index.write_bytes(data.large_index(extension))
     times, memories = [], []
@@ -39,12 +39,12 @@ def measure_start(settings: Settings, extension: str) -> list[Row]:
 
 
 def measure_changes(settings: Settings, extension: str, changes: int) -> list[Row]:
-    """What replacing the index costs, alone and under load. The next change comes once the last one is served."""
+    """Measure the cost of replacing the index, idle and under load. Each change waits until the last one is served."""
     folder = settings.folder / "changes"
     index = _index_path(folder, extension)
     index.write_bytes(data.large_index(extension))
     written = []
-    for number in range(2, 2 * changes + 2):  # before, so that a change is a rename and nothing else
+    for number in range(2, 2 * changes + 2):  # beforehand, so that a change is only a rename
         path = index.with_name(f"{number}.tmp")
         path.write_bytes(data.changed_index(extension, number))
         written.append((number, path))
@@ -62,7 +62,7 @@ def measure_changes(settings: Settings, extension: str, changes: int) -> list[Ro
 
         quiet = load.read(server, _page(), load.PIP, folder, seconds=settings.seconds, connections=32)
         parses = _parses(server)
-        # Under load a parse takes up to twice as long; changes go on as long as the load does.
+        # Under load a parse takes up to twice as long; the load must outlast the changes.
         seconds = math.ceil(2 * took + MARGIN_S)
         with load.reading(server, _page(), load.PIP, folder, seconds=seconds, connections=32) as process:
             time.sleep(MARGIN_S)

@@ -1,4 +1,4 @@
-"""Load: wrk for reading, raw connections of our own for uploads (wrk has no new body for every request)."""
+"""Load: wrk for reads, our own raw connections for uploads (wrk cannot send a new body with every request)."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ PIP = {
     "User-Agent": 'pip/26.3 {"ci":null,"cpu":"x86_64","implementation":{"name":"CPython","version":"3.11.7"}}',
     "Cache-Control": "max-age=0",
 }
-"""What pip sends."""
+"""Headers that pip sends."""
 PLAIN = PIP | {"Accept-Encoding": "identity"}
 
-# wrk's own text rounds; this tells everything in one line of JSON.
+# wrk's own output is rounded; this script prints everything as one line of JSON.
 REPORT = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -40,7 +40,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """One run's numbers."""
+    """The results of one run."""
 
     per_second: float
     bytes_per_second: float
@@ -50,13 +50,13 @@ class Load:
     failed: int
     """Broken connections and timeouts."""
     wrong: int
-    """Answers of 400 and above."""
+    """Responses with a status of 400 or above."""
 
 
 def read(
     server: Server, path: str, headers: Mapping[str, str], folder: Path, *, seconds: int, connections: int
 ) -> Load:
-    """Ask for `path` over and over."""
+    """Request `path` repeatedly. Returns the results."""
     with reading(server, path, headers, folder, seconds=seconds, connections=connections) as process:
         output, _ = process.communicate()
     return result(output)
@@ -65,7 +65,7 @@ def read(
 def reading(
     server: Server, path: str, headers: Mapping[str, str], folder: Path, *, seconds: int, connections: int
 ) -> "subprocess.Popen[str]":
-    """The same, under way; give what it prints to `result`."""
+    """Start the load of `read` and return its process. Pass what it prints to `result`."""
     script = folder / "report.lua"
     script.write_text(REPORT)
     command = ["wrk", f"-t{min(len(LOAD_CORES), connections)}", f"-c{connections}", f"-d{seconds}s", "--timeout=30s"]
@@ -76,7 +76,7 @@ def reading(
 
 
 def result(output: str) -> Load:
-    """Read what wrk printed."""
+    """Parse the output of wrk."""
     line = next((line for line in output.splitlines() if line.startswith("JSON ")), None)
     if line is None:
         msg = f"wrk did not run:\n{output}"
@@ -95,7 +95,7 @@ def result(output: str) -> Load:
 
 
 def upload_body(name: str, version: str, filename: str, content: bytes) -> tuple[str, bytes]:
-    """Content type and body as twine sends them."""
+    """Return an upload's content type and body, as twine sends them."""
     boundary = "bench-boundary-4a1f"
     fields = {
         ":action": "file_upload",
@@ -117,7 +117,7 @@ def upload_body(name: str, version: str, filename: str, content: bytes) -> tuple
 async def publish(
     server: Server, path: str, bodies: Iterator[tuple[str, bytes]], *, seconds: float, connections: int
 ) -> tuple[float, Counter[int]]:
-    """Uploads a second and the answers' statuses; stops when the time or the bodies are over."""
+    """Upload until the time or the bodies run out. Returns uploads per second and the number of each status."""
     statuses: Counter[int] = Counter()
     started = time.perf_counter()
 
@@ -158,5 +158,5 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
 
 
 def median(loads: Sequence[Load]) -> Load:
-    """The run in the middle by requests a second."""
+    """Return the run with the median of requests per second."""
     return sorted(loads, key=lambda load: load.per_second)[len(loads) // 2]

@@ -29,7 +29,7 @@ def say(text: str = "") -> None:
 
 
 def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Name and what to do, in the order of the table."""
+    """Yield the name and the function of each measurement, in the order of the table."""
     for reading in pages.readings(made):
         yield reading.name, lambda reading=reading: [pages.measure(reading, made, settings)]  # type: ignore[misc]
     yield "operator", functools.partial(control_plane.measure, settings)
@@ -46,7 +46,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
 
 
 def machine() -> dict[str, object]:
-    """What the numbers depend on."""
+    """Return what the numbers depend on."""
     return {
         "cores": len(servers.CORES),
         "server_core": servers.SERVER_CORE,

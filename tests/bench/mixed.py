@@ -1,4 +1,4 @@
-"""A good client beside hostile clients, tenants and storages, compared with the same client at rest."""
+"""Benchmark of a good client beside hostile clients, tenants and storages, compared with the same client alone."""
 
 from bench.report import Row, Target
 from bench.settings import Settings
@@ -7,7 +7,7 @@ from support.mixed_load import measure as measure_load
 REST_S, LOAD_S = 20.0, 60.0
 MOST_TIMES_REST = 5.0
 MEMORY_MB = 1024.0
-"""The memory limit that the operator gives a replica if the PackageServer sets none."""
+"""MiB; the memory limit that the operator gives a replica if the PackageServer sets none."""
 
 
 def measure(settings: Settings, workers: int) -> list[Row]:

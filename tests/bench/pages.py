@@ -1,4 +1,4 @@
-"""Pages and files: pywharf with basic authentication and its peers without, in turns."""
+"""Benchmark of pages and files: pywharf with basic authentication and its peers without, alternately."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -13,22 +13,22 @@ from bench.settings import Settings
 
 CONNECTIONS = 32
 PYPISERVER_CONNECTIONS = 4
-"""pypiserver answers one after the other and lets five wait; more would measure its clients' timeouts."""
+"""pypiserver answers one request at a time and queues five; more connections would only measure timeouts."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A page or a file, as each server has it."""
+    """A page or a file, with its path on each server."""
 
     name: str
     repo: str
     path: str
-    """Below pywharf's …/simple/."""
+    """Path below pywharf's …/simple/."""
     pypiserver_path: str
-    """Empty: no peers."""
+    """Path on pypiserver; if empty, there are no peers."""
     unit: Unit = "/s"
     headers: Mapping[str, str] | None = None
-    """None: pip's."""
+    """Request headers; None for pip's."""
     connections: int = CONNECTIONS
     target: Target | None = None
     notes: tuple[str, ...] = ()
@@ -36,8 +36,8 @@ class Reading:
 
 
 def readings(made: Data) -> list[Reading]:
-    """All of them, in the order of the table."""
-    # The targets were set where pypiserver, as pip installs it, answered 340/s: what it does in a repo of 100 files.
+    """Return all readings, in the order of the table."""
+    # The targets were set on a machine where a plain pypiserver answered 340/s in a repo of 100 files.
     small, large, big = Target(BETTER, least=25), Target(BETTER, least=50), Target("nginx", least=0.6)
     as_pip = "as pip asks: JSON, gzip; pypiserver has HTML alone and does not compress"
     plain = "not compressed"
@@ -67,7 +67,7 @@ def readings(made: Data) -> list[Reading]:
 
 
 def measure(reading: Reading, made: Data, settings: Settings) -> Row:
-    """One row: each server in turn, some rounds."""
+    """Measure one row: in each round, each server once."""
     folder = data.fresh(settings.folder / "reading")
     headers = reading.headers or load.PIP
     path = f"/repo/{reading.repo}/simple/{reading.path}"
@@ -110,7 +110,7 @@ def _row(reading: Reading, runs: Mapping[str, list[Load]], notes: list[str]) -> 
 
 
 def _as_static_file(pywharf: Server, path: str, headers: Mapping[str, str], nginx: Server, name: str) -> str:
-    """What pywharf answers as a file of nginx's, and its gzip form beside it; gives its path there."""
+    """Save pywharf's response and its gzip form as files of nginx. Returns the path there."""
     for suffix, encoding in (("", "identity"), (".gz", headers["Accept-Encoding"])):
         status, body = pywharf.get(path, {**headers, "Accept-Encoding": encoding})
         assert status == 200, f"{path}: {status}"

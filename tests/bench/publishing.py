@@ -1,4 +1,4 @@
-"""Uploads of tiny wheels, one after the other on some connections."""
+"""Benchmark of uploads of tiny wheels, one after the other on each of a few connections."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's file system in memory
 
 
 def measure(settings: Settings) -> list[Row]:
-    """On the temporary folder's disk and, where there is such a thing, in memory, where fsync costs nothing."""
+    """Measure on the temporary folder's disk and, if available, in memory, where fsync costs nothing."""
     bodies = [load.upload_body(*wheel) for wheel in data.uploads(settings.folder / "wheels", WHEELS)]
     rows = [_measure("uploads of a tiny wheel", settings, settings.folder, bodies)]
     rows[0].notes.append("pywharf checks each and makes it durable (fsync), pypiserver does neither")

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 DEFAULT, CACHED, GUNICORN = "pypiserver", "pypiserver cached", "pypiserver cached gunicorn"
-"""As `pip install pypiserver` gives it, with its extra `cache`, and as its container image runs it."""
+"""pypiserver as `pip install pypiserver` gives it, with its extra `cache`, and as its container image runs it."""
 BETTER = "pypiserver"
-"""In a target: the faster of its two backends, under its own server."""
+"""In a target: the faster of pypiserver's two backends, under its own HTTP server."""
 Unit = Literal["/s", "MB/s", "s", "ms", "MB", ""]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the product must reach: a ratio to a peer, or a value of its own."""
+    """What pywharf must reach: a ratio to a peer, or a value of its own."""
 
     peer: str
-    """Empty: the row's own value counts."""
+    """Name of the peer; if empty, the row's own value counts."""
     least: float | None = None
     most: float | None = None
 
@@ -27,7 +27,7 @@ class Target:
 
 @dataclass
 class Row:
-    """One measurement. `values` has an entry a server."""
+    """One measurement. `values` has one entry per server."""
 
     name: str
     unit: Unit
@@ -36,13 +36,13 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def ratio(self, *peers: str) -> float | None:
-        """To the fastest of the peers."""
+        """Return the ratio to the fastest of the peers, or None if a value is missing."""
         own = self.values.get("pywharf")
         other = max((self.values[peer] for peer in peers if peer in self.values), default=None)
         return own / other if own is not None and other else None
 
     def reached(self) -> bool | None:
-        """None where there is no target."""
+        """Return whether the target is reached, or None if there is no target."""
         if self.target is None:
             return None
         peers = (DEFAULT, CACHED) if self.target.peer == BETTER else (self.target.peer,)
@@ -66,7 +66,7 @@ COLUMNS = ("nginx", DEFAULT, CACHED, GUNICORN)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All rows, and below them their notes."""
+    """Format all rows, and below them their notes."""
     lines = [HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     text = []
@@ -82,7 +82,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _others(row: Row) -> list[str]:
-    """Servers that have no column."""
+    """Return notes on the servers that have no column."""
     others = [name for name in row.values if name not in {"pywharf", *COLUMNS}]
     return [f"{name} {_number(row.values[name])} {row.unit}, ratio {_ratio(row.ratio(name))}" for name in others]
 

@@ -1,4 +1,4 @@
-"""The servers, each a process of its own, all on one core."""
+"""The servers that are measured, each in its own process, all on one core."""
 
 import base64
 import contextlib
@@ -21,7 +21,7 @@ from support.parts import BENCH_PEERS, CHECKOUT
 from support.serving import PYWHARF, clean_environment
 
 START_S = 60.0
-PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where nginx is, also for those who are not root
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # holds nginx, but is often missing from a user's PATH
 NGINX = shutil.which("nginx", path=PATH) or "nginx"
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]
@@ -56,7 +56,7 @@ Running = contextlib.AbstractContextManager["Server"]
 
 
 class MissingError(Exception):
-    """What must be installed, and how."""
+    """A program is missing; the message says which and how to install it."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Server:
     folder: Path
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """Status and body of one request."""
+        """Send one GET request. Returns its status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_S)
         with contextlib.closing(connection):
             connection.request("GET", path, headers={**self.headers, **(headers or {})})
@@ -78,7 +78,7 @@ class Server:
             return response.status, response.read()
 
     def until_200(self, path: str) -> None:
-        """Ask until it answers 200."""
+        """Request `path` until the server answers 200. Raises AssertionError if it exits or START_S seconds pass."""
         end = time.monotonic() + START_S
         answer = ""
         while time.monotonic() < end and self.process.poll() is None:
@@ -98,16 +98,16 @@ class Server:
         return [main, *main.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """Used so far, by all of its processes."""
+        """Return the CPU seconds that all of its processes have used so far."""
         return sum(sum(p.cpu_times()[:2]) for p in self._processes())
 
     def memory_mb(self) -> float:
-        """Resident now, in 10⁶ bytes."""
+        """Return the resident memory of all of its processes now, in 10⁶ bytes."""
         return sum(float(p.memory_info().rss) for p in self._processes()) / 1e6
 
 
 def check_parts() -> None:
-    """Raises MissingError."""
+    """Check that the required programs are installed. Raises MissingError."""
     packages = {"wrk": "wrk", "nginx": "nginx-light", "taskset": "util-linux"}
     missing = [f"{program} (apt-get install {package})" for program, package in packages.items() if not _found(program)]
     missing += [f"{name} (make .venv-bench)" for name in ("pypi-server", "simpleindex") if not peer(name).exists()]
@@ -125,7 +125,7 @@ def peer(program: str) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Of the other servers."""
+    """Return the versions of the other servers."""
     pypiserver = subprocess.run([peer("pypi-server"), "--version"], capture_output=True, text=True, check=True)
     nginx = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True)
     return {"nginx": nginx.stderr.strip().rpartition("/")[2], "pypiserver": pypiserver.stdout.split()[-1]}
@@ -140,7 +140,7 @@ def authorization(repo: str) -> dict[str, str]:
 def pywharf(
     folder: Path, root: Path, config: str, repo: str, flags: Sequence[str] = ("--access_log=off",)
 ) -> Iterator[Server]:
-    """With basic authentication as `repo`, which is in its configuration like others may be."""
+    """Run pywharf. Clients authenticate as `repo`, which `config` must contain; it may contain others."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.toml"
     path.write_text(config)
@@ -160,7 +160,7 @@ PYPISERVER = {
 
 @contextlib.contextmanager
 def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
-    """Without authentication."""
+    """Run pypiserver, without authentication."""
     port = _free_port()
     command = [str(peer("pypi-server")), "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", "."]
     command += ["--disable-fallback", "--log-stream=none", *PYPISERVER[name], str(packages)]
@@ -171,7 +171,7 @@ def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
-    """Its pages hold no hashes; without authentication."""
+    """Run simpleindex, without authentication. Its pages hold no hashes."""
     port = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "simpleindex.toml"
@@ -185,7 +185,7 @@ def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def nginx(folder: Path) -> Iterator[Server]:
-    """Serves `folder`/html; `page` in a folder is its page."""
+    """Run nginx, which serves `folder`/html. A folder's page is its file `page`."""
     port = _free_port()
     (folder / "html").mkdir(parents=True, exist_ok=True)
     configuration = folder / "nginx.conf"

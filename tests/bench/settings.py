@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Settings of the bench: how much is measured."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run of the bench; `folder` is a temporary one."""
+    """Settings of one invocation of the bench. `folder` is a temporary folder."""
 
     runs: int
-    """Of which the median counts."""
+    """Runs of each measurement, of which the median counts."""
     seconds: int
-    """Of one run."""
+    """Seconds of one run."""
     folder: Path

@@ -1,4 +1,4 @@
-"""What the tests with real client tools share: a repo of their own and somebody's computer."""
+"""Fixtures shared by the tests with real client tools: an empty repo per test, and a user's computer."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from support.clients import Computer
 from support.repos import Repo, many_repos
 
 REPOS = 40
-"""More than a file has tests that take one."""
+"""Repos per test file; more than any file has tests that use one."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def repos(tmp_path_factory) -> Iterator[Iterator[Repo]]:
 
 @pytest.fixture
 def repo(repos: Iterator[Repo]) -> Repo:
-    """An empty repo that no other test uses, on a server that the file's tests share."""
+    """Return an empty repo that no other test uses, on a server that the file's tests share."""
     made = next(repos, None)
     assert made is not None, f"this file has more tests than the {REPOS} repos of conftest.py"
     return made

@@ -1,4 +1,4 @@
-"""Run by a user without a name: nothing is looked up of it, and nothing is written but where it may write."""
+"""Test of a user without a name: nothing looks the user up, and nothing writes outside its writable folders."""
 
 import json
 import subprocess

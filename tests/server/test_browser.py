@@ -1,4 +1,4 @@
-"""Signing in and browsing with a real browser, which holds a server to what it says of cookies and frames."""
+"""Tests of signing in and browsing with a real browser, which enforces the server's cookie and frame policies."""
 
 import base64
 import re
@@ -63,7 +63,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def context(browser: Browser):
-    """A browser that nobody has used yet."""
+    """Yield a new browser context, without cookies."""
     context = browser.new_context(java_script_enabled=True)
     context.set_default_timeout(20_000)
     yield context
@@ -72,7 +72,7 @@ def context(browser: Browser):
 
 @pytest.fixture
 def page(context: BrowserContext):
-    """A page of it; at its end nothing may have been refused by its own policy."""
+    """Yield a page of the context. Afterwards, check that the pages broke no Content Security Policy of their own."""
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -96,7 +96,7 @@ def sign_in(page: Page, repo: str, secret: str) -> None:
 
 
 def session(context: BrowserContext) -> dict[str, object]:
-    """The session's cookie, as the browser keeps it."""
+    """Return the session cookie as the browser stores it, or {} if there is none."""
     found = [dict(cookie) for cookie in context.cookies() if cookie.get("name") in {COOKIE, f"__Host-{COOKIE}"}]
     assert len(found) <= 1, found
     return found[0] if found else {}
@@ -127,7 +127,7 @@ def test_sign_in_browse_download_sign_out(server, page, context, tmp_path):
     expect(page.get_by_text("You are signed in to demo")).to_be_visible()
     page.get_by_role("link", name="browse its projects").click()
     expect(page).to_have_url(f"{server.url}/repo/demo/simple/")
-    page.goto(f"{server.url}/simple/")  # the original's address, told by the session
+    page.goto(f"{server.url}/simple/")  # the original's address; the session names the repo
     assert "first-project" in page.content()
     page.goto(server.url)
     page.get_by_role("link", name="sign out").click()
@@ -146,7 +146,7 @@ def test_a_page_that_needs_a_session_asks_for_one_and_then_shows_itself(server, 
     expect(page.get_by_role("heading")).to_have_text("Authentication needed")
     sign_in(page, "demo", "demo-read")
     expect(page).to_have_url(server.url + wanted)
-    # Another repo is another session.
+    # Another repo needs another session, which replaces the first.
     response = page.goto(f"{server.url}/repo/other/simple/")
     assert response is not None
     assert response.status == 401
@@ -175,12 +175,12 @@ def test_a_wrong_secret_says_so_and_makes_no_session(server, page, context, repo
     expect(page.get_by_label("Secret")).to_have_value("")
     assert secret not in page.url
     assert session(context) == {}
-    sign_in(page, "demo", "demo-write")  # the second try leads where the first should have
+    sign_in(page, "demo", "demo-write")  # the second attempt leads to where the first should have
     expect(page).to_have_url(f"{server.url}/repo/demo/simple/second-project/")
 
 
 def test_the_cookie(server, page, context):
-    """HttpOnly, SameSite, of the whole site, with an end; it holds no secret."""
+    """The cookie is HttpOnly and SameSite, covers the whole site and expires. It holds no secret."""
     page.goto(f"{server.url}/login")
     sign_in(page, "demo", "demo-write")
     page.wait_for_url("**/simple/")
@@ -214,7 +214,7 @@ def test_over_tls_the_cookie_is_secure(tmp_path, browser):
 
 
 def test_no_other_site_can_sign_in_or_out_or_show_this_one(server, page, context):
-    """A page of another site sends forms here and puts this server's pages into a frame."""
+    """A page of another site sends this server's forms and shows its pages in a frame; neither works."""
     fields = "".join(
         f'<input name="{name}" value="{value}">'
         for name, value in (("pkg_repo_name", "demo"), ("pkg_repo_secret_raw", "demo-read"), ("next", "/"))
@@ -229,7 +229,7 @@ def test_no_other_site_can_sign_in_or_out_or_show_this_one(server, page, context
     assert response.value.status == 403
     expect(page.get_by_role("alert")).to_contain_text("own form")
     assert session(context) == {}
-    # A session is not sent with a foreign form either, so nothing is published with it.
+    # The session cookie is not sent with a foreign form either, so nothing is published with it.
     page.goto(f"{server.url}/login")
     sign_in(page, "demo", "demo-write")
     page.wait_for_url("**/simple/")
@@ -302,7 +302,7 @@ def test_a_browser_stays_on_this_site_after_signing_in(server, page, given):
 
 
 def test_a_rotated_secret_ends_its_sessions(server, page, context, browser):
-    """Those of the write secret, too: whoever was let in by the old pair signs in again."""
+    """This includes sessions of the write secret: everybody who signed in with the old pair must sign in again."""
     folder = server.log.parent
     page.goto(f"{server.url}/login")
     sign_in(page, "demo", "demo-read")
@@ -332,7 +332,7 @@ def test_a_rotated_secret_ends_its_sessions(server, page, context, browser):
 
 
 def test_a_session_ends_in_time(tmp_path, page, context):
-    """In the browser, and at the server for a cookie that somebody kept."""
+    """The browser drops the cookie, and the server refuses a copy of it."""
     with running(tmp_path, ["--auth_read_expires=2"]) as server:
         page.goto(f"{server.url}/login")
         sign_in(page, "demo", "demo-read")
@@ -347,7 +347,7 @@ def test_a_session_ends_in_time(tmp_path, page, context):
 
 
 def test_without_javascript_and_without_credentials(server, browser):
-    """Nothing of the pages is a script; what everybody may read needs no session."""
+    """The pages need no scripts, and a repo that everybody may read needs no session."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{server.url}/repo/open/simple/")

@@ -1,4 +1,4 @@
-"""What clients can make a server hold or do: each has a bound, past which that client alone is refused."""
+"""Tests of the limits on what a client can make a server hold or do. Over a limit, only that client is refused."""
 
 import contextlib
 import threading
@@ -25,7 +25,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def part(disposition: str, content: bytes = b"", *headers: str) -> bytes:
-    """A part of a form with these headers, as they are."""
+    """Return a part of a form with these headers, unescaped."""
     lines = [f"--{BOUNDARY}", f"Content-Disposition: form-data; {disposition}", *headers, "", ""]
     return "\r\n".join(lines).encode() + content + b"\r\n"
 
@@ -36,7 +36,7 @@ def post(server: Server, path: str, body: bytes, auth: str | None = None) -> Rep
 
 
 def processor_s(server: Server) -> float:
-    """Seconds of a processor that the server has used."""
+    """Return the CPU seconds that the server has used."""
     with open(f"/proc/{server.process.pid}/stat") as file:  # noqa: PTH123 - of the kernel
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
@@ -63,7 +63,7 @@ HOSTILE_PARTS = {
 @pytest.mark.parametrize("path", ["/login", "/repo/demo/simple/"])
 @pytest.mark.parametrize("what", HOSTILE_PARTS)
 def test_the_headers_of_a_part_are_read_in_time_that_grows_with_them(server, what, path):
-    """0.8 MB of the first took the server 13 seconds, in which it answered nobody."""
+    """Regression test: 0.8 MB of the first case blocked the server for 13 seconds."""
     before = processor_s(server)
     reply = post(server, path, HOSTILE_PARTS[what] * 90 + END, "demo:demo-write")
     assert reply.status in {400, 413}, reply
@@ -90,7 +90,7 @@ def test_what_clients_send_is_read(server, disposition):
 
 
 def test_parts_without_content_count(server):
-    """18 MB of them passed the limit of 256 KiB."""
+    """Regression test: 18 MB of such parts passed the limit of 256 KiB."""
     headers = [f"X{number}: {'a' * 200}" for number in range(14)]
     reply = post(server, "/login", part('name="a"', b"", *headers) * 99 + END)
     assert (reply.status, "262144 bytes" in reply.reason) == (413, True), reply
@@ -108,7 +108,7 @@ CHECKED = [":action", "protocol_version", "filetype", "name", "version", "sha256
 
 @pytest.mark.parametrize("field", [*CHECKED, "blake2_256_digest"])
 def test_a_field_that_is_checked_is_short(server, field):
-    """A version of 16 MiB took 0.75 s to compare."""
+    """Regression test: comparing a version of 16 MiB took 0.75 s."""
     before = processor_s(server)
     for size in (1025, 2_000_000):
         reply = post(server, "/repo/demo/simple/", part(f'name="{field}"', b"1" * size) + END, "demo:demo-write")
@@ -132,7 +132,7 @@ def test_a_long_description_is_taken(server, tmp_path, form_first):
 
 @contextlib.contextmanager
 def unfinished(server: Server, repo: str, count: int, field: bytes) -> Iterator[list[list[int]]]:
-    """That many uploads that send one field and go on to send nothing; what each was answered, [] where it waits."""
+    """Start uploads that send one field and then nothing. Yields the statuses of each, [] if it is still waiting."""
     head = request_head(
         "POST",
         f"/repo/{repo}/simple/",
@@ -141,7 +141,7 @@ def unfinished(server: Server, repo: str, count: int, field: bytes) -> Iterator[
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(dial(server.url)) for _ in range(count)]
         for connection in connections:
-            with contextlib.suppress(ConnectionError):  # refused, and cut off as it went on to send
+            with contextlib.suppress(ConnectionError):  # refused, and disconnected while still sending
                 connection.sendall(head + field)
         answers = []
         for connection in connections:
@@ -154,7 +154,7 @@ def unfinished(server: Server, repo: str, count: int, field: bytes) -> Iterator[
 
 
 def test_unfinished_uploads_hold_little(tmp_path):
-    """Eight of them held 576 MiB."""
+    """Regression test: eight unfinished uploads held 576 MiB."""
     long = part('name="description"', "\N{GRINNING FACE}".encode() + b"a" * 10_000_000) + part('name="z"', b"a")[:-2]
     with running(tmp_path) as server:
         before = resident_mib(server)
@@ -164,7 +164,7 @@ def test_unfinished_uploads_hold_little(tmp_path):
 
 
 def test_uploads_at_once_are_bounded_and_shared(server, tmp_path):
-    """One repo gets half of the slots; then another one still publishes, and so does the first when it is done."""
+    """One repo gets half of the slots. Another repo can still publish, and so can the first once its slots are free."""
     file = wheel(tmp_path, "shared")
     body, content_type = form(("content", file.name, file.read_bytes()))
     headers = {"Content-Type": content_type}
@@ -186,7 +186,7 @@ def test_uploads_at_once_are_bounded_and_shared(server, tmp_path):
 
 
 def test_logins_at_once_are_bounded(server):
-    """Forms that nobody ends; an upload and a page go on."""
+    """Unfinished login forms use up the limit; pages are still served."""
     head = request_head("POST", "/login", ["Host: x", MULTIPART, "Content-Length: 1000"])
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(dial(server.url)) for _ in range(40)]
@@ -200,7 +200,7 @@ def test_logins_at_once_are_bounded(server):
 
 
 def test_hostile_logins_hold_nobody_up(server):
-    """Whatever a login sends, others are answered between its parts."""
+    """Whatever a login form contains, other requests are answered between its parts."""
     stop = threading.Event()
 
     def attack() -> None:
@@ -223,7 +223,7 @@ def test_hostile_logins_hold_nobody_up(server):
     assert longest < 2.0
 
 
-# Clients that ask before they send
+# Clients that send `Expect: 100-continue`
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_nobody_is_asked_for_a_body_that_is_refused(server, method, path, author
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
 def test_who_may_publish_is_asked_for_the_body(server, tmp_path, version):
-    """HTTP/1.0 knows nothing of it (RFC 9110, section 10.1.1)."""
+    """An HTTP/1.0 client gets no 100 (Continue) (RFC 9110, section 10.1.1)."""
     file = wheel(tmp_path, f"asked-{version[-1]}")
     body, content_type = form(("content", file.name, file.read_bytes()))
     length = f"Content-Length: {len(body)}"

@@ -1,4 +1,4 @@
-"""Credentials as users of the real tools give them, without a keyring, and TLS by an authority of one's own."""
+"""Tests of credentials as users give them to the real tools, without a keyring, and of TLS with a private CA."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +40,7 @@ def trusting(computer: Computer, tls: Certificates) -> Computer:
 
 
 TRUST_TO_INSTALL = [
-    # tool, how it is told of the authority
+    # tool, variable that names the CA's file
     ("pip", "SSL_CERT_FILE"),
     ("pip", "PIP_CERT"),
     ("uv", "SSL_CERT_FILE"),
@@ -79,7 +79,7 @@ def test_an_authority_that_is_not_trusted_gets_no_credentials(tls_repo: Repo, co
 
 
 TRUST_TO_PUBLISH = [
-    # tool, builder, how it is told of the authority
+    # tool, builder, variable that names the CA's file
     ("twine", "hatchling", "TWINE_CERT"),
     ("twine", "hatchling", "REQUESTS_CA_BUNDLE"),
     ("uv", "hatchling", "SSL_CERT_FILE"),
@@ -107,7 +107,7 @@ def test_publishes_over_tls_by_an_own_authority(
 def test_what_is_cached_is_not_sent_again(
     tls_repo: Repo, computer: Computer, tls: Certificates, tmp_path: Path, tool: str
 ):
-    """Over TLS, as pip caches nothing that came without."""
+    """The test uses TLS because pip caches nothing received without it."""
     computer = trusting(computer, tls)
     upload(computer, tls_repo.writing, wheel(tmp_path, "acme"))
     for number in range(3):
@@ -122,7 +122,7 @@ def test_what_is_cached_is_not_sent_again(
 
 @dataclass(frozen=True)
 class Told:
-    """How a tool is told of the index and its credentials: files in the home, variables, arguments."""
+    """How a tool is given the index and its credentials: files in the home, environment variables, arguments."""
 
     name: str
     arguments: Callable[[Index], tuple[str, ...]] = lambda _: ()
@@ -152,7 +152,7 @@ PIP = [
 
 
 def write(computer: Computer, told: Told, index: Index) -> Mapping[str, str]:
-    """Write the files; gives the variables."""
+    """Write the files into the home and return the environment variables."""
     computer.home.mkdir(parents=True, exist_ok=True)
     for name, content in told.files(index).items():
         (computer.home / name).write_text(content)
@@ -285,7 +285,7 @@ SCRIPTS = "密码-пароль-🔑"
 
 @pytest.fixture(scope="module")
 def odd_server(tmp_path_factory) -> Iterator[Server]:
-    """Repos whose write secret is odd, and one that anybody may read."""
+    """Yield a server with repos that have unusual write secrets, and with one that anybody may read."""
     config = dumps(
         {name: {"type": "file_system", "write_secret": secret} for name, secret in [*ODD, ("scripts", SCRIPTS)]}
     )
@@ -310,7 +310,7 @@ def test_a_secret_may_hold_any_character(
 
 
 def test_a_secret_may_be_of_any_script_for_tools_that_send_it(odd_server: Server, computer: Computer, tmp_path: Path):
-    """pip, twine and poetry stop before they send anything beyond Latin-1."""
+    """Only uv is tested: pip, twine and poetry fail before they send a secret that is not Latin-1."""
     index = Index(f"{odd_server.url}/repo/scripts/simple/", "scripts", SCRIPTS)
     upload(computer, index, wheel(tmp_path, "acme"))
 
@@ -336,6 +336,6 @@ def test_a_repo_may_be_read_by_anybody(odd_server: Server, computer: Computer, t
 
 
 def test_the_client_tools_have_no_keyring(computer: Computer):
-    """Else a test could pass with what another left there."""
+    """Otherwise a test could pass with credentials that another test stored there."""
     output = computer.run_program(client("keyring"), "--list-backends")
     assert "null.Keyring" in output.text or "fail" in output.text

@@ -1,4 +1,4 @@
-"""Real installers against a real server, from a repo's own address and from the one that all repos share."""
+"""Tests of real installers and a real server, with a repo's own address and with the one that all repos share."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ ADDRESSES = ["/repo/{name}/simple/", "/simple/"]
 
 
 def valued(folder: Path, name: str, version: str, value: str, requires: tuple[str, ...] = ()) -> Path:
-    """A wheel whose module holds VALUE."""
+    """Build a wheel whose module defines VALUE."""
     extra = "".join(f"Requires-Dist: {r}\n" for r in requires)
     return wheel(folder, name, version, payload=f"VALUE = {value!r}\n".encode(), extra_metadata=extra)
 
@@ -87,7 +87,7 @@ def test_uv_installs_what_was_there_at_a_time(repo: Repo, computer: Computer, tm
         where = ("uv", computer, repo.reading, f"--exclude-newer={time_}", "acme")
         python, output = install(*where, into=str(number), fails=version is None)
         assert python.installed() == ({} if version is None else {"acme": version}), output.text
-        # uv warns of files that tell no upload time; ours always do.
+        # uv warns about files without an upload time; ours always have one.
         assert "missing an upload date" not in output.text
 
 
@@ -123,8 +123,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def now() -> str:
-    """A time between what was done before and what comes after."""
-    time.sleep(0.002)  # the times of files are read in microseconds; this only keeps the two apart
+    """Return a time strictly between what was done before and what is done afterwards."""
+    time.sleep(0.002)  # file times are in microseconds; this only keeps the two apart
     moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     time.sleep(0.002)
     return moment

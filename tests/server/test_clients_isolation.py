@@ -1,7 +1,7 @@
-"""Two repos on one server, one computer with its caches: no tool ever mixes their files or their credentials.
+"""Tests of two repos on one server and one computer's caches: no tool ever mixes up their files or credentials.
 
-Clients key caches and credentials by URL, which is why each repo has an address of its own. All of it is over TLS,
-as pip caches nothing that came without.
+Clients key caches and credentials by URL, which is why each repo has its own address. All tests use TLS, because pip
+caches nothing received without it.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def tls(tmp_path_factory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """Both repos hold `acme` 1.0 and the sdist `acme-src` 1.0, and each something that the other has not."""
+    """Yield a server whose two repos hold `acme` 1.0, the sdist `acme-src` 1.0 and one project that the other lacks."""
     folder = tmp_path_factory.mktemp("isolation")
     with running(folder, ["--access_log=json"], config="".join(table(name) for name in NAMES)) as server:
         for name in NAMES:
@@ -45,7 +45,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def source(folder: Path, payload: bytes) -> Path:
-    """A project that is there only as an sdist."""
+    """Build a project that exists only as an sdist."""
     pyproject = b"""
 [build-system]
 requires = ["flit_core"]
@@ -67,7 +67,7 @@ def unjudged(server: Server, tls: Certificates) -> Iterator[Recorder]:
 
 @pytest.fixture
 def recorder(unjudged: Recorder) -> Iterator[Recorder]:
-    """At the test's end no credentials may have gone to the wrong repo."""
+    """Yield the recorder. Afterwards, check that no credentials were sent to the wrong repo."""
     yield unjudged
     check_credentials(unjudged)
 
@@ -102,7 +102,7 @@ def test_the_same_name_and_version_is_each_repo_s_own(
         python, _ = install(tool, computer, index_of(recorder, name), "acme==1.0", into=f"{number}-{name}")
         assert python.value("acme") == name, order[: number + 1]
 
-    # The caches are really shared and used: each repo sent its file once.
+    # The caches are shared and used: each repo sent its file once.
     for name in NAMES:
         sent = [r for r in recorder.requests if r.path.startswith(f"/repo/{name}/") and r.path.endswith(".whl")]
         assert [r.status for r in sent if r.status != 401] == [200], recorder.requests
@@ -119,7 +119,7 @@ def test_the_same_name_and_version_is_each_repo_s_own_for_projects(recorder: Rec
 def test_what_a_tool_builds_of_an_sdist_is_each_repo_s_own(
     recorder: Recorder, computer: Computer, tmp_path: Path, tool: str
 ):
-    """Tools keep the wheel that they build. The interpreter of the clients has the build backend."""
+    """Tools cache the wheel that they build. The clients' interpreter has the build backend."""
     for number, name in enumerate(NAMES * 2):
         target = tmp_path / f"{number}-{name}"
         arguments = ("install", "--no-build-isolation", f"--target={target}", "acme-src")
@@ -148,7 +148,7 @@ def test_two_repos_in_one_command_get_each_its_own_credentials(
 
 
 def test_uv_project_with_two_repos_pins_each_dependency_to_its_own(recorder: Recorder, computer: Computer):
-    """Sources by name, credentials by variables; then again from the lock alone."""
+    """Sources are given by name, credentials by variables. A second computer then installs from the lock alone."""
     folder = computer.home / "project"
     folder.mkdir(parents=True)
     indexes = "".join(
@@ -177,7 +177,7 @@ def test_uv_project_with_two_repos_pins_each_dependency_to_its_own(recorder: Rec
 @pytest.mark.parametrize("owner", NAMES)
 @pytest.mark.parametrize("tool", ["pip", "uv"])
 def test_one_repo_s_credentials_do_not_open_the_other(unjudged: Recorder, computer: Computer, tool: str, owner: str):
-    """A netrc knows hosts only, so it names one repo; then the other stays closed."""
+    """A netrc is keyed by host, so it can name only one repo. The other repo stays closed."""
     other = next(name for name in NAMES if name != owner)
     computer.home.mkdir()
     netrc = computer.home / ".netrc"

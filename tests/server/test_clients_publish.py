@@ -1,4 +1,4 @@
-"""Real build tools and real publishers: what they send arrives whole and is installed again."""
+"""Tests of real build tools and publishers: the files that they upload are stored unchanged and can be installed."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What real publishers are refused, what they then show to a person, and that nothing of it is kept."""
+"""Tests of refused uploads: what the real publishers show to the user, and that the server keeps nothing."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from support.repos import Repo, many_repos
 BUILDER_OF = {"twine": "hatchling", "uv": "hatchling", "poetry": "poetry", "flit": "flit", "pdm": "hatchling"}
 LIMIT = 2_000_000
 SILENT = {"pdm"}
-"""It shows the status only, never a server's reason."""
+"""Publishers that show only the status, never the server's reason."""
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def repos(tmp_path_factory) -> Iterator[Iterator[Repo]]:
 
 @pytest.fixture(scope="module")
 def tree_of(tmp_path_factory) -> Callable[[str], SourceTree]:
-    """A publisher's built project, built once."""
+    """Return a function that returns a publisher's built project, and builds it only once."""
     built: dict[str, SourceTree] = {}
 
     def get(publisher: str) -> SourceTree:
-        if publisher not in built:  # a folder for each try: where a client is missing, each test is skipped
+        if publisher not in built:  # a new folder per attempt: if a client is missing, each test is skipped
             folder = tmp_path_factory.mktemp(publisher)
             tree = source_tree(folder / "tree", "acme", BUILDER_OF[publisher])
             tree.build(Computer(folder / "home"))
@@ -44,7 +44,7 @@ def tree_of(tmp_path_factory) -> Callable[[str], SourceTree]:
 
 @dataclass(frozen=True)
 class Refused:
-    """`index`: what the publisher is told; `says`: the reason that it shows with the status."""
+    """A refused upload. `index` is what the publisher is given; `says` is the reason that it shows with the status."""
 
     name: str
     index: Callable[[Repo], Index]
@@ -100,7 +100,7 @@ def test_who_may_not_publish_is_told_why(repo: Repo, computer: Computer, tree_of
 
 
 def changed_tree(folder: Path, computer: Computer, publisher: str) -> SourceTree:
-    """The same release with one more module, built."""
+    """Build the same release with one more module."""
     tree = source_tree(folder, "acme", BUILDER_OF[publisher])
     (tree.folder / tree.module / "more.py").write_text("MORE = 1\n")
     tree.build(computer)
@@ -127,7 +127,7 @@ def test_a_published_file_stays_as_it_is(
 
 
 SKIPPING = [
-    # publisher, options, what it says
+    # publisher, options, what it prints
     ("uv", lambda repo: ("--check-url", repo.reading.with_user), "File acme-1.0.tar.gz already exists, skipping"),
     ("poetry", lambda repo: ("--skip-existing",), "acme-1.0.tar.gz File exists. Skipping"),
     ("pdm", lambda repo: ("--skip-existing",), "Skipping acme-1.0.tar.gz because it appears to already exist"),
@@ -140,7 +140,7 @@ def test_publishing_what_is_there_can_be_skipped(
 ):
     tree = tree_of(publisher)
     publish(publisher, computer, tree, repo.writing)
-    if publisher != "uv":  # what the others skip is a 409, which the same bytes do not get
+    if publisher != "uv":  # the others skip on a 409, which the same bytes do not get
         tree = changed_tree(tmp_path / "other", computer, publisher)
 
     output = publish(publisher, computer, tree, repo.writing, *options(repo))
@@ -159,7 +159,7 @@ def test_uv_tells_other_content_from_the_same(repo: Repo, computer: Computer, tm
 
 
 def test_twine_skips_only_where_it_knows_the_index(repo: Repo, computer: Computer, tmp_path: Path, tree_of):
-    """twine 7 takes --skip-existing for PyPI alone. What it does with our answer is shown with that check lifted."""
+    """twine 7 accepts --skip-existing for PyPI only. With that check disabled, it skips the files that we refuse."""
     tree = tree_of("twine")
     publish("twine", computer, tree, repo.writing)
     output = publish("twine", computer, tree, repo.writing, "--skip-existing", fails=True)
@@ -186,7 +186,7 @@ SIZES = [("a-bit-over", LIMIT), ("far-over", 40_000_000)]
 @pytest.mark.parametrize("publisher", PUBLISHERS)
 def test_a_file_over_the_limit_is_refused(repo: Repo, computer: Computer, tmp_path: Path, publisher: str, size: int):
     tree = source_tree(tmp_path / "src", "acme", BUILDER_OF[publisher])
-    if publisher == "flit":  # which builds itself, and so compresses
+    if publisher == "flit":  # flit builds the files itself, and compresses them
         (tree.folder / tree.module / "data.bin").write_bytes(os.urandom(size))
     else:
         dist = tree.folder / "dist"
@@ -216,7 +216,7 @@ def test_a_file_at_the_limit_is_taken(repo: Repo, computer: Computer, tmp_path: 
 
 
 BAD_FILES = [
-    # what the name says, what is inside, the reason
+    # file name, name and version in the metadata, reason
     ("acme-2.0-py3-none-any.whl", ("acme", "1.0"), "version is '1.0'; the file name says '2.0'."),
     ("other-1.0-py3-none-any.whl", ("acme", "1.0"), "name is 'acme'; the file name says 'other'."),
 ]
@@ -229,7 +229,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(
     file = wheel(tmp_path, *inside).rename(tmp_path / filename)
     named = (f"--publish-url={repo.writing.url}", f"-u{repo.name}", f"-p{repo.writing.secret}")
 
-    # uv looks into the file and stops before it sends; twine sends what the file's name says.
+    # uv checks the file and stops before it sends anything; twine sends what the file's name says.
     output = computer.run("uv", "publish", *named, file, fails=True)
     assert stored(repo) == [], output.text
     named = (f"--repository-url={repo.writing.url}", f"-u{repo.name}", f"-p{repo.writing.secret}")
@@ -241,7 +241,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(
 
 
 def projects(repo: Repo) -> list[str]:
-    """As the server lists them."""
+    """Return the repo's projects as the server lists them."""
     reply = call(
         repo.reading.url,
         auth=f"{repo.name}:{repo.reading.secret}",
@@ -251,7 +251,7 @@ def projects(repo: Repo) -> list[str]:
 
 
 def stored(repo: Repo) -> list[str]:
-    """Distribution files on the disk, and whatever uploads left under way."""
+    """Return the names of the distribution files on the disk and of temporary files that uploads left behind."""
     folder = repo.storage.parent
     return sorted(p.name for p in folder.rglob("*") if p.name.endswith((".whl", ".tar.gz", ".tmp")))
 

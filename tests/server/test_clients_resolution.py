@@ -1,4 +1,4 @@
-"""What resolvers make of the pages: versions that do not fit, yanked files, metadata without the file, ranges."""
+"""Tests of how resolvers use the pages: incompatible versions, yanked files, metadata without the file, ranges."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def update_index(repo: Repo) -> dict[str, object]:
 
 
 def page(repo: Repo, project: str) -> dict[str, dict[str, object]]:
-    """The project's files by name, as the server lists them."""
+    """Return the project's files by name, as the server lists them."""
     auth = f"{repo.name}:{repo.reading.secret}"
     reply = call(f"{repo.reading.url}{project}/", auth=auth, headers={"Accept": JSON})
     return {f["filename"]: f for f in reply.json()["files"]}
@@ -61,7 +61,7 @@ def test_a_version_for_another_python_is_passed_over(repo: Repo, computer: Compu
         newest,
     )
 
-    # poetry takes the newest for its constraint where it is told none, and looks at Requires-Python after that.
+    # Without a constraint, poetry derives one from the newest version, and checks Requires-Python only afterwards.
     python, _ = install(tool, computer, repo.reading, "acme>=1")
 
     assert python.installed() == {"acme": "2.0"}
@@ -69,7 +69,7 @@ def test_a_version_for_another_python_is_passed_over(repo: Repo, computer: Compu
 
 
 def yank(repo: Repo, file: Path, reason: str) -> None:
-    """As an administrator does: in the file's sidecar, then update_index."""
+    """Yank a file as an administrator does: edit its sidecar, then run update_index."""
     sidecar = repo.storage / "acme" / f"{file.name}.meta"
     sidecar.write_text(dumps({**loads(sidecar.read_text(), "meta"), "yanked": reason or "true"}))
     assert update_index(repo)["problems"] == []
@@ -88,7 +88,7 @@ def test_a_yanked_file_is_passed_over_until_it_is_asked_for(repo: Repo, computer
 
     python, output = install(tool, computer, repo.reading, "acme==2.0", into="pinned")
     assert python.installed() == {"acme": "2.0"}
-    if tool in {"pip", "uv"}:  # the ones that warn, with the reason
+    if tool in {"pip", "uv"}:  # these tools warn, and show the reason
         assert 'it deletes "everything" <&>' in output.text
 
 
@@ -113,7 +113,7 @@ def test_a_file_yanked_without_a_reason_and_taken_back(repo: Repo, computer: Com
 
 @pytest.mark.parametrize("tool", ["pip", "uv"])
 def test_files_laid_into_the_storage_by_hand_are_installed(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
-    """What the sdist needs is computed when it is built: its PKG-INFO says so and names nothing (core metadata 2.2)."""
+    """The sdist's requirements are computed by its build: PKG-INFO lists them as dynamic only (core metadata 2.2)."""
     pyproject = """
 [build-system]
 requires = ["flit_core"]
@@ -138,7 +138,7 @@ dependencies = ["acme-lib"]
     wait_for(lambda: "acme-wheel" in projects(repo), "what was laid there by hand is listed")
     target = tmp_path / "target"
 
-    # With the interpreter of the clients, as the sdist needs a build backend.
+    # The clients' interpreter is used, because the sdist needs a build backend.
     install_to = ("install", "--no-build-isolation", f"--target={target}")
     if tool == "pip":
         computer.run("pip", *install_to, f"--index-url={repo.reading.with_user}", "acme", "acme-wheel")
@@ -152,7 +152,7 @@ dependencies = ["acme-lib"]
 
 
 def test_what_the_original_left_is_installed_before_update_index_has_run(computer: Computer, tmp_path: Path):
-    """Its index and its sidecars tell no size, no time and no metadata file."""
+    """The original's index and sidecars have no size, no time and no metadata file."""
     storage = tmp_path / "root" / "cache" / "team" / "storage"
     (storage / "acme").mkdir(parents=True)
     file = wheel(storage / "acme", "acme")
@@ -170,7 +170,7 @@ def test_what_the_original_left_is_installed_before_update_index_has_run(compute
 
 @pytest.mark.parametrize("tool", INSTALLERS)
 def test_resolvers_read_metadata_instead_of_files(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
-    """The newest versions need what the user has excluded, so that the resolver must look at several."""
+    """The newest versions require what the user has excluded, so the resolver must try several."""
     newer = [requiring(tmp_path, "left", f"{major}.0", "shared>=2") for major in range(2, 6)]
     chosen = [requiring(tmp_path, "left", "1.0", "shared>=1"), requiring(tmp_path, "shared", "1.5")]
     upload(computer, repo.writing, *newer, *chosen, requiring(tmp_path, "shared", "2.0"))
@@ -192,7 +192,7 @@ LAZY = [("pip", ("--use-feature=fast-deps",)), ("uv", ())]
 def test_without_metadata_resolvers_read_ranges_of_the_file(
     repo: Repo, computer: Computer, tmp_path: Path, tool: str, options: tuple[str, ...]
 ):
-    """An index that the original wrote knows no metadata files; the wheel is large enough that parts pay."""
+    """An index written by the original lists no metadata files. The wheel is large enough for ranges to pay off."""
     newer = wheel(tmp_path, "left", "2.0", payload=b"#" * 3_000_000, extra_metadata="Requires-Dist: shared>=2\n")
     chosen = [requiring(tmp_path, "left", "1.0", "shared>=1"), requiring(tmp_path, "shared", "1.5")]
     upload(computer, repo.writing, newer, *chosen, requiring(tmp_path, "shared", "2.0"))

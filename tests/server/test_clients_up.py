@@ -1,4 +1,4 @@
-"""`pywharf up examples/quickstart`, used as its reader would: real tools, manifests that come, break and change."""
+"""Tests of `pywharf up examples/quickstart` as its reader uses it: real tools; manifests are added, broken, changed."""
 
 import shlex
 import shutil
@@ -21,7 +21,7 @@ from support.waiting import stretched, wait_for
 
 QUICKSTART = CHECKOUT / "examples" / "quickstart"
 SERVED_WITHIN_S = 5.0
-"""On a machine that has time for it."""
+"""Seconds within which a manifest is served, on a machine that is not overloaded."""
 
 SECOND = """
 apiVersion: pywharf.dev/v1alpha1
@@ -42,7 +42,7 @@ stringData: {read: second-read, write: second-write}
 THIRD = SECOND.replace("second", "third").replace("team-two", "team-three")
 
 BROKEN = [
-    # what is wrong, the manifest, what is said of it
+    # what is wrong, the manifest, what is reported
     ("yaml", THIRD.replace("metadata: {name: third}", "metadata: {name: third", 1), "third.yaml"),
     ("unknown-field", THIRD.replace("repoName", "repoNmae"), "repoNmae"),
     ("no-such-backend", THIRD.replace("fileSystem: {}", "tape: {}"), "tape"),
@@ -65,7 +65,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def secrets_of(folder: Path) -> dict[str, str]:
-    """As a reader of the example finds them."""
+    """Return the secrets as a reader of the example finds them."""
     secret = yaml.safe_load((folder / "secret.yaml").read_text())
     assert secret["kind"] == "Secret"
     return {str(key): str(value) for key, value in secret["stringData"].items()}
@@ -80,7 +80,7 @@ def status(index: Index) -> int:
 
 
 def wait_served(index: Index) -> float:
-    """Seconds until the index answers 200."""
+    """Wait until the index answers 200. Returns the seconds that it took."""
     started = time.monotonic()
     wait_for(lambda: status(index) == 200, f"{index.url} is served", longest_s=stretched(SERVED_WITHIN_S))
     return time.monotonic() - started
@@ -101,7 +101,7 @@ def test_the_demo_s_credentials_are_good_for_twine_pip_and_uv(up: Up, computer: 
 
 
 def test_the_commands_that_it_prints_work(up: Up, computer: Computer, tmp_path: Path):
-    """With the password where it says that it may be kept."""
+    """The passwords are stored where the output says that they may be."""
     printed = [shlex.split(line) for line in up.out().splitlines() if line.startswith("  ")]
     twine = next(words for words in printed if words[0] == "twine")
     pip = next(words for words in printed if words[:2] == ["pip", "install"])

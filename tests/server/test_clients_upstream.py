@@ -1,4 +1,4 @@
-"""Dependency confusion, tried with real tools: another index offers higher versions of names that a repo owns."""
+"""Tests of dependency confusion with real tools: another index offers higher versions of names that a repo owns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ POLICY = 'upstream = { reserved = ["acme-*"], allow_shadowing = ["shadowed"] }'
 
 
 def made(folder: Path, name: str, version: str, value: str, *requires: str) -> Path:
-    """A wheel whose module tells where it came from."""
+    """Build a wheel whose module defines VALUE, the index that it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
     extra = "".join(f"Requires-Dist: {r}\n" for r in requires)
     return wheel(folder, name, version, payload=f"VALUE = {value!r}\n".encode(), extra_metadata=extra)
@@ -25,7 +25,7 @@ def made(folder: Path, name: str, version: str, value: str, *requires: str) -> P
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory) -> Iterator[Upstream]:
-    """Names that repos own, or that are reserved, in versions that none of them has; and some of its own."""
+    """Yield an index that offers versions of owned and reserved names that no repo has, and projects of its own."""
     folder = tmp_path_factory.mktemp("other")
     offered = {
         "owned": [made(folder, "owned", v, "other") for v in ("1.0", "9.0")],
@@ -65,7 +65,7 @@ def test_an_owned_name_is_never_taken_from_elsewhere_and_an_unknown_one_is(
 
 
 REFUSED = [
-    # what is asked for, the name that the other index must not be asked for
+    # requirement, name that the other index must not be asked for
     ("owned==9.0", "owned"),
     ("owned>1.0", "owned"),
     ("Owned>1.0", "owned"),
@@ -89,7 +89,7 @@ def test_what_only_the_other_index_has_of_an_own_name_is_not_there(
 
 @pytest.mark.parametrize("tool", INSTALLERS)
 def test_a_name_is_the_repo_s_from_its_first_upload_on(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
-    """Also for a client that has the other index's page and file in its cache."""
+    """This also holds for a client that has the other index's page and file in its cache."""
     python, _ = install(tool, computer, repo.reading, "later", into="before")
     assert (python.installed()["later"], python.value("later")) == ("5.0", "other")
 
@@ -136,7 +136,7 @@ def test_own_projects_are_installed_while_the_other_index_is_down(computer: Comp
         upload(computer, repo.writing, made(tmp_path / "own", "owned", "1.0", "own"))
         python, _ = install(tool, computer, repo.reading, "owned", into="own")
         assert python.installed() == {"owned": "1.0"}
-        if tool in {"pip", "uv"}:  # the others try again for long
+        if tool in {"pip", "uv"}:  # the others retry for a long time
             env = {"PIP_RETRIES": "0", "UV_HTTP_RETRIES": "0"}
             _, output = install(tool, computer, repo.reading, "public", into="other", fails=True, env=env)
             assert [s.status for s in repo.served() if s.path.endswith("/public/")][-1] == 502, output.text

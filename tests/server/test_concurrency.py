@@ -1,6 +1,6 @@
-"""Concurrent writers, in one server, in several on one ROOT, in several workers: nothing gets corrupt.
+"""Tests of concurrent writers in one server, in several on one ROOT and in several workers: nothing gets corrupt.
 
-Of different bytes under one name one upload wins and the others are answered 409; the same bytes are 200 for each.
+If concurrent uploads of one name differ, one wins and the others get 409. If their bytes are the same, each gets 200.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ VISIBLE_S = 2.0
 
 @contextlib.contextmanager
 def servers(folder: Path, topology: str) -> Iterator[list[Server]]:
-    """The servers of a topology, all on one ROOT."""
+    """Run the servers of a topology, all on one ROOT."""
     first, second, root = folder / "first", folder / "second", folder / "root"
     match topology.partition(", without hard links: "):
         case "one server", _, _:
@@ -76,7 +76,7 @@ def test_of_many_uploads_of_one_file_one_wins(tmp_path, topology):
                 ]
             replies = upload_at_once(clients, path, contents)
             statuses = Counter(reply.status for reply in replies)
-            # The same bytes again are a success; of others one wins.
+            # Uploading the same bytes again succeeds; if the bytes differ, one upload wins.
             assert statuses == ({200: 1, 409: AT_ONCE - 1} if different else {200: AT_ONCE}), (
                 f"{project} bytes: {statuses}; {next(str(r) for r in replies if r.status not in {200, 409})}"
             )
@@ -94,7 +94,7 @@ def test_of_many_uploads_of_one_file_one_wins(tmp_path, topology):
 
 
 def upload_at_once(clients: Sequence[IndexClient], path: Path, contents: Sequence[bytes]) -> list[Reply]:
-    """One reply for each content; all wait for each other, then go."""
+    """Upload all contents concurrently, started by a barrier. Returns one reply for each."""
     start = threading.Barrier(len(contents))
 
     def upload(number: int) -> Reply:
@@ -106,7 +106,7 @@ def upload_at_once(clients: Sequence[IndexClient], path: Path, contents: Sequenc
 
 
 def wait_for_file(client: IndexClient, filename: str) -> bytes:
-    """A file's content as soon as the root page leads to it."""
+    """Wait until a file is reachable from the root page. Returns its content."""
     served: dict[str, bytes] = {}
 
     def is_served() -> bool:
@@ -118,7 +118,7 @@ def wait_for_file(client: IndexClient, filename: str) -> bytes:
 
 
 class Load:
-    """Threads that go on until the work is done; what one of them finds wrong ends all."""
+    """Threads that run until the work is done. A fault in one of them stops all."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -148,7 +148,7 @@ FILES = 90
 
 
 class MixedLoad:
-    """Uploads to, reads of and index runs beside several servers of one ROOT."""
+    """Uploads, reads and runs of update_index with several servers on one ROOT."""
 
     def __init__(self, root: Path, wheels: Sequence[Path]) -> None:
         self.root = root
@@ -168,7 +168,7 @@ class MixedLoad:
             assert again.status == 200, f"{path.name} again: {again}"
 
     def read(self, client: IndexClient, one_process: bool) -> None:
-        """Look for what was acknowledged; of one process alone, also for whatever was listed before."""
+        """Check that acknowledged files are listed and, with one process, that listed files stay listed."""
         seen: set[str] = set()
         while not self.load.done.is_set():
             old = time.monotonic() - VISIBLE_S
@@ -197,12 +197,12 @@ class MixedLoad:
             self.load.start(self.upload, client, self.wheels[number::4])
         done = self.load.done.is_set
         wait_for(lambda: len(self.acknowledged) == len(self.wheels) or done(), "everything is uploaded", longest_s=60)
-        time.sleep(VISIBLE_S)  # what was uploaded last is looked for by the readers, too
+        time.sleep(VISIBLE_S)  # the readers must see the last uploads, too
         self.load.join()
 
 
 def test_two_servers_and_workers_on_one_root_under_a_mixed_load(tmp_path):
-    """Uploads, reads and update_index at once: what was acknowledged two seconds ago is listed everywhere and whole."""
+    """Under uploads, reads and update_index, a file is listed everywhere, complete, 2 s after its acknowledgement."""
     (tmp_path / "wheels").mkdir()
     wheels = [
         wheel(tmp_path / "wheels", f"p{n % 7}", f"1.{n}", payload=b"x" * (1000 if n % 5 else 1_000_000))

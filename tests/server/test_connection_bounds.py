@@ -1,4 +1,4 @@
-"""Connections that clients keep for themselves: others, and probes, are answered all the same."""
+"""Tests of clients that hold connections: other clients, and probes, are still answered."""
 
 import contextlib
 import re
@@ -25,12 +25,12 @@ FULL = "All connections of"
 
 @contextlib.contextmanager
 def crowd(server: Server, count: int, first: bytes = b"", *, wait: bool = True) -> Iterator[list[socket.socket]]:
-    """That many connections that send this and then nothing."""
+    """Open connections that send `first` and then nothing."""
     with contextlib.ExitStack() as stack:
         made = []
         for _ in range(count):
             connection = stack.enter_context(dial(server.url))
-            with contextlib.suppress(ConnectionError):  # it made room for others
+            with contextlib.suppress(ConnectionError):  # the server closed it to make room for others
                 connection.sendall(first)
                 if wait and first.endswith(b"\r\n\r\n"):
                     connection.recv(65536)
@@ -42,7 +42,7 @@ def crowd(server: Server, count: int, first: bytes = b"", *, wait: bool = True) 
     "first", [b"", HEAD[:-10], b"\r\n", HEAD], ids=["nothing", "half a head", "an empty line", "a request each"]
 )
 def test_idle_connections_take_nobodys_place(tmp_path, first):
-    """300 of them, where 256 files may be open: neither port answered, and the log got 86,000 lines."""
+    """Regression test: 300 of them, with a limit of 256 open files, blocked both ports and wrote 86,000 log lines."""
     with running(tmp_path, ["--internal_port=0"], program=FEW_FILES) as server:
         with crowd(server, 300, first):
             for url in (server.url, server.internal_url) * 3:
@@ -71,7 +71,7 @@ def test_handshakes_that_are_never_made_take_nobodys_place(tmp_path):
 
 
 def test_one_that_works_is_not_closed_for_others(tmp_path):
-    """An upload that arrives slowly, and a client that has just been answered."""
+    """A slow upload and a client that has just been answered keep their connections."""
     head = ["Host: x", f"Authorization: {basic('demo:demo-write')}", "Content-Type: multipart/form-data; boundary=b"]
     with running(tmp_path, ["--max_connections=20"]) as server, dial(server.url) as upload:
         upload.sendall(request_head("POST", "/repo/demo/simple/", [*head, "Content-Length: 5"]))
@@ -108,7 +108,7 @@ def test_more_connections_than_files_are_refused_with_the_number(tmp_path, flags
 
 @pytest.mark.parametrize("size", [60_000, 70_000, 400_000])
 def test_the_head_of_a_request_is_bounded(bounded: Server, size):
-    """Also of one that is not the connection's first; 128 headers of 8 KiB were taken from anybody."""
+    """This includes a connection's later requests. Regression test: 128 headers of 8 KiB were accepted from anybody."""
     lines = [f"X-{number}: {'a' * 6000}" for number in range(size // 6000)]
     large = request_head("GET", "/healthz", ["Host: x", "Connection: close", *lines])
     expected = 200 if size < 65536 else 431
@@ -127,7 +127,7 @@ def bounded(tmp_path_factory) -> Iterator[Server]:
 
 
 def send(server: Server, *requests: bytes) -> bytes:
-    """What comes back for requests, each sent in small pieces once the one before it is answered."""
+    """Send requests in small pieces, each after the response to the one before. Returns all that was received."""
     received = b""
     with dial(server.url) as connection:
         for number, request in enumerate(requests):
@@ -140,7 +140,7 @@ def send(server: Server, *requests: bytes) -> bytes:
 
 
 def test_a_body_is_no_head(bounded):
-    """However its head is cut, and whether it is wanted or not."""
+    """The limit does not apply to a body, however its head is split and whether or not the body is accepted."""
     body = b"x" * 1_000_000
     length = f"Content-Length: {len(body)}"
     for path, status in (("/login", 413), ("/repo/demo/simple/", 401), ("/healthz", 405)):
@@ -160,7 +160,7 @@ def has_ipv6() -> bool:
 
 @pytest.mark.parametrize("flags", [["--host=::"], ["--host=::", "--workers=2"]])
 def test_both_families_are_answered(tmp_path, flags):
-    """By default: the tests' servers are told of another address."""
+    """This is the default host; the flag overrides the address that the tests give their servers."""
     if not has_ipv6():
         pytest.skip("needs IPv6 on loopback")
     with running(tmp_path, [*flags, "--internal_port=0"]) as server:

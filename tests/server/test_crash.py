@@ -1,4 +1,4 @@
-"""A crash at any moment: what was acknowledged stays, no half file is ever served, an index is whole."""
+"""Tests of crashes at any moment: acknowledged files stay, no partial file is served, every index is complete."""
 
 import contextlib
 import http.client
@@ -22,7 +22,7 @@ from support.updating import finished, update_index
 from support.waiting import wait_for
 
 GONE = (OSError, http.client.HTTPException)
-"""What a client sees of a server that dies."""
+"""Exceptions that a client gets from a server that dies."""
 KILLS = 10
 SIZES = (200, 50_000, 400_000, 3_000_000)
 OLD_S = 25 * 3600
@@ -30,7 +30,7 @@ OLD_S = 25 * 3600
 
 @dataclass
 class Uploads:
-    """Wheels by file name, and those that the server said it has."""
+    """Wheels by file name, and the file names that the server acknowledged."""
 
     known: dict[str, Path] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
@@ -53,7 +53,7 @@ class Uploads:
         )
 
     def send(self, client: IndexClient, path: Path) -> None:
-        """Upload, or find the server dead."""
+        """Upload a wheel; ignore the errors of a dead server."""
         with contextlib.suppress(*GONE):
             reply = client.upload(path)
             assert reply.status == 200, f"{path.name}: {reply}"
@@ -65,12 +65,12 @@ class Uploads:
             self.send(client, path)
 
     def check_storage(self, storage: Path) -> None:
-        """What lies under a distribution's name is whole."""
+        """Check that every file with a distribution's name is complete."""
         for path in storage.glob("*/*.whl"):
             self.check(path.name, path.read_bytes(), "in the storage after the crash")
 
     def check_served(self, client: IndexClient) -> None:
-        """Everything acknowledged is listed, everything listed is what was uploaded."""
+        """Check that every acknowledged file is listed and that every listed file is what was uploaded."""
         served = client.everything()
         for filename, content in served.items():
             self.check(filename, content, "as it is served")
@@ -80,7 +80,7 @@ class Uploads:
 
 @contextlib.contextmanager
 def watching(client: IndexClient, uploads: Uploads) -> Iterator[list[str]]:
-    """Download what is listed, again and again, and collect what is wrong with it."""
+    """Download all listed files repeatedly and collect the faults."""
     faults: list[str] = []
     stop = threading.Event()
 
@@ -105,7 +105,7 @@ def watching(client: IndexClient, uploads: Uploads) -> Iterator[list[str]]:
 
 
 def seeded() -> random.Random:
-    """Random moments, with what is needed to have the same ones again."""
+    """Return a random generator for the moments, and print its seed to reproduce them."""
     seed = random.randrange(2**32)  # noqa: S311
     print(f"seed {seed}")  # noqa: T201
     return random.Random(seed)  # noqa: S311
@@ -186,7 +186,7 @@ UPLOAD_STEPS = {
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A ROOT with one file that was acknowledged, to be copied."""
+    """Return a ROOT with one acknowledged file, to be copied."""
     folder = tmp_path_factory.mktemp("published")
     with running(folder) as server:
         reply = IndexClient.of(server).upload(wheel(folder, "one", "1.0"))
@@ -211,7 +211,7 @@ def test_server_killed_at_a_step_of_an_upload(tmp_path, published, step):
     with running(tmp_path / "b", root=root) as server:
         client = IndexClient.of(server)
         uploads.check_served(client)
-        # The client tries again, which completes what is missing; for other bytes the name is taken.
+        # The client's retry completes what is missing; for other bytes the name is taken.
         for _ in range(2):
             reply = client.upload(new)
             assert reply.status == 200, str(reply)
@@ -224,7 +224,7 @@ def test_server_killed_at_a_step_of_an_upload(tmp_path, published, step):
         assert reply.status == 409, str(reply)
         finished(update_index(root))
         uploads.check_served(client)
-        # The journal works on after a line that was cut.
+        # The journal still works after a truncated line.
         third = wheel(tmp_path, "one", "3.0", payload=b"VALUE = 3\n")
         uploads.add(third)
         uploads.send(client, third)
@@ -237,7 +237,7 @@ def test_server_killed_at_a_step_of_an_upload(tmp_path, published, step):
 
 
 def indexed(root: Path, filename: str) -> set[str]:
-    """The file names in an index file, which must be whole."""
+    """Return the file names in an index file, which must be complete."""
     index = decode_index((root / "cache" / "demo" / "storage" / filename).read_bytes(), filename)
     return {f.filename for name in index for f in getattr(index.project(name), "files", ())}
 
@@ -248,7 +248,7 @@ NEW = OLD | {f"more{n}-1.0-py3-none-any.whl" for n in range(12)}
 
 @pytest.fixture(scope="module")
 def indexed_roots(tmp_path_factory) -> dict[str, Path]:
-    """For each codec a ROOT with an index, and files that it does not hold yet."""
+    """Return, for each codec, a ROOT with an index and with files that the index does not list yet."""
     roots = {}
     for codec in ("toml", "json"):
         root = tmp_path_factory.mktemp(codec)
@@ -277,7 +277,7 @@ def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
     for number in range(KILLS):
         root = tmp_path / str(number)
         shutil.copytree(indexed_roots[codec], root)
-        # Half of the runs are slow where they write, so that more kills come there.
+        # Half of the runs are slowed down at writes, so that more kills hit them.
         slow = [Fault("os.fsync", do="sleep 0.02"), Fault("os.replace", do="sleep 0.02")] if number % 2 else []
         process = update_index(root, flag, program=PROGRAM, env=environment(*slow))
         time.sleep(chosen.uniform(0.3, 1.3) * whole_run_s)
@@ -326,7 +326,7 @@ def check_whole(root: Path, flag: str, filename: str) -> str:
 
 
 def test_the_other_codecs_index_takes_its_place_whenever_the_run_ends(tmp_path):
-    """Interrupted between the new file and the end of the old one, both lie there, and the new one counts."""
+    """If the run is interrupted before it deletes the old index, both exist and the new one is used."""
     storage = tmp_path / "root" / "cache" / "demo" / "storage"
     (storage / "one").mkdir(parents=True)
     wheel(storage / "one", "one", "1.0")
@@ -338,7 +338,7 @@ def test_the_other_codecs_index_takes_its_place_whenever_the_run_ends(tmp_path):
         status=-9,
     )
     assert (storage / "index.toml").exists()
-    # `demo` is configured for index.toml, and so is this server.
+    # This server's `demo` is configured for index.toml.
     with running(tmp_path / "server", root=tmp_path / "root") as server:
         client = IndexClient.of(server)
         both = {"one-1.0-py3-none-any.whl", "one-2.0-py3-none-any.whl"}

@@ -1,4 +1,4 @@
-"""Pages of other origins, and package managers in them: what they may read, and what not."""
+"""Tests of what pages of other origins, and package managers in them, may read and may not."""
 
 from collections.abc import Iterator
 from urllib.parse import urlencode

@@ -1,4 +1,4 @@
-"""Which hosts a server connects to, and how: redirects of an index, the list of allowed endpoints, proxies."""
+"""Tests of which hosts a server connects to and how: redirects of an index, allowed endpoints, proxies."""
 
 import contextlib
 import http.server
@@ -28,7 +28,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def listening(address="127.0.0.1"):
-    """A server that answers everything with a page; `asked` has the paths. As a proxy it answers for every host."""
+    """Run a server that answers any request, or any host as a proxy, with a page. `asked` holds the paths."""
     with http.server.ThreadingHTTPServer((address, 0), _Handler) as server:
         server.asked = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
@@ -95,7 +95,7 @@ def test_an_index_that_is_not_listed_is_not_asked(tmp_path):
     ],
 )
 def test_no_proxy_knows_ranges_and_ports(tmp_path, no_proxy, goes_by_proxy):
-    """Directly nobody answers at that address, which is for documentation alone."""
+    """Without a proxy nothing answers: the address is reserved for documentation."""
     with listening() as proxy:
         env = {
             "HTTP_PROXY": f"http://127.0.0.1:{proxy.server_port}",

@@ -1,4 +1,4 @@
-"""`pywharf server`'s flags: each spelling, the environment, texts for files, and what a wrong one is told."""
+"""Tests of the flags of `pywharf server`: spellings, environment, texts instead of files, errors of wrong flags."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from support.calling import call
 from support.serving import CONFIG, PYWHARF, clean_environment, running
 from support.waiting import wait_for
 
-# A value other than the default for every flag, and what the settings then hold
+# For every flag: a value other than the default, and the resulting setting
 VALUES: dict[str, tuple[str, object]] = {
     "config": ("some/config.toml", "some/config.toml"),
     "admin_secret": ("some/admin.toml", "some/admin.toml"),
@@ -47,7 +47,7 @@ PAIRS = {"tls_cert": ["--tls_key=tls.key"], "tls_key": ["--tls_cert=tls.crt"]}
 
 
 def settings(*args: str) -> ServerSettings:
-    """What the command line makes of these arguments, without running anything."""
+    """Parse these arguments into settings, without running anything."""
     with command.make_context("server", list(args)) as context:
         return convert(context.params, ServerSettings, "pywharf server")
 
@@ -60,7 +60,7 @@ def test_every_flag_is_tried_here():
 
 @pytest.mark.parametrize("field", VALUES)
 def test_each_flag_in_each_spelling(field, monkeypatch):
-    """With underscores and dashes, joined with `=` or not, and as environment, over which a flag goes."""
+    """Flags may have underscores or dashes, and a value after `=` or a space. A flag overrides the environment."""
     given, expected = VALUES[field]
     dashed = field.replace("_", "-")
     more = PAIRS.get(field, [])
@@ -133,7 +133,7 @@ def pywharf(*args: str, env: dict[str, str] | None = None, cwd: Path | None = No
     )
 
 
-# Arguments ({folder} is an empty one), what the message names
+# Arguments ({folder} is the test's folder), words in the message
 WRONG = [
     (["sevrer", "r"], ["sevrer", "server"]),
     (["nothing-like-it"], ["nothing-like-it", "update_index"]),
@@ -178,7 +178,7 @@ WRONG = [
     (["server", "r", "--session_secret={folder}/empty"], ["--session_secret", "empty"]),
     (["server", "r", "--session_secret={folder}/binary"], ["--session_secret", "UTF-8"]),
     (["server", "r", "--initialize_secret={folder}/empty"], ["--initialize_secret", "empty"]),
-    # a text where a file is expected: told how to give texts, and not shown, since it may hold a secret
+    # A text where a file is expected: the error says how to give texts, and omits it, since it may hold a secret.
     (
         ["server", "r", '--config=[a]\nread_secret = "hidden-pass"'],
         ["--config", "--config_or_admin_secret_can_be_text"],
@@ -226,7 +226,7 @@ def test_a_port_that_is_taken(tmp_path):
 
 
 def test_environment_mode(tmp_path):
-    """Without arguments: as a container is started. Its variables are the flags, ROOT among them."""
+    """Without arguments, as in a container, environment variables give the flags and ROOT."""
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
     environment = {
@@ -238,7 +238,7 @@ def test_environment_mode(tmp_path):
         "PYWHARF_COMMAND_EXTRA_INDEX_URL": "",
         "PYWHARF_COMMAND_ACCESS_LOG": "json",
         "PYWHARF_COMMAND_DEBUG": "True",
-        # of no concern to it
+        # unrelated variables, which are ignored
         "PYWHARF_SERVICE_HOST": "10.0.0.1",
         "PYWHARF_PORT": "tcp://10.0.0.1:8888",
     }
@@ -339,7 +339,7 @@ def test_version():
 
 
 def test_it_runs_as_a_module_of_any_folder(tmp_path):
-    """The command needs nothing of the folder it is started in."""
+    """The command needs nothing from the folder in which it is started."""
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from pywharf.cli.main import main; sys.argv[1:] = ['--version']; main()"],
         cwd=tmp_path,

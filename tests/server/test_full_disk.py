@@ -1,4 +1,4 @@
-"""A full or read-only disk: a clear answer, nothing half-written, reading goes on, and it works again with room."""
+"""Tests of a full or read-only disk: clear errors, no partial files, reads go on, and writes work again with room."""
 
 import errno
 import logging
@@ -46,25 +46,25 @@ write_secret = "other-write"
 
 
 def repo_files(root: Path, name: str = "demo") -> set[str]:
-    """Everything in a repo's folder, but for what tests and the backend keep there always."""
+    """Return the files in a repo's folder, except those that tests and the backend always keep there."""
     folder = root / "cache" / name
     kept = {"journal", "lock", "owner", "ballast"}
     return files_below(folder) - kept
 
 
 def files_below(folder: Path) -> set[str]:
-    """Every file but those in `claims`, which are empty, bounded in number, and stay."""
+    """Return all files below a folder, except those in `claims`, which are empty, limited in number and permanent."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {str(path) for path in paths if path.parts[0] != "claims"}
 
 
 def of(path: Path) -> set[str]:
-    """What the storage holds of a published wheel."""
+    """Return the paths of the files that the storage holds for a published wheel."""
     return {f"storage/{path.name.partition('-')[0]}/{path.name}{suffix}" for suffix in ("", ".meta", ".metadata")}
 
 
 def refused(server: Server, path: Path, status: int, reason: str) -> None:
-    """An upload gets this answer, and nothing of it is kept."""
+    """Check that an upload gets this response and that nothing of it is kept."""
     before = repo_files(server.root)
     reply = IndexClient.of(server).upload(path)
     assert (reply.status, reason in str(reply)) == (status, True), str(reply)
@@ -114,7 +114,7 @@ def test_a_full_volume(tmp_path):
 
 
 def test_a_limit_on_file_sizes(tmp_path):
-    """EFBIG, which needs no root to be had; a quota's EDQUOT goes the same way."""
+    """The limit causes EFBIG, which can be tested without root. EDQUOT, from a quota, is handled the same way."""
     prlimit = require("prlimit", "apt-get install util-linux")
     one, large = wheel(tmp_path, "one"), wheel(tmp_path, "large", payload=bytes(6 * MB))
     with running(tmp_path, program=[str(prlimit), f"--fsize={2 * MB}", PYWHARF]) as server:
@@ -158,7 +158,7 @@ async def repo(folder: Path, *files: Path) -> AsyncIterator["Repo"]:
 
 
 class Repo:
-    """One repo in this process, where faults can be injected."""
+    """A repo in this process, where faults can be injected."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -176,7 +176,7 @@ class Repo:
         )
 
     async def listed(self) -> set[str]:
-        """What a server that starts now shows."""
+        """Return the file names that a newly started server lists."""
         fresh = Follower("demo", FileSystemBackend(self.folder, "index.toml", None))
         await fresh.refresh()
         names = fresh.catalog.names()
@@ -265,7 +265,7 @@ async def test_an_index_run_that_fails_at_a_step_leaves_the_old_index(tmp_path, 
 
 @pytest.mark.parametrize("next_project", ["a", "gone", "a-longer-name"])
 def test_a_reader_that_saw_a_line_which_then_failed_starts_again(tmp_path, monkeypatch, next_project):
-    """Its place in the journal is past the line, in the middle of the next one, or where none is."""
+    """Its position in the journal is then at the end of the next line, inside it, or past the end of the file."""
     journal, reader = FileJournal(tmp_path / "journal"), FileJournal(tmp_path / "journal")
 
     def entry(project: str) -> JournalEntry:
@@ -303,7 +303,7 @@ def test_a_reader_that_saw_a_line_which_then_failed_starts_again(tmp_path, monke
     ids=repr,
 )
 def test_a_journal_without_a_header_is_begun_anew(tmp_path, content):
-    """As a power failure or a hand may leave it; the files are in the storage, where update_index finds them."""
+    """A power failure or an edit may leave it so. The files are in the storage, where update_index finds them."""
     path = tmp_path / "journal"
     path.write_bytes(content)
     journal = FileJournal(path)

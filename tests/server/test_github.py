@@ -1,4 +1,4 @@
-"""A server whose repos are GitHub's, from twine to pip and uv: with secrets of their own, and with GitHub's tokens."""
+"""Tests of a server with GitHub repos, from twine to pip and uv, with the repos' own secrets or GitHub's tokens."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ JSON = {"Accept": "application/vnd.pypi.simple.v1+json"}
 
 
 def table(repository, name="demo", **fields):
-    """A repo's two tables."""
+    """Return a repo's two TOML tables: of the configuration and of the admin secrets."""
     given = {
         "type": "github",
         "owner": OWNER,
@@ -47,7 +47,7 @@ def repository(github):
 
 @pytest.fixture
 def serve(tmp_path, repository):
-    """A context with a server of that repository."""
+    """Return a function that runs a server of the repository as a context manager."""
 
     def serve(flags=(), env=None, **fields):
         config, secrets = table(repository, **fields)
@@ -65,7 +65,7 @@ def twine(computer, index, *files, fails=False):
 
 
 def update(repository, tmp_path, *, env=None, fails=False, **more):
-    """`update_index` as a CronJob or a workflow runs it."""
+    """Run `update_index` as a CronJob or a workflow does."""
     secret = tmp_path / "token"
     secret.write_text(repository.token_of("write"))
     fields = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url} | more
@@ -89,7 +89,7 @@ def on_page(server, secret, name="parcel"):
 
 
 def test_an_enterprise_s_own_authority(serve, repository, tmp_path):
-    """One variable is heeded by every connection: the API's and those to where files are."""
+    """One variable names the CA for every connection, to the API and to the files' hosts."""
     tls = certificates(tmp_path / "tls")
     trust = {"SSL_CERT_FILE": str(tls.authority)}
     url = repository.github.api.over_tls(tls.server_context())
@@ -118,7 +118,7 @@ def test_from_twine_to_pip_and_uv(serve, repository, tmp_path, computer: Compute
         twine(computer, writing, path)
         assert repository.visible() == [WHEEL]
         assert on_page(server, read) == [WHEEL], "before any update"
-        twine(computer, writing, path)  # the same bytes again are a success
+        twine(computer, writing, path)  # uploading the same bytes again succeeds
         (tmp_path / "other").mkdir()
         assert "409" in twine(computer, writing, wheel(tmp_path / "other", "parcel"), fails=True).text
         assert repository.visible() == [WHEEL]
@@ -166,7 +166,7 @@ def test_where_github_is_down_who_is_known_goes_on_and_nobody_else_comes_in(serv
 
 
 def test_signing_in_with_a_token(serve, repository):
-    """The cookie reads; what is published is published with the token itself."""
+    """The cookie allows reading; publishing needs the token itself."""
     with serve() as server:
         token = repository.token_of("write")
         body = urlencode({"pkg_repo_name": "demo", "pkg_repo_secret_raw": token}).encode()
@@ -205,7 +205,7 @@ def test_while_github_answers_slowly_others_are_served(serve, repository, tmp_pa
 
 
 def test_the_original_s_index_is_read(serve, repository, tmp_path):
-    """As its update_index wrote it: no size, no time, the form's fields in `meta`."""
+    """The original's release has no size and no time; it is listed, indexed and downloadable all the same."""
     path = wheel(tmp_path, "parcel")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     release = repository.kept.releases.add({"tag_name": WHEEL, "body": f'distrib = "parcel"\nsha256 = "{digest}"\n'})
@@ -218,7 +218,7 @@ def test_the_original_s_index_is_read(serve, repository, tmp_path):
 
 
 def asked_from(server, address, repo, secret):
-    """Ask for a repo's root from an address of this machine: status, headers without the time, body."""
+    """Request a repo's root from a local address. Returns the status, the headers without Date, and the body."""
     target = urlsplit(server.url)
     connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30, source_address=(address, 0))
     try:
@@ -235,14 +235,14 @@ def test_wrong_tokens_shut_nobody_else_out(serve, repository):
     with serve() as server:
         wait_for(lambda: call(server.repo(), auth=f"demo:{token}").status == 200, "the index")
         calls = len(repository.calls)
-        for number in range(100):  # what can be no token costs nothing
+        for number in range(100):  # what cannot be a token costs no calls
             assert asked_from(server, "127.0.0.1", "demo", f"!!junk{number}")[0] == 401
-        assert len(repository.calls) - calls <= 5  # looks at the storage, of which none is for these
+        assert len(repository.calls) - calls <= 5  # polls of the storage; none is for these requests
         assert asked_from(server, "127.0.0.1", "demo", other)[0] == 200
         third = repository.token_of("read")
         found = [asked_from(server, "127.0.0.1", "demo", f"junk{number}")[0] for number in range(70)]
         assert found == [401] * 60 + [503] * 10
-        assert asked_from(server, "127.0.0.1", "demo", token)[0] == 200  # it was let in before
+        assert asked_from(server, "127.0.0.1", "demo", token)[0] == 200  # it was accepted before
         assert asked_from(server, "127.0.0.2", "demo", third)[0] == 200
 
 

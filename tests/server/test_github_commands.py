@@ -1,4 +1,4 @@
-"""github.init_pkg_repo and github.gen_gh_pages as people run them, on GitHub's API."""
+"""Tests of github.init_pkg_repo and github.gen_gh_pages as people run them, against GitHub's API."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ main()
 
 @pytest.fixture
 def planned(github) -> TestRepository:
-    """One that is not there yet, and a token of its owner."""
+    """Return a repository that does not exist yet, with a token of its owner."""
     name = f"made-{len(github.api.tokens)}-{len(github.api.calls)}"
     token = f"ghp_{name.replace('-', '_')}_owner"
     github.api.tokens[token] = {"*": "admin"}
@@ -45,7 +45,7 @@ def planned(github) -> TestRepository:
 
 
 def run(command: str, of: TestRepository, *flags: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command on that repository, with its admin's token in the environment."""
+    """Run the command on that repository, with its admin's token in the environment."""
     arguments = [f"--owner={OWNER}", f"--repo={of.name}", f"--api_url={of.github.url}", "--secret_env=TOKEN", *flags]
     done = subprocess.run(
         [PYWHARF, *command.split(), *arguments],
@@ -65,7 +65,7 @@ def init(of: TestRepository, *flags: str, status: int = 0) -> subprocess.Complet
 
 
 def steps(done: subprocess.CompletedProcess[str], before: str = "") -> list[str]:
-    """What it says that it does, or would do."""
+    """Return the steps that the command reports as done or, after the prefix `before`, as planned."""
     verbs = ("Create ", "Write ", "Replace ", "Set ", "Enable ", "Rename ", "Let ")
     lines = [line.removeprefix(before) for line in done.stderr.splitlines() if line.startswith(before)]
     return [line for line in lines if line.startswith(verbs)]
@@ -104,7 +104,7 @@ def test_from_nothing_then_again(planned):
     text = file_of(planned, WORKFLOW)
     assert is_untouched(text)
     assert yaml.safe_load(text)["jobs"].keys() == {"update_index"}
-    # What a dry run shows is what is written.
+    # The dry run shows the text that is then written.
     assert all(line in tried.stderr for line in text.splitlines())
     config, _, secrets = made.stdout.partition("# Of its --admin_secret:")
     parsed = parse_config(config, secrets)
@@ -119,7 +119,7 @@ def test_from_nothing_then_again(planned):
     assert writes(planned) == before
     assert "Nothing to do." in again.stderr
     assert again.stdout == made.stdout
-    # What the workflow runs works at once, and commits nothing where there is no package.
+    # The workflow's command works immediately, and commits nothing if there is no package.
     run("update_index github team-a", planned, "--branch=master")
     assert writes(planned) == before
 
@@ -239,7 +239,7 @@ def test_without_the_extra(command):
 
 
 class _Site(SimpleHTTPRequestHandler):
-    """A static server, and GitHub's addresses of releases' assets beside it."""
+    """A static server that also serves release assets under GitHub's paths."""
 
     def __init__(self, repository: TestRepository, asked_for: list[str], *rest: object, **more: object) -> None:
         self._repository, self._asked_for = repository, asked_for
@@ -267,7 +267,7 @@ class _Site(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(github, tmp_path) -> Iterator[tuple[TestRepository, Path, str, list[str]]]:
-    """A repository, the folder that is served, its address, and the paths that were asked for."""
+    """Yield a repository, the served folder, its URL and the list of requested paths."""
     folder = tmp_path / "site"
     folder.mkdir()
     repository = github.repository()
@@ -282,7 +282,7 @@ def site(github, tmp_path) -> Iterator[tuple[TestRepository, Path, str, list[str
 
 
 def release(of: TestRepository, path: Path, project: str, requires_python: str = ">=3.8") -> None:
-    """As an upload leaves it."""
+    """Add a release as an upload leaves it."""
     content = path.read_bytes()
     core = metadata(project, path.name.split("-")[1], requires_python)
     file = File(

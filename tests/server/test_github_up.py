@@ -1,4 +1,4 @@
-"""`pywharf up` over manifests whose packages are GitHub's: from an empty repository to an installed package."""
+"""Tests of `pywharf up` with a GitHub repo's manifests, from an empty repository to an installed package."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ OWN = {f"{use}SecretRef": {"name": "wheels", "key": use} for use in ("read", "wr
 
 
 def manifests(kept, credentials, values, schedule="0 0 1 1 *"):
-    """A folder's only file."""
+    """Return the content of the folder's only file."""
     backend = {"owner": OWNER, "repo": kept.name, "branch": BRANCH, "apiURL": kept.github.url, "download": "stream"}
     spec = {
         "backend": {"github": backend},
@@ -45,7 +45,7 @@ def manifests(kept, credentials, values, schedule="0 0 1 1 *"):
 
 @pytest.mark.parametrize("credentials", [OWN, {}], ids=["passwords", "tokens"])
 def test_from_upload_to_install(github, tmp_path: Path, computer: Computer, credentials):
-    """Without a PackageServer one is assumed that lets the repo name any host, also this machine."""
+    """Without a PackageServer, a default one is assumed that allows any host, including this machine."""
     kept, file, folder = github.repository(), wheel(tmp_path, "parcel"), tmp_path / "manifests"
     reader, writer = (READ, WRITE) if credentials else (kept.token_of("read"), kept.token_of("write"))
     own = kept.token_of("write")
@@ -61,7 +61,7 @@ def test_from_upload_to_install(github, tmp_path: Path, computer: Computer, cred
             python, _ = install(tool, computer, up.index("wheels", reader), "parcel", into=tool)
             assert python.installed() == {"parcel": "1.0"}
         assert b"parcel" not in (kept.index() or b"")
-        # Every minute is too long to wait for; but a repo that comes anew is updated at once.
+        # Even a schedule of every minute is too slow here, but a repo that is added again is updated immediately.
         (folder / "wheels.yaml").write_text("")
         wait_for(lambda: "wheels: no longer served" in up.out(), "the repo to be gone")
         (folder / "wheels.yaml").write_text(manifests(kept, credentials, values))
@@ -70,6 +70,6 @@ def test_from_upload_to_install(github, tmp_path: Path, computer: Computer, cred
         assert not [one for one in (own, reader, writer) if one in up.out() + up.err()], "it shows secrets"
         assert up.stop() == 0
     assert kept.visible() == [file.name]
-    calls = [one for one in kept.calls if one.token and one.path != "/graphql"]  # that path may be another repo's
-    sent = {one.token for one in calls} - {kept.admin}  # who made it, and looks from behind
+    calls = [one for one in kept.calls if one.token and one.path != "/graphql"]  # it may concern another repo
+    sent = {one.token for one in calls} - {kept.admin}  # the admin made the repo and checks it
     assert sent == ({own} if credentials else {own, reader, writer})

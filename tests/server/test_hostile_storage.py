@@ -1,4 +1,4 @@
-"""One tenant's storage that dribbles, hangs or floods: the others are served, the server stays ready, and it stops."""
+"""Tests of one tenant's storage that dribbles, hangs or floods: others are served, the server stays ready and stops."""
 
 import contextlib
 import gzip
@@ -32,7 +32,7 @@ BOMB = gzip.compress(b" " * 600_000_000 + b"[]", 9)
 
 
 class HostileApi(http.server.ThreadingHTTPServer):
-    """Answers every call in one hostile way until it is closed."""
+    """An API that answers every call in one hostile way until it is closed."""
 
     daemon_threads = True
 
@@ -144,7 +144,7 @@ def test_a_repo_that_comes_later_takes_nothing_from_a_server_that_is_ready(tmp_p
             time.sleep(0.2)
         reply = call(f"{server.url}/repo/evil/simple/", auth="evil:evil-read")
         assert reply.status == 503
-        assert server.stop() == 0  # with time to spare: the storage would hold a thread for as long as it likes
+        assert server.stop() == 0  # well in time; otherwise the storage could hold a thread forever
 
 
 @pytest.mark.parametrize("way", ["dribble", "hang"])
@@ -172,7 +172,7 @@ def test_an_answer_is_read_up_to_a_bound(tmp_path, secrets, way, says):
 
 
 def test_a_file_system_that_hangs_takes_its_own_repo_alone(tmp_path):
-    """A pipe that nobody writes to stands for a network volume whose server is gone: opening it never returns."""
+    """A pipe without a writer simulates a network volume whose server is gone: opening it never returns."""
     config = GOOD + '[stuck]\ntype = "file_system"\nread_secret = "stuck-read"\nwrite_secret = "stuck-write"\n'
     folder = tmp_path / "root" / "cache" / "stuck"
     (folder / "storage").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Archives over HTTP: what two installers could read differently is refused, what old tools made is accepted."""
+"""Tests of uploaded archives: refused if two installers may read them differently, accepted if old tools made them."""
 
 import gzip
 import io
@@ -32,7 +32,7 @@ def pkg_info(name: str) -> tuple[str, bytes]:
 
 
 def tar(*members: tuple[str, bytes] | tarfile.TarInfo, info: bool = True, **options: object) -> Build:
-    """An sdist; `@` in a path stands for its folder. PKG-INFO comes first unless told otherwise."""
+    """Return a builder of an sdist. `@` in a path stands for its folder. PKG-INFO comes first if `info` is True."""
 
     def build(name: str) -> bytes:
         folder = f"{name}-1.0"
@@ -73,12 +73,12 @@ def record_path(name: str) -> str:
 
 
 def wheel(*more: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Build:
-    """A wheel with more files, all in RECORD; `@` in a path stands for its dist-info."""
+    """Return a builder of a wheel with more files, all in RECORD. `@` in a path stands for its dist-info folder."""
     return lambda name: zipped(recorded(files_of(name, *more), record_path(name)), method)
 
 
 def entries(*more: Entry, **parts: object) -> Build:
-    """The same of raw entries."""
+    """Return a builder like `wheel`'s, of raw zip entries."""
 
     def build(name: str) -> bytes:
         plain = recorded(files_of(name, *((str(one.path), one.content) for one in more)), record_path(name))
@@ -89,7 +89,7 @@ def entries(*more: Entry, **parts: object) -> Build:
 
 
 def with_record(make: Callable[[list[str]], list[str]]) -> Build:
-    """A wheel whose RECORD has other lines."""
+    """Return a builder of a wheel whose RECORD lines are changed by `make`."""
 
     def build(name: str) -> bytes:
         plain = recorded(files_of(name), record_path(name))
@@ -100,7 +100,7 @@ def with_record(make: Callable[[list[str]], list[str]]) -> Build:
 
 
 def with_metadata(more: bytes) -> Build:
-    """A wheel whose METADATA goes on."""
+    """Return a builder of a wheel with `more` appended to its METADATA."""
 
     def build(name: str) -> bytes:
         files = [(path, content + more * path.endswith("METADATA")) for path, content in files_of(name)]
@@ -114,14 +114,14 @@ def then(build: Build, change: Callable[[bytes], bytes]) -> Build:
 
 
 def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """The first place of it alone, which is the member's own header or content."""
+    """Return a function that replaces only the first occurrence, in the member's own header or content."""
     return lambda content: content.replace(old, new, 1)
 
 
 HIDDEN = zip_of(Entry(path="hidden.py", content=b"evil")).partition(b"PK\x01\x02")[0]
 FLAT = tar(("PKG-INFO", INFO), ("setup.py", b""), ("core/a.c", b""), info=False)
 STORED = zipfile.ZIP_STORED
-# the kind of file, how it is made, the status, what the answer says
+# case: builder, status, text in the response
 TARS: dict[str, tuple[Build, int, str]] = {
     "traversal": (tar(("@/../../x", b"")), 400, "outside its folder"),
     "absolute": (tar(("/etc/x", b"")), 400, "outside its folder"),
@@ -287,14 +287,14 @@ def test_upload(server, tmp_path, case):
 
 
 def test_many_members_are_accepted_while_others_are_served(server, tmp_path):
-    """As many as are allowed, and the server answers others meanwhile."""
+    """A wheel with 20,000 members is accepted."""
     members = recorded(files_of("many", *((f"many/{number}", b"") for number in range(20_000))), record_path("many"))
     path = tmp_path / "many-1.0-py3-none-any.whl"
     path.write_bytes(zipped(members))
     assert IndexClient.of(server).upload(path).status == 200
 
 
-# --- files of former times, by upload and by hand -----------------------------------------------------------------
+# --- old files, uploaded and added by hand ------------------------------------------------------------------------
 
 OLD = {
     "nltk-3.6-py3-none-any.whl": ">=3.5.*",
@@ -305,7 +305,7 @@ OLD = {
 
 
 def old_files(folder: Path) -> dict[str, Path]:
-    """As those on PyPI are, in small."""
+    """Create small versions of old files on PyPI. Returns their paths by name."""
     told = metadata("nltk", "3.6", ">=3.5.*")
     info = "nltk-3.6.dist-info"
     contents = {
@@ -359,7 +359,7 @@ def test_update_index_takes_old_files_and_says_what_they_lack(tmp_path):
 
 @pytest.mark.parametrize(("text", "status"), [(">=3." + "1." * 490 + "1", 200), (">=1" + ".1" * 4_600_000, 400)])
 def test_requires_python_has_a_length(server, tmp_path, text, status):
-    """What a wheel of some KB unpacks to would go into the journal, the index, memory and every page."""
+    """Otherwise a wheel of a few KB could put megabytes into the journal, the index, memory and every page."""
     name = f"long{status}"
     info = f"{name}-1.0.dist-info"
     told = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {text}\n".encode()

@@ -1,4 +1,4 @@
-"""Who gets in, and what those are told who do not."""
+"""Tests of who gets access, and of the responses to everybody else."""
 
 import base64
 import binascii
@@ -109,7 +109,7 @@ def without_date(reply: Reply) -> tuple[object, ...]:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("credentials", CREDENTIALS)
 def test_a_stranger_gets_401_and_learns_nothing(server, method, credentials):
-    """The same for what is there and what is not: repo, project, file, path."""
+    """The response is the same whether or not the repo, project, file or path exists."""
     wrong = []
     for path in PATHS:
         if method == "POST" and path not in {"/simple/", "/simple"}:
@@ -170,7 +170,7 @@ def test_the_scheme_may_be_written_in_any_case(server):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("path", ["/repo/other/simple/", "/repo/open/simple/", "/repo/nowhere/simple/"])
 def test_path_and_user_name_must_agree(server, method, path):
-    """Right credentials, but of another repo than the path's."""
+    """Valid credentials are refused if they belong to another repo than the path's."""
     for secret in ("demo-read", "demo-write"):
         reply = call(f"{server.url}{path}", method, auth=f"demo:{secret}")
         assert reply.status == 401, reply
@@ -209,7 +209,7 @@ def test_only_the_write_secret_writes(server, tmp_path, path, auth, status):
 
 
 def test_anonymous_reading(server):
-    """Without credentials under the repo's own address; `/simple/` cannot know the repo."""
+    """Reading needs no credentials at the repo's own address. `/simple/` needs a user name, which names the repo."""
     assert call(f"{server.url}/repo/open/simple/").status == 200
     assert call(f"{server.url}/repo/open/simple/pkg/").status == 200
     assert call(f"{server.url}/repo/open/simple/missing/").status == 404
@@ -239,7 +239,7 @@ def test_a_session_reads_its_own_repo_only(server):
         ("/simple/missing/", 404),
         ("/repo/other/simple/", 401),
         ("/repo/nowhere/simple/", 401),
-        ("/repo/open/simple/", 200),  # as anybody
+        ("/repo/open/simple/", 200),  # anonymously
     ]:
         reply = call(server.url + path, headers=headers)
         assert reply.status == status, f"{path}: {reply}"
@@ -299,7 +299,7 @@ def test_a_changed_cookie_is_none(server):
 
 
 def test_a_cookie_of_another_server_is_none(server, tmp_path):
-    """Without --session_secret each server signs with a key of its own; with one they share it."""
+    """Without --session_secret each server signs with its own key; servers with the same --session_secret share one."""
     key = tmp_path / "key"
     key.write_text("a-key-for-sessions\n")
     flags = [f"--session_secret={key}"]
@@ -326,7 +326,7 @@ def test_write_permission_expires_before_read_permission(tmp_path):
 
 
 async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
-    """Its trouble is for those with its secret; the others get what everybody gets."""
+    """Only clients with the repo's secret get the reason; strangers get the usual 401."""
 
     def refuse(spec, name, secret):
         raise InvalidConfigError("the reason")

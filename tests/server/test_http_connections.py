@@ -1,4 +1,4 @@
-"""Connections: TLS and its certificates, limits, and how a server ends."""
+"""Tests of connections: TLS and its certificates, limits, and shutdown."""
 
 import contextlib
 import resource
@@ -35,7 +35,7 @@ def made(tmp_path_factory) -> tuple[Certificates, Certificates]:
 
 @contextlib.contextmanager
 def serving_tls(folder: Path, first: Certificates, *flags: str):
-    """A server with copies of the pair, which the test may replace."""
+    """Run a server with copies of the certificate and the key, which the test may replace."""
     cert, key = folder / "tls.crt", folder / "tls.key"
     shutil.copy(first.cert, cert)
     shutil.copy(first.key, key)
@@ -45,7 +45,7 @@ def serving_tls(folder: Path, first: Certificates, *flags: str):
 
 
 def shown_certificate(server: Server) -> bytes:
-    """The certificate that a new connection gets, unverified."""
+    """Return the certificate that a new connection gets, without verifying it."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with dial(server.url) as connection, context.wrap_socket(connection) as secured:
@@ -64,7 +64,7 @@ def test_tls(tmp_path, made, more):
         context = made[0].client_context()
         reply = call(f"{server.url}/simple/", auth=AUTH, context=context)
         assert reply.status == 200, reply
-        # A large file, in ranges too: TLS cannot hand it to the kernel.
+        # A large file, whole and as a range: with TLS, the kernel cannot send it.
         file = wheel(tmp_path, "pkg", payload=bytes(range(256)) * 8000)
         body, content_type = form(("content", file.name, file.read_bytes()))
         headers = {"Content-Type": content_type}
@@ -74,7 +74,7 @@ def test_tls(tmp_path, made, more):
         assert got.body == file.read_bytes()
         got = call(f"{url}pkg/{file.name}", auth=AUTH, context=context, headers={"Range": "bytes=5-1000004"})
         assert got.body == file.read_bytes()[5:1000005]
-        # What is no TLS, and what is too old, is turned away; the others go on.
+        # Connections without TLS or with an old version are refused; the others are served.
         received = raw(server.url, request_head("GET", "/simple/", ["Host: x", LOGIN]))
         assert 200 not in statuses(received), received
         old = made[0].client_context()
@@ -174,13 +174,13 @@ def test_connections_over_the_limit_wait_for_their_turn(tmp_path):
             third.settimeout(0.7)
             with pytest.raises(TimeoutError):
                 third.recv(1)
-            for connection in held:  # they are served as ever
+            for connection in held:  # they are still served
                 assert ask(connection, f"{server.url}/simple/", auth=AUTH).status == 200
             held[0].close()
             third.settimeout(20)
             assert statuses(read_to_end(third)) == [200]
         held[1].close()
-        # Many more than the limit: each is served in the end, and those that go away while waiting block nobody.
+        # Many more than the limit: each is served in the end. Clients that disconnect while waiting block nobody.
         waiting = [dial(server.url) for _ in range(30)]
         for number, client in enumerate(waiting):
             if number % 3 == 0:
@@ -196,7 +196,7 @@ def test_connections_over_the_limit_wait_for_their_turn(tmp_path):
 
 @pytest.mark.parametrize("more", [(), ("--max_connections=500",)])
 def test_running_out_of_file_descriptors_passes(tmp_path, more):
-    """Those who come then wait or are turned away; when there is room again, all is as before."""
+    """New connections then wait or are refused. Once descriptors are free again, the server works as before."""
     with running(tmp_path, list(more), log_may_hold_tracebacks=True) as server:
         assert call(f"{server.url}/simple/", auth=AUTH).status == 200
         process = psutil.Process(server.process.pid)
@@ -227,14 +227,14 @@ def test_idle_connections_are_closed_in_time(tmp_path):
     with running(tmp_path, ["--keepalive_timeout=1"]) as server:
         head = request_head("GET", "/simple/", ["Host: x", LOGIN])
         with dial(server.url) as connection:
-            for _ in range(4):  # longer than the timeout altogether
+            for _ in range(4):  # together longer than the timeout
                 connection.sendall(head)
                 assert statuses(connection.recv(65536)) == [200]
                 time.sleep(0.4)
             idle = time.monotonic()
             assert connection.recv(1) == b""
             assert 0.3 < time.monotonic() - idle < 10
-        # Also those on which no request was ever made, or none to its end.
+        # This includes connections without a request or with an unfinished one.
         with dial(server.url) as silent, dial(server.url) as half:
             half.sendall(head[:-10])
             assert silent.recv(1) == b""
@@ -243,7 +243,7 @@ def test_idle_connections_are_closed_in_time(tmp_path):
 
 @pytest.mark.parametrize(("backlog", "connected"), [(1, 2), (64, 20)])
 def test_the_backlog_holds_that_many(tmp_path, backlog, connected):
-    """Of 20 connections while nothing is accepted; the kernel takes one more than it is told."""
+    """20 clients connect while nothing is accepted. The kernel queues one more than the backlog."""
     with running(tmp_path, [f"--backlog={backlog}"]) as server:
         server.process.send_signal(signal.SIGSTOP)
         opened = []
@@ -261,7 +261,7 @@ def test_the_backlog_holds_that_many(tmp_path, backlog, connected):
 
 
 BIG = 30_000_000
-"""More than the kernel's buffers between the two take."""
+"""Bytes; more than the kernel's buffers between client and server hold."""
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def large(tmp_path_factory) -> Path:
 
 
 def upload_of(server: Server, file: Path, auth="demo:demo-write") -> tuple[bytes, bytes]:
-    """Head and body of an upload."""
+    """Return the head and the body of an upload."""
     body, content_type = form((":action", "file_upload"), ("content", file.name, file.read_bytes()))
     head = [
         "Host: x",
@@ -295,7 +295,7 @@ def is_refused(server: Server) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("more", [(), ("--workers=2",), ("--max_connections=10",)])
 def test_a_server_that_ends_finishes_what_it_began(tmp_path, large, number, more):
-    """A slow download and a slow upload come to their end; nobody new is let in; the status is 0."""
+    """A slow download and a slow upload finish, new connections are refused, and the exit status is 0."""
     with running(tmp_path, list(more)) as server:
         assert statuses(raw(server.url, *upload_of(server, large))) == [200]
         late = wheel(tmp_path, "late", payload=b"x" * 1_000_000)

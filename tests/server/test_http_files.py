@@ -1,4 +1,4 @@
-"""Downloads: whole, in ranges, revalidated; small files, large ones (which the kernel sends) and streamed ones."""
+"""Tests of downloads, whole, in ranges and revalidated: of small, large (sent by the kernel) and streamed files."""
 
 import hashlib
 import http.client
@@ -24,7 +24,7 @@ KINDS = ("small", "large", "streamed")
 
 
 class Published:
-    """A file on the server and what it holds."""
+    """A file published on the server, with its content."""
 
     def __init__(self, server, repo, path):
         self.content = path.read_bytes()
@@ -129,7 +129,7 @@ def test_a_range_of_a_file(files, kind, case, method):
         "nonsense",
         "",
         "bytes=0-" + "9" * 500,
-        "bytes=\u0661-\u0662",  # digits, but not of HTTP
+        "bytes=\u0661-\u0662",  # digits, but not valid ones in HTTP
     ],
 )
 def test_a_range_that_cannot_be_met_says_how_to_write_one(files, kind, header, method):
@@ -150,7 +150,7 @@ def test_if_range_protects_from_mixing_two_files(files, kind):
     table = [
         (file.etag, 206),
         (f" {file.etag} ", 206),
-        (f"W/{file.etag}", 200),  # RFC 9110 wants the strong comparison
+        (f"W/{file.etag}", 200),  # RFC 9110 requires the strong comparison
         ('"another"', 200),
         ("Sat, 29 Oct 1994 19:43:31 GMT", 200),
         ("", 200),
@@ -159,7 +159,7 @@ def test_if_range_protects_from_mixing_two_files(files, kind):
         reply = file.get({"Range": "bytes=10-19", "If-Range": condition})
         assert reply.status == status, f"If-Range: {condition}: {reply.status} {reply.headers}"
         assert reply.body == (file.content[10:20] if status == 206 else file.content)
-    # An impossible range of another file is no error: all of this one comes.
+    # An unsatisfiable range of another file is no error: the whole current file is returned.
     assert file.get({"Range": "bytes=99999999-", "If-Range": '"another"'}).status == 200
 
 
@@ -192,7 +192,7 @@ def test_head_tells_the_size_and_leaves_the_connection_in_step(files, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_ranges_put_together_are_the_file(files, kind):
-    """As pip's lazy wheels and download managers ask."""
+    """pip's lazy wheels and download managers send such requests."""
     file = files[kind]
     connection = connect(file.url)
     step = file.size // 7 + 1
@@ -255,7 +255,7 @@ def test_core_metadata_of_a_wheel(files, kind):
     ],
 )
 def test_what_is_no_file_is_not_found(files, kind, suffix):
-    """Also the sidecars of the storage, which are nobody's download."""
+    """This includes the storage's sidecars, which nobody may download."""
     reply = files[kind].get(suffix=suffix)
     assert reply.status == 404, reply
     assert reply.header("Content-Type") == "application/problem+json"
@@ -307,7 +307,7 @@ def test_a_file_that_vanished_from_the_storage_is_said_to_be_gone(files, tmp_pat
 
 
 def test_a_slow_reader_holds_nobody_up(files):
-    """Ten clients that read nothing, and one that does."""
+    """While ten clients read nothing, another one is served."""
     file = files["large"]
     idle: list[http.client.HTTPConnection] = []
     try:

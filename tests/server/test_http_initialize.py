@@ -1,4 +1,4 @@
-"""POST /initialize/: another configuration while running, for servers whose configuration comes from no file."""
+"""Tests of POST /initialize/, which replaces a running server's configuration unless it comes from a file."""
 
 import http.client
 import os
@@ -99,14 +99,14 @@ def test_a_configuration_is_served_from_the_answer_on(server, authorization, pat
     reply = submit(server, ("config", CONFIG), ("admin_secret", ADMIN), path=path, authorization=authorization)
     assert (reply.status, reply.body) == (200, b"Done\n"), reply
     assert serves(server, "first")
-    # ... and another one in its place
+    # ... and another one replaces it
     assert submit(server, ("config", OTHER), path=path, authorization=authorization).status == 200
     assert serves(server, "second")
     assert not serves(server, "first")
 
 
 def test_forms_and_files(server):
-    """As the original's two examples with curl."""
+    """The requests are those of the original's two examples with curl."""
     body = urlencode({"config": CONFIG, "admin_secret": ADMIN}).encode()
     headers = {"Content-Type": URLENCODED, "Authorization": f"Bearer {SECRET}"}
     assert call(f"{server.url}/initialize/", "POST", headers=headers, body=body).status == 200
@@ -193,12 +193,12 @@ def test_it_replaces_a_configuration_given_as_text(tmp_path):
 
 
 def _ports(worker: psutil.Process) -> set[int]:
-    """Of the clients that it is connected with."""
+    """Return the ports of the clients that are connected to the worker."""
     return {getattr(c.raddr, "port", 0) for c in worker.net_connections("tcp")}
 
 
 def connections_to_each_worker(server: Server, count: int) -> dict[int, http.client.HTTPConnection]:
-    """A connection to each worker by its pid, which the kernel tells by the connection's port."""
+    """Return a connection to each worker by its pid, which is looked up by the connection's port."""
     found: dict[int, http.client.HTTPConnection] = {}
     for _ in range(500):
         connection = connect(server.url)
@@ -235,7 +235,7 @@ def test_every_worker_serves_it_from_the_answer_on(tmp_path):
         finally:
             for connection in connections.values():
                 connection.close()
-        # A worker that dies comes back with what was submitted, and is no longer waited for.
+        # A dead worker is replaced by one with the submitted configuration, and nothing waits for the dead one.
         victim = next(iter(connections))
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: len(psutil.Process(server.process.pid).children()) == 3, "the worker to be replaced")

@@ -1,4 +1,4 @@
-"""`make run-cluster` and `make stop-cluster` as a developer runs them: one serves on a local port, one leaves no trace."""
+"""`make run-cluster` and `make stop-cluster` as a developer runs them: one serves on a local port, one cleans up."""
 
 import json
 import os

@@ -297,7 +297,7 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
 
 
 def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
-    """A new repo is updated even if its predecessor went unseen and had the same trigger value."""
+    """A new repo is updated even if its predecessor's deletion went unseen and both have the same trigger value."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
     annotated = repo("demo", index={"suspend": True})  # so that only the requested update runs
     annotated["metadata"]["annotations"] = {"pywharf.dev/update-index": "now"}

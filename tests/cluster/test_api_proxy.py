@@ -1,4 +1,4 @@
-"""The faults that other tests put between the operator and the API server do what they say."""
+"""The API proxy injects the faults that other tests put between the operator and the API server."""
 
 import http.client
 import json
@@ -63,7 +63,7 @@ def test_answers_in_the_api_servers_place(client, api_proxy, maps, fault, code, 
     assert (refused.value.status, refused.value.answer["code"], refused.value.retry_after) == (code, code, retry_after)
     assert client.get(f"{maps}/a") is None
     assert rule.hits == 1
-    assert client.create(maps, config_map("a"))  # it was for once
+    assert client.create(maps, config_map("a"))  # the rule applied once
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -97,7 +97,7 @@ def test_down(client, api_proxy, maps):
 
 
 class Watch:
-    """Events of a watch, read in a thread."""
+    """The events of a watch, read in a thread."""
 
     def __init__(self, cluster: Cluster, proxy: ApiProxy, path: str) -> None:
         self.events: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ class Watch:
         try:
             with client.open("GET", path) as response:
                 rest = b""
-                while chunk := response.read1(65_536):  # readline hides that a stream was broken
+                while chunk := response.read1(65_536):  # readline hides a broken stream
                     *lines, rest = (rest + chunk).split(b"\n")
                     self.events += map(json.loads, lines)
         except BROKEN:
@@ -130,7 +130,7 @@ class Watch:
 
 @pytest.fixture
 def watch(cluster: Cluster, api_proxy: ApiProxy, maps: str, kube: KubeClient) -> Iterator[Watch]:
-    """One that is open and has said what there is."""
+    """An open watch that has reported the existing object."""
     kube.create(maps, config_map("first"))
     made = Watch(cluster, api_proxy, maps)
     wait_for(lambda: "ADDED" in made.kinds(), "the first event")

@@ -1,7 +1,7 @@
-"""Whoever applies a manifest may empty a map of it, and another may take it over: kubectl, helm and Flux.
+"""A user of kubectl, helm or Flux may empty a map of a manifest, and another tool may take the manifest over.
 
-Server-side apply turned an emptied map into null, which the API server refused for ever (kubernetes#135841). Every map
-of the specs is tried, so that a new field is tried, too.
+Server-side apply turned an emptied map into null, which the API server then always refused (kubernetes#135841).
+Every map of the specs is tested, so a new field is tested, too.
 """
 
 import json
@@ -51,7 +51,7 @@ def live(kube: KubeClient, case: MapCase, namespace: str) -> Json:
 
 
 def assert_empty(kube: KubeClient, namespace: str) -> None:
-    """Each object means what its manifest says, and no more."""
+    """Check that each object means exactly what its manifest says."""
     for case in CASES:
         spec = live(kube, case, namespace)["spec"]
         assert meaning(case.kind, spec) == meaning(case.kind, case.emptied), (case.path, spec)
@@ -74,7 +74,7 @@ def test_every_map_is_tried():
 
 @pytest.mark.timeout(300)
 def test_from_client_side_to_server_side(cluster: Cluster, kube, namespace):
-    """kubectl counts as its own what it applied on the client's side, the filled-in defaults included."""
+    """kubectl owns the fields that it applied client-side, including the defaults that were filled in."""
     cluster.kubectl(*CLIENT_SIDE, "-f", "-", input=emptied(namespace))
     for _ in range(3):
         cluster.kubectl(*SERVER_SIDE, "-f", "-", input=emptied(namespace))
@@ -95,13 +95,13 @@ def test_from_filled_to_empty(cluster: Cluster, kube, namespace, first):
     for _ in range(3):
         cluster.kubectl(*SERVER_SIDE, "-f", "-", input=emptied(namespace))
     assert_empty(kube, namespace)
-    # And back, by another who forces, and empty again by both.
+    # Another manager fills the maps again by force, and then both managers empty them.
     cluster.kubectl(*SERVER_SIDE, *FORCED, "-f", "-", input=filled(namespace))
     for _ in range(2):
         cluster.kubectl(*SERVER_SIDE, *FORCED, "-f", "-", input=emptied(namespace))
         cluster.kubectl(*SERVER_SIDE, "--force-conflicts", "-f", "-", input=emptied(namespace))
     assert_empty(kube, namespace)
-    # kubectl takes its object back from the server's side.
+    # kubectl takes the object back from server-side apply.
     cluster.kubectl(*CLIENT_SIDE, "-f", "-", input=filled(namespace))
     cluster.kubectl(*CLIENT_SIDE, "-f", "-", input=emptied(namespace))
     cluster.kubectl(*SERVER_SIDE, "-f", "-", input=emptied(namespace))
@@ -126,7 +126,7 @@ def test_from_filled_to_left_out(cluster: Cluster, kube, namespace, first):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("before", [filled, emptied])
 def test_flux_takes_over(cluster: Cluster, kube, namespace, before):
-    """As kustomize-controller does: it makes kubectl's fields its own, and then applies with force."""
+    """Flux takes over as kustomize-controller does: it moves kubectl's fields to itself, then applies with force."""
     cluster.kubectl(*CLIENT_SIDE, "-f", "-", input=before(namespace))
     for case in CASES:
         found = live(kube, case, namespace)

@@ -1,4 +1,4 @@
-"""The control plane that other tests stand on."""
+"""The control plane that other tests use."""
 
 from typing import Any
 

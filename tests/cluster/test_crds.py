@@ -1,4 +1,4 @@
-"""The custom resources on a real API server: what is taken, what is refused, what is shown."""
+"""The custom resources on a real API server: what it accepts, what it refuses and what it shows."""
 
 import re
 from pathlib import Path
@@ -25,13 +25,13 @@ PAST_THE_SCHEMA = (
     "its minute has the range 30-10",
     "the IANA time zone database has no such name",
 )
-"""What no schema says: the operator alone refuses it."""
+"""Parts of the errors that no schema can express: only the operator refuses these manifests."""
 WITHOUT_PATH = ("kind is", "metadata.name is missing", "metadata is missing")
-"""What has no address to be sent to."""
+"""Parts of the errors of manifests without a URL to send them to."""
 
 
 def create_dry(kube: KubeClient, namespace: str, text: str, validation: str = "Strict") -> None:
-    """As `kubectl create --dry-run=server --validate=strict`. Raises ApiError."""
+    """Create an object like `kubectl create --dry-run=server --validate=strict`. Raises ApiError."""
     group, plural = PREFIXES[yaml.safe_load(text)["kind"]]
     path = f"/{group}/namespaces/{namespace}/{plural}"
     kube.request("POST", path, text.encode(), "application/yaml", dryRun="All", fieldValidation=validation)
@@ -41,7 +41,7 @@ REFUSED = [text for text, sentence in MALFORMED if not any(part in sentence for 
 
 
 def test_malformed_manifests_are_refused(kube, namespace):
-    """One test for all: each takes some milliseconds."""
+    """The API server refuses every malformed manifest. One test checks all: each takes some milliseconds."""
     answers = {text: refusal(kube, namespace, text) for text in REFUSED}
     assert {text: status for text, status in answers.items() if status not in {400, 422}} == {}
 
@@ -63,12 +63,12 @@ def test_what_only_the_operator_refuses_is_taken(kube, namespace):
 
 def test_well_formed_manifests_are_taken(kube, namespace):
     for text in WELL_FORMED:
-        later = "later:" in text  # a field of a status that a later version wrote
+        later = "later:" in text  # a status field written by a later version
         create_dry(kube, namespace, text, "Ignore" if later else "Strict")
 
 
 def put(kube: KubeClient, namespace: str, plural: str, name: str, spec: dict[str, Any]) -> str:
-    """Apply an object; its path."""
+    """Apply an object. Returns its path."""
     kind = {"packagerepos": "PackageRepo", "packageservers": "PackageServer"}[plural]
     path = f"/{GROUP}/namespaces/{namespace}/{plural}/{name}"
     kube.apply(path, {"apiVersion": "pywharf.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
@@ -98,7 +98,7 @@ FOLDERS = [
 @pytest.mark.parametrize("how", [("--server-side",), ()], ids=["server-side", "client-side"])
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_folder_applies(cluster: Cluster, kube, namespace, folder: Path, how, tmp_path):
-    """Twice: the second time nothing changes. Every namespace that it names becomes the test's own."""
+    """A folder applies twice; the second time nothing changes. The test's namespace replaces those it names."""
     documents = [
         document for path in sorted(folder.rglob("*.yaml")) for document in yaml.safe_load_all(path.read_text())
     ]
@@ -162,7 +162,7 @@ WITHOUT_THEIR_CRDS = {"HTTPRoute", "ServiceMonitor"}
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem.removeprefix("expected-"))
 def test_what_is_rendered_is_taken(cluster: Cluster, namespace, path: Path):
-    """By the kinds' own schemas and rules, field by field."""
+    """The API server accepts every rendered object, checked field by field by its kind's schema and rules."""
     documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
     objects = [document for document in documents if document["kind"] not in WITHOUT_THEIR_CRDS]
     for document in objects:

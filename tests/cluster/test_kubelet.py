@@ -1,4 +1,4 @@
-"""The stand-in for a kubelet: what tests of whole servers stand on."""
+"""The stand-in for a kubelet, on which the tests of whole servers rely."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def rotate(kube: KubeClient, namespace: str, secret: str) -> None:
 
 
 def the_pod(kube: KubeClient, namespace: str, *, but: str = "") -> dict[str, Any]:
-    """The one that was made, once it is there."""
+    """Wait for a pod whose name is not `but`, and return it."""
     path = f"/api/v1/namespaces/{namespace}/pods"
 
     def found() -> dict[str, Any] | None:
@@ -146,7 +146,7 @@ def test_a_deployment_serves(cluster, kube, namespace, kubelet: Kubelet):
     assert all(url.endswith(":9090") for url in kubelet.urls(namespace, "wharf", "internal"))
     assert [index_status(url, "demo", "first-secret") for url in urls] == [200, 200]
     assert [index_status(url, "demo", "wrong") for url in urls] == [401, 401]
-    # By hand, a claim's state comes from the controllers, which take a moment.
+    # The stand-in only creates the volume. The controllers set the claim's state, which takes a moment.
     claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/data"
     wait_for(lambda: (kube.get(claim) or {})["status"]["phase"] == "Bound", "the claim")
 
@@ -234,7 +234,7 @@ def test_a_deleted_pod_ends_and_what_it_wrote_stays(cluster, kube, namespace, ku
     second = the_pod(kube, namespace, but=first)["metadata"]["name"]
     kubelet.wait_for_urls(namespace, "wharf", 1)
     assert (kubelet.volume(second, "data") / "kept").read_text() == "yes"
-    assert not os.path.lexists("/etc/pywharf/config.toml")  # this machine has seen nothing of it
+    assert not os.path.lexists("/etc/pywharf/config.toml")  # nothing was written to this machine itself
 
 
 def test_a_frozen_server_is_not_ready_and_a_killed_one_starts_again(cluster, kube, namespace, kubelet: Kubelet):

@@ -1,4 +1,4 @@
-"""What the operator applied and reads back is as it was rendered; what somebody changed is not."""
+"""An applied object that is read back equals the rendered one; a change made by somebody else is drift."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-
 
 
 def applied(kube, namespace, path):
-    """Each object as it was rendered, and where it is now."""
+    """Apply each object of the file. Yields the rendered object and its path."""
     for item in yaml.safe_load_all(path.read_text()):
         kind = kind_of(item)
         if kind.optional:
@@ -41,7 +41,7 @@ def test_what_was_applied_is_the_same_when_it_is_read_back(kube, namespace, path
         assert difference.kind == "same", f"{where}: {difference.path}"
 
 
-# What users may write in podTemplate, and the API server writes in another way, or leaves out.
+# Values that users may write in podTemplate and that the API server stores in another form, or omits.
 ODD: dict[str, dict[str, Any]] = {
     "false": {
         "hostNetwork": False,
@@ -205,7 +205,7 @@ def test_what_somebody_added_stays(kube, namespace, change):
     assert differs(desired, kube.get(where)).kind == "same"
 
 
-# What controllers, admissions and people legitimately fill in or add, in fields that the operator does not render.
+# Fields that the operator does not render, and that controllers, admission or people may legitimately set.
 GROWN: list[tuple[str, dict[str, Any]]] = [
     ("ServiceAccount", {"imagePullSecrets": [{"name": "x"}], "secrets": [{"name": "x"}]}),
     ("Service", {"spec": {"sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"]}}),

@@ -1,4 +1,4 @@
-"""Of every field of a pod's spec that Kubernetes knows it is decided whether Jobs take it over."""
+"""For every pod spec field that Kubernetes knows, the operator decides whether Jobs inherit it."""
 
 from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
 from support.kube_client import KubeClient

@@ -1,4 +1,4 @@
-"""The docs' pod template, and the removal of any part, by each tool that people apply with."""
+"""The pod template of the docs, and the removal of parts, through each tool that people use to apply manifests."""
 
 import json
 import re
@@ -27,7 +27,7 @@ PLAIN: Json = {"replicas": 1}
 
 
 def example() -> Json:
-    """Of docs/resources.md."""
+    """Return the example of docs/resources.md."""
     section = DOCS.partition("### `podTemplate`")[2]
     found: Json = yaml.safe_load(re.search(r"```yaml\n(.*?)```", section, re.DOTALL)[1])  # type: ignore[index]
     return found
@@ -60,7 +60,7 @@ def manifest(spec: Json) -> Json:
 
 
 class Tools:
-    """Each brings a spec into the namespace, over a server that is there already."""
+    """The tools. Each method brings a spec into the namespace, over an existing server."""
 
     def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
         self.cluster, self.namespace, self.folder = cluster, namespace, folder
@@ -102,7 +102,7 @@ TOOLS = ["client_side", "server_side", "kustomize_resource", "kustomize_patch", 
 
 
 def template_of(spec: Json) -> Any:
-    """The pod template that the operator makes of it."""
+    """Return the pod spec that the operator renders for the spec."""
     server = msgspec.convert(manifest(spec) | {"metadata": {"name": "pywharf", "namespace": "a"}}, PackageServer)
     made = resolve(Snapshot(servers=(server,)), ENVIRONMENT).servers[0]
     assert made.accepted.status, made.accepted.message
@@ -144,7 +144,7 @@ def test_what_the_docs_example_says():
 
 
 def test_a_patch_directive_that_arrives_is_carried_out(cluster: Cluster, kube, namespace, tmp_path):
-    """By kubectl and helm; kustomize keeps it in what it lists as a resource."""
+    """kubectl and helm pass the directive on; kustomize keeps it only in the files listed as resources."""
     spec: Json = {
         "podTemplate": {
             "spec": {
@@ -162,7 +162,7 @@ def test_a_patch_directive_that_arrives_is_carried_out(cluster: Cluster, kube, n
 
 
 def test_an_emptied_map_of_the_pod_template_is_no_null(cluster: Cluster, kube, namespace, tmp_path):
-    """A null there would remove ours: the security context, in the worst case."""
+    """A null there would remove the rendered value: in the worst case, the security context."""
     tools = Tools(cluster, namespace, tmp_path)
     tools.server_side({"podTemplate": {"spec": {"securityContext": {"runAsUser": 1}}}})
     tools.server_side({"podTemplate": {"spec": {"securityContext": {}}}})

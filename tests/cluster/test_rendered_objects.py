@@ -1,4 +1,4 @@
-"""What is rendered, as the real API server takes it: every golden case, its pods, and our merge against its own."""
+"""Rendered objects on a real API server: every golden case, its pods, and our merge compared with its own."""
 
 import copy
 import secrets
@@ -23,7 +23,7 @@ CHECKED = {"dryRun": "All", "fieldManager": "tests"}
 
 
 def objects_of(path, namespace):
-    """The objects of that file, as if all were in the namespace."""
+    """Yield the objects of the file, all moved to the namespace."""
     for item in yaml.safe_load_all(path.read_text()):
         item["metadata"]["namespace"] = namespace
         yield item
@@ -63,7 +63,7 @@ def test_a_restricted_namespace_takes_its_pods(kube, namespace, path):
         if item["kind"] == "ServiceAccount":
             kube.create(SERVICE_ACCOUNT.path(namespace), item)
         for template in pods_of(item):
-            # Cluster-wide names that no test cluster has.
+            # Priority classes are cluster-wide, and no test cluster has them.
             spec = {field: value for field, value in template["spec"].items() if field != "priorityClassName"}
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": "x"}, "spec": spec}
             made = kube.request("POST", POD.path(namespace), pod, fieldValidation="Strict", **CHECKED)
@@ -137,7 +137,7 @@ def base(namespace):
 
 
 def by_key(template):
-    """Lists that are told apart by a key, in its order: the API server's own order differs."""
+    """Sort the lists that are merged by a key by that key: the API server's order differs."""
     spec = template["spec"]
     for box in (*spec["containers"], *spec.get("initContainers", ())):
         for field, key in (("volumeMounts", "mountPath"), ("ports", "containerPort"), ("env", "name")):

@@ -1,4 +1,4 @@
-"""One control plane for a run's processes, and nothing of it is left, however they end."""
+"""The processes of a test run share one control plane. Nothing of it is left, however they end."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ with shared_cluster(shared, own, programs) as cluster:
 
 @contextmanager
 def user(shared: Path, number: int) -> Iterator["subprocess.Popen[str]"]:
-    """A process that uses the shared control plane until its standard input ends."""
+    """Start a process that uses the shared control plane until its standard input ends."""
     command = [sys.executable, "-c", USER, str(shared), str(shared.parent / f"own-{number}"), str(programs())]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=CHECKOUT / "tests", stdin=pipe, stdout=pipe, text=True) as process:
@@ -68,7 +68,7 @@ def test_it_lives_as_long_as_its_last_user(tmp_path):
         first.wait()
         with user(shared, 3) as third:
             url_of(third)
-            second.communicate()  # ends as it should
+            second.communicate()  # ends normally
             assert not any(map(all_gone, ([process] for process in processes)))
             third.kill()
             third.wait()
@@ -85,5 +85,5 @@ def test_its_holder_is_killed(tmp_path, number):
         parts = parts_of(holder)
         holder.send_signal(number)
         wait_for(lambda: all_gone([holder, *parts]), "the end of all")
-        url_of(stack.enter_context(user(shared, 2)))  # another is started
+        url_of(stack.enter_context(user(shared, 2)))  # a new one is started
         assert holder_of(shared) != holder

@@ -1,4 +1,4 @@
-"""How much configuration a real API server and its etcd take, beside what rendering reckons with."""
+"""How much configuration a real API server and its etcd accept, compared with the limits of rendering."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def apply(kube: KubeClient, secret, **query: str):
     ("keys", "value_bytes"), [(11_000, 20), (62, 16 * 1024)], ids=["short secrets", "long secrets"]
 )
 def test_a_shard_below_the_limit_is_taken(kube, namespace, keys, value_bytes):
-    """By etcd too, with the list of its fields' managers, which grows with the keys."""
+    """etcd accepts the shard, too, including its managedFields, which grow with the keys."""
     content = {f"a-repo-of-some-team-{number}.read": b"x" * value_bytes for number in range(keys)}
     (secret,) = credentials_secrets(default_server(namespace), (content,), "0" * 64)
     assert LARGE_BYTES < size_of(secret) < MAX_BYTES

@@ -1,4 +1,4 @@
-"""The chart on a real node, by the words of docs/chart.md and of its own notes; all in restricted namespaces."""
+"""The chart on a real node, used as docs/chart.md and its own notes say; every namespace is restricted."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ GOLDEN = CHECKOUT / "tests" / "golden" / "chart" / "accounts.txt"
 REPO = "team-a"
 FOLDER = "/tmp"  # noqa: S108 - the pods' own
 GREEN_S = 90.0
-"""From `helm install` to the end of `helm test`, with the image on the node."""
+"""Most seconds from `helm install` to the end of `helm test`, with the image on the node."""
 REPOS = IMAGE_VALUES | {"repos": {REPO: {"spec": {"backend": {"fileSystem": {}}}, "createSecret": True}}}
 KEPT = (("packagerepo", REPO), ("secret", REPO), ("pvc", "pywharf-data"))
 COMPONENTS = {"operator", "server", "index", "test"}
@@ -33,16 +33,16 @@ COMPONENTS = {"operator", "server", "index", "test"}
 
 @dataclass(frozen=True)
 class Installed:
-    """A release whose test is green and whose notes were followed, and a pod of another namespace."""
+    """A release whose test succeeded and whose notes were followed, and a pod in another namespace."""
 
     release: Release
     printed: str
-    """By `helm install`."""
+    """The output of `helm install`."""
     tested: str
-    """By `helm test`."""
+    """The output of `helm test`."""
     green_s: float
     credentials: dict[str, str]
-    """READ and WRITE, as the notes' commands took them."""
+    """READ and WRITE, as the commands of the notes set them."""
     client: ClientPod
 
 
@@ -66,11 +66,11 @@ def installed(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def followed(release: Release, paragraphs: list[str]) -> dict[str, str]:
-    """READ and WRITE after what a user types, with kubectl alone on the PATH beside the system's."""
+    """Run the commands that a user types. Returns READ and WRITE. PATH has only kubectl and the system's programs."""
     folder = release.folder / "bin"
     folder.mkdir()
     (folder / "kubectl").symlink_to(release.cluster.kubectl_program)
-    # What is typed, and then what became of it.
+    # The commands as typed, then the variables that they set.
     script = "\n".join(["set -eu", *paragraphs, 'printf "\\n%s\\n%s\\n" "$READ" "$WRITE"'])
     environment = {
         "PATH": f"{folder}:/usr/bin:/bin",
@@ -100,7 +100,7 @@ def test_the_quickstart_of_the_readme(installed: Installed):
 
 
 def readme(namespace: str) -> list[list[str]]:
-    """What README.md types on a cluster, word by word, with this namespace, chart and image in the place of its own."""
+    """Return the commands of README.md for a cluster, as words, with this namespace, chart and image in them."""
     section = (CHECKOUT / "README.md").read_text().partition("\n## On a cluster\n")[2]
     block = section[section.index("$ helm install") :].partition("```")[0].replace("\\\n", " ")
     typed = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
@@ -115,7 +115,7 @@ def readme(namespace: str) -> list[list[str]]:
 
 
 def test_the_notes_say_what_works(installed: Installed, tmp_path: Path):
-    """Each line for pip, uv and twine, as printed, from another namespace; only PROJECT and dist are a user's own."""
+    """Each printed line for pip, uv and twine works from another namespace; only PROJECT and dist are the user's."""
     release = installed.release
     notes = installed.printed.partition("NOTES:\n")[2]
     assert release.notes().strip() == notes.strip()
@@ -149,7 +149,7 @@ def brought(client: ClientPod, file: Path, folder: str) -> str:
 
 
 def test_what_each_account_of_the_namespace_may_do(installed: Installed):
-    """Beside what any account may; servers' and index jobs' may nothing more."""
+    """Only the operator's account may do more than any account; those of servers and index Jobs may not."""
     release = installed.release
     accounts = release.kubectl("get", "serviceaccounts", "--output=jsonpath={.items[*].metadata.name}").split()
     anyone = rights(release.cluster, release.namespace, "nobody-has-made-it")
@@ -163,7 +163,7 @@ def test_what_each_account_of_the_namespace_may_do(installed: Installed):
 
 
 def test_every_pod_is_restricted(installed: Installed):
-    """The namespace enforces it: those that run are; none was refused, and nothing was warned of."""
+    """The namespace enforces the restricted level, so pods that run comply. There was no refusal and no warning."""
     release = installed.release
 
     def components() -> set[str]:
@@ -176,16 +176,16 @@ def test_every_pod_is_restricted(installed: Installed):
     assert components() == COMPONENTS
     told = json.loads(release.kubectl("get", "events", "--output=json"))["items"]
     assert [one["message"] for one in told if "PodSecurity" in one.get("message", "")] == []
-    # Not what helm's own client logs (I1123 …) of a watch that it has ended.
+    # Ignore lines of helm's own client (I1123 …) about a watch that it has ended.
     said = [line for line in release.warnings if not re.match(r"I\d{4} ", line)]
     assert [line for line in said if "PodSecurity" in line or "Warning" in line] == []
 
 
 @pytest.fixture
 def older(pod_cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
-    """The first version."""
+    """A release of the chart's first version."""
     made = Release(pod_cluster, restricted_namespace(pod_cluster), tmp_path)
-    # As tests/chart has it: the CRDs here are of this checkout.
+    # As in tests/chart: the cluster already has the CRDs of this checkout.
     made.helm("install", str(PACKAGED), "--skip-crds", values=REPOS)
     yield made
     made.remove()
@@ -227,14 +227,14 @@ def test_packages_survive_upgrade_rollback_and_removal(older: Release, installed
 
 
 def served(release: Release) -> None:
-    """By the Deployments that are there now."""
+    """Wait until the current Deployments are rolled out and the repo is ready."""
     for deployment in ("pywharf-operator", "pywharf"):
         rolled_out(release.cluster, release.namespace, deployment)
     release.kubectl("wait", "--for=condition=Ready", "--timeout=90s", f"packagerepo/{REPO}")
 
 
 def taken(release: Release, key: str) -> str:
-    """A value of the repo's Secret."""
+    """Return a value of the repo's Secret."""
     return release.kubectl("get", "secret", REPO, f'--template={{{{index .data "{key}" | base64decode}}}}')
 
 
@@ -243,6 +243,6 @@ def kept(release: Release) -> dict[tuple[str, str], str]:
 
 
 def volume_of(release: Release) -> str:
-    """Name and uid of what the claim is bound to."""
+    """Return the name and uid of the volume that the claim is bound to."""
     name = release.kubectl("get", "pvc", "pywharf-data", "--output=jsonpath={.spec.volumeName}")
     return f"{name} {release.uid('persistentvolume', name)}"

@@ -1,4 +1,4 @@
-"""How soon a change is served by every replica, on a real node: by a new mount of the volume, with no restart."""
+"""How soon every replica serves a change on a real node: the kubelet mounts the volume again, without a restart."""
 
 import json
 import statistics
@@ -18,7 +18,7 @@ REPLICAS = 3
 TIMES = 5
 MEDIAN_S, WORST_S = 2.0, 5.0
 LONGEST_S = 60
-# Asks each replica by its own address until all give the page; says so before it begins and when it has ended.
+# Requests the page from each replica by address until all serve it. Prints a line before the first and after the last.
 WATCH = """
 import base64, sys, time, urllib.error, urllib.request
 repo, password, longest, *hosts = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""Downloads go on, whatever happens to pods, to the operator and to the API server."""
+"""Downloads continue while pods, the operator or the API server are disrupted."""
 
 import contextlib
 import json
@@ -21,11 +21,12 @@ REPLICAS = 2
 PACKAGE, WHEEL = "steady", "steady-1.0-py3-none-any.whl"
 AWAY_S = 60.0
 WORKERS, EVERY_S = 3, 0.75
-"""Each begins a download so often, if the one before has ended: four in a second."""
+"""Concurrent workers, and the seconds from one download of a worker to its next, if it has ended: four a second."""
 LEAST, LEAST_EACH_S = 4, 1.0
-"""Downloads in each phase and in each of its seconds, or it showed nothing."""
-# Downloads again and again, until told to stop; a line for each one that has ended. Each is a process and a folder of
-# its own, so that the file comes from the server; but pip is imported once, which takes longer than a download.
+"""Fewest downloads in a phase and per second of it; with fewer the phase shows nothing."""
+# Downloads repeatedly until the file `stop` exists, and writes a line for each download that has ended. Each has its
+# own process and folder, so that the file comes from the server. pip is imported only once: importing it takes longer
+# than a download.
 LOOP = f"""
 import json, os, pathlib, sys, tempfile, time
 import pip._internal.commands.download
@@ -61,7 +62,7 @@ if os.getpid() == first:
 
 
 class Loop:
-    """Downloads that go on in the pod, also while nobody can reach it."""
+    """Downloads that continue in the pod even while nobody can reach it."""
 
     def __init__(self, site: Site, name: str) -> None:
         self._site = site
@@ -75,7 +76,7 @@ class Loop:
         return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
     def settled(self) -> int:
-        """Wait until what was under way has ended, and a download more of each worker; how many have ended."""
+        """Wait until running downloads have ended and each worker has done one more. Returns how many have ended."""
         before = Counter(one["worker"] for one in self.results())
 
         def ended() -> int:
@@ -106,13 +107,13 @@ def loop(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]
 
 
 def failures(loop: Loop) -> list[Json]:
-    """Those that ended with an error, or without the file."""
+    """Return the downloads that ended with an error or without the file."""
     return [one for one in loop.results() if one["status"] != 0 or one["files"] != [WHEEL]]
 
 
 @contextlib.contextmanager
 def downloading(loop: Loop, phase: str) -> Iterator[None]:
-    """No download fails within the context, and there are some; then and after it."""
+    """Check that downloads continue within the context and after it, and that none fails."""
     before, began = loop.settled(), time.monotonic()
     yield
     ended, took_s = len(loop.results()), time.monotonic() - began
@@ -125,7 +126,7 @@ def downloading(loop: Loop, phase: str) -> Iterator[None]:
 def test_a_server_pod_is_deleted(site: Site, loop: Loop):
     with downloading(loop, "a pod deleted"):
         gone, *_ = site.server_pods()
-        site.kubectl("delete", "pod", gone)  # and wait for its end
+        site.kubectl("delete", "pod", gone)  # waits for its end
         wait_for(lambda: len(site.server_pods()) == REPLICAS, "another pod", longest_s=60)
         rolled_out(site.cluster, site.namespace, "pywharf")
 
@@ -167,6 +168,6 @@ def operator_pods(site: Site) -> list[str]:
 
 
 def rendered(site: Site, name: str) -> None:
-    """The operator works. That it is served then is for the kubelet to do, in its own time: docs/operations.md."""
+    """Wait until the operator renders a new repo. It is served once the kubelet delivers it: docs/operations.md."""
     apply(site.kube, site.namespace, secret_of(name), repo(name))
     wait_for(lambda: f"[{name}]" in config_text(site.kube, site.namespace), "the operator", longest_s=90)

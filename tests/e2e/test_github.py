@@ -1,4 +1,4 @@
-"""A repo whose packages are GitHub's, in pods: twine, the index Job, pip and uv; no volume is there."""
+"""A repo with the GitHub backend, in pods without a volume: twine, the index Job, pip and uv."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

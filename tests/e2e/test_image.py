@@ -1,4 +1,4 @@
-"""The image alone, as `docker run` starts it: its entry point is the command, its user has no name and no rights."""
+"""The image alone, as `docker run` starts it. Its entry point is the command; its user has no name and no rights."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_it_serves_a_root_as_the_original_image_did(name, started, namespace: st
 
 
 def test_it_holds_what_it_runs_and_no_more(namespace: str, pod_cluster: Cluster):
-    """No pip, no compiler, no cache; everything importable is what the locks say, and its user is no one."""
+    """The image has no pip, compiler or cache, only the locked packages, and an unprivileged user."""
     script = """
 import importlib.metadata, json, os, shutil, sys
 names = sorted(d.metadata["Name"].lower() for d in importlib.metadata.distributions())
@@ -84,7 +84,7 @@ print(json.dumps({"names": names, "tools": tools, "user": [os.getuid(), os.getgi
 
 
 def test_any_user_of_group_0_may_run_it(namespace: str, pod_cluster: Cluster):
-    """As on clusters that give the ids themselves."""
+    """The image runs with ids that the cluster assigns."""
     spec = pod_spec(IMAGE, ["pywharf", "operator", "--help"]) | {"restartPolicy": "Never"}
     ids = {"runAsUser": 1000680000, "runAsGroup": 0}
     spec["securityContext"] = {key: value for key, value in spec["securityContext"].items() if key != "fsGroup"} | ids

@@ -1,4 +1,4 @@
-"""The CronJobs that update indexes, on a real node: their schedule, their pods, and one that fails and recovers."""
+"""The CronJobs that update indexes, on a real node: their schedule, their pods, and a Job that fails and recovers."""
 
 import functools
 import json
@@ -16,15 +16,15 @@ from support.site import Site, made_site
 from support.waiting import wait_for
 
 WHEELS = {"team-a": ["one"], "team-b": ["two", "three"], "broken": ["four"]}
-"""By repo. The last one's Job fails; its schedule never comes, so that it runs when it is asked to."""
+"""Wheels by repo. The last repo's Job fails; its schedule never comes, so it runs only on request."""
 SCHEDULED = ("team-a", "team-b")
 EVERY_MINUTE, NEVER = {"index": {"schedule": "* * * * *"}}, {"index": {"schedule": "0 0 29 2 *"}}
 STORAGE = "/var/lib/pywharf/cache/broken/storage"
 SCHEDULED_S = 120.0
-"""A minute for the schedule, a Job's time, and as much again for a machine with other work."""
+"""Seconds: a minute for the schedule, the time of a Job, and as much again for a busy machine."""
 FAILED_S = 120.0
-"""A Job is tried three times, after 10 and 20 seconds."""
-# Where a Job's container is: whose user it is, what it sees of the volume and may write.
+"""Seconds until a Job has failed: it is tried three times, after 10 and 20 seconds."""
+# Reports from a Job's container: its user, what it sees of the volume and what it may write.
 LOOK = """
 import json, os, sys
 root, repo = sys.argv[1:]
@@ -41,7 +41,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def site(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """All have had a first update, of no file; then came the wheels, and one storage became unreadable."""
+    """A site whose repos were updated once without files. Then wheels came, and one storage became unreadable."""
     with made_site(pod_cluster) as made:
         often = {"spec": {"limits": {"minScheduleIntervalSeconds": 60}}}
         made.kubectl("patch", "packageserver", "pywharf", "--type=merge", f"--patch={json.dumps(often)}")
@@ -52,7 +52,7 @@ def site(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
             where = path("packagerepos", made.namespace, name)
             wait_for_condition(made.kube, where, "Ready", "True")
             wait_for_condition(made.kube, where, "IndexUpToDate", "True", reason="Updated")
-        # The one to fail first: that takes longest.
+        # The failing repo comes first because it takes longest.
         for name in reversed(WHEELS):
             for wheel in WHEELS[name]:
                 made.publish(tmp_path_factory.mktemp("wheels"), wheel, name)
@@ -117,7 +117,7 @@ def test_a_job_sees_its_repo_only_and_may_write_it(site: Site):
 
 
 def counted_by_schedule(site: Site, name: str) -> bool:
-    """Whether a Job that the CronJob itself made has told of all wheels."""
+    """Return whether a Job that the CronJob itself created has reported all wheels."""
     index = index_of(site, name)
     own = [
         job["metadata"]["name"]
@@ -133,7 +133,7 @@ def index_of(site: Site, name: str) -> Json:
 
 
 def told(site: Site, kind: str, reason: str) -> list[str]:
-    """Messages of the Events of the one that fails."""
+    """Return the messages of the failing repo's Events of this type and reason."""
     return [said for *about, said in events(site.kube, site.namespace, "broken") if about == [kind, reason]]
 
 

@@ -1,4 +1,4 @@
-"""`make run-cluster` and `make stop-cluster`, as a developer runs them: served on a port here, then no trace."""
+"""`make run-cluster` and `make stop-cluster` as a developer runs them: one serves on a local port, one cleans up."""
 
 import json
 import os
@@ -39,17 +39,17 @@ def state(tmp_path: Path, needed: None) -> Iterator[Path]:
 
 
 def environment() -> dict[str, str]:
-    """A make of its own, that knows nothing of one that runs these tests."""
+    """Return an environment for make without the variables of a make that runs these tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 
 def make(folder: Path, target: str, *variables: str) -> list[str]:
-    # Its environment is made: a test of another tree's would only install what is there.
+    # The environment exists already: a test in another tree would only install the same packages again.
     return ["make", "--silent", "--old-file=.venv-dev", target, f"CLUSTER_STATE={folder}", *variables]
 
 
 def made(folder: Path, target: str, *variables: str, status: int = 0) -> str:
-    """What a person reads."""
+    """Run the target and return its output as a person reads it."""
     command = make(folder, target, *variables)
     done = subprocess.run(
         command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=LONGEST_S, check=False
@@ -77,14 +77,14 @@ def space(process: Path) -> str:
 
 
 def network_of(sockets: Path) -> str:
-    """Its node's network, told by a process that is in it and no child of this one."""
+    """Return the network namespace of a process that names the sockets and is not in ours, or an empty string."""
     own = space(Path("/proc/self"))
     found = {space(process) for process in naming(str(sockets))} - {own, ""}
     return next(iter(found), "")
 
 
 def naming(text: str) -> list[Path]:
-    """Processes whose arguments name it."""
+    """Return the processes whose arguments contain the text."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -140,7 +140,7 @@ def test_it_is_served_on_a_port_of_this_machine_and_stopped_without_a_trace(stat
     assert index in again
     assert sockets_of(state) == sockets
 
-    # A connection that is open does not keep anything.
+    # An open connection keeps nothing running.
     with socket.create_connection(("127.0.0.1", port)):
         made(state, "stop-cluster")
         no_trace(state, sockets, network)

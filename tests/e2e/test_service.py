@@ -1,4 +1,4 @@
-"""What users do, from pods, against servers that the operator made on a real node: over TLS and over plain HTTP."""
+"""User actions from pods, over TLS and plain HTTP, against servers that the operator created on a real node."""
 
 import base64
 import json
@@ -19,14 +19,17 @@ from support.site import FOLDER, REPO, Site, made_site
 from support.waiting import wait_for
 
 SECURE = "secure"
-"""The server that speaks TLS, and its repo."""
+"""The name of the server that speaks TLS, and of its repo."""
 PACKAGE = "parcel"
 CA_FOLDER = "/etc/authority"
 CA_FILE = f"{CA_FOLDER}/ca.crt"
 RENEWED_S = 150.0
-"""A kubelet looks at a pod's volumes after 60 to 90 seconds, those of the tests' own node after 10 to 15."""
+"""Most seconds until a renewed certificate is served.
+
+A kubelet refreshes a pod's volumes after 60 to 90 seconds, the kubelet of the tests' own node after 10 to 15.
+"""
 PIP = ("--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--no-input", "--retries=0")
-# Asks for a list of projects with each user and password; a status, a challenge and a page of each.
+# Requests the list of projects with each user and password. Prints the status, challenge and page of each response.
 ASK = """
 import base64, json, sys, urllib.error, urllib.request
 url, given = sys.argv[1], json.loads(sys.argv[2])
@@ -54,26 +57,26 @@ with socket.create_connection((host, 443), timeout=10) as plain:
 
 @dataclass(frozen=True)
 class Users:
-    """A site with a server more, which speaks TLS; a package is in each server's repo."""
+    """A site with a second server, which speaks TLS. Each server's repo holds a package."""
 
     site: Site
     made: Certificates
     inside: ClientPod
-    """In the servers' namespace. Both have the authority mounted from a ConfigMap, and use it if told to."""
+    """A pod in the servers' namespace. Both pods mount the authority from a ConfigMap and use it only on request."""
     outside: ClientPod
-    """In another namespace."""
+    """A pod in another namespace."""
 
     @property
     def host(self) -> str:
         return f"{SECURE}.{self.site.namespace}.svc"
 
     def url(self, repo: str, secret: str | None = None, user: str | None = None) -> str:
-        """What the repo's status says, for a client who has a secret."""
+        """Return the URL in the repo's status, with credentials if a secret is given."""
         url = str((get_repo(self.site.kube, self.site.namespace, repo) or {})["status"]["url"])
         return url if secret is None else url.replace("://", f"://{user or repo}:{secret}@")
 
     def upload(self, repo: str, name: str, folder: Path, secret: str) -> tuple[str, ...]:
-        """Bring a new wheel to `inside`; what is typed there."""
+        """Copy a new wheel to `inside`. Returns the command that uploads it there."""
         made = wheel(folder, name)
         content = base64.b64encode(made.read_bytes()).decode()
         self.inside.run("sh", "-c", f"base64 -d > {FOLDER}/{made.name}", input=content)
@@ -82,7 +85,7 @@ class Users:
         return ("twine", "upload", "--non-interactive", where, *named, f"{FOLDER}/{made.name}")
 
     def imported(self, target: str) -> str:
-        """What the package says that was installed there."""
+        """Return the value that the package installed in `target` reports."""
         script = f"import sys; sys.path[:0] = [{target!r}]; import {PACKAGE}; print({PACKAGE}.VALUE)"
         return self.outside.run("python3", "-c", script).strip()
 
@@ -112,7 +115,7 @@ def users(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_pip_and_uv_install_over_tls(users: Users):
-    """From another namespace, with the authority of a ConfigMap. twine published there, over TLS."""
+    """pip and uv install from another namespace, with the authority of a ConfigMap. twine published over TLS."""
     index = users.url(SECURE, f"{SECURE}-read-value")
     assert users.url(SECURE) == f"https://{users.host}/repo/{SECURE}/simple/"
     pip = ("pip", "install", *PIP, f"--index-url={index}")
@@ -185,7 +188,7 @@ def test_a_renewed_certificate_is_served_by_the_same_pod(users: Users):
 
 
 def test_the_operator_watches_though_its_user_has_no_name(users: Users):
-    """Without its watches it still works, seconds late."""
+    """The log shows that its watches run. Without them the operator would still work, but seconds late."""
     assert "start again" not in users.site.kubectl("logs", "deployment/pywharf-operator")
 
 
@@ -198,7 +201,7 @@ def test_pods_that_do_not_need_the_api_have_no_token(users: Users):
 
 
 def tls_secret(made: Certificates) -> Json:
-    """As `kubectl create secret tls` makes it."""
+    """Return a Secret like that of `kubectl create secret tls`."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -215,12 +218,12 @@ def authority(namespace: str, made: Certificates) -> Json:
 
 
 def certificate(users: Users) -> str:
-    """What the server shows, once it is checked."""
+    """Return the server's certificate after verifying it."""
     return users.outside.run("python3", "-c", CERTIFICATE, users.host, CA_FILE).strip()
 
 
 def server_pods(kube: KubeClient, namespace: str) -> list[tuple[str, int]]:
-    """Name and restarts of those that speak TLS."""
+    """Return the name and the restarts of each pod of the TLS server."""
     selector = f"pywharf.dev/server={SECURE},app.kubernetes.io/component=server"
     pods = kube.list(path("pods", namespace, group="/api/v1"), labelSelector=selector)
     return [(pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods]

@@ -1,4 +1,4 @@
-"""Nobody there: things deleted without an operator, an operator without CRDs, API server or etcd."""
+"""Missing parts: objects deleted without an operator; an operator without CRDs, API server or etcd."""
 
 import contextlib
 import http.client
@@ -40,7 +40,7 @@ KINDS = [*OWNED, ("packagerepos", API), ("packageservers", API)]
 
 
 def test_without_an_operator_everything_can_be_deleted(cluster, kube, namespace, tmp_path):
-    """Nothing waits for it: no finalizer holds anything. Started again, it makes nothing anew."""
+    """Nothing waits for the operator: no finalizer holds an object. After a restart it creates nothing again."""
     cluster.need_controllers()
     home, folder = namespace, tmp_path / "operator"
     other = new_namespace(kube)
@@ -80,7 +80,7 @@ def test_without_an_operator_everything_can_be_deleted(cluster, kube, namespace,
 
 
 def owned(kube: KubeClient, namespace: str) -> list[str]:
-    """What belongs to a server, but for its claim, which outlives it."""
+    """Return the objects that belong to a server, except its claim, which outlives it."""
     return [
         f"{plural}/{one['metadata']['name']}"
         for plural, group in OWNED
@@ -91,7 +91,7 @@ def owned(kube: KubeClient, namespace: str) -> list[str]:
 
 @pytest.mark.timeout(240)
 def test_a_control_plane_that_comes_and_goes(own_cluster, tmp_path):
-    """Started before the CRDs; then the API server is killed, and etcd, with changes before and after."""
+    """The operator starts before the CRDs exist. Then API server and etcd are killed, with changes before and after."""
     own_cluster.need_controllers()
     kube = own_cluster.client()
     namespace = new_namespace(kube)

@@ -1,4 +1,4 @@
-"""Secrets and namespaces: what a repo may name, what becomes of it, and that no value is told anywhere."""
+"""Secrets and namespaces: what a repo may name, how it is used, and that no secret value leaks."""
 
 import base64
 import json
@@ -33,14 +33,14 @@ def reason(kube: KubeClient, namespace: str, name: str, kind: str = "SecretsReso
 
 
 def credentials(kube: KubeClient, namespace: str) -> dict[str, str]:
-    """What the server is given, without the revisions."""
+    """Return the credentials that the server gets, without the revisions."""
     found = kube.get(path("secrets", namespace, "pywharf-credentials", CORE)) or {"data": {}}
     data = {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
     return {key: value for key, value in data.items() if not key.startswith("revision-")}
 
 
 def table(kube: KubeClient, namespace: str, name: str) -> str:
-    """A repo's part of the configuration."""
+    """Return a repo's table of the configuration."""
     text = config_text(kube, namespace)
     return text.partition(f"[{name}]\n")[2].partition("\n\n[")[0]
 
@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[Json, str]] = {
 
 
 def test_a_wrong_secret_is_nobody_elses(cluster, kube, namespace, tmp_path):
-    """OPERATOR test 7, and every other way in which a Secret can be wrong; mended, it is served again."""
+    """OPERATOR test 7, and every other fault of a Secret: it affects its own repo alone, until it is fixed."""
     apply(kube, namespace, server(), *map(secret_of, ("team-a", "team-b")), repo("team-a"), repo("team-b"))
     where = path("secrets", namespace, "team-a", CORE)
     with operating(tmp_path, grant(cluster, namespace), namespace) as operator:
@@ -88,14 +88,14 @@ def test_a_name_passes_on_only_when_its_holder_is_gone(cluster, kube, namespace,
     with operating(tmp_path, grant(cluster, namespace), namespace):
         apply(kube, namespace, repo("older", repoName="team"))
         wait_for_config(kube, namespace, "team")
-        # Ages are told by the second; of equal ones the first by name is the older.
+        # Creation times have a resolution of one second. Of equal ones, the first by name counts as older.
         apply(kube, namespace, repo("younger", repoName="team"))
         where = path("packagerepos", namespace, "younger")
         found = wait_for_condition(kube, where, "Accepted", "False", reason="NameConflict")
         assert f"{namespace}/older" in condition(found, "Accepted")["message"]
         assert reason(kube, namespace, "older", "Accepted") == "Accepted"
         assert credentials(kube, namespace)["team.read"] == "older-read-value"
-        kube.delete(path("secrets", namespace, "older", CORE))  # a broken holder holds it all the same
+        kube.delete(path("secrets", namespace, "older", CORE))  # a broken holder keeps the name
         wait_for_condition(kube, path("packagerepos", namespace, "older"), "SecretsResolved", "False")
         assert reason(kube, namespace, "younger", "Accepted") == "NameConflict"
         kube.delete(path("packagerepos", namespace, "older"))
@@ -105,7 +105,7 @@ def test_a_name_passes_on_only_when_its_holder_is_gone(cluster, kube, namespace,
 
 
 def test_only_its_own_namespaces_are_looked_at(cluster, kube, namespace, tmp_path):
-    """OPERATOR test 9: a Role in one namespace; the server is in another that nobody looks at."""
+    """OPERATOR test 9: the Role is in one namespace; the server is in another, which nobody watches."""
     elsewhere = new_namespace(kube)
     try:
         apply(kube, elsewhere, server(), secret_of("team-a"))
@@ -122,7 +122,7 @@ def test_only_its_own_namespaces_are_looked_at(cluster, kube, namespace, tmp_pat
         user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
         for rule in RULES:
             if rule["apiGroups"][0] in {"gateway.networking.k8s.io", "monitoring.coreos.com"}:
-                continue  # kinds that this cluster has not
+                continue  # this cluster lacks these kinds
             plural, _, subresource = rule["resources"][0].partition("/")
             kind = f"{plural}.{rule['apiGroups'][0]}".rstrip(".")
             asked = ["auth", "can-i", rule["verbs"][0], kind, f"--subresource={subresource}", f"--as={user}"]
@@ -135,7 +135,7 @@ def test_only_its_own_namespaces_are_looked_at(cluster, kube, namespace, tmp_pat
 def can(cluster: Any, asked: list[str]) -> str:
     try:
         return str(cluster.kubectl(*asked)).strip()
-    except AssertionError:  # kubectl ends with 1 where it says no
+    except AssertionError:  # kubectl exits with 1 if the answer is no
         return "no"
 
 
@@ -149,9 +149,9 @@ def test_selector_needs_all_namespaces(cluster, kube, namespace, tmp_path):
 
 @pytest.mark.timeout(180)
 def test_both_sides_agree(own_cluster, tmp_path):
-    """A repo of another namespace, with all namespaces watched: Same, All, and a Selector whose labels change.
+    """A repo in another namespace, with all namespaces watched: Same, All, and a Selector whose labels change.
 
-    On a control plane of its own: of the shared one it would look after every other test's namespace.
+    It needs its own control plane: on the shared one the operator would reconcile every other test's namespace.
     """
     kube = own_cluster.client()
     namespace, team = new_namespace(kube), new_namespace(kube)
@@ -164,7 +164,7 @@ def test_both_sides_agree(own_cluster, tmp_path):
         apply(kube, namespace, server(allowedNamespaces={"from": "All"}))
         wait_for_condition(kube, where, "Accepted", "True")
         wait_for_config(kube, namespace, "team-a")
-        # The Secret is that of the repo's own namespace, never the server's.
+        # The Secret comes from the repo's own namespace, never the server's.
         assert credentials(kube, namespace)["team-a.read"] == "team-a-read-value"
         selector = {"from": "Selector", "selector": {"matchLabels": {"team": "yes"}}}
         apply(kube, namespace, server(allowedNamespaces=selector))
@@ -228,7 +228,7 @@ def test_storage_that_does_not_fit(cluster, kube, namespace, tmp_path, fields, e
 
 
 def test_no_value_is_told_anywhere(cluster, kube, namespace, tmp_path):
-    """Not in any object but the Secrets, in no Event, log, metric, argument or environment of the operator."""
+    """No secret value is in an object other than a Secret, nor in an Event, log, metric, argument or environment."""
     values = {
         "team-a": {"read": "s3cr3t/read+a&b=c", "write": "s3cr3t-write-ä"},
         "team-b": {"read": "s3cr3t-b-read", "write": "s3cr3t-b-write"},
@@ -259,7 +259,7 @@ def test_no_value_is_told_anywhere(cluster, kube, namespace, tmp_path):
                 told[name] = file.read().decode(errors="replace")
         for where, text in told.items():
             plain = text + json.dumps(text)
-            # What the tests' own manager applied says only which fields it set.
+            # managedFields of the tests' own manager contain only the names of the fields that it set.
             shown = [form for form in forms if form in plain]
             assert not shown, f"{where} tells {shown}"
 

@@ -1,4 +1,4 @@
-"""What clusters ask of pods and objects: user ids of their own, quotas, bounds, labels. All is admitted, or told."""
+"""What clusters require of objects: user ids, quotas, limits, labels. A condition says why one is not admitted."""
 
 import json
 from collections.abc import Iterator
@@ -31,14 +31,14 @@ LONG_S = 90.0
 LOWEST, HIGHEST = 1000680000, 1000689999
 COST = "cost-center"
 ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-# In essence OpenShift's restricted-v2: ids are of the namespace's range, and who gives none gets one of it.
+# In essence OpenShift's restricted-v2: ids must be in the namespace's range, and a pod without ids gets them from it.
 IDS = ("runAsUser", "runAsGroup", "fsGroup")
 MADE = ["services", "deployments", "persistentvolumeclaims", "cronjobs", "jobs", "pods", "secrets", "configmaps"]
 MADE += ["serviceaccounts", "networkpolicies", "replicasets", "poddisruptionbudgets", "ingresses"]
 
 
 def policy(name: str, namespace: str, resources: list[str], rules: dict[str, str]) -> list[Json]:
-    """A ValidatingAdmissionPolicy of that namespace, by expression its message, and its binding."""
+    """Return a ValidatingAdmissionPolicy for the namespace and its binding. `rules` are messages by expression."""
     rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": resources}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     return [
@@ -62,14 +62,14 @@ def policy(name: str, namespace: str, resources: list[str], rules: dict[str, str
 
 
 class Policies:
-    """Applies policies, and waits until the API server follows them."""
+    """The admission policies of a test, with a wait until the API server enforces each."""
 
     def __init__(self, kube: KubeClient, namespace: str) -> None:
         self._kube, self._namespace = kube, namespace
         self._made: list[str] = []
 
     def apply(self, resources: list[str], rules: dict[str, str], refused: Json) -> None:
-        """`refused` is a pod, or a part of its spec, that it refuses."""
+        """Apply a policy and wait until it holds. `refused` is a pod spec, or a part of one, that it refuses."""
         name = f"{self._namespace}-{len(self._made)}"
         for made, plural in zip(
             policy(name, self._namespace, resources, rules),
@@ -95,7 +95,7 @@ def policies(cluster: Cluster, kube: KubeClient, namespace: str) -> Iterator[Pol
 
 
 def refusal(kube: KubeClient, namespace: str, spec: Json) -> str:
-    """Why the API server refuses such a pod; empty where it takes it."""
+    """Return why the API server refuses such a pod, or an empty string if it accepts it."""
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}}
     pod["spec"] = {"containers": [{"name": "a", "image": "a"}], "automountServiceAccountToken": False} | spec
     try:
@@ -128,7 +128,7 @@ def pods(kube: KubeClient, namespace: str, component: str) -> list[Json]:
 
 
 def both(kube: KubeClient, namespace: str) -> list[Json]:
-    """A pod of the server and one of a Job, once both are there."""
+    """Wait for a pod of the server and one of a Job. Returns both."""
 
     def found() -> list[Json]:
         made = [pods(kube, namespace, component) for component in ("server", "index")]
@@ -160,7 +160,7 @@ def told(kube: KubeClient, namespace: str, *parts: str) -> None:
 
 
 def test_ids_of_the_cluster(policies, cluster, kube, namespace, tmp_path):
-    """As on OpenShift: refused and told with the remedy at first, admitted with the field."""
+    """As on OpenShift: pods are refused and the conditions name the remedy; with the field set, pods are admitted."""
     restrict_ids(policies)
     kube.patch(
         f"/api/v1/namespaces/{namespace}",
@@ -178,7 +178,7 @@ def test_ids_of_the_cluster(policies, cluster, kube, namespace, tmp_path):
         )
         assert pods(kube, namespace, "server") == pods(kube, namespace, "index") == []
         apply(kube, namespace, server(security={"userIDs": "FromCluster"}))
-        # A Job keeps the template that it was made with.
+        # A Job keeps the template that it was created with, so a new one is needed.
         kube.patch(
             path("packagerepos", namespace, "team-a"), {"metadata": {"annotations": {"pywharf.dev/update-index": "1"}}}
         )
@@ -188,7 +188,7 @@ def test_ids_of_the_cluster(policies, cluster, kube, namespace, tmp_path):
 
 
 def test_ids_of_the_cluster_in_the_chart(policies, cluster, kube, namespace, tmp_path):
-    """Every pod of the release, its test's included, is admitted with the value and refused without."""
+    """Every pod of the release, including its test's, is admitted with the value and refused without it."""
     restrict_ids(policies)
 
     def found(values: Json) -> list[Json]:
@@ -238,12 +238,12 @@ BOUNDS: dict[str, tuple[Json, Json, Json, tuple[str, ...], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_quotas_and_ranges(name, cluster, kube, namespace, tmp_path):
-    """Told to the owner of the server and to that of the repo, each with the field; with the fields all is admitted."""
+    """The conditions of the server and of the repo each name the field; with the fields set, all pods are admitted."""
     cluster.need_controllers()
     bound, of_server, of_jobs, repo_says, server_says = BOUNDS[name]
     plural = {"ResourceQuota": "resourcequotas", "LimitRange": "limitranges"}[bound["kind"]]
     kube.apply(path(plural, namespace, "a", CORE), {"apiVersion": "v1", "metadata": {"name": "a"}, **bound})
-    if bound["kind"] == "ResourceQuota":  # until it is counted it refuses everything in another way
+    if bound["kind"] == "ResourceQuota":  # until it is counted, it refuses everything with another error
         wait_for(
             lambda: "hard" in (kube.get(path(plural, namespace, "a", CORE)) or {}).get("status", {}),
             "the quota to be counted",
@@ -326,7 +326,7 @@ def test_labels_that_a_policy_asks_of_everything(policies, cluster, kube, namesp
         wait_for(lambda: not lacking(), "every object to have them", longest_s=LONG_S)
         assert {name.partition("/")[0] for name in made()} >= {"secrets", "persistentvolumeclaims", "jobs", "pods"}
         assert "secrets/pywharf-session" in made()
-        # Removed, they go; a label of somebody else's stays.
+        # Removed labels disappear from the objects; a label set by somebody else stays.
         policies.remove()
         kube.patch(path("secrets", namespace, "pywharf-session", CORE), {"metadata": {"labels": {"other": "stays"}}})
         apply(kube, namespace, server(**rest))

@@ -1,4 +1,4 @@
-"""Objects that lost their owner, by a restore or by an orphaning deletion, are taken over; another's never are."""
+"""Objects that lost their owner, by a restore or an orphaning deletion, are adopted; foreign objects never are."""
 
 import time
 from typing import Any
@@ -40,7 +40,7 @@ def of_server(namespace: str) -> str:
 
 
 def owned(kube: KubeClient, namespace: str) -> dict[tuple[str, str], Json]:
-    """The server's objects and Jobs, by kind and name."""
+    """Return the server's objects and Jobs by kind and name."""
     kinds = [kind for kind in (*OWNED, JOB) if not kind.optional]
     return {
         (kind.name, item["metadata"]["name"]): item
@@ -50,7 +50,7 @@ def owned(kube: KubeClient, namespace: str) -> dict[tuple[str, str], Json]:
 
 
 def unowned(kube: KubeClient, namespace: str) -> list[tuple[str, str]]:
-    """Those that are not the present server's, but for the claim, which has no owner."""
+    """Return the objects that the current server does not own, except the claim, which has no owner."""
     uid = (kube.get(of_server(namespace)) or {"metadata": {}})["metadata"].get("uid")
     return [
         key
@@ -74,7 +74,7 @@ def converged(kube: KubeClient, namespace: str, *repos: str) -> None:
 
 
 def start(kube: KubeClient, namespace: str) -> dict[tuple[str, str], Json]:
-    """A server with a repo, whose first Job runs: what the operator has made."""
+    """Create a server with a repo and wait for its first Job. Returns what the operator has created."""
     apply(kube, namespace, server(**SPEC), secret_of("team-a"), repo("team-a"))
     converged(kube, namespace, "team-a")
     wait_for(lambda: kube.list(JOB.path(namespace)), "the first Job")
@@ -97,7 +97,7 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
 
         apply(kube, namespace, server(storage={"size": "1Gi"}))
         converged(kube, namespace, "team-a")
-        # What is not wanted any more goes, as if it had been owned all the time.
+        # Objects that are no longer wanted are pruned, as if they had been owned all the time.
         wait_for(lambda: ("Ingress", "pywharf") not in owned(kube, namespace), "the Ingress deleted")
         after = uids(owned(kube, namespace))
         expected = {key: uid for key, uid in uids(before).items() if key[0] != "Ingress"}
@@ -106,7 +106,7 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
         key = ("Deployment", "pywharf")  # no pod is restarted
         assert owned(kube, namespace)[key]["spec"]["template"] == before[key]["spec"]["template"]
 
-        # And they go with the new server.
+        # The adopted objects are deleted with the new server.
         kube.delete(of_server(namespace))
         left = {(VOLUME_CLAIM.name, "pywharf-data")}
         wait_for(lambda: owned(kube, namespace).keys() == left, "all but the claim gone", longest_s=LONG_S)
@@ -115,7 +115,7 @@ def test_orphans_are_adopted(cluster, kube, namespace, tmp_path):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("order", ["velero", "server first", "server last"])
 def test_a_restore_converges(cluster, kube, namespace, tmp_path, order):
-    """While the operator runs. The claim, and so the packages, stay where they are."""
+    """A restore converges while the operator runs. The claim, and so the packages, stay as they are."""
     cluster.need_controllers()
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace) as operator:
         before = start(kube, namespace)
@@ -133,7 +133,7 @@ def test_a_restore_converges(cluster, kube, namespace, tmp_path, order):
         assert after[claim]["spec"] == before[claim]["spec"]
         kinds = [key for key in before if key[0] != JOB.name]
         assert set(kinds) <= set(after)
-        if order != "server first":  # the operator makes what it does not find
+        if order != "server first":  # otherwise the operator creates what is missing
             assert session_of(kube, namespace) == session
             assert config_text(kube, namespace) == config
         # Nothing more is written.
@@ -146,7 +146,7 @@ def test_a_restore_converges(cluster, kube, namespace, tmp_path, order):
 
 
 def delete_all(kube: KubeClient, namespace: str) -> None:
-    """But the claim and the users' Secrets, as where only the objects of pywharf were lost."""
+    """Delete all but the claim and the users' Secrets, as if only the objects of pywharf were lost."""
     for plural in ("packagerepos", "packageservers"):
         for item in kube.list(path(plural, namespace)):
             kube.delete(path(plural, namespace, item["metadata"]["name"]))
@@ -156,7 +156,7 @@ def delete_all(kube: KubeClient, namespace: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_restore_into_an_empty_namespace(cluster, kube, namespace, tmp_path):
-    """Everything was lost, the claim too, and the operator starts only when everything is there again."""
+    """Everything was lost, including the claim, and the operator starts only after everything is restored."""
     kubeconfig = operating.grant(cluster, namespace)
     with operating.operating(tmp_path / "before", kubeconfig, namespace):
         start(kube, namespace)
@@ -180,7 +180,7 @@ def test_a_restore_into_an_empty_namespace(cluster, kube, namespace, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_owner_references_of_a_former_server(cluster, kube, namespace, tmp_path):
-    """Restored by a tool that keeps them: the garbage collector deletes these objects, and the operator makes them."""
+    """Objects restored with their owner references are garbage-collected, and the operator creates them again."""
     cluster.need_controllers()
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
         start(kube, namespace)
@@ -202,7 +202,7 @@ FULL: dict[str, Any] = {
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("forgotten", [False, True], ids=["restored", "managedFields lost"])
 def test_a_restored_object_keeps_nothing_that_is_wanted_no_more(cluster, kube, namespace, tmp_path, forgotten):
-    """Neither what was given up before it was adopted, nor what is given up later."""
+    """It keeps neither what left the spec before the adoption nor what leaves it later."""
     kubeconfig = operating.grant(cluster, namespace)
     repos = ("gone", "later", "team-a")
     with operating.operating(tmp_path / "before", kubeconfig, namespace):
@@ -227,7 +227,7 @@ def test_a_restored_object_keeps_nothing_that_is_wanted_no_more(cluster, kube, n
         assert keys_of(kube, namespace) == {"later", "team-a", "revision-0"}
         if not forgotten:
             assert "env" not in server_pod(kube, namespace)["containers"][0]
-        # What is given up only now goes as well.
+        # What leaves the spec only now is removed, too.
         kube.delete(path("packagerepos", namespace, "later"))
         apply(kube, namespace, server(storage={"size": "1Gi"}))
         kube.patch(of_server(namespace), {"spec": {"tls": None, "ingress": None}})
@@ -240,7 +240,7 @@ def test_a_restored_object_keeps_nothing_that_is_wanted_no_more(cluster, kube, n
 
 
 def keys_of(kube: KubeClient, namespace: str) -> set[str]:
-    """Whose secrets the server is given."""
+    """Return the repos whose secrets the server gets, and the revision."""
     found = owned(kube, namespace)["Secret", "pywharf-credentials"]["data"]
     return {key.partition(".")[0] for key in found}
 
@@ -254,7 +254,7 @@ def volumes(kube: KubeClient, namespace: str) -> list[str]:
 
 
 def forget_managers(kube: KubeClient, namespace: str) -> None:
-    """As a tool leaves it that clears them."""
+    """Clear managedFields, as some backup tools do."""
     for kind in (*OWNED, JOB):
         for item in [] if kind.optional else all_of(kube, namespace, kind):
             if SERVER_LABEL in item["metadata"].get("labels", {}):

@@ -1,4 +1,4 @@
-"""What somebody fills who may only create objects: the operator reads what it needs of it, in a bounded memory."""
+"""Large objects from a user who may only create objects: the operator reads what it needs, in bounded memory."""
 
 import base64
 import os
@@ -27,12 +27,12 @@ COUNT = 120
 MIB = 1024**2
 MOST_GROWTH = 60 * MIB
 MOST_GROWTH_OF_REPOS = 128 * MIB
-"""kopf watches these: it reads events whole, and pages of a list whole until each object is trimmed."""
+"""Bytes. kopf watches repos: it reads events whole, and pages of a list whole until each object is trimmed."""
 LONG_S = 180.0
 
 
 def peak(operator: Operator) -> int:
-    """The most bytes that the process ever had."""
+    """Return the peak memory of the process in bytes."""
     text = Path(f"/proc/{operator.process.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", text)
     assert found
@@ -40,7 +40,7 @@ def peak(operator: Operator) -> int:
 
 
 def text(size: int) -> str:
-    """Of random letters, so that nothing compresses it."""
+    """Return random letters, so that nothing compresses the text."""
     return base64.b64encode(os.urandom(size * 3 // 4)).decode()
 
 
@@ -55,7 +55,7 @@ def big_config_map(number: int):
 
 
 def big_repo(number: int):
-    """Nearly 1 MiB of labels, which have no limit together, and 200 KiB of annotations."""
+    """Return a repo with nearly 1 MiB of labels, whose total is unlimited, and 200 KiB of annotations."""
     made = repo(f"big-{number}")
     made["metadata"]["labels"] = {f"{'l' * 200}.{number}.example/{part:05}": "x" * 63 for part in range(2500)}
     made["metadata"]["annotations"] = {"junk": text(200_000)}
@@ -75,7 +75,7 @@ def fill(kube: KubeClient, namespace: str, what: str) -> None:
 
 
 def works(kube: KubeClient, namespace: str, operator: Operator, value: str) -> None:
-    """A secret is changed, and arrives."""
+    """Change a secret and wait until it arrives."""
     kube.patch(path("secrets", namespace, "team-a", CORE), {"stringData": {"read": value}})
     where = path("secrets", namespace, "pywharf-credentials", CORE)
     wanted = base64.b64encode(value.encode()).decode()
@@ -86,7 +86,7 @@ def works(kube: KubeClient, namespace: str, operator: Operator, value: str) -> N
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("what", ["secrets", "secrets of the server", "config maps of the server", "repos"])
 def test_what_nobody_names_takes_no_memory(cluster, kube, namespace, tmp_path, what):
-    """120 objects of about 1 MiB, made while the operator runs, and there when it starts."""
+    """120 objects of about 1 MiB are created while the operator runs, and exist when it starts again."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     kubeconfig = grant(cluster, namespace)
     with operating(tmp_path, kubeconfig, namespace) as operator:
@@ -106,7 +106,7 @@ def test_what_nobody_names_takes_no_memory(cluster, kube, namespace, tmp_path, w
 
 @pytest.mark.timeout(420)
 def test_secrets_that_repos_name_are_kept_by_their_keys(cluster, kube, namespace, tmp_path):
-    """30 of 1 MiB, each named by a repo for a small key of it."""
+    """30 Secrets of 1 MiB are each named by a repo for a small key."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     kubeconfig = grant(cluster, namespace)
     with operating(tmp_path, kubeconfig, namespace) as operator:
@@ -122,7 +122,7 @@ def test_secrets_that_repos_name_are_kept_by_their_keys(cluster, kube, namespace
         wait_for_config(kube, namespace, "team-a", *names, longest_s=LONG_S)
         grown = peak(operator) - before
         assert grown < MOST_GROWTH, f"it grew by {grown / MIB:.0f} MiB"
-        # One key of it is too long itself: only that repo is refused.
+        # A repo that names a key which is too long itself is refused alone.
         refs = {f"{use}SecretRef": {"name": "big-0", "key": "k"} for use in ("read", "write")}
         kube.patch(path("packagerepos", namespace, "big-0"), {"spec": {"credentials": refs}})
         where = path("packagerepos", namespace, "big-0")
@@ -143,7 +143,7 @@ def test_a_spec_past_the_bound_is_refused_alone(cluster, kube, namespace, tmp_pa
 
 @pytest.mark.timeout(300)
 def test_servers_that_do_not_exist_cost_no_list_each(cluster, kube, namespace, tmp_path):
-    """However many somebody names: their repos are looked at together, also by an operator that starts."""
+    """The repos of missing servers are read together, however many servers are named, also when the operator starts."""
     count = 150
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     for number in range(count):

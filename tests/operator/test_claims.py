@@ -1,4 +1,4 @@
-"""The claim of a server's volume: somebody makes it larger, and a class of none is another wish than no wish."""
+"""The claim of a server's volume: somebody enlarges it, and an empty storage class differs from an unset one."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def storage_class(kube: KubeClient, namespace: str) -> Iterator[str]:
 
 @pytest.fixture
 def without_class(kube: KubeClient, namespace: str) -> Iterator[str]:
-    """A volume of no class for the server's claim."""
+    """A volume without a class for the server's claim."""
     yield from volume(kube, namespace, "")
 
 
@@ -75,7 +75,7 @@ def test_a_claim_that_somebody_made_larger_stays(cluster, kube, namespace, stora
         wants("10Gi", "20Gi")
         wants("12Gi", "20Gi")  # a new size, still smaller
         assert requested(kube, namespace) == "20Gi"
-        wants("25Gi", "25Gi")  # larger: it grows
+        wants("25Gi", "25Gi")  # larger, so it grows
         wants(11 * 1024**3, "25Gi")
         assert claim(kube, namespace)["metadata"]["resourceVersion"] != before
         written = operator.metric("pywharf_operator_api_requests_total", verb="apply", code="422")
@@ -84,7 +84,7 @@ def test_a_claim_that_somebody_made_larger_stays(cluster, kube, namespace, stora
 
 @pytest.mark.timeout(120)
 def test_a_claim_of_no_class(cluster, kube, namespace, without_class, tmp_path):
-    """It is bound to a volume that has none, though the cluster may have a default class."""
+    """The claim is bound to a volume without a class, though the cluster may have a default class."""
     cluster.need_controllers()
     apply(kube, namespace, server(storage={"size": "10Gi", "storageClassName": without_class}))
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):

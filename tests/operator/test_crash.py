@@ -1,4 +1,4 @@
-"""The operator is killed at each of its writes, before it reaches the API server and after, and started again."""
+"""The operator is killed at each of its writes, before or after it reaches the API server, and started again."""
 
 import contextlib
 import itertools
@@ -52,7 +52,7 @@ NAMES = {
 
 @dataclass
 class Chain:
-    """A namespace, an operator of its own, and what was seen of it."""
+    """A namespace, its own operator, and what was observed of them."""
 
     cluster: Cluster
     kube: KubeClient
@@ -61,11 +61,11 @@ class Chain:
     proxy: ApiProxy
     kubeconfig: Path
     kills: list[str] = field(default_factory=list)
-    """The write at which each was killed."""
+    """The writes at which the operator was killed."""
     session: str | None = None
 
     def life(self, *, after: bool) -> bool:
-        """Start it; whether it was killed at its first write, which is done only with `after`. Else it had none."""
+        """Start the operator, kill it at its first write (done only with `after`) and return whether there was one."""
         hit, gate = threading.Event(), threading.Lock()
         operators: list[Operator] = []
         rules: list[Rule] = []
@@ -74,7 +74,7 @@ class Chain:
             with gate:
                 if not hit.is_set():
                     hit.set()
-                    for rule in rules:  # what else it may have sent is lost, too
+                    for rule in rules:  # any other write that it has sent is lost, too
                         self.proxy.add(Drop(), method=rule.method)
                     operators[0].process.kill()
 
@@ -97,14 +97,14 @@ class Chain:
         return hit.is_set()
 
     def to_the_end(self, *, longest: int = 60) -> None:
-        """Kill it at each write, before it and after it, until there is nothing left to write."""
+        """Kill the operator at each write, alternately before and after it, until nothing is left to write."""
         for number in range(longest):
             if not self.life(after=bool(number % 2)):
                 return
         raise AssertionError(f"after {longest} lives there is still something to write: {self.kills[-10:]}")
 
     def check(self) -> None:
-        """What must hold at every moment."""
+        """Check what must hold at any time."""
         found = self.kube.get(path("secrets", self.namespace, "pywharf-session", "/api/v1"))
         if found is not None:
             assert self.session in {None, found["data"]["key"]}, "the session key was made anew"
@@ -119,7 +119,7 @@ class Chain:
             assert self.kube.get(path("secrets", self.namespace, "pywharf-credentials", "/api/v1")) is not None
 
     def objects(self) -> dict[tuple[str, str], Json]:
-        """Everything the operator has made, and what it wrote a status into."""
+        """Return everything that the operator has created or written a status to."""
         found = {
             (plural, one["metadata"]["name"]): one
             for plural, group in KINDS
@@ -135,7 +135,7 @@ class Chain:
         return {key: one["metadata"]["resourceVersion"] for key, one in self.objects().items()}
 
     def settle(self, repos: Sequence[str]) -> None:
-        """An operator that nobody kills; then another, which writes nothing."""
+        """Run an operator without killing it, then another one, which must write nothing."""
         with operating(self.folder, self.kubeconfig, self.namespace) as operator:
             for name in repos:
                 where = path("packagerepos", self.namespace, name)
@@ -150,7 +150,7 @@ class Chain:
         assert self.versions() == before
 
     def wholly(self, repos: Sequence[str], jobs: int) -> None:
-        """Everything is there once."""
+        """Check that everything exists exactly once."""
         found = self.objects()
         names = {plural: {name for kind, name in found if kind == plural} for plural, _ in KINDS}
         for plural, wanted in NAMES.items():
@@ -167,7 +167,7 @@ class Chain:
         assert all(count == 1 for count in told.values()), told
 
     def applied_once(self, since: int) -> None:
-        """No object was applied or made twice for one wish. A status may be told in steps."""
+        """Check that no object was changed or deleted twice for one request. A status may be written in steps."""
         done = [
             call
             for call in self.proxy.writes()[since:]
@@ -179,12 +179,12 @@ class Chain:
 
 
 def reached(call: Any) -> bool:
-    """Whether the API server did it."""
+    """Return whether the API server carried out the call."""
     return call.fault is None or (isinstance(call.fault, Drop) and call.fault.after_forwarding)
 
 
 def operator_is_done(operator: Operator) -> bool:
-    """Whether it has reconciled and rests."""
+    """Return whether the operator has reconciled and is idle."""
     if operator.process.poll() is not None:
         return False
     with contextlib.suppress(AssertionError, OSError):
@@ -208,7 +208,7 @@ def chain_of(cluster: Cluster, kube: KubeClient, folder: Path) -> Iterator[Chain
 
 
 def from_nothing(chain: Chain) -> None:
-    """Everything is made, one write a life."""
+    """Create everything, with one write per start of the operator."""
     apply(chain.kube, chain.namespace, server(), secret_of("team-a"), repo("team-a"))
     chain.to_the_end()
     chain.applied_once(0)
@@ -217,7 +217,7 @@ def from_nothing(chain: Chain) -> None:
 
 
 def edits(chain: Chain) -> None:
-    """A second repo, a rotated secret, an asked-for update, a repo less; a real server answers 200 throughout."""
+    """Add a repo, rotate a secret, request an update, remove a repo. A real server answers 200 throughout."""
     kube, namespace = chain.kube, chain.namespace
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     chain.settle(["team-a"])
@@ -261,7 +261,7 @@ def edited(chain: Chain) -> None:
 
 
 def a_broken_repo(chain: Chain) -> None:
-    """One repo lacks its Secret, which comes and goes: statuses and Events are told once."""
+    """Reconcile a repo without its Secret, then add the Secret. Statuses and Events are reported once."""
     kube, namespace = chain.kube, chain.namespace
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"), repo("team-b"))
     chain.to_the_end()

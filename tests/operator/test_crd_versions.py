@@ -1,4 +1,4 @@
-"""A CustomResourceDefinition upgraded and rolled back: stored objects, their statuses and the operator go on."""
+"""A CustomResourceDefinition is upgraded and rolled back: stored objects, their statuses and the operator survive."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ def kube(own_cluster: OwnCluster) -> Any:
 
 
 def upgraded(definition: Json) -> Json:
-    """With one more field, which has no default, and other words."""
+    """Return the definition with one more field, which has no default, and another description."""
     made = copy.deepcopy(definition)
     for version in made["spec"]["versions"]:
         schema = version["schema"]["openAPIV3Schema"]
@@ -54,7 +54,7 @@ def upgraded(definition: Json) -> Json:
 
 
 def install(kube: KubeClient, definition: Json, listed: str, body: Json, *, knows: bool) -> None:
-    """Put the definition there, and wait until the API server goes by it."""
+    """Install the definition and wait until the API server uses it."""
     replace(kube, definition)
     probe = {**body, "metadata": {"name": "probe"}, "spec": {**body["spec"], ADDED: "x"}}
 
@@ -69,7 +69,7 @@ def install(kube: KubeClient, definition: Json, listed: str, body: Json, *, know
 
 
 def lasting(kube: KubeClient, namespace: str) -> dict[str, list[Any]]:
-    """What must outlive it, by kind and name."""
+    """Return what must survive an upgrade and a rollback, by kind and name."""
     return {
         f"{one['kind']}/{one['metadata']['name']}": [
             one["metadata"]["uid"],
@@ -103,7 +103,7 @@ def test_an_upgrade_and_a_rollback_lose_nothing(own_cluster, kube, tmp_path):
         assert lasting(kube, namespace) == before
         assert writes(operator) == written
 
-        # Somebody uses the new field, which this operator does not know: it says so, and loses nothing.
+        # Somebody uses the new field. This operator does not know it: it reports that and loses nothing.
         kube.patch(where, {"spec": {ADDED: "kept"}})
         found = wait_for_condition(kube, where, "Accepted", "False", reason="InvalidSpec")
         assert ADDED in condition(found, "Accepted")["message"]
@@ -112,9 +112,9 @@ def test_an_upgrade_and_a_rollback_lose_nothing(own_cluster, kube, tmp_path):
 
         for plural in PLURALS:
             install(kube, old[plural], path(plural, namespace), kinds[plural], knows=False)
-        # The field is gone with its definition, though no event tells of it: the repo is served again.
+        # The field disappears with its definition, without an event. The repo is served again.
         wait_for_config(kube, namespace, *NAMES)
-        # Watches survive: a repo of the old schema, a change of one that was stored under the new.
+        # Watches survive: they report a repo of the old schema, and a change of a repo stored under the new one.
         apply(kube, namespace, secret_of("team-d"), repo("team-d"))
         wait_for_config(kube, namespace, *NAMES, "team-d")
         kube.patch(where, {"spec": {"upstream": {"mode": "Pages"}}})
@@ -134,7 +134,7 @@ def test_an_upgrade_and_a_rollback_lose_nothing(own_cluster, kube, tmp_path):
         assert get_server(kube, namespace) is not None
         assert operator.process.poll() is None
 
-        # Nothing is written for a definition that comes and goes.
+        # A definition that is upgraded and rolled back causes no writes.
         written = writes(operator)
         for _ in range(2):
             for plural in PLURALS:
@@ -149,7 +149,7 @@ def without_revision(config: str) -> str:
 
 
 def with_defaults(definition: Json, struct: type[msgspec.Struct]) -> Json:
-    """As releases before had it: every default in the definition, and no map applied as a whole."""
+    """Return the definition as in earlier releases: with every default, and without atomic maps."""
     made = copy.deepcopy(definition)
     for version in made["spec"]["versions"]:
         spec = described(struct)["properties"]["spec"]
@@ -174,7 +174,7 @@ def replace(kube: KubeClient, definition: Json) -> None:
 
 @pytest.mark.timeout(180)
 def test_what_was_stored_with_defaults_filled_in_stays(own_cluster, kube):
-    """Under the definition without them, and back: every object is valid, and means the same."""
+    """Every object stays valid and means the same under the definition without defaults, and back under the old one."""
     namespace = new_namespace(kube)
     structs: dict[str, type[msgspec.Struct]] = {"packagerepos": PackageRepo, "packageservers": PackageServer}
     new = {plural: kube.get(f"{DEFINITIONS}/{plural}.pywharf.dev") for plural in PLURALS}
@@ -211,10 +211,10 @@ def test_what_was_stored_with_defaults_filled_in_stays(own_cluster, kube):
 
     install_all(new, fills_in=False)
     assert_means("emptied")
-    # kubectl, on the client's side and on the server's, and a GitOps tool go on with them.
+    # kubectl, client-side and server-side, and a GitOps tool can still apply them.
     own_cluster.kubectl("apply", "-f", "-", input=text("emptied"))
     assert_means("emptied")
-    # What was filled in differs from the manifest, and kubectl wants to hear once that the manifest counts.
+    # The filled-in defaults differ from the manifest: kubectl needs --force-conflicts once to let the manifest win.
     with pytest.raises(KubectlError, match=r"(?m)\.spec\.backend\.fileSystem$") as refused:
         own_cluster.kubectl("apply", "--server-side", "-f", "-", input=text("emptied"))
     assert refused.value.stderr.count("Apply failed") == 1

@@ -1,4 +1,4 @@
-"""From `kubectl apply` to what clients get, on every replica: the operator and real servers on a real API server."""
+"""Delivery from `kubectl apply` to clients of every replica: the operator and real servers on a real API server."""
 
 import functools
 import time
@@ -35,7 +35,7 @@ REPLICAS = 3
 SHARED = {"size": "1Gi", "accessModes": ["ReadWriteMany"]}
 READ = "team-a-read-value"
 REFUSED = "The new configuration is refused"
-"""What a server logs that sees half a set."""
+"""The log message of a server that sees only part of a new set of files."""
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_packages_install_from_every_replica(kube, namespace, kubelet, urls, tmp
 
 
 def test_a_change_is_on_every_replica_within_seconds(kube, namespace, kubelet, operator, urls):
-    """Volumes are refreshed once a minute otherwise, so it is the nudge that brings it."""
+    """The nudge delivers the change: without it, volumes are refreshed only once a minute."""
     before = {pod["metadata"]["name"] for pod in pods_of(kubelet, namespace)}
     seconds = {}
     operator.secrets |= {"team-b-read-value", "another-read-value"}
@@ -100,7 +100,7 @@ def served(urls: list[str], name: str, value: str) -> bool:
     "held", [("Secret",), ("ConfigMap",), ("Secret", "ConfigMap")], ids=["config-first", "secret-first", "neither"]
 )
 def test_a_replica_never_serves_half_a_set(kube, namespace, kubelet, urls, held):
-    """Whatever reaches it first, it serves what it has until the other is there; and the repo is not Programmed."""
+    """A replica serves its old set until every part of the new one is there. Until then the repo is not Programmed."""
     late = pods_of(kubelet, namespace)[0]
     name, address = late["metadata"]["name"], late["status"]["podIP"]
     (behind,) = [url for url in urls if address in url]
@@ -127,7 +127,7 @@ def test_a_replica_never_serves_half_a_set(kube, namespace, kubelet, urls, held)
 
 
 def test_a_set_of_several_secrets_is_whole_or_not_served(kube, namespace, kubelet, operator):
-    """Credentials too large for one Secret arrive in any order, too."""
+    """The Secrets of credentials that are too large for one may also arrive in any order."""
     names = [f"team-{number}" for number in range(60)]
     large = "w" * 15_000
     apply(kube, namespace, *(secret(name, read=f"{name}-read-value", write=large) for name in names))
@@ -205,7 +205,7 @@ def test_the_servers_serve_while_the_operator_is_away(kube, namespace, kubelet, 
 
 
 def test_a_rollout_drops_no_request(kube, namespace, kubelet, urls):
-    """Asked is each replica that was ready a moment ago, as a Service's users would."""
+    """Each replica that was ready a moment ago gets requests, as from users of a Service."""
     old = {pod["metadata"]["uid"] for pod in pods_of(kubelet, namespace)}
     changed = server(storage=SHARED, replicas=REPLICAS, podTemplate={"metadata": {"annotations": {"rollout": "1"}}})
     apply(kube, namespace, changed)
@@ -233,7 +233,7 @@ def wait_for_restart(kubelet: Kubelet, namespace: str, name: str) -> Callable[[]
 
 
 def test_a_name_is_not_taken_over_with_its_packages(kube, namespace, kubelet, operator, urls, tmp_path):
-    """The folder remembers its owner; another PackageRepo of the name gets its credentials, and no package."""
+    """The folder remembers its owner: another PackageRepo of this name gets its own credentials, but no package."""
     computer = Computer(tmp_path / "home")
     index = Index(f"{urls[0]}/repo/team-a/simple/", "team-a", "team-a-write-value")
     upload(computer, index, wheel(tmp_path, "parcel"))
@@ -246,7 +246,7 @@ def test_a_name_is_not_taken_over_with_its_packages(kube, namespace, kubelet, op
     for url in urls:
         for password in ("heir-read-value", READ):
             wait_for(lambda: index_status(url, "team-a", password) != 200, f"{url} to give {password} nothing")  # noqa: B023
-    # Given back its name, it is all there again.
+    # Once the first owner has its name back, all packages are served again.
     kube.delete(where)
     apply(kube, namespace, repo("team-a"))
     wait_for_condition(kube, path("packagerepos", namespace, "team-a"), "Ready", "True")

@@ -1,4 +1,4 @@
-"""A real operator behind a proxy that does harm: whatever the API server does, what is wished for comes true."""
+"""A real operator behind a proxy that injects faults: it reaches the desired state whatever the API server does."""
 
 import contextlib
 import re
@@ -29,7 +29,7 @@ from support.waiting import wait_for
 LONG_S = 60.0
 SOON_S = 20.0
 IN_FLIGHT_S = 0.4
-"""A write that came so soon after an answer was on its way already."""
+"""Seconds after a response within which a write may already have been on its way."""
 TRIES = 3
 SLOW_S = 20.0
 QUIET_S = 6.0
@@ -41,14 +41,14 @@ NOT_REACHED = (
 
 @pytest.fixture
 def kubeconfig(cluster: Cluster, namespace: str, api_proxy: ApiProxy) -> Path:
-    """Of the operator's account, through the proxy."""
+    """The kubeconfig of the operator's account, through the proxy."""
     grant(cluster, namespace)
     return cluster.kubeconfig_for(ACCOUNT, namespace, url=api_proxy.url, ca_file=api_proxy.ca_file)
 
 
 @pytest.fixture
 def operator(kube: KubeClient, namespace: str, kubeconfig: Path, tmp_path: Path) -> Iterator[Operator]:
-    """At rest, with a server and the repo team-a made."""
+    """An idle operator that has created the objects of a server and of the repo team-a."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     with operating(tmp_path, kubeconfig, namespace) as running:
         running.secrets |= {"team-a-read-value", "team-a-write-value"}
@@ -57,12 +57,12 @@ def operator(kube: KubeClient, namespace: str, kubeconfig: Path, tmp_path: Path)
         yield running
 
 
-# How the API server asks for less
+# The API server asks for fewer requests
 
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_retry_after_on_a_write_is_honoured(kube, namespace, api_proxy, operator, code):
-    """All writes wait, those of other objects too; then everything is as it was wished for."""
+    """All writes wait, including those to other objects. Then everything reaches its desired state."""
     wait_s = 3
     rule = api_proxy.add(Answer(code, wait_s), method="PATCH", path="/configmaps/pywharf-config$", times=1)
     apply(kube, namespace, secret_of("team-b"), repo("team-b"))
@@ -92,12 +92,12 @@ APPLIED = {
     "server-status": "/packageservers/pywharf-server-status/status$",
     "repo-status": "/packagerepos/team-repo-status/status$",
 }
-"""What is applied for the server of that name, and is answered with a 500 once."""
+"""Paths by kind. The patch to each gets HTTP 500 once; the server is named after the kind."""
 CREATED = {"session key": "/secrets$", "Job": "/jobs$"}
 
 
 def objects_of(name: str, team: str) -> dict[tuple[str, str], set[str]]:
-    """By kind, what the server has with that one repo."""
+    """Return the names of the server's objects with this one repo, by kind."""
     return {
         ("secrets", "/api/v1"): {f"{name}-credentials", f"{name}-session"},
         ("configmaps", "/api/v1"): {f"{name}-config"},
@@ -111,7 +111,7 @@ def objects_of(name: str, team: str) -> dict[tuple[str, str], set[str]]:
 
 
 def test_each_kind_of_write_may_fail_once(kube, namespace, api_proxy, kubeconfig, tmp_path):
-    """A server for each, all at once: an HTTP 500 to one write of each kind, and everything is there all the same."""
+    """One write of each kind gets HTTP 500, each for another server, concurrently. Every object exists in the end."""
     rules = {kind: api_proxy.add(Answer(500), method="PATCH", path=at, times=1) for kind, at in APPLIED.items()}
     rules |= {kind: api_proxy.add(Answer(500), method="POST", path=at, times=1) for kind, at in CREATED.items()}
     for kind in APPLIED:
@@ -139,14 +139,14 @@ def test_each_kind_of_write_may_fail_once(kube, namespace, api_proxy, kubeconfig
         wait_for(lambda: telling.hits, "an Event of it", longest_s=LONG_S)
 
 
-# Blind watches
+# Watches that miss events
 
 REPOS = "/packagerepos$"
 
 
 @pytest.mark.parametrize("fault", [Answer(410), WatchError(410)], ids=["HTTP 410", "an ERROR event 410"])
 def test_a_repo_deleted_while_nobody_watched_is_gone(kube, namespace, api_proxy, operator, fault):
-    """No event ever tells of it: the watch says nothing, and is then refused, so that everything is listed anew."""
+    """No event reports the deletion: the watch is silent and is then refused, so that everything is listed again."""
     apply(kube, namespace, secret_of("team-b"), repo("team-b"))
     wait_for_config(kube, namespace, "team-a", "team-b", longest_s=LONG_S)
     where = path("cronjobs", namespace, "pywharf-index-team-b", BATCH)
@@ -167,11 +167,11 @@ def test_a_repo_deleted_while_nobody_watched_is_gone(kube, namespace, api_proxy,
     assert operator.process.poll() is None
 
 
-# An API server that is not there, or slow
+# An API server that is down or slow
 
 
 def test_before_the_api_server_and_while_it_is_slow(kube, namespace, api_proxy, kubeconfig, tmp_path):
-    """It waits with one line in its log, works when the API server is there, and is alive while that is slow."""
+    """The operator waits with one log line, works once the API server is up, and stays alive while it is slow."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     with contextlib.ExitStack() as stack:
         with api_proxy.down() as rule:

@@ -1,4 +1,4 @@
-"""A PackageRepo whose packages are GitHub's, from its manifest to what clients get: operator, Jobs and real servers."""
+"""A PackageRepo with the GitHub backend, from its manifest to its clients: operator, Jobs and real servers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ def operator(cluster: Cluster, namespace: str, kubelet: Kubelet, tmp_path: Path)
 
 @pytest.fixture
 def app(github: Github) -> str:
-    """The secret of an App that this GitHub knows, of several lines."""
+    """The secret, of several lines, of an App that this GitHub knows."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -56,7 +56,7 @@ def app(github: Github) -> str:
 
 
 def stateless(github: Github, **spec: Any) -> Json:
-    """A server without a volume, whose repos may name that GitHub."""
+    """Return a server without a volume, whose repos may name this GitHub."""
     made = server(allowedEndpoints=[urlsplit(github.url).netloc], **spec)
     del made["spec"]["storage"]
     return made
@@ -73,7 +73,7 @@ def wheels(kept: TestRepository, **credentials: Any) -> Json:
 
 
 def served(kube: KubeClient, kubelet: Kubelet, namespace: str, replicas: int) -> list[str]:
-    """Where, once its index was updated for the first time."""
+    """Wait until the index was updated for the first time. Returns the URLs of the replicas."""
     urls = kubelet.wait_for_urls(namespace, SERVER_NAME, replicas, longest_s=LONG_S)
     for kind in ("Ready", "IndexUpToDate"):
         wait_for_condition(kube, path("packagerepos", namespace, "wheels"), kind, "True", longest_s=LONG_S)
@@ -81,7 +81,7 @@ def served(kube: KubeClient, kubelet: Kubelet, namespace: str, replicas: int) ->
 
 
 def update(kube: KubeClient, namespace: str, value: str) -> Json:
-    """Ask for an update of the index as people do; gives what is told of it."""
+    """Request an index update as users do. Returns the repo's index status after it."""
     annotate(kube, namespace, "wheels", value)
 
     def done() -> Json:
@@ -104,7 +104,7 @@ def status(url: str, secret: str, page: str = "") -> int:
 
 
 def known_to(url: str, secret: str, project: str) -> None:
-    """Wait until that replica serves it."""
+    """Wait until the replica serves the project."""
     wait_for(lambda: status(url, secret, f"{project}/") == 200, f"{project} at {url}", longest_s=LONG_S)
 
 
@@ -116,7 +116,7 @@ def installed(computer: Computer, url: str, secret: str, project: str, into: str
 
 @pytest.mark.timeout(240)
 def test_with_passwords_of_its_own_and_an_app(kube, namespace, kubelet, operator, github, app, tmp_path):
-    """Clients need no GitHub account; whatever GitHub is asked, it is asked by the App."""
+    """Clients need no GitHub account: every request to GitHub comes from the App."""
     kept, computer, file = github.repository(), Computer(tmp_path / "home"), wheel(tmp_path, "parcel")
     operator.secrets |= {line for line in app.splitlines() if len(line) == 64}
     apply(kube, namespace, secret("wheels", read=READ, write=WRITE, backend=app))
@@ -136,15 +136,15 @@ def test_with_passwords_of_its_own_and_an_app(kube, namespace, kubelet, operator
     another = wheel(tmp_path / "another", "parcel", payload=b"VALUE = 2\n")
     assert "409" in publish(computer, Index(f"{other}/repo/wheels/simple/", "wheels", WRITE), another, fails=True)
     assert [status(one, value) for value in ("wrong", kept.token_of("write"))] == [401, 401]
-    calls = [one for one in kept.calls if one.token and one.path != "/graphql"]  # that path may be another repo's
-    asked_by = {one.token for one in calls} - {kept.admin}  # who made it, and looks from behind
+    calls = [one for one in kept.calls if one.token and one.path != "/graphql"]  # GraphQL may be about another repo
+    asked_by = {one.token for one in calls} - {kept.admin}  # the tests create and inspect it as admin
     assert all(token.startswith("ghs_") for token in asked_by), asked_by
     assert b'"parcel"' in (kept.index() or b"")
 
 
 @pytest.mark.timeout(240)
 def test_with_clients_own_tokens(kube, namespace, kubelet, operator, github, tmp_path):
-    """GitHub says who may do what; the server's own token reads, and updates the index."""
+    """GitHub decides who may do what. The server's own token reads, and updates the index."""
     kept, computer, file = github.repository(), Computer(tmp_path / "home"), wheel(tmp_path, "parcel")
     reader, writer, stranger = kept.token_of("read"), kept.token_of("write"), github.repository().token_of("write")
     own = kept.token_of("write")

@@ -1,4 +1,4 @@
-"""The overlays of examples/gitops, applied as Argo CD and Flux do, beside an operator that works on them."""
+"""The overlays of examples/gitops, applied as Argo CD and Flux do, while an operator reconciles them."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ PASSWORDS = {"read": "gitops-read-value", "write": "gitops-write-value"}
 SERVER_SIDE = {
     name: ("--server-side", f"--field-manager={name}") for name in ("argocd-controller", "kustomize-controller")
 }
-# Argo CD without the option ServerSideApply.
+# `client-side` is Argo CD without the option ServerSideApply.
 APPLIED = {**SERVER_SIDE, "client-side": ("--field-manager=argocd-controller",)}
 PLURALS = {"PackageRepo": "packagerepos", "PackageServer": "packageservers"}
 
 
 def manifests(overlay, namespace):
-    """The overlay's objects in a namespace of the test's own, once their Secret is there."""
+    """Return the overlay's objects in the test's namespace, with their Secret decrypted."""
     objects = decrypted(kustomized(overlay), PASSWORDS)
     objects = [item for item in objects if item["kind"] != "Namespace"]
     for item in objects:
@@ -43,7 +43,7 @@ def live(kube, item):
 
 
 def settled(found):
-    """All that belongs to the object's author."""
+    """Return the parts of the object that its author controls."""
     passing = {"resourceVersion", "managedFields"}
     metadata = {key: value for key, value in found["metadata"].items() if key not in passing}
     return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
@@ -65,7 +65,7 @@ def where(item):
 
 
 def told(found, aspect, status):
-    """That health, with the condition's message."""
+    """Return a Health of this status, with the condition's message."""
     return Health(status, condition(found, aspect)["message"])
 
 
@@ -79,7 +79,7 @@ def test_applying_the_same_again_shows_no_drift(cluster, kube, namespace, tmp_pa
     with at_work(cluster, tmp_path, namespace):
         repo = wait_for_condition(kube, where(of_kind(objects, "PackageRepo")), "SecretsResolved", "True")
         server = wait_for_condition(kube, where(of_kind(objects, "PackageServer")), "ConfigRendered", "True")
-        cluster.kubectl("diff", *flags, "-f", "-", input=text)  # it ends with 1 where something differs
+        cluster.kubectl("diff", *flags, "-f", "-", input=text)  # it exits with 1 if something differs
         cluster.kubectl("apply", *flags, "-f", "-", input=text)
         after = [live(kube, item) for item in objects]
     assert [settled(found) for found in after] == [settled(found) for found in before]
@@ -95,7 +95,7 @@ def test_applying_the_same_again_shows_no_drift(cluster, kube, namespace, tmp_pa
 
 @pytest.mark.timeout(300)
 def test_health_of_what_the_operator_wrote(cluster, kube, namespace, tmp_path):
-    """Nothing runs here, so the best is a server whose replicas are waited for."""
+    """No pod runs here, so the best health is that of a server which waits for its replicas."""
     objects = manifests("production", namespace)
     repo, server, secret = (of_kind(objects, kind) for kind in ("PackageRepo", "PackageServer", "Secret"))
     cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([repo, server]))
@@ -110,7 +110,7 @@ def test_health_of_what_the_operator_wrote(cluster, kube, namespace, tmp_path):
         found = wait_for_condition(kube, where(server), "ConfigRendered", "True")
         assert health(found) == told(found, "Ready", "Progressing")
 
-        # Two replicas cannot share a volume that one node mounts.
+        # Two replicas cannot share a volume that only one node may mount.
         server["spec"]["storage"] = {"size": "1Gi", "accessModes": ["ReadWriteOnce"]}
         cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([server]))
         found = wait_for_condition(kube, where(server), "Accepted", "False", reason="StorageNotShared")
@@ -119,7 +119,7 @@ def test_health_of_what_the_operator_wrote(cluster, kube, namespace, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_the_action_is_no_drift(cluster, kube, namespace, tmp_path):
-    """Argo CD sets the annotation by a patch of its own; Git does not name it."""
+    """Argo CD sets the annotation with a separate patch; Git does not contain it."""
     objects = manifests("staging", namespace)
     repo, text = of_kind(objects, "PackageRepo"), text_of(objects)
     flags = SERVER_SIDE["argocd-controller"]
@@ -137,7 +137,7 @@ def test_the_action_is_no_drift(cluster, kube, namespace, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_what_is_served_is_healthy_and_no_drift(cluster, kube, kubelet, namespace, tmp_path):
-    """Its schedule is suspended, which takes nothing from its health."""
+    """The repo's schedule is suspended, which does not affect its health."""
     objects = manifests("staging", namespace)
     repo, server, text = of_kind(objects, "PackageRepo"), of_kind(objects, "PackageServer"), text_of(objects)
     flags = SERVER_SIDE["kustomize-controller"]
@@ -148,14 +148,14 @@ def test_what_is_served_is_healthy_and_no_drift(cluster, kube, kubelet, namespac
             assert health(found) == told(found, "Ready", "Healthy")
         cluster.kubectl("diff", *flags, "-f", "-", input=text)
         kube.patch(where(repo), {"spec": {"upstream": {"reserved": []}}}, manager="somebody")
-        with pytest.raises(KubectlError) as differs:  # so a difference above would have been seen
+        with pytest.raises(KubectlError) as differs:  # so a difference would have shown above
             cluster.kubectl("diff", *flags, "--force-conflicts", "-f", "-", input=text)
         assert "error" not in differs.value.stderr.lower()
 
 
 @pytest.mark.parametrize("way", APPLIED)
 def test_no_cluster_takes_an_encrypted_secret(cluster, namespace, way):
-    """Otherwise its cipher text, which everybody can read in Git, would be the password."""
+    """Otherwise the cipher text, which everybody can read in Git, would be the password."""
     secret = of_kind(kustomized("staging"), "Secret")
     secret["metadata"]["namespace"] = namespace
     with pytest.raises(KubectlError, match=r"sops|base64"):

@@ -1,4 +1,4 @@
-"""Nothing to do: the operator looks at everything again and again, and writes nothing."""
+"""An operator without work reconciles everything again and again, and writes nothing."""
 
 import time
 
@@ -10,7 +10,7 @@ from support.resources import apply, condition, get_repo, path, repo, secret_of,
 from support.waiting import wait_for
 
 STREAM_S = 40.0
-"""After so long the API server ends a watch: pywharf_operator.watching.registry.Patience."""
+"""Seconds after which the API server ends a watch: pywharf_operator.watching.registry.WatchTimeouts."""
 RESYNCS = 8
 NAMES = ("team-a", "team-b", "team-c")
 RESYNCED = "pywharf_operator_reconciles_total"
@@ -18,10 +18,10 @@ RESYNCED = "pywharf_operator_reconciles_total"
 
 @pytest.mark.timeout(400)
 def test_nothing_to_do_is_nothing_written(cluster, kube, namespace, api_proxy, tmp_path):
-    """As in ten minutes or more with `--resync=300`: resyncs, watches that end and watches that break."""
+    """Resyncs, watches that end and watches that break, as in ten minutes or more with `--resync=300`."""
     grant(cluster, namespace)
     kubeconfig = cluster.kubeconfig_for(ACCOUNT, namespace, url=api_proxy.url, ca_file=api_proxy.ca_file)
-    broken = repo("broken")  # its Secret is missing: a fault is told once, not at every look
+    broken = repo("broken")  # its Secret is missing: a fault is reported once, not on every reconcile
     apply(kube, namespace, server(), broken, *(secret_of(name) for name in NAMES))
     apply(kube, namespace, *(repo(name) for name in NAMES[1:]), repo("team-a", index={"suspend": True}))
     pods = IndexPods(kube, namespace, team_b=ended({"projects": 1, "files": 1, "bytes": 1}), team_c=ended("no report"))
@@ -35,7 +35,7 @@ def test_nothing_to_do_is_nothing_written(cluster, kube, namespace, api_proxy, t
         statuses = [get_repo(kube, namespace, name) for name in (*NAMES, "broken")]
         wait_for(lambda: operator.metric(RESYNCED) >= before + RESYNCS / 2, "resyncs", longest_s=60)
         assert api_proxy.cut() > 5, "it watches"
-        # One was begun after the cut, and another where the API server has ended that.
+        # One watch started after the cut, and another after the API server had ended that one.
         wait_for(lambda: watches_begun(api_proxy, since) >= 2, "a watch to end by itself", longest_s=STREAM_S + 30)
         wait_for(lambda: operator.metric(RESYNCED) >= before + RESYNCS, "resyncs", longest_s=60)
         assert api_proxy.writes(since=since) == []
@@ -53,7 +53,7 @@ def watches_begun(proxy, since):
 
 
 def at_rest(operator, proxy):
-    """Two reconciles without a write."""
+    """Wait for two reconciles without a write."""
     seen = (operator.metric(RESYNCED), len(proxy.writes()))
 
     def rests():

@@ -1,4 +1,4 @@
-"""CronJobs and Jobs that update indexes: what starts them, and what becomes of their results."""
+"""CronJobs and Jobs that update indexes: what starts them, and how their results are reported."""
 
 import functools
 import json
@@ -62,7 +62,7 @@ def finding(kube: KubeClient, namespace: str, name: str) -> tuple[str, str, str]
 
 
 def cron_job(kube: KubeClient, namespace: str, name: str) -> Json:
-    """Empty where there is none."""
+    """Return the repo's CronJob, or an empty dict if there is none."""
     return kube.get(path("cronjobs", namespace, f"pywharf-index-{name}", BATCH)) or {}
 
 
@@ -71,7 +71,7 @@ def reconciled(operator: Operator) -> float:
 
 
 def looked_again(operator: Operator, kube: KubeClient, namespace: str) -> None:
-    """Wait until the operator has looked at the server once more, and at rest."""
+    """Wait until the operator has reconciled the server once more and is idle."""
     before = reconciled(operator)
     server_path = path("packageservers", namespace, "pywharf")
     kube.patch(server_path, {"metadata": {"labels": {"pywharf.dev/look": str(int(before))}}})
@@ -133,7 +133,7 @@ def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, 
         assert told_of.isprintable()
         assert condition(get_repo(kube, namespace, name), "Accepted")["status"] == "True"
 
-    # And each recovers with its next update, whose Job is another one.
+    # Each repo recovers with its next update, which runs a new Job.
     for name in FAULTS:
         pods.of_repo[name] = ended(GOOD)
         annotate(kube, namespace, name, "again")
@@ -145,7 +145,7 @@ def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, 
         return all(finding(kube, namespace, name)[:2] == ("True", "Updated") for name in FAULTS)
 
     pods.until(counted, "counts of all", longest_s=LONG_S)
-    for name in ("image", "node"):  # their first Jobs wait on, until they are deleted
+    for name in ("image", "node"):  # their first Jobs keep waiting until they are deleted
         assert finding(kube, namespace, name)[1] == "UpdateStuck"
         for one in jobs(kube, namespace, name):
             kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
@@ -155,7 +155,7 @@ def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, 
 
 
 def wait_for_events(kube: KubeClient, namespace: str, name: str, kind: str, reason: str) -> list[str]:
-    """Messages of those Events of a repo; one comes just after the condition that it tells of."""
+    """Wait for such Events of a repo and return their messages. An Event follows shortly after its condition."""
 
     def found() -> list[str]:
         return [one[2] for one in events(kube, namespace, name) if one[:2] == (kind, reason)]
@@ -178,7 +178,7 @@ def test_what_is_gone_stays_known(kube, namespace, operator):
         wait_for(functools.partial(is_empty, left), f"its {plural} to be gone")
         looked_again(operator, kube, namespace)
         assert (get_repo(kube, namespace, "demo") or {})["status"] == before
-        assert len(jobs(kube, namespace)) == (1 if plural == "pods" else 0)  # and none is run anew
+        assert len(jobs(kube, namespace)) == (1 if plural == "pods" else 0)  # and no new one is run
 
 
 def is_empty(listed: Callable[[], list[Json]]) -> bool:
@@ -186,7 +186,7 @@ def is_empty(listed: Callable[[], list[Json]]) -> bool:
 
 
 def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
-    """The same value again, or another start of the operator, runs nothing; neither does a value taken away."""
+    """The same value again, a restart of the operator or a removed value runs nothing."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
     make(kube, namespace, "demo")
 
@@ -214,7 +214,7 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
         looked_again(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 3
         assert index_of(kube, namespace, "demo")["lastTrigger"] == "second"
-        run("first", 4)  # it is new again
+        run("first", 4)  # the value is new again
         operator.kill()
         annotate(kube, namespace, "demo", "while it was down")
     with operating(tmp_path / "c", granted, namespace) as operator:
@@ -224,7 +224,7 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
 
 
 def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
-    """A thousand of them must not be a thousand pods at once."""
+    """A thousand new repos must not cause a thousand concurrent pods."""
     names = [f"many-{number}" for number in range(MAX_CONCURRENT + 2)]
     make(kube, namespace, *names)
     wait_for_config(kube, namespace, *names)
@@ -241,7 +241,7 @@ def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
 
 
 def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, operator):
-    """Findings: thirty values made 18 Jobs of one repo at once."""
+    """Earlier finding: thirty values caused 18 concurrent Jobs for one repo."""
     make(kube, namespace, "demo", "other")
     wait_for(lambda: jobs(kube, namespace, "demo"), "its first update", longest_s=LONG_S)
     for number in range(30):
@@ -266,7 +266,7 @@ def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, o
 
 
 def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
-    """One tenant's repos take every slot; another's first repo is updated all the same."""
+    """One tenant's repos take every slot; another tenant's first repo is updated nevertheless."""
     cluster.need_controllers()
     other_namespace = new_namespace(kube)
     shared = server(allowedNamespaces={"from": "All"})
@@ -286,7 +286,7 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
         )
         looked_again(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == MAX_CONCURRENT + 1
-        # The one that was kept for others is above the number, so that two must end.
+        # The slot kept for other namespaces is on top of MAX_CONCURRENT, so two Jobs must end.
         for one in [*jobs(kube, namespace, names[0]), *jobs(kube, namespace, names[1])]:
             kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
         wait_for(
@@ -297,9 +297,9 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
 
 
 def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
-    """Even where nobody saw it go, and with the value that the former one was asked for an update with."""
+    """A new repo is updated even if its predecessor's deletion went unseen and both have the same trigger value."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
-    annotated = repo("demo", index={"suspend": True})  # so that it gets no update but the one that is asked for
+    annotated = repo("demo", index={"suspend": True})  # so that only the requested update runs
     annotated["metadata"]["annotations"] = {"pywharf.dev/update-index": "now"}
 
     def told() -> bool:
@@ -343,7 +343,7 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
     assert cron_job(kube, namespace, "quiet")["spec"]["suspend"] is False
     wait_for(lambda: jobs(kube, namespace, "quiet"), "its first update")
 
-    # What a Job may see: its own folder of the volume and no Secret, for a file system needs none.
+    # A Job sees its own folder of the volume and no Secret, because a file system needs none.
     (job,) = jobs(kube, namespace, "demo")
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -357,7 +357,7 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
     assert "env" not in container
     assert "envFrom" not in container
 
-    # A repo that is deleted takes its CronJob, its running Job and the Job's pod with it; nothing else.
+    # Deleting a repo deletes its CronJob, its running Job and the Job's pod, and nothing else.
     wait_for(
         lambda: kube.list(path("pods", namespace, group="/api/v1"), labelSelector="pywharf.dev/repo=demo"), "its pod"
     )
@@ -375,7 +375,7 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
 
 @pytest.mark.timeout(180)
 def test_the_schedule_runs_it(kube, namespace, operator):
-    """Kubernetes' own controller makes a Job of the CronJob; its result is taken as any."""
+    """Kubernetes' own controller creates a Job from the CronJob; its result is used like any other."""
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
     often = server(limits={"minScheduleIntervalSeconds": 60})
     apply(kube, namespace, often, secret_of("demo"), repo("demo", index={"schedule": "* * * * *"}))
@@ -391,7 +391,7 @@ def test_the_schedule_runs_it(kube, namespace, operator):
 
 @pytest.mark.timeout(180)
 def test_real_updates(kube, namespace, kubelet, operator, tmp_path):
-    """A real update of a real volume: at once, when asked for, when it cannot be, and when it can be again."""
+    """Real updates of a real volume: for a new repo, on request, failing, and working again."""
     make(kube, namespace, "demo", "broken")
     kubelet.secrets |= {"demo-read-value", "broken-read-value"}
     for name in ("demo", "broken"):
@@ -429,7 +429,7 @@ def test_real_updates(kube, namespace, kubelet, operator, tmp_path):
 
 
 def spoil(folder: Path) -> None:
-    """A file where the folder was: nothing can be listed."""
+    """Replace the folder by a file, so that nothing can be listed."""
     folder.rename(folder.with_name("aside"))
     folder.write_text("no folder")
 
@@ -440,6 +440,6 @@ def repair(folder: Path) -> None:
 
 
 def storage_of(kubelet: Kubelet, namespace: str, name: str) -> Path:
-    """Where the volume has a repo's packages."""
+    """Return the folder of a repo's packages in the volume."""
     pods = kubelet.pods(namespace, **{"pywharf.dev/server": "pywharf", "app.kubernetes.io/component": "server"})
     return kubelet.volume(pods[0]["metadata"]["name"], "data") / "cache" / name / "storage"

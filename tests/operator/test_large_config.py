@@ -1,4 +1,4 @@
-"""A configuration past what one object takes: compressed and spread, delivered whole, the newest repos refused."""
+"""A configuration too large for one object: compressed, split, delivered whole, the newest repos refused."""
 
 import base64
 import functools
@@ -22,7 +22,7 @@ from support.waiting import wait_for
 
 COUNT = 100
 RESERVED = [f"an-organisation-has-many-names-for-its-packages-{number}-*" for number in range(200)]
-"""About 11 KB of text in each repo's table; 100 repos are past 1 MiB."""
+"""About 11 KB of text in each repo's table; 100 repos exceed 1 MiB."""
 PADDING = "p" * 15_000
 WHERE = "packageservers"
 ALPHABET = string.ascii_lowercase + string.digits
@@ -42,7 +42,7 @@ def _serves(url: str, repo_name: str, secret: str) -> bool:
 
 
 def objects(kube: KubeClient, namespace: str) -> dict[str, Any]:
-    """Contents of the ConfigMap and the Secrets, by name."""
+    """Return the contents of the ConfigMap and the Secrets by name."""
     found = kube.get(path("configmaps", namespace, "pywharf-config", "/api/v1")) or {}
     made: dict[str, Any] = {"config": [found.get("data"), found.get("binaryData")]}
     for one in kube.list(path("secrets", namespace, group="/api/v1"), labelSelector="pywharf.dev/server=pywharf"):
@@ -52,7 +52,7 @@ def objects(kube: KubeClient, namespace: str) -> dict[str, Any]:
 
 
 def files(made: dict[str, Any]) -> dict[str, bytes]:
-    """As the kubelet projects them into a pod."""
+    """Return the files as the kubelet projects them into a pod."""
     data, binary = made["config"]
     found = {key: text.encode() for key, text in (data or {}).items()}
     found |= {key: base64.b64decode(text) for key, text in (binary or {}).items()}
@@ -69,7 +69,7 @@ def config_of(made: dict[str, Any]) -> str:
 
 
 def consistent(made: dict[str, Any], names: list[str]) -> bool:
-    """Whether all of it is of one revision and has these repos."""
+    """Return whether all objects have the same revision and contain these repos."""
     text = config_of(made)
     revision = text.partition('credentials_revision = "')[2].partition('"')[0]
     shards = [made[name] for name in made if name != "config"]
@@ -87,14 +87,14 @@ def test_it_is_compressed_and_spread_and_the_newest_are_refused_past_the_limit(c
         operator.secrets.add(PADDING)
         shards = {"pywharf-credentials"}
         small = settled(kube, namespace, names, shards, 10)
-        assert small["config"][0] is None  # the text is past 768 KiB, what is stored is not
+        assert small["config"][0] is None  # the text exceeds 768 KiB, the stored data does not
         assert len(config_of(small)) > 1024 * 1024
 
         rotate(kube, namespace, names, 5_000)
         spread = settled(kube, namespace, names, shards | {"pywharf-credentials-1"}, 5_000)
         serves_all(tmp_path, spread)
 
-        # Text that does not compress: the newest repos are refused, the others are served on.
+        # Text that does not compress: the newest repos are refused, the others are still served.
         reserve(kube, namespace, names, hard=True)
         found = wait_for_condition(
             kube, path(WHERE, namespace, "pywharf"), "ConfigRendered", "True", reason="ReposRefused"
@@ -107,7 +107,7 @@ def test_it_is_compressed_and_spread_and_the_newest_are_refused_past_the_limit(c
         assert f"{count[1]} of {namespace}" in message
         out = [name for name in names if accepted(kube, namespace, name) == "ServerFull"]
         assert len(out) == int(count[1])
-        assert 20 < len(out) < 60  # of 100 that take some 14 KiB each once compressed, of which 1 MiB holds 70
+        assert 20 < len(out) < 60  # 100 repos of some 14 KiB each once compressed; 1 MiB holds 70
         left = [name for name in names if name not in out]
         wait_for(lambda: consistent(objects(kube, namespace), left), "the others' configuration", longest_s=60)
         assert all(f"[{name}]" not in config_of(objects(kube, namespace)) for name in out)
@@ -117,7 +117,7 @@ def test_it_is_compressed_and_spread_and_the_newest_are_refused_past_the_limit(c
         wait_for(
             lambda: files(objects(kube, namespace)).get(f"{left[0]}.read") == wanted, "a rotated secret", longest_s=60
         )
-        # The credentials come first, then the configuration that names them.
+        # The credentials are written first, then the configuration that names them.
         wait_for(lambda: consistent(objects(kube, namespace), left), "its configuration", longest_s=60)
 
         reserve(kube, namespace, names, hard=False)
@@ -136,7 +136,7 @@ def large_repo(name: str) -> Json:
 
 
 def random_text() -> str:
-    """Compresses to no less than two thirds."""
+    """Return a text that compresses to no less than two thirds."""
     return "".join(secrets.choice(ALPHABET) for _ in range(80))
 
 
@@ -157,7 +157,7 @@ def rotate(kube: KubeClient, namespace: str, names: list[str], size: int) -> Non
 
 
 def settled(kube: KubeClient, namespace: str, names: list[str], shards: set[str], size: int) -> dict[str, Any]:
-    """What there is once exactly these Secrets hold it."""
+    """Wait until exactly these Secrets hold the credentials. Returns the contents of all objects."""
     made: dict[str, Any] = {}
 
     def fits() -> bool:
@@ -171,13 +171,13 @@ def settled(kube: KubeClient, namespace: str, names: list[str], shards: set[str]
 
 
 def rotated(made: dict[str, Any], names: list[str], size: int) -> bool:
-    """Whether each repo's secret has the values of `large_secret`."""
+    """Return whether each repo's secret has the values of `large_secret`."""
     found = files(made)
     return all(found.get(f"{name}.read") == large_secret(name, size)["stringData"]["read"].encode() for name in names)
 
 
 def serves_all(tmp_path: Any, made: dict[str, Any]) -> None:
-    """A real server takes the files and serves a repo of each shard."""
+    """Check that a real server accepts the files and serves a repo of each shard."""
     volume = ProjectedVolume(tmp_path / "volume")
     found = files(made)
     folder = tmp_path / "volume"

@@ -1,4 +1,4 @@
-"""Two replicas of the operator, one Lease: at any moment one of them writes at the most."""
+"""Two replicas of the operator share one Lease: at most one of them writes at any time."""
 
 import contextlib
 import signal
@@ -26,7 +26,7 @@ LEASE_S = 15.0
 
 @dataclass
 class Replica:
-    """An operator with a proxy of its own, which notes what it asks for."""
+    """An operator with its own proxy, which records its requests."""
 
     operator: Operator
     proxy: ApiProxy
@@ -38,13 +38,13 @@ class Replica:
         return False
 
     def writes(self) -> list[Call]:
-        """That reached the API server, without those of the Lease."""
+        """Return the writes that reached the API server, except those to the Lease."""
         return [call for call in self.proxy.writes() if "/leases" not in call.path and not isinstance(call.fault, Drop)]
 
 
 @pytest.fixture
 def pair(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
-    """The first leads, and has made a server and a repo; the second stands by."""
+    """Two replicas: the first leads and has reconciled a server and a repo; the second is on standby."""
     grant(cluster, namespace)
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,7 @@ def pair(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> 
 
 
 def assert_one_writer(first: Replica, second: Replica) -> None:
-    """The second writes after the last write of the first, and only then."""
+    """Check that the second replica writes only after the last write of the first."""
     one, other = first.writes(), second.writes()
     assert one, "the first never wrote"
     if other:
@@ -74,7 +74,7 @@ def assert_one_writer(first: Replica, second: Replica) -> None:
 
 
 def works(kube: KubeClient, namespace: str, replica: Replica) -> None:
-    """It does what the other did."""
+    """Check that the replica reconciles a new repo."""
     apply(kube, namespace, secret_of("team-b"), repo("team-b"))
     wait_for_config(kube, namespace, "team-a", "team-b")
     assert replica.writes()
@@ -120,7 +120,7 @@ def test_a_frozen_leader_that_wakes_writes_no_more(kube, namespace, pair):
     finally:
         first.operator.process.send_signal(signal.SIGCONT)
     began = time.monotonic()
-    # What it would do, had it not lost its Lease.
+    # A change that it would apply if it still held its Lease.
     apply(kube, namespace, secret("team-a", read="another-read-value", write="w"))
     assert first.operator.process.wait(LEASE_S) == 1
     assert not [call for call in first.writes() if call.at >= began]

@@ -1,4 +1,4 @@
-"""Objects that got past the schema, as they do where an old CustomResourceDefinition is installed: only they suffer."""
+"""Malformed objects that the schema of an outdated CustomResourceDefinition accepted: only they are affected."""
 
 import copy
 import functools
@@ -47,12 +47,12 @@ WRONG: dict[str, tuple[Callable[[Json], object], str]] = {
     "reserved-a-text": (lambda one: one["spec"]["upstream"].update(reserved="team-*"), "spec.upstream.reserved"),
     "mode-unknown": (lambda one: one["spec"]["upstream"].update(mode=HUGE), "spec.upstream.mode"),
 }
-"""By the name of a repo: what becomes of it, and the field that its condition names."""
+"""By repo name: the change, and the field that its condition names."""
 
 
 @pytest.fixture
 def kube(own_cluster: OwnCluster) -> Any:
-    """Of a control plane whose CustomResourceDefinitions let everything through."""
+    """A client of a control plane whose CustomResourceDefinitions accept everything."""
     client = own_cluster.client()
     for plural in ("packagerepos", "packageservers"):
         where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.pywharf.dev"
@@ -62,7 +62,7 @@ def kube(own_cluster: OwnCluster) -> Any:
             version["schema"] = {
                 "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
             }
-            version["subresources"].pop("scale", None)  # it asks for an object where the number of replicas is
+            version["subresources"].pop("scale", None)  # it requires an object on the path to the replicas
         client.replace(where, found)
         probe = {"apiVersion": "pywharf.dev/v1alpha1", "metadata": {"name": "probe"}, "spec": [{"any": "thing"}]}
         probe["kind"] = found["spec"]["names"]["kind"]
@@ -81,7 +81,7 @@ def _passes(client: KubeClient, where: str, probe: Json) -> bool:
 
 
 def change(kube: KubeClient, where: str, how: Callable[[Json], object]) -> Json:
-    """Read, change, write, until nobody wrote in between; gives it as it was."""
+    """Read, change and write an object, and retry if somebody wrote in between. Returns the object as it was."""
     while True:
         found = kube.get(where)
         assert found is not None
@@ -130,10 +130,10 @@ def test_only_what_is_malformed_suffers(own_cluster, kube, tmp_path):
             assert condition(get_repo(kube, namespace, name), "Accepted")["status"] == "True"
 
         well = status_of(kube, where["good-a"])
-        # What somebody wrote into a status is nobody's fault but the status's.
+        # Garbage that somebody wrote into a status affects that status alone.
         for garbage in ({"conditions": "none", "index": ["?"]}, {"conditions": [{"type": 7}], "repoName": {}}):
             change_status(kube, where["good-a"], garbage)
-            # A status wakes nobody; the next change of the repo does.
+            # A status change triggers no reconcile; the next change of the repo does.
             kube.patch(where["good-a"], {"metadata": {"labels": {"garbage": f"n{len(str(garbage))}"}}})
             wait_for(lambda: well.items() <= status_of(kube, where["good-a"]).items(), "a status that was put right")
         assert config_text(kube, namespace) == after
@@ -160,7 +160,7 @@ def test_only_what_is_malformed_suffers(own_cluster, kube, tmp_path):
 
 
 def status_of(kube: KubeClient, where: str) -> dict[str, str]:
-    """Each field as JSON, but for the moments that it tells. A field of somebody's own stays beside the operator's."""
+    """Return each status field as JSON, without timestamps. Fields set by somebody else stay beside the operator's."""
     status = (kube.get(where) or {})["status"]
     return {field: _timeless(value) for field, value in status.items()}
 
@@ -182,7 +182,10 @@ def change_status(kube: KubeClient, where: str, status: object) -> None:
 
 
 def keeps_what_a_malformed_server_made(kube: KubeClient, namespace: str) -> None:
-    """Part of the test above: it needs the same control plane, which takes seconds to start."""
+    """Check that a malformed server keeps its objects.
+
+    This is part of the test above because the control plane, which takes seconds to start, is the same.
+    """
     where = path("packageservers", namespace, "pywharf")
     wait_for_condition(kube, where, "ConfigRendered", "True")
     before = owned(kube, namespace)
@@ -205,7 +208,7 @@ def keeps_what_a_malformed_server_made(kube: KubeClient, namespace: str) -> None
 
 
 def owned(kube: KubeClient, namespace: str) -> dict[str, str]:
-    """The version of everything that the operator made."""
+    """Return the uid, spec and data of every object that the operator created."""
     kinds = {
         "configmaps": "/api/v1",
         "secrets": "/api/v1",

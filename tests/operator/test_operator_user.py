@@ -1,4 +1,4 @@
-"""The operator run by a user without a name: kopf would ask for it."""
+"""The operator runs as a user without a name, though kopf would look the name up."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Objects of a server that somebody deletes or edits are put back; an object of another's is left alone."""
+"""A server's objects that somebody deletes or edits are restored; foreign objects are left alone."""
 
 import json
 import time
@@ -43,11 +43,11 @@ OWNED: dict[str, tuple[str, str, Json]] = {
     "ingresses": ("pywharf", NETWORKING, {"spec": {"rules": [{"host": "other.example.com"}]}}),
     "poddisruptionbudgets": ("pywharf", POLICY, {"spec": {"maxUnavailable": 2}}),
 }
-"""By plural: name, group, and what somebody changes."""
+"""By plural: the name, the group and the change that somebody makes."""
 
 
 def content(found: Json) -> Any:
-    """What the object says, without what each write changes, and without a Service's address."""
+    """Return the object without the fields that each write changes, and without a Service's address."""
     content = {key: value for key, value in found.items() if key not in {"metadata", "status"}}
     if found["kind"] == "Service":
         content["spec"] = {key: value for key, value in found["spec"].items() if not key.startswith("clusterIP")}
@@ -109,7 +109,7 @@ FOREIGN: dict[str, tuple[str, str, Json]] = {
 
 
 def reasons(kube: KubeClient, namespace: str) -> set[str]:
-    """Of the Events."""
+    """Return the reasons of the Events."""
     return {one["reason"] for one in kube.list(path("events", namespace, group=CORE))}
 
 
@@ -129,7 +129,7 @@ def test_of_another_is_left_alone(cluster, kube, namespace, tmp_path, plural, la
         left = kube.get(where)
         assert left["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
         assert "ownerReferences" not in left["metadata"]
-        # It is gone: the operator goes on, at the latest when it looks again.
+        # Once it is deleted, the operator continues, at the latest with its next reconcile.
         kube.delete(where)
         kube.patch(of_server, {"metadata": {"labels": {"pywharf.dev/look": "again"}}})
         wait_for_condition(kube, of_server, "Ready", "False", reason="NoReadyReplica")
@@ -139,7 +139,7 @@ def test_of_another_is_left_alone(cluster, kube, namespace, tmp_path, plural, la
 
 @pytest.mark.timeout(200)
 def test_it_goes_on_by_itself_when_the_other_is_gone(cluster, kube, namespace, tmp_path):
-    """Nothing wakes it: an object without our label is not watched."""
+    """No event triggers the reconcile: an object without our label is not watched."""
     name = path("configmaps", namespace, "pywharf-config", CORE)
     foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pywharf-config"}}
     kube.create(path("configmaps", namespace, group=CORE), foreign)
@@ -172,7 +172,7 @@ def test_there_and_back_within_a_second(cluster, kube, namespace, tmp_path):
 
 @pytest.mark.timeout(180)
 def test_two_managers_do_not_fight_for_ever(cluster, kube, namespace, tmp_path):
-    """Another manager forces its value each half second; the operator puts it back less and less often, and says so."""
+    """Another manager forces its value every half second. The operator restores its own ever less often and says so."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     where = path("services", namespace, "pywharf", CORE)
     forced = {
@@ -189,7 +189,7 @@ def test_two_managers_do_not_fight_for_ever(cluster, kube, namespace, tmp_path):
             kube.apply(where, forced, "other-manager", force=True)
             time.sleep(0.5)
         written = operator.metric("pywharf_operator_api_requests_total", verb="apply") - before
-        # At 0, 2, 6, 14 and 30 s, each with a status that says so and one that it is as it should be again.
+        # At 0, 2, 6, 14 and 30 s, each with a status that reports the conflict and one that reports its end.
         assert written <= 3 * 6, f"{written} writes in 30 s"
         of_server = path("packageservers", namespace, "pywharf")
         found = wait_for_condition(kube, of_server, "Ready", "False", reason="Contested")

@@ -1,4 +1,4 @@
-"""`pywharf operator` as a process: its size, its end, its log."""
+"""`pywharf operator` as a process: its memory, its shutdown and its log."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""What one object or one repo is refused keeps nothing else from being done, on the real API server."""
+"""A write that a real API server refuses, for one object or one repo, does not block any other."""
 
 import pytest
 
@@ -13,7 +13,7 @@ WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfiguration
 
 @pytest.fixture
 def dead_webhook(kube, namespace):
-    """Nobody answers for the Ingresses of the namespace: so it is while an ingress controller is down."""
+    """A webhook for the namespace's Ingresses that does not answer, as while an ingress controller is down."""
     hook = {
         "name": "validate.example.com",
         "clientConfig": {"url": "https://127.0.0.1:1/"},

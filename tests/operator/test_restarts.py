@@ -1,4 +1,4 @@
-"""What kopf does not survive, a real operator does: it converges, in the same process, and servers serve throughout."""
+"""A real operator survives the faults that end kopf: the process stays and converges, and servers keep serving."""
 
 import threading
 import time
@@ -32,13 +32,13 @@ READ = "team-a-read-value"
 
 
 def met(proxy: ApiProxy, rule: Rule, path: str = "") -> None:
-    """Break these watches, and wait until what comes next has met the fault."""
+    """Break these watches and wait until the next request has hit the fault."""
     assert proxy.cut(path)
     wait_for(lambda: rule.hits, "the fault to be met", longest_s=LONG_S)
 
 
 def once(code: int) -> Fault:
-    """The next watch of the repos, or the list before it, is answered so."""
+    """Answer the next watch of the repos, or the list before it, with this code."""
 
     def begin(proxy: ApiProxy) -> None:
         met(proxy, proxy.add(Answer(code), path=REPOS, times=1), REPOS)
@@ -61,7 +61,7 @@ def event(code: int) -> Fault:
 
 
 def for_a_while(fault: Answer | Drop) -> Fault:
-    """Whatever is asked for in the next ten seconds."""
+    """Apply the fault to every request of the next ten seconds."""
 
     def begin(proxy: ApiProxy) -> None:
         rule = proxy.add(fault)
@@ -74,7 +74,7 @@ def for_a_while(fault: Answer | Drop) -> Fault:
 
 
 def silence(proxy: ApiProxy) -> None:
-    """When the looks at everything that follow a start are over."""
+    """Silence every watch once the full reconciles after a start are over."""
 
     def oldest() -> float:
         return min(time.monotonic() - call.at for call in proxy.calls(path=REPOS) if call.watch)
@@ -107,19 +107,22 @@ STREAKS: dict[str, dict[str, Fault]] = {
         "no connection at all": for_a_while(Drop()),
     },
 }
-"""Each streak has an operator, a namespace and a proxy of its own; its faults come one after the other."""
+"""Faults by streak. A streak has its own operator, namespace and proxy; its faults come one after the other."""
 
 
 def streak(
     cluster: Cluster, kube: KubeClient, folder: Path, namespace: str, faults: dict[str, Fault], go: threading.Event
 ) -> list[str]:
-    """A new repo during each fault is served soon, by the same process; what took how long. They begin with `go`."""
+    """Check that a new repo during each fault is served soon by the same process.
+
+    The faults begin once `go` is set. Returns how long each fault took.
+    """
     told = []
     with proxied(cluster.url, cluster.ca_file, folder / "proxy") as proxy:
         grant(cluster, namespace)
         kubeconfig = cluster.kubeconfig_for(ACCOUNT, namespace, url=proxy.url, ca_file=proxy.ca_file)
         apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
-        for number in range(len(faults)):  # beforehand: a Secret's own watch would tell of a new one
+        for number in range(len(faults)):  # beforehand: the watch of Secrets would report a new one
             apply(kube, namespace, secret_of(f"team-{number}"))
         names = ["team-a"]
         with operating(folder, kubeconfig, namespace) as operator:
@@ -140,7 +143,7 @@ def streak(
 
 @pytest.mark.timeout(240)
 def test_whatever_ends_the_watches_the_operator_converges_and_servers_serve(cluster, kube, tmp_path):
-    """A change made meanwhile is in the configuration within two minutes; a real server answers 200 throughout."""
+    """A change during a fault is in the configuration within two minutes; a real server answers 200 throughout."""
     cluster.need_controllers()
     namespaces = {name: new_namespace(kube) for name in STREAKS}
     served = namespaces["answers"]

@@ -1,4 +1,4 @@
-"""OPERATOR test 10: a thousand repos at once."""
+"""OPERATOR test 10: a thousand repos at the same time."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_a_thousand_repos(cluster, kube, namespace, tmp_path, record_property):
     assert found.memory < 300 * 1024**2
     assert found.idle_writes == 0
     assert len(found.repos) == REPOS + 1
-    # Nothing but their statuses was written.
+    # Only their statuses were written.
     managers = {
         (entry["manager"], entry.get("subresource"))
         for one in found.repos

@@ -1,4 +1,4 @@
-"""How a server is reached and scaled by others: the Service's type, and the subresource `scale`."""
+"""How others reach and scale a server: the Service's type and the subresource `scale`."""
 
 import json
 from typing import Any
@@ -45,7 +45,7 @@ GONE = ("loadBalancerClass", "externalTrafficPolicy")
 
 
 def test_types_one_after_the_other(cluster, kube, namespace, tmp_path):
-    """What a type leaves behind goes with it, and the address of the cluster stays."""
+    """The fields of a former type are removed, and the cluster IP stays the same."""
     addresses = set()
     with operating(tmp_path, grant(cluster, namespace), namespace):
         for given, expected in TYPES:
@@ -90,7 +90,7 @@ def scale(kube: KubeClient, namespace: str) -> Json:
 
 
 def test_kubectl_and_autoscalers_scale_it(cluster, kube, namespace, tmp_path):
-    """Also where the manifest names no number: `scale` needs one, so the schema fills it in."""
+    """Scaling also works if the manifest has no number: `scale` needs one, so the schema fills it in."""
     made = server()
     del made["spec"]["storage"]
     apply(kube, namespace, made)
@@ -99,11 +99,11 @@ def test_kubectl_and_autoscalers_scale_it(cluster, kube, namespace, tmp_path):
         wait_for(lambda: "selector" in scale(kube, namespace).get("status", {}), "the selector", longest_s=LONG_S)
         cluster.kubectl("scale", "packageserver/pywharf", "--replicas=3", f"--namespace={namespace}")
         wait_for(lambda: replicas(kube, namespace) == 3, "three replicas", longest_s=LONG_S)
-        # The manifest applied again leaves the number alone: it does not name it.
+        # Applying the manifest again keeps the number, because the manifest does not contain it.
         apply(kube, namespace, made)
         assert scale(kube, namespace)["spec"] == {"replicas": 3}
         assert replicas(kube, namespace) == 3
-        # What an autoscaler does: it finds the pods by the selector, and writes the number.
+        # An autoscaler finds the pods by the selector and writes the number.
         deployment = kube.get(path("deployments", namespace, "pywharf", APPS)) or {}
         selector = scale(kube, namespace)["status"]["selector"]
         labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -123,7 +123,7 @@ def test_two_scalers_are_refused(cluster, kube, namespace):
 
 
 def test_a_horizontal_pod_autoscaler_takes_it_as_its_target(cluster, kube, namespace, tmp_path):
-    """The controller reads the subresource; what it lacks here are metrics."""
+    """The controller reads the subresource; only metrics are missing here."""
     cluster.need_controllers()
     apply(kube, namespace, server(storage=RWX))
     autoscaler = {

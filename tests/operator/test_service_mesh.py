@@ -1,4 +1,4 @@
-"""What a service mesh does to a server's pods, as the API server has it: it is told, with the remedy."""
+"""Faults that a service mesh causes in a server's pods, as the API server shows them: conditions name the remedy."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ def state_of(name, **state):
 
 @pytest.mark.timeout(240)
 def test_a_sidecar_that_keeps_an_index_jobs_pod(cluster, kube, namespace, tmp_path):
-    """Its report is taken, and the container that runs on is named; what ends by itself is no fault."""
+    """The Job's report is used, and the condition names the container that still runs until it ends by itself."""
     cluster.need_controllers()
     moment = (datetime.now(UTC) - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     ended = {"exitCode": 0, "reason": "Completed", "message": REPORT, "startedAt": moment, "finishedAt": moment}
@@ -55,7 +55,7 @@ def test_a_sidecar_that_keeps_an_index_jobs_pod(cluster, kube, namespace, tmp_pa
 
 @pytest.mark.timeout(240)
 def test_replicas_whose_port_cannot_be_reached(cluster, kube, namespace, tmp_path):
-    """Told on the repos and the server, with the remedy; not as something that passes by itself."""
+    """The repos and the server report it with the remedy, not as something that passes by itself."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     deployment = path("deployments", namespace, "pywharf", DEPLOYMENTS)
     with operating(tmp_path, grant(cluster, namespace), namespace):

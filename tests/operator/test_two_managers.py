@@ -1,4 +1,4 @@
-"""Two managers of one object: what somebody changes is put back, less and less often, and the server says who it is."""
+"""Two managers of one object: the operator restores its values at growing intervals; the server names the other."""
 
 import time
 
@@ -14,7 +14,7 @@ CONFLICT = 409
 
 
 def forgetting(live):
-    """As a manager that writes the whole object from its own files."""
+    """Change the object like a manager that writes the whole object from its own files."""
     annotations = {key: value for key, value in live["metadata"].get("annotations", {}).items() if key != RENDERED}
     made = live | {"metadata": live["metadata"] | {"annotations": annotations}}
     return made | {"spec": live["spec"] | {"selector": {"app": "other"}}}
@@ -25,7 +25,7 @@ def narrowed(live):
 
 
 def replace(kube, where, change):
-    """What `kubectl replace` does."""
+    """Replace the object like `kubectl replace`."""
 
     def put():
         live = kube.get(where)
@@ -57,7 +57,7 @@ def test_who_fights_is_named_and_waited_for(cluster, kube, namespace, tmp_path, 
             started = time.monotonic()
             wait_for(is_good, "the selector put back", longest_s=60)
             waits.append(time.monotonic() - started)
-        # At once, and then after 2, 4 and 8 seconds since it was put back last.
+        # Immediately, then 2, 4 and 8 seconds after the previous restore.
         assert waits[0] < 10
         assert sum(waits[1:]) > 9, waits
         assert waits[3] > waits[1], waits

@@ -1,4 +1,4 @@
-"""One of several watched namespaces is deleted, or its RoleBinding is: the others go on, and nothing else changes."""
+"""One of several watched namespaces or its RoleBinding is deleted: the others go on, and nothing else changes."""
 
 import base64
 import re
@@ -51,7 +51,7 @@ def credentials(kube: KubeClient, namespace: str) -> dict[str, str]:
 
 
 def cron_jobs(kube: KubeClient, namespace: str) -> dict[str, str]:
-    """Uid of each CronJob by its repo."""
+    """Return the uid of each CronJob by its repo."""
     found = kube.list(path("cronjobs", namespace, group=BATCH))
     return {one["metadata"]["labels"]["pywharf.dev/repo"]: one["metadata"]["uid"] for one in found}
 
@@ -61,7 +61,7 @@ def table(text: str, name: str) -> str:
 
 
 def is_told(kube: KubeClient, operator: Operator, home: str, team: str) -> None:
-    """The condition, the metric and the log name the namespace, and say what to do."""
+    """Check that the condition, the metric and the log report the namespace, and that a remedy is named."""
     where = path("packageservers", home, "pywharf")
     found = wait_for_condition(kube, where, "NamespacesRead", "False", reason="NamespaceUnreadable", longest_s=LONG_S)
     message = condition(found, "NamespacesRead")["message"]
@@ -74,7 +74,7 @@ def is_told(kube: KubeClient, operator: Operator, home: str, team: str) -> None:
 
 
 def goes_on(kube: KubeClient, home: str, *served: str) -> None:
-    """A new repo, a changed secret and a deleted repo of the namespace that can be read."""
+    """Check that a new repo, a changed secret and a deleted repo take effect in the readable namespace."""
     apply(kube, home, secret_of("new"), repo("new"))
     wait_for_config(kube, home, "new", *served, longest_s=LONG_S)
     kube.patch(path("secrets", home, "new", CORE), {"stringData": {"read": "rotated-value"}})
@@ -86,7 +86,7 @@ def goes_on(kube: KubeClient, home: str, *served: str) -> None:
 
 @pytest.mark.timeout(420)
 def test_a_namespace_whose_rolebinding_is_removed_stays_served(cluster, kube, namespace, team, tmp_path):
-    """Live and after a restart without any memory; a changed deployment, and the binding back again."""
+    """Its repos stay served, also after restarts without any state, until the binding is back."""
     apply(kube, namespace, server(allowedNamespaces={"from": "All"}), secret_of("own"), repo("own"))
     apply(kube, team, secret_of("team-a"), repo("team-a", serverRef=ref(namespace)))
     apply(kube, team, repo("team-b", serverRef=ref(namespace), credentials={"anonymousRead": True, "readOnly": True}))
@@ -106,7 +106,7 @@ def test_a_namespace_whose_rolebinding_is_removed_stays_served(cluster, kube, na
         with operating(tmp_path, kubeconfig, namespace, team) as operator:
             goes_on(kube, namespace, *served)
             is_told(kube, operator, namespace, team)
-            # A name that is served is held, by whomever.
+            # A served name stays taken, even if its repo cannot be read.
             apply(kube, namespace, secret_of("taker"), repo("taker", repoName="team-a"))
             where = path("packagerepos", namespace, "taker")
             found = wait_for_condition(kube, where, "Accepted", "False", reason="NameConflict", longest_s=LONG_S)
@@ -142,7 +142,7 @@ def test_a_namespace_that_is_deleted_is_dropped_where_its_end_was_seen(cluster, 
         wait_for_config(kube, namespace, "own", "team-a", longest_s=LONG_S)
         kube.delete(f"/api/v1/namespaces/{team}")
         wait_for(lambda: kube.get(f"/api/v1/namespaces/{team}") is None, "the namespace to go", longest_s=LONG_S)
-        # The API server told of the deletion of its PackageRepo, though it could not be listed any more.
+        # The API server reported the deletion of its PackageRepo, though it could no longer be listed.
         wait_for_config(kube, namespace, "own", longest_s=LONG_S)
         goes_on(kube, namespace, "own")
         is_told(kube, operator, namespace, team)
@@ -154,7 +154,7 @@ def test_a_namespace_that_is_deleted_is_dropped_where_its_end_was_seen(cluster, 
 
 @pytest.mark.timeout(420)
 def test_a_namespace_that_was_deleted_while_nobody_saw_it(cluster, kube, namespace, tmp_path):
-    """Nobody can tell that it is gone: what it had stays until the administrator leaves it out."""
+    """Nobody can know that it is gone: its repos stay served until the administrator stops watching it."""
     cluster.need_controllers()
     team = new_namespace(kube)
     apply(kube, namespace, server(allowedNamespaces={"from": "All"}), secret_of("own"), repo("own"))
@@ -201,7 +201,7 @@ def test_an_account_that_may_get_the_namespace_learns_that_it_is_gone(cluster, k
 
 @pytest.mark.timeout(300)
 def test_a_server_in_a_namespace_that_cannot_be_read(cluster, kube, namespace, team, tmp_path):
-    """Its repos elsewhere keep what they were told; a new one is told why nothing happens."""
+    """Its repos in other namespaces keep their conditions; a new repo's condition says why nothing happens."""
     apply(kube, team, server(allowedNamespaces={"from": "All"}))
     apply(kube, namespace, server(), secret_of("own"), repo("own"))
     apply(kube, namespace, secret_of("far"), repo("far", serverRef=ref(team)))
@@ -218,14 +218,14 @@ def test_a_server_in_a_namespace_that_cannot_be_read(cluster, kube, namespace, t
         wait_for_condition(kube, where, "Accepted", "Unknown", reason="ServerUnreadable", longest_s=LONG_S)
         assert condition(kube.get(far), "Accepted") == before
         assert operator.get("/healthz")[0] == 200
-        # The server of its own namespace alone is not told of others'.
+        # A server that admits only its own namespace reports nothing about others.
         assert condition(get_server(kube, namespace), "NamespacesRead")["status"] == "True"
     assert "[far]" in config_text(kube, team)
 
 
 @pytest.mark.timeout(300)
 def test_secrets_alone_that_cannot_be_read(cluster, kube, namespace, team, tmp_path):
-    """A Role without Secrets is as good as no Role: half of a namespace changes nothing."""
+    """A Role without Secrets is treated as no Role: a namespace that is only partly readable changes nothing."""
     apply(kube, namespace, server(allowedNamespaces={"from": "All"}), secret_of("own"), repo("own"))
     apply(kube, team, secret_of("team-a"), repo("team-a", serverRef=ref(namespace)))
     kubeconfig = grant(cluster, namespace, team)

@@ -1,4 +1,4 @@
-"""Texts of a tenant in real pods, and what a tenant is told of others."""
+"""Texts of a tenant in real pods, and what a tenant learns about others."""
 
 import http.server
 import threading
@@ -18,7 +18,7 @@ TOKEN = "the-token-of-the-admin"
 
 @pytest.fixture
 def asked() -> Iterator[tuple[str, list[str]]]:
-    """A server that knows nothing, and the paths that it was asked for."""
+    """A server that answers everything with 404, and the paths of its requests."""
     paths: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +39,7 @@ def asked() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.timeout(240)
 def test_no_url_of_a_tenant_reads_the_variables_of_a_pod(cluster, kube, namespace, kubelet, tmp_path, asked):
-    """Kubernetes expands `$(NAME)` in arguments: a Job asks the tenant's server, and must not tell it the variable."""
+    """Kubernetes expands `$(NAME)` in arguments. A Job's request to the tenant's server must not contain the value."""
     host, paths = asked
     variable = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "admin-only", "key": "token"}}}
     template = {"spec": {"containers": [{"name": "server", "env": [variable]}]}}
@@ -61,7 +61,7 @@ def test_no_url_of_a_tenant_reads_the_variables_of_a_pod(cluster, kube, namespac
 
 
 def told(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[Json]]:
-    """Conditions and Events of a repo, without what differs between any two repos."""
+    """Return the conditions and Events of a repo, without what differs between any two repos."""
     found = kube.get(path("packagerepos", namespace, name)) or {}
     conditions = [
         {**one, "lastTransitionTime": "", "message": one["message"].replace(f"/{name}", "/NAME")}
@@ -76,7 +76,7 @@ def told(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[
 
 @pytest.mark.timeout(240)
 def test_a_tenant_is_not_told_which_servers_others_have(cluster, kube, namespace, tmp_path):
-    """Servers that do not admit the namespace, whatever is wrong with them, and none: all alike."""
+    """Servers that do not admit the namespace, valid or not, and missing servers are all reported alike."""
     other = new_namespace(kube)
     try:
         apply(kube, other, server("there"), server("wants", allowedNamespaces={"from": "Same"}, replicas=3))

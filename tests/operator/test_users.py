@@ -1,4 +1,4 @@
-"""What somebody with kubectl sees and does, on a real control plane with real servers."""
+"""What users of kubectl see and do, on a real control plane with real servers."""
 
 import base64
 import functools
@@ -55,7 +55,7 @@ OWNED = {
     "poddisruptionbudgets": "/apis/policy/v1",
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
 }
-"""Every kind that stems from a server, and its API group."""
+"""Every kind of object that exists because of a server, and its API group."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def operator(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[opera
 
 
 def objects_of(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> set[str]:
-    """`plural/name` of all that the server has."""
+    """Return `plural/name` of every object of the server."""
     return {
         f"{plural}/{one['metadata']['name']}"
         for plural, group in OWNED.items()
@@ -80,13 +80,13 @@ def manifests(*objects: Json) -> str:
 
 
 def row(cluster: Cluster, namespace: str, *what: str) -> list[str]:
-    """The cells of the only line that `kubectl get` prints."""
+    """Return the cells of the only line that `kubectl get` prints."""
     (line,) = cluster.kubectl("get", *what, f"--namespace={namespace}", "--no-headers").splitlines()
     return re.split(r"\s{2,}", line.strip())
 
 
 def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet, operator):
-    """`kubectl wait` returns when what was applied last is served, and not before."""
+    """`kubectl wait` returns only once the last applied state is served."""
     where = f"--namespace={namespace}"
     ready = ("wait", "--for=condition=Ready", "--timeout=90s", where, "pkgserver/pywharf", "pkgrepo/team-a")
     cluster.kubectl("apply", where, "-f", "-", input=manifests(server(), secret_of("team-a"), repo("team-a")))
@@ -139,7 +139,7 @@ def test_describe_says_what_is_wrong_and_what_to_do(cluster, kube, namespace, op
 
 
 def wait_for_event(cluster: Cluster, namespace: str, what: str, kind: str, reason: str) -> str:
-    """What `kubectl describe` prints once it lists the Event."""
+    """Wait until `kubectl describe` lists the Event. Returns its output."""
 
     def described() -> str:
         text = cluster.kubectl("describe", what, f"--namespace={namespace}")
@@ -150,7 +150,7 @@ def wait_for_event(cluster: Cluster, namespace: str, what: str, kind: str, reaso
 
 @pytest.mark.timeout(180)
 def test_whatever_is_deleted_packages_stay(cluster, kube, namespace, kubelet, operator, tmp_path):
-    """A repo, then its server, made again: the package is there."""
+    """A repo, and then its server, is deleted and created again; the package is still there."""
     objects = (secret_of("team-a"), repo("team-a"), server())
     apply(kube, namespace, *objects)
     url = served_at(kube, kubelet, namespace)
@@ -185,7 +185,7 @@ def test_whatever_is_deleted_packages_stay(cluster, kube, namespace, kubelet, op
 
 
 def served_at(kube: KubeClient, kubelet: Kubelet, namespace: str) -> str:
-    """Address of the one replica once it serves team-a."""
+    """Wait until the only replica serves team-a. Returns its URL."""
     wait_for_condition(kube, path("packagerepos", namespace, "team-a"), "Ready", "True", longest_s=90)
     (url,) = kubelet.wait_for_urls(namespace, SERVER_NAME, 1)
     wait_for(lambda: index_status(url, "team-a", READ) == 200, "the repo")
@@ -193,7 +193,7 @@ def served_at(kube: KubeClient, kubelet: Kubelet, namespace: str) -> str:
 
 
 def page(url: str, name: str, secret: str, context: ssl.SSLContext | None = None) -> str:
-    """The repo's index page."""
+    """Return the repo's index page."""
     opener = build_opener(ProxyHandler({}), *([HTTPSHandler(context=context)] if context else []))
     login = base64.b64encode(f"{name}:{secret}".encode()).decode()
     opener.addheaders = [("Authorization", f"Basic {login}")]
@@ -202,7 +202,7 @@ def page(url: str, name: str, secret: str, context: ssl.SSLContext | None = None
 
 
 def test_a_repo_moves_to_another_server(kube, namespace, operator):
-    """It is in the one configuration or the other, with all that it has there."""
+    """The repo is in one configuration or the other, together with everything that belongs to it."""
     apply(kube, namespace, server(), server("second"), secret_of("team-a"), repo("team-a"))
     where = path("packagerepos", namespace, "team-a")
     for here, there in (("pywharf", "second"), ("second", "pywharf"), ("pywharf", "second")):
@@ -217,7 +217,7 @@ def test_a_repo_moves_to_another_server(kube, namespace, operator):
 
 
 def is_so(kube: KubeClient, namespace: str, where: str, expected: dict[str, Any]) -> bool:
-    """Whether a repo is in the one server and not in the other."""
+    """Return whether the repo is in the one server and not in the other."""
     servers = list(expected["in"])
     statuses = {name: (get_server(kube, namespace, name) or {}).get("status") or {} for name in servers}
     return expected == {
@@ -233,7 +233,7 @@ def cron_jobs(kube: KubeClient, namespace: str) -> set[str]:
 
 
 def test_a_server_with_a_certificate(kube, namespace, kubelet, operator, tmp_path):
-    """Clients come by https; probes and the operator's question do not."""
+    """Clients use https; probes and the operator's requests do not."""
     made = certificates(tmp_path / "certificates")
     pair = {
         "apiVersion": "v1",
@@ -291,7 +291,7 @@ APPS = "/apis/apps/v1"
 
 
 def writes_replicas(deployment: Json | None) -> bool:
-    """Whether the number is the operator's."""
+    """Return whether the operator owns the number of replicas."""
     entries = (deployment or {})["metadata"]["managedFields"]
     own = [one["fieldsV1"]["f:spec"] for one in entries if one["manager"] == "pywharf-operator"]
     return any("f:replicas" in fields for fields in own)
@@ -302,7 +302,7 @@ def replicas(kube: KubeClient, where: str) -> int | None:
 
 
 def test_refused_at_once(cluster, kube, namespace):
-    """By the API server, with the reason, before any operator sees it."""
+    """The API server refuses the object with the reason, before any operator sees it."""
     apply(kube, namespace, repo("team-a", repoName="team-a"))
     how = ("--server-side", "--force-conflicts", "--field-manager=tests", f"--namespace={namespace}")
     both = {"fileSystem": {}, "s3": {"bucket": "wheels"}}
@@ -321,7 +321,7 @@ ROUTES, MONITORS = "/apis/gateway.networking.k8s.io/v1", "/apis/monitoring.coreo
 
 
 def small_crd(kind: str, plural: str, group: str) -> Json:
-    """A kind that takes any spec, in the place of the real one."""
+    """Return a CustomResourceDefinition that accepts any spec, instead of the real one."""
     open_object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": open_object}}}
     metadata: Json = {"name": f"{plural}.{group}"}
@@ -342,7 +342,7 @@ def small_crd(kind: str, plural: str, group: str) -> Json:
 
 @pytest.mark.timeout(240)
 def test_ways_to_a_server_come_with_their_kinds(own_cluster, tmp_path):
-    """Asked for before the cluster knows the kinds: said, and made as soon as they are there."""
+    """Objects whose kinds the cluster does not know yet are reported, and created as soon as the kinds exist."""
     kube, namespace = own_cluster.client(), "default"
     asked: dict[str, Any] = {
         "ingress": {"host": "packages.example.com", "className": "some"},

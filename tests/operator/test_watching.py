@@ -1,4 +1,4 @@
-"""kopf's watches on a real API server behind a proxy that does harm: whatever it does, the right servers are woken."""
+"""kopf's watches on a real API server behind a proxy that injects faults: the right servers are woken regardless."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from support.api_faults import Answer, Silence, WatchError
 from support.waiting import until
 
 pytestmark = [
-    # kopf closes not all its connections where it ends by an error.
+    # kopf does not close all its connections when it ends with an error.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -41,7 +41,7 @@ OWNED = {"pywharf.dev/server": "pywharf"}
 
 @dataclass
 class Woke:
-    """What the watches asked for since it was last cleared."""
+    """What the watches requested since the last `clear`."""
 
     keys: set[ObjectKey] = field(default_factory=set)
     everything: int = 0
@@ -64,7 +64,7 @@ def quiet():
     reduce_kopf_logs(debug=False)
     yield
     logging.getLogger("kopf").setLevel(before)
-    # A run of kopf that had to be ended leaves its connections to the collector: here, not in another's test.
+    # A run of kopf that was stopped leaves its connections to the garbage collector: collect here, not in another test.
     for thread in threading.enumerate():
         if thread.name == "watches":
             thread.join(10)
@@ -111,7 +111,7 @@ def core(kind, name, labels, **fields):
 
 
 async def woken_by(woke, key, change):
-    """The key is woken by what the change does, soon."""
+    """Make the change and check that it soon wakes the key."""
     await asyncio.to_thread(change)
     await until(lambda: key in woke.keys, f"{key} to be woken", longest_s=SOON_S)
     woke.clear()
@@ -237,7 +237,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_after_a_fault_the_right_servers_are_woken(through, kube, namespace, fault):
-    """What changes while the watches are blind is made up for: by an event, or by looking at everything."""
+    """A change that the watches miss is picked up later, by an event or by reconciling everything."""
     kube.create(path("packagerepos", namespace), repo("a", namespace))
     async with watching(through, namespace) as woke:
         FAULTS[fault](through)
@@ -246,7 +246,7 @@ async def test_after_a_fault_the_right_servers_are_woken(through, kube, namespac
         await until(lambda: marker in woke.keys, "the change to be seen", longest_s=SOON_S)
         if woke.restarts:
             assert woke.everything
-        # A later change is seen at once again: the watches are open.
+        # The watches are open again, so a later change is seen immediately.
         await until(lambda: through.watches() >= len(RESOURCES), "open watches", longest_s=SOON_S)
         await asyncio.to_thread(kube.delete, path("packagerepos", namespace, "a"))
         key = ObjectKey(namespace, "pywharf")

@@ -16,7 +16,7 @@ HOME = {"HOME": "/nonexistent"}
 
 
 def as_any_user(*command: str) -> tuple[str, ...]:
-    """Return the command line that runs `command` as that user. Skips the calling test unless it runs as root."""
+    """Return the command line that runs `command` as that user. Skips the calling test without root or setpriv."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("another user", "root and setpriv (util-linux) start a process as another user")
     return ("setpriv", f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", *command)

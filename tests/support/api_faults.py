@@ -22,26 +22,26 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Pass:
-    """Do no harm: only count the request or call `on_hit`."""
+    """No fault: the request is only counted, or `on_hit` is called."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Break the connection without a response. The API server sees the request only with `after_forwarding`."""
+    """A broken connection without a response. The API server sees the request only with `after_forwarding`."""
 
     after_forwarding: bool = False
 
 
 @dataclass(frozen=True)
 class Delay:
-    """Forward the request after that many seconds."""
+    """A delay before the request is forwarded."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer with a Status of that code instead of forwarding the request."""
+    """A response with a Status of that code; the request is not forwarded."""
 
     code: int
     retry_after_s: int | None = None
@@ -49,14 +49,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class WatchError:
-    """Accept a watch and send only an ERROR event with that code."""
+    """An accepted watch that sends only an ERROR event with that code."""
 
     code: int
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Accept a watch but never send anything; other requests get no response."""
+    """An accepted watch that never sends anything; other requests get no response."""
 
 
 Fault: TypeAlias = Pass | Drop | Delay | Answer | WatchError | Silence

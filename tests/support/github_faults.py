@@ -23,8 +23,9 @@ class Fault:
     times: int = 1
     when: Literal["before", "after"] = "before"
     delay_s: float = 0.0
-    """The call is only delayed by `delay_s`, then answered normally: no status, no cut."""
+    """Seconds that the call is delayed."""
     is_only_late: bool = False
+    """Whether the call is only delayed and then answered normally, without a status or a cut."""
 
     def fits(self, verb: str, path: str) -> bool:
         return self.times > 0 and self.verb == verb and re.fullmatch(self.path, path) is not None

@@ -51,7 +51,7 @@ class IndexPods:
         self._done: set[str] = set()
 
     def play(self) -> None:
-        """Write the statuses of all pods that have not got theirs yet."""
+        """Write the statuses of all pods that do not have theirs yet."""
         for pod in self._kube.list(path("pods", self._namespace, group="/api/v1"), labelSelector=REPO_LABEL):
             metadata = pod["metadata"]
             status = self.of_repo.get(metadata["labels"][REPO_LABEL])

@@ -14,7 +14,7 @@ from support.pods import GIVEN_IMAGE
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Run one real node for the whole run; tests may stop its parts and start them again."""
+    """Run one real node for the whole test run; tests may stop its parts and start them again."""
     if GIVEN in os.environ:
         missing("a node of the tests' own", f"{GIVEN} names a cluster that they may not break")
     made = parts()

@@ -36,12 +36,12 @@ class Tools:
     """A context of the kubeconfig; None if it has only one."""
 
     def run_kubectl(self, *arguments: str) -> str:
-        """What it printed. Raises RunError."""
+        """Run kubectl and return its output. Raises RunError."""
         chosen = [] if self.context is None else [f"--context={self.context}"]
         return self._run(self.kubectl, *chosen, *arguments)
 
     def run_helm(self, *arguments: str) -> str:
-        """What it printed. Raises RunError."""
+        """Run helm and return its output. Raises RunError."""
         chosen = [] if self.context is None else [f"--kube-context={self.context}"]
         return self._run(self.helm, *chosen, *arguments)
 

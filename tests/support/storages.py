@@ -25,7 +25,7 @@ class Kind:
 
     make: Callable[[Path], Open]
     is_shared: bool
-    """Whether several backends share the storage and see each other's changes. Otherwise all openers get the same one."""
+    """Whether several backends share the storage and see each other's changes. Otherwise all get the same backend."""
 
 
 def _file_system(folder: Path) -> Open:
@@ -50,7 +50,7 @@ GITHUB = "github"
 """The name of GitHub's storage; it needs the fixture of that name."""
 ALL = [*STORAGES, GITHUB]
 FOLDING = list(STORAGES)
-"""Storages whose journal is separate from the files; update_index folds it into the index."""
+"""Storages with a journal apart from the files; update_index removes the entries that the index holds."""
 SHARED = [*(name for name, kind in STORAGES.items() if kind.is_shared), GITHUB]
 
 

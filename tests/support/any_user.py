@@ -1,4 +1,4 @@
-"""A user without a name, of group 0 and at home nowhere, as clusters have it that give the ids themselves."""
+"""A user without a name or home, in group 0, like the users of clusters that assign the ids themselves."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ HOME = {"HOME": "/nonexistent"}
 
 
 def as_any_user(*command: str) -> tuple[str, ...]:
-    """The command, run by that user. Elsewhere than for root the calling test is left out."""
+    """Return the command line that runs `command` as that user. Skips the calling test without root or setpriv."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("another user", "root and setpriv (util-linux) start a process as another user")
     return ("setpriv", f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", *command)
@@ -24,7 +24,7 @@ def as_any_user(*command: str) -> tuple[str, ...]:
 
 @contextmanager
 def group_folder() -> Iterator[Path]:
-    """A folder of root, writable by its group, as a volume is whose group the cluster gives."""
+    """Create a folder of root that its group may write, like a volume whose group the cluster assigns."""
     made = Path(tempfile.mkdtemp(prefix="pywharf-any-user-"))
     try:
         made.chmod(0o770 | stat.S_ISGID)

@@ -1,4 +1,4 @@
-"""What tests/support/api_proxy.py does to requests, and what it notes of them."""
+"""The faults that tests/support/api_proxy.py applies to requests, and its records of requests."""
 
 import json
 import re
@@ -22,26 +22,26 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Pass:
-    """No harm: for counting, or for what `on_hit` does."""
+    """No fault: the request is only counted, or `on_hit` is called."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Break the connection without an answer; the API server did what was asked only with `after_forwarding`."""
+    """A broken connection without a response. The API server sees the request only with `after_forwarding`."""
 
     after_forwarding: bool = False
 
 
 @dataclass(frozen=True)
 class Delay:
-    """Pass it on after that long."""
+    """A delay before the request is forwarded."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer with a Status of that code, in the API server's place."""
+    """A response with a Status of that code; the request is not forwarded."""
 
     code: int
     retry_after_s: int | None = None
@@ -49,14 +49,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class WatchError:
-    """Accept a watch, and send nothing but an ERROR event with that code."""
+    """An accepted watch that sends only an ERROR event with that code."""
 
     code: int
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Accept a watch, and send nothing ever; any other request gets no answer."""
+    """An accepted watch that never sends anything; other requests get no response."""
 
 
 Fault: TypeAlias = Pass | Drop | Delay | Answer | WatchError | Silence
@@ -64,19 +64,19 @@ Fault: TypeAlias = Pass | Drop | Delay | Answer | WatchError | Silence
 
 @dataclass(frozen=True)
 class Call:
-    """A request that came in."""
+    """A request that the proxy received."""
 
     method: str
     path: str
-    """Without the query."""
+    """The path without the query."""
     query: dict[str, str]
     watch: bool
     agent: str
     content_type: str
     at: float
-    """Monotonic time at which it came."""
+    """Monotonic time of its arrival in seconds."""
     status: int | None
-    """None where the connection was broken instead. A watch is noted when it is accepted."""
+    """Status of the response; None if the connection was broken. A watch is recorded when it is accepted."""
     fault: Fault | None
 
     @property
@@ -86,14 +86,14 @@ class Call:
 
 @dataclass
 class Rule:
-    """A fault for the requests that match: method (None: any), path (searched for), being a watch (None: either)."""
+    """A fault for requests that match by method (None: any), path (searched) and being a watch (None: either)."""
 
     fault: Fault
     method: str | None
     path: re.Pattern[str]
     watch: bool | None
     left: int | None
-    """How many times more; None: without end."""
+    """Remaining number of hits; None for no limit."""
     on_hit: Callable[[], None]
     hits: int = 0
 
@@ -107,7 +107,7 @@ class Rule:
 
 
 def status_object(code: int) -> dict[str, Any]:
-    """As the API server answers."""
+    """Return a Status object like the API server's."""
     return {
         "kind": "Status",
         "apiVersion": "v1",
@@ -120,5 +120,5 @@ def status_object(code: int) -> dict[str, Any]:
 
 
 def error_event(code: int) -> bytes:
-    """A line of a watch."""
+    """Return the line of an ERROR event in a watch."""
     return json.dumps({"type": "ERROR", "object": status_object(code)}).encode() + b"\n"

@@ -1,7 +1,7 @@
-"""Stands between a client and the API server over TLS, passes everything on, notes it, and does harm when told to.
+"""A TLS proxy of the API server that forwards and records requests, and injects faults on demand.
 
-Bearer tokens are passed on; a client certificate cannot be, so clients use tokens (`Cluster.kubeconfig_through`).
-Rules match what comes in; `inject`, `cut` and `hush` act on watches that are open.
+Bearer tokens are forwarded; client certificates cannot be, so clients use tokens (`Cluster.kubeconfig_through`).
+Rules match new requests; `inject`, `cut` and `hush` act on open watches.
 """
 
 import asyncio
@@ -42,16 +42,16 @@ _JSON = "application/json"
 
 @dataclass(eq=False)
 class _Watch:
-    """An open one."""
+    """An open watch."""
 
     path: str
     orders: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
-    """Last words, or None: no words at all, the connection breaks."""
+    """Final bytes to send before the watch ends, or None to break the connection."""
     hushed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ApiProxy:
-    """Thread-safe. `url` and `ca_file` are where clients connect to."""
+    """The proxy, thread-safe. Clients connect with `url` and `ca_file`."""
 
     def __init__(self, target: str, context: ssl.SSLContext, folder: Path) -> None:
         self.url = ""
@@ -65,7 +65,7 @@ class ApiProxy:
         self._watches: set[_Watch] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    # What tests say
+    # Methods for tests
 
     def add(
         self,
@@ -77,10 +77,10 @@ class ApiProxy:
         times: int | None = None,
         on_hit: Callable[[], None] = lambda: None,
     ) -> Rule:
-        """From now on; of several rules that match the newest counts. `path` is a regular expression to find.
+        """Add a rule for new requests. The newest matching rule applies. `path` is a regular expression to search for.
 
-        `on_hit` is called in the proxy's thread before anything is passed on; of Drop(after_forwarding) after that.
-        A client may repeat a dropped request by itself, which then hits again.
+        `on_hit` is called in the proxy's thread before anything is forwarded, or after that for Drop(after_forwarding).
+        A client may retry a dropped request by itself, which is another hit.
         """
         rule = Rule(fault, method, re.compile(path), watch, times, on_hit)
         with self._lock:
@@ -92,13 +92,13 @@ class ApiProxy:
             self._rules.remove(rule)
 
     def clear(self) -> None:
-        """Forget all rules; watches that are silent stay so until they are cut."""
+        """Remove all rules; silent watches stay silent until they are cut."""
         with self._lock:
             self._rules.clear()
 
     @contextlib.contextmanager
     def down(self) -> Iterator[Rule]:
-        """As if the API server were gone: what is open breaks, and nothing is answered."""
+        """Simulate an outage of the API server: open watches break and requests get no response."""
         rule = self.add(Drop())
         self.cut()
         try:
@@ -107,7 +107,7 @@ class ApiProxy:
             self.remove(rule)
 
     def calls(self, *, method: str | None = None, path: str = "", since: float = 0.0) -> list[Call]:
-        """What came in, oldest first; `since` a monotonic time."""
+        """Return the matching requests, oldest first; `since` is a monotonic time in seconds."""
         with self._lock:
             found = sorted(self._calls, key=lambda call: call.at)
         return [
@@ -120,24 +120,24 @@ class ApiProxy:
         return [call for call in self.calls(path=path, since=since) if call.is_write]
 
     def forget(self) -> None:
-        """Drop what was noted."""
+        """Forget all recorded requests."""
         with self._lock:
             self._calls.clear()
 
     def watches(self, path: str = "") -> int:
-        """How many are open."""
+        """Return the number of open watches."""
         return len(self._open(path))
 
     def inject(self, code: int, path: str = "") -> int:
-        """Send an ERROR event into each open watch, which then ends; gives how many."""
+        """Send an ERROR event into each open watch, which then ends; returns the number of watches."""
         return self._order(path, error_event(code))
 
     def cut(self, path: str = "") -> int:
-        """Break the connection of each open watch; gives how many."""
+        """Break the connection of each open watch; returns the number of watches."""
         return self._order(path, None)
 
     def hush(self, path: str = "") -> int:
-        """Let each open watch say nothing more; gives how many."""
+        """Silence each open watch; returns the number of watches."""
         found = self._open(path)
         assert self._loop is not None
         for watch in found:
@@ -155,11 +155,11 @@ class ApiProxy:
             self._loop.call_soon_threadsafe(watch.orders.put_nowait, order)
         return len(found)
 
-    # What it does
+    # Implementation
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Pass on within the context, from a free port."""
+        """Forward requests within the context, on a free port."""
         self._loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._context, limit=0),
@@ -235,7 +235,7 @@ class ApiProxy:
                     self._note(asked, answer.status, fault)
                     return await self._stream(asked, answer)
                 content = await answer.read()
-        except aiohttp.ClientError:  # the API server broke it, so its client sees the same
+        except aiohttp.ClientError:  # the API server broke the connection, so break the client's too
             self._note(asked, None, fault)
             return _broken(asked.request)
         self._note(asked, answer.status, fault)
@@ -255,7 +255,7 @@ class ApiProxy:
     async def _stream(
         self, asked: "_Asked", answer: aiohttp.ClientResponse | None, last_words: bytes | None = None
     ) -> web.StreamResponse:
-        """A watch: whole lines of the API server's, until it ends or is told to."""
+        """Stream a watch: copy whole lines of the API server's until the watch ends or an order ends it."""
         response = web.StreamResponse(headers={"Content-Type": _JSON} if answer is None else _kept(answer.headers))
         await response.prepare(asked.request)
         if last_words is not None:
@@ -315,20 +315,20 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _broken(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Reset the connection; what is returned is never sent."""
+    """Reset the connection; the returned response is never sent."""
     if request.transport is not None:
         request.transport.abort()
     return response or web.Response()
 
 
 async def _forever() -> NoReturn:
-    """Until it is cancelled."""
+    """Wait until cancelled."""
     while True:
         await asyncio.Event().wait()
 
 
 async def _copy(answer: aiohttp.ClientResponse | None, response: web.StreamResponse, watch: _Watch) -> None:
-    """Line by line, so that other lines fit between; a watch in another format than JSON as it comes."""
+    """Copy a watch line by line, so that other lines can be inserted. Formats other than JSON are copied unchanged."""
     by_lines = answer is not None and answer.content_type == _JSON
     rest = b""
     while answer is not None and (chunk := await answer.content.readany()):
@@ -344,7 +344,7 @@ async def _copy(answer: aiohttp.ClientResponse | None, response: web.StreamRespo
 
 @contextlib.contextmanager
 def proxied(target: str, ca_file: Path, folder: Path) -> Iterator[ApiProxy]:
-    """A proxy in front of `target` (no slash at its end), in a thread; its certificates go to `folder`."""
+    """Run a proxy in front of `target` (no trailing slash) in a thread; its certificates are written to `folder`."""
     proxy = ApiProxy(target, ssl.create_default_context(cafile=str(ca_file)), folder)
     with in_background(proxy.serving(), "api-proxy"):
         yield proxy

@@ -1,4 +1,4 @@
-"""Wheels and sdists of any form, made in memory byte by byte."""
+"""Wheels and sdists of any form, built in memory byte by byte."""
 
 import gzip
 import io
@@ -24,7 +24,7 @@ Members = Iterable[tuple[str, bytes]]
 
 
 def recorded(members: Members, record: str = f"{INFO}/RECORD") -> list[tuple[str, bytes]]:
-    """The files and a RECORD that lists them."""
+    """Return the files and a RECORD that lists them."""
     files = list(members)
     rows = [f'"{path}",{record_hash(content)},{len(content)}\n' for path, content in files if path[-1:] != "/"]
     return [*files, (record, "".join([*rows, f"{record},,\n"]).encode())]
@@ -67,7 +67,7 @@ def tarred(
 
 
 def blocks(*parts: bytes) -> bytes:
-    """A tar of raw parts, each filled up to whole blocks, in gzip form."""
+    """Return a gzipped tar of raw parts, each padded to whole blocks."""
     padded = b"".join(part + b"\0" * (-len(part) % 512) for part in parts)
     return gzip.compress(padded + b"\0" * 1024, 9, mtime=0)
 
@@ -77,7 +77,7 @@ def header(kind: bytes, size: int, name: str = "foo-1.0/x") -> bytes:
 
 
 def record(key: str, value: str) -> bytes:
-    """One field of a pax header, with its own length in front."""
+    """Return one field of a pax header, prefixed with its length."""
     text = f" {key}={value}\n".encode()
     length = len(text) + len(str(len(text)))
     return f"{length + (len(str(length)) - len(str(len(text))))}".encode() + text
@@ -88,23 +88,23 @@ SETUP = ("foo-1.0/setup.py", b"")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A member of a zip: its content, and what its own header, the list of members and a descriptor say of it."""
+    """A member of a zip: its content, its local header, its entry in the central directory and its data descriptor."""
 
     path: str | bytes
     content: bytes = b""
     deflated: bool = False
     packed: bytes | None = None
-    """What is stored in place of the content, packed."""
+    """Packed bytes stored instead of the packed content."""
     flags: int = 0
     attributes: int = 0
     local: dict[str, int | bytes] = {}
-    """Fields of its own header that differ: path, flags, method, crc, packed_size, size, extra."""
+    """Fields of the local header that differ: path, flags, method, crc, packed_size, size, extra."""
     listed: dict[str, int | bytes] = {}
-    """The same in the list of members, and offset, comment."""
+    """Fields of the central directory entry that differ: the same, and offset and comment."""
     descriptor: bytes | None = None
-    """What follows the content."""
+    """The data descriptor, which follows the content."""
     before: bytes = b""
-    """Bytes that belong to nothing."""
+    """Stray bytes before the local header, which belong to no member."""
 
 
 def descriptor(content: bytes, packed_size: int | None = None, *, signature: bool = True, wide: bool = False) -> bytes:
@@ -125,7 +125,7 @@ def zip_of(
     comment: bytes = b"",
     end: dict[str, int] | None = None,
 ) -> bytes:
-    """A zip of these entries, as wrong as they say."""
+    """Build a zip of these entries, including their deliberate errors."""
     body, listing = bytearray(), bytearray()
     for entry in entries:
         body += entry.before
@@ -180,7 +180,7 @@ def zip_of(
 
 
 def stream_of(members: list[tuple[str, bytes]], method: int) -> bytes:
-    """As written to a pipe: the sizes come after the content."""
+    """Build a zip as when written to a pipe: the sizes follow the content."""
 
     class Pipe(io.RawIOBase):
         written = b""

@@ -1,4 +1,4 @@
-"""Requests to a repo, of which only the status matters."""
+"""Requests to a repo for which only the status matters."""
 
 import base64
 import contextlib
@@ -11,7 +11,7 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 def index_status(url: str, repo: str, secret: str) -> int:
-    """Status of a repo's index page on the server at `url`; 0 where the server does not answer."""
+    """Return the status of a repo's index page on the server at `url`; 0 if the server does not answer."""
     login = base64.b64encode(f"{repo}:{secret}".encode()).decode()
     request = Request(f"{url}/repo/{repo}/simple/", headers={"Authorization": f"Basic {login}"})  # noqa: S310 - of a test
     try:
@@ -26,7 +26,7 @@ def index_status(url: str, repo: str, secret: str) -> int:
 
 @contextlib.contextmanager
 def asked_all_the_time(url: str, repo: str, secret: str) -> Iterator[list[int]]:
-    """The statuses of the index page, asked for again and again within the context."""
+    """Request the index page repeatedly within the context; yields the list that collects the statuses."""
     answers: list[int] = []
     end = threading.Event()
 

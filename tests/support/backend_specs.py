@@ -1,4 +1,4 @@
-"""Configuration structs of backends that are not installed here, as their own packages would bring them."""
+"""Configuration structs of backends that are not installed here, as the backends' own packages would define them."""
 
 from pywharf.config.repo_config import BackendSpec
 

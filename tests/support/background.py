@@ -1,4 +1,4 @@
-"""Run asynchronous parts for tests that block: in a thread, with an event loop of its own."""
+"""Asynchronous parts for blocking tests, run in a thread with its own event loop."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 _START_S = 10.0
 _END_S = 20.0
 _CLOSE_S = 5.0
-"""How long connections may take to close. TLS says goodbye to its peer, which may be gone."""
+"""Seconds that connections may take to close. TLS sends a closing message to its peer, which may be gone."""
 
 
 @contextlib.contextmanager
 def in_background(part: contextlib.AbstractAsyncContextManager[None], name: str) -> Iterator[None]:
-    """Hold `part` open, in a thread, within the context."""
+    """Hold `part` open in a thread within the context."""
     selector = selectors.DefaultSelector()
     loop = asyncio.SelectorEventLoop(selector)
     own = set(selector.get_map())
@@ -29,7 +29,7 @@ def in_background(part: contextlib.AbstractAsyncContextManager[None], name: str)
             await stop.wait()
 
     async def wait_until_closed() -> None:
-        """Wait until no socket is left: one that outlives its loop is reported in whichever test runs next."""
+        """Wait until no socket is left: a socket that outlives its loop would be reported by the next test."""
         end = loop.time() + _CLOSE_S
         while left := set(selector.get_map()) - own:
             if loop.time() > end:

@@ -1,4 +1,4 @@
-"""What Velero does: takes every object of a namespace, and makes them again without what the cluster gave them."""
+"""Backup and restore like Velero's: every object of a namespace, restored without the fields that the cluster set."""
 
 from collections.abc import Iterable
 
@@ -35,26 +35,26 @@ ORDER = (
     DISRUPTION_BUDGET,
     SERVICE,
 )
-"""Velero's: what others need first, then by name."""
+"""Velero's order: kinds that others need come first, then the rest by name."""
 _KEPT = ("name", "namespace", "labels", "annotations")
 _OF_THE_CLUSTER = {"kube-root-ca.crt", "default"}
 _ALREADY_THERE = 409
 
 
 def taken(kube: KubeClient, namespace: str, *, owners: bool = False) -> list[Json]:
-    """Every object, in the order in which they are restored. `owners`: with their owner references, as kubectl does."""
+    """Return every object in restore order; `owners` keeps their owner references, as kubectl does."""
     kept = (*_KEPT, "ownerReferences") if owners else _KEPT
     return [_saved(kind, item, kept) for kind in ORDER for item in all_of(kube, namespace, kind)]
 
 
 def all_of(kube: KubeClient, namespace: str, kind: Kind) -> list[Json]:
-    """Those that the cluster itself does not make."""
+    """Return the objects of a kind, without those that the cluster or the running operator's account brings."""
     items = kube.list(kind.path(namespace))
     return [item for item in items if item["metadata"]["name"] not in _OF_THE_CLUSTER and not _of_tests(item)]
 
 
 def _of_tests(item: Json) -> bool:
-    """The account of the operator that runs."""
+    """Return whether the object is the account of the running operator."""
     return bool(item["metadata"]["name"].startswith("pywharf-operator"))
 
 
@@ -65,7 +65,7 @@ def _saved(kind: Kind, item: Json, kept: Iterable[str]) -> Json:
     if kind is SERVICE:
         made["spec"] = {name: value for name, value in item["spec"].items() if not name.startswith("clusterIP")}
     if kind is JOB:
-        # The API server chooses these anew.
+        # The API server chooses new ones.
         made["spec"] = {name: value for name, value in item["spec"].items() if name != "selector"}
         for labels in (metadata["labels"], made["spec"]["template"]["metadata"]["labels"]):
             for name in [name for name in labels if name.endswith(("controller-uid", "job-name"))]:
@@ -74,7 +74,7 @@ def _saved(kind: Kind, item: Json, kept: Iterable[str]) -> Json:
 
 
 def restore(kube: KubeClient, saved: Iterable[Json]) -> None:
-    """Make them again; what is there stays as it is."""
+    """Create the saved objects; existing objects stay unchanged."""
     kinds = {(kind.api_version, kind.name): kind for kind in ORDER}
     for item in saved:
         kind = kinds[item["apiVersion"], item["kind"]]

@@ -1,4 +1,4 @@
-"""HTTP requests to a server under test, as plain as they come."""
+"""Plain HTTP requests to a server under test."""
 
 import base64
 import http.client
@@ -17,12 +17,12 @@ TIMEOUT_S = 30.0
 
 Headers = Mapping[str, str]
 FormField = tuple[str, str | bytes] | tuple[str, str, bytes]
-"""A form's field: name and value; or name, file name and content."""
+"""A form field: name and value, or name, file name and content."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, read whole. `repr` shows what a person needs where an assertion on it fails."""
+    """A complete response. `str` shows what is needed to understand a failed assertion."""
 
     status: int
     reason: str
@@ -34,17 +34,17 @@ class Reply:
         return f"{self.status} {self.reason}\n{self.headers}{shown}"
 
     def header(self, name: str) -> str | None:
-        """A header's value; several of one name are joined."""
+        """Return a header's value; several values of one name are joined."""
         values = self.headers.get_all(name)
         return None if values is None else ", ".join(values)
 
     def json(self) -> Any:
-        """The body, which must be JSON."""
+        """Parse the body, which must be JSON."""
         return json.loads(self.body)
 
 
 def basic(user_and_secret: str) -> str:
-    """An Authorization header's value for `NAME:SECRET`."""
+    """Return the value of an Authorization header for `NAME:SECRET`."""
     return "Basic " + base64.b64encode(user_and_secret.encode()).decode()
 
 
@@ -58,7 +58,7 @@ def call(
     context: ssl.SSLContext | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Reply:
-    """One request on a connection of its own; redirects are not followed. `auth` is NAME:SECRET."""
+    """Send one request on its own connection, without following redirects. `auth` is NAME:SECRET."""
     connection = connect(url, context=context, timeout_s=timeout_s)
     try:
         return ask(connection, url, method, auth=auth, headers=headers, body=body)
@@ -69,7 +69,7 @@ def call(
 def connect(
     url: str, *, context: ssl.SSLContext | None = None, timeout_s: float = TIMEOUT_S
 ) -> http.client.HTTPConnection:
-    """A connection to the server of `url`."""
+    """Return a connection to the server of `url`."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     if parts.scheme == "https":
@@ -86,7 +86,7 @@ def ask(
     headers: Headers | None = None,
     body: bytes | None = None,
 ) -> Reply:
-    """One request on a connection that stays open where the server lets it."""
+    """Send one request on a connection that stays open if the server allows it."""
     parts = urlsplit(url)
     sent = dict(headers or {})
     if auth is not None:
@@ -97,13 +97,13 @@ def ask(
 
 
 def reply_of(connection: http.client.HTTPConnection) -> Reply:
-    """The answer to what was sent on a connection."""
+    """Read the response to the request that was sent on a connection."""
     response = connection.getresponse()
     return Reply(response.status, response.reason, response.headers, response.read())
 
 
 def form(*fields: FormField) -> tuple[bytes, str]:
-    """A multipart form's body and its Content-Type."""
+    """Return a multipart form's body and its Content-Type."""
     boundary = secrets.token_hex(16)
     body = b"".join(_part(boundary, f) for f in fields)
     return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
@@ -119,9 +119,9 @@ def _part(boundary: str, given: FormField) -> bytes:
 
 
 def raw(url: str, *pieces: bytes, leave: bool = False, timeout_s: float = TIMEOUT_S) -> bytes:
-    """Send bytes as they are and read until the server closes the connection.
+    """Send bytes unchanged and read until the server closes the connection.
 
-    `leave`: say that no more comes, as a client does whose program ends.
+    With `leave` the sending side is closed first, as when a client's program ends.
     """
     with dial(url, timeout_s=timeout_s) as connection:
         for piece in pieces:
@@ -132,13 +132,13 @@ def raw(url: str, *pieces: bytes, leave: bool = False, timeout_s: float = TIMEOU
 
 
 def dial(url: str, *, timeout_s: float = TIMEOUT_S) -> socket.socket:
-    """A connection without any HTTP on it yet."""
+    """Open a connection without sending any HTTP."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s)
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """What comes until the server closes the connection."""
+    """Read until the server closes the connection."""
     received = bytearray()
     while True:
         try:
@@ -152,10 +152,10 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def statuses(received: bytes) -> list[int]:
-    """The status of each answer in what a connection gave."""
+    """Return the status of each response in the bytes of a connection."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", received)]
 
 
 def request_head(method: str, target: str, headers: Iterable[str] | Sequence[str] = ()) -> bytes:
-    """A request's first lines as bytes, ended; Latin-1, so that a test can send any byte."""
+    """Return a request's complete head as bytes. It is encoded as Latin-1, so that a test can send any byte."""
     return "\r\n".join([f"{method} {target} HTTP/1.1", *headers, "", ""]).encode("latin-1")

@@ -1,4 +1,4 @@
-"""An authority of our own and a certificate of it for loopback, made with openssl."""
+"""A private authority and its certificate for loopback, made with openssl."""
 
 import ssl
 import subprocess
@@ -60,7 +60,7 @@ class Certificates:
 
     @property
     def flags(self) -> tuple[str, str]:
-        """For `pywharf server`."""
+        """The TLS flags for `pywharf server`."""
         return f"--tls_cert={self.cert}", f"--tls_key={self.key}"
 
     def server_context(self) -> ssl.SSLContext:
@@ -69,19 +69,22 @@ class Certificates:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """Trusts this authority and no other."""
+        """Return a context that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.authority))
 
 
 def certificates(folder: Path, *more_names: str) -> Certificates:
-    """Make both, valid for two days, in `folder`; `more_names` as openssl writes them, such as IP:10.0.0.1."""
+    """Make an authority and a server certificate in `folder`, valid for two days.
+
+    `more_names` are in openssl's form, such as IP:10.0.0.1.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _make(folder / "authority.cnf", _AUTHORITY, folder / "authority.pem", folder / "authority.key")
     return server_certificate(folder, "server", *more_names)
 
 
 def server_certificate(folder: Path, name: str, *more_names: str) -> Certificates:
-    """Make `name`.pem and `name`.key, of the authority in `folder`."""
+    """Make `name`.pem and `name`.key, signed by the authority in `folder`."""
     made = Certificates(folder / "authority.pem", folder / f"{name}.pem", folder / f"{name}.key")
     config = _SERVER.format(names=", ".join(("DNS:localhost", "IP:127.0.0.1", *more_names)))
     authority = ("-CA", str(made.authority), "-CAkey", str(folder / "authority.key"))
@@ -90,7 +93,7 @@ def server_certificate(folder: Path, name: str, *more_names: str) -> Certificate
 
 
 def client_certificate(folder: Path, name: str, user: str, group: str | None = None) -> None:
-    """Make `name`.pem and `name`.key, of the authority in `folder`, as the API server reads them: CN user, O group."""
+    """Make `name`.pem and `name`.key for the API server (CN: user, O: group), signed by the authority in `folder`."""
     subject = "\n".join([f"CN = {user}", *([f"O = {group}"] if group else [])])
     authority = ("-CA", str(folder / "authority.pem"), "-CAkey", str(folder / "authority.key"))
     config, paths = _CLIENT.format(name=subject), (folder / f"{name}.pem", folder / f"{name}.key")
@@ -98,7 +101,7 @@ def client_certificate(folder: Path, name: str, user: str, group: str | None = N
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a private and a public key."""
+    """Make a pair of keys; returns the paths of the private and the public key."""
     private, public = folder / f"{name}.key", folder / f"{name}.pub"
     _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(private))
     _openssl("pkey", "-in", str(private), "-pubout", "-out", str(public))

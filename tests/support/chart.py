@@ -1,4 +1,4 @@
-"""The Helm chart: helm itself, what it renders, and the schema of its values."""
+"""The Helm chart: helm itself, the rendered objects, and the schema of the values."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from support.parts import CHECKOUT, missing
 CHART = CHECKOUT / "deploy" / "helm" / "pywharf"
 SCHEMA = CHART / "values.schema.json"
 PACKAGED = CHECKOUT / "tests" / "chart" / "pywharf-0.1.0.tgz"
-"""What an upgrade starts from; never made anew."""
+"""The packaged chart that an upgrade starts from; never rebuilt."""
 KUBERNETES = cluster_build.KUBERNETES.removeprefix("v")
-# Not of JSON Schema, or of no use where nothing is filled in.
+# Keys that are not part of JSON Schema, or that are useless because no values are filled in.
 _LEFT_OUT = ("x-kubernetes-", "default", "format")
 
 
 class HelmError(AssertionError):
-    """helm ended with an error, which `stderr` holds."""
+    """A failure of helm; `stderr` holds its error."""
 
     def __init__(self, arguments: tuple[str, ...], stderr: str) -> None:
         super().__init__(f"helm {' '.join(arguments)}: {stderr}")
@@ -33,7 +33,7 @@ class HelmError(AssertionError):
 
 
 def program(programs: cluster_build.Programs, name: str) -> Path:
-    """One that is built of a Go module; else the calling test is left out."""
+    """Return a program built from a Go module. Skips the calling test if it cannot be built."""
     try:
         return cluster_build.build(programs) / name
     except cluster_build.BuildError as error:
@@ -41,14 +41,17 @@ def program(programs: cluster_build.Programs, name: str) -> Path:
 
 
 def helm(*arguments: str, folder: Path, kubeconfig: Path | None = None, values: Json | None = None) -> str:
-    """What it printed; its own files are in `folder`. Without a kubeconfig it finds no cluster. Raises HelmError."""
+    """Run helm and return its output. Raises HelmError.
+
+    helm's own files are in `folder`. Without a kubeconfig it finds no cluster.
+    """
     return helm_done(*arguments, folder=folder, kubeconfig=kubeconfig, values=values).stdout
 
 
 def helm_done(
     *arguments: str, folder: Path, kubeconfig: Path | None = None, values: Json | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """The same, with its warnings as `stderr`."""
+    """Run helm like `helm`, but return the process, whose `stderr` holds helm's warnings."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -71,13 +74,13 @@ def helm_done(
 
 
 def rendered(folder: Path, values: Json, *arguments: str, chart: Path = CHART, namespace: str = "packages") -> str:
-    """What `helm template` prints of the release `pywharf`."""
+    """Return the output of `helm template` for the release `pywharf`."""
     options = (f"--namespace={namespace}", f"--kube-version={KUBERNETES}", *arguments)
     return helm("template", "pywharf", str(chart), *options, folder=folder, values=values)
 
 
 def objects(folder: Path, values: Json, *arguments: str, chart: Path = CHART) -> dict[tuple[str, str, str], Json]:
-    """What it renders, by kind, namespace and name; of a name that is there twice both are needed, so that fails."""
+    """Render the chart; returns its objects by kind, namespace and name. A duplicate key is an AssertionError."""
     found = manifests(rendered(folder, values, *arguments, chart=chart))
     keyed = {_key(item): item for item in found}
     assert len(keyed) == len(found), "two objects have one name"
@@ -90,7 +93,7 @@ def _key(item: Json) -> tuple[str, str, str]:
 
 
 def schema() -> Json:
-    """values.schema.json, with the specs of both kinds as their CRDs have them."""
+    """Return values.schema.json with the specs of both kinds taken from their CRDs."""
     text: Json = json.loads(SCHEMA.read_text())
     made = {_plural(crd): crd for crd in crds().values()}
     specs = {name: _strict(_spec(made[plural])) for name, plural in _SPECS.items()}
@@ -111,7 +114,7 @@ def _spec(crd: Mapping[str, Any]) -> Json:
 
 
 def _strict(node: Json) -> Json:
-    """No field that is not named, but where any may be."""
+    """Forbid unknown fields, except where the CRD preserves them."""
     made = {key: value for key, value in node.items() if not key.startswith(_LEFT_OUT)}
     if "properties" in made:
         made["properties"] = {name: _strict(value) for name, value in made["properties"].items()}
@@ -127,28 +130,28 @@ def text_of(made: Json) -> str:
 
 
 def held(path: Path, text: str) -> None:
-    """The file holds that text; PYWHARF_UPDATE_GOLDEN=1 writes it."""
+    """Assert that the file holds that text; PYWHARF_UPDATE_GOLDEN=1 writes it first."""
     if os.environ.get("PYWHARF_UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == text
 
 
 def values() -> Json:
-    """The chart's defaults."""
+    """Return the chart's default values."""
     found: Json = yaml.safe_load((CHART / "values.yaml").read_text())
     return found
 
 
 def image_values(image: str) -> dict[str, str]:
-    """The chart's `image`, of `repository[:tag][@digest]`."""
+    """Split `repository[:tag][@digest]` into the chart's `image` values."""
     name, _, digest = image.partition("@")
     repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:  # that colon was a port's
+    if not colon or "/" in tag:  # the colon belongs to a port
         repository, tag = name, ""
     found = {"repository": repository, "tag": tag, "digest": digest}
     return {key: value for key, value in found.items() if value}
 
 
 def helm_flags(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of `image`, on a command line."""
+    """Return the values of `image` as command-line flags."""
     return tuple(f"--set-string=image.{key}={value}" for key, value in values.items())

@@ -1,4 +1,4 @@
-"""Someone's computer: a home of its own, in which the real client tools run and nothing else is known to them."""
+"""A user's computer: a separate home in which the real client tools run, isolated from this machine's settings."""
 
 import json
 import subprocess
@@ -13,12 +13,12 @@ from support.parts import client
 
 TIMEOUT_S = 100.0
 NOBODY = "http://127.0.0.1:9"
-"""A proxy that is not there: whatever a tool would fetch from beyond this machine fails at once."""
+"""A proxy that does not exist, so that every fetch from beyond this machine fails immediately."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command wrote, with its status; `text` is stdout and stderr as a person sees them."""
+    """A command's status and output; `text` is stdout followed by stderr."""
 
     status: int
     text: str
@@ -27,7 +27,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Computer:
-    """`home` keeps the caches, so two tools of one computer share what a person's would."""
+    """A computer. `home` keeps the caches, so two tools of one computer share them as a user's tools do."""
 
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Computer:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Output:
-        """Run a tool of the locked environment; that it succeeds, or `fails`, is asserted."""
+        """Run a tool of the locked environment and assert that it succeeds (with `fails`: that it fails)."""
         return self.run_program(client(tool), *arguments, fails=fails, cwd=cwd, env=env)
 
     def run_program(
@@ -74,7 +74,7 @@ class Computer:
         return output
 
     def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        """Made from nothing, so that no setting of this machine steers a tool."""
+        """Return a new environment, so that no setting of this machine affects a tool."""
         base = {
             "PATH": f"{client('python').parent}:/usr/bin:/bin",
             "HOME": str(self.home),
@@ -93,7 +93,7 @@ class Computer:
         return base | dict(self.env) | dict(extra)
 
     def python(self, name: str = "env") -> "Python":
-        """A virtual environment of that name in the home, empty at first (without pip even)."""
+        """Return the virtual environment of that name in the home; a new one is empty, without even pip."""
         folder = self.home / name
         if not folder.exists():
             self.run("python", "-m", "venv", "--without-pip", folder)
@@ -112,7 +112,7 @@ class Python:
         return self.folder / "bin" / "python"
 
     def installed(self) -> dict[str, str]:
-        """Version by normalized name, without the installers that some tools put there."""
+        """Return versions by normalized name, without the installers that some tools add."""
         script = (
             "import importlib.metadata as m, json;print(json.dumps({d.name: d.version for d in m.distributions()}))"
         )
@@ -121,23 +121,23 @@ class Python:
         return {name: version for name, version in versions.items() if name not in {"pip", "setuptools", "wheel"}}
 
     def value(self, module: str, name: str = "VALUE") -> str:
-        """What an installed module holds: which file it came from."""
+        """Return a variable of an installed module, which shows the file that the module came from."""
         return self.computer.run_program(self.path, "-c", f"import {module}; print({module}.{name})").stdout.strip()
 
     def pip_install(self, index: str) -> "Command":
-        """`pip install` with one index and no other source."""
+        """Return `pip install` with one index and no other source."""
         arguments = (f"--python={self.path}", "install", "--no-build-isolation", f"--index-url={index}")
         return Command("pip", arguments)
 
     def uv_install(self, index: str) -> "Command":
-        """`uv pip install` with one index and no other source."""
+        """Return `uv pip install` with one index and no other source."""
         arguments = ("pip", "install", f"--python={self.path}", "--no-build-isolation", f"--default-index={index}")
         return Command("uv", arguments)
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index as a client knows it: its address and the credentials for it."""
+    """An index as a client knows it: its URL and the credentials for it."""
 
     url: str
     user: str
@@ -145,18 +145,18 @@ class Index:
 
     @property
     def with_user(self) -> str:
-        """The address with the credentials in it."""
+        """The URL with the credentials in it."""
         scheme, _, rest = self.url.partition("://")
         return f"{scheme}://{quote(self.user, safe='')}:{quote(self.secret, safe='')}@{rest}"
 
     def at(self, server: str) -> "Index":
-        """The same behind another scheme, host and port; `server` has no slash at its end."""
+        """Return the same index behind another scheme, host and port; `server` has no trailing slash."""
         return replace(self, url=server + urlsplit(self.url).path)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A tool with its arguments, not run yet."""
+    """A tool with its arguments, not yet run."""
 
     tool: str
     arguments: tuple[str | Path, ...]
@@ -169,7 +169,7 @@ class Command:
     def run(
         self, computer: Computer, *more: str | Path, fails: bool = False, env: Mapping[str, str] | None = None
     ) -> Output:
-        """Run it once, with `more` arguments."""
+        """Run the command once with `more` arguments."""
         variables = {**self.env, **(env or {})}
         return computer.run(self.tool, *self.arguments, *more, cwd=self.cwd, env=variables, fails=fails)
 

@@ -1,8 +1,8 @@
-"""The Kubernetes that a test run uses, and what tests do with it.
+"""The Kubernetes of a test run, and the operations that tests need.
 
-In this order: PYWHARF_TEST_KUBECONFIG (a cluster that is there: kind, k3d, a real one), KUBEBUILDER_ASSETS (a folder
-with etcd and kube-apiserver), a `go` that builds them. Without any the tests are left out, or fail where
-PYWHARF_REQUIRE_CLUSTER=1 (or PYWHARF_REQUIRE_ALL=1) says so.
+It is the first available of: PYWHARF_TEST_KUBECONFIG (an existing cluster: kind, k3d, a real one), KUBEBUILDER_ASSETS
+(a folder with etcd and kube-apiserver), a `go` that builds them. Without any the tests are skipped, or fail if
+PYWHARF_REQUIRE_CLUSTER=1 (or PYWHARF_REQUIRE_ALL=1) is set.
 """
 
 import base64
@@ -31,7 +31,7 @@ ASSETS = "KUBEBUILDER_ASSETS"
 REQUIRE = "PYWHARF_REQUIRE_CLUSTER"
 CRDS = CHECKOUT / "deploy" / "crds"
 HOME = "pywharf-tests"
-"""Namespace of the tests' own account, which may do everything."""
+"""Namespace of the tests' own account, which has all rights."""
 
 _ADMIN = f"""
 apiVersion: v1
@@ -51,7 +51,7 @@ subjects: [{{kind: ServiceAccount, name: admin, namespace: {HOME}}}]
 
 
 class KubectlError(AssertionError):
-    """kubectl ended with an error, which `stderr` holds."""
+    """A failure of kubectl; `stderr` holds its error."""
 
     def __init__(self, arguments: tuple[str, ...], stderr: str) -> None:
         super().__init__(f"kubectl {' '.join(arguments)}: {stderr}")
@@ -60,37 +60,37 @@ class KubectlError(AssertionError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """An API server that has the CRDs of deploy/crds, with RBAC on."""
+    """An API server with the CRDs of deploy/crds and RBAC."""
 
     url: str
-    """Without a slash at its end."""
+    """URL of the API server without a trailing slash."""
     ca_file: Path
     kubeconfig: Path
-    """The administrator's."""
+    """Kubeconfig of the administrator."""
     token: str
-    """A bearer token of an account that may do everything."""
+    """A bearer token of an account with all rights."""
     kubectl_program: Path
     folder: Path
-    """For files of this process: kubeconfigs, kubectl's cache."""
+    """Folder for files of this process: kubeconfigs, kubectl's cache."""
     has_controllers: bool
-    """Whether garbage collection, CronJobs and the end of namespaces work."""
+    """Whether garbage collection, CronJobs and the deletion of namespaces work."""
 
     def kubectl(self, *arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:  # noqa: A002 - as subprocess.run calls it
-        """What it printed; as the administrator, or whom `kubeconfig` says. Raises KubectlError."""
+        """Run kubectl as the administrator or with `kubeconfig`; returns its output. Raises KubectlError."""
         return run_kubectl(self.kubectl_program, kubeconfig or self.kubeconfig, *arguments, text=input)
 
     def kubectl_started(self, *arguments: str) -> "subprocess.Popen[str]":
-        """One that goes on, with a pipe of what it prints; a context that ends waits for its end."""
+        """Start a kubectl that keeps running, with pipes for its output; leaving its context waits for its end."""
         command = [str(self.kubectl_program), *arguments]
         environment = kubectl_environment(self.kubeconfig)
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def client(self, token: str | None = None, url: str | None = None, ca_file: Path | None = None) -> KubeClient:
-        """The administrator's, or with another token; close it."""
+        """Return a client of the administrator or with another token; the caller closes it."""
         return KubeClient(url or self.url, ca_file or self.ca_file, token or self.token)
 
     def token_of(self, service_account: str, namespace: str, seconds: int = 3600) -> str:
-        """A new token; the account is made where it is not there."""
+        """Return a new token of the account, which is created if missing."""
         manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": service_account}}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         request = {
@@ -108,11 +108,11 @@ class Cluster:
     def kubeconfig_for(
         self, service_account: str, namespace: str, *, url: str | None = None, ca_file: Path | None = None
     ) -> Path:
-        """Of that account's token and namespace; `url` and `ca_file` of a proxy where it goes through one."""
+        """Write a kubeconfig with the account's token and namespace; `url` and `ca_file` may name a proxy."""
         return self._kubeconfig(self.token_of(service_account, namespace), url, ca_file, namespace)
 
     def kubeconfig_through(self, url: str, ca_file: Path) -> Path:
-        """The administrator's, by a token, to a proxy."""
+        """Write a kubeconfig with the administrator's token for a proxy."""
         return self._kubeconfig(self.token, url, ca_file, None)
 
     def _kubeconfig(self, token: str, url: str | None, ca_file: Path | None, namespace: str | None) -> Path:
@@ -122,35 +122,35 @@ class Cluster:
         return path
 
     def need_controllers(self) -> None:
-        """Leave the test out where there is no controller manager."""
+        """Skip the test if there is no controller manager."""
         if not self.has_controllers:
             missing(CONTROLLER_MANAGER, f"{ASSETS} has none; unset it to build one with go")
 
 
 class OwnCluster(Cluster):
-    """One that a test may break."""
+    """A cluster that a test may break."""
 
     plane: ControlPlane
     clients: list[KubeClient]
-    """Those that were made, which a test that failed may have left open."""
+    """All created clients; a failed test may have left some open."""
 
     def client(self, token: str | None = None, url: str | None = None, ca_file: Path | None = None) -> KubeClient:
-        """As that of every cluster; closed at the test's end at the latest."""
+        """Return a client as `Cluster.client` does; it is closed at the test's end at the latest."""
         made = super().client(token, url, ca_file)
         self.clients.append(made)
         return made
 
     def close_clients(self) -> None:
-        """Close every client that was made."""
+        """Close every created client."""
         for client in self.clients:
             client.close()
 
     def stop_apiserver(self) -> None:
-        """Kill it; connections to it are reset."""
+        """Kill the API server; connections to it are reset."""
         self.plane.kill(API_SERVER)
 
     def start_apiserver(self) -> None:
-        """Again, with the same data and address; returns when it is ready."""
+        """Start the API server again with the same data and address; returns when it is ready."""
         self.plane.start_apiserver()
 
     def kill(self, part: str) -> None:
@@ -158,7 +158,7 @@ class OwnCluster(Cluster):
         self.plane.kill(part)
 
     def start(self, part: str) -> None:
-        """Start one of them again."""
+        """Start one of these parts again."""
         starts = {
             ETCD: self.plane.start_etcd,
             API_SERVER: self.plane.start_apiserver,
@@ -183,7 +183,7 @@ def cluster_of(plane: ControlPlane, folder: Path) -> Cluster:
 
 
 def prepare(plane: ControlPlane) -> None:
-    """The CRDs, before the controller manager looks which kinds there are."""
+    """Apply the CRDs before the controller manager discovers the kinds."""
     apply_crds(kubectl_program(plane.programs), plane.kubeconfig)
 
 
@@ -198,7 +198,7 @@ def admin_token(kubectl: Path, kubeconfig: Path) -> str:
 
 
 def given_cluster(kubeconfig: Path, folder: Path) -> Cluster:
-    """A cluster that is there already."""
+    """Return the existing cluster of a kubeconfig."""
     program = kubectl_program(None)
     shown = run_kubectl(program, kubeconfig, "config", "view", "--raw", "--minify", "--flatten", "--output=json")
     cluster = json.loads(shown)["clusters"][0]["cluster"]
@@ -212,7 +212,7 @@ def given_cluster(kubeconfig: Path, folder: Path) -> Cluster:
 
 
 def _usable(cluster: Cluster) -> Cluster:
-    """A moment passes until a new account's rights and new kinds are known everywhere."""
+    """Wait until the new account's rights and the new kinds work, which takes a moment; returns the cluster."""
     client = cluster.client()
 
     def works() -> bool:
@@ -233,7 +233,7 @@ def _usable(cluster: Cluster) -> Cluster:
 
 
 def programs() -> Path:
-    """Folder of etcd, kube-apiserver and, mostly, the others; else the calling test is left out."""
+    """Return the folder of etcd, kube-apiserver and usually the others. Otherwise skips the calling test."""
     found = programs_or_why()
     if isinstance(found, str):
         if os.environ.get(REQUIRE, "") not in {"", "0"}:
@@ -244,7 +244,7 @@ def programs() -> Path:
 
 @functools.cache
 def programs_or_why() -> Path | str:
-    """That folder, or why there is none and what to do. May build for minutes."""
+    """Return the folder of programs, or a text that says why there is none and what to do. May build for minutes."""
     if assets := os.environ.get(ASSETS):
         return Path(assets)
     try:
@@ -262,7 +262,7 @@ def kubectl_program(folder: Path | None) -> Path:
 
 
 def kubectl_environment(kubeconfig: Path) -> dict[str, str]:
-    """Variables that it is run with."""
+    """Return the environment of kubectl."""
     return os.environ | {
         "KUBECONFIG": str(kubeconfig),
         "KUBECACHEDIR": str(kubeconfig.with_suffix(".cache")),
@@ -286,12 +286,12 @@ def run_kubectl(program: Path, kubeconfig: Path, *arguments: str, text: str | No
 
 
 def manifests(text: str) -> list[Json]:
-    """The documents of a YAML text."""
+    """Return the documents of a YAML text."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def new_namespace(client: KubeClient, labels: Mapping[str, str] | None = None) -> str:
-    """A namespace with a name that no other test has."""
+    """Create a namespace with a name that no other test has."""
     name = f"t-{secrets.token_hex(5)}"
     metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": HOME} | dict(labels or {})}
     client.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

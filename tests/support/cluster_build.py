@@ -1,7 +1,7 @@
-"""Programs of Go modules that the tests run: built once, from pinned sources, into a cache outside the checkout.
+"""Programs of Go modules that the tests run, built once from pinned sources into a cache outside the checkout.
 
-`python tests/support/cluster_build.py cluster lint` builds those sets and prints their folders. Only the standard
-library is used, so any Python will do. Without a `go` that is new enough the reason is said.
+`python tests/support/cluster_build.py cluster lint` builds those sets and prints their folders. Any Python will do,
+because only the standard library is used. Without a recent enough `go` it reports the reason.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ HINT = (
 
 
 class BuildError(Exception):
-    """Its text says what to do."""
+    """An error whose text says what to do."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A set of programs that one go.mod pins."""
+    """A set of programs pinned by one go.mod."""
 
     module: Path
-    """Folder of go.mod and go.sum."""
+    """Folder with go.mod and go.sum."""
     packages: Mapping[str, str]
-    """Package of each program, by the name its file gets."""
+    """Package of each program by its file name."""
     linker_flags: str = "-s -w"
 
 
@@ -89,7 +89,7 @@ SETS = {
 
 
 def build(programs: Programs) -> Path:
-    """Folder of the programs; those that are not there yet are built. Processes that ask at once build once.
+    """Build the missing programs and return the folder of all. Concurrent callers build only once.
 
     Raises BuildError.
     """
@@ -112,7 +112,7 @@ def cache() -> Path:
 def _key(go: str, programs: Programs) -> str:
     sources = [programs.module / "go.mod", programs.module / "go.sum", *sorted(programs.module.glob("*/*.go"))]
     parts = [path.read_bytes() for path in sources]
-    # In the module's folder, where go may be another: the one that go.mod names.
+    # Run in the module's folder, where go may switch to the version that go.mod names.
     parts += [_output([go, "env", "GOVERSION", "GOOS", "GOARCH"], programs.module).encode()]
     parts += [programs.linker_flags.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -120,7 +120,7 @@ def _key(go: str, programs: Programs) -> str:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Only one process is in here; another waits."""
+    """Hold the folder's lock within the context; other processes wait."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -141,7 +141,7 @@ def _build(go: str, programs: Programs, absent: Mapping[str, str], folder: Path)
 
 
 def _file_of(package: str) -> str:
-    """What go calls a package's program: the last part of its path that is no version."""
+    """Return go's name for a package's program: the last part of its path that is not a version."""
     *_, before, last = package.split("/")
     return before if re.fullmatch(r"v\d+", last) else last
 

@@ -24,7 +24,7 @@ from support.shared_control_plane import shared_cluster
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What takes minutes, the first build, is no test's time."""
+    """Run the first build, which takes minutes, before any test's time is measured."""
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if "own_cluster" in asked or ("cluster" in asked and GIVEN not in os.environ):
         programs_or_why()
@@ -32,7 +32,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The Kubernetes of this run, which all its processes share: tests change only what is theirs."""
+    """The Kubernetes of this run, shared by all its processes. Tests change only their own objects."""
     own = tmp_path_factory.mktemp("cluster")
     if given := os.environ.get(GIVEN):
         yield given_cluster(Path(given), own)
@@ -53,7 +53,7 @@ def kube(cluster: Cluster) -> Iterator[KubeClient]:
 
 @pytest.fixture
 def namespace(kube: KubeClient) -> Iterator[str]:
-    """A new one; at the end it is deleted, and nobody waits for that."""
+    """A new namespace. At the end its deletion is requested but not awaited."""
     name = new_namespace(kube)
     yield name
     kube.delete(f"/api/v1/namespaces/{name}")
@@ -61,7 +61,7 @@ def namespace(kube: KubeClient) -> Iterator[str]:
 
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[OwnCluster]:
-    """A control plane of the test's own, whose parts it may kill and start; never PYWHARF_TEST_KUBECONFIG's."""
+    """A control plane for one test, which may kill and start its parts; never PYWHARF_TEST_KUBECONFIG's."""
     with ControlPlane(tmp_path / "control-plane", programs(), prepare) as plane:
         made = own_cluster_of(plane, tmp_path)
         try:
@@ -72,6 +72,6 @@ def own_cluster(tmp_path: Path) -> Iterator[OwnCluster]:
 
 @pytest.fixture
 def api_proxy(cluster: Cluster, tmp_path: Path) -> Iterator[ApiProxy]:
-    """In front of the run's cluster, for one test; `cluster.kubeconfig_through(api_proxy.url, api_proxy.ca_file)`."""
+    """A proxy of the run's cluster for one test; use `cluster.kubeconfig_through(api_proxy.url, api_proxy.ca_file)`."""
     with proxied(cluster.url, cluster.ca_file, tmp_path / "api-proxy") as proxy:
         yield proxy

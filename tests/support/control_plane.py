@@ -1,7 +1,7 @@
 """etcd, kube-apiserver and kube-controller-manager as processes of this machine, on free loopback ports.
 
-Whoever starts them outlives them: each gets a death signal of its parent (`setpriv`), so even a SIGKILL of the tests
-leaves nothing behind. Their data is thrown away, so they are always killed and never asked.
+They never outlive the process that starts them: each gets a parent death signal (`setpriv`), so even a SIGKILL of
+the tests leaves nothing behind. Their data is disposable, so they are always killed, never stopped gracefully.
 """
 
 import contextlib
@@ -26,34 +26,34 @@ import yaml
 from support.certificates import Certificates, certificates, client_certificate, key_pair
 
 START_S = 90.0
-"""Longest start of one part, on a busy machine."""
+"""Seconds that one part may take to start on a busy machine."""
 ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
 
-# No node is there, so nothing needs to be done about nodes that are lost; pods that a test itself runs stay.
+# There are no nodes, so no controller need handle lost ones; pods that a test itself runs must stay.
 _CONTROLLERS = "*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller"
 
 
 @dataclass
 class ControlPlane:
-    """Its parts are started and killed one by one; they find each other again, whatever the order."""
+    """A control plane. Its parts can be started and killed one by one; they reconnect in any order."""
 
     folder: Path
-    """Certificates, logs and data. Made where it is not there."""
+    """Folder for certificates, logs and data; created if missing."""
     programs: Path
-    """Folder of the programs; without kube-controller-manager nothing is collected, scheduled or finalized."""
+    """Folder of the programs. Without kube-controller-manager nothing is garbage-collected, scheduled or finalized."""
     url: str = field(init=False)
     made: Certificates = field(init=False)
     kubeconfig: Path = field(init=False)
-    """The administrator's."""
+    """Kubeconfig of the administrator."""
     before_controllers: Callable[["ControlPlane"], None] = lambda _plane: None
-    """What must be there when the controller manager first looks: it finds new kinds only every half minute."""
+    """Called before the controller manager starts, to create kinds: it discovers new ones only every half minute."""
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     inside: Sequence[str] = ()
-    """What each command starts with: of a node, its network namespace."""
+    """Prefix of each command; a node's enters its network namespace."""
     names: Sequence[str] = ()
-    """Of the API server in its certificate, besides loopback's."""
+    """Names in the API server's certificate, besides those of loopback."""
     api_flags: Mapping[str, str] = field(default_factory=dict)
-    """Of the API server, by name without dashes; they replace those here."""
+    """Flags of the API server by name without dashes; they override the defaults."""
     controllers: str = _CONTROLLERS
 
     def __post_init__(self) -> None:
@@ -69,13 +69,13 @@ class ControlPlane:
         self._write(self._kubeconfig("controller-manager", "system:kube-controller-manager"))
 
     def add_kubeconfig(self, name: str, user: str, group: str) -> Path:
-        """Of one more user, with a certificate."""
+        """Write a kubeconfig for another user, with a certificate."""
         path = self._kubeconfig(name, user, group)
         self._write(path)
         return path
 
     def _kubeconfig(self, name: str, user: str, group: str | None = None) -> Path:
-        """The path; `_write` fills it in once the port is known."""
+        """Return the path; `_write` writes the file once the port is known."""
         if not (self.folder / f"{name}.key").exists():
             client_certificate(self.folder, name, user, group)
         return self.folder / f"{name}.kubeconfig"
@@ -94,7 +94,7 @@ class ControlPlane:
         return (self.programs / CONTROLLER_MANAGER).exists()
 
     def start(self) -> None:
-        """All parts. A port that somebody took meanwhile is no reason to fail: others are chosen."""
+        """Start all parts. After a failure, such as a port taken meanwhile, other ports are tried (three attempts)."""
         for last in (False, False, True):
             try:
                 self.start_etcd()
@@ -123,11 +123,11 @@ class ControlPlane:
             "--unsafe-no-fsync",
             "--log-level=warn",
         )
-        if not self.inside:  # else the API server waits for it: its port is not seen from here
+        if not self.inside:  # otherwise the API server waits for it: its port is not reachable from here
             self._wait_for(ETCD, f"{client}/readyz", None)
 
     def start_apiserver(self) -> None:
-        """At the same address as before; back when it says that it is ready."""
+        """Start the API server at the same address as before; returns once it reports that it is ready."""
         private, public = self.accounts
         flags = {
             "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
@@ -163,17 +163,17 @@ class ControlPlane:
         )
 
     def stop_apiserver(self, number: int = signal.SIGKILL) -> None:
-        """With SIGTERM it ends its connections politely, and waits for them."""
+        """Stop the API server. With SIGTERM it closes its connections gracefully and waits for them."""
         self.kill(API_SERVER, number)
 
     def kill(self, part: str, number: int = signal.SIGKILL) -> None:
-        """End one part and wait for its end."""
+        """Send a signal to one part and wait for its end."""
         process = self.processes.pop(part)
         process.send_signal(number)
         process.wait(60)
 
     def stop(self) -> None:
-        """All parts, in any state."""
+        """Kill all parts, in any state."""
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():
@@ -229,7 +229,7 @@ def kubeconfig_text(
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody had a moment ago, all different."""
+    """Return different loopback ports that were free a moment ago."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:
@@ -238,10 +238,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def spawn(command: Sequence[str], log: object) -> "subprocess.Popen[bytes]":
-    """A process that ends with this one, whatever ends it.
+    """Start a process that ends with this one, however this one ends.
 
-    The kernel sends the death signal when the thread that started it ends, so one thread that lives as long as the
-    process starts them all.
+    The kernel sends the death signal when the thread that started the process ends. So one thread, which lives as long
+    as this process, starts them all.
     """
     return _starter().submit(_spawn, command, log).result()
 

@@ -1,7 +1,7 @@
-"""Kill a process at each step of an operation on a repo's folder.
+"""Processes killed at each step of an operation on a repo's folder.
 
-`python crashing.py FOLDER OPERATION` copies FOLDER/start for each step, forks, and kills the child just before the
-step. It prints a line for each: the copy, and whether the child came to its end.
+`python crashing.py FOLDER OPERATION` copies FOLDER/start for each step, forks, and kills the child at that step. It
+prints a line for each step: the copy, the step, and whether the child ended by itself.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ NEW_INDEX = b'{"format":1,"mtime":2,"projects":{}}' + b" " * 100_000
 
 @dataclass(frozen=True)
 class Crash:
-    """`root` is the ROOT as the killed process left it; `ended`: it was not killed after all."""
+    """One run. `root` is the ROOT that the process left; `ended` means that it was not killed but ended by itself."""
 
     root: Path
     step: str
@@ -34,7 +34,7 @@ class Crash:
 
 
 def crashes(folder: Path, operation: str) -> list[Crash]:
-    """One for each step of the operation, of which FOLDER/start is the ROOT before; FOLDER/new holds the wheel."""
+    """Return one crash for each step of the operation on the ROOT FOLDER/start; FOLDER/new holds the wheel."""
     done = subprocess.run(
         [sys.executable, str(HERE), str(folder), operation],
         env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
@@ -76,7 +76,7 @@ AT_MOST = 20
 
 
 def main(folder: Path, operation: str) -> None:
-    """See the module. The parent never starts a thread, so that forking it is safe."""
+    """Run the operation once for each fault. The parent never starts a thread, so forking it is safe."""
     (wheel,) = (folder / "new").iterdir()
     for call, when in KILLS:
         for nth in range(1, AT_MOST):
@@ -87,7 +87,7 @@ def main(folder: Path, operation: str) -> None:
 
 
 def _tried(folder: Path, operation: str, wheel: Path, fault: Fault) -> bool:
-    """Whether the operation came to its end."""
+    """Run the operation in a child with the fault; returns whether it ended by itself."""
     step = f"{fault.do} {fault.when} {fault.call} no. {fault.nth}"
     root = folder / step.replace(" ", "-")
     shutil.copytree(folder / "start", root)

@@ -1,4 +1,4 @@
-"""A projected volume as the kubelet makes it: whatever it holds changes at once, by one link."""
+"""A projected volume as the kubelet makes it: replacing one link changes all its files atomically."""
 
 import itertools
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class ProjectedVolume:
-    """A folder of links into `..data`, which is a link to what was delivered last."""
+    """A folder of links into `..data`, which is itself a link to the last delivery."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -16,7 +16,7 @@ class ProjectedVolume:
         self._last: Path | None = None
 
     def deliver(self, files: Mapping[str, str | bytes]) -> None:
-        """Have these files, by their paths in the volume, in the place of all there were."""
+        """Replace all files of the volume with these, given by their paths in the volume."""
         data = self.folder / f"..{next(self._numbers)}"
         for path, content in files.items():
             file = data / path

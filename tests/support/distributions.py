@@ -1,4 +1,4 @@
-"""Small but whole wheels and sdists, made in memory."""
+"""Small but complete wheels and sdists, made in memory."""
 
 import base64
 import gzip
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def metadata(name: str, version: str, requires_python: str | None = ">=3.8", extra: str = "") -> bytes:
-    """Core metadata 2.1."""
+    """Return core metadata, version 2.1."""
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", "Summary: made for a test"]
     if requires_python is not None:
         lines.append(f"Requires-Python: {requires_python}")
@@ -26,7 +26,7 @@ def wheel(
     requires_python: str | None = ">=3.8",
     extra_metadata: str = "",
 ) -> Path:
-    """A wheel that pip installs: one module, `payload` as its text."""
+    """Write a wheel that pip can install: one module with `payload` as its text."""
     module = name.replace("-", "_").replace(".", "_").lower()
     dist_info = f"{module}-{version}.dist-info"
     members = {
@@ -44,7 +44,7 @@ def wheel(
 
 
 def sdist(folder: Path, name: str, version: str = "1.0", *, members: dict[str, bytes] | None = None) -> Path:
-    """An sdist (.tar.gz) with PKG-INFO and a pyproject.toml; `members` are added, by their whole path."""
+    """Write an sdist (.tar.gz) with PKG-INFO and pyproject.toml; `members` are added by their full paths."""
     stem = f"{name.replace('-', '_').lower()}-{version}"
     contents = {
         f"{stem}/PKG-INFO": metadata(name, version),
@@ -56,7 +56,7 @@ def sdist(folder: Path, name: str, version: str = "1.0", *, members: dict[str, b
         for member, content in contents.items():
             info = tarfile.TarInfo(member)
             info.size = len(content)
-            info.mtime = 1_700_000_000  # build backends refuse times before zip's first, 1980
+            info.mtime = 1_700_000_000  # build backends reject times before 1980, zip's earliest
             archive.addfile(info, io.BytesIO(content))
     path = folder / f"{stem}.tar.gz"
     path.write_bytes(gzip.compress(packed.getvalue(), mtime=0))
@@ -64,6 +64,6 @@ def sdist(folder: Path, name: str, version: str = "1.0", *, members: dict[str, b
 
 
 def record_hash(content: bytes) -> str:
-    """The hash as RECORD of a wheel gives it."""
+    """Return the hash in the form of a wheel's RECORD."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"sha256={digest}"

@@ -1,4 +1,4 @@
-"""A storage that answers a byte now and then, for ever."""
+"""A storage whose answers never end: it sends one byte every few seconds."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ _PAUSE_S = 5.0
 
 
 class Dribbling:
-    """`url` is where it listens; `asked` counts the requests."""
+    """The storage's server. `url` is its address; `asked` counts the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -42,7 +42,7 @@ class Dribbling:
 
 @contextlib.contextmanager
 def dribbling() -> Iterator[Dribbling]:
-    """One that runs within the context."""
+    """Run a dribbling storage within the context."""
     made = Dribbling()
     with in_background(made.serving(), "dribbling"):
         yield made

@@ -1,4 +1,4 @@
-"""Installs what tests/support/emulate pins, once, into the cache outside the checkout."""
+"""The npm packages that tests/support/emulate pins, installed once into the cache outside the checkout."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _FILES = ("package.json", "package-lock.json")
 
 
 def emulate_command() -> list[str]:
-    """The program and its first argument; the calling test is left out where it cannot be had."""
+    """Return the program and its first argument. Skips the calling test if it cannot be installed."""
     npm = shutil.which("npm")
     if npm is None:
         missing("npm", "apt-get install npm; it brings GitHub's API for tests")

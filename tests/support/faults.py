@@ -1,7 +1,7 @@
-"""Faults at chosen points of the file system calls: an error, a pause, or the process's sudden end.
+"""Faults at chosen file system calls: an error, a pause, or the process's sudden end.
 
-In a test: `with injected(Fault("os.link", do="EPERM")):`. In a process of its own: `faulty_program(...)` and
-`environment(...)`, which run this file as the command `pywharf`.
+In a test: `with injected(Fault("os.link", do="EPERM")):`. In a separate process: `PROGRAM` with `environment(...)`,
+which runs this file as the command `pywharf`.
 """
 
 import contextlib
@@ -26,10 +26,11 @@ PROGRAM = (sys.executable, __file__)
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens `before` or `after` the `nth` call (0: each) of `call` on a path that `path` matches.
+    """A fault `before` or `after` the `nth` call (0: each call) of `call` on a path that the pattern `path` matches.
 
-    `file.open` is Path.open for writing, `file.write` a write to what it opened. `do` is an errno's name, `kill`,
-    `sleep SECONDS`; and of an os.write `half`, half of it and the end, or `short ERRNO`, half of it and the error.
+    `file.open` is Path.open for writing, `file.write` a write to a file opened that way. `do` is an errno's name,
+    `kill` or `sleep SECONDS`. For os.write it may also be `half` (write half, then kill) or `short ERRNO` (write half,
+    then raise the error).
     """
 
     call: str
@@ -44,7 +45,7 @@ class Fault:
 
 
 def environment(*faults: Fault) -> dict[str, str]:
-    """What the program of its own finds its faults by."""
+    """Return the environment that passes the faults to `PROGRAM`."""
     return {VARIABLE: json.dumps([asdict(f) for f in faults])}
 
 
@@ -101,7 +102,7 @@ def _do(fault: Fault, paths: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def injected(*faults: Fault) -> Iterator[None]:
-    """The faults within the context, in this process."""
+    """Inject the faults into this process within the context."""
     everything = _Faults(faults)
     undo: list[Callable[[], None]] = []
 
@@ -154,7 +155,7 @@ class _FaultyFile(io.FileIO):
 
 
 def _opener(original: Callable[..., Any], faults: _Faults, *, fails: bool) -> Callable[..., Any]:
-    """Path.open whose call has the faults, or else the writes to what it opened."""
+    """Return a Path.open that has the faults itself (`fails`), otherwise in the writes to the files it opens."""
 
     def call(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if "b" not in mode or not set(mode) & {"w", "x", "a"} or not faults.matches(str(path)):

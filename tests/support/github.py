@@ -1,4 +1,4 @@
-"""A GitHub for tests on loopback, with repositories of their own: fixture `github`."""
+"""A GitHub on loopback with a repository for each test (fixture `github`)."""
 
 import base64
 import contextlib
@@ -25,12 +25,12 @@ from support.waiting import wait_for
 OWNER = "acme"
 BRANCH = "main"
 _ADMINS = [f"ghp_admin_of_the_emulator_{number}" for number in range(100)]
-"""Each may make 5,000 calls an hour."""
+"""Tokens for the emulator; each may make 5,000 calls an hour."""
 _START_S = 60.0
 
 
 class Github:
-    """A running one, for all tests of a process: each has a repository of its own."""
+    """A running GitHub for all tests of a process; each test has its own repository."""
 
     def __init__(self, api: GithubApi) -> None:
         self.api = api
@@ -39,11 +39,11 @@ class Github:
 
     @property
     def url(self) -> str:
-        """What `api_url` is set to."""
+        """The value for `api_url`."""
         return self.api.url
 
     def repository(self) -> "TestRepository":
-        """A new one, private, of OWNER, with a README; and tokens for it."""
+        """Create a private repository of OWNER with a README, and tokens for it."""
         name = f"wheels-{next(self._numbers)}-{self._mark}"
         admin = f"ghp_{name.replace('-', '_')}_admin"
         self.api.tokens[admin] = {"*": "admin"}
@@ -54,7 +54,7 @@ class Github:
 
 
 class TestRepository:
-    """One repository, its tokens, and what is known of it from behind."""
+    """One repository, its tokens, and its state inside the emulated GitHub."""
 
     __test__ = False
 
@@ -73,26 +73,26 @@ class TestRepository:
 
     @property
     def calls(self) -> list[Call]:
-        """That were made about it."""
-        mark = self.name.replace("-", "_")  # as in its tokens: GraphQL's path names no repository
+        """The calls that concern this repository."""
+        mark = self.name.replace("-", "_")  # as in its tokens: GraphQL's path does not name the repository
         calls = (one for one in self.github.api.calls if one.path != "/user/repos")
         return [one for one in calls if f"/{self.name}" in one.path or mark in one.token]
 
     def token_of(self, level: str) -> str:
-        """A new token of somebody who has that level here, and none elsewhere."""
+        """Return a new token of a user with that level here and no rights elsewhere."""
         token = f"ghp_{self.name.replace('-', '_')}_{level}_{next(self._tokens)}"
         self.github.api.tokens[token] = {self.full_name: level}
         return token
 
     def blind(self, token: str) -> None:
-        """A fine-grained one without access to contents: its owner's rights are told all the same."""
+        """Make the token a fine-grained one without access to contents; GitHub still reports its owner's rights."""
         self.github.api.blind.add(token)
 
     def revoke(self, token: str) -> None:
         self.github.api.tokens.pop(token)
 
     def fail(self, fault: Fault) -> Fault:
-        """Have it happen; paths are of this repository, from what follows its name."""
+        """Inject a fault; its path is what follows the repository's name."""
         fault.path = f"/repos/{self.full_name}{fault.path}"
         self.github.api.faults.append(fault)
         return fault
@@ -101,14 +101,14 @@ class TestRepository:
         self.github.api.faults.clear()
 
     def visible(self) -> list[str]:
-        """Tags of the releases that others see."""
+        """Return the tags of the published releases."""
         return sorted(one.tag for one in self.kept.releases.all.values() if not one.draft)
 
     def drafts(self) -> list[str]:
         return sorted(one.tag for one in self.kept.releases.all.values() if one.draft)
 
     def index(self, name: str = "index.toml") -> bytes | None:
-        """The index file in the branch, with how it is read."""
+        """Return the content of the index file in the branch; None if there is none."""
         status, found = asked(f"{self.github.url}/repos/{self.full_name}/contents/?ref={BRANCH}", self.admin)
         sha = next((one["sha"] for one in found if one["name"] == name), None) if status == 200 else None
         if sha is None:
@@ -118,7 +118,7 @@ class TestRepository:
 
 
 def asked(url: str, token: str, verb: str = "GET", data: object = None) -> tuple[int, Any]:
-    """Status and JSON of a plain request."""
+    """Send a plain request; returns its status and JSON."""
     headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
     request = Request(url, None if data is None else json.dumps(data).encode(), headers, method=verb)  # noqa: S310
     try:
@@ -130,7 +130,7 @@ def asked(url: str, token: str, verb: str = "GET", data: object = None) -> tuple
 
 @contextlib.contextmanager
 def running_github(folder: Path) -> Iterator[Github]:
-    """Emulator and what stands in front of it, until the context ends."""
+    """Run the emulator and the API in front of it until the context ends."""
     seed, log = folder / "seed.yaml", folder / "emulate.log"
     scopes = ["repo", "user", "admin:org"]
     users = [{"login": OWNER, "name": "Acme", "email": "acme@example.com"}]

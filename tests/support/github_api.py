@@ -1,8 +1,8 @@
-"""GitHub's API for tests: the emulator from npm, and what it lacks in front of it.
+"""GitHub's API for tests: the emulator from npm, with a proxy in front that adds what the emulator lacks.
 
-The emulator keeps repositories, branches and contents. Tokens and what they may do, releases with their assets, signed
-addresses, conditional requests, rate limits, GraphQL, Actions' secrets, Pages and Apps' tokens are done here, after
-GitHub's documentation; so are faults.
+The emulator keeps repositories, branches and contents. The proxy implements, after GitHub's documentation, tokens and
+their rights, releases with their assets, signed URLs, conditional requests, rate limits, GraphQL, Actions' secrets,
+Pages and Apps' tokens. It also injects faults.
 """
 
 import asyncio
@@ -41,35 +41,35 @@ _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 
 @dataclass
 class Repository:
-    """What is kept here of one."""
+    """The proxy's state of one repository."""
 
     releases: Releases
     key: PrivateKey = field(default_factory=PrivateKey.generate)
     secrets: dict[str, str] = field(default_factory=dict)
-    """Of Actions, decrypted."""
+    """Secrets of Actions, decrypted."""
     pages: Json | None = None
     gives_files: Literal["elsewhere", "in ranges", "whole"] = "elsewhere"
-    """By a signed address, or itself."""
+    """How files are served: from a signed URL, or directly with or without ranges."""
 
 
 class GithubApi:
-    """One GitHub; `url` is what clients are told."""
+    """A GitHub; `url` is the address for clients."""
 
     def __init__(self, emulator: str, admins: Sequence[str]) -> None:
         self._emulator, self._admins = emulator, itertools.cycle(admins)
         self.url = ""
         self.tokens: dict[str, dict[str, str]] = {}
-        """Levels by token and repository; `*` stands for every one."""
+        """Levels by token and repository; `*` stands for every repository."""
         self.blind: set[str] = set()
-        """Those that may see the repository's description alone, whatever their owner may."""
+        """Tokens that may see only the repository's description, regardless of their owner's rights."""
         self.app_key: str | None = None
-        """Public key (PEM) of the App, whose installation is told tokens for everything."""
+        """Public key (PEM) of the App, whose installation gets tokens with write access to every repository."""
         self.repositories: dict[str, Repository] = {}
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.list_cap = 10_000
         self._remaining: dict[str, int] = {}
-        """Calls, by token."""
+        """Remaining calls by token."""
         self.signed_s = SIGNED_S
         self._numbers = itertools.count(1)
         self._signing = secrets.token_bytes(16)
@@ -95,7 +95,7 @@ class GithubApi:
                 await runner.cleanup()
 
     def over_tls(self, context: ssl.SSLContext) -> str:
-        """Serve on one more port, over TLS: its URL. From any thread."""
+        """Serve on an additional port over TLS and return its URL. May be called from any thread."""
         assert self._runner is not None
         assert self._loop is not None
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
@@ -207,7 +207,7 @@ class GithubApi:
         return LEVELS[levels.get(name, levels.get("*", "none"))]
 
     async def _passed(self, request: web.Request) -> tuple[int, Any, dict[str, str]]:
-        """What the emulator says, with this address in place of its own."""
+        """Forward a request to the emulator; returns its response with the emulator's address replaced by this one."""
         assert self._session is not None
         content = await request.read()
         headers = {"Authorization": f"token {next(self._admins)}", "Content-Type": "application/json"}
@@ -221,11 +221,11 @@ class GithubApi:
         except ValueError:
             return response.status, {"message": text[:500]}, {}
 
-    # Releases.
+    # Releases
 
     @staticmethod
     def _base(request: web.Request, name: str) -> str:
-        """As the client reaches it, which may be by another address than others."""
+        """Return the releases' URL at the address that this client uses; clients may use different addresses."""
         return f"{request.scheme}://{request.host}/repos/{name}/releases"
 
     async def _releases(
@@ -299,7 +299,7 @@ class GithubApi:
         return hmac.new(self._signing, f"{asset} {end}".encode(), hashlib.sha256).hexdigest()
 
     def _signed(self, request: web.Request) -> web.StreamResponse:
-        """The storage behind a signed address: it knows no tokens, and refuses who sends one."""
+        """Serve a signed URL as GitHub's storage does, which rejects requests with a token."""
         _, _, owner, repo, number = request.rel_url.raw_path.split("/")
         end = request.query.get("se", "")
         if "Authorization" in request.headers:
@@ -326,7 +326,7 @@ class GithubApi:
         }
         return {"data": {"repository": {"releases": {"pageInfo": info, "nodes": [_node(one) for one in page]}}}}
 
-    # What is about a repository's Actions and Pages, and Apps.
+    # Actions, Pages and Apps
 
     async def _public_key(
         self, _: web.Request, repository: Repository, found: re.Match[str], name: str
@@ -390,7 +390,7 @@ def _token(request: web.Request) -> str | None:
 
 
 def _ranged(request: web.Request, content: bytes) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of an answer with a file, or with the part of it that was asked for."""
+    """Return status, body and headers of a response with a file, or with the requested part of it."""
     given = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
     if given is None:
         return 200, content, {"Accept-Ranges": "bytes"}

@@ -1,4 +1,4 @@
-"""Faults of GitHub at chosen calls, and an account of all calls."""
+"""Faults of GitHub at chosen calls, and records of all calls."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ PRIMARY = {"message": "API rate limit exceeded."}
 
 @dataclass
 class Fault:
-    """What happens to the next `times` calls of that verb and path (a regular expression, of all of it).
+    """A fault of the next `times` calls with this verb and path (a regular expression that matches the whole path).
 
-    `when`: before the call takes effect, or after it. Without a status the connection ends.
+    `when` says whether it happens before or after the call takes effect. Without a status the connection is cut.
     """
 
     verb: str
@@ -23,8 +23,9 @@ class Fault:
     times: int = 1
     when: Literal["before", "after"] = "before"
     delay_s: float = 0.0
-    """With neither status nor cut: late, but answered."""
+    """Seconds that the call is delayed."""
     is_only_late: bool = False
+    """Whether the call is only delayed and then answered normally, without a status or a cut."""
 
     def fits(self, verb: str, path: str) -> bool:
         return self.times > 0 and self.verb == verb and re.fullmatch(self.path, path) is not None
@@ -32,11 +33,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Call:
-    """One that came in."""
+    """A call that was received."""
 
     verb: str
     path: str
-    """Numbers and tags left out."""
+    """The path with placeholders for numbers and tags."""
     status: int
     is_conditional: bool
     token: str
@@ -48,7 +49,7 @@ class Call:
 
 
 def template(path: str) -> str:
-    """A path without what differs from call to call."""
+    """Replace the parts of a path that differ from call to call with placeholders."""
     for found, shown in (
         (r"/releases/tags/.+", "/releases/tags/TAG"),
         (r"/git/blobs/.+", "/git/blobs/SHA"),
@@ -60,5 +61,5 @@ def template(path: str) -> str:
 
 
 def secondary_limit(verb: str, path: str, wait_s: int, times: int = 1) -> Fault:
-    """A refusal for asking too much at a time, or for making too much content."""
+    """Return a 403 for too many requests in a short time or for creating too much content."""
     return Fault(verb, path, 403, {"Retry-After": str(wait_s)}, SECONDARY, times)

@@ -9,6 +9,6 @@ from support.github import Github, running_github
 
 @pytest.fixture(scope="session")
 def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Github]:
-    """One for all tests of this process; `github.repository()` gives a test its own."""
+    """Run one GitHub for all tests of this process; `github.repository()` creates a repository for one test."""
     with running_github(tmp_path_factory.mktemp("github")) as running:
         yield running

@@ -1,6 +1,6 @@
-"""What GitHub keeps of one repository's releases: drafts, tags that are given once, assets with their bytes. Pure.
+"""GitHub's store of one repository's releases: drafts, unique tags, assets with their bytes. Pure.
 
-As the documentation of its REST API says, and beyond what the emulator from npm does.
+It follows the documentation of GitHub's REST API and adds what the emulator from npm lacks.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from support.kube_client import Json
 
 
 class Refused(Exception):  # noqa: N818 - an answer, which is no error of the test
-    """An answer with this status."""
+    """An error response with this status."""
 
     def __init__(self, status: int, message: str, *codes: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class Refused(Exception):  # noqa: N818 - an answer, which is no error of the te
 
 @dataclass
 class Stored:
-    """One asset."""
+    """An asset of a release."""
 
     id: int
     name: str
@@ -46,7 +46,7 @@ class Stored:
 
 @dataclass
 class Kept:
-    """One release."""
+    """A release."""
 
     id: int
     tag: str
@@ -54,7 +54,7 @@ class Kept:
     draft: bool
     name: str
     committed_at: str
-    """Of the commit that it names: what GitHub calls `created_at`, and sorts by."""
+    """Time of the release's commit. GitHub calls it `created_at` and sorts by it."""
     published_at: str | None = None
     assets: dict[int, Stored] = field(default_factory=dict)
 
@@ -75,13 +75,13 @@ class Kept:
 
 
 class Releases:
-    """Of one repository."""
+    """The releases of one repository."""
 
     def __init__(self, numbers: Iterator[int] | None = None) -> None:
         self._numbers = numbers or itertools.count(1)
         self.all: dict[int, Kept] = {}
         self.committed_at = "2026-01-01T00:00:00Z"
-        """Of the branch's last commit."""
+        """Time of the branch's last commit."""
 
     def add(self, given: Json) -> Kept:
         tag = str(given["tag_name"])
@@ -121,7 +121,7 @@ class Releases:
         return found
 
     def by_tag(self, tag: str) -> Kept | None:
-        """Published; a draft has no tag yet."""
+        """Return the published release with this tag; a draft has no tag yet."""
         return next((one for one in self.all.values() if one.tag == tag and not one.draft), None)
 
     def attach(self, number: int, name: str, content: bytes, state: str = "uploaded") -> Stored:
@@ -143,7 +143,7 @@ class Releases:
             release.assets.pop(number, None)
 
     def listed(self, *, with_drafts: bool) -> list[Kept]:
-        """By commit, newest first; those of one commit as they come, which is nobody's order."""
+        """Return the releases by time of their commits, newest first; those of one commit in arbitrary order."""
         shown = [one for one in self.all.values() if with_drafts or not one.draft]
         return sorted(
             shown, key=lambda one: (one.committed_at, hashlib.sha256(one.tag.encode()).digest()), reverse=True

@@ -1,4 +1,4 @@
-"""The files of examples/gitops, as their tools read them."""
+"""The files of examples/gitops as their tools read them."""
 
 import subprocess
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from support.parts import CHECKOUT
 GITOPS = CHECKOUT / "examples" / "gitops"
 OVERLAYS = ("staging", "production")
 KUBECTL_S = 900.0
-"""Longest wait for a kubectl that has to be built first."""
+"""Seconds to wait at most for a kubectl that has to be built first."""
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What Argo CD takes from a health script."""
+    """The result that Argo CD takes from a health script."""
 
     status: str
     message: str = ""
@@ -29,19 +29,19 @@ def script(name: str) -> str:
 
 
 def health(obj: Mapping[str, Any]) -> Health:
-    """How Argo CD finds a PackageRepo or PackageServer."""
+    """Return the health that Argo CD reports for a PackageRepo or PackageServer."""
     return msgspec.convert(lua.run(script(f"health-{obj['kind'].lower()}"), obj), Health)
 
 
 def kustomized(overlay: str) -> list[dict[str, Any]]:
-    """The objects of an overlay, as Argo CD and Flux make them."""
+    """Return the objects of an overlay as Argo CD and Flux render them."""
     folder = GITOPS / "overlays" / overlay
     done = subprocess.run([kubectl_program(None), "kustomize", folder], check=True, capture_output=True, text=True)
     return list(yaml.safe_load_all(done.stdout))
 
 
 def decrypted(objects: list[dict[str, Any]], values: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The same where SOPS or External Secrets have done their work: a Secret with these values, labelled as it says."""
+    """Replace Secrets and ExternalSecrets with the Secrets that SOPS or External Secrets would create from `values`."""
     return [_decrypted(item, values) for item in objects]
 
 

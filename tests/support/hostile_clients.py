@@ -1,7 +1,7 @@
-"""Hostile clients of one server, in a process of their own: `python -m support.hostile_clients URL SECONDS`.
+"""Hostile clients of one server in a separate process: `python -m support.hostile_clients URL SECONDS`.
 
-They know the secrets of the repo `noisy` and nobody else's. Each kind repeats at a bounded rate, so that what a request
-costs the server counts, not how many there are. All traffic goes to the given URL, which must be on loopback.
+They know only the secrets of the repo `noisy`. Each kind repeats at a bounded rate, so that the cost of a request to
+the server matters, not the number of requests. All traffic goes to the given URL, which must be on loopback.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _UPLOAD = "POST", f"/repo/{NAME}/simple/"
 
 
 class Hostile:
-    """Each method is one kind of load, repeated until it is cancelled; `statuses` counts what was answered."""
+    """The clients. Each method repeats one kind of load until it is cancelled; `statuses` counts the responses."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
@@ -35,7 +35,7 @@ class Hostile:
         self.statuses: Counter[str] = Counter()
 
     async def part_headers(self) -> None:
-        """Log in with forms whose part headers invite a quadratic pattern."""
+        """Log in with forms whose part headers trigger a quadratic pattern."""
         name = b"*=" * 4000
         part = b"--%b\r\nContent-Disposition: form-data; name=%b\r\n\r\n\r\n" % (_BOUNDARY, b'"' + name + b'"')
         await self._repeat("part headers", 1.0, lambda: self._ask(*_LOGIN, _form(part * 99)))
@@ -73,7 +73,7 @@ class Hostile:
         await self._repeat("metadata bombs", 2.0, bomb)
 
     async def unfinished_uploads(self) -> None:
-        """Hold uploads open whose fields are large and never end."""
+        """Hold uploads open that have large fields and never end."""
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(UNFINISHED):
                 with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ class Hostile:
             await asyncio.Event().wait()
 
     async def idle_connections(self) -> None:
-        """Open connections and say nothing; open them again when they are closed."""
+        """Open connections and send nothing; reopen those that are closed."""
 
         async def idle() -> None:
             while True:
@@ -125,7 +125,7 @@ class Hostile:
         reader, writer = await asyncio.open_connection(*self._address)
         try:
             writer.write(_head(method, path, len(body), auth))
-            with contextlib.suppress(ConnectionError):  # the answer may have come before the body's end
+            with contextlib.suppress(ConnectionError):  # the response may arrive before the body is sent
                 writer.write(body)
                 await writer.drain()
             line = (await reader.readline()).split()
@@ -151,7 +151,7 @@ def _form(parts: bytes) -> bytes:
 
 
 def _bomb(number: int) -> tuple[str, bytes]:
-    """A file name, and a wheel of some KB whose Requires-Python is 4 MB long."""
+    """Return a file name and a wheel of some KB whose Requires-Python is 4 MB long."""
     packed, version, folder = io.BytesIO(), f"{number}.0", f"bomb-{number}.0.dist-info"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as wheel:
         python = ">=1" + ".1" * 2_000_000

@@ -1,7 +1,7 @@
-"""Images of the node tier, as archives that `ctr images import` takes: built once, cached by what goes in.
+"""Images of the node tier as archives for `ctr images import`, built once and cached by a hash of their inputs.
 
-Their base is a Debian by debootstrap, as no registry need be reached. It needs root, debootstrap and buildah.
-`python tests/support/image_build.py` builds them and prints their paths.
+Their base is a Debian made by debootstrap, so that no registry is needed. Building needs root, debootstrap and
+buildah. `python tests/support/image_build.py` builds them and prints their paths.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ PAUSE_IMAGE = "localhost/pause:test"
 SUITE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
 KEPT = 4
-"""Archives of one name that stay in the cache."""
+"""Number of archives of one name that stay in the cache."""
 EPOCH = "1767225600"
-"""Every time in the images."""
+"""Every timestamp in the images, in Unix seconds."""
 DOCKERFILE = CHECKOUT / "Dockerfile"
 CLIENT_DOCKERFILE = CHECKOUT / "tests" / "e2e" / "client.Dockerfile"
 _BASE_IMAGE = "localhost/base:test"
@@ -44,32 +44,32 @@ _CLIENT_SOURCES = ("requirements/clients.txt",)
 
 
 class ImageError(Exception):
-    """Its text says what to do."""
+    """An error whose text says what to do."""
 
 
 def base_archive() -> Path:
-    """A root file system."""
+    """Return a tar of Debian's root file system."""
     key = _hash([SUITE.encode(), PACKAGES.encode(), _output("dpkg", "--print-architecture").encode()])
     return _made(f"base-{key}.tar", _debootstrap)
 
 
 def image_archive() -> Path:
-    """What the Dockerfile makes of this tree."""
+    """Return the image that the Dockerfile builds from this tree."""
     return _from_dockerfile("pywharf", DOCKERFILE, IMAGE, _SOURCES)
 
 
 def client_archive() -> Path:
-    """Python with the locked clients: pip, uv, twine and more."""
+    """Return an image of Python with the locked clients: pip, uv, twine and more."""
     return _from_dockerfile("client", CLIENT_DOCKERFILE, CLIENT_IMAGE, _CLIENT_SOURCES)
 
 
 def pause_archive(program: Path) -> Path:
-    """A program that sleeps and reaps, alone in an image."""
+    """Return an image that holds only `program`, which sleeps and reaps."""
     return _made(f"pause-{_hash([program.read_bytes()])}.tar", lambda path: _pause_image(path, program))
 
 
 def build_image(path: Path, dockerfile: Path, tag: str, base: Path, sources: Sequence[str]) -> None:
-    """Write an archive of the image; the storage that it is built in is thrown away."""
+    """Write an archive of the image; the temporary storage of the build is deleted."""
     with _buildah() as (buildah, folder):
         container = buildah("from", "scratch").strip()
         buildah("add", "--quiet", container, str(base), "/")
@@ -77,7 +77,7 @@ def build_image(path: Path, dockerfile: Path, tag: str, base: Path, sources: Seq
         context = folder / "context"
         for source in sources:
             _copy(CHECKOUT / source, context / source)
-        # Debian's pip trusts this file: of the machine that builds, which may sit behind a proxy; it does not stay.
+        # Debian's pip trusts this file. It is this machine's, which may be behind a proxy; the image does not keep it.
         trust = [f"--volume={_AUTHORITIES}:{_AUTHORITIES}:ro"] if _AUTHORITIES.exists() else []
         buildah(
             "build",
@@ -121,14 +121,14 @@ def _debootstrap(path: Path) -> None:
 
 @contextlib.contextmanager
 def _buildah() -> Iterator[tuple[Callable[..., str], Path]]:
-    """buildah, with a storage of its own, and a folder for other things."""
+    """Yield a function that runs buildah with its own storage, and a folder for other files."""
     _needed("buildah")
     with tempfile.TemporaryDirectory(dir=_cache(), prefix="building-") as name:
         folder = Path(name)
         storage = ("--root", f"{folder}/storage", "--runroot", f"{folder}/run", "--storage-driver", "vfs")
 
         def buildah(*arguments: str) -> str:
-            # The runtime is a flag of the commands that run something.
+            # Only commands that run something accept the flag --runtime.
             runtime = ("--runtime=runc",) if arguments[0] == "build" else ()
             return _output("buildah", *storage, arguments[0], *runtime, *arguments[1:])
 
@@ -136,7 +136,7 @@ def _buildah() -> Iterator[tuple[Callable[..., str], Path]]:
 
 
 def _made(name: str, make: Callable[[Path], None]) -> Path:
-    """A file of the cache; processes that ask at once make it once, and only what is finished gets its name."""
+    """Return a cached file. Concurrent processes make it only once, and only a finished file gets its final name."""
     folder = _cache()
     path = folder / name
     with (folder / f"{name}.lock").open("w") as lock:
@@ -157,7 +157,7 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _prune(folder: Path, name: str) -> None:
-    """Of the archives of that name, keep those that were used last."""
+    """Keep only the most recently used archives of that name."""
     used = sorted(folder.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
     for path in used[:-KEPT]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A client of one repo that looks at everything: uploads, lists, downloads and compares."""
+"""A client of one repo that checks everything: it uploads, lists, downloads and compares."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ def sha256(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class IndexClient:
-    """`url` is the server's, without a slash at its end. Errors of the connection are the caller's."""
+    """A client of one repo. `url` is the server's, without a trailing slash. Connection errors reach the caller."""
 
     url: str
     name: str = "demo"
@@ -25,7 +25,7 @@ class IndexClient:
 
     @classmethod
     def of(cls, server: Server, name: str = "demo") -> "IndexClient":
-        """A client with the write secret of one of the usual repos."""
+        """Return a client with the write secret of one of the usual repos."""
         return cls(server.url, name, f"{name}-write")
 
     @property
@@ -33,11 +33,11 @@ class IndexClient:
         return f"{self.url}/repo/{self.name}/simple/"
 
     def get(self, path: str = "", *, timeout_s: float = 30.0, **headers: str) -> Reply:
-        """GET below the index."""
+        """Send a GET for a path below the index."""
         return call(self.index + path, auth=self._auth, headers={**JSON, **headers}, timeout_s=timeout_s)
 
     def upload(self, file: Path, content: bytes | None = None, *, timeout_s: float = 60.0) -> Reply:
-        """POST a file, or other content under its name."""
+        """Upload a file, or other content under its name."""
         body, content_type = form(
             (":action", "file_upload"),
             ("protocol_version", "1"),
@@ -47,11 +47,11 @@ class IndexClient:
         return call(self.index, "POST", auth=self._auth, headers=headers, body=body, timeout_s=timeout_s)
 
     def projects(self) -> list[str]:
-        """All names that the root page lists."""
+        """Return all names that the root page lists."""
         return [p["name"] for p in self._page("")["projects"]]
 
     def files(self, project: str) -> dict[str, dict[str, Any]]:
-        """A project's files by name; none where there is no such project."""
+        """Return a project's files by name; empty if there is no such project."""
         reply = self.get(f"{project}/")
         if reply.status == 404:
             return {}
@@ -62,7 +62,7 @@ class IndexClient:
         return self.get(f"{project}/{filename}")
 
     def everything(self) -> dict[str, bytes]:
-        """Download all that is listed; each must be what its page says."""
+        """Download every listed file and assert that it matches its page. Returns contents by file name."""
         found: dict[str, bytes] = {}
         for project in self.projects():
             for filename, entry in self.files(project).items():
@@ -70,7 +70,7 @@ class IndexClient:
         return found
 
     def checked(self, project: str, filename: str, entry: dict[str, Any]) -> bytes:
-        """A file's content, held against its entry on the page."""
+        """Return a file's content after checking it against its entry on the page."""
         reply = self.download(project, filename)
         assert reply.status == 200, f"{filename} is listed, but GET gives {reply}"
         assert len(reply.body) == entry["size"], f"{filename}: {len(reply.body)} bytes came, the page says {entry}"

@@ -1,4 +1,4 @@
-"""Pods of index Jobs on a control plane without a kubelet: a test says how they end."""
+"""Pods of index Jobs on a control plane without a kubelet; the test decides how they end."""
 
 import http
 import json
@@ -12,12 +12,12 @@ from support.waiting import wait_for
 BATCH = "/apis/batch/v1"
 REPO_LABEL = "pywharf.dev/repo"
 Status = Mapping[str, Any]
-"""What a kubelet or the scheduler would write into a pod's status."""
+"""The pod status that a kubelet or the scheduler would write."""
 _MOMENT = "2026-01-01T00:00:00Z"
 
 
 def ended(message: object = None, code: int = 0, **terminated: Any) -> Status:
-    """A container that ran; a `message` that is no text is sent as JSON."""
+    """Return the status of a container that ran. A `message` that is not a string is sent as JSON."""
     last = {"exitCode": code, "reason": "Error" if code else "Completed", "startedAt": _MOMENT, "finishedAt": _MOMENT}
     if message is not None:
         last["message"] = message if isinstance(message, str) else json.dumps(message)
@@ -25,12 +25,12 @@ def ended(message: object = None, code: int = 0, **terminated: Any) -> Status:
 
 
 def waiting(reason: str) -> Status:
-    """A container that does not start."""
+    """Return the status of a container that does not start."""
     return {"phase": "Pending"} | _containers({"waiting": {"reason": reason}})
 
 
 def unschedulable(message: str) -> Status:
-    """A pod for which there is no node."""
+    """Return the status of a pod that fits no node."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -41,17 +41,17 @@ def _containers(state: Mapping[str, Any]) -> Json:
 
 
 class IndexPods:
-    """Writes the status of every pod of a repo's Jobs that has none yet."""
+    """A writer of statuses for the pods of repos' Jobs; it writes each pod's status once."""
 
     def __init__(self, kube: KubeClient, namespace: str, **of_repo: Status) -> None:
-        """By repo name, with _ for -."""
+        """Take the statuses by repo name, with _ for -."""
         self._kube = kube
         self._namespace = namespace
         self.of_repo = {name.replace("_", "-"): status for name, status in of_repo.items()}
         self._done: set[str] = set()
 
     def play(self) -> None:
-        """What there is to do now."""
+        """Write the statuses of all pods that do not have theirs yet."""
         for pod in self._kube.list(path("pods", self._namespace, group="/api/v1"), labelSelector=REPO_LABEL):
             metadata = pod["metadata"]
             status = self.of_repo.get(metadata["labels"][REPO_LABEL])
@@ -75,14 +75,14 @@ class IndexPods:
 
 
 def jobs(kube: KubeClient, namespace: str, repo: str | None = None) -> list[Json]:
-    """Of one repo, or of all, oldest first."""
+    """Return the Jobs of one repo (None: of all repos), oldest first."""
     selector = REPO_LABEL if repo is None else f"{REPO_LABEL}={repo}"
     found = kube.list(path("jobs", namespace, group=BATCH), labelSelector=selector)
     return sorted(found, key=lambda one: one["metadata"]["creationTimestamp"])
 
 
 def events(kube: KubeClient, namespace: str, repo: str) -> list[tuple[str, str, str]]:
-    """Type, reason and message of the Events of a PackageRepo."""
+    """Return type, reason and message of the Events of a PackageRepo."""
     found = kube.list(path("events", namespace, group="/api/v1"), fieldSelector=f"involvedObject.name={repo}")
     return [
         (one["type"], one["reason"], one["message"])
@@ -92,6 +92,6 @@ def events(kube: KubeClient, namespace: str, repo: str) -> list[tuple[str, str, 
 
 
 def annotate(kube: KubeClient, namespace: str, repo: str, value: str | None) -> None:
-    """Set the annotation that asks for an update; None: take it away."""
+    """Set the annotation that requests an index update (None removes it)."""
     change = {"metadata": {"annotations": {"pywharf.dev/update-index": value}}}
     kube.patch(path("packagerepos", namespace, repo), change)

@@ -1,4 +1,4 @@
-"""Installing with each real tool from one index, credentials given as that tool's users give them."""
+"""Installing from one index with each real tool, with credentials passed as that tool's users pass them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ def install(
     fails: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> tuple[Python, Output]:
-    """Run the tool once, for a new environment in the home's folder `into`."""
+    """Run the tool once to fill a new environment in the home's folder `into`."""
     folder = computer.home / into
     folder.mkdir(parents=True)
     command = INSTALLERS[tool](computer, folder, index)
@@ -33,14 +33,14 @@ def _uv(computer: Computer, folder: Path, index: Index) -> Command:
 
 
 def _uv_add(_: Computer, folder: Path, index: Index) -> Command:
-    """`uv add` in a project that names the index; the credentials come from the environment."""
+    """Return `uv add` for a project that names the index; the credentials come from the environment."""
     _write_project(folder, f'[[tool.uv.index]]\nname = "wharf"\nurl = {json.dumps(index.url)}\ndefault = true\n')
     env = {"UV_INDEX_WHARF_USERNAME": index.user, "UV_INDEX_WHARF_PASSWORD": index.secret}
     return Command("uv", ("add",), folder, env)
 
 
 def _poetry(_: Computer, folder: Path, index: Index) -> Command:
-    """The source is named as the repo: poetry keys its cache by that name, not by the address."""
+    """Return `poetry add`. The source is named like the repo because poetry keys its cache by that name, not by URL."""
     source = f'[[tool.poetry.source]]\nname = "{index.user}"\nurl = {json.dumps(index.url)}\npriority = "primary"\n'
     _write_project(folder, f"[tool.poetry]\npackage-mode = false\n{source}")
     variable = f"POETRY_HTTP_BASIC_{index.user.upper().replace('-', '_')}"
@@ -53,7 +53,7 @@ def _poetry(_: Computer, folder: Path, index: Index) -> Command:
 
 
 def _pdm(_: Computer, folder: Path, index: Index) -> Command:
-    """The source is named pypi, as it takes the place of the default one."""
+    """Return `pdm add`. The source is named pypi because it replaces the default source."""
     source = f'[[tool.pdm.source]]\nname = "pypi"\nurl = {json.dumps(index.url)}\n'
     _write_project(folder, f"[tool.pdm]\ndistribution = false\n{source}")
     return Command("pdm", ("add",), folder, {"PDM_PYPI_USERNAME": index.user, "PDM_PYPI_PASSWORD": index.secret})

@@ -1,4 +1,4 @@
-"""A client of the Kubernetes API for tests: JSON by path, over connections that are kept."""
+"""A client of the Kubernetes API for tests: JSON by path, over persistent connections."""
 
 import contextlib
 import http.client
@@ -13,14 +13,14 @@ from urllib.parse import urlencode, urlsplit
 
 Json = dict[str, Any]
 MANAGER = "tests"
-"""Field manager where none is named."""
+"""Default field manager."""
 JSON, MERGE, JSON_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 _TIMEOUT_S = 60.0
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """An error response of the API server."""
 
     def __init__(self, status: int, answer: Json, retry_after: str | None = None) -> None:
         super().__init__(f"{status} {answer.get('reason')}: {answer.get('message')}")
@@ -35,7 +35,7 @@ class ApiError(Exception):
 
 
 class KubeClient:
-    """Threads may share it. Paths start with /api or /apis; pywharf_operator.spec.kinds makes them."""
+    """A thread-safe client. Paths start with /api or /apis; pywharf_operator.spec.kinds builds them."""
 
     def __init__(self, url: str, ca_file: Path, token: str, agent: str = "pywharf-tests") -> None:
         self._address = urlsplit(url)
@@ -49,7 +49,7 @@ class KubeClient:
             connection.close()
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = JSON, **query: str) -> Json:
-        """What was answered. Raises ApiError, OSError and http.client.HTTPException."""
+        """Send a request and return the JSON response. Raises ApiError, OSError and http.client.HTTPException."""
         with self.open(method, path + (f"?{urlencode(query)}" if query else ""), body, content_type) as response:
             answer = _decoded(response.read())
             if response.status >= http.HTTPStatus.BAD_REQUEST:
@@ -60,7 +60,10 @@ class KubeClient:
     def open(
         self, method: str, target: str, body: Any = None, content_type: str = JSON
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer as it comes (a watch); this thread's next request waits for its end. Bytes are sent as is."""
+        """Open a streaming response, such as a watch. Bytes are sent unchanged.
+
+        This thread's next request must wait until the response has ended.
+        """
         content = body if body is None or isinstance(body, bytes) else json.dumps(body)
         connection = self._connection()
         headers = self._headers | {"Content-Type": content_type}
@@ -75,7 +78,7 @@ class KubeClient:
             raise
 
     def get(self, path: str) -> Json | None:
-        """The object; None where there is none."""
+        """Return the object; None if it does not exist."""
         try:
             return self.request("GET", path)
         except ApiError as error:
@@ -84,7 +87,7 @@ class KubeClient:
             raise
 
     def list(self, path: str, **query: str) -> list[Json]:
-        """The items, of all pages; query parameters such as labelSelector."""
+        """Return the items of all pages; `query` holds parameters such as labelSelector."""
         items: list[Json] = []
         more = {"limit": "500"}
         while more:
@@ -101,18 +104,18 @@ class KubeClient:
         return self.request("PUT", path, body, fieldManager=manager)
 
     def apply(self, path: str, body: Mapping[str, Any], manager: str = MANAGER, *, force: bool = False) -> Json:
-        """Server-side apply; also of a status, by its path."""
+        """Apply an object server-side, or a status by its path."""
         return self.request("PATCH", path, body, APPLY, fieldManager=manager, force=json.dumps(force))
 
     def patch(self, path: str, body: Any, content_type: str = MERGE, manager: str = MANAGER) -> Json:
         return self.request("PATCH", path, body, content_type, fieldManager=manager)
 
     def patch_status(self, path: str, status: Mapping[str, Any], manager: str = MANAGER) -> Json:
-        """Merge into the status of the object at `path`, as its controller would."""
+        """Merge into the status of the object at `path`, as its controller does."""
         return self.patch(f"{path}/status", {"status": status}, manager=manager)
 
     def delete(self, path: str, propagation: str = "Background", *, grace_s: int | None = None) -> None:
-        """Nothing happens where it is gone."""
+        """Delete the object; does nothing if it does not exist."""
         body = {"propagationPolicy": propagation} | ({} if grace_s is None else {"gracePeriodSeconds": grace_s})
         try:
             self.request("DELETE", path, body)
@@ -130,7 +133,7 @@ class KubeClient:
             self._own.connection = connection
             self._all.append(connection)
         elif connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
-            connection.close()  # readable though nothing was asked: the server has gone
+            connection.close()  # readable without a pending request: the server has closed it
         return connection
 
 

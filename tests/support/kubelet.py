@@ -1,16 +1,16 @@
 """A stand-in for scheduler, node and kubelet on a control plane without nodes: pods run as real processes here.
 
-Every pod of its namespaces gets an address of its own in 127.0.0.0/8, so that servers use their real ports, and its
-own mounts, so that they use their real paths. What differs from a node:
+Every pod of its namespaces gets its own address in 127.0.0.0/8, so that servers use their real ports, and its own
+mounts, so that they use their real paths. The differences from a node:
 
-- The program is the `pywharf` of these tests, whatever the image; a `command` is run as this machine has it.
-- There is no network namespace: `--host=<the pod's address>` is added to a server's arguments. Whoever else listens on
-  0.0.0.0 at 8888 or 9090 is in the way of every pod; that is said. Endpoints are refused by the API server (it takes
-  no loopback address), so a Service has none: `urls` gives the addresses instead.
-- Users, capabilities, seccomp, resources and a read-only root are not taken over.
-- Volumes are refreshed every `refresh_s`, and at once when the pod's annotations change, from what the API server then
-  has. Nothing is refreshed from a watch.
-- Restarts back off only for moments, and a readiness probe that fails is asked ten times a second.
+- The image is ignored: the program is the `pywharf` of these tests, and a `command` runs this machine's program.
+- There is no network namespace: `--host=<the pod's address>` is added to a server's arguments. A process of this
+  machine that listens on 0.0.0.0 at 8888 or 9090 blocks every pod; an error then reports that. The API server rejects
+  loopback addresses in Endpoints, so a Service has no Endpoints: `urls` returns the addresses instead.
+- Users, capabilities, seccomp, resources and a read-only root are ignored.
+- Volumes are refreshed from the API server every `refresh_s`, and immediately when the pod's annotations change.
+  No watch refreshes them.
+- Restarts back off only briefly, and a failing readiness probe is repeated ten times a second.
 """
 
 import asyncio
@@ -40,26 +40,29 @@ _SHOWN_BYTES = 8000
 
 
 class Kubelet:
-    """Its functions are for tests, from any thread but its own; each returns when it is done."""
+    """The tests' interface. Its methods block until done and may be called from any thread but its own."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self.secrets: set[str] = set()
-        """What may stand in no log, besides the values of the Secrets that pods read."""
+        """Texts that no log may hold, besides the values of the Secrets that pods read."""
         self.logs_may_hold_tracebacks = False
 
     def watch(self, namespace: str) -> None:
-        """Run the pods of that namespace, too."""
+        """Run the pods of that namespace too."""
         self._do(self._node.watch(namespace))
 
     def pods(self, namespace: str, **labels: str) -> list[Json]:
-        """As the API server has them."""
+        """Return the pods with these labels from the API server."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         path = f"/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"
         return list(self._do(self._node.api.ask("GET", path))["items"])
 
     def urls(self, namespace: str, service: str, port: str | int | None = None) -> list[str]:
-        """Where the ready pods answer the Service's port (by name or number; else its first), without a slash."""
+        """Return the URLs of the ready pods for the Service's port, without a trailing slash.
+
+        `port` is a name or number; None is the Service's first port.
+        """
         found = self._do(self._node.api.ask("GET", f"/api/v1/namespaces/{namespace}/services/{service}"))
         ports = found["spec"]["ports"]
         wanted = next(one for one in ports if port in {None, one.get("name"), one["port"]})
@@ -75,7 +78,7 @@ class Kubelet:
     def wait_for_urls(
         self, namespace: str, service: str, count: int, port: str | int | None = None, *, longest_s: float = 60.0
     ) -> list[str]:
-        """`urls`, once there are that many."""
+        """Wait until `urls` returns `count` URLs, and return them."""
 
         def complete() -> tuple[list[str]] | None:
             with contextlib.suppress(ApiAnswerError):
@@ -90,44 +93,44 @@ class Kubelet:
         return found
 
     def hold_volumes(self, pod: str, *kinds: str) -> None:
-        """Of these (else ConfigMap and Secret) the pod's volumes see what they saw last, until `release`.
+        """Hide changes of these kinds (default: ConfigMap and Secret) from the pod's volumes until `release`.
 
         Each is a kind, or one object as KIND/NAME.
         """
         self._node.held_of(pod).kinds |= set(kinds or ("ConfigMap", "Secret"))
 
     def release(self, pod: str, *kinds: str) -> None:
-        """No longer, of these (else of all); the pod's volumes are brought up to date at once."""
+        """End `hold_volumes` for these kinds (default: all) and update the pod's volumes immediately."""
         held = self._node.held_of(pod)
         held.kinds -= set(kinds or held.kinds)
         self.refresh(pod)
 
     def refresh(self, pod: str) -> None:
-        """Bring the pod's volumes up to date now."""
+        """Update the pod's volumes now."""
         self._do(self._node.refresh(self._named(pod)))
 
     def freeze(self, pod: str) -> None:
-        """Its processes stand still, and its probes fail."""
+        """Stop the pod's processes (SIGSTOP), so that its probes fail."""
         self._named(pod).signal_all(signal.SIGSTOP)
 
     def thaw(self, pod: str) -> None:
         self._named(pod).signal_all(signal.SIGCONT)
 
     def kill(self, pod: str) -> None:
-        """Its processes end as by a lack of memory; containers are started again where their policy says so."""
+        """Kill the pod's processes, as the out-of-memory killer does; containers restart if their policy says so."""
         self._named(pod).signal_all(signal.SIGKILL)
 
     def log(self, pod: str) -> str:
-        """Of all its containers and their restarts."""
+        """Return the logs of all its containers, including earlier runs."""
         logs = [path for one in self._named(pod).containers for path in one.logs if path.exists()]
         return "".join(path.read_text(errors="replace") for path in logs)
 
     def volume(self, pod: str, name: str) -> Path:
-        """Folder of one of its volumes."""
+        """Return the folder of one of the pod's volumes."""
         return self._named(pod).volumes.path(name)
 
     def account(self) -> str:
-        """Of each pod so far, with the end of its log; for a test that failed."""
+        """Describe each pod so far with the end of its log, for a failed test."""
         pods = list(self._node.pods.values())
         return f"{len(pods)} pods so far\n" + "\n".join(
             f"--- pod {pod.name} at {pod.address}: {pod.phase} {pod.waits_for}\n{self.log(pod.name)[-_SHOWN_BYTES:]}"
@@ -145,7 +148,7 @@ class Kubelet:
         return asyncio.run_coroutine_threadsafe(what, self._node.loop).result(_ANSWER_S)
 
     def _named(self, name: str) -> Pod:
-        """The last one of that name."""
+        """Return the latest pod of that name."""
         known = list(self._node.pods.values())
         found = [pod for pod in known if pod.name == name]
         assert found, f"the stand-in for a kubelet has no pod {name}; it has {[pod.name for pod in known]}"
@@ -166,10 +169,10 @@ def _is_ready(pod: Json) -> bool:
 
 @contextlib.contextmanager
 def kubelet_of(cluster: Cluster, folder: Path, *namespaces: str, refresh_s: float = REFRESH_S) -> Iterator[Kubelet]:
-    """Runs the pods of these namespaces within the context; at its end the logs are printed, and checked."""
+    """Run the pods of these namespaces within the context. At its end the logs are printed and checked."""
     if os.environ.get(GIVEN):
         missing("a control plane without nodes", f"{GIVEN} names a cluster, whose own nodes run the pods")
-    kubelet_process.unshared()  # or the test is left out
+    kubelet_process.unshared()  # skips the test if mounts are not allowed
     node = Node(cluster, folder, refresh_s)
     made = Kubelet(node)
     try:

@@ -1,4 +1,4 @@
-"""What the stand-in for a kubelet asks of the API server."""
+"""The API client of the stand-in for a kubelet."""
 
 import json
 import ssl
@@ -12,7 +12,7 @@ from support.kubelet_volumes import Json
 
 
 class ApiAnswerError(Exception):
-    """An answer that is no success."""
+    """An error response of the API server."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{status}: {text[:500]}")
@@ -20,7 +20,7 @@ class ApiAnswerError(Exception):
 
 
 class Api:
-    """Close it."""
+    """A client of the API server; the caller closes it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._url = cluster.url
@@ -35,7 +35,7 @@ class Api:
         await self._client.close()
 
     async def ask(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
-        """Raises ApiAnswerError."""
+        """Send a request and return the JSON response. Raises ApiAnswerError."""
         content = None if body is None else json.dumps(body)
         headers = {"Content-Type": content_type}
         timeout = aiohttp.ClientTimeout(total=30)
@@ -57,7 +57,7 @@ class Api:
             raise
 
     async def watch(self, path: str, version: str) -> AsyncIterator[Json]:
-        """Events since `version`, as long as the API server tells them."""
+        """Yield the events since `version` until the API server ends the watch. Raises ApiAnswerError."""
         parameters = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300"}
         async with self._client.get(self._url + path, params=parameters) as answer:
             if answer.status >= 400:

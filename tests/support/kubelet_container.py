@@ -1,4 +1,4 @@
-"""What became of a container, as a pod's status tells it."""
+"""The state of a container, as a pod's status reports it."""
 
 import contextlib
 import datetime as dt
@@ -17,7 +17,7 @@ _LOG_BYTES, _LOG_LINES = 2048, 80
 
 @dataclass
 class Container:
-    """What became of a container so far."""
+    """A container and its state so far."""
 
     spec: Json
     probing: Probing
@@ -27,9 +27,9 @@ class Container:
     last_state: Json = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
     swept: bool = False
-    """No process of it is left."""
+    """Whether none of its processes is left."""
     done: bool = False
-    """Ended, and never started again."""
+    """Whether it has ended for good and is never started again."""
 
     @property
     def name(self) -> str:
@@ -51,18 +51,18 @@ class Container:
         }
 
     def signal(self, number: int) -> None:
-        """To the process alone, as to a container's first."""
+        """Send a signal to the container's first process alone."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
     def signal_all(self, number: int) -> None:
-        """To the process and its children."""
+        """Send a signal to the process and its children."""
         if self.process is not None and not self.swept:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
     def sweep(self) -> None:
-        """End what is left of it; from then on its number may be another's."""
+        """End the remaining processes; afterwards the process number may be reused."""
         self.signal_all(signal.SIGKILL)
         if self.process is not None:
             self.process.wait(30)
@@ -70,7 +70,7 @@ class Container:
 
 
 def termination_message(spec: Json, path: Path, log: Path, status: int) -> str:
-    """The termination message."""
+    """Return the termination message: the file's content, or the end of the log if the policy says so."""
     written = path.read_bytes()[:_MESSAGE_BYTES]
     if not written and status and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
         written = b"\n".join(log.read_bytes()[-_LOG_BYTES:].splitlines()[-_LOG_LINES:])

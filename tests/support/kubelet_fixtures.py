@@ -11,7 +11,7 @@ from support.kubelet import Kubelet, kubelet_of
 
 @pytest.fixture
 def kubelet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Kubelet]:
-    """Runs the pods of `namespace` (and of those it is told to watch) as processes of this machine."""
+    """Run the pods of `namespace` (and of namespaces added with `watch`) as processes of this machine."""
     cluster.need_controllers()
     with kubelet_of(cluster, tmp_path / "kubelet", namespace) as made:
         yield made

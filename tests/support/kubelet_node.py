@@ -1,4 +1,4 @@
-"""The stand-in for a kubelet at work: it follows the pods of namespaces and runs each."""
+"""The core of the stand-in for a kubelet: it watches the pods of namespaces and runs each."""
 
 import asyncio
 import base64
@@ -21,22 +21,22 @@ from support.kubelet_volumes import Json, NotYetError, Volumes, data_of
 _MERGE = "application/merge-patch+json"
 _SHORTEST_SECRET = 6
 _PUBLIC_KEYS = ("revision", "tls.crt", "ca.crt")
-"""Starts of the keys in Secrets that hold no secret."""
+"""Prefixes of keys in Secrets whose values are not secret."""
 _PORTS = 8888, 9090
 _GONE = 404, 409
-"""Answers that tell of a pod that has gone meanwhile."""
+"""Statuses of responses when the pod was deleted meanwhile."""
 
 
 @dataclass
 class Held:
-    """Kinds, or objects as KIND/NAME, that a pod's volumes do not see anew."""
+    """Kinds, or objects as KIND/NAME, whose changes a pod's volumes do not see."""
 
     kinds: set[str] = field(default_factory=set)
     seen: dict[tuple[str, str], Json | None] = field(default_factory=dict)
 
 
 class Node:
-    """Everything of it runs in the loop that `running` is entered in."""
+    """The node. All its coroutines run in the loop in which `running` is entered."""
 
     loop: asyncio.AbstractEventLoop
     api: Api
@@ -46,9 +46,9 @@ class Node:
         self._folder = folder
         self._refresh_s = refresh_s
         self.secrets: set[str] = set()
-        """What the Secrets hold that pods read."""
+        """Values of the Secrets that pods read."""
         self.pods: dict[str, Pod] = {}
-        """By uid; also those that ended."""
+        """Pods by uid, including ended ones."""
         self.failures: list[BaseException] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Task[None]] = {}
@@ -59,7 +59,7 @@ class Node:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """At the end everything it started is gone, whatever happened."""
+        """Run the node within the context. At the end all that it started is removed, even after an error."""
         self.loop = asyncio.get_running_loop()
         self.api = Api(self._cluster)
         try:
@@ -72,7 +72,7 @@ class Node:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for pod in self.pods.values():
-                pod.kill()  # what a task had just started
+                pod.kill()  # processes that a task has just started
             with contextlib.suppress(ApiAnswerError, aiohttp.ClientError, OSError):
                 await self._clean_up()
             await self.api.close()
@@ -80,7 +80,7 @@ class Node:
             raise self.failures[0]
 
     async def _clean_up(self) -> None:
-        """Or a namespace would wait for pods that nobody ends."""
+        """Delete the pods and volumes; otherwise a namespace would wait forever for its pods to end."""
         for namespace in self._watches:
             path = f"/api/v1/namespaces/{namespace}/pods"
             await self.api.ask("DELETE", path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
@@ -92,7 +92,7 @@ class Node:
             self._watches[namespace] = asyncio.create_task(self._watch(namespace))
 
     async def _watch(self, namespace: str) -> None:
-        """Survives an API server that is away."""
+        """Follow the pods of a namespace, even across outages of the API server."""
         path = f"/api/v1/namespaces/{namespace}/pods"
         while True:
             with contextlib.suppress(ApiAnswerError, aiohttp.ClientError, OSError, TimeoutError):
@@ -132,7 +132,7 @@ class Node:
             self._ends[f"nudge {uid} {time.monotonic_ns()}"] = self._task(self.refresh(pod))
 
     def _gone(self, uid: str) -> None:
-        """Deleted without being asked to end."""
+        """Kill a pod that was deleted without grace."""
         pod = self.pods.get(uid)
         if pod is not None:
             pod.kill()
@@ -143,7 +143,7 @@ class Node:
             try:
                 await what
             except* (aiohttp.ClientError, TimeoutError):
-                pass  # the API server is away: the test ends, or somebody asks again
+                pass  # the API server is unreachable: the test ends, or the caller retries
             except* ApiAnswerError as group:
                 _, others = group.split(lambda error: isinstance(error, ApiAnswerError) and error.status in _GONE)
                 if others is not None:
@@ -179,7 +179,7 @@ class Node:
         return self._held.setdefault(pod, Held())
 
     async def _patch(self, path: str, change: Mapping[str, Any], uid: str) -> None:
-        """Again and again while the API server is away: what a kubelet knows is not lost."""
+        """Patch a pod, retrying while the API server is unreachable, so that no status is lost."""
         while True:
             try:
                 await self.api.ask("PATCH", path, {**change, "metadata": {"uid": uid}}, _MERGE)
@@ -195,7 +195,7 @@ class Node:
     async def _read(self, pod: str, namespace: str, kind: str, name: str) -> Json | None:
         held = self.held_of(pod)
         if {kind, f"{kind}/{name}"} & held.kinds:
-            return held.seen.get((kind, name))  # None: it was not delivered at all yet
+            return held.seen.get((kind, name))  # None if it was never delivered
         plural = {"ConfigMap": "configmaps", "Secret": "secrets"}[kind]
         found = await self.api.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
         held.seen[kind, name] = found
@@ -223,7 +223,7 @@ class Node:
             refreshing.cancel()
 
     async def _bind(self, namespace: str, name: str) -> None:
-        """Make a volume for a claim that has none; whether the controllers then bind it, no pod waits for."""
+        """Create a volume for a claim that has none. Pods do not wait until the controllers bind it."""
         path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
         while (claim := await self.api.get(path)) is None:  # noqa: ASYNC110 - it is made by others
             await asyncio.sleep(0.2)
@@ -248,7 +248,7 @@ class Node:
             await self.refresh(pod)
 
     async def refresh(self, pod: Pod) -> None:
-        with contextlib.suppress(NotYetError):  # then the old files stay
+        with contextlib.suppress(NotYetError):  # on an error the old files stay
             await pod.volumes.refresh()
 
     async def _end(self, pod: Pod, grace_s: float) -> None:
@@ -258,13 +258,13 @@ class Node:
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
         task = self._tasks[metadata["uid"]]
         if any(one.process is not None for one in pod.containers):
-            await asyncio.wait([task], timeout=10)  # it writes how the containers ended
+            await asyncio.wait([task], timeout=10)  # it reports how the containers ended
         task.cancel()
         await self.api.ask("DELETE", path, body)
 
 
 def _free_address() -> str:
-    """In 127.0.0.0/8, apart from what anybody uses by habit, and so that a server's usual ports are free there."""
+    """Return an address in 127.0.0.0/8, outside the commonly used part, where a server's usual ports are free."""
     for _ in range(20):
         second, third, fourth = random.randint(64, 254), random.randint(1, 254), random.randint(1, 254)  # noqa: S311
         address = f"127.{second}.{third}.{fourth}"

@@ -1,4 +1,4 @@
-"""One pod's life: volumes, processes, probes, status, end."""
+"""The life of one pod: volumes, processes, probes, status, end."""
 
 import asyncio
 import signal
@@ -18,13 +18,13 @@ from support.serving import PYWHARF
 NODE = "stand-in"
 _POLL_S = 0.02
 Patch = Callable[[str, Json], Awaitable[None]]
-"""Merges a change into what is at a path below the pod's own."""
+"""A function that merges a change into the object at a path below the pod's path."""
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.2, 5.0
-"""Far shorter than a kubelet's."""
+"""Seconds; far shorter than a kubelet's."""
 
 
 class Pod:
-    """`run` does it all, until it is cancelled or the pod has ended."""
+    """A pod. `run` runs it until it is cancelled or the pod has ended."""
 
     def __init__(self, made: Json, folder: Path, address: str, volumes: Volumes, patch: Patch) -> None:
         self.made = made
@@ -43,7 +43,7 @@ class Pod:
         assert not made["spec"].get("initContainers"), "the stand-in for a kubelet runs no initContainers"
 
     async def run(self) -> None:
-        """Start the containers once the volumes are there, and keep them; returns when none is left."""
+        """Start the containers once the volumes are ready and keep them running; returns when none is left."""
         await self._materialise()
         async with asyncio.TaskGroup() as group:
             for container in self.containers:
@@ -131,7 +131,7 @@ class Pod:
         return float(self.made["spec"].get("terminationGracePeriodSeconds", 30))
 
     async def end(self, grace_s: float) -> None:
-        """Ask the containers to end, wait as long as they may take, then make them."""
+        """Ask the containers to end, wait up to `grace_s` seconds, then kill them."""
         self._ending = True
         until = time.monotonic() + grace_s
         await asyncio.gather(*(self._stop(container, grace_s) for container in self.containers))
@@ -155,7 +155,7 @@ class Pod:
             container.signal_all(number)
 
     def kill(self) -> None:
-        """At once; returns when all are gone."""
+        """Kill all processes immediately; returns when all have ended."""
         self._ending = True
         for container in self.containers:
             container.sweep()
@@ -165,7 +165,7 @@ class Pod:
         if command := spec.get("command"):
             return [*(self._expanded(spec, text) for text in command), *arguments]
         if "server" in arguments[:1]:
-            # The pod has an address, but no network of its own.
+            # The pod has its own address but no network namespace.
             arguments = [text for text in arguments if not text.startswith("--host")] + [f"--host={self.address}"]
         return [PYWHARF, *arguments]
 
@@ -227,7 +227,7 @@ class Pod:
         return "Running" if any(one.process is not None for one in self.containers) else "Pending"
 
     async def report(self) -> None:
-        """Write the status where it changed; one write after the other, or an old one might come last."""
+        """Write the status if it changed. Writes are serialized; otherwise an old status might arrive last."""
         async with self._reporting:
             status = self._status()
             if status != self._sent:

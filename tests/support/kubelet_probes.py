@@ -1,4 +1,4 @@
-"""A container's probes, really asked."""
+"""A container's probes, actually sent."""
 
 import asyncio
 import contextlib
@@ -11,20 +11,20 @@ import aiohttp
 
 Json = dict[str, Any]
 _EAGER_S = 0.1
-"""A start-up or readiness probe that does not succeed is asked this often, so that tests wait for nobody's period.
+"""Seconds between attempts of a failing start-up or readiness probe, so that tests need not wait for its period.
 
-Such extra questions count as no failure."""
+A failure of such an extra attempt is not counted."""
 
 
 @dataclass
 class _Probe:
     spec: Json
     good: bool
-    """What is thought before it was asked; then, what it said often enough."""
+    """The current verdict: at first an assumption, then the result that was repeated often enough."""
     next_at: float = 0.0
     counted_at: float = 0.0
     streak: int = 0
-    """Answers in a row that say the other."""
+    """Consecutive results that contradict the verdict."""
 
     def take(self, *, success: bool, now: float) -> None:
         if success == self.good:
@@ -53,12 +53,15 @@ class Probing:
         self.reset()
 
     def reset(self) -> None:
-        """As it is when the container starts."""
+        """Reset to the state at the container's start."""
         self.started = "startupProbe" not in self.container
         self.ready = self.started and "readinessProbe" not in self.container
 
     async def run(self) -> AsyncIterator[bool]:
-        """Whether it may live on, each time that anything changed. Never ends by itself while that is so."""
+        """Yield after each change whether the container may keep running.
+
+        Ends after a failed start-up probe or when no probe is left.
+        """
         if (startup := self.container.get("startupProbe")) is not None:
             probe, failures = _Probe(startup, good=False), 0
             next_count = time.monotonic() + startup.get("periodSeconds", 10)
@@ -91,7 +94,7 @@ class Probing:
                 if name == "readinessProbe":
                     self.ready = probe.good
                 yield name == "readinessProbe"
-        # With no probe left there is nothing to tell.
+        # With no probe left there is nothing to report.
 
     async def _ask(self, probe: Json) -> bool:
         timeout_s = probe.get("timeoutSeconds", 1)
@@ -121,7 +124,7 @@ class Probing:
 
 
 def port_of(container: Json, named: int | str) -> int:
-    """The number of a container's port. Raises LookupError."""
+    """Return the number of a container's port, given by name or number. Raises LookupError."""
     if isinstance(named, int):
         return named
     ports = [one["containerPort"] for one in container.get("ports", ()) if one.get("name") == named]

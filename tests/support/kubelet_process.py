@@ -1,7 +1,7 @@
-"""A container's process: this machine's program in a mount namespace of its own, where the pod's volumes are.
+"""A container's process: a program of this machine in its own mount namespace with the pod's volumes.
 
-It is no more of a container than that: it runs as the user of the tests (`runAsUser` and capabilities are not
-taken over), in the machine's network, and writes where the machine lets it.
+Nothing else is isolated: the process runs as the user of the tests (`runAsUser` and capabilities are ignored), in
+the machine's network, and may write wherever the machine lets it.
 """
 
 import functools
@@ -21,7 +21,7 @@ _HINT = "root, or user namespaces that may mount (a container needs CAP_SYS_ADMI
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of this machine, shown at `target`."""
+    """A folder or file of this machine, mounted at `target`."""
 
     source: Path
     target: str
@@ -30,7 +30,7 @@ class Mount:
 
 @functools.cache
 def unshared() -> tuple[str, ...]:
-    """The command before a command that gives it its own mounts; else the calling test is left out."""
+    """Return the command prefix that gives a command its own mounts. Skips the calling test if that is not allowed."""
     program = str(require("unshare", "apt-get install util-linux"))
     command = (program, *(() if os.geteuid() == 0 else ("--map-root-user",)), "--mount", "--propagation=private")
     tried = subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
@@ -42,7 +42,10 @@ def unshared() -> tuple[str, ...]:
 def start(
     command: Sequence[str], mounts: Sequence[Mount], folder: Path, env: Mapping[str, str], log: Path
 ) -> "subprocess.Popen[bytes]":
-    """The process is `command` itself once it runs. It ends with the thread that started it; its group is its own."""
+    """Start `command` with its mounts.
+
+    The process is `command` itself and has its own process group. It ends with the thread that started it.
+    """
     setpriv = str(require("setpriv", "apt-get install util-linux"))
     script = "\n".join(["set -e", *_commands(mounts, folder), f"exec {shlex.join(command)}"])
     path = folder / "start.sh"
@@ -60,13 +63,13 @@ def start(
 
 
 def _commands(mounts: Sequence[Mount], folder: Path) -> list[str]:
-    """Shell commands that make them, outer ones first.
+    """Return the shell commands that make the mounts, outer ones first.
 
-    Where a target's parent is the machine's own folder, that is shown by links in an empty one: so the target needs no
-    place on this machine. The sources are held under a path that no mount hides.
+    Where a target's parent is a folder of this machine, an empty folder with links to its entries covers it, so the
+    target need not exist on this machine. The sources stay bound under a path that no mount hides.
     """
     targets = {mount.target for mount in mounts}
-    # The programs themselves, where a mount (of /tmp) would hide them.
+    # The programs themselves, in case a mount (of /tmp) would hide them.
     ours = {CHECKOUT, Path(sys.prefix)}
     hidden = [Mount(path, str(path)) for path in sorted(ours) if _within(str(path), targets)]
     ordered = sorted((*mounts, *hidden), key=lambda mount: len(Path(mount.target).parts))
@@ -82,7 +85,7 @@ def _commands(mounts: Sequence[Mount], folder: Path) -> list[str]:
         else:
             held.touch()
         made.append(f"mount --bind {_q(mount.source)} {_q(held)}")
-    # What stood in /mnt is of no use to the process.
+    # The process does not need the content of /mnt.
     made += ["mount -t tmpfs none /mnt", "mkdir /mnt/held", f"mount --rbind {_q(hold)} /mnt/held"]
     for base in sorted(outermost):
         made += _mirrored(base)
@@ -103,7 +106,7 @@ def _within(target: str, targets: set[str]) -> bool:
 
 
 def _base(target: str) -> str:
-    """The folder of this machine to be mirrored for the target to have a place."""
+    """Return the folder of this machine that must be mirrored so that the target can be created in it."""
     path = Path(target).parent
     while not path.is_dir():
         path = path.parent

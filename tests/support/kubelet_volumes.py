@@ -1,4 +1,4 @@
-"""A pod's volumes as folders, laid out and swapped the way a kubelet does it."""
+"""A pod's volumes as folders, laid out and swapped as a kubelet does it."""
 
 import base64
 import os
@@ -16,25 +16,25 @@ _DEFAULT_MODE = 0o644
 
 
 class NotYetError(Exception):
-    """Something that a volume or a variable needs is not there."""
+    """An object or key that a volume or variable needs is missing."""
 
 
 Read = Callable[[str, str], Awaitable[Json | None]]
-"""A ConfigMap or Secret, by kind and name."""
+"""A function that reads a ConfigMap or Secret by kind and name."""
 
 
 @dataclass
 class Volumes:
-    """Those of one pod."""
+    """The volumes of one pod."""
 
     pod: Json
     folder: Path
-    """Of the pod; a volume is the folder of its name in it."""
+    """Folder of the pod; `volumes/NAME` in it is the volume NAME, unless that is a claim."""
     claims: Path
-    """Folders of the namespace's PersistentVolumeClaims, which pods share."""
+    """Folder with a folder for each PersistentVolumeClaim of the namespace; pods share them."""
     read: Read
     token: Callable[[int], Awaitable[str]]
-    """A token of the pod's account that is good for so many seconds."""
+    """A function that returns a token of the pod's account, valid for that many seconds."""
 
     def path(self, name: str) -> Path:
         volume = next(one for one in self.pod["spec"]["volumes"] if one["name"] == name)
@@ -49,7 +49,7 @@ class Volumes:
         return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
 
     async def refresh(self) -> None:
-        """Bring each up to date. Raises NotYetError, once those are up to date whose sources are all there."""
+        """Update all volumes. Raises NotYetError after updating those whose sources all exist."""
         failures = []
         for volume in self.pod["spec"].get("volumes", ()):
             path = self.path(volume["name"])
@@ -65,7 +65,7 @@ class Volumes:
             raise NotYetError("; ".join(failures))
 
     async def _files(self, volume: Json) -> Files | None:
-        """None: the volume is the pod's to fill."""
+        """Return the volume's files; None if the pod itself fills the volume."""
         if "emptyDir" in volume or "persistentVolumeClaim" in volume:
             return None
         if projected := volume.get("projected"):
@@ -113,7 +113,7 @@ class Volumes:
 
 
 def data_of(found: Mapping[str, Any]) -> dict[str, bytes]:
-    """What a ConfigMap or Secret holds."""
+    """Return the data of a ConfigMap or Secret, decoded."""
     encoded = found.get("binaryData") or {}
     plain = found.get("data") or {}
     if found.get("kind") == "Secret":
@@ -124,7 +124,7 @@ def data_of(found: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def field_of(pod: Json, path: str) -> str:
-    """What `fieldRef` gives."""
+    """Return the value of a `fieldRef`."""
     value: Any = pod
     for part in path.split("."):
         value = value[part]
@@ -132,7 +132,7 @@ def field_of(pod: Json, path: str) -> str:
 
 
 def _swap(volume: Path, files: Files) -> None:
-    """All files of a volume at once: a new folder, then the link `..data` to it; only where something differs."""
+    """Replace all files of a volume atomically if any differs: fill a new folder, then link `..data` to it."""
     data = volume / "..data"
     if data.exists() and _content(data) == files:
         return

@@ -1,4 +1,4 @@
-"""A wheel of any size that is never whole anywhere: made as it is sent."""
+"""A wheel of any size that is generated while it is sent and never held whole."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ _BLOCK = bytes(range(256)) * 4096
 
 @dataclass
 class LargeWheel:
-    """One stored member of `payload_bytes`; `size` and `sha256` are known when all was made."""
+    """A wheel with one stored member of `payload_bytes`. `size` and `sha256` are set once all bytes were generated."""
 
     name: str
     payload_bytes: int
@@ -28,7 +28,7 @@ class LargeWheel:
         return f"{self.name}-{self.version}-py3-none-any.whl"
 
     def pieces(self) -> Iterator[bytes]:
-        """The file's bytes in order."""
+        """Yield the file's bytes in order."""
         digest = hashlib.sha256()
         for piece in self._archive():
             self.size += len(piece)
@@ -63,7 +63,7 @@ class LargeWheel:
 
 
 class _Collected(io.RawIOBase):
-    """Holds what was written until it is taken. It cannot seek, so that zipfile never goes back."""
+    """A stream that holds written bytes until they are taken. It cannot seek, so zipfile never goes back."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

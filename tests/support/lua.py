@@ -1,11 +1,11 @@
-"""Scripts run as Argo CD runs them: Lua 5.1 with its base, table and package libraries, and of `os` time and date."""
+"""Scripts run as Argo CD runs them: Lua 5.1 with the base, table and package libraries, and `os.time` and `os.date`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from lupa.lua51 import LuaRuntime, lua_type
 
-# A call of a string's method must fail too, so strings lose their metatable.
+# Calling a method of a string must fail too, so strings lose their metatable.
 _CLOSE = """
 debug.setmetatable("", nil)
 local safe = {time = os.time, date = os.date}
@@ -17,7 +17,7 @@ end
 
 
 def run(script: str, obj: Mapping[str, Any]) -> Any:
-    """What the script returns, with the object as the global `obj`. Raises LuaError."""
+    """Run the script with the object as the global `obj` and return its result. Raises LuaError."""
     lua = LuaRuntime(unpack_returned_tuples=True, register_eval=False)
     lua.execute(_CLOSE)
     lua.globals().obj = _into(lua, obj)
@@ -25,7 +25,7 @@ def run(script: str, obj: Mapping[str, Any]) -> Any:
 
 
 def _into(lua: Any, value: Any) -> Any:
-    """Absent values are nil and lists count from 1. Numbers are numbers, as in Argo CD."""
+    """Convert to Lua: None becomes nil, lists count from 1, and numbers stay numbers, as in Argo CD."""
     if isinstance(value, Mapping):
         return lua.table_from({key: _into(lua, item) for key, item in value.items() if item is not None})
     if isinstance(value, (list, tuple)):
@@ -34,7 +34,7 @@ def _into(lua: Any, value: Any) -> Any:
 
 
 def _out_of(value: Any) -> Any:
-    """A table is a list where its keys are 1, 2, …; an empty one is too, as in Argo CD."""
+    """Convert from Lua. A table whose keys are 1, 2, … is a list; an empty table is one too, as in Argo CD."""
     if lua_type(value) != "table":
         return value
     keys = list(value.keys())

@@ -1,4 +1,4 @@
-"""Manifests with one fault each and the sentence about it, and manifests without any."""
+"""Manifests with one fault each and part of its error message, and manifests without a fault."""
 
 REPO = """
 apiVersion: pywharf.dev/v1alpha1

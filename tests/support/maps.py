@@ -1,6 +1,6 @@
-"""Every map of the specs that may be empty, each filled and emptied, from the schema itself.
+"""Every map of the specs that may be empty, filled and emptied, derived from the schema.
 
-The filled specs are those of tests/unit/operator/render/test_every_field.py, which asks for each field that there is.
+The filled specs are those of tests/unit/operator/test_every_field.py, which requires a value for each field.
 """
 
 import copy
@@ -24,18 +24,18 @@ class MapCase(msgspec.Struct, frozen=True):
     """A map that may be empty."""
 
     name: str
-    """Of the object."""
+    """Name of the object."""
     kind: str
     path: str
-    """In the spec, such as `ingress.annotations`; empty: the spec itself."""
+    """Path in the spec, such as `ingress.annotations`; empty for the spec itself."""
     filled: Json
     emptied: Json
     left_out: Json | None
-    """The spec without the map; None where it cannot do without."""
+    """The spec without the map; None if the map is required."""
 
 
 def map_cases() -> list[MapCase]:
-    """A case for each map of both kinds' specs that a struct takes as `{}`. A map without a filled spec is an error."""
+    """Return a case for each map of both specs that may be `{}`. A map without a filled spec is an AssertionError."""
     found: list[MapCase] = []
     for kind, struct in _STRUCTS.items():
         specs = _specs(kind)
@@ -50,7 +50,7 @@ def map_cases() -> list[MapCase]:
 
 
 def manifest_of(case: MapCase, spec: Json) -> Json:
-    """The case's object, without a namespace."""
+    """Return the case's object without a namespace."""
     return {
         "apiVersion": "pywharf.dev/v1alpha1",
         "kind": case.kind,
@@ -60,7 +60,7 @@ def manifest_of(case: MapCase, spec: Json) -> Json:
 
 
 def meaning(kind: str, spec: Any) -> object:
-    """What the operator reads of a spec. Raises msgspec.ValidationError."""
+    """Parse a spec as the operator does. Raises msgspec.ValidationError."""
     found = {"apiVersion": "pywharf.dev/v1alpha1", "kind": kind, "metadata": {"name": "a"}, "spec": spec}
     return msgspec.convert(found, _STRUCTS[kind]).spec  # type: ignore[attr-defined]
 
@@ -76,7 +76,7 @@ def _specs(kind: str) -> list[Json]:
 
 
 def _maps(schema: Schema, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Every map that is in no list."""
+    """Yield the path of every map that is not in a list."""
     if schema.get("type") == "object":
         yield path
     for name, field in schema.get("properties", {}).items():

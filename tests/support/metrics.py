@@ -1,4 +1,4 @@
-"""What a server's /metrics say."""
+"""Samples of a server's /metrics."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -7,7 +7,7 @@ from support.serving import Server
 
 
 def metric(server: Server, name: str, *labels: str) -> float:
-    """One sample by its name and its labels' values, sorted by their names; 0 where there is none yet."""
+    """Return the sample with this name and these label values (sorted by label name); 0 if there is none yet."""
     reply = call(f"{server.url}/metrics")
     assert reply.status == 200, reply
     for family in text_string_to_metric_families(reply.body.decode()):

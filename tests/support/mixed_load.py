@@ -1,4 +1,4 @@
-"""A good client of a server, at rest and while hostile clients, tenants and storages do what they can."""
+"""A good client of a server, at rest and under load from hostile clients, tenants and storages."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from support.serving import Server, running
 
 SLOW_REPOS = 4
 BEAT_S = 0.5
-"""Between two rounds of the good client: a page, a file and an upload."""
+"""Seconds between two rounds of the good client: an upload, pages and a file."""
 _TENANT = """
 [{name}]
 type = "{type}"
@@ -30,7 +30,7 @@ type = "{type}"
 
 
 def config(storage_url: str) -> tuple[str, str]:
-    """Return configuration and admin secrets: repos `demo` (good), `noisy` (hostile), some on dribbling storages."""
+    """Return configuration and admin secrets: repos `demo` (good), `noisy` (hostile) and some on dribbling storages."""
     repos = [
         ("demo", "file_system", 'read_secret = "demo-read"\nwrite_secret = "demo-write"'),
         ("noisy", "file_system", 'read_secret = "noisy-read"\nwrite_secret = "noisy-write"'),
@@ -44,15 +44,15 @@ def config(storage_url: str) -> tuple[str, str]:
 
 @dataclass
 class Account:
-    """What a good client saw."""
+    """The measurements of a good client."""
 
     seconds: list[float] = field(default_factory=list)
-    """Of each request."""
+    """Seconds that each request took."""
     failures: list[str] = field(default_factory=list)
     memory: int = 0
-    """The most that the server's processes held meanwhile, resident bytes."""
+    """Most resident bytes that the server's processes held at any time."""
     hostile: dict[str, int] = field(default_factory=dict)
-    """What the hostile clients were answered, by kind."""
+    """Number of responses to the hostile clients, by kind and status."""
 
     @property
     def p99_s(self) -> float:
@@ -64,7 +64,7 @@ class Account:
 
 
 class GoodClient:
-    """Reads a page, publishes a wheel and downloads it, again and again."""
+    """A client that publishes a wheel, reads its page and downloads it, repeatedly."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._client = IndexClient.of(server)
@@ -73,7 +73,7 @@ class GoodClient:
         folder.mkdir()
 
     def use(self, server: Server, during: "subprocess.Popen[str] | None", seconds: float) -> Account:
-        """Go on for that long, or until the process has ended."""
+        """Repeat rounds for `seconds`, or until the process `during` has ended."""
         account = Account()
         process = psutil.Process(server.process.pid)
         end = time.monotonic() + seconds
@@ -106,7 +106,7 @@ class GoodClient:
 
 
 def measure(folder: Path, rest_s: float, load_s: float, flags: tuple[str, ...] = ()) -> tuple[Account, Account]:
-    """The good client's account at rest, and under load."""
+    """Return the good client's account at rest and under load."""
     with dribbling() as storage:
         tables, secrets = config(storage.url)
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def measure(folder: Path, rest_s: float, load_s: float, flags: tuple[str, ...] =
         flags = (f"--admin_secret={folder / 'admin.toml'}", "--access_log=off", "--internal_port=0", *flags)
         with running(folder, flags, config=tables) as server:
             client = GoodClient(server, folder / "wheels")
-            client.use(server, None, 2.0)  # it has opened what it opens once
+            client.use(server, None, 2.0)  # warm up: what the server opens only once is open
             rest = client.use(server, None, rest_s)
             with _hostile(server, load_s) as hostile:
                 load = client.use(server, hostile, load_s)

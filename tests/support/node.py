@@ -1,6 +1,6 @@
-"""A Kubernetes of one real node: containers, services and their DNS names, in namespaces of its own.
+"""A Kubernetes with one real node: containers, Services and their DNS names, in separate namespaces.
 
-It needs root and some Debian packages. Nothing of it is reached from outside but the API server, through a socket.
+It needs root and some Debian packages. Only the API server can be reached from outside, through a socket.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from support.parts import missing
 from support.waiting import wait_for
 
 READY_S = 120.0
-# By the program that shows that it is there.
+# Debian packages by a program whose presence shows that the package is installed.
 PACKAGES = {
     "runc": "runc",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
@@ -41,20 +41,20 @@ PACKAGES = {
 
 @dataclass
 class Node:
-    """A running one."""
+    """A running node."""
 
     cluster: Cluster
     plane: ControlPlane
     spaces: Namespaces
     sockets: Path
-    """Folder with a short path, which no other node has."""
+    """Folder with a short path, unique to this node, for sockets."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long each step of its start took."""
+    """Seconds from the start until each step was done."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a node is made of: folders of programs, archives of images."""
+    """The parts of a node: folders of programs and archives of images."""
 
     control_plane: Path
     kubernetes: Path
@@ -64,7 +64,7 @@ class Parts:
 
 
 def parts() -> Parts:
-    """All built; else the calling test is left out with what is missing."""
+    """Build all parts. Skips the calling test, naming what is missing, if that fails."""
     if os.geteuid() != 0:
         missing("root", "a node's containers need it")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -85,13 +85,13 @@ def parts() -> Parts:
 
 
 def sockets_file(folder: Path) -> Path:
-    """Names the folder in /run of a node, and its cgroups, for who removes what a killed one left."""
+    """Return the file that names a node's folder in /run and its cgroups, to clean up after a killed node."""
     return folder / "sockets.txt"
 
 
 @contextlib.contextmanager
 def running_node(folder: Path, made: Parts) -> Iterator[Node]:
-    """Ready, with the images, DNS and a default StorageClass, until the context ends."""
+    """Run a node within the context; it is ready, with the images, DNS and a default StorageClass."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pywharf-node-", dir="/run")))
@@ -102,7 +102,7 @@ def running_node(folder: Path, made: Parts) -> Iterator[Node]:
         clock = time.monotonic()
         seconds: dict[str, float] = {}
         plane = _control_plane(folder / "control-plane", made, spaces)
-        # The API server's port, inside, is the same loopback port outside.
+        # The API server has the same loopback port inside and outside.
         relayed(spaces, sockets, "api", f"127.0.0.1:{plane.port}", plane.port)
         stack.enter_context(plane)
         node = Node(cluster_of(plane, folder), plane, spaces, sockets, seconds)
@@ -152,7 +152,7 @@ def _control_plane(folder: Path, made: Parts, spaces: Namespaces) -> ControlPlan
 
 
 def relayed(spaces: Namespaces, sockets: Path, name: str, address: str, port: int) -> None:
-    """An address inside is reached at a loopback port outside: paths cross networks."""
+    """Relay a loopback port outside to an address inside, through a Unix socket, which both networks can reach."""
     socket = sockets / f"{name}.sock"
     inside = [*spaces.network, "socat", f"UNIX-LISTEN:{socket},fork,backlog=256", f"TCP:{address}"]
     outside = ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=256", f"UNIX-CONNECT:{socket}"]
@@ -163,7 +163,7 @@ def relayed(spaces: Namespaces, sockets: Path, name: str, address: str, port: in
 
 
 def brought(node: Node, name: str, port: int) -> str:
-    """The other way: a loopback port outside, for as long as the node runs; gives where pods reach it."""
+    """Relay a loopback port outside into the node while the node runs; returns the address for pods."""
     socket = node.sockets / f"{name}.sock"
     outside = ["socat", f"UNIX-LISTEN:{socket},fork,backlog=256", f"TCP:127.0.0.1:{port}"]
     listen = f"TCP-LISTEN:{port},bind={ADDRESS},fork,reuseaddr,backlog=256"

@@ -18,9 +18,9 @@ PODS = "10.244.0.0/24"
 class NodeConfig:
     folder: Path
     sockets: Path
-    """Folder with a short path."""
+    """Folder with a short path, for sockets."""
     cgroup: str
-    """Above those of its pods, so that two nodes of one machine do not share them."""
+    """Name of the cgroup above those of the pods, so that two nodes on one machine do not share cgroups."""
 
     @property
     def runtime_socket(self) -> Path:

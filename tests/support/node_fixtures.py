@@ -14,7 +14,7 @@ from support.pods import GIVEN_IMAGE
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One real node, for the run; tests may stop its parts, and start them again."""
+    """Run one real node for the whole test run; tests may stop its parts and start them again."""
     if GIVEN in os.environ:
         missing("a node of the tests' own", f"{GIVEN} names a cluster that they may not break")
     made = parts()
@@ -24,7 +24,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def pod_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """One where pods run: `node`'s, or the one that is given; tests change only what is theirs."""
+    """Return a cluster that runs pods: `node`'s, or the given one. Tests change only their own objects."""
     given = os.environ.get(GIVEN)
     if given is None:
         node: Node = request.getfixturevalue("node")

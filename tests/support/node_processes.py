@@ -1,7 +1,7 @@
-"""Processes in namespaces of their own: network, mounts and process numbers.
+"""Processes in separate namespaces: network, mounts and process numbers.
 
-All end with this process, and with the last of them the network and the mounts: the first one, which the others are
-children of in the kernel's eyes, is killed with `unshare`, and that has a death signal (control_plane.spawn).
+All end with this process, and the network and the mounts end with the last of them. `unshare` has a death signal
+(control_plane.spawn) and its end kills the first process. The kernel then kills all others of the namespace.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ from support.control_plane import spawn
 from support.waiting import wait_for
 
 Process = subprocess.Popen[bytes]
-# Where containers leave files whatever they are told: here it is theirs alone, and ends with them.
+# Folders where containers always leave files. Here these are private to the namespace and end with it.
 _HIDDEN = ("/run/netns", "/run/containerd", "/var/lib/cni")
 
 
 @dataclass
 class Namespaces:
-    """Where they are, by the number of their first process."""
+    """Namespaces, identified by the number of their first process."""
 
     first: int
     folder: Path
-    """Of logs."""
+    """Folder of the logs."""
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
     def network(self) -> list[str]:
-        """What a command starts with that is to be in the network alone."""
+        """Command prefix to enter only the network namespace."""
         return ["nsenter", f"--target={self.first}", "--net", "--"]
 
     @property
@@ -40,13 +40,13 @@ class Namespaces:
         return ["nsenter", f"--target={self.first}", "--net", "--mount", "--pid", "--"]
 
     def run(self, *command: str) -> str:
-        """What it printed; an AssertionError where it fails."""
+        """Run a command in the namespaces and return its output. Raises AssertionError if it fails."""
         done = subprocess.run([*self.everything, *command], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{done.stdout}"
         return done.stdout
 
     def start(self, name: str, *command: str) -> Process:
-        """One that is to run until the end."""
+        """Start a process that runs until the namespaces end."""
         with self.log(name).open("ab") as log:
             self.processes[name] = spawn([*self.everything, *command], log)
         return self.processes[name]
@@ -55,16 +55,16 @@ class Namespaces:
         return self.folder / f"{name}.log"
 
     def check(self) -> None:
-        """All that were started are still there."""
+        """Assert that all started processes are still running."""
         for name, process in self.processes.items():
             assert process.poll() is None, f"{name} ended:\n{self.log(name).read_text(errors='replace')[-6000:]}"
 
 
 @contextlib.contextmanager
 def namespaces(folder: Path, pause: Path) -> Iterator[Namespaces]:
-    """New ones; `pause` is a program that only reaps."""
+    """Create namespaces within the context; `pause` is a program that only reaps."""
     unshared = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
-    # Mounts are private to the namespace, and shared in it: kubelet makes them, containers get them.
+    # Mounts are private to the namespace but shared inside it: the kubelet makes them, containers get them.
     hidden = "; ".join(f"mkdir -p {folder} && mount -t tmpfs none {folder}" for folder in _HIDDEN)
     script = f'set -e; mount --make-rshared /; {hidden}; exec "$0"'
     with (folder / "first.log").open("ab") as log:
@@ -75,7 +75,7 @@ def namespaces(folder: Path, pause: Path) -> Iterator[Namespaces]:
             yield made
         finally:
             for process in made.processes.values():
-                with contextlib.suppress(ProcessLookupError):  # with its children: a relay has one a connection
+                with contextlib.suppress(ProcessLookupError):  # with its children: a relay has one for each connection
                     os.killpg(process.pid, signal.SIGKILL)
             for process in made.processes.values():
                 process.wait(60)
@@ -95,7 +95,10 @@ def _ready_child(outer: Process, pause: Path) -> int:
 
 @contextlib.contextmanager
 def cgroups(name: str, longest_s: float = 20) -> Iterator[None]:
-    """One of that name in each hierarchy of the machine; at the end they go with all in them, once that has ended."""
+    """Create a cgroup of that name in each hierarchy of the machine.
+
+    At the end they are removed with all below them, once their processes have ended.
+    """
     try:
         for folder in _folders(name):
             folder.mkdir()
@@ -106,7 +109,7 @@ def cgroups(name: str, longest_s: float = 20) -> Iterator[None]:
 
 
 def remove_cgroups(name: str, longest_s: float = 20) -> None:
-    """Those of that name, and all below them, once their processes have ended."""
+    """Remove the cgroups of that name and all below them, waiting up to `longest_s` for their processes to end."""
     end = time.monotonic() + longest_s
     for parent in _folders(name):
         for folder in sorted([parent, *parent.glob("**/*/")], key=lambda path: -len(path.parts)):
@@ -117,13 +120,13 @@ def _folders(name: str) -> list[Path]:
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         return [root / name]
-    # Version 1: a hierarchy for each controller.
+    # Version 1 has a hierarchy for each controller.
     return [folder / name for folder in root.iterdir() if (folder / "cgroup.procs").exists()]
 
 
 def _delegate(folder: Path) -> None:
-    """What it needs before processes may be in its children."""
-    for name in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty in a new one
+    """Set what the cgroup needs before processes may be in its children."""
+    for name in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty in a new cgroup
         if (folder / name).exists() and not (folder / "cgroup.controllers").exists():
             (folder / name).write_text((folder.parent / name).read_text())
     controllers = folder / "cgroup.controllers"

@@ -1,4 +1,4 @@
-"""A default StorageClass of folders of this machine: `local` volumes, for which the kubelet minds fsGroup."""
+"""A default StorageClass backed by folders of this machine: `local` volumes, to which the kubelet applies fsGroup."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 @contextlib.contextmanager
 def local_volumes(cluster: Cluster, folder: Path) -> Iterator[None]:
-    """Each claim gets a volume, until the context ends."""
+    """Provide a volume for each claim until the context ends."""
     client = cluster.client()
     storage = {
         "apiVersion": "storage.k8s.io/v1",

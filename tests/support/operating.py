@@ -1,4 +1,4 @@
-"""A real `pywharf operator` process, with the least permissions that it needs."""
+"""A real `pywharf operator` process with the least permissions that it needs."""
 
 import contextlib
 import json
@@ -30,22 +30,22 @@ CLUSTER_RULES = cluster_rules()
 
 @dataclass
 class Operator:
-    """A running process."""
+    """A running operator process."""
 
     process: subprocess.Popen[bytes]
     log: Path
     secrets: set[str] = field(default_factory=set)
-    """What must not stand in its log."""
+    """Texts that must not appear in its log."""
 
     @property
     def url(self) -> str:
-        """Of its probes and metrics."""
+        """The URL of its probes and metrics."""
         found = re.search(r"(http://\S+:\d+)", self.text())
         assert found, f"the operator does not say where its probes are; its log:\n{self.text()}"
         return found[1].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of a request to its port."""
+        """Send a GET to its port; returns status and body. The status is 0 if it does not answer."""
         try:
             with _OPENER.open(f"{self.url}{path}", timeout=10) as response:
                 return response.status, response.read().decode()
@@ -54,7 +54,7 @@ class Operator:
             return status, error.read().decode() if hasattr(error, "read") else str(error)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with those labels."""
+        """Return the sum of a metric's samples with those labels."""
         total = 0.0
         for line in self.get("/metrics")[1].splitlines():
             found = re.match(r"(\w+)(?:\{(.*)\})? (\S+)$", line)
@@ -65,26 +65,29 @@ class Operator:
         return total
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return its resident bytes."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it and wait for its end."""
         self.process.kill()
         self.process.wait(30)
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
-        """Send a signal and wait for the end; gives the exit status."""
+        """Send a signal and wait for the end; returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
     def text(self) -> str:
-        """What it has logged so far."""
+        """Return the log so far."""
         return self.log.read_text()
 
 
 def grant(cluster: Cluster, *namespaces: str, home: str | None = None, cluster_wide: bool = False) -> Path:
-    """The kubeconfig of a ServiceAccount in `home` (default: the first) that may do what the operator needs there."""
+    """Grant a ServiceAccount in `home` (default: the first namespace) the operator's rights in the namespaces.
+
+    Returns the account's kubeconfig.
+    """
     home = home or namespaces[0]
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": home}
     objects: list[dict[str, object]] = [
@@ -139,9 +142,9 @@ def operating(
     program: Sequence[str] = (PYWHARF,),
     log_may_hold: Sequence[str] = (),
 ) -> Iterator[Operator]:
-    """`pywharf operator` of these namespaces (none: of all), until the context ends. `wait`: until it is ready.
+    """Run `pywharf operator` for these namespaces (none: for all) within the context; `wait` until it is ready.
 
-    Its log is then held against tracebacks and the secrets that the test has named.
+    At the end its log is checked for tracebacks, warnings and the secrets that the test has named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"operator-{time.monotonic_ns()}.log"
@@ -171,7 +174,7 @@ def operating(
 
 
 def until_ready(operator: Operator, timeout_s: float = START_S) -> None:
-    """Wait until it has listed what there is."""
+    """Wait until the operator is ready, which it is once it has listed all objects."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if operator.process.poll() is not None:

@@ -1,7 +1,7 @@
-"""Real parts a test may need (client tools, a browser), and what happens when one is missing.
+"""Real parts that a test may need (client tools, a browser), and the skip when one is missing.
 
-A test that lacks its part is skipped with a reason and named at the end of the run. Where nothing may be
-left out (`PYWHARF_REQUIRE_ALL=1`, as in .ci/run) tests/conftest.py turns every skip into a failure.
+A test without its part is skipped with a reason and listed at the end of the run. With `PYWHARF_REQUIRE_ALL=1`
+(as in .ci/run), tests/conftest.py turns every skip into a failure.
 """
 
 import os
@@ -24,12 +24,12 @@ def all_required() -> bool:
 
 
 def missing(part: str, hint: str) -> NoReturn:
-    """Leave the calling test (or the tests of the calling fixture) out, for want of `part`."""
+    """Skip the calling test (or the tests of the calling fixture) because `part` is missing."""
     pytest.skip(f"needs {part}: {hint}")
 
 
 def require(program: str, hint: str, *other_names: str) -> Path:
-    """Path of a program on PATH, under the first of its names found."""
+    """Return the path of a program on PATH: the first of its names that is found. Otherwise skips the calling test."""
     for name in (program, *other_names):
         if found := shutil.which(name):
             return Path(found)
@@ -37,12 +37,12 @@ def require(program: str, hint: str, *other_names: str) -> Path:
 
 
 def chromium() -> Path:
-    """Browser for playwright's `executable_path`; playwright's own downloads are not used."""
+    """Return the browser for playwright's `executable_path`; playwright's own downloads are not used."""
     return require(CHROMIUM_NAMES[0], "apt-get install chromium", *CHROMIUM_NAMES[1:])
 
 
 def client(name: str) -> Path:
-    """Path of a real client (pip, uv, twine, poetry, pdm, flit, python …), of the locked environment."""
+    """Return the path of a real client (pip, uv, twine, poetry, pdm, flit, python …) in the locked environment."""
     folder = Path(os.environ.get(CLIENTS) or CHECKOUT / ".venv-clients" / "bin")
     program = folder / name
     if not program.is_file():

@@ -1,4 +1,4 @@
-"""Pods on a real node: what a user's container does, and an operator that runs as one. All are restricted."""
+"""Pods on a real node, all of the level `restricted`: a user's client, and the operator."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from support.operating import ACCOUNT, LEASE_RULES, RULES
 from support.waiting import wait_for
 
 GIVEN_IMAGE, GIVEN_CLIENT_IMAGE = "PYWHARF_TEST_IMAGE", "PYWHARF_TEST_CLIENT_IMAGE"
-"""Environment, for a cluster that is given: what its nodes can pull."""
+"""Environment variables for a given cluster: images that its nodes can pull."""
 IMAGE = os.environ.get(GIVEN_IMAGE, BUILT_IMAGE)
 CLIENT_IMAGE = os.environ.get(
     GIVEN_CLIENT_IMAGE, "python:3.13-slim" if GIVEN_IMAGE in os.environ else BUILT_CLIENT_IMAGE
 )
 _CLIENTS = "/tmp/clients"  # noqa: S108 - the pod's own
-# Of an image that has only Python, the clients are those of the day.
+# An image with only Python gets the latest clients.
 _CLIENT_SCRIPT = f"""
 command -v twine || {{ python3 -m venv {_CLIENTS} && {_CLIENTS}/bin/pip install --quiet uv twine; }}
 exec sleep infinity
@@ -29,7 +29,7 @@ exec sleep infinity
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 READY_S = 90.0
 REACHED_S = 180.0
-"""CoreDNS and kube-proxy know a new Service at once, but 77 seconds after an outage of the API server (measured)."""
+"""Seconds. CoreDNS and kube-proxy know a new Service immediately, but 77 s late after an API outage (measured)."""
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()"
 _POD_SECURITY = {
     "runAsNonRoot": True,
@@ -47,29 +47,29 @@ _CONTAINER_SECURITY = {
 
 @dataclass(frozen=True)
 class ClientPod:
-    """A pod that waits for commands; it has pip, uv and twine, and may write to /tmp."""
+    """A pod that waits for commands. It has pip, uv and twine and may write to /tmp."""
 
     cluster: Cluster
     namespace: str
     name: str
 
     def run(self, *command: str, input: str | None = None) -> str:  # noqa: A002 - as subprocess.run calls it
-        """What it printed. Raises KubectlError."""
+        """Run a command in the pod and return its output. Raises KubectlError."""
         options = ("--stdin",) if input is not None else ()
         where = ("exec", *options, f"--namespace={self.namespace}", self.name, "--")
         return self.cluster.kubectl(*where, *command, input=input)
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
-        """One that goes on; its end ends with the context of what is given."""
+        """Start a command in the pod that keeps running; leaving the returned process's context waits for its end."""
         arguments = ("exec", f"--namespace={self.namespace}", self.name, "--", *command)
         return self.cluster.kubectl_started(*arguments)
 
     def reach(self, host: str, port: int = 80) -> None:
-        """Wait until the pod can connect to it."""
+        """Wait until the pod can connect to the host."""
         wait_for(lambda: self._connects(host, port), f"{host}:{port} to be reached", longest_s=REACHED_S)
 
     def fails(self, *command: str) -> str:
-        """All that it said when it ended with an error; twine tells of it on stdout."""
+        """Run a command that must fail and return all its output (twine writes its errors to stdout)."""
         try:
             self.run("sh", "-c", 'exec "$@" 1>&2', "sh", *command)
         except KubectlError as error:
@@ -86,7 +86,7 @@ class ClientPod:
 
 
 def restricted_namespace(cluster: Cluster) -> str:
-    """A new one that enforces the level `restricted`."""
+    """Create a namespace that enforces the level `restricted`."""
     client = cluster.client()
     try:
         return new_namespace(client, RESTRICTED)
@@ -97,7 +97,7 @@ def restricted_namespace(cluster: Cluster) -> str:
 def client_pod(
     cluster: Cluster, namespace: str, name: str = "client", *, config_maps: Mapping[str, str] | None = None
 ) -> ClientPod:
-    """Running; `config_maps` are mounted, by their folder."""
+    """Start a client pod and wait until it is ready; `config_maps` are mounted at the folders that are their keys."""
     probe = {"exec": {"command": ["sh", "-c", "command -v twine"]}, "periodSeconds": 1}
     path = {"name": "PATH", "value": f"/opt/clients/bin:{_CLIENTS}/bin:/usr/local/bin:/usr/bin:/bin"}
     spec = pod_spec(CLIENT_IMAGE, ["sh", "-c", _CLIENT_SCRIPT], readinessProbe=probe, env=[path])
@@ -113,7 +113,7 @@ def client_pod(
 
 
 def pod_spec(image: str, command: list[str] | None = None, **container: Any) -> Json:
-    """Of one container, as the level `restricted` asks for it."""
+    """Return a pod spec of one container that meets the level `restricted`."""
     one: Json = {
         "name": "main",
         "image": image,
@@ -131,7 +131,7 @@ def pod_spec(image: str, command: list[str] | None = None, **container: Any) -> 
 
 
 def install_operator(cluster: Cluster, namespace: str) -> None:
-    """Looking after its own namespace, with the least rights; ready."""
+    """Install an operator for its own namespace with the least rights, and wait until it is ready."""
     version = "rbac.authorization.k8s.io/v1"
     metadata = {"name": ACCOUNT, "namespace": namespace}
     labels = {"app": ACCOUNT}
@@ -163,7 +163,7 @@ def install_operator(cluster: Cluster, namespace: str) -> None:
 
 
 def rolled_out(cluster: Cluster, namespace: str, deployment: str) -> None:
-    """Wait for it; an AssertionError tells what its pods say."""
+    """Wait for a Deployment's rollout. Raises AssertionError with the state and logs of its pods."""
     where = f"--namespace={namespace}"
     wait_for(lambda: _exists(cluster, where, deployment), f"the Deployment {deployment}", longest_s=READY_S)
     try:

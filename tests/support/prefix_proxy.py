@@ -1,4 +1,4 @@
-"""A proxy as many ingresses are: it serves a server under a path, which it takes off, and changes no answer."""
+"""A proxy like many ingresses: it serves a server under a path prefix, strips the prefix and changes no response."""
 
 import contextlib
 import http.client
@@ -12,7 +12,7 @@ _PER_HOP = {"connection", "keep-alive", "transfer-encoding", "host"}
 
 @contextlib.contextmanager
 def behind_prefix(url: str, prefix: str) -> Iterator[str]:
-    """The URL, without a slash at its end, under which the server of `url` is reached."""
+    """Proxy the server at `url` within the context; yields the proxy's URL with the prefix and no trailing slash."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""Source trees of small projects, and the real tools that build wheels and sdists of them."""
+"""Source trees of small projects, and the real tools that build wheels and sdists from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from support.clients import Computer
 
 @dataclass(frozen=True)
 class Builder:
-    """`backend` as pyproject.toml names it, and the command that builds both kinds of file into dist/."""
+    """A build backend: its name in pyproject.toml, and the command that builds a wheel and an sdist into dist/."""
 
     requires: str
     backend: str
@@ -36,7 +36,7 @@ class SourceTree:
         return self.name.replace("-", "_").lower()
 
     def build(self, computer: Computer) -> list[Path]:
-        """The wheel and the sdist, in this order."""
+        """Build the wheel and the sdist; returns them in this order."""
         computer.run(*self.builder.command, cwd=self.folder)
         dist = self.folder / "dist"
         files = [*dist.glob("*.whl"), *dist.glob("*.tar.gz")]
@@ -45,7 +45,7 @@ class SourceTree:
 
 
 def source_tree(folder: Path, name: str, builder: str, version: str = "1.0") -> SourceTree:
-    """Write a project whose module holds VALUE, the builder's name."""
+    """Write a project whose module defines VALUE, the builder's name."""
     tree = SourceTree(folder, name, BUILDERS[builder])
     package = folder / tree.module
     package.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Publishing a project's `dist` folder with each real tool, credentials given as that tool's users give them."""
+"""Publishing a project's `dist` folder with each real tool, with credentials passed as that tool's users pass them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from support.projects import SourceTree
 def publish(
     tool: str, computer: Computer, tree: SourceTree, index: Index, *options: str | Path, fails: bool = False
 ) -> Output:
-    """Run the tool once."""
+    """Run the publishing tool once."""
     command = PUBLISHERS[tool](tree, index)
     return command.run(computer, *options, fails=fails)
 
@@ -45,7 +45,7 @@ def _poetry(tree: SourceTree, index: Index) -> Command:
 
 
 def _flit(tree: SourceTree, index: Index) -> Command:
-    """It builds anew what it publishes."""
+    """Return flit's command, which rebuilds the files that it publishes."""
     env = {"FLIT_INDEX_URL": index.url, "FLIT_USERNAME": index.user, "FLIT_PASSWORD": index.secret}
     return Command("flit", ("publish",), tree.folder, env)
 

@@ -1,4 +1,4 @@
-"""Stands between a client and a server, passes everything on and notes what was asked with which credentials."""
+"""A proxy between a client and a server that forwards everything and records each request with its credentials."""
 
 import base64
 import contextlib
@@ -17,7 +17,7 @@ _MAX_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Recorded:
-    """A request; `user` and `secret` of its basic authentication, None where it had none."""
+    """A recorded request. `user` and `secret` come from its basic authentication; None if it had none."""
 
     method: str
     path: str
@@ -27,11 +27,11 @@ class Recorded:
     requested_range: str | None
     agent: str
     length: int
-    """Bytes of the answer's body."""
+    """Bytes of the response body."""
 
 
 class Recorder:
-    """`url` takes the place of the server's, without a slash at its end."""
+    """The proxy. Clients use `url` (without a trailing slash) instead of the server's."""
 
     def __init__(self, target: str, context: ssl.SSLContext | None) -> None:
         self.url = ""
@@ -41,7 +41,7 @@ class Recorder:
         self._cuts: dict[str, int] = {}
 
     def cut_after(self, filename: str, length: int) -> None:
-        """Once, end the connection after that many bytes of a file."""
+        """Cut the connection after that many bytes of a file, once."""
         self._cuts[filename] = length
 
     async def _pass_on(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
@@ -86,7 +86,7 @@ class Recorder:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Pass on within the context, from a free port."""
+        """Forward requests within the context, on a free port."""
         async with aiohttp.ClientSession(
             auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers={"User-Agent", "Accept"}
         ) as session:
@@ -109,7 +109,7 @@ class Recorder:
 
 @contextlib.contextmanager
 def recording(target: str, context: ssl.SSLContext | None = None) -> Iterator[Recorder]:
-    """A recorder in front of `target` (no slash at its end), in a thread; with a `context` it speaks TLS."""
+    """Run a recorder in front of `target` (no trailing slash) in a thread; with a `context` it uses TLS."""
     recorder = Recorder(target, context)
     with in_background(recorder.serving(), "recorder"):
         yield recorder

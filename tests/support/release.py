@@ -1,4 +1,4 @@
-"""A release of the chart on a real node, as docs/chart.md installs it, and what its notes say."""
+"""A release of the chart on a real node, installed as docs/chart.md says, and its notes."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from support.pods import IMAGE
 NAME = "pywharf"
 IMAGE_VALUES: Json = {"image": image_values(IMAGE) | {"pullPolicy": "IfNotPresent"}}
 FLAGS = helm_flags(IMAGE_VALUES["image"])
-"""The same on a command line."""
+"""`IMAGE_VALUES` as command-line flags."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Release:
     cluster: Cluster
     namespace: str
     folder: Path
-    """For helm's own files."""
+    """Folder for helm's own files."""
     warnings: list[str] = field(default_factory=list)
-    """What helm said beside its output: warnings of the API server."""
+    """Lines that helm wrote to stderr: warnings of the API server."""
 
     def helm(self, verb: str, *arguments: str, values: Json | None = None) -> str:
         return self._helm(verb, NAME, *arguments, values=values)
@@ -36,16 +36,16 @@ class Release:
         return self.cluster.kubectl(verb, f"--namespace={self.namespace}", *arguments, input=input)
 
     def uid(self, kind: str, name: str) -> str:
-        """Raises KubectlError where it is not there."""
+        """Return the uid of an object. Raises KubectlError if it does not exist."""
         return self.kubectl("get", kind, name, "--output=jsonpath={.metadata.uid}")
 
     def as_typed(self, words: list[str]) -> str:
-        """What a line of helm or kubectl printed that names the namespace itself."""
+        """Run a line of helm or kubectl that names the namespace itself; returns its output."""
         program, *arguments = words
         return self._done(*arguments) if program == "helm" else self.cluster.kubectl(*arguments)
 
     def remove(self) -> None:
-        """What of it is cluster-wide, then the namespace."""
+        """Remove the release's cluster-wide objects, then the namespace."""
         self.helm("uninstall", "--ignore-not-found")
         self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
@@ -60,12 +60,12 @@ class Release:
 
 
 def commands(notes: str) -> list[str]:
-    """The paragraphs of commands; what is told between them is not indented."""
+    """Return the paragraphs of commands, which are indented; the prose between them is not."""
     return [paragraph for paragraph in notes.strip("\n").split("\n\n") if paragraph.startswith("  ")]
 
 
 def rights(cluster: Cluster, namespace: str, account: str) -> set[str]:
-    """Lines of `kubectl auth can-i --list` for a ServiceAccount, in its namespace."""
+    """Return the lines of `kubectl auth can-i --list` for a ServiceAccount in its namespace."""
     user = f"--as=system:serviceaccount:{namespace}:{account}"
     listed = cluster.kubectl("auth", "can-i", "--list", user, f"--namespace={namespace}")
     return {re.sub(r"\s{2,}", "  ", line).strip() for line in listed.splitlines()}

@@ -1,4 +1,4 @@
-"""Many repos on one server, so that each test has one of its own without starting a server for it."""
+"""Many repos on one server, so that each test has its own repo without starting a server."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ class Served:
 
     @property
     def filename(self) -> str:
-        """The path's last step; empty for a page."""
+        """The last segment of the path; empty for a page."""
         return self.path.rpartition("/")[2]
 
 
@@ -42,7 +42,7 @@ class Repo:
         return self.index("write")
 
     def index(self, permission: str, address: str = "/repo/{name}/simple/") -> Index:
-        """What a client is told that may "read" or "write"."""
+        """Return the index as a client with the permission "read" or "write" knows it."""
         return Index(self.server.url + address.format(name=self.name), self.name, f"{self.name}-{permission}")
 
     @property
@@ -50,28 +50,28 @@ class Repo:
         return self.server.root / "cache" / self.name / "storage"
 
     def served(self) -> list[Served]:
-        """What was asked of this repo so far, by its own address or by its name."""
+        """Return the requests to this repo so far: those at its own address and those logged with its name."""
         return [s for s in served(self.server) if s.repo == self.name or s.path.startswith(f"/repo/{self.name}/")]
 
     def fetched(self) -> set[str]:
-        """Names of the files that were sent whole or in part."""
+        """Return the names of the files that were sent, whole or in part."""
         return {s.filename for s in self.served() if s.method == "GET" and s.filename and s.status in {200, 206}}
 
 
 def served(server: Server) -> list[Served]:
-    """The access log so far."""
+    """Return the lines of the access log so far."""
     entries = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
     return [Served(e["method"], e["path"], e["status"], e["repo"], e["agent"]) for e in entries]
 
 
 def table(name: str, extra: str = "") -> str:
-    """A repo's table; its secrets are NAME-read and NAME-write."""
+    """Return a repo's table; its secrets are NAME-read and NAME-write."""
     return f'[{name}]\ntype = "file_system"\nread_secret = "{name}-read"\nwrite_secret = "{name}-write"\n{extra}\n'
 
 
 @contextlib.contextmanager
 def many_repos(folder: Path, count: int, flags: Sequence[str] = (), extra: str = "") -> Iterator[Iterator[Repo]]:
-    """A server with that many empty repos, handed out one by one."""
+    """Run a server with `count` empty repos; yields an iterator that hands them out."""
     names = [f"repo-{number}" for number in range(count)]
     config = "\n".join(table(name, extra) for name in names)
     with running(folder, ["--access_log=json", *flags], config=config) as server:

@@ -1,4 +1,4 @@
-"""PackageRepos, PackageServers and their Secrets on a real API server: making them, and what became of them."""
+"""PackageRepos, PackageServers and their Secrets on a real API server: creating them and reading their state."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ SERVER_NAME = "pywharf"
 
 
 def path(plural: str, namespace: str, name: str | None = None, group: str = API) -> str:
-    """Of an object, or without a name of the list."""
+    """Return the path of an object, or of the list if there is no name."""
     return f"{group}/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
 
 
 def secret(name: str, **values: str) -> Json:
-    """A labelled Secret."""
+    """Return a Secret with the credentials label."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -28,12 +28,12 @@ def secret(name: str, **values: str) -> Json:
 
 
 def secret_of(repo: str) -> Json:
-    """The Secret that `repo()` names, with values that no other repo has."""
+    """Return the Secret that `repo()` refers to, with values that no other repo has."""
     return secret(repo, read=f"{repo}-read-value", write=f"{repo}-write-value")
 
 
 def repo(name: str, **spec: Any) -> Json:
-    """A fileSystem repo whose Secret has its name; `spec` takes the place of fields."""
+    """Return a fileSystem repo whose Secret has the repo's name; `spec` replaces fields."""
     return {
         "apiVersion": "pywharf.dev/v1alpha1",
         "kind": "PackageRepo",
@@ -51,7 +51,7 @@ def repo(name: str, **spec: Any) -> Json:
 
 
 def server(name: str = SERVER_NAME, **spec: Any) -> Json:
-    """A server with a volume; `spec` takes the place of fields."""
+    """Return a server with a volume; `spec` replaces fields."""
     return {
         "apiVersion": "pywharf.dev/v1alpha1",
         "kind": "PackageServer",
@@ -69,7 +69,7 @@ _PLURALS = {
 
 
 def apply(kube: KubeClient, namespace: str, *objects: Json, manager: str = "tests") -> list[Json]:
-    """Server-side apply, as kubectl and GitOps tools do."""
+    """Apply objects server-side, as kubectl and GitOps tools do."""
     made = []
     for one in objects:
         plural, group = _PLURALS[one["kind"]]
@@ -86,7 +86,7 @@ def get_server(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> Jso
 
 
 def condition(found: Mapping[str, Any] | None, kind: str) -> Json:
-    """One condition of an object; empty where there is none."""
+    """Return one condition of an object; empty if there is none."""
     conditions = ((found or {}).get("status") or {}).get("conditions") or []
     return next((one for one in conditions if one["type"] == kind), {})
 
@@ -100,7 +100,7 @@ def wait_for_condition(
     reason: str | None = None,
     longest_s: float = 60.0,
 ) -> Json:
-    """Wait until the object at that path has the condition for its present generation; gives the object."""
+    """Wait until the object at that path has the condition for its current generation; returns the object."""
     last: Json | None = None
 
     def holds() -> Json:
@@ -119,13 +119,13 @@ def wait_for_condition(
 
 
 def config_text(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> str:
-    """The configuration in the server's ConfigMap; empty where there is none."""
+    """Return the configuration in the server's ConfigMap; empty if there is none."""
     found = kube.get(path("configmaps", namespace, f"{name}-config", "/api/v1"))
     return str(((found or {}).get("data") or {}).get("config.toml", ""))
 
 
 def wait_for_config(kube: KubeClient, namespace: str, *repos: str, longest_s: float = 60.0) -> str:
-    """Wait until the configuration has exactly these repos; gives it."""
+    """Wait until the configuration has exactly these repos; returns it."""
 
     def fits() -> str:
         text = config_text(kube, namespace)
@@ -136,6 +136,6 @@ def wait_for_config(kube: KubeClient, namespace: str, *repos: str, longest_s: fl
 
 
 def settled(kube: KubeClient, namespace: str, operator: Operator, name: str = SERVER_NAME) -> None:
-    """Wait until the server is accepted, and the operator has nothing to do."""
+    """Wait until the server is accepted and the operator's queue is empty."""
     wait_for_condition(kube, path("packageservers", namespace, name), "Accepted", "True")
     wait_for(lambda: operator.metric("pywharf_operator_queue_depth") == 0, "an empty queue", longest_s=60.0)

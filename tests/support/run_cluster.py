@@ -1,6 +1,6 @@
-"""`make run-cluster` and `make stop-cluster`: the chart and examples/quickstart on a node of this machine or CONTEXT's.
+"""`make run-cluster` and `make stop-cluster`: the chart and examples/quickstart on a local node or CONTEXT's cluster.
 
-What was started is remembered in a state folder, which is there for as long as anything of it is.
+A state folder records what was started; it exists as long as anything of that exists.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from support.run_cluster_node import node_folder, ready_file, say
 
 STOP_S = 90.0
 _STARTED = 19
-"""Where /proc/PID/stat says when the process started, counted from its state on."""
+"""Index of the start time among the fields of /proc/PID/stat, counted from the process state."""
 
 
 def start(state: Path, port: int, context: str, image: str) -> None:
@@ -99,7 +99,7 @@ def _start_node(state: Path, port: int) -> str:
             if ended:
                 raise RunError("")
             time.sleep(0.1)
-    holder.returncode = 0  # it goes on; this process does not wait for it
+    holder.returncode = 0  # it keeps running; this process does not wait for it
     return _node_text(state)
 
 
@@ -112,7 +112,7 @@ def _stop_node(state: Path, found: dict[str, Any]) -> None:
             say("it does not end; it is killed")
             os.kill(found["pid"], signal.SIGKILL)
             _until_ended(found, STOP_S)
-    with contextlib.suppress(FileNotFoundError):  # of a holder that was killed
+    with contextlib.suppress(FileNotFoundError):  # left by a holder that was killed
         sockets = Path(sockets_file(node_folder(state)).read_text())
         _kill_left(sockets)
         remove_cgroups(sockets.name)
@@ -120,7 +120,7 @@ def _stop_node(state: Path, found: dict[str, Any]) -> None:
 
 
 def _kill_left(sockets: Path) -> None:
-    """Processes that name the node's folder, whose name no other has: relays of connections that are still open."""
+    """Kill the remaining processes that name the node's unique folder: relays of connections that are still open."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"{sockets}/".encode() in (folder / "cmdline").read_bytes():
@@ -222,7 +222,7 @@ def _write(state: Path, content: dict[str, Any]) -> None:
 
 
 def _remove(state: Path) -> None:
-    """A mount ends a moment after the last process of its namespace."""
+    """Remove the state folder, retrying because a mount ends shortly after the last process of its namespace."""
     end = time.monotonic() + STOP_S
     while True:
         try:
@@ -236,7 +236,7 @@ def _remove(state: Path) -> None:
 
 
 def _started(pid: int) -> int | None:
-    """When, in ticks since the machine's own start; None when it is no more. Tells it from another of its number."""
+    """Return the process's start in ticks since boot, None if it has ended. It detects a reused process number."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in {"Z", "X"} else int(fields[_STARTED])

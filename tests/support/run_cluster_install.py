@@ -1,4 +1,4 @@
-"""The chart and examples/quickstart on a cluster, by kubectl and helm: `make run-cluster`."""
+"""Installing the chart and examples/quickstart on a cluster with kubectl and helm, for `make run-cluster`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _CRDS = ("packagerepos.pywharf.dev", "packageservers.pywharf.dev")
 
 
 class RunError(Exception):
-    """Its text says what to do."""
+    """An error whose text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Tools:
     kubectl: str
     helm: str
     environment: Mapping[str, str]
-    """What they need besides this process's environment."""
+    """Variables added to this process's environment."""
     context: str | None = None
-    """That of the kubeconfig; None: it has but one."""
+    """A context of the kubeconfig; None if it has only one."""
 
     def run_kubectl(self, *arguments: str) -> str:
-        """What it printed. Raises RunError."""
+        """Run kubectl and return its output. Raises RunError."""
         chosen = [] if self.context is None else [f"--context={self.context}"]
         return self._run(self.kubectl, *chosen, *arguments)
 
     def run_helm(self, *arguments: str) -> str:
-        """What it printed. Raises RunError."""
+        """Run helm and return its output. Raises RunError."""
         chosen = [] if self.context is None else [f"--kube-context={self.context}"]
         return self._run(self.helm, *chosen, *arguments)
 
@@ -54,7 +54,7 @@ class Tools:
 
 
 def program(name: str, programs: cluster_build.Programs) -> str:
-    """That of the PATH; else the one that the tests build."""
+    """Return the program on the PATH, otherwise the one that the tests build. Raises RunError."""
     if found := shutil.which(name):
         return found
     try:
@@ -64,7 +64,7 @@ def program(name: str, programs: cluster_build.Programs) -> str:
 
 
 def install(tools: Tools, image: str, say: Callable[[str], None]) -> None:
-    """Returns when the repo is served."""
+    """Install the chart and the quickstart; returns once the repo is served. Raises RunError."""
     say(f"installing the chart: release {RELEASE}, namespace {NAMESPACE}")
     where = f"--namespace={NAMESPACE}"
     tools.run_helm("install", RELEASE, str(CHART), where, "--create-namespace", *helm_flags(image_values(image)))
@@ -89,11 +89,11 @@ def namespace_is_there(tools: Tools) -> bool:
 
 
 def uninstall(tools: Tools, keep_crds: list[str], say: Callable[[str], None]) -> None:
-    """All that `install` made in a namespace that was not there, and CRDs that were not there and nobody else uses."""
+    """Remove what `install` created: the release, the namespace, and CRDs not in `keep_crds` that nobody else uses."""
     say(f"removing release {RELEASE} and namespace {NAMESPACE} of {tools.context}")
     if namespace_is_there(tools):
         crds = crds_there(tools)
-        if "packagerepos.pywharf.dev" in crds:  # while the operator is there
+        if "packagerepos.pywharf.dev" in crds:  # while the operator is still there
             tools.run_kubectl("delete", f"--namespace={NAMESPACE}", "--ignore-not-found", f"--filename={QUICKSTART}")
         tools.run_helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
         tools.run_kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")

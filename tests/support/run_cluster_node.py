@@ -1,6 +1,6 @@
 """The process that holds the node of `make run-cluster`: `python -m support.run_cluster_node STATE PORT`.
 
-It outlives the command that started it, ends by SIGTERM, and takes all of the node with it.
+It outlives the command that started it. SIGTERM ends it together with all of the node.
 """
 
 import json
@@ -23,7 +23,7 @@ from support.waiting import wait_for
 
 
 def ready_file(state: Path) -> Path:
-    """What the holder writes once all is served."""
+    """Return the path of the file that the holder writes once everything is served."""
     return state / "ready.json"
 
 
@@ -55,7 +55,7 @@ def hold(state: Path, port: int) -> None:
 
 
 def _environment(state: Path, kubeconfig: Path) -> dict[str, str]:
-    """helm's and kubectl's own files stay in the state folder."""
+    """Return variables that keep helm's and kubectl's own files in the state folder."""
     caches = {f"HELM_{kind}_HOME": str(state / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
     return caches | {
         "KUBECONFIG": str(kubeconfig),
@@ -66,7 +66,7 @@ def _environment(state: Path, kubeconfig: Path) -> dict[str, str]:
 
 
 def _serve(node: Node, tools: Tools, port: int) -> None:
-    """The Service's address stays, whatever becomes of its pods."""
+    """Relay the Service to `port` of this machine. The Service's address stays the same while its pods change."""
     service = json.loads(tools.run_kubectl("get", "service", RELEASE, f"--namespace={NAMESPACE}", "--output=json"))
     address, inside = service["spec"]["clusterIP"], service["spec"]["ports"][0]["port"]
     relayed(node.spaces, node.sockets, "server", f"{address}:{inside}", port)
@@ -75,7 +75,7 @@ def _serve(node: Node, tools: Tools, port: int) -> None:
 
 
 def _end(*_: object) -> NoReturn:
-    """With what is being built, which is of this process's group."""
+    """End this process and its process group, which includes running builds."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     sys.exit(1)

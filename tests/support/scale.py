@@ -1,4 +1,4 @@
-"""A thousand PackageRepos at once: what it takes the operator, counted on a real control plane."""
+"""The operator's cost for a thousand PackageRepos at the same time, measured on a real control plane."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,31 +19,31 @@ _LONGEST_S = 300.0
 
 @dataclass(frozen=True)
 class Scale:
-    """What was measured."""
+    """The results of one measurement."""
 
     reconciled_s: float
-    """From the first repo applied to the last one with a CronJob and a status."""
+    """Seconds from applying the first repo until the last one has a CronJob and a status."""
     applying_s: float
-    """The part of it in which the repos were applied."""
+    """Seconds of `reconciled_s` in which the repos were applied."""
     writes_per_repo: float
     memory: int
-    """Resident bytes after it."""
+    """Resident bytes of the operator after the reconciles."""
     latencies_s: tuple[float, ...]
-    """From one more repo applied to the ConfigMap changed."""
+    """Seconds from applying one more repo until the ConfigMap has changed, for each such repo."""
     idle_s: float
-    """A start, with all of them there and nothing to do."""
+    """Seconds that a restarted operator needs for its first reconcile when there is nothing to do."""
     idle_writes: float
     repos: list[Json]
-    """As they were at the end."""
+    """The PackageRepos at the end."""
 
 
 def writes(operator: Operator) -> float:
-    """What the operator has written until now."""
+    """Return the number of write requests that the operator has sent so far."""
     return sum(operator.metric("pywharf_operator_api_requests_total", verb=verb) for verb in WRITES)
 
 
 def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, count: int, latencies: int = 3) -> Scale:
-    """`count` repos with suspended schedules, in one namespace with their server."""
+    """Measure `count` repos with suspended schedules, in one namespace with their server."""
     kubeconfig = operating.grant(cluster, namespace)
     apply(kube, namespace, server(limits={"reposPerNamespace": count + latencies}))
     with operating.operating(folder, kubeconfig, namespace) as operator:
@@ -96,7 +96,7 @@ def _all_reconciled(kube: KubeClient, namespace: str, count: int) -> bool:
 
 
 def until_quiet(operator: Operator) -> None:
-    """Until nothing has been reconciled for a while and nothing waits."""
+    """Wait until nothing has been reconciled for 2 seconds and the queue is empty."""
     last, since = -1.0, time.monotonic()
 
     def quiet() -> bool:

@@ -32,35 +32,35 @@ index_filename = "index.json"
 
 @dataclass
 class Server:
-    """A running process; `url` has no slash at its end."""
+    """A running server process; `url` has no trailing slash."""
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
     root: Path
     secrets: set[str] = field(default_factory=set)
-    """Secrets besides those of the configuration that must not stand in its log."""
+    """Secrets that must not appear in its log, besides those of the configuration."""
 
     def repo(self, name: str = "demo", secret: str | None = None) -> str:
-        """The index URL of a repo, with credentials where a secret is given."""
+        """Return the index URL of a repo, with credentials if a secret is given."""
         scheme, _, rest = self.url.partition("://")
         user = f"{name}:{secret}@" if secret is not None else ""
         return f"{scheme}://{user}{rest}/repo/{name}/simple/"
 
     @property
     def internal_url(self) -> str:
-        """Of its internal port, which it must have been told to open."""
+        """The URL of its internal port, which the test must have enabled."""
         found = re.search(r"GET /config on (http://\S+)", self.text())
         assert found, f"the server has no internal port; its log:\n{self.text()}"
         return found[1]
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
-        """Send a signal and wait for the end; gives the exit status."""
+        """Send a signal and wait for the end; returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
     def text(self) -> str:
-        """What it has logged so far."""
+        """Return the log so far."""
         return self.log.read_text()
 
 
@@ -68,14 +68,14 @@ _SECRET = re.compile(r"""\w*(?:secret|raw)\w*\s*=\s*["']([^"']{6,})["']""")
 
 
 def check_log(server: Server, config: str) -> None:
-    """Assert that a log holds no secret, in no form that a client sends it in, and no traceback."""
+    """Assert that a log holds no traceback and no secret, in any form in which a client sends it."""
     log = server.text()
     tables = re.split(r"^\[([^\]]+)\]", config, flags=re.MULTILINE)
     forms = {secret: secret for secret in server.secrets}
     for name, table in zip(tables[1::2], tables[2::2], strict=True):
         for secret in _SECRET.findall(table):
             forms[secret] = secret
-            # Without the last four characters, which may hold bits of what follows.
+            # Without the last four characters, which may hold bits of the following text.
             forms[base64.b64encode(f"{name}:{secret}".encode()).decode().rstrip("=")[:-4]] = f"{name}:{secret}"
     check_text(log, forms)
 
@@ -83,7 +83,7 @@ def check_log(server: Server, config: str) -> None:
 def check_text(
     log: str, forms: Mapping[str, str], signs: Sequence[str] = ("Traceback", "Logging error", "Warning:")
 ) -> None:
-    """Assert that a log holds none of the forms, which are told by what they stand for, and no sign of a fault."""
+    """Assert that a log holds no sign of a fault and none of the forms, which map to the secrets to report."""
     shown = [secret for form, secret in forms.items() if form in log]
     assert not shown, f"the log of the server holds the secrets {shown}:\n{log}"
     for sign in signs:
@@ -92,7 +92,7 @@ def check_text(
 
 
 NOBODY = "http://127.0.0.1:9"
-"""A proxy that is not there: whatever would be fetched from beyond this machine fails at once."""
+"""A proxy that does not exist, so that every fetch from beyond this machine fails immediately."""
 _ENCLOSED = {
     "HTTP_PROXY": NOBODY,
     "HTTPS_PROXY": NOBODY,
@@ -103,7 +103,7 @@ _STEERING = ("PYWHARF_", "PIP_", "UV_", "TWINE_", "POETRY_")
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what would steer pywharf, pip or uv, and without a way to other machines."""
+    """Return this process's environment without settings of pywharf and clients, and without access to other hosts."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -124,10 +124,10 @@ def running(
     program: Sequence[str] = (PYWHARF,),
     arguments: bool = True,
 ) -> Iterator[Server]:
-    """`pywharf server` on a free loopback port, without an extra index, unless `flags` or `env` say otherwise.
+    """Run `pywharf server` on a free loopback port without an extra index, unless `flags` or `env` say otherwise.
 
-    The configuration is written to `folder`/config.toml; None: the server is not told of any. The process is ended
-    on leaving, whatever happens; its log is then held against `check_log`.
+    The configuration is written to `folder`/config.toml; with None the server gets no configuration. The process is
+    always ended on leaving, and its log is then checked with `check_log`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = root or folder / "root"
@@ -144,7 +144,7 @@ def running(
         **({} if config is None else {"__config": f"--config={config_path}"}),
     }
     command = [*program]
-    if arguments:  # else `env` says all
+    if arguments:  # otherwise `env` holds all settings
         command += ["server", str(root), *(v for k, v in defaults.items() if k not in given), *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(env))
@@ -168,7 +168,7 @@ def _read_if_there(path: Path) -> str:
 
 
 def _url(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Wait for the line that says where it serves."""
+    """Wait for the log line with the server's URL and return that URL."""
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         found = re.search(r"Serving on (https?://\S+)", log.read_text())

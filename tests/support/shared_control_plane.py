@@ -1,7 +1,7 @@
-"""One control plane for all processes of a test run: the first that asks starts it, the last that ends stops it.
+"""One control plane for all processes of a test run: the first process starts it, the last one to end stops it.
 
-Each user holds a shared lock for as long as it lives, however it ends; the process that holds the control plane waits
-for the exclusive one. Run as a program it is that process: `python -m support.shared_control_plane FOLDER PROGRAMS`.
+Each user holds a shared lock until it ends, however it ends. The process that holds the control plane (the holder)
+waits for the exclusive lock. The holder runs as `python -m support.shared_control_plane FOLDER PROGRAMS`.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ _PATHS = ("ca_file", "kubeconfig", "kubectl_program", "folder")
 
 @contextlib.contextmanager
 def shared_cluster(folder: Path, own_folder: Path, programs: Path) -> Iterator[Cluster]:
-    """The cluster of all that name the same `folder`, for as long as the context; `own_folder` is this process's.
+    """Yield the cluster shared by all processes that pass the same `folder`; `own_folder` is this process's.
 
-    Once in a process: the lock is the process's own, so that no child holds it.
+    Enter it only once in a process: the lock belongs to the process, so that no child holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "start.lock").open("w") as starting, (folder / "users.lock").open("a+b") as users:
@@ -43,7 +43,7 @@ def shared_cluster(folder: Path, own_folder: Path, programs: Path) -> Iterator[C
 
 
 def _start(folder: Path, programs: Path) -> dict[str, Any]:
-    """Start the holder, which goes into the background at once, and wait until it says that all is ready."""
+    """Start the holder, which immediately goes into the background, and wait until it reports that all is ready."""
     failure = folder / "failure.txt"
     failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "support.shared_control_plane", str(folder), str(programs)]
@@ -61,7 +61,7 @@ def _start(folder: Path, programs: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """What the holder wrote, while it lives; that a lock tells, for its process number may outlive it."""
+    """Return the holder's description while the holder lives. A lock shows that; its process number may be reused."""
     with (folder / "holder.lock").open("a+b") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -75,7 +75,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _hold(folder: Path, programs: Path) -> None:
     described = folder / "cluster.json"
     work = folder / f"control-plane-{secrets.token_hex(3)}"
-    described.unlink(missing_ok=True)  # of a holder that was killed
+    described.unlink(missing_ok=True)  # left by a holder that was killed
     with (
         (folder / "holder.lock").open("a+b") as alive,
         (folder / "users.lock").open("a+b") as users,
@@ -86,12 +86,12 @@ def _hold(folder: Path, programs: Path) -> None:
         content = asdict(cluster_of(plane, work)) | {"holder": os.getpid()}
         unfinished.write_text(json.dumps(content, default=str))
         unfinished.rename(described)
-        fcntl.lockf(users, fcntl.LOCK_EX)  # granted when the last user has gone
+        fcntl.lockf(users, fcntl.LOCK_EX)  # granted once the last user has ended
         described.unlink()
 
 
 def main(folder: Path, programs: Path) -> None:
-    if os.fork():  # the parent of this process waits for nobody
+    if os.fork():  # the caller must not wait for the holder
         return
     try:
         _hold(folder, programs)

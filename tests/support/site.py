@@ -1,4 +1,4 @@
-"""A server with a repo on a real node, and pods of its users."""
+"""A server with a repo on a real node, and a pod of a user."""
 
 import base64
 import contextlib
@@ -17,13 +17,13 @@ from support.resources import apply, path, repo, secret_of, server, wait_for_con
 REPO = "team-a"
 FOLDER = "/tmp"  # noqa: S108 - the pods' own
 SHARED: Json = {"storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}}
-"""Of a server with several replicas: one of the node's folders can be mounted by all."""
+"""Storage of a server with several replicas: all can mount the same folder of the node."""
 _SELECTOR = "--selector=app.kubernetes.io/component=server"
 
 
 @dataclass(frozen=True)
 class Site:
-    """One server with one repo, an operator, and a pod of a user; all in one namespace."""
+    """One server with one repo, an operator and a user's pod, all in one namespace."""
 
     cluster: Cluster
     kube: KubeClient
@@ -35,30 +35,30 @@ class Site:
         return f"pywharf.{self.namespace}.svc"
 
     def index(self, password: str = f"{REPO}-read-value", repo: str = REPO, scheme: str = "http") -> str:
-        """The URL that pip is given."""
+        """Return the index URL for pip."""
         return f"{scheme}://{repo}:{password}@{self.host}/repo/{repo}/simple/"
 
     def publish(self, folder: Path, name: str, repo: str = REPO, *, scheme: str = "http") -> None:
-        """With twine, from the pod."""
+        """Publish a wheel with twine from the pod."""
         made = self.bring(wheel(folder, name))
         where = f"--repository-url={scheme}://{self.host}/repo/{repo}/simple/"
         named = (f"--username={repo}", f"--password={repo}-write-value")
         self.inside.run("twine", "upload", "--non-interactive", where, *named, made)
 
     def bring(self, file: Path) -> str:
-        """Copy a file into the pod; gives its path there."""
+        """Copy a file into the pod; returns its path there."""
         content = base64.b64encode(file.read_bytes()).decode()
         self.inside.run("sh", "-c", f"base64 -d > {FOLDER}/{file.name}", input=content)
         return f"{FOLDER}/{file.name}"
 
     def download(self, name: str, to: str, index: str = "") -> tuple[str, ...]:
-        """What a user types; no second try."""
+        """Return the command that a user types, without retries."""
         trusted = ("--trusted-host", self.host)
         flags = ("--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--no-input", "--retries=0")
         return ("pip", "download", *flags, *trusted, f"--index-url={index or self.index()}", f"--dest={to}", name)
 
     def server_pods(self, shown: str = "{.metadata.name}") -> list[str]:
-        """Of each pod of the server that is not going away, sorted."""
+        """Return the value of `shown` (jsonpath) for each pod of the server that is not terminating, sorted."""
         where = ("--namespace", self.namespace)
         form = f"jsonpath={{range .items[*]}}{{.metadata.deletionTimestamp}}|{shown}{{'\\n'}}{{end}}"
         lines = self.cluster.kubectl("get", "pods", _SELECTOR, *where, "-o", form).splitlines()
@@ -70,7 +70,7 @@ class Site:
 
 @contextlib.contextmanager
 def made_site(cluster: Cluster, **server_spec: Any) -> Iterator[Site]:
-    """A new one, in a namespace that enforces the level `restricted`; deleted at the end."""
+    """Create a site in a namespace that enforces the level `restricted`; it is deleted at the end."""
     namespace = restricted_namespace(cluster)
     kube = cluster.client()
     try:
@@ -88,6 +88,6 @@ def made_site(cluster: Cluster, **server_spec: Any) -> Iterator[Site]:
 
 
 def status_of(error: KubectlError) -> int:
-    """The HTTP status that a client says it was refused with; 0 where it says none."""
+    """Return the HTTP status that a client reports in its error; 0 if it reports none."""
     found = re.search(r"\b([45]\d\d)\b", error.stderr)
     return int(found[1]) if found else 0

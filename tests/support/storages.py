@@ -1,4 +1,4 @@
-"""Every backend under test, as the contract suite sees it. A new backend joins by one entry of STORAGES or of ALL."""
+"""Every backend that the contract suite tests. To add a backend, add one entry to STORAGES or ALL."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from support.github import BRANCH, OWNER, Github
 REPO = RepoName("team-a")
 
 Open = Callable[[str], Backend]
-"""Opens a storage with an index file of that name, as one more server would."""
+"""A function that opens a storage with an index file of that name, as another server would."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A backend's kind of storage: `make` an empty one, given a folder for whatever lies on disk."""
+    """A kind of storage. `make` creates an empty one, given a folder for the files on disk."""
 
     make: Callable[[Path], Open]
     is_shared: bool
-    """Whether it is used by many: whoever opened it sees what others do. Else all get the same backend."""
+    """Whether several backends share the storage and see each other's changes. Otherwise all get the same backend."""
 
 
 def _file_system(folder: Path) -> Open:
@@ -47,15 +47,15 @@ STORAGES: Mapping[str, Kind] = {
 }
 
 GITHUB = "github"
-"""Needs the fixture of that name."""
+"""The name of GitHub's storage; it needs the fixture of that name."""
 ALL = [*STORAGES, GITHUB]
 FOLDING = list(STORAGES)
-"""Those whose journal is another thing than the storage, from which update_index takes what the index holds."""
+"""Storages with a journal apart from the files; update_index removes the entries that the index holds."""
 SHARED = [*(name for name, kind in STORAGES.items() if kind.is_shared), GITHUB]
 
 
 def github_storage(github: Github, folder: Path) -> Open:
-    """A new repository."""
+    """Create a repository; returns a function that opens it."""
     repository = github.repository()
     spec: dict[str, Any] = {
         "owner": OWNER,

@@ -1,4 +1,4 @@
-"""Calls of several tasks on their backends, in an order that the test chooses."""
+"""Backend calls of several tasks, in an order that the test chooses."""
 
 import asyncio
 import inspect
@@ -12,21 +12,21 @@ LONGEST_S = 30.0
 
 
 class Turns:
-    """Runs tasks of which each call on its backend waits until it is chosen."""
+    """A scheduler of tasks: each call on a task's backend waits until it is chosen."""
 
     def __init__(self) -> None:
         self.trace: list[str] = []
-        """Who called what, in order: what a person needs where it went wrong."""
+        """The calls with their callers in order, to explain a failure."""
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = 0
         self._settled = asyncio.Event()
 
     def backend(self, backend: Backend, who: str) -> Any:
-        """The same backend, of which each call by `who` waits for its turn."""
+        """Wrap the backend so that each call by `who` waits until it is chosen."""
         return _Gated(backend, who, self)
 
     async def run(self, choose: Callable[[list[str]], str], *tasks: Coroutine[Any, Any, None]) -> None:
-        """Run the tasks until all are done; `choose` says which of those that wait comes next."""
+        """Run the tasks until all are done; `choose` picks the next of the waiting callers."""
         self._running = len(tasks)
         running = [asyncio.create_task(self._counted(task)) for task in tasks]
         try:
@@ -46,7 +46,7 @@ class Turns:
                 raise result
 
     async def turn(self, who: str, what: str) -> None:
-        """Wait to be chosen."""
+        """Wait until `who` is chosen, then record the call."""
         chosen = asyncio.get_running_loop().create_future()
         self._waiting[who] = chosen
         self._stop()
@@ -54,7 +54,7 @@ class Turns:
         self.trace.append(f"{who}: {what}")
 
     async def aside(self, waited_for: Awaitable[T]) -> T:
-        """Wait for another task without holding up the choosing."""
+        """Wait for another task without blocking the choice of the next caller."""
         self._stop()
         try:
             return await waited_for

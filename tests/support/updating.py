@@ -1,4 +1,4 @@
-"""`pywharf update_index file_system`, as a process."""
+"""`pywharf update_index file_system` as a process."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ def update_index(
     program: Sequence[str] = (PYWHARF,),
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """A run that has begun, on one repo of a ROOT."""
+    """Start an update of one repo of a ROOT."""
     return start("update_index", "file_system", name, f"--root={root}", *flags, program=program, env=env)
 
 
 def start(
     *arguments: str, program: Sequence[str] = (PYWHARF,), env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Any command that has begun."""
+    """Start any `pywharf` command."""
     return subprocess.Popen(
         [*program, *arguments],
         stdin=subprocess.DEVNULL,
@@ -35,7 +35,7 @@ def start(
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for the end with this status; gives stdout, or for another status than 0 all that was said."""
+    """Wait for the process to end with this status. Returns stdout, plus stderr if the expected status is not 0."""
     try:
         out, err = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:

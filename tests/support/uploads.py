@@ -1,4 +1,4 @@
-"""Publishing to a backend, as the server does once it has checked a file."""
+"""Publishing to a backend as the server does after it has checked a file."""
 
 import asyncio
 import hashlib
@@ -17,11 +17,11 @@ from pywharf.index.staging import StagedFile
 from support.calling import call
 
 UPLOAD_TIME = "2126-01-02T03:04:05.000006Z"
-"""In a time to come, so that no storage takes an upload of a test for one that was given up long ago."""
+"""A time in the future, so that no storage mistakes a test's upload for one abandoned long ago."""
 
 
 def file_of(path: Path) -> tuple[ProjectName, File, bytes]:
-    """The project, the record and the core metadata of a wheel or sdist."""
+    """Return the project, the record and the core metadata of a wheel or sdist."""
     parsed = parse_upload_filename(path.name)
     with path.open("rb") as stream:
         metadata = read_metadata(stream, parsed)
@@ -38,9 +38,9 @@ def file_of(path: Path) -> tuple[ProjectName, File, bytes]:
 
 
 async def publish(backend: Backend, path: Path) -> File:
-    """Stage and publish a wheel or sdist; gives its record."""
+    """Stage and publish a wheel or sdist; returns its record."""
     project, file, metadata = file_of(path)
-    await backend.read_journal()  # as a server does before it takes an upload
+    await backend.read_journal()  # as a server does before it accepts an upload
     async with StagedFile(backend.staging_folder, 2**40) as staged:
         await staged.write(path.read_bytes())
         await staged.finish()
@@ -53,12 +53,12 @@ async def publish(backend: Backend, path: Path) -> File:
 
 
 def bare(file: File) -> File:
-    """A record without what is for the storage to say: where the content lies, and what its file was like."""
+    """Return a record without the fields that the storage sets: the content's location and the file's stamp."""
     return msgspec.structs.replace(file, location=None, stamp=None)
 
 
 async def content(backend: Backend, project: ProjectName, file: File, first: int = 0, last: int | None = None) -> bytes:
-    """The bytes from the first to the last position, however the backend gives them. Raises NotFoundError."""
+    """Return the bytes from `first` to `last` (inclusive), however the backend serves them. Raises NotFoundError."""
     match await backend.open_file(project, file):
         case LocalContent(path):
             try:
@@ -75,7 +75,7 @@ async def content(backend: Backend, project: ProjectName, file: File, first: int
 
 
 async def scanned(backend: Backend) -> tuple[list[Project], list[str]]:
-    """All projects of a full scan, and its problems."""
+    """Run a full scan; returns its projects and its problems."""
     projects: list[Project] = []
     problems: list[str] = []
     async for one in backend.scan(lambda _count, _what: None):
@@ -86,5 +86,5 @@ async def scanned(backend: Backend) -> tuple[list[Project], list[str]]:
 
 
 async def journal(backend: Backend) -> dict[str, File]:
-    """What the whole journal holds, by file name."""
+    """Return all files of the journal by file name."""
     return {e.file.filename: e.file for e in (await backend.read_journal()).entries}

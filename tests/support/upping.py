@@ -15,7 +15,7 @@ from support.waiting import wait_for
 
 @dataclass(frozen=True)
 class Up:
-    """`url` has no slash at its end; `temporary` is where it may keep what is gone with it."""
+    """A running process. `url` has no trailing slash; `temporary` holds files that the process removes when it ends."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -35,18 +35,18 @@ class Up:
         return self.warned.read_text()
 
     def stop(self, timeout_s: float = 30.0) -> int:
-        """SIGTERM; gives the exit status."""
+        """Send SIGTERM and wait for the end; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
 
 @contextlib.contextmanager
 def upping(work: Path, folder: Path) -> Iterator[Up]:
-    """`pywharf up` over `folder`, its packages and temporary files under `work`; ended on leaving."""
+    """Run `pywharf up` over `folder` within the context, with its packages and temporary files under `work`."""
     temporary = work / "temporary"
     temporary.mkdir(parents=True)
     said, warned, root = work / "stdout", work / "stderr", work / "root"
-    # What a repo's default for the extra index would ask for beyond this machine fails at once.
+    # Requests to a repo's default extra index, which is beyond this machine, fail immediately.
     env = {"TMPDIR": str(temporary), "HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY}
     command = [PYWHARF, "up", str(folder), f"--root={root}", "--port=0"]
     with said.open("wb") as out, warned.open("wb") as err:

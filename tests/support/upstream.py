@@ -1,4 +1,4 @@
-"""A Simple index of another party on loopback, as well or as badly behaved as a test wants."""
+"""A third party's Simple index on loopback, as well or badly behaved as a test needs."""
 
 import asyncio
 import contextlib
@@ -24,9 +24,9 @@ How = Literal["whole", "hang", "drip", "flood", "cut"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a project's address answers.
+    """The response of a project's page.
 
-    `how`: whole; hang (no byte ever comes); drip (the headers, then a byte now and then, for ever); flood (200 MiB
+    `how`: whole; hang (no byte is ever sent); drip (the headers, then a byte now and then, forever); flood (200 MiB
     after `body`); cut (half of `body`, then the connection ends).
     """
 
@@ -39,28 +39,28 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came in."""
+    """A request that the index received."""
 
     path: str
     headers: Mapping[str, str]
 
 
 class Upstream:
-    """A running index; `url` is what --extra_index_url is given."""
+    """A running index; `url` is the value for --extra_index_url."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[Asked] = []
         self.answers: dict[str, Answer | Callable[[Asked], Answer]] = {}
-        """What `/simple/<key>/` answers; 404 for others."""
+        """Responses of `/simple/<key>/` by key; other projects get 404."""
         self._files: dict[str, Path] = {}
 
     def asked(self, project: str) -> int:
-        """How many requests there were for a project's page."""
+        """Return the number of requests for a project's page."""
         return sum(request.path == f"/simple/{project}/" for request in self.requests)
 
     def offer(self, project: str, *files: Path, formats: tuple[str, ...] = (JSON, HTML)) -> None:
-        """Let a project have these files, on a page in the best of `formats`, with relative links to them."""
+        """Offer these files of a project on a page in the best of `formats`, with relative links."""
         self._files |= {file.name: file for file in files}
         page = {"meta": {"api-version": "1.1"}, "name": project, "files": [_entry(f) for f in files]}
         as_json = Answer(json.dumps(page).encode())
@@ -108,7 +108,7 @@ class Upstream:
 
 @contextlib.contextmanager
 def upstream() -> Iterator[Upstream]:
-    """An index that serves from a thread of its own, for tests that are not asynchronous or block."""
+    """Run an index in its own thread, for tests that are not asynchronous or that block."""
     index = Upstream()
     with in_background(index.serving(), "upstream"):
         yield index

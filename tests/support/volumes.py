@@ -1,4 +1,4 @@
-"""Volumes that are small, or that turn read-only."""
+"""Volumes that are small or that become read-only."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from support.parts import missing, require
 
 @dataclass(frozen=True)
 class Volume:
-    """A tmpfs of its own at `path`."""
+    """A separate tmpfs, mounted at `path`."""
 
     path: Path
 
@@ -26,24 +26,24 @@ class Volume:
         return self.path / "ballast"
 
     def fill(self, leaving_bytes: int = 0) -> None:
-        """Leave so many bytes free, rounded to whole pages; 0: not one."""
+        """Fill the volume until only `leaving_bytes` are free, rounded to whole pages."""
         with self._ballast.open("ab") as file, contextlib.suppress(OSError):
             while (left := self.free_bytes - leaving_bytes) > 0:
                 file.write(bytes(min(left, 1024 * 1024)))
                 file.flush()
 
     def free(self) -> None:
-        """Take back what `fill` did."""
+        """Free the space that `fill` used."""
         self._ballast.unlink(missing_ok=True)
 
     def remount(self, option: str) -> None:
-        """`ro` or `rw`."""
+        """Remount the volume with `ro` or `rw`."""
         subprocess.run(["mount", "-o", f"remount,{option}", self.path], check=True)
 
 
 @contextlib.contextmanager
 def volume(path: Path, megabytes: int) -> Iterator[Volume]:
-    """Mounted within the context; the folder is made."""
+    """Mount a tmpfs at `path` within the context, creating the folder."""
     path.mkdir(parents=True, exist_ok=True)
     mount = require("mount", "apt-get install mount")
     done = subprocess.run(
@@ -54,5 +54,5 @@ def volume(path: Path, megabytes: int) -> Iterator[Volume]:
     try:
         yield Volume(path)
     finally:
-        # Lazily, so that a test that fails with a server running leaves no mount behind either.
+        # Lazy, so that a test that fails while a server is running leaves no mount behind either.
         subprocess.run(["umount", "--lazy", path], check=True)

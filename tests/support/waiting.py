@@ -1,4 +1,4 @@
-"""Waiting for a condition, never just for a while."""
+"""Waiting for a condition, never for a fixed time."""
 
 import asyncio
 import os
@@ -12,13 +12,13 @@ _MOST_STRETCHED = 8.0
 
 
 def stretched(seconds: float) -> float:
-    """Return a limit that a busy machine keeps: the seconds, times the processes that wait for each processor."""
+    """Return a limit that a busy machine meets: `seconds` times the load average for each processor (1 to 8)."""
     waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
     return seconds * min(max(waiting, 1.0), _MOST_STRETCHED)
 
 
 def wait_for(condition: Callable[[], T], what: str, *, longest_s: float = LONGEST_S) -> T:
-    """Ask until the condition is true, and give what it said. An AssertionError says what did not happen in time."""
+    """Poll until the condition is true; returns its result. Raises AssertionError (naming `what`) after `longest_s`."""
     end = time.monotonic() + longest_s
     while True:
         found = condition()
@@ -29,7 +29,7 @@ def wait_for(condition: Callable[[], T], what: str, *, longest_s: float = LONGES
 
 
 async def until(condition: Callable[[], T], what: str = "a condition", *, longest_s: float = LONGEST_S) -> T:
-    """`wait_for` on the event loop."""
+    """Poll like `wait_for`, but on the event loop."""
     end = time.monotonic() + longest_s
     while True:
         found = condition()

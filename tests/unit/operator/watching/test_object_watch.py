@@ -1,6 +1,7 @@
 """The operator's own watches: which kinds, and what happens while the cluster lacks one."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, 
 from pywharf_operator.watching.waking import Wakeup, Waking
 
 
-class Kube:
+class Missing:
     """What the watches call. The kind is missing for the first `missing` lists; then one object changes."""
 
     def __init__(self, missing: int) -> None:
@@ -34,7 +35,8 @@ class Kube:
 
 async def test_a_kind_that_the_cluster_lacks_is_watched_once_it_is_there(monkeypatch):
     monkeypatch.setattr(object_watch, "_MISSING_AGAIN_S", 0.001)
-    kube, events = Kube(missing=3), asyncio.Queue[Wakeup]()
+    events = asyncio.Queue[Wakeup]()
+    kube: Any = Missing(missing=3)
     watch = ObjectWatch(kube, Watch(HTTP_ROUTE, SERVER_LABEL), "team", Waking(), events.put_nowait)
     running = asyncio.create_task(watch.run(WatchTimeouts()))
     try:

@@ -264,6 +264,7 @@ def indexed_roots(tmp_path_factory) -> dict[str, Path]:
     return roots
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("codec", ["toml", "json"])
 def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
     chosen = seeded()

@@ -1,28 +1,14 @@
 """Check the error tree: each deliberate error has a status, a code and a title of its own."""
 
 import http
-import importlib
-import pkgutil
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-import pywharf
-from pywharf.core.errors import PywharfError, RangeNotSatisfiableError
+from pywharf.core.errors import RangeNotSatisfiableError
+from support.error_classes import error_classes
 
-
-def _classes() -> Iterator[type[PywharfError]]:
-    for module in pkgutil.walk_packages(pywharf.__path__, "pywharf."):
-        importlib.import_module(module.name)
-    pending = [PywharfError]
-    while pending:
-        found = pending.pop()
-        yield found
-        pending.extend(found.__subclasses__())
-
-
-CLASSES = sorted(_classes(), key=lambda c: c.__name__)
+CLASSES = sorted(error_classes(), key=lambda c: c.__name__)
 
 
 @pytest.mark.parametrize("error", CLASSES)

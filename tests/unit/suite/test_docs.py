@@ -1,33 +1,19 @@
 """Check that the documentation keeps up with the code: it names every flag, field, error and metric."""
 
-import importlib
-import pkgutil
 import re
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-import pywharf
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config.repo_config import AdminSecret, Upstream
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
-from pywharf.core.errors import PywharfError
 from pywharf.serving.metrics import Metrics
+from support.error_classes import error_classes
 from support.parts import CHECKOUT
 
 DOCS = {path.name: path.read_text() for path in (CHECKOUT / "docs").glob("*.md")}
-
-
-def error_classes() -> Iterator[type[PywharfError]]:
-    for module in pkgutil.walk_packages(pywharf.__path__, "pywharf."):
-        importlib.import_module(module.name)
-    pending = [PywharfError]
-    while pending:
-        found = pending.pop()
-        yield found
-        pending.extend(found.__subclasses__())
 
 
 def test_every_backend_s_command_is_documented():

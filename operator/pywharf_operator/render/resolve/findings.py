@@ -20,6 +20,11 @@ class Finding(msgspec.Struct, frozen=True):
     """One or more sentences for people: what is wrong and what to do. It never contains a secret."""
 
 
+def refused(reason: str, message: str) -> Finding:
+    """Return the finding that refuses a repo or a server."""
+    return Finding(status=False, reason=reason, message=message)
+
+
 REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo Accepted": {
         "Accepted": "The server takes the repo.",

@@ -4,7 +4,7 @@ No finding depends on other namespaces' repos: a tenant must not learn their num
 for each refused repo.
 """
 
-from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import MAX_TEXT_BYTES
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES
 from pywharf_operator.spec import ObjectKey, PackageServer
@@ -12,7 +12,7 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 
 def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:
     """Refuse a repo beyond the limit on a namespace's repos."""
-    return _refusal(
+    return refused(
         "TooManyRepos",
         f"PackageServer {server.key} takes {server.spec.limits.repos_per_namespace} repos of one namespace, and "
         f"{repo.namespace} has more, of which this is one of the newest; delete others, use another PackageServer, or "
@@ -22,7 +22,7 @@ def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:
 
 def table_too_large(server: PackageServer, size: int) -> Finding:
     """Refuse a repo whose own table is too large."""
-    return _refusal(
+    return refused(
         "TableTooLarge",
         f"Its table in the server's configuration takes {size} bytes, and PackageServer {server.key} takes "
         f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.reserved and "
@@ -32,7 +32,7 @@ def table_too_large(server: PackageServer, size: int) -> Finding:
 
 def schedule_too_frequent(server: PackageServer, schedule: str, shortest_s: int) -> Finding:
     """Refuse a repo whose index would be updated too often."""
-    return _refusal(
+    return refused(
         "ScheduleTooFrequent",
         f"spec.index.schedule is {schedule!r}, which comes again after {shortest_s} seconds, and PackageServer "
         f"{server.key} takes {server.spec.limits.min_schedule_interval_seconds} and more; choose a rarer one (uploads "
@@ -42,7 +42,7 @@ def schedule_too_frequent(server: PackageServer, schedule: str, shortest_s: int)
 
 def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
     """Refuse a repo whose table does not fit into the configuration."""
-    return _refusal(
+    return refused(
         "ServerFull",
         f"There is no room for the {size} bytes of this repo's table: the configuration of PackageServer {server} "
         f"holds {MAX_TEXT_BYTES} bytes, and {MAX_BYTES} once compressed, and of all namespaces {repo.namespace} takes "
@@ -53,14 +53,10 @@ def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding
 
 def credentials_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding:
     """Refuse a repo whose secrets do not fit into the credentials."""
-    return _refusal(
+    return refused(
         "ServerFull",
         f"There is no room for the {size} bytes of this repo's secrets: each part of the credentials of PackageServer "
         f"{server} holds {MAX_BYTES} bytes, and of all namespaces {repo.namespace} takes the most of this repo's part, "
         "this repo being one of its newest there; use shorter secrets in the namespace's repos, delete some, or use "
         "another PackageServer.",
     )
-
-
-def _refusal(reason: str, message: str) -> Finding:
-    return Finding(status=False, reason=reason, message=message)

@@ -17,7 +17,7 @@ from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.resolve import refusals
 from pywharf_operator.render.resolve.endpoints import allowed
-from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.repo_config import repo_table
@@ -161,7 +161,7 @@ def _verdict(
             spec = repo_table(repo, server, environment.specs, files)
             refusal = _table_too_large(repo, server, spec, environment, files)
         except InvalidConfigError as error:
-            refusal = _refusal("InvalidBackend", str(error))
+            refusal = refused("InvalidBackend", str(error))
     if refusal is not None:
         return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
     accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
@@ -180,13 +180,13 @@ def _not_admitted(
     """
     server, watched = servers.get(repo.server_key), snapshot.watched
     if server is None and watched is not None and repo.server_key.namespace not in watched:
-        return _refusal(
+        return refused(
             "ServerNotFound",
             f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
             f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
         )
     if server is None and repo.server_key.namespace == repo.key.namespace:
-        return _refusal(
+        return refused(
             "ServerNotFound",
             f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
         )
@@ -197,7 +197,7 @@ def _not_admitted(
 
 def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
     """Return the finding for a repo of another namespace, whether the server is missing or does not admit the repo."""
-    return _refusal(
+    return refused(
         "NamespaceNotAllowed",
         f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
         "server of that name admit it, or correct spec.serverRef.",
@@ -234,7 +234,7 @@ def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -
             # The message does not reveal which repos another namespace has.
             own = holder.namespace == claim.repo.namespace
             older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
-            conflicts[claim.repo] = _refusal(
+            conflicts[claim.repo] = refused(
                 "NameConflict",
                 f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
                 "another spec.repoName.",
@@ -332,14 +332,14 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
     """Refuse an admitted repo for what its server lacks or does not allow; None if it suits."""
     backend = repo.spec.backend
     if backend.file_system is not None and server.spec.storage is None:
-        return _refusal(
+        return refused(
             "StorageMissing",
             f"PackageServer {server.key} has no spec.storage, so it can keep no fileSystem repo; add it there, "
             "or choose another backend.",
         )
     if backend.chosen.type_name not in environment.specs:
         installed = ", ".join(sorted(environment.specs))
-        return _refusal(
+        return refused(
             "BackendNotInstalled",
             f"spec.backend.{backend.chosen_field}: this backend is not installed (installed: {installed}); "
             "use an image that has it, or another backend.",
@@ -352,7 +352,7 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
         named["spec.upstream.url"] = repo.spec.upstream.url
     for field, url in named.items():
         if not allowed(server, url):
-            return _refusal(
+            return refused(
                 "EndpointNotAllowed",
                 f"{field} is {url!r}, whose host is not among the spec.allowedEndpoints of PackageServer "
                 f"{server.key}; have it added there, or use an allowed one.",
@@ -365,13 +365,13 @@ def _server_finding(
 ) -> Finding:
     storage = server.spec.storage
     if storage is not None and not storage.shared and server.most_replicas > 1:
-        return _refusal(
+        return refused(
             "StorageNotShared",
             f"{server.most_replicas} replicas cannot share a volume of access mode {', '.join(storage.access_modes)}; "
             "run one replica, or use storage with ReadWriteMany.",
         )
     if server.spec.allowed_namespaces.from_ == "Selector" and namespaces is None:
-        return _refusal(
+        return refused(
             "NamespacesNotWatched",
             "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
@@ -379,9 +379,5 @@ def _server_finding(
     try:
         check_job_template(server, pod_template(server, environment))
     except InvalidPodTemplateError as error:
-        return _refusal("InvalidPodTemplate", f"spec.{error}")
+        return refused("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
-
-
-def _refusal(reason: str, message: str) -> Finding:
-    return Finding(status=False, reason=reason, message=message)

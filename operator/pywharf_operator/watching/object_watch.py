@@ -5,19 +5,17 @@ kopf reads whole pages and events, so 120 Secrets of 1 MiB each would fill the o
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Any, Final
 
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.spec.kinds import METADATA_ONLY
+from pywharf_operator.watching.backoff import backoff_s
 from pywharf_operator.watching.registry import Watch, WatchTimeouts
 from pywharf_operator.watching.waking import LISTED, Wakeup, Waking
 
 _logger = logging.getLogger(__name__)
-_FIRST_BACKOFF_S: Final = 0.5
-_LONGEST_BACKOFF_S: Final = 10.0
 _MISSING_AGAIN_S: Final = 60.0
 """Between two tries to watch a kind that the cluster lacks."""
 
@@ -64,7 +62,7 @@ class ObjectWatch:
             except Exception as error:  # noqa: BLE001 - one odd object must not end the watch for good
                 failures += 1
                 _logger.warning("A watch of %s begins anew: %s", self._watch.kind.plural, error_location(error))
-            await asyncio.sleep(_backoff(failures))
+            await asyncio.sleep(backoff_s(failures))
 
     async def _list(self) -> str:
         watch = self._watch
@@ -103,8 +101,3 @@ class ObjectWatch:
         woken = self._waking.woken(self._watch.kind, event, item)
         if woken.keys or woken.everything:
             self._tell(woken)
-
-
-def _backoff(failures: int) -> float:
-    longest = min(_FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), _LONGEST_BACKOFF_S)
-    return longest * (0.75 + random.random() / 4)  # noqa: S311 - it spreads load

@@ -8,7 +8,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +18,7 @@ import kopf
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, connect
 from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.watching.backoff import backoff_s
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
 from pywharf_operator.watching.waking import Wakeup, Waking
@@ -35,8 +35,6 @@ _UP_S: Final = 10.0
 """Seconds after which a run of kopf counts as started."""
 _DOWN_S: Final = 300.0
 """Seconds without a started run after which a restart of the process may help."""
-_FIRST_BACKOFF_S: Final = 0.5
-_LONGEST_BACKOFF_S: Final = 10.0
 
 
 class KopfHungError(Exception):
@@ -223,7 +221,7 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 _logger.warning("The watches cannot log in: %s", error_location(error))
             failures += 1
-            await asyncio.sleep(_backoff(failures))
+            await asyncio.sleep(backoff_s(failures))
 
     async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -237,11 +235,11 @@ class Watcher:
         while True:
             if not await self._is_complete():
                 failures += 1
-                await asyncio.sleep(_backoff(failures))
+                await asyncio.sleep(backoff_s(failures))
                 continue
             reason, lasted_s = await self._run_once(tell)
             failures = 1 if lasted_s >= _UP_S else failures + 1
-            wait = _backoff(failures)
+            wait = backoff_s(failures)
             _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
             self._restarted()
             await asyncio.sleep(wait)
@@ -286,11 +284,6 @@ class Watcher:
             _logger.warning("%s Waiting for it.", lacking)
         self._last_message = lacking or ""
         return not lacking
-
-
-def _backoff(failures: int) -> float:
-    longest = min(_FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), _LONGEST_BACKOFF_S)
-    return longest * (0.75 + random.random() / 4)  # noqa: S311 - it spreads load
 
 
 def _reason(error: BaseException) -> str:

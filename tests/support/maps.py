@@ -1,10 +1,9 @@
 """Every map of the specs that may be empty, filled and emptied, derived from the schema.
 
-The filled specs are those of tests/unit/operator/test_every_field.py, which requires a value for each field.
+The filled specs are those of support/spec_changes.py, which has a value for each field.
 """
 
 import copy
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ import msgspec
 from pywharf_operator.codegen.schema import Schema, schema_of
 from pywharf_operator.spec import PackageRepo, PackageServer, Resource
 from support.kube_client import Json
-from support.parts import CHECKOUT
+from support.spec_changes import REPO_CHANGES, SERVER_CHANGES
 
-_EVERY_FIELD = CHECKOUT / "tests" / "unit" / "operator" / "test_every_field.py"
 _STRUCTS: dict[str, type[Resource]] = {"PackageRepo": PackageRepo, "PackageServer": PackageServer}
 PLURALS = {"PackageRepo": "packagerepos", "PackageServer": "packageservers"}
 
@@ -41,7 +39,7 @@ def map_cases() -> list[MapCase]:
         specs = _specs(kind)
         for number, path in enumerate(_maps(schema_of(struct)["properties"]["spec"], ())):
             full = next((spec for spec in specs if _at(spec, path)), None)
-            assert full is not None, f"{kind}: no spec of {_EVERY_FIELD.name} has something in {'.'.join(path)}"
+            assert full is not None, f"{kind}: no spec of spec_changes.py has something in {'.'.join(path)}"
             empty = _emptied(full, path)
             if _readable(kind, empty):
                 name = f"{kind.lower()}-{number}"
@@ -66,12 +64,7 @@ def meaning(kind: str, spec: Any) -> object:
 
 
 def _specs(kind: str) -> list[Json]:
-    source = importlib.util.spec_from_file_location("every_field", _EVERY_FIELD)
-    assert source is not None
-    assert source.loader is not None
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    changes = module.REPO_CHANGES if kind == "PackageRepo" else module.SERVER_CHANGES
+    changes = REPO_CHANGES if kind == "PackageRepo" else SERVER_CHANGES
     return [spec for spec, _ in changes.values()]
 
 

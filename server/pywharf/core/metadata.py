@@ -16,10 +16,12 @@ MAX_REQUIRES_PYTHON = 1_000
 MAX_FIELDS = 20_000
 MAX_FIELD_NAMES = 200
 """Maximum number of different field names. The parser searches all fields for each name."""
-_BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+MAX_LINES = 100_000
+"""Maximum lines of all fields. A description may be a field, and has as many lines as it has."""
 _OLD_SPECIFIER = re.compile(r"(?:[\s,]*+(?:[~=!<>]=|===|[<>])?+\s*+v?+[0-9][0-9A-Za-z.*+!_-]*+)++[\s,]*+\Z", re.ASCII)
 """Values of Requires-Python on package indexes. The specification no longer allows some (`>=3.5.*`, `3`)."""
-_FIELD = re.compile(rb"(?:\A|[\r\n])([^\s:]+)")
+_FIELD = re.compile(rb"\n([^\s:]+)")
+"""The name of a field. The literal at its beginning lets a search skip long lines: it holds the GIL meanwhile."""
 
 
 class CoreMetadata(msgspec.Struct, frozen=True):
@@ -61,14 +63,19 @@ def parse_metadata(raw: bytes, filename: DistributionFilename) -> CoreMetadata:
 
 def _fields(raw: bytes, shown: str) -> bytes:
     """Return the fields only: an index does not need the description, which may hold arbitrarily nested e-mails."""
-    fields = _BLANK_LINE.split(raw, maxsplit=1)[0]
+    text = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    fields = text.partition(b"\n\n")[0]
     names: set[bytes] = set()
-    for count, found in enumerate(_FIELD.finditer(fields), 1):
+    for count, found in enumerate(_FIELD.finditer(b"\n" + fields), 1):
         names.add(found[1].lower())
         if count > MAX_FIELDS or len(names) > MAX_FIELD_NAMES:
             raise InvalidDistributionError(
                 f"The core metadata in {shown!r} has more than {MAX_FIELDS} fields, or {MAX_FIELD_NAMES} names of them."
             )
+    if (line_count := fields.count(b"\n")) > MAX_LINES:
+        raise InvalidDistributionError(
+            f"The fields of the core metadata in {shown!r} have {line_count} lines; at most {MAX_LINES} are allowed."
+        )
     return fields
 
 

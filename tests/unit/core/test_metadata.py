@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import parse_upload_filename
-from pywharf.core.metadata import MAX_FIELD_NAMES, MAX_FIELDS, MAX_METADATA_BYTES, CoreMetadata, parse_metadata
+from pywharf.core.metadata import (
+    MAX_FIELD_NAMES,
+    MAX_FIELDS,
+    MAX_LINES,
+    MAX_METADATA_BYTES,
+    CoreMetadata,
+    parse_metadata,
+)
 
 FILENAME = parse_upload_filename("foo_bar-1.0-py3-none-any.whl")
 BOTH = b"Name: foo-bar\nVersion: 1.0\n"
@@ -105,6 +112,14 @@ def test_too_many_fields_are_refused_soon(fields):
     with pytest.raises(InvalidDistributionError, match="has more than 20000 fields, or 200 names of them"):
         parse(BOTH + fields)
     assert time.process_time() - started < 2
+
+
+def test_a_field_of_too_many_lines_is_refused():
+    """Old tools write the description as a field. One with as many lines as allowed is read."""
+    most = BOTH + b"Description: a\n" + b" b\n" * (MAX_LINES - 3)
+    assert parse(most).version == "1.0"
+    with pytest.raises(InvalidDistributionError, match="have 100001 lines; at most 100000 are allowed"):
+        parse(most + b" c\r\n")
 
 
 def test_many_fields_of_a_real_project_are_read():

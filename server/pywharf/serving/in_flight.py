@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 
 class RunningRequests:
-    """A counter of requests, each from its head to the last byte of its response.
+    """A counter of requests, each from its head to the last byte of its response: `with running:` counts one.
 
     The framework's own shutdown discards what running uploads still send, so it may begin only after `finish`.
     """
@@ -18,17 +17,14 @@ class RunningRequests:
         self.ending = False
         """Whether the server is stopping, so that connections should be closed after their response."""
 
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Count a request within the context."""
+    def __enter__(self) -> None:
         self._count += 1
         self._none.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._none.set()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
 
     async def finish(self, longest_s: float) -> bool:
         """Wait at most `longest_s` until all requests are done. Returns whether they are."""

@@ -15,7 +15,7 @@ from pywharf.serving.sessions import Sessions
 from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.auth import INSTANCE, REPO, SESSIONS
-from pywharf.web.connections import working
+from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
@@ -46,7 +46,7 @@ def build_app(  # noqa: PLR0913 - its parts
     """Build one worker's application, without `/metrics` if its clients must not see the repos' names."""
     outermost = _outermost(instance, access_log, running)
     app = web.Application(middlewares=[outermost])
-    app.on_response_prepare.extend((name_server, allow_reading, secure_transport))
+    app.on_response_prepare.append(_add_headers)
     app[INSTANCE] = instance
     app[SESSIONS] = sessions
     app[status.RUNNING] = running
@@ -97,6 +97,12 @@ async def name_server(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["Server"] = _SERVER
 
 
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = _SERVER
+    allow_reading(request, response)
+    secure_transport(request, response)
+
+
 def _outermost(instance: ServedRepos, access_log: AccessLog, running: RunningRequests) -> Middleware:
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -104,7 +110,7 @@ def _outermost(instance: ServedRepos, access_log: AccessLog, running: RunningReq
         response: web.StreamResponse | None = None
         sent = False
         try:
-            with running.one(), working(request):
+            with running, Working(request):
                 response = await _answer(request, handler)
                 if running.ending or is_waiting(request) or not request.content.is_eof():
                     response.force_close()

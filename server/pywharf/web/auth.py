@@ -18,7 +18,7 @@ from pywharf.web.transport import session_cookie
 
 INSTANCE: web.AppKey[ServedRepos] = web.AppKey("instance", ServedRepos)
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
-REPO: web.RequestKey[str] = web.RequestKey("repo", str)
+REPO: web.RequestKey[RepoName] = web.RequestKey("repo", RepoName)
 """The name of the request's repo, for the logs and cross-origin reading."""
 OWN_SECRET: web.RequestKey[str] = web.RequestKey("own_secret", str)
 """The client's secret, set only if the storage itself granted it access."""

@@ -6,7 +6,7 @@ Package managers that run in a browser, such as micropip, need it.
 from aiohttp import hdrs, web
 
 from pywharf.core.errors import InvalidNameError
-from pywharf.core.names import parse_repo_name
+from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, REPO
 
 _READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
@@ -15,7 +15,7 @@ _ALLOWED_HEADERS = "Accept, If-None-Match, If-Range, Range"
 _PREFLIGHT_MAX_AGE_S = 86_400
 
 
-async def allow_reading(request: web.Request, response: web.StreamResponse) -> None:
+def allow_reading(request: web.Request, response: web.StreamResponse) -> None:
     """Let any origin read an answer of a repo that everybody may read. Credentials are never allowed."""
     name = request.get(REPO)
     if name is not None and request.method in _READING and _is_open(request, name):
@@ -28,7 +28,13 @@ def preflight(request: web.Request) -> web.Response | None:
     if request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD) not in _READING:
         return None
     _, *parts = request.rel_url.raw_path.split("/", 4)
-    if parts[:1] != ["repo"] or parts[2:3] != ["simple"] or not _is_open(request, parts[1]):
+    if parts[:1] != ["repo"] or parts[2:3] != ["simple"]:
+        return None
+    try:
+        name = parse_repo_name(parts[1])
+    except InvalidNameError:
+        return None
+    if not _is_open(request, name):
         return None
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
@@ -39,9 +45,5 @@ def preflight(request: web.Request) -> web.Response | None:
     return web.Response(status=204, headers=headers)
 
 
-def _is_open(request: web.Request, name: str) -> bool:
-    try:
-        credentials = request.app[INSTANCE].credentials(parse_repo_name(name))
-    except InvalidNameError:
-        return False
-    return credentials.anonymous_read
+def _is_open(request: web.Request, name: RepoName) -> bool:
+    return request.app[INSTANCE].credentials(name).anonymous_read

@@ -25,6 +25,7 @@ async def ask_for_body(request: web.Request) -> None:
 
 def is_waiting(request: web.Request) -> bool:
     """Return whether the client still waits for 100 Continue: it may send the body or another request next."""
-    if request.version < HttpVersion11 or request.get(_ASKED, False):
+    expected = request.headers.get(hdrs.EXPECT)
+    if expected is None or request.version < HttpVersion11 or request.get(_ASKED, False):
         return False
-    return request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue"
+    return expected.strip().lower() == "100-continue"

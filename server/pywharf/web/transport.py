@@ -11,9 +11,11 @@ _STRICT_TRANSPORT = "max-age=31536000"
 
 def is_secure(request: web.BaseRequest) -> bool:
     """Return whether the browser uses TLS, with this server or with the proxy in front of it."""
+    proxied = request.headers.get("X-Forwarded-Proto")
+    if proxied is None:
+        return request.secure
     # With several proxies the first value counts: it is from the proxy that the browser connects to.
-    proxied = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-    return request.secure or proxied.lower() == "https"
+    return request.secure or proxied.partition(",")[0].strip().lower() == "https"
 
 
 def cookie_name(request: web.BaseRequest) -> str:
@@ -32,7 +34,7 @@ def session_cookie(request: web.BaseRequest) -> str | None:
     return None
 
 
-async def secure_transport(request: web.BaseRequest, response: web.StreamResponse) -> None:
+def secure_transport(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Make a browser that uses TLS never use plain HTTP with this host again (RFC 6797)."""
     if is_secure(request):
         response.headers["Strict-Transport-Security"] = _STRICT_TRANSPORT

@@ -189,7 +189,7 @@ class Connection(web.RequestHandler):
 
 
 class Working:
-    """Mark a request's connection as busy within the context. Each request pays for it: a generator costs five times this."""
+    """Mark a request's connection as busy within the context. Every request pays for this; a generator is slow."""
 
     __slots__ = ("_connection", "_request")
 

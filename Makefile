@@ -75,7 +75,7 @@ $(DEV_PACKAGE): $(DEV_STAMP)
 .venv-bench: $(BENCH_STAMP)
 .venv-docs: $(DOCS_STAMP)
 
-.PHONY: help run run-cluster stop-cluster test cluster node pytest e2e coverage lint format lock bench docs clean
+.PHONY: help run run-cluster stop-cluster test cluster node pytest unit e2e coverage lint format lock bench docs clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -114,7 +114,11 @@ pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
 	-@$(PYTHON) tests/support/cluster_build.py $(CLUSTER) >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \
-	  --numprocesses $(WORKERS) --durations 5 $(PYTEST_ARGS)
+	  --numprocesses $(WORKERS) --durations 5 --hypothesis-profile thorough $(PYTEST_ARGS)
+
+# Properties are tried with fewer examples than in `make pytest`: tests/support/examples.py.
+unit: .venv-dev ## The inner loop: tests/unit, in less than a minute
+	.venv-dev/bin/pytest tests/unit --numprocesses $(WORKERS) --quiet $(PYTEST_ARGS)
 
 # What a node is made of: Kubernetes' parts, container runtime, DNS, and images (needs root, Debian packages).
 node:

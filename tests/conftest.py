@@ -6,8 +6,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from support.examples import register
 from support.parts import REQUIRE_ALL, all_required
 
 pytest_plugins = [f"support.{name}_fixtures" for name in ("cluster", "github", "kubelet", "node")]
@@ -18,9 +18,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 
-# The duration of an example means nothing on a machine that also does other work.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("tests")
+register()
 
 # Fast folders first, so that a simple mistake shows in seconds. A folder that is not listed comes last.
 FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")

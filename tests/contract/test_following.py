@@ -21,6 +21,7 @@ from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions import wheel
+from support.examples import examples
 from support.storages import FOLDING, STORAGES
 from support.turns import Turns
 from support.uploads import publish
@@ -315,7 +316,7 @@ class World:
 
 
 @pytest.mark.parametrize("kind", STORAGES)
-@settings(max_examples=150, deadline=None, phases=[Phase.reuse, Phase.generate])  # the trace says more than shrinking
+@settings(max_examples=examples(150), deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(order=st.lists(st.integers(0, 4), min_size=20, max_size=40))
 def test_no_upload_is_lost_between_a_fold_and_a_look(tmp_path_factory, wheels, kind, order):
     async def play() -> None:

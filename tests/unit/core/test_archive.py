@@ -38,6 +38,7 @@ from support.archives import (
     zipped,
 )
 from support.distributions import sdist, wheel
+from support.examples import examples
 
 
 def read(folder: Path, filename: str, content: bytes) -> bytes:
@@ -467,21 +468,24 @@ def _ends_well(folder: Path, filename: str, content: bytes) -> None:
     assert refusal.encode()
 
 
+SHARED_FOLDER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
 @pytest.mark.parametrize(("filename", "seed"), FUZZED.values(), ids=FUZZED)
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(500), suppress_health_check=SHARED_FOLDER)
 @given(data=st.data())
 def test_mutated_archive(tmp_path, filename, seed, data):
     _ends_well(tmp_path, filename, data.draw(mutated(seed)))
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(1000), suppress_health_check=SHARED_FOLDER)
 @given(content=st.sampled_from(UNPACKED_TARS).flatmap(mutated))
 def test_mutated_tar(tmp_path, content):
     """The damaged tar is in an intact gzip, so the checksum does not catch it."""
     _ends_well(tmp_path, SDIST, gzip.compress(content, 1, mtime=0))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=SHARED_FOLDER)
 @given(content=st.binary(max_size=2000), filename=st.sampled_from([WHEEL, SDIST, ZIP_SDIST]))
 def test_any_bytes(tmp_path, content, filename):
     _ends_well(tmp_path, filename, content)

@@ -44,6 +44,7 @@ from support.archives import (
     zipped,
 )
 from support.distributions import record_hash
+from support.examples import examples
 
 
 def read(filename: str, content: bytes) -> Contents:
@@ -602,7 +603,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(1500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.sampled_from(SEEDS), data=st.data())
 def test_what_is_accepted_reads_the_same_from_both_ends(seed, data):
     content = bytearray(seed)

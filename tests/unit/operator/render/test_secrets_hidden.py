@@ -11,6 +11,7 @@ from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
+from support.examples import examples
 
 HIDDEN = "hunter2hunter2"
 NO_TEXT = base64.b64encode(b"\xff" + HIDDEN.encode()).decode()
@@ -95,7 +96,7 @@ def test_no_message_shows_it(text):
     assert [line for line in shown if HIDDEN in line or encoded in line] == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     value=st.text(st.characters(codec="utf-8"), min_size=6, max_size=40),
     place=st.sampled_from(["stringData", "data", "stringdata", "type"]),

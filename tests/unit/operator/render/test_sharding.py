@@ -25,6 +25,7 @@ from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets
 from pywharf_operator.spec.forms import REPO_NAME
+from support.examples import examples
 
 SERVER = default_server("ml")
 EMPTY = config_map(SERVER, "", "")
@@ -86,7 +87,7 @@ REPOS = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(REPOS)
 def test_shards_together_hold_exactly_the_content(repos):
     content = credentials_content(repos)
@@ -112,7 +113,7 @@ def _halved(content, count):
     return credentials_secrets(SERVER, tuple(parts), "0" * 64)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(REPOS.filter(lambda repos: any(secrets.given() for secrets in repos.values())), st.data())
 def test_a_changed_secret_changes_the_revision_in_every_shard(repos, data):
     content = credentials_content(repos)

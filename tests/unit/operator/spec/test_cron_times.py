@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pywharf_operator.spec.cron import DAY_S, next_time, parsed, shortest_interval_s
 from pywharf_operator.spec.forms import SCHEDULE
+from support.examples import examples
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "cron" / "times.tsv"
 ROWS = [tuple(line.split("\t")) for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]
@@ -104,7 +105,7 @@ def is_taken(schedule):
     return True
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(LISTS, st.sets(st.sampled_from([1, 2, 3, 4])))
 def test_the_shortest_interval_is_met_and_never_undercut(fields, opened):
     schedule = " ".join("*" if number in opened else field for number, field in enumerate(fields))

@@ -17,7 +17,7 @@ from pywharf.index.threads import within
 _logger = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
-_LOOK_S = 5.0
+_CATCH_UP_S = 5.0
 """Seconds that a page waits for the storage to return another worker's upload, before it shows what is known."""
 _JOURNAL_S = 120.0
 """Seconds for one read of a journal, however slowly the storage sends it."""
@@ -39,7 +39,7 @@ class Follower:
         self._name = name
         self._on_parse = on_parse
         self._backend = backend
-        self._glances = change_probes
+        self._change_probes = change_probes
         """None: the storage itself is read at every poll."""
         self._probe = backend.probe if isinstance(backend, Probeable) else None
         self._seen: object = None
@@ -54,7 +54,7 @@ class Follower:
         self._lock = asyncio.Lock()
         self._failure: PywharfError | None = None
         self._synchronised_at = 0.0
-        self._looked = asyncio.Event()
+        self._was_read = asyncio.Event()
 
     @property
     def catalog(self) -> Catalog:
@@ -78,9 +78,9 @@ class Follower:
                 break
             if self._catching_up is None or self._catching_up.done():
                 self._catching_up = asyncio.create_task(self._catch_up(self._generation))
-            looked = self._catching_up
-            await asyncio.wait([looked], timeout=_LOOK_S)
-            if not looked.done() or looked.cancelled() or looked.exception() is not None:
+            catching_up = self._catching_up
+            await asyncio.wait([catching_up], timeout=_CATCH_UP_S)
+            if not catching_up.done() or catching_up.cancelled() or catching_up.exception() is not None:
                 return catalog
         return self.catalog
 
@@ -106,14 +106,14 @@ class Follower:
 
     async def first_read(self) -> None:
         """Wait until the first read of the storage has succeeded or failed."""
-        await self._looked.wait()
+        await self._was_read.wait()
 
     async def refresh(self) -> None:
         """Read the storage once. If that fails, the catalog stays as it was. Raises PywharfError."""
         try:
             await self._refresh()
         finally:
-            self._looked.set()
+            self._was_read.set()
 
     async def _refresh(self) -> None:
         async with self._lock:
@@ -186,7 +186,7 @@ class Follower:
                 await asyncio.sleep(pause)
 
     async def _may_have_changed(self) -> bool:
-        if self._glances is None or self._probe is None:
+        if self._change_probes is None or self._probe is None:
             return True
-        seen, self._seen = self._seen, await self._glances.take(self._probe)
+        seen, self._seen = self._seen, await self._change_probes.take(self._probe)
         return seen != self._seen

@@ -258,7 +258,7 @@ async def test_a_project_with_as_many_files_as_a_page_lists(backend, tmp_path, m
         async with StagedFile(backend.staging_folder, 10**8) as staged:
             await staged.write(path.read_bytes())
             filename = parse_upload_filename(path.name)
-            await publish_checked(backend, follower, filename, {}, staged, turn=contextlib.nullcontext())
+            await publish_checked(backend, follower, filename, {}, staged, slot=contextlib.nullcontext())
 
     await upload("1.0")
     await upload("2.0")

@@ -55,7 +55,7 @@ async def upload(
             parse_upload_filename(name or path.name),
             form,
             staged,
-            turn=contextlib.nullcontext(),
+            slot=contextlib.nullcontext(),
         )
     return file, follower
 

@@ -254,13 +254,13 @@ class GithubApi:
         whole_s: float = _WHOLE_S,
     ) -> Answer:
         """Make a call and return its answer. Wait for rate limits to end, but for at most `max_wait_s`."""
-        patience = time.monotonic() + self.max_wait_s
+        deadline = time.monotonic() + self.max_wait_s
         while True:
             try:
                 self._check_limit()
                 return await self._call(ask, timeout_s, longest, whole_s)
             except RateLimitedError as error:
-                if time.monotonic() + error.retry_after_s > patience:
+                if time.monotonic() + error.retry_after_s > deadline:
                     raise
                 _logger.warning("%s Waiting.", error)
                 await asyncio.sleep(error.retry_after_s)

@@ -102,7 +102,7 @@ async def test_where_the_storage_fails_what_is_known_is_shown(backend, tmp_path,
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr("pywharf.index.follower._LOOK_S", 0.2)
+    monkeypatch.setattr("pywharf.index.follower._CATCH_UP_S", 0.2)
     for broken in (fails, hangs):
         monkeypatch.setattr(backend, "read_journal", broken)
         generations.of("team-a").renew()

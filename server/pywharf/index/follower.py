@@ -12,6 +12,7 @@ from pywharf.index.change_probes import ChangeProbes, Probeable
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import within
 
 _logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Follower:
         self._generation = generation
         """None: no other worker accepts uploads."""
         self._seen_generation: int | None = None
-        self._catching_up: asyncio.Task[None] | None = None
+        self._catching_up = SingleFlight[None, None]()
         self._catalog: Catalog | None = None
         self._version: str | None = None
         self._cursor: str | None = None
@@ -70,17 +71,16 @@ class Follower:
         Raises IndexNotLoadedError before the first successful read. If the storage fails or takes long, the catalog
         known before is returned.
         """
-        catalog = self.catalog
-        if self._generation is None:
+        catalog, generation = self.catalog, self._generation
+        if generation is None:
             return catalog
         for _ in range(2):  # a read in progress may miss the newest upload; the next one does not
-            if self._generation.current() == self._seen_generation:
+            if generation.current() == self._seen_generation:
                 break
-            if self._catching_up is None or self._catching_up.done():
-                self._catching_up = asyncio.create_task(self._catch_up(self._generation))
-            catching_up = self._catching_up
-            await asyncio.wait([catching_up], timeout=_CATCH_UP_S)
-            if not catching_up.done() or catching_up.cancelled() or catching_up.exception() is not None:
+            try:
+                async with asyncio.timeout(_CATCH_UP_S):
+                    await self._catching_up.run(None, lambda: self._catch_up(generation))
+            except Exception:  # noqa: BLE001 - the next poll fails the same way and reports it
                 return catalog
         return self.catalog
 

@@ -6,6 +6,8 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
+from pywharf.index.single_flight import SingleFlight
+
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
 """Bytes above which compressing a body would hold up the event loop."""
@@ -57,7 +59,7 @@ class PageCache:
         self._bytes = 0
         self._pages: OrderedDict[Hashable, tuple[object, Page, int]] = OrderedDict()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
-        self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
+        self._making = SingleFlight[Hashable, Page]()
 
     def get(self, key: Hashable, source: object) -> Page | None:
         """Return the page if it was made from an equal source, otherwise None."""
@@ -101,22 +103,10 @@ class PageCache:
             page = Page(make())
             self.put(key, source, page, source_bytes)
             return page
-        making = self._making.get(key)
-        if making is None or making[0] != source:
-            task = asyncio.create_task(self._make(key, source, make, source_bytes))
-            making = self._making[key] = (source, task)
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: a client that disconnects must not cancel the rendering for the others.
-        return await asyncio.shield(making[1])
+        return await self._making.run(key, lambda: self._make(key, source, make, source_bytes), source)
 
     async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
         async with self._slots:
             page = await asyncio.to_thread(lambda: Page(make()))
         self.put(key, source, page, source_bytes)
         return page
-
-    def _forget(self, key: Hashable, done: asyncio.Task[Page]) -> None:
-        if self._making.get(key, (None, None))[1] is done:
-            del self._making[key]
-        if not done.cancelled():
-            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected

@@ -6,13 +6,15 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import RateLimitedError
 from pywharf.index.ports import Authority
+from pywharf.index.single_flight import SingleFlight
 from pywharf.serving.refusals import Refusals
 
 _KEPT = 10_000
@@ -50,7 +52,7 @@ class PermissionCache:
         """Includes expired grants: their secrets are asked about again, however many wrong ones were sent."""
         self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
         """Kept separately, so that wrong secrets do not evict right ones."""
-        self._asking: dict[bytes, asyncio.Task[Permission]] = {}
+        self._asking = SingleFlight[bytes, Permission]()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
     async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
@@ -64,13 +66,7 @@ class PermissionCache:
         kept = self._granted.get(digest) or self._refused.get(digest)
         if kept is not None and self._clock() < kept.asked_at + self._life_s(kept.permission, needed):
             return kept.permission
-        task = self._asking.get(digest)
-        if task is None:
-            self._check(digest, address)
-            task = self._asking[digest] = asyncio.create_task(self._ask(digest, secret, address))
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        # Shielded: a client that disconnects must not cancel the answer for the others.
-        return await asyncio.shield(task)
+        return await self._asking.run(digest, lambda: self._begin(digest, secret, address))
 
     def _life_s(self, granted: Permission, needed: Permission) -> float:
         """Return the seconds for which a cached answer is valid for `needed`.
@@ -86,6 +82,10 @@ class PermissionCache:
             raise RateLimitedError(
                 "Too many wrong secrets were sent from your address; try again in a minute.", int(wait) + 1
             )
+
+    def _begin(self, digest: bytes, secret: str, address: str) -> Coroutine[Any, Any, Permission]:
+        self._check(digest, address)
+        return self._ask(digest, secret, address)
 
     async def _ask(self, digest: bytes, secret: str, address: str) -> Permission:
         async with self._slots:

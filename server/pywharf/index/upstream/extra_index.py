@@ -12,6 +12,7 @@ import msgspec
 from pywharf.core.errors import UpstreamError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.upstream.pages import ACCEPT, parse_page
 
 _FRESH_S = 60.0
@@ -47,7 +48,7 @@ class ExtraIndex:
         self._fetcher = fetcher
         self._kept: OrderedDict[tuple[str, ProjectName], tuple[float, Project | None]] = OrderedDict()
         self._files_kept = 0
-        self._running: dict[tuple[str, ProjectName], asyncio.Task[Project | None]] = {}
+        self._running = SingleFlight[tuple[str, ProjectName], Project | None]()
 
     async def project(self, index_url: str, name: ProjectName) -> Project | None:
         """Return the project's page, or None if that index has none. Concurrent callers share one request.
@@ -59,18 +60,7 @@ class ExtraIndex:
         if kept is not None and kept[0] > time.monotonic():
             self._kept.move_to_end(key)
             return kept[1]
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(key))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: a client that disconnects must not cancel the lookup of the others.
-        return await asyncio.shield(task)
-
-    def _forget(self, key: tuple[str, ProjectName], done: asyncio.Task[Project | None]) -> None:
-        self._running.pop(key, None)
-        if not done.cancelled():
-            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected
+        return await self._running.run(key, lambda: self._fetch(key))
 
     async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
         try:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
+from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
 from pywharf.index.change_probes import ChangeProbes, Probeable
@@ -158,7 +159,7 @@ class Follower:
 
     async def run(self) -> None:
         """Poll until cancelled. A failure is logged when it begins and when it is over."""
-        retry = _FIRST_RETRY_S
+        failures = 0
         # Many repos start at the same time; without a random first pause they would always be polled together.
         pause = self._backend.poll_interval_s * random.random()  # noqa: S311 - no secret
         while True:
@@ -168,8 +169,8 @@ class Follower:
                 if str(error) != str(self._failure):
                     _logger.error("Repo %s: its index cannot be synchronised: %s", self._name, error)  # noqa: TRY400
                 self._failure = error
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, _LONGEST_RETRY_S)
+                await asyncio.sleep(backoff_s(failures, first_s=_FIRST_RETRY_S, longest_s=_LONGEST_RETRY_S))
+                failures += 1
                 continue
             except Exception as error:
                 _logger.exception("Repo %s: its index cannot be synchronised.", self._name)
@@ -178,7 +179,7 @@ class Follower:
                 continue
             if self._failure is not None:
                 _logger.info("Repo %s: its index is synchronised again.", self._name)
-                self._failure, retry = None, _FIRST_RETRY_S
+                self._failure, failures = None, 0
             await asyncio.sleep(pause)
             pause = self._backend.poll_interval_s
             while not await self._may_have_changed():

@@ -5,11 +5,11 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
+from cachetools import FIFOCache
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import RateLimitedError
@@ -48,9 +48,9 @@ class PermissionCache:
         self._clock = clock
         self._refusals = refusals or Refusals(clock)
         self._key = secrets.token_bytes(32)
-        self._granted: OrderedDict[bytes, _Grant] = OrderedDict()
+        self._granted: FIFOCache[bytes, _Grant] = FIFOCache(_KEPT)
         """Includes expired grants: their secrets are asked about again, however many wrong ones were sent."""
-        self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
+        self._refused: FIFOCache[bytes, _Grant] = FIFOCache(_KEPT)
         """Kept separately, so that wrong secrets do not evict right ones."""
         self._asking = SingleFlight[bytes, Permission]()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
@@ -98,8 +98,6 @@ class PermissionCache:
             self._refusals.note(address, self._clock() - asked_at)
         kept = self._refused if permission is Permission.NONE else self._granted
         kept[digest] = _Grant(permission, asked_at)
-        while len(kept) > _KEPT:
-            kept.popitem(last=False)
         return permission
 
 

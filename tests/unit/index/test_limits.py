@@ -57,7 +57,7 @@ async def update(backend, name="index.json"):
 
 
 @pytest.mark.parametrize("field", TOO_LONG)
-def test_a_text_that_is_too_long_is_told_with_its_number(field):
+def test_a_text_that_is_too_long_is_reported_with_its_number(field):
     assert fault_of(GOOD) is None
     said = fault_of(longer(field))
     assert said is not None

@@ -164,7 +164,7 @@ async def test_a_name_that_nobody_has(backend, other):
     assert other.asked == [f"{URL}foo/"], "that it has none is remembered, too"
 
 
-async def test_many_who_ask_at_once_are_one_look_up(backend, other):
+async def test_concurrent_pages_share_one_lookup(backend, other):
     other.add("foo", "foo-9.0.zip")
     repo = await repository(backend, other)
     other.answers.clear()
@@ -198,7 +198,7 @@ async def test_pages_kept_do_not_grow_without_end(backend, other, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [UpstreamError("broken"), UpstreamTimeoutError("too late")])
-async def test_a_fault_is_told_and_not_remembered(backend, other, fault):
+async def test_a_fault_is_reported_and_not_cached(backend, other, fault):
     other.add("foo", "foo-9.0.zip")
     repo = await repository(backend, other)
     other.fault = fault

@@ -84,6 +84,7 @@ class PermissionCache:
             )
 
     def _begin(self, digest: bytes, secret: str, address: str) -> Coroutine[Any, Any, Permission]:
+        """Prepare to ask the storage. Raises RateLimitedError immediately, where `_ask` would first wait for a slot."""
         self._check(digest, address)
         return self._ask(digest, secret, address)
 

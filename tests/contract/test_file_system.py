@@ -517,7 +517,7 @@ async def test_another_owner_is_refused_until_the_file_is_gone(root, made):
         await owned(root, "ml/team-a").read_index()
 
 
-async def test_of_many_owners_at_once_one_gets_it(root):
+async def test_of_concurrent_owners_one_gets_it(root):
     claims = [owned(root, f"ns-{i}/team-a").read_index() for i in range(20)]
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(result is None for result in results) == 1, results

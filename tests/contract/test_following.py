@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_nothing_is_said_before_the_first_look(backend):
+async def test_nothing_is_reported_before_the_first_read(backend):
     follower = Follower("team-a", backend)
     with pytest.raises(IndexNotLoadedError, match="The index of this repo is not loaded: it is being read for the"):
         follower.catalog  # noqa: B018 - reading it is what is tested
@@ -82,7 +82,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
-async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the_same(backend, other, made):
+async def test_a_storage_is_read_only_where_a_probe_differs(backend, other, made):
     """Changes by another server still show, at the latest one poll later."""
     reads = Reads(other)
     follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())
@@ -153,7 +153,7 @@ async def test_the_event_loop_goes_on_while_a_large_index_is_read(backend, other
     assert max(gaps, default=0) < 0.5, f"the loop stood still for {max(gaps):.2f} s"
 
 
-async def test_without_an_index_nothing_is_made_anew_at_each_look(backend, other, made):
+async def test_without_an_index_nothing_is_made_anew_at_each_read(backend, other, made):
     await publish(backend, wheel(made, "foo"))
     follower = Follower("team-a", other)
     await follower.refresh()
@@ -228,7 +228,7 @@ async def test_a_broken_index_changes_nothing_until_it_is_mended(backend, other,
     assert files_of(follower) == {first.filename}
 
 
-async def test_an_upload_of_this_server_shows_at_once(backend, made):
+async def test_an_upload_of_this_server_shows_immediately(backend, made):
     follower = Follower("team-a", backend)
     await follower.refresh()
     file = await publish(backend, wheel(made, "foo"))
@@ -318,7 +318,7 @@ class World:
 @pytest.mark.parametrize("kind", STORAGES)
 @settings(max_examples=examples(150), deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(order=st.lists(st.integers(0, 4), min_size=20, max_size=40))
-def test_no_upload_is_lost_between_a_fold_and_a_look(tmp_path_factory, wheels, kind, order):
+def test_no_upload_is_lost_between_a_fold_and_a_read(tmp_path_factory, wheels, kind, order):
     async def play() -> None:
         open_storage = STORAGES[kind].make(tmp_path_factory.mktemp("storage"))
         backend, other = open_storage("index.json"), open_storage("index.json")

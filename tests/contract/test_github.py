@@ -176,7 +176,7 @@ async def test_what_somebody_withdraws_is_kept(repository, backend, made):
     assert repository.drafts() == [WHEEL]
 
 
-async def test_two_uploads_of_one_name_at_once(repository, open_, made):
+async def test_two_concurrent_uploads_of_one_name(repository, open_, made):
     """GitHub assigns a tag only once. Uploads with other bytes are refused, and all their drafts are deleted."""
     paths = [wheel(folder(made, n), "foo", payload=b"%d" % n) for n in range(5)]
     results = await asyncio.gather(*(published_with(open_(), path, None) for path in paths), return_exceptions=True)
@@ -682,7 +682,7 @@ async def test_while_a_limit_lasts_github_is_not_asked(repository, open_):
     assert type(limited(3)) is RateLimitedError
 
 
-async def test_what_is_left_of_the_limit_is_told(repository, backend):
+async def test_what_is_left_of_the_limit_is_reported(repository, backend):
     limits = cast("RateLimited", backend)
     assert isinstance(limits, RateLimited)
     assert limits.rate_limit is None
@@ -699,7 +699,7 @@ async def test_an_empty_token_or_app_is_refused_when_it_is_opened(open_):
             open_(secret)
 
 
-async def test_files_exist_for_whoever_looks(repository, open_, made):
+async def test_files_exist_for_every_reader(repository, open_, made):
     await publish(open_(), wheel(made, "foo"))
     with pytest.raises(FileExistsInRepoError):
         await published_with(open_(), wheel(made, "foo", payload=b"other"), None)

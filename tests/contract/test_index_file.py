@@ -54,7 +54,7 @@ async def test_a_writer_that_expects_one_where_there_is_none_is_refused(backend)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-async def test_of_many_writers_at_once_one_wins(backend, other, is_first):
+async def test_of_concurrent_writers_one_wins(backend, other, is_first):
     expected = None if is_first else await backend.write_index(b"old", expected=None)
     writers = [(backend, other)[i % 2].write_index(b"%d" % i, expected=expected) for i in range(20)]
     results = await asyncio.gather(*writers, return_exceptions=True)
@@ -75,14 +75,14 @@ async def test_whoever_reads_while_others_write_gets_a_whole_one(backend, other)
             version = await backend.write_index(content, expected=version)
         done.set()
 
-    async def look() -> None:
+    async def keep_reading() -> None:
         while not done.is_set():
             found = await other.read_index()
             if isinstance(found, StoredIndex):
                 read.append(found.content)
             await asyncio.sleep(0)
 
-    await asyncio.gather(write(), look())
+    await asyncio.gather(write(), keep_reading())
     assert all(content in contents for content in read)
     assert (await stored(other)).content == contents[-1]
 

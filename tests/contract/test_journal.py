@@ -94,7 +94,7 @@ async def test_folding_nothing_disturbs_nobody(backend, other, made):
 
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
-async def test_uploads_reads_and_folds_at_once_lose_and_double_nothing(backend, other, made):
+async def test_concurrent_uploads_reads_and_folds_lose_and_double_nothing(backend, other, made):
     paths = [wheel(made, "foo", f"{i}.0") for i in range(40)]
     done = asyncio.Event()
     folded: list[str] = []

@@ -163,7 +163,7 @@ async def test_other_builds_tags_and_versions_are_others(backend, other):
 
 
 @pytest.mark.parametrize("names", SPELLINGS[:1], ids=["spellings"])
-async def test_of_uploads_in_many_spellings_at_once_one_wins(backend, other, names):
+async def test_of_concurrent_uploads_in_many_spellings_one_wins(backend, other, names):
     await backend.read_journal()
     await other.read_journal()
     uploads = [upload_of(backend, name, b"%d" % n) for n, name in enumerate(names)]
@@ -188,7 +188,7 @@ async def test_the_same_bytes_again_change_nothing(backend, other, made):
         assert await content(one, FOO, file) == path.read_bytes()
 
 
-async def test_of_the_same_bytes_at_once_all_succeed(backend, other, made):
+async def test_concurrent_uploads_of_the_same_bytes_all_succeed(backend, other, made):
     path = wheel(made, "foo")
     files = await asyncio.gather(*(publish((backend, other)[n % 2], path) for n in range(12)))
     assert {bare(file) for file in files} == {bare(files[0])}
@@ -196,7 +196,7 @@ async def test_of_the_same_bytes_at_once_all_succeed(backend, other, made):
     assert list(backend.staging_folder.iterdir()) == []
 
 
-async def test_uploads_of_many_names_at_once_all_win(backend, other, made):
+async def test_concurrent_uploads_of_many_names_all_win(backend, other, made):
     paths = [wheel(made, name, f"{i}.0") for i in range(10) for name in ("foo", "bar", "baz")]
     files = await asyncio.gather(*(publish((backend, other)[i % 2], path) for i, path in enumerate(paths)))
     expected = {f.filename: f for f in files}
@@ -257,10 +257,10 @@ async def test_a_scan_tells_how_far_it_is(backend, made):
     for name in ("a", "b", "c"):
         await publish(backend, wheel(made, name))
         await publish(backend, wheel(made, name, "2.0"))
-    told: list[tuple[int, str]] = []
-    names = [s.project.name async for s in backend.scan(lambda n, what: told.append((n, what))) if s.project]
+    reported: list[tuple[int, str]] = []
+    names = [s.project.name async for s in backend.scan(lambda n, what: reported.append((n, what))) if s.project]
     assert names == ["a", "b", "c"]
-    assert [one for one in told if one[1] in names] == [(0, "a"), (2, "b"), (4, "c")]
+    assert [one for one in reported if one[1] in names] == [(0, "a"), (2, "b"), (4, "c")]
 
 
 async def test_a_scan_during_uploads_has_all_that_were_done_before(backend, other, made):

@@ -168,7 +168,7 @@ class Repo:
     async def upload(self, path: Path) -> None:
         async with StagedFile(self.backend.staging_folder, 2**30) as staged:
             await staged.write(path.read_bytes())
-            await publish(self.backend, self.follower, parse_upload_filename(path.name), {}, staged, turn=nullcontext())
+            await publish(self.backend, self.follower, parse_upload_filename(path.name), {}, staged, slot=nullcontext())
 
     async def update(self) -> Summary:
         return await update_index(

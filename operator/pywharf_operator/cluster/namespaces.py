@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
+from cachetools import FIFOCache
+
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.render.resolve.findings import unreadable_advice
 from pywharf_operator.spec import ObjectKey
@@ -38,7 +40,7 @@ class Namespaces:
         self._changed = changed
         self._refused: dict[str, set[str]] = {}
         """The kinds that may not be read, by namespace."""
-        self._deleted: dict[ObjectKey, None] = {}
+        self._deleted: FIFOCache[ObjectKey, None] = FIFOCache(_MOST_DELETED)
         """PackageRepos that the API server reported as deleted before their namespace became unreadable."""
 
     @property
@@ -91,8 +93,6 @@ class Namespaces:
         """Record that the API server reported these PackageRepos as deleted."""
         for key in repos:
             self._deleted[key] = None
-        while len(self._deleted) > _MOST_DELETED:
-            del self._deleted[next(iter(self._deleted))]
 
     def seen(self, repo: ObjectKey) -> None:
         """Record that the API server reported this PackageRepo as existing."""

@@ -7,11 +7,13 @@ repo names are kept, and each value only up to the maximum length of a secret.
 import asyncio
 import base64
 import binascii
-from collections import OrderedDict, defaultdict
+import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from cachetools import LRUCache
 
 from pywharf_operator.cluster.kube import Json, Kube
 from pywharf_operator.render.resolve.secret_refs import MAX_BYTES
@@ -65,8 +67,7 @@ class SecretReader:
         self._kube = kube
         self._cluster_wide = cluster_wide
         self._reading = asyncio.Semaphore(_CONCURRENT)
-        self._cache: OrderedDict[ObjectKey, _Cached] = OrderedDict()
-        self._cached_bytes = 0
+        self._cache: LRUCache[ObjectKey, _Cached] = LRUCache(_MOST_CACHED_BYTES, lambda cached: cached.size)
 
     async def read(self, wanted: Wanted, namespaces: Iterable[str] | None = None) -> tuple[Secret, ...]:
         """Return the wanted Secrets that exist; one without the label comes without values. Raises KubeError.
@@ -103,7 +104,6 @@ class SecretReader:
     async def _labelled(self, key: ObjectKey, asked: frozenset[str], version: tuple[str, str]) -> Secret | None:
         known = self._cache.get(key)
         if known is not None and known.version == version and asked <= known.asked:
-            self._cache.move_to_end(key)
             return known.secret
         if known is not None:
             # Two servers may need different keys of one Secret.
@@ -113,20 +113,14 @@ class SecretReader:
             if raw is None:
                 return None
             secret = _picked(key, raw, asked)
-            self._remember(key, _Cached(_version_of(raw), asked, secret, _size(secret)))
+            with contextlib.suppress(ValueError):  # it is larger than the cache
+                self._cache[key] = _Cached(_version_of(raw), asked, secret, _size(secret))
         return secret
 
     async def _unlabelled(self, key: ObjectKey) -> Secret | None:
         """Return the Secret without values if it exists and only lacks the label."""
         found = await self._kube.get_metadata(SECRET, key)
         return None if found is None else _picked(key, {"metadata": found["metadata"]}, frozenset())
-
-    def _remember(self, key: ObjectKey, cached: _Cached) -> None:
-        before = self._cache.pop(key, None)
-        self._cached_bytes += cached.size - (0 if before is None else before.size)
-        self._cache[key] = cached
-        while self._cached_bytes > _MOST_CACHED_BYTES:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].size
 
 
 def _picked(key: ObjectKey, raw: Json, asked: frozenset[str]) -> Secret:

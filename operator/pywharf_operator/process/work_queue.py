@@ -6,15 +6,18 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.spec import ObjectKey
 
 _logger = logging.getLogger(__name__)
+_JITTER: Final = 0.5
+"""Random part of the wait after a failure, so that keys that failed together are not all retried together."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +103,14 @@ class Agenda:
         entry = self._entries[key]
         entry.active_since = None
         if failed:
-            longest = min(self._timing.first_backoff_s * 2.0**entry.failures, self._timing.longest_backoff_s)
-            entry.failures = min(entry.failures + 1, 30)
-            wait = longest * (0.5 + self._chance() / 2)
+            wait = backoff_s(
+                entry.failures,
+                first_s=self._timing.first_backoff_s,
+                longest_s=self._timing.longest_backoff_s,
+                jitter=_JITTER,
+                chance=self._chance,
+            )
+            entry.failures += 1
             entry.retry_at = now + wait
             entry.not_before = now + min(wait, self._timing.longest_event_delay_s)
             if entry.due_at is not None:

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.live import Steps, covers, other_managers
 from pywharf_operator.reconciling.comparison import first_difference, path_of, quantity
 from pywharf_operator.render.digest import RENDERED_ANNOTATION
@@ -71,7 +72,8 @@ def with_kept_size(desired: Manifest, live: Mapping[str, Any] | None) -> Manifes
     return {**desired, "spec": {**spec, "resources": kept}}
 
 
-_WAITS_S: Final = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)
+_FIRST_S: Final = 2.0
+_LONGEST_S: Final = 300.0
 _RESET_AFTER_S: Final = 600.0
 
 
@@ -88,7 +90,8 @@ class Contest:
             self._times = 0
         if not self._times:
             return 0.0
-        return max(self._last + _WAITS_S[min(self._times, len(_WAITS_S) - 1)] - now, 0.0)
+        wait = backoff_s(self._times - 1, first_s=_FIRST_S, longest_s=_LONGEST_S)
+        return max(self._last + wait - now, 0.0)
 
     def put_back(self, now: float) -> None:
         """Record that the object is put back now."""

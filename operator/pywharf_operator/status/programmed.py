@@ -1,10 +1,10 @@
 """PURE. The condition Programmed: whether every replica serves a repo as it is described now."""
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from cachetools import FIFOCache
 
 from pywharf.core.names import RepoName
 from pywharf_operator.render import Finding
@@ -42,14 +42,11 @@ class ConfigHistory:
     """The last configurations, by digest: a hash of each repo's part. If it is lost, only the newest one counts."""
 
     def __init__(self) -> None:
-        self._contents: OrderedDict[str, Mapping[RepoName, str]] = OrderedDict()
+        self._contents: FIFOCache[str, Mapping[RepoName, str]] = FIFOCache(_REMEMBERED)
 
     def remember(self, digest: str, contents: Mapping[RepoName, str]) -> None:
         """Remember a rendered configuration, with a hash of each repo's part of it."""
         self._contents[digest] = contents
-        self._contents.move_to_end(digest)
-        while len(self._contents) > _REMEMBERED:
-            self._contents.popitem(last=False)
 
     def content(self, digest: str | None, name: RepoName) -> str | None:
         """Return the hash of the repo's part; None if the configuration is unknown or has no such repo."""

@@ -11,7 +11,6 @@ from typing import Any, Final
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.spec.kinds import METADATA_ONLY
-from pywharf_operator.watching.backoff import backoff_s
 from pywharf_operator.watching.registry import Watch, WatchTimeouts
 from pywharf_operator.watching.waking import LISTED, Wakeup, Waking
 
@@ -62,7 +61,7 @@ class ObjectWatch:
             except Exception as error:  # noqa: BLE001 - one odd object must not end the watch for good
                 failures += 1
                 _logger.warning("A watch of %s begins anew: %s", self._watch.kind.plural, error_location(error))
-            await asyncio.sleep(backoff_s(failures))
+            await asyncio.sleep(timeouts.retry_s(failures))
 
     async def _list(self) -> str:
         watch = self._watch

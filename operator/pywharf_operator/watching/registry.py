@@ -7,6 +7,7 @@ from typing import Any, Final
 import kopf
 import msgspec
 
+from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import connect
 from pywharf_operator.cluster.trimming import trimmed
@@ -39,6 +40,10 @@ NAMESPACES: Final = Watch(NAMESPACE)
 """Watched only if all namespaces are."""
 
 
+_FIRST_RETRY_S: Final = 0.5
+_LONGEST_RETRY_S: Final = 10.0
+_RETRY_JITTER: Final = 0.25
+
 _OF_KOPF: Final = (REPO, SERVER, NAMESPACE)
 
 
@@ -51,6 +56,11 @@ class WatchTimeouts(msgspec.Struct, frozen=True, kw_only=True):
     request_s: float = 30.0
     error_backoffs_s: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 5.0)
     """Seconds between the attempts of a request; after the last one kopf ends and is started again."""
+
+    @staticmethod
+    def retry_s(failures: int) -> float:
+        """Return the seconds to wait before a watch starts again, after this many failures in a row."""
+        return backoff_s(failures - 1, first_s=_FIRST_RETRY_S, longest_s=_LONGEST_RETRY_S, jitter=_RETRY_JITTER)
 
 
 def reduce_kopf_logs(*, debug: bool) -> None:

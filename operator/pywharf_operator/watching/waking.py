@@ -2,11 +2,12 @@
 
 import hashlib
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
+from cachetools import LRUCache
 
 from pywharf_operator.cluster.live import mapping, server_named_by
 from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
@@ -18,7 +19,7 @@ DELETED: Final = "DELETED"
 LISTED: Final = None
 """The type of an event that reports only that the object exists."""
 _MOST_REMEMBERED: Final = 200_000
-"""Maximum number of objects; about 30 MB. An object that was deleted while nobody watched is evicted eventually."""
+"""Maximum number of objects; about 75 MB. An object that was deleted while nobody watched is evicted eventually."""
 
 _one_at_a_time: Final = threading.Lock()
 
@@ -48,7 +49,7 @@ class Waking:
     """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._seen: LRUCache[tuple[str, str, str], bytes] = LRUCache(_MOST_REMEMBERED)
         self._servers: dict[str, dict[str, ObjectKey]] = {}
         """The server that a repo names, by the repo's namespace and name."""
         self._counts: dict[str, Counter[ObjectKey]] = {}
@@ -73,12 +74,8 @@ class Waking:
             return Wakeup(self._keys(kind, manifest, gone=True))
         now = _digest(kind, manifest)
         if now == before:
-            self._seen.move_to_end(name)
             return Wakeup(everything=event is LISTED)
         self._seen[name] = now
-        self._seen.move_to_end(name)
-        if len(self._seen) > _MOST_REMEMBERED:
-            self._seen.popitem(last=False)
         if kind not in _OTHERS and _written_by_operator(manifest):
             return Wakeup(everything=event is LISTED and before is not None)
         return Wakeup(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)

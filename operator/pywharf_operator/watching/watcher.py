@@ -18,7 +18,6 @@ import kopf
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, connect
 from pywharf_operator.render.labels import MANAGER
-from pywharf_operator.watching.backoff import backoff_s
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
 from pywharf_operator.watching.waking import Wakeup, Waking
@@ -221,7 +220,7 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 _logger.warning("The watches cannot log in: %s", error_location(error))
             failures += 1
-            await asyncio.sleep(backoff_s(failures))
+            await asyncio.sleep(self._timeouts.retry_s(failures))
 
     async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -235,11 +234,11 @@ class Watcher:
         while True:
             if not await self._is_complete():
                 failures += 1
-                await asyncio.sleep(backoff_s(failures))
+                await asyncio.sleep(self._timeouts.retry_s(failures))
                 continue
             reason, lasted_s = await self._run_once(tell)
             failures = 1 if lasted_s >= _UP_S else failures + 1
-            wait = backoff_s(failures)
+            wait = self._timeouts.retry_s(failures)
             _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
             self._restarted()
             await asyncio.sleep(wait)

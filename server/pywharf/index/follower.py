@@ -6,18 +6,20 @@ import random
 import time
 from collections.abc import Callable
 
+from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
 from pywharf.index.change_probes import ChangeProbes, Probeable
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
 from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import within
 
 _logger = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
-_LOOK_S = 5.0
+_CATCH_UP_S = 5.0
 """Seconds that a page waits for the storage to return another worker's upload, before it shows what is known."""
 _JOURNAL_S = 120.0
 """Seconds for one read of a journal, however slowly the storage sends it."""
@@ -39,7 +41,7 @@ class Follower:
         self._name = name
         self._on_parse = on_parse
         self._backend = backend
-        self._glances = change_probes
+        self._change_probes = change_probes
         """None: the storage itself is read at every poll."""
         self._probe = backend.probe if isinstance(backend, Probeable) else None
         self._seen: object = None
@@ -47,14 +49,14 @@ class Follower:
         self._generation = generation
         """None: no other worker accepts uploads."""
         self._seen_generation: int | None = None
-        self._catching_up: asyncio.Task[None] | None = None
+        self._catching_up = SingleFlight[None, None]()
         self._catalog: Catalog | None = None
         self._version: str | None = None
         self._cursor: str | None = None
         self._lock = asyncio.Lock()
         self._failure: PywharfError | None = None
         self._synchronised_at = 0.0
-        self._looked = asyncio.Event()
+        self._was_read = asyncio.Event()
 
     @property
     def catalog(self) -> Catalog:
@@ -70,17 +72,16 @@ class Follower:
         Raises IndexNotLoadedError before the first successful read. If the storage fails or takes long, the catalog
         known before is returned.
         """
-        catalog = self.catalog
-        if self._generation is None:
+        catalog, generation = self.catalog, self._generation
+        if generation is None:
             return catalog
         for _ in range(2):  # a read in progress may miss the newest upload; the next one does not
-            if self._generation.current() == self._seen_generation:
+            if generation.current() == self._seen_generation:
                 break
-            if self._catching_up is None or self._catching_up.done():
-                self._catching_up = asyncio.create_task(self._catch_up(self._generation))
-            looked = self._catching_up
-            await asyncio.wait([looked], timeout=_LOOK_S)
-            if not looked.done() or looked.cancelled() or looked.exception() is not None:
+            try:
+                async with asyncio.timeout(_CATCH_UP_S):
+                    await self._catching_up.run(None, lambda: self._catch_up(generation))
+            except Exception:  # noqa: BLE001 - the next poll fails the same way and reports it
                 return catalog
         return self.catalog
 
@@ -106,14 +107,14 @@ class Follower:
 
     async def first_read(self) -> None:
         """Wait until the first read of the storage has succeeded or failed."""
-        await self._looked.wait()
+        await self._was_read.wait()
 
     async def refresh(self) -> None:
         """Read the storage once. If that fails, the catalog stays as it was. Raises PywharfError."""
         try:
             await self._refresh()
         finally:
-            self._looked.set()
+            self._was_read.set()
 
     async def _refresh(self) -> None:
         async with self._lock:
@@ -158,7 +159,7 @@ class Follower:
 
     async def run(self) -> None:
         """Poll until cancelled. A failure is logged when it begins and when it is over."""
-        retry = _FIRST_RETRY_S
+        failures = 0
         # Many repos start at the same time; without a random first pause they would always be polled together.
         pause = self._backend.poll_interval_s * random.random()  # noqa: S311 - no secret
         while True:
@@ -168,8 +169,8 @@ class Follower:
                 if str(error) != str(self._failure):
                     _logger.error("Repo %s: its index cannot be synchronised: %s", self._name, error)  # noqa: TRY400
                 self._failure = error
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, _LONGEST_RETRY_S)
+                await asyncio.sleep(backoff_s(failures, first_s=_FIRST_RETRY_S, longest_s=_LONGEST_RETRY_S))
+                failures += 1
                 continue
             except Exception as error:
                 _logger.exception("Repo %s: its index cannot be synchronised.", self._name)
@@ -178,7 +179,7 @@ class Follower:
                 continue
             if self._failure is not None:
                 _logger.info("Repo %s: its index is synchronised again.", self._name)
-                self._failure, retry = None, _FIRST_RETRY_S
+                self._failure, failures = None, 0
             await asyncio.sleep(pause)
             pause = self._backend.poll_interval_s
             while not await self._may_have_changed():
@@ -186,7 +187,7 @@ class Follower:
                 await asyncio.sleep(pause)
 
     async def _may_have_changed(self) -> bool:
-        if self._glances is None or self._probe is None:
+        if self._change_probes is None or self._probe is None:
             return True
-        seen, self._seen = self._seen, await self._glances.take(self._probe)
+        seen, self._seen = self._seen, await self._change_probes.take(self._probe)
         return seen != self._seen

@@ -1,10 +1,14 @@
 """The cache of rendered pages as bytes: files seldom change, so a page is built once for many requests."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
+
+from cachetools import LRUCache
+
+from pywharf.index.single_flight import SingleFlight
 
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
@@ -53,24 +57,21 @@ class PageCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._pages: OrderedDict[Hashable, tuple[object, Page, int]] = OrderedDict()
+        self._pages: LRUCache[Hashable, tuple[object, Page, int]] = LRUCache(max_bytes, lambda kept: kept[2])
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
-        self._making: dict[Hashable, tuple[object, asyncio.Task[Page]]] = {}
+        self._making = SingleFlight[Hashable, Page]()
 
     def get(self, key: Hashable, source: object) -> Page | None:
         """Return the page if it was made from an equal source, otherwise None."""
-        found = self._pages.get(key)
-        if found is None:
+        try:
+            made_from, page, weight = self._pages[key]  # faster than `get`, in every request
+        except KeyError:
             return None
-        made_from, page, weight = found
         if made_from is not source:
             if made_from != source:
                 return None
             # The next call then compares only identities. Comparing many projects takes longer than a whole request.
             self._pages[key] = (source, page, weight)
-        self._pages.move_to_end(key)
         return page
 
     def put(self, key: Hashable, source: object, page: Page, source_bytes: int = 0) -> None:
@@ -78,17 +79,9 @@ class PageCache:
 
         `source_bytes` is the memory of its source that nothing else keeps.
         """
-        old = self._pages.pop(key, None)
-        if old is not None:
-            self._bytes -= old[2]
-        weight = page.weight + source_bytes
-        if weight > self._max_bytes:
-            return
-        self._pages[key] = (source, page, weight)
-        self._bytes += weight
-        while self._bytes > self._max_bytes:
-            _, (_, _, dropped) = self._pages.popitem(last=False)
-            self._bytes -= dropped
+        self._pages.pop(key, None)
+        with contextlib.suppress(ValueError):  # it is larger than the cache
+            self._pages[key] = (source, page, page.weight + source_bytes)
 
     async def get_or_make(
         self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool, source_bytes: int = 0
@@ -101,22 +94,10 @@ class PageCache:
             page = Page(make())
             self.put(key, source, page, source_bytes)
             return page
-        making = self._making.get(key)
-        if making is None or making[0] != source:
-            task = asyncio.create_task(self._make(key, source, make, source_bytes))
-            making = self._making[key] = (source, task)
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: a client that disconnects must not cancel the rendering for the others.
-        return await asyncio.shield(making[1])
+        return await self._making.run(key, lambda: self._make(key, source, make, source_bytes), source)
 
     async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
         async with self._slots:
             page = await asyncio.to_thread(lambda: Page(make()))
         self.put(key, source, page, source_bytes)
         return page
-
-    def _forget(self, key: Hashable, done: asyncio.Task[Page]) -> None:
-        if self._making.get(key, (None, None))[1] is done:
-            del self._making[key]
-        if not done.cancelled():
-            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected

@@ -141,7 +141,7 @@ class Backend(Protocol):
     """One repo's storage. Every method may raise BackendUnavailableError; every write StorageFullError.
 
     Methods never block the event loop. Instances are used by one event loop. A backend with a cheap probe for changes
-    is a `pywharf.index.change_probes.Glanceable`, too. It is then read only when something may have changed.
+    is a `pywharf.index.change_probes.Probeable`, too. It is then read only when something may have changed.
     """
 
     @property

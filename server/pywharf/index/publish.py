@@ -39,11 +39,11 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     staged: StagedFile,
     *,
     secret: str | None = None,
-    turn: contextlib.AbstractAsyncContextManager[None],
+    slot: contextlib.AbstractAsyncContextManager[None],
 ) -> File:
     """Check everything that the form and the content claim, store the file and show it.
 
-    `secret` is the client's own, if the storage itself let the client in. `turn` is held while the content is read;
+    `secret` is the client's own, if the storage itself let the client in. `slot` is held while the content is read;
     a hostile archive can occupy a thread for minutes.
 
     Publishing the same bytes again under the same name changes nothing, so a client may repeat an upload whose response
@@ -55,7 +55,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     """
     check_form(form, filename)
     sha256 = await staged.finish()
-    async with turn:
+    async with slot:
         await _check_digests(form, staged, sha256)
         read = await asyncio.to_thread(_read, staged, filename)
     raw = read.raw_metadata

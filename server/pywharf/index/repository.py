@@ -146,10 +146,12 @@ class Repository:
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
     ) -> File:
         """Check and store an upload. See `pywharf.index.publish`."""
-        return await publish(self.backend, self.follower, filename, form, staged, secret=secret, turn=self._check())
+        return await publish(
+            self.backend, self.follower, filename, form, staged, secret=secret, slot=self._check_slot()
+        )
 
     @contextlib.asynccontextmanager
-    async def _check(self) -> AsyncIterator[None]:
+    async def _check_slot(self) -> AsyncIterator[None]:
         """Hold a slot to check an upload. A repo holds at most one, so its uploads leave slots to other repos."""
         async with self._own_check, self._checks:
             yield

@@ -5,14 +5,16 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
+from cachetools import FIFOCache
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import RateLimitedError
 from pywharf.index.ports import Authority
+from pywharf.index.single_flight import SingleFlight
 from pywharf.serving.refusals import Refusals
 
 _KEPT = 10_000
@@ -46,11 +48,11 @@ class PermissionCache:
         self._clock = clock
         self._refusals = refusals or Refusals(clock)
         self._key = secrets.token_bytes(32)
-        self._granted: OrderedDict[bytes, _Grant] = OrderedDict()
+        self._granted: FIFOCache[bytes, _Grant] = FIFOCache(_KEPT)
         """Includes expired grants: their secrets are asked about again, however many wrong ones were sent."""
-        self._refused: OrderedDict[bytes, _Grant] = OrderedDict()
+        self._refused: FIFOCache[bytes, _Grant] = FIFOCache(_KEPT)
         """Kept separately, so that wrong secrets do not evict right ones."""
-        self._asking: dict[bytes, asyncio.Task[Permission]] = {}
+        self._asking = SingleFlight[bytes, Permission]()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
     async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
@@ -64,13 +66,7 @@ class PermissionCache:
         kept = self._granted.get(digest) or self._refused.get(digest)
         if kept is not None and self._clock() < kept.asked_at + self._life_s(kept.permission, needed):
             return kept.permission
-        task = self._asking.get(digest)
-        if task is None:
-            self._check(digest, address)
-            task = self._asking[digest] = asyncio.create_task(self._ask(digest, secret, address))
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        # Shielded: a client that disconnects must not cancel the answer for the others.
-        return await asyncio.shield(task)
+        return await self._asking.run(digest, lambda: self._begin(digest, secret, address))
 
     def _life_s(self, granted: Permission, needed: Permission) -> float:
         """Return the seconds for which a cached answer is valid for `needed`.
@@ -87,6 +83,11 @@ class PermissionCache:
                 "Too many wrong secrets were sent from your address; try again in a minute.", int(wait) + 1
             )
 
+    def _begin(self, digest: bytes, secret: str, address: str) -> Coroutine[Any, Any, Permission]:
+        """Prepare to ask the storage. Raises RateLimitedError immediately, where `_ask` would first wait for a slot."""
+        self._check(digest, address)
+        return self._ask(digest, secret, address)
+
     async def _ask(self, digest: bytes, secret: str, address: str) -> Permission:
         async with self._slots:
             self._check(digest, address)
@@ -98,8 +99,6 @@ class PermissionCache:
             self._refusals.note(address, self._clock() - asked_at)
         kept = self._refused if permission is Permission.NONE else self._granted
         kept[digest] = _Grant(permission, asked_at)
-        while len(kept) > _KEPT:
-            kept.popitem(last=False)
         return permission
 
 

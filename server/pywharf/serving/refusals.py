@@ -2,8 +2,10 @@
 
 import ipaddress
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
+
+from cachetools import FIFOCache
 
 _WINDOW_S = 60.0
 _MAX_PER_ADDRESS = 60
@@ -25,7 +27,8 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
+        self._by_address: FIFOCache[str, deque[float]] = FIFOCache(_ADDRESSES)
+        """Evicts the address whose last wrong secret is the oldest; asking again does not keep an address."""
         self._all: deque[float] = deque(maxlen=_MAX_TOTAL)
         self.usual_s = _USUAL_S
         """Seconds that a storage took for the last refusal; clients of an unknown repo wait as long."""
@@ -34,11 +37,10 @@ class Refusals:
         """Count a wrong secret; `took_s` is the seconds that a storage took to refuse it."""
         now = self._clock()
         key = _key(address)
-        self._by_address.setdefault(key, deque(maxlen=_MAX_PER_ADDRESS)).append(now)
-        self._by_address.move_to_end(key)
+        own = self._by_address.get(key) or deque(maxlen=_MAX_PER_ADDRESS)
+        own.append(now)
+        self._by_address[key] = own
         self._all.append(now)
-        while len(self._by_address) > _ADDRESSES:
-            self._by_address.popitem(last=False)
         if took_s is not None:
             self.usual_s = took_s
 

@@ -112,7 +112,7 @@ class ServedRepos:
         """Each slot is held by a repo's name."""
         self.logins = Slots(_MAX_CONCURRENT_LOGINS, "logins")
         """Each slot is held by a client's address: anybody may send a login form."""
-        self._glances = ChangeProbes()
+        self._change_probes = ChangeProbes()
         self._generations = generations
         """None: there is one worker."""
         self._checks = asyncio.Semaphore(_MAX_CONCURRENT_CHECKS)
@@ -268,7 +268,7 @@ class ServedRepos:
             max_file_bytes=spec.max_file_bytes,
             checks=self._checks,
             on_parse=self.metrics.parses.labels(name).inc,
-            change_probes=self._glances,
+            change_probes=self._change_probes,
             generation=self._generations.of(name) if self._generations is not None else None,
         )
         task = asyncio.create_task(repository.follower.run(), name=f"follow {name}")

@@ -13,6 +13,7 @@ from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 from pywharf.disk.durable import locked, open_fresh, translating_errors, write_atomically
+from pywharf.index.single_flight import SingleFlight
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class SessionFiles:
         self._folder = folder
         self._clock = clock
         self._known: dict[RepoName, _Known] = {}
-        self._reading: dict[RepoName, asyncio.Task[_Known]] = {}
+        self._reading = SingleFlight[RepoName, _Known]()
 
     async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
         """Record an ended session; see EndedSessions."""
@@ -77,13 +78,9 @@ class SessionFiles:
 
     async def _fresh(self, repo: RepoName) -> _Known:
         """Read the record, one read at a time: a hanging storage blocks one thread, and each request some seconds."""
-        look = self._reading.get(repo)
-        if look is None:
-            look = self._reading[repo] = asyncio.create_task(self._call(self._poll, repo))
-            look.add_done_callback(lambda done: (self._reading.pop(repo, None), done.cancelled() or done.exception()))
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
-                return await asyncio.shield(look)
+                return await self._reading.run(repo, lambda: self._call(self._poll, repo))
         except TimeoutError as error:
             raise BackendUnavailableError(
                 f"The record of ended sessions was not read within {_READ_TIMEOUT_S:.0f} seconds; try again."

@@ -79,11 +79,11 @@ entries = st.builds(
 
 
 @given(st.lists(entries, max_size=8), st.lists(st.booleans(), max_size=8))
-def test_however_it_came_about_a_catalog_says_the_same(added, looked_at):
+def test_however_it_came_about_a_catalog_says_the_same(added, reads):
     """It makes no difference whether names and sources were read in between."""
     catalog = Catalog(index_of(INDEXED))
-    for entry, look in zip(added, [*looked_at, *[False] * 8], strict=False):
-        if look:
+    for entry, is_read in zip(added, [*reads, *[False] * 8], strict=False):
+        if is_read:
             catalog.names()
             catalog.source(entry.project)
         catalog.add(entry)

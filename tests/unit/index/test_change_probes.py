@@ -27,7 +27,7 @@ async def update(folder: Path, index_name: str) -> None:
     await update_index(backend, backend_type="file_system", index_name=index_name, progress=lambda _n, _what: None)
 
 
-async def test_whatever_another_server_does_changes_the_glance(tmp_path, made):
+async def test_whatever_another_server_does_changes_the_probe(tmp_path, made):
     folder = tmp_path / "repo"
     backend, other = (FileSystemBackend(folder, "index.toml", None) for _ in range(2))
     with pytest.raises(FileNotFoundError):

@@ -53,18 +53,18 @@ async def test_a_page_looks_at_the_storage_where_another_worker_took_an_upload(b
     assert (await alone.latest()).project(FOO) is None
 
 
-async def test_many_pages_at_once_share_a_look_that_began_after_the_upload(backend, tmp_path, monkeypatch):
+async def test_concurrent_pages_share_a_read_that_began_after_the_upload(backend, tmp_path, monkeypatch):
     generations = Generations()
     taker, other = follower(backend, generations), follower(backend, generations)
     await taker.refresh()
     await other.refresh()
     await other.latest()
-    looks = 0
+    reads = 0
     read = backend.read_journal
 
     async def counted(cursor: str | None = None) -> JournalRead:
-        nonlocal looks
-        looks += 1
+        nonlocal reads
+        reads += 1
         found: JournalRead = await read(cursor)
         await asyncio.sleep(0.05)  # so that the next upload comes after the read but before the return
         return found
@@ -79,12 +79,12 @@ async def test_many_pages_at_once_share_a_look_that_began_after_the_upload(backe
         file = await publish(backend, wheel(tmp_path, "foo", f"{number}.0"))
         await taker.note(JournalEntry(FOO, file))
         monkeypatch.setattr(backend, "read_journal", counted)
-        looks = 0
+        reads = 0
         for catalog in await asyncio.gather(*(other.latest() for _ in range(50))):
             project = catalog.project(FOO)
             assert project is not None
             assert {f.filename for f in project.files} == files | {file.filename}
-        assert looks <= 2
+        assert reads <= 2
         await early
         monkeypatch.setattr(backend, "read_journal", read)
 
@@ -102,7 +102,7 @@ async def test_where_the_storage_fails_what_is_known_is_shown(backend, tmp_path,
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr("pywharf.index.follower._LOOK_S", 0.2)
+    monkeypatch.setattr("pywharf.index.follower._CATCH_UP_S", 0.2)
     for broken in (fails, hangs):
         monkeypatch.setattr(backend, "read_journal", broken)
         generations.of("team-a").renew()

@@ -57,7 +57,7 @@ async def update(backend, name="index.json"):
 
 
 @pytest.mark.parametrize("field", TOO_LONG)
-def test_a_text_that_is_too_long_is_told_with_its_number(field):
+def test_a_text_that_is_too_long_is_reported_with_its_number(field):
     assert fault_of(GOOD) is None
     said = fault_of(longer(field))
     assert said is not None
@@ -258,7 +258,7 @@ async def test_a_project_with_as_many_files_as_a_page_lists(backend, tmp_path, m
         async with StagedFile(backend.staging_folder, 10**8) as staged:
             await staged.write(path.read_bytes())
             filename = parse_upload_filename(path.name)
-            await publish_checked(backend, follower, filename, {}, staged, turn=contextlib.nullcontext())
+            await publish_checked(backend, follower, filename, {}, staged, slot=contextlib.nullcontext())
 
     await upload("1.0")
     await upload("2.0")

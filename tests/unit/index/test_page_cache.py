@@ -51,7 +51,7 @@ def test_another_source_has_no_page():
 
 
 @pytest.mark.parametrize("large", [False, True])
-async def test_a_page_is_made_once_for_all_who_ask_at_once(large):
+async def test_a_page_is_made_once_for_concurrent_requests(large):
     cache, source, made = PageCache(10_000), Source(1), []
 
     def make():
@@ -107,7 +107,7 @@ async def test_a_client_that_goes_away_ends_nothing_for_the_others():
     assert (asking[0].cancelled(), slow.made) == (True, 1)
 
 
-async def test_a_page_too_large_to_keep_is_made_once_for_all_who_ask_at_once():
+async def test_a_page_too_large_to_keep_is_made_once_for_concurrent_requests():
     cache, slow = PageCache(1_000), Slow(b"x" * 5_000)
     slow.go_on.set()
     asking = [cache.get_or_make(KEY, Source(1), slow, large=True) for _ in range(5)]

@@ -55,7 +55,7 @@ async def upload(
             parse_upload_filename(name or path.name),
             form,
             staged,
-            turn=contextlib.nullcontext(),
+            slot=contextlib.nullcontext(),
         )
     return file, follower
 
@@ -63,7 +63,9 @@ async def upload(
 @pytest.mark.parametrize(
     ("make", "filetype", "requires_python"), [(wheel, "bdist_wheel", ">=3.8"), (sdist, "sdist", ">=3.8")]
 )
-async def test_a_published_file_has_everything_and_shows_at_once(backend, tmp_path, make, filetype, requires_python):
+async def test_a_published_file_has_everything_and_shows_immediately(
+    backend, tmp_path, make, filetype, requires_python
+):
     path = make(tmp_path, "foo")
     content = path.read_bytes()
     digests = {

@@ -164,7 +164,7 @@ async def test_a_name_that_nobody_has(backend, other):
     assert other.asked == [f"{URL}foo/"], "that it has none is remembered, too"
 
 
-async def test_many_who_ask_at_once_are_one_look_up(backend, other):
+async def test_concurrent_pages_share_one_lookup(backend, other):
     other.add("foo", "foo-9.0.zip")
     repo = await repository(backend, other)
     other.answers.clear()
@@ -197,8 +197,17 @@ async def test_pages_kept_do_not_grow_without_end(backend, other, monkeypatch):
     assert [url.removeprefix(URL) for url in other.asked].count("a/") == 2
 
 
+async def test_a_page_larger_than_the_cache_is_shown_and_evicts_nothing(backend, other, monkeypatch):
+    monkeypatch.setattr(extra_index_module, "_MAX_FILES_KEPT", 100)
+    repo = await repository(backend, other)
+    for name, count in (("a", 40), ("b", 91), ("a", 40), ("b", 91)):
+        other.add(name, *(f"{name}-{i}.0.zip" for i in range(count)))
+        assert len(await filenames(repo, ProjectName(name))) == count
+    assert other.asked.count(f"{URL}a/") == 1
+
+
 @pytest.mark.parametrize("fault", [UpstreamError("broken"), UpstreamTimeoutError("too late")])
-async def test_a_fault_is_told_and_not_remembered(backend, other, fault):
+async def test_a_fault_is_reported_and_not_cached(backend, other, fault):
     other.add("foo", "foo-9.0.zip")
     repo = await repository(backend, other)
     other.fault = fault

@@ -74,3 +74,14 @@ def test_how_long_a_storage_takes_is_remembered(refusals):
     refusals.note("192.0.2.1", 1.5)
     refusals.note("192.0.2.1")
     assert refusals.usual_s == 1.5
+
+
+def test_an_address_that_only_asks_is_forgotten_with_its_last_wrong_secret(refusals):
+    send(refusals, "192.0.2.1", 60)
+    send(refusals, "192.0.2.2", 60)
+    for number in range(4094):
+        assert refusals.wait_s("192.0.2.1") > 0
+        send(refusals, f"10.0.{number // 250}.{number % 250}", 1)
+    send(refusals, "192.0.2.2", 1)
+    send(refusals, "10.1.0.0", 1)
+    assert (refusals.wait_s("192.0.2.1") > 0, refusals.wait_s("192.0.2.2") > 0) == (False, True)

@@ -94,7 +94,7 @@ class FileSystemBackend:
         return 1.0
 
     def probe(self) -> object:
-        """Probe the folder for changes (see Glanceable)."""
+        """Probe the folder for changes (see Probeable)."""
         return self._probe()
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:

@@ -7,8 +7,9 @@ differs, the content must be read: a volume restored from a backup has different
 import hashlib
 import os
 import threading
-from collections import OrderedDict
 from typing import BinaryIO
+
+from cachetools import FIFOCache
 
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.model import File
@@ -39,7 +40,7 @@ class CheckedContents:
     """A cache of digests of files whose stamp differs from their record. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._known: FIFOCache[tuple[str, int], str] = FIFOCache(_REMEMBERED)
         self._lock = threading.Lock()
 
     def check(self, opened: BinaryIO, file: File) -> None:
@@ -69,6 +70,4 @@ class CheckedContents:
             _reading.release()
         with self._lock:
             self._known[key] = digest
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return digest

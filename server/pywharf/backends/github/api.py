@@ -22,6 +22,7 @@ from github.Auth import AppInstallationAuth, Auth
 from github.Requester import Requester
 
 from pywharf.backends.github.transport import Call, new_session, working_for
+from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,
@@ -51,7 +52,8 @@ _ANSWER_BYTES = 16 * 1024 * 1024
 BLOB_BYTES = 150 * 1024 * 1024
 """The same for a file's content in base64. GitHub itself limits a file to 100 MiB."""
 _ATTEMPTS = 3
-_PAUSE_S = 0.5
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 1.0
 _DEFAULT_WAIT_S = 60
 """Seconds to wait if GitHub gives no time for a rate limit. Its documentation asks for at least a minute."""
 _VERSION = "2022-11-28"
@@ -167,7 +169,7 @@ class GithubApi:
 
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Repeat a read-only call until it succeeds, a bounded number of times."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(_ATTEMPTS):
             began = time.monotonic()
             try:
                 return await ask()
@@ -176,9 +178,9 @@ class GithubApi:
             except BackendUnavailableError:
                 # A server polls again soon. Retrying a call that took so long would only take as long again.
                 is_slow = time.monotonic() - began >= _TIMEOUT_S and not self.max_wait_s
-                if attempt == _ATTEMPTS or self._is_clients or is_slow:
+                if attempt == _ATTEMPTS - 1 or self._is_clients or is_slow:
                     raise
-            await asyncio.sleep(_PAUSE_S * attempt)
+            await asyncio.sleep(backoff_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S))
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def upload(self, url: str, name: str, content: Path) -> Answer:
@@ -254,13 +256,13 @@ class GithubApi:
         whole_s: float = _WHOLE_S,
     ) -> Answer:
         """Make a call and return its answer. Wait for rate limits to end, but for at most `max_wait_s`."""
-        patience = time.monotonic() + self.max_wait_s
+        deadline = time.monotonic() + self.max_wait_s
         while True:
             try:
                 self._check_limit()
                 return await self._call(ask, timeout_s, longest, whole_s)
             except RateLimitedError as error:
-                if time.monotonic() + error.retry_after_s > patience:
+                if time.monotonic() + error.retry_after_s > deadline:
                     raise
                 _logger.warning("%s Waiting.", error)
                 await asyncio.sleep(error.retry_after_s)

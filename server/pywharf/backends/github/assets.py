@@ -7,15 +7,16 @@ Source: "Get a release asset" of GitHub's REST API ("API clients should handle b
 """
 
 import asyncio
+import contextlib
 import re
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from cachetools import TLRUCache
 
 from pywharf.backends.github.api import Answer, GithubApi, decoded
 from pywharf.backends.github.signed_urls import life_s
@@ -63,7 +64,11 @@ class Assets:
     def __init__(self, api: GithubApi, owner: str, repo: str) -> None:
         self._api = api
         self._path = f"/repos/{owner}/{repo}/releases/assets"
-        self._kept: OrderedDict[str, _Location] = OrderedDict()
+        self._kept: TLRUCache[str, _Location, float] = TLRUCache(
+            _KEPT,
+            lambda _number, location, _now: location.until,
+            lambda: time.monotonic(),  # noqa: PLW0108 - found at each call, so that a test can replace it
+        )
         """Locations by the number of the asset."""
         self._sessions = Sessions(api.egress, _TIMEOUT)
 
@@ -117,9 +122,9 @@ class Assets:
         await self._sessions.aclose()
 
     async def _url(self, number: str, *, fresh: bool = False) -> str | None:
-        kept = self._kept.get(number)
-        if kept is not None and not fresh and time.monotonic() < kept.until:
-            return kept.url
+        if not fresh:
+            with contextlib.suppress(KeyError):  # not `get`, which raises it, too, if the entry expires meanwhile
+                return self._kept[number].url
         async with await self._ask(number) as response:
             location = response.headers.get("location")
             gives_itself = response.status != _FOUND
@@ -132,9 +137,6 @@ class Assets:
             self._check(location)
             found = _Location(location, time.monotonic() + max(life_s(location) - _MARGIN_S, 0))
         self._kept[number] = found
-        self._kept.move_to_end(number)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
         return found.url
 
     async def _open(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:

@@ -4,12 +4,11 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote
 
+from cachetools import FIFOCache
 from github.Auth import Auth
 
 from pywharf.backends.github.api import GithubApi
@@ -59,7 +58,6 @@ from pywharf.index.ports import (
 )
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _LEFTOVER_AGE_S = 24 * 3600
 """Age of a draft in seconds after which no upload can still be running, so a crash left the draft behind."""
@@ -103,11 +101,11 @@ class GithubBackend:
         self._probe_lock = asyncio.Lock()
         self._probes_begun = 0
         self._probed_at = 0.0
-        self._own: OrderedDict[str, str] = OrderedDict()
+        self._own: FIFOCache[str, str] = FIFOCache(_RECENT)
         """Addresses, by file name, of assets that this server published and that may not be in the index yet."""
         self._known: Index | None = None
         """The index that a scan read."""
-        self._metadata: OrderedDict[str, bytes] = OrderedDict()
+        self._metadata: FIFOCache[str, bytes] = FIFOCache(_METADATA_KEPT)
 
     @property
     def staging_folder(self) -> Path:
@@ -231,7 +229,7 @@ class GithubBackend:
             await withdraw_release(api, f"/repos/{self._spec.owner}/{self._spec.repo}", release)
             raise FileExistsInRepoError.of(name, double)
         if release.content is not None:
-            _keep(self._own, name, release.content.url, _RECENT)
+            self._own[name] = release.content.url
         return upload.file
 
     def _newest_names(self, project: ProjectName) -> list[str]:
@@ -293,7 +291,7 @@ class GithubBackend:
             raise BackendUnavailableError(
                 f"The asset {file.filename + METADATA_SUFFIX!r} is not what the index says; run update_index."
             )
-        _keep(self._metadata, digest, raw, _METADATA_KEPT)
+        self._metadata[digest] = raw
         return raw
 
     async def aclose(self) -> None:
@@ -377,12 +375,6 @@ async def _decoded(stored: StoredIndex) -> Index:
 def _order(release: Release) -> tuple[str, int]:
     """Return a key that sorts releases by time. Times are whole seconds, so the id decides between equal ones."""
     return release.published_at or "", release.id
-
-
-def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
-    kept[key] = value
-    while len(kept) > most:
-        kept.popitem(last=False)
 
 
 def open_github(request: OpenBackend) -> GithubBackend:

@@ -41,7 +41,7 @@ class IndexFile:
 
     async def read(self, known: str | None) -> StoredIndex | Unchanged | None:
         """Read the index (see Backend). An unchanged index takes one conditional request, free of the rate limit."""
-        entries = await self._look()
+        entries = await self._list()
         newest = await self._newest(entries)
         if newest is None:
             return None
@@ -55,7 +55,7 @@ class IndexFile:
         # The entries seen by the last read suffice: GitHub compares the hash, but not that of the other codec's file.
         is_own = expected is None or expected.startswith(f"{name}:")
         if self._etag is None or not is_own or expected != await self._newest(there):
-            there = await self._look()
+            there = await self._list()
             if expected != await self._newest(there):
                 raise _conflict()
         entries = {entry.name: entry for entry in there}
@@ -80,7 +80,7 @@ class IndexFile:
             "PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what}
         )
         if answer.status in {409, 422}:
-            if not _RACE.search(answer.message) and expected == await self._newest(await self._look()):
+            if not _RACE.search(answer.message) and expected == await self._newest(await self._list()):
                 said = " ".join(answer.message.split()).rstrip(".")
                 raise BackendUnavailableError(
                     f"GitHub does not take the index into the branch {self._branch!r}: {said}. Where a rule "
@@ -93,7 +93,7 @@ class IndexFile:
             )
         return answer
 
-    async def _look(self) -> tuple[_Entry, ...]:
+    async def _list(self) -> tuple[_Entry, ...]:
         """List which of the two files exist. An unchanged listing is free of the rate limit, even if one is missing."""
         answer = await self._api.get(f"{self._repo}/contents/", {"ref": self._branch}, etag=self._etag)
         if answer.status == 304:  # noqa: PLR2004

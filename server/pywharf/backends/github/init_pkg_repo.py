@@ -74,7 +74,7 @@ async def _init(wanted: Wanted, secret: str, workflow_secret: str, *, dry_run: b
     api.max_wait_s = _MAX_WAIT_S
     try:
         remote = Remote(api, wanted.spec)
-        planned = plan(wanted, await remote.look(pages=wanted.pages))
+        planned = plan(wanted, await remote.inspect(pages=wanted.pages))
         if dry_run:
             _show(planned)
             return
@@ -130,7 +130,7 @@ class Remote:
         self._first_readme: str | None = None
         """The hash of the README that GitHub put into a repository created here."""
 
-    async def look(self, *, pages: bool) -> Found | None:
+    async def inspect(self, *, pages: bool) -> Found | None:
         """Read the repository's state; None if it does not exist. Raises PywharfError."""
         about = await self._api.get(self._repo)
         if about.status == _MISSING:

@@ -1,23 +1,28 @@
 """The extra index: project lookups, cached for a minute."""
 
 import asyncio
+import contextlib
 import time
-from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from urllib.parse import urljoin
 
 import msgspec
+from cachetools import TTLCache
 
 from pywharf.core.errors import UpstreamError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.upstream.pages import ACCEPT, parse_page
 
 _FRESH_S = 60.0
 _MAX_FILES_KEPT = 200_000
 _NOT_FOUND = {404, 410}
 _OK = 200
+
+_Key = tuple[str, ProjectName]
+"""The other index's URL, and the project."""
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
@@ -45,9 +50,8 @@ class ExtraIndex:
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
-        self._kept: OrderedDict[tuple[str, ProjectName], tuple[float, Project | None]] = OrderedDict()
-        self._files_kept = 0
-        self._running: dict[tuple[str, ProjectName], asyncio.Task[Project | None]] = {}
+        self._kept: TTLCache[_Key, Project | None, float] = TTLCache(_MAX_FILES_KEPT, _FRESH_S, time.monotonic, _weight)
+        self._running = SingleFlight[_Key, Project | None]()
 
     async def project(self, index_url: str, name: ProjectName) -> Project | None:
         """Return the project's page, or None if that index has none. Concurrent callers share one request.
@@ -55,49 +59,27 @@ class ExtraIndex:
         Raises UpstreamError.
         """
         key = (index_url, name)
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] > time.monotonic():
-            self._kept.move_to_end(key)
-            return kept[1]
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(key))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: a client that disconnects must not cancel the lookup of the others.
-        return await asyncio.shield(task)
+        with contextlib.suppress(KeyError):  # not `get`, which raises it, too, if the entry expires meanwhile
+            return self._kept[key]
+        return await self._running.run(key, lambda: self._fetch(key))
 
-    def _forget(self, key: tuple[str, ProjectName], done: asyncio.Task[Project | None]) -> None:
-        self._running.pop(key, None)
-        if not done.cancelled():
-            done.exception()  # retrieved here, or asyncio would report it once every client has disconnected
-
-    async def _fetch(self, key: tuple[str, ProjectName]) -> Project | None:
+    async def _fetch(self, key: _Key) -> Project | None:
         try:
             project = await self._look_up(key)
         except UpstreamError as error:
             # Drop the traceback and cause: they would keep a page of many megabytes until the next garbage collection.
             failure = type(error)(str(error))
         else:
-            self._keep(key, project)
+            with contextlib.suppress(ValueError):  # it is larger than the cache
+                self._kept[key] = project
             return project
         raise failure
 
-    async def _look_up(self, key: tuple[str, ProjectName]) -> Project | None:
+    async def _look_up(self, key: _Key) -> Project | None:
         index_url, name = key
         url = urljoin(index_url.rstrip("/") + "/", f"{name}/")
         async with self._fetcher.fetch(url, ACCEPT) as page:
             return await _read(name, page)
-
-    def _keep(self, key: tuple[str, ProjectName], project: Project | None) -> None:
-        old = self._kept.pop(key, None)
-        if old is not None:
-            self._files_kept -= _weight(old[1])
-        self._kept[key] = (time.monotonic() + _FRESH_S, project)
-        self._files_kept += _weight(project)
-        while self._files_kept > _MAX_FILES_KEPT and self._kept:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self._files_kept -= _weight(dropped)
 
 
 async def _read(name: ProjectName, page: FetchedPage) -> Project | None:

@@ -30,7 +30,7 @@ def test_a_stream_of_events_puts_a_key_off_for_a_bounded_time():
     assert now == pytest.approx(TIMING.longest_delay_s, abs=0.051)
 
 
-def test_a_key_is_never_taken_twice_at_once_and_runs_again_for_what_came_meanwhile():
+def test_a_key_is_never_taken_twice_concurrently_and_runs_again_for_what_came_meanwhile():
     queue = agenda()
     queue.add(A, 0.0)
     assert queue.take(1.0) == A

@@ -29,16 +29,16 @@ async def running(queue: WorkQueue):
 
 
 async def test_keys_are_worked_on_together_but_never_one_twice():
-    at_once: set[ObjectKey] = set()
+    active: set[ObjectKey] = set()
     most, done = 0, []
 
     async def work(key, _superseded):
         nonlocal most
-        assert key not in at_once
-        at_once.add(key)
-        most = max(most, len(at_once))
+        assert key not in active
+        active.add(key)
+        most = max(most, len(active))
         await asyncio.sleep(0.02)
-        at_once.remove(key)
+        active.remove(key)
         done.append(key)
 
     queue = WorkQueue(work, workers=3, timing=QUICK)
@@ -47,26 +47,26 @@ async def test_keys_are_worked_on_together_but_never_one_twice():
             for key in KEYS:
                 queue.add(key)
             await asyncio.sleep(0.01)
-        await until(lambda: set(done) == set(KEYS) and not at_once and not queue.depth)
+        await until(lambda: set(done) == set(KEYS) and not active and not queue.depth)
     assert most == 3
     assert len(done) < 5 * len(KEYS)
 
 
-async def test_work_is_told_that_it_is_superseded():
-    told = []
+async def test_work_learns_that_it_is_superseded():
+    seen = []
     queue: WorkQueue
 
     async def work(key, superseded):
-        told.append(superseded())
-        if len(told) == 1:
+        seen.append(superseded())
+        if len(seen) == 1:
             queue.add(key)
-            told.append(superseded())
+            seen.append(superseded())
 
     queue = WorkQueue(work, timing=QUICK)
     async with running(queue):
         queue.add(A)
-        await until(lambda: len(told) == 3)
-    assert told == [False, True, False]
+        await until(lambda: len(seen) == 3)
+    assert seen == [False, True, False]
 
 
 async def test_a_failure_is_logged_once_per_message_and_tried_again(caplog):
@@ -108,7 +108,7 @@ def test_an_error_that_was_never_raised_has_a_name():
     assert error_location(KeyError("x")) == "KeyError"
 
 
-async def test_it_looks_again_when_it_was_told_to():
+async def test_it_works_again_when_it_was_asked_to():
     done = []
 
     async def work(key, _superseded):
@@ -191,7 +191,7 @@ async def test_stopping_lets_running_work_finish_for_a_while(caplog, grace_s, fi
     assert ("cut off" in caplog.text) is not finished
 
 
-async def test_what_is_stuck_is_told_once_it_was_started():
+async def test_what_is_stuck_is_reported_once_it_was_started():
     now = 0.0
     began = asyncio.Event()
 

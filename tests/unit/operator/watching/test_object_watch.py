@@ -13,6 +13,11 @@ from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, 
 from pywharf_operator.watching.waking import Wakeup, Waking
 
 
+@pytest.mark.parametrize(("failures", "longest_s"), [(1, 0.5), (2, 1), (3, 2), (5, 8), (6, 10), (1000, 10)])
+def test_the_wait_before_a_watch_starts_again_grows(failures, longest_s):
+    assert 0.75 * longest_s <= WatchTimeouts().retry_s(failures) <= longest_s
+
+
 class Missing:
     """What the watches call. The kind is missing for the first `missing` lists; then one object changes."""
 

@@ -201,12 +201,12 @@ def test_a_second_listing_asks_for_everything_since_what_is_gone_has_no_event():
 
 
 def test_memory_is_freed_and_bounded(monkeypatch):
+    monkeypatch.setattr(waking, "_MOST_REMEMBERED", 2)
     seen = Waking()
     for name in ("a", "b"):
         seen.woken(REPO, "ADDED", repo(name))
         seen.woken(REPO, "DELETED", repo(name))
     assert not any(vars(seen).values())
-    monkeypatch.setattr(waking, "_MOST_REMEMBERED", 2)
     for name in ("a", "b", "c"):
         seen.woken(CONFIG_MAP, "ADDED", made(name, labels=OWNED))
     assert seen.woken(CONFIG_MAP, "MODIFIED", made("c", labels=OWNED)).keys == set()

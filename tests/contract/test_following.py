@@ -15,10 +15,10 @@ from pywharf.core.errors import BackendUnavailableError, IndexNotLoadedError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index import follower as follower_module
-from pywharf.index.change_probes import ChangeProbes, Probeable
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
-from pywharf.index.ports import Backend, JournalEntry, StoredIndex
+from pywharf.index.ports import Backend, JournalEntry, Probeable, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions import wheel
 from support.storages import FOLDING, STORAGES

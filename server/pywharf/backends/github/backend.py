@@ -385,11 +385,10 @@ def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
         kept.popitem(last=False)
 
 
-def open_github(request: OpenBackend) -> GithubBackend:
+def open_github(request: OpenBackend[GithubSpec], secret: str) -> GithubBackend:
     """Open a repo's backend. Raises InvalidConfigError if the secret is in no form that GitHub issues."""
-    spec, secret = request.spec, request.secret
-    assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
-    assert secret is not None  # noqa: S101 - the registration says that it is needed
     parse_credentials(secret)
     staging = request.root / "cache" / request.name / "staging"
-    return GithubBackend(spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job)
+    return GithubBackend(
+        request.spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job
+    )

@@ -21,7 +21,7 @@ from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, Probeable, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions import wheel
-from support.storages import FOLDING, STORAGES
+from support.storages import FOLDING, MADE
 from support.turns import Turns
 from support.uploads import publish
 
@@ -314,12 +314,12 @@ class World:
             shown = after
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", MADE)
 @settings(max_examples=150, deadline=None, phases=[Phase.reuse, Phase.generate])  # the trace says more than shrinking
 @given(order=st.lists(st.integers(0, 4), min_size=20, max_size=40))
 def test_no_upload_is_lost_between_a_fold_and_a_look(tmp_path_factory, wheels, kind, order):
     async def play() -> None:
-        open_storage = STORAGES[kind].make(tmp_path_factory.mktemp("storage"))
+        open_storage = MADE[kind].make(tmp_path_factory.mktemp("storage"))
         backend, other = open_storage("index.json"), open_storage("index.json")
         choices = iter(order)
         try:

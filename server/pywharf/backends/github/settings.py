@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL, GithubSpec
+from pywharf.config.forms import DEFAULT_GITHUB_API_URL
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 

@@ -135,7 +135,7 @@ coverage: ## The tests, with branch coverage of both packages
 	@$(MAKE) --no-print-directory pytest PYTEST_ARGS="--cov --cov-report term --cov-report html $(PYTEST_ARGS)"
 
 # Until a folder has its first file, mypy and ruff must not be sent there.
-SOURCES := $(wildcard server operator tests .ci/check_tree.py)
+SOURCES := $(wildcard server operator tests examples/backend/src .ci/check_tree.py)
 
 lint: .venv-dev ## ruff, mypy, import-linter, deptry, codespell, .ci/check_tree.py
 	.venv-dev/bin/ruff check $(SOURCES)

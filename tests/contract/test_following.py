@@ -15,14 +15,14 @@ from pywharf.core.errors import BackendUnavailableError, IndexNotLoadedError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index import follower as follower_module
-from pywharf.index.change_probes import ChangeProbes, Probeable
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
-from pywharf.index.ports import Backend, JournalEntry, StoredIndex
+from pywharf.index.ports import Backend, JournalEntry, Probeable, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions import wheel
 from support.examples import examples
-from support.storages import FOLDING, STORAGES
+from support.storages import FOLDING, MADE
 from support.turns import Turns
 from support.uploads import publish
 
@@ -315,12 +315,12 @@ class World:
             shown = after
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", MADE)
 @settings(max_examples=examples(150), deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(order=st.lists(st.integers(0, 4), min_size=20, max_size=40))
 def test_no_upload_is_lost_between_a_fold_and_a_read(tmp_path_factory, wheels, kind, order):
     async def play() -> None:
-        open_storage = STORAGES[kind].make(tmp_path_factory.mktemp("storage"))
+        open_storage = MADE[kind].make(tmp_path_factory.mktemp("storage"))
         backend, other = open_storage("index.json"), open_storage("index.json")
         choices = iter(order)
         try:

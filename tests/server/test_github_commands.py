@@ -17,6 +17,7 @@ import yaml
 
 from pywharf.backends.github.releases import body_of
 from pywharf.backends.github.workflow import is_untouched
+from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import GithubSpec, parse_config
 from pywharf.core.model import File
 from pywharf.core.names import RepoName, normalize
@@ -107,7 +108,7 @@ def test_from_nothing_then_again(planned):
     # The dry run shows the text that is then written.
     assert all(line in tried.stderr for line in text.splitlines())
     config, _, secrets = made.stdout.partition("# Of its --admin_secret:")
-    parsed = parse_config(config, secrets)
+    parsed = parse_config(config, secrets, specs=spec_types())
     spec = parsed.repos[RepoName("team-a")]
     assert isinstance(spec, GithubSpec)
     assert spec.repo == planned.name

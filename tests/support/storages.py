@@ -1,4 +1,7 @@
-"""Every backend that the contract suite tests. To add a backend, add one entry to STORAGES or ALL."""
+"""Every backend that the contract suite tests. To add a built-in one, add an entry to STORAGES or ALL.
+
+If the environment names the file of a third party's backend, the suite tests that one instead (docs/backends.md).
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,6 +14,7 @@ from pywharf.backends.registration import OpenBackend
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec, MemorySpec
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Backend
+from support.foreign_backend import ForeignBackend, given_backend
 from support.github import BRANCH, OWNER, Github
 
 REPO = RepoName("team-a")
@@ -41,6 +45,18 @@ def _opened(spec: BackendSpec, folder: Path) -> Backend:
     return open_backend(OpenBackend(spec, REPO, folder, secret=None))
 
 
+def _foreign(described: ForeignBackend) -> Kind:
+    def make(folder: Path) -> Open:
+        storage = described.new_storage()
+
+        def open_(index: str) -> Backend:
+            return open_backend(OpenBackend(described.spec(storage, index), REPO, folder, described.secret()))
+
+        return open_
+
+    return Kind(make, is_shared=described.shared)
+
+
 STORAGES: Mapping[str, Kind] = {
     "memory": Kind(_memory, is_shared=False),
     "file_system": Kind(_file_system, is_shared=True),
@@ -48,10 +64,14 @@ STORAGES: Mapping[str, Kind] = {
 
 GITHUB = "github"
 """The name of GitHub's storage; it needs the fixture of that name."""
-ALL = [*STORAGES, GITHUB]
-FOLDING = list(STORAGES)
+GIVEN = given_backend()
+"""The backend that is tested instead of the built-in ones, if any."""
+MADE: Mapping[str, Kind] = STORAGES if GIVEN is None else {GIVEN.type: _foreign(GIVEN)}
+"""The tested storages that need no fixture."""
+ALL = [*MADE] if GIVEN is not None else [*MADE, GITHUB]
+FOLDING = [*MADE] if GIVEN is None or GIVEN.folding else []
 """Storages with a journal apart from the files; update_index removes the entries that the index holds."""
-SHARED = [*(name for name, kind in STORAGES.items() if kind.is_shared), GITHUB]
+SHARED = [name for name in ALL if name == GITHUB or MADE[name].is_shared]
 
 
 def github_storage(github: Github, folder: Path) -> Open:

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from pywharf.core.forms import Form
 from pywharf_operator.spec.metadata import Resource
-from pywharf_operator.spec.model import Form, Model, Rule
+from pywharf_operator.spec.model import Model, Rule
 
 Schema = dict[str, Any]
 _MAP_TYPE = "x-kubernetes-map-type"
@@ -180,8 +181,15 @@ def _with_form(schema: Schema, kind: inspect.Metadata) -> Schema:
         return schema
     if "x-kubernetes-int-or-string" in schema:
         return schema | {"pattern": form.pattern}  # for CEL such a value has no type
-    rule = Rule(cel=form.cel(), message=f"it must be {form.must_be}")
+    rule = Rule(cel=_cel(form), message=f"it must be {form.must_be}")
     return schema | {"maxLength": form.max_length} | _validations((rule,))
+
+
+def _cel(form: Form) -> str:
+    """Return the form's rule in CEL, about `self`."""
+    rules = [f'self.matches(r"{form.pattern}")']
+    rules += [f'self != "{text}"' for text in form.forbidden]
+    return " && ".join(rules)
 
 
 def _list_type(extra: Mapping[str, Any]) -> Schema:

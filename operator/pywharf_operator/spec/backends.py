@@ -1,19 +1,25 @@
 """Where a repo's packages lie: one struct a backend, each also the source of the server's table for it."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL
-from pywharf_operator.spec.forms import (
-    AzureAccount,
-    AzureContainer,
+from pywharf.config.forms import (
+    DEFAULT_GITHUB_API_URL,
+    LARGEST_FILE,
+    LARGEST_GITHUB_FILE,
     Branch,
-    Bucket,
-    Endpoint,
+    Download,
+    FileBytes,
     GithubOwner,
     GithubRepo,
     IndexFilename,
+)
+from pywharf_operator.spec.forms import (
+    AzureAccount,
+    AzureContainer,
+    Bucket,
+    Endpoint,
     Prefix,
     Region,
     Url,
@@ -23,14 +29,8 @@ from pywharf_operator.spec.model import Model, Rule, exactly_one, fields_of
 _INDEX_FILENAME = "Name of the index file in the storage. Its extension chooses the codec: .json reads fastest."
 _PREFIX = "Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."
 _ALLOW_HTTP = "Whether `endpoint` may be plain HTTP, over which credentials travel readable."
-_FIVE_GB = 5 * 1024**3 - 1
-_MAX_BYTES = 2**53
-"""Beyond it JSON numbers lose digits."""
 
-MaxFileBytes = Annotated[
-    int,
-    Meta(ge=1, le=_MAX_BYTES, description="The largest file that is taken, in bytes."),
-]
+MaxFileBytes = Annotated[FileBytes, Meta(description="The largest file that is taken, in bytes.")]
 
 
 class BackendModel(Model, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class FileSystem(BackendModel, frozen=True, kw_only=True):
 
     type_name = "file_system"
 
-    max_file_bytes: MaxFileBytes = _FIVE_GB
+    max_file_bytes: MaxFileBytes = LARGEST_FILE
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
 
 
@@ -78,12 +78,12 @@ class Github(BackendModel, frozen=True, kw_only=True):
     repo: Annotated[GithubRepo, Meta(description="The GitHub repository's name.")]
     branch: Annotated[Branch, Meta(description="Branch that holds the index file.")] = "master"
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.toml"
-    max_file_bytes: MaxFileBytes = 2**31 - 1
+    max_file_bytes: MaxFileBytes = LARGEST_GITHUB_FILE
     api_url: Annotated[Url, Meta(description="GitHub's API. Of GitHub Enterprise: https://HOST/api/v3.")] = (
         DEFAULT_GITHUB_API_URL
     )
     download: Annotated[
-        Literal["redirect", "stream"],
+        Download,
         Meta(
             description="How clients get files. redirect: from GitHub, by a signed URL that expires. "
             "stream: through the server, where they cannot reach GitHub."
@@ -107,7 +107,7 @@ class S3(BackendModel, frozen=True, kw_only=True):
     endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Amazon's, of that region.")] = ""
     allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = _FIVE_GB
+    max_file_bytes: MaxFileBytes = LARGEST_FILE
 
     def endpoints(self) -> dict[str, str]:
         """See BackendModel."""
@@ -125,7 +125,7 @@ class Gcs(BackendModel, frozen=True, kw_only=True):
     endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Google's.")] = ""
     allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = _FIVE_GB
+    max_file_bytes: MaxFileBytes = LARGEST_FILE
 
     def endpoints(self) -> dict[str, str]:
         """See BackendModel."""
@@ -144,7 +144,7 @@ class Azure(BackendModel, frozen=True, kw_only=True):
     endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: the account's at Azure.")] = ""
     allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
     index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = _FIVE_GB
+    max_file_bytes: MaxFileBytes = LARGEST_FILE
 
     def endpoints(self) -> dict[str, str]:
         """See BackendModel."""

@@ -1,12 +1,12 @@
-"""The forms of texts in manifests, and the types that carry them."""
+"""The forms of texts in manifests, and the types that carry them; those of built-in backends are the server's."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
+from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf.core.urls import check_url
-from pywharf_operator.spec.model import Form
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,
     TIME_ZONE_PATTERN,
@@ -75,11 +75,6 @@ TIME_ZONE = Form(
     forbidden=("Local", "local"),
     check=check_time_zone,
 )
-INDEX_FILENAME = Form(
-    pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}\.(toml|json)$",
-    max_length=106,
-    must_be="a file name that ends with .toml or .json, such as index.json",
-)
 NAME_PATTERN = Form(
     pattern=r"^[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?$",
     max_length=200,
@@ -100,18 +95,6 @@ QUANTITY = Form(
     max_length=64,
     must_be="a Kubernetes quantity such as 10Gi, 500m or 2",
 )
-GITHUB_OWNER = Form(
-    pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$",
-    max_length=39,
-    must_be="a GitHub user or organisation",
-)
-GITHUB_REPO = Form(
-    pattern="^[A-Za-z0-9._-]+$",
-    max_length=100,
-    must_be="a GitHub repository's name without its owner",
-    forbidden=(".", ".."),
-)
-BRANCH = Form(pattern="^[A-Za-z0-9_][A-Za-z0-9._/-]*$", max_length=244, must_be="a branch name such as master")
 BUCKET = Form(
     pattern="^[a-z0-9][a-z0-9._-]*[a-z0-9]$",
     max_length=222,
@@ -163,14 +146,10 @@ Url = Annotated[str, Meta(extra={"form": URL})]
 Endpoint = Annotated[str, Meta(extra={"form": ENDPOINT})]
 ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
 TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]
-IndexFilename = Annotated[str, Meta(extra={"form": INDEX_FILENAME})]
 NamePattern = Annotated[str, Meta(extra={"form": NAME_PATTERN})]
 Host = Annotated[str, Meta(extra={"form": HOST})]
 HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
 Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]
-GithubOwner = Annotated[str, Meta(extra={"form": GITHUB_OWNER})]
-GithubRepo = Annotated[str, Meta(extra={"form": GITHUB_REPO})]
-Branch = Annotated[str, Meta(extra={"form": BRANCH})]
 Bucket = Annotated[str, Meta(extra={"form": BUCKET})]
 AzureAccount = Annotated[str, Meta(extra={"form": AZURE_ACCOUNT})]
 AzureContainer = Annotated[str, Meta(extra={"form": AZURE_CONTAINER})]

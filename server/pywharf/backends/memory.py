@@ -124,7 +124,7 @@ class MemoryBackend:
         self._staging.cleanup()
 
 
-def _open(request: OpenBackend) -> MemoryBackend:
+def _open(request: OpenBackend[MemorySpec]) -> MemoryBackend:
     return MemoryBackend(request.spec.index_name)
 
 

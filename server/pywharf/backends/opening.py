@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from typing import Any
 
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import BackendSpec, type_of
@@ -13,9 +14,9 @@ GROUP = "pywharf.backends"
 
 
 @functools.cache
-def backend_types() -> Mapping[str, BackendType]:
+def backend_types() -> Mapping[str, BackendType[Any]]:
     """Return the installed backends by type. Raises InvalidConfigError if two claim a type or one cannot be loaded."""
-    types: dict[str, BackendType] = {}
+    types: dict[str, BackendType[Any]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
         try:
             backend = point.load()
@@ -39,13 +40,6 @@ def spec_types() -> Mapping[str, type[BackendSpec]]:
     return {name: backend.spec for name, backend in backend_types().items()}
 
 
-def open_backend(request: OpenBackend) -> Backend:
-    """Open the repo's storage. Raises InvalidConfigError if the secret that it needs is missing."""
-    kind = type_of(request.spec)
-    backend = backend_types()[kind]
-    if backend.needs_secret and request.secret is None:
-        raise InvalidConfigError(
-            f"The repo {request.name!r} has no admin secret, which a {kind} backend is read with; "
-            "add its table to the file of --admin_secret."
-        )
-    return backend.open(request)
+def open_backend(request: OpenBackend[Any]) -> Backend:
+    """Open the repo's storage. Raises InvalidConfigError, for example if the secret that it needs is missing."""
+    return backend_types()[type_of(request.spec)].open(request)

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -166,15 +167,24 @@ def _fields(arguments: Sequence[str], backend_type: str) -> dict[str, object]:
 
 def _typed(value: str, kind: object) -> object:
     """Convert a flag's text to the number or switch that its field holds; other text stays as is."""
-    shown = str(kind)
-    if kind is int or "int" in shown:
+    types = _types_in(kind)
+    if int in types:
         try:
             return int(value)
         except ValueError:
             return value
-    if kind is bool or "bool" in shown:
+    if bool in types:
         return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
     return value
+
+
+def _types_in(kind: object) -> set[object]:
+    """Return the plain types that an annotation is made of."""
+    if get_origin(kind) is Annotated:
+        return _types_in(get_args(kind)[0])
+    if get_origin(kind) in {Union, UnionType}:
+        return {plain for part in get_args(kind) for plain in _types_in(part)}
+    return {kind}
 
 
 class _Target(Redacted, frozen=True):

@@ -8,14 +8,24 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from pywharf.config.forms import (
+    DEFAULT_GITHUB_API_URL,
+    LARGEST_FILE,
+    LARGEST_GITHUB_FILE,
+    Branch,
+    Download,
+    FileBytes,
+    GithubOwner,
+    GithubRepo,
+    IndexFilename,
+)
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
+from pywharf.core.forms import verify_forms
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.core.toml_text import loads
 from pywharf.core.urls import check_url
-
-DEFAULT_GITHUB_API_URL = "https://api.github.com"
 
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
@@ -78,14 +88,18 @@ class BackendSpec(
     """The secret that clients send to read and publish."""
     anonymous_read: bool = False
     """Whether clients without credentials may read."""
-    index_filename: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}\.(toml|json)$")] | None = None
+    index_filename: IndexFilename | None = None
     """Name of the index file; its extension chooses the codec. None: the backend's default."""
-    max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 5 * 1024**3 - 1
+    max_file_bytes: FileBytes = LARGEST_FILE
     """Maximum size of a file, in bytes."""
     sync_index_interval: Annotated[int, Meta(ge=1, le=86400)] = 60
     """Seconds between two polls of the index, for backends where frequent polls have a cost."""
     upstream: Upstream = Upstream()
     """The extra index."""
+
+    def __post_init__(self) -> None:
+        """Check the forms of the fields. A spec with checks of its own calls this, too. Raises ValueError."""
+        verify_forms(self)
 
     @property
     def index_name(self) -> str:
@@ -112,30 +126,22 @@ class GithubSpec(BackendSpec, frozen=True, kw_only=True, tag="github"):
     default_index_filename: ClassVar[str] = "index.toml"
     place: ClassVar[tuple[str, ...]] = ("api_url", "owner", "repo")
 
-    owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}\Z")]
-    """User or organisation that owns the GitHub repository. Names of enterprise-managed users hold a '_'."""
-    repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
+    owner: GithubOwner
+    """User or organisation that owns the GitHub repository."""
+    repo: GithubRepo
     """The GitHub repository's name."""
-    branch: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,243}\Z")] = "master"
+    branch: Branch = "master"
     """Branch that holds the index file."""
-    max_file_bytes: Annotated[int, Meta(ge=1, le=2**53)] = 2**31 - 1
+    max_file_bytes: FileBytes = LARGEST_GITHUB_FILE
     """Maximum size of a file, in bytes."""
     api_url: str = DEFAULT_GITHUB_API_URL
     """URL of GitHub's API; for GitHub Enterprise https://HOST/api/v3."""
-    download: Literal["redirect", "stream"] = "redirect"
+    download: Download = "redirect"
     """redirect: clients fetch files from GitHub, by a signed URL that expires; stream: the server passes them on."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_url(self.api_url, "api_url")
-        if self.repo in {".", ".."}:  # they would lead elsewhere in a URL's path
-            raise ValueError(f"repo is {self.repo!r}, which is no GitHub repository's name")
-
-
-BUILT_IN_SPECS: Mapping[str, type[BackendSpec]] = {
-    "file_system": FileSystemSpec,
-    "github": GithubSpec,
-    "memory": MemorySpec,
-}
 
 
 class AdminSecret(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -177,11 +183,14 @@ def parse_config(
     config: str,
     admin_secret: str,
     *,
-    specs: Mapping[str, type[BackendSpec]] = BUILT_IN_SPECS,
+    specs: Mapping[str, type[BackendSpec]],
     source: str = "config",
     admin_source: str = "admin_secret",
 ) -> ServerConfig:
-    """Parse both TOML texts. Raises InvalidConfigError: one sentence with the table, the field and the remedy."""
+    """Parse both TOML texts; `specs` are the installed backends' structs, by type.
+
+    Raises InvalidConfigError: one sentence with the table, the field and the remedy.
+    """
     repos: dict[RepoName, BackendSpec] = {}
     revision: str | None = None
     revision_files: tuple[str, ...] = ()

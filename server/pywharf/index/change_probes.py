@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
 
 from pywharf.index.threads import submit
 
@@ -19,17 +18,6 @@ _MAX_CONCURRENT_BATCHES = 8
 
 Probe = Callable[[], object]
 _Pending = tuple[Probe, asyncio.Future[object]]
-
-
-@runtime_checkable
-class Probeable(Protocol):
-    """A backend with a cheap probe that shows whether anything has changed."""
-
-    def probe(self) -> object:
-        """Probe the state of journal and index. Blocks for a moment; may raise anything.
-
-        Two equal results mean that a caller that read both after the first need not read them again.
-        """
 
 
 class ChangeProbes:

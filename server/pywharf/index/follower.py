@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
 from pywharf.index.catalog import Catalog
-from pywharf.index.change_probes import ChangeProbes, Probeable
+from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.generations import Generation
-from pywharf.index.ports import UNCHANGED, Backend, JournalEntry, StoredIndex
+from pywharf.index.ports import UNCHANGED, IndexStore, JournalEntry, Probeable, StoredIndex
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import within
 
@@ -33,17 +33,17 @@ class Follower:
     def __init__(
         self,
         name: str,
-        backend: Backend,
+        store: IndexStore,
         on_parse: Callable[[], None] = lambda: None,
         change_probes: ChangeProbes | None = None,
         generation: Generation | None = None,
     ) -> None:
         self._name = name
         self._on_parse = on_parse
-        self._backend = backend
+        self._store = store
         self._change_probes = change_probes
         """None: the storage itself is read at every poll."""
-        self._probe = backend.probe if isinstance(backend, Probeable) else None
+        self._probe = store.probe if isinstance(store, Probeable) else None
         self._seen: object = None
         """The probe's result from before the storage was last read."""
         self._generation = generation
@@ -120,9 +120,9 @@ class Follower:
         async with self._lock:
             # The journal first: an entry removed from it is in the index that is read afterwards.
             async with within(_JOURNAL_S):
-                journal = await self._backend.read_journal(self._cursor)
+                journal = await self._store.read_journal(self._cursor)
             async with within(_INDEX_S):
-                stored = await self._backend.read_index(self._version)
+                stored = await self._store.read_index(self._version)
             current = self._catalog or Catalog()
             if stored is None and self._version is None and self._catalog is not None:
                 stored = UNCHANGED  # there is still no index
@@ -161,7 +161,7 @@ class Follower:
         """Poll until cancelled. A failure is logged when it begins and when it is over."""
         failures = 0
         # Many repos start at the same time; without a random first pause they would always be polled together.
-        pause = self._backend.poll_interval_s * random.random()  # noqa: S311 - no secret
+        pause = self._store.poll_interval_s * random.random()  # noqa: S311 - no secret
         while True:
             try:
                 await self.refresh()
@@ -181,7 +181,7 @@ class Follower:
                 _logger.info("Repo %s: its index is synchronised again.", self._name)
                 self._failure, failures = None, 0
             await asyncio.sleep(pause)
-            pause = self._backend.poll_interval_s
+            pause = self._store.poll_interval_s
             while not await self._may_have_changed():
                 self._synchronised_at = time.time()
                 await asyncio.sleep(pause)

@@ -12,7 +12,7 @@ from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File
 from pywharf.index.follower import Follower
 from pywharf.index.limits import MAX_PROJECT_FILES, fault_of
-from pywharf.index.ports import Backend, JournalEntry, Upload
+from pywharf.index.ports import JournalEntry, Packages, Upload
 from pywharf.index.staging import StagedFile
 
 CHECKED_FIELDS = frozenset(
@@ -32,7 +32,7 @@ _KINDS = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST}
 
 
 async def publish(  # noqa: PLR0913 - what it is about, and where
-    backend: Backend,
+    packages: Packages,
     follower: Follower,
     filename: DistributionFilename,
     form: Mapping[str, str],
@@ -79,7 +79,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
             f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "
             "Delete old ones, or publish under another name."
         )
-    stored = await backend.publish(Upload(filename.project, file, staged.path, raw, secret, project))
+    stored = await packages.publish(Upload(filename.project, file, staged.path, raw, secret, project))
     await follower.note(JournalEntry(filename.project, stored))
     return stored
 

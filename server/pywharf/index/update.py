@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -10,7 +11,7 @@ from pywharf.core.identity import duplicates
 from pywharf.core.model import Project
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
-from pywharf.index.ports import Backend, Progress, StoredIndex
+from pywharf.index.ports import Backend, IndexStore, Packages, Progress, StoredIndex
 
 _ATTEMPTS = 3
 
@@ -80,16 +81,45 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     journal = await backend.read_journal()
     current = await backend.read_index()
     assert current is None or isinstance(current, StoredIndex)  # noqa: S101 - no version was given
+    projects, problems = await _scanned(backend, progress)
+
+    def encode(mtime: int) -> bytes:
+        return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
+
+    changed = await _replace(backend, current, encode, began, index_name=index_name, projects=len(projects))
+    await backend.fold_journal(journal.cursor)
+    files = [file for project in projects for file in project.files]
+    return Summary(
+        projects=len(projects),
+        files=len(files),
+        bytes=sum(file.size or 0 for file in files),
+        changed=changed,
+        problems=tuple(problems),
+    )
+
+
+async def _scanned(packages: Packages, progress: Progress) -> tuple[list[Project], list[str]]:
+    """Read all packages. Return the projects, bounded, and what could not be indexed."""
     projects: list[Project] = []
     problems: list[str] = []
-    async for scanned in backend.scan(progress):
+    async for scanned in packages.scan(progress):
         problems.extend(scanned.problems)
         if scanned.project is not None:
             projects.append(_bounded(scanned.project, problems))
             problems.extend(await asyncio.to_thread(_doubles, scanned.project))
+    return projects, problems
 
-    def encode(mtime: int) -> bytes:
-        return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
+
+async def _replace(  # noqa: PLR0913 - the index, and what it replaces
+    store: IndexStore,
+    current: StoredIndex | None,
+    encode: Callable[[int], bytes],
+    began: int,
+    *,
+    index_name: str,
+    projects: int,
+) -> bool:
+    """Write the index unless the same one is already stored; return whether it was written."""
 
     def is_current() -> bool:
         """Return whether the same index is already stored, only written at another time."""
@@ -100,17 +130,9 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
         except PywharfError:
             return False
 
-    changed = not await asyncio.to_thread(is_current)
-    if changed:
-        content = await asyncio.to_thread(encode, began)
-        _check_size(content, index_name, len(projects))
-        await backend.write_index(content, expected=current.version if current else None)
-    await backend.fold_journal(journal.cursor)
-    files = [file for project in projects for file in project.files]
-    return Summary(
-        projects=len(projects),
-        files=len(files),
-        bytes=sum(file.size or 0 for file in files),
-        changed=changed,
-        problems=tuple(problems),
-    )
+    if await asyncio.to_thread(is_current):
+        return False
+    content = await asyncio.to_thread(encode, began)
+    _check_size(content, index_name, projects)
+    await store.write_index(content, expected=current.version if current else None)
+    return True

@@ -11,6 +11,7 @@ from pywharf.backends.github import readme, workflow
 from pywharf.backends.github.init_pkg_repo import tables
 from pywharf.backends.github.init_plan import Found, StoredFile, Wanted, plan
 from pywharf.backends.github.settings import InitPkgRepoSettings
+from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import GithubSpec, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
@@ -201,7 +202,7 @@ def test_a_workflow_tells_whether_somebody_changed_it():
 def test_tables(flags, where):
     settings = InitPkgRepoSettings(name="team-a", owner="acme", repo="wheels", **flags)
     config, _, secrets = tables(NAME, settings.spec, settings).partition("# Of its --admin_secret:")
-    parsed = parse_config(config, secrets)
+    parsed = parse_config(config, secrets, specs=spec_types())
     assert parsed.repos == {NAME: GithubSpec(owner="acme", repo="wheels")}
     (found,) = parsed.admin_secrets.values()
     assert {key: value for key in ("raw", "env", "file") if (value := getattr(found, key)) is not None} == where

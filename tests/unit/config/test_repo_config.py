@@ -1,5 +1,6 @@
 """Check that configuration is read strictly, and that each fault is one sentence without a secret."""
 
+import functools
 import json
 from typing import Annotated
 
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from pywharf.backends.opening import spec_types
+from pywharf.config import repo_config
 from pywharf.config.repo_config import (
-    BUILT_IN_SPECS,
     AdminSecret,
     BackendSpec,
     FileSystemSpec,
@@ -18,7 +20,6 @@ from pywharf.config.repo_config import (
     SecretRef,
     Upstream,
     config_digest,
-    parse_config,
     parse_spec,
     type_of,
 )
@@ -28,6 +29,8 @@ from pywharf.core.names import RepoName
 from pywharf.core.struct_errors import convert
 from pywharf.core.urls import check_url
 
+SPECS = spec_types()
+parse_config = functools.partial(repo_config.parse_config, specs=SPECS)
 TEAM_A = RepoName("team-a")
 SECRET = "sesame-open"
 WHOLE = """
@@ -144,8 +147,14 @@ IN_A = "config, table [a]: "
         (table("max_file_bytes = 99999999999999999999"), f"{IN_A}max_file_bytes is 99999999999999999999: "),
         (table("max_file_bytes = 1.5"), f"{IN_A}max_file_bytes is 1.5: expected `int`, got `float`."),
         (table("sync_index_interval = 86401"), f"{IN_A}sync_index_interval is 86401: expected `int` <= 86400."),
-        (table("index_filename = '../index.toml'"), f"{IN_A}index_filename is '../index.toml': expected `str`"),
-        (table("index_filename = 'index.xml'"), f"{IN_A}index_filename is 'index.xml': expected `str`"),
+        (
+            table("index_filename = '../index.toml'"),
+            f"{IN_A}index_filename is '../index.toml': it must be a file name",
+        ),
+        (
+            table("index_filename = 'index.xml'"),
+            f"{IN_A}index_filename is 'index.xml': it must be a file name",
+        ),
         (table("index_filename = '.toml'"), f"{IN_A}index_filename is '.toml': "),
         (table("owner = 'x'", kind="memory"), f"{IN_A}the field 'owner' is unknown;"),
         (table("upstream = 'x'"), f"{IN_A}upstream is 'x': expected `object`, got `str`."),
@@ -257,7 +266,7 @@ others = st.sampled_from(["file_system", "x", 5, -1, 1.5, True, [], {}])
 def test_any_table_is_taken_or_refused(with_secrets, without):
     given_ = with_secrets | without
     for convert_ in (
-        lambda: parse_spec(given_, BUILT_IN_SPECS, "here"),
+        lambda: parse_spec(given_, SPECS, "here"),
         lambda: convert(given_, AdminSecret, "here"),
     ):
         said = "here: fine"
@@ -346,7 +355,7 @@ def test_another_backend_s_table():
     class BucketSpec(BackendSpec, frozen=True, kw_only=True, tag="bucket"):
         bucket: Annotated[str, Meta(min_length=1)]
 
-    specs: dict[str, type[BackendSpec]] = {**BUILT_IN_SPECS, "bucket": BucketSpec}
+    specs: dict[str, type[BackendSpec]] = {**SPECS, "bucket": BucketSpec}
     assert parse_config(table("bucket = 'x'", kind="bucket"), "", specs=specs).repos == {"a": BucketSpec(bucket="x")}
     with pytest.raises(InvalidConfigError, match=r"table \[a\]: object missing required field `bucket`"):
         parse_config(table(kind="bucket"), "", specs=specs)
@@ -355,7 +364,32 @@ def test_another_backend_s_table():
 
 
 def test_specs_are_known_by_their_tags():
-    assert {kind: spec.__struct_config__.tag for kind, spec in BUILT_IN_SPECS.items()} == {k: k for k in BUILT_IN_SPECS}
+    assert {kind: spec.__struct_config__.tag for kind, spec in SPECS.items()} == {k: k for k in SPECS}
+
+
+GITHUB = {"type": "github", "owner": "acme", "repo": "wheels"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("owner", "-acme", "owner is '-acme': it must be a GitHub user or organisation."),
+        ("owner", "a" * 40, f"owner is '{'a' * 40}': at most 39 characters are allowed, not 40."),
+        ("owner", "acme\n", "owner is 'acme\\n': it must be a GitHub user or organisation."),
+        ("repo", "..", "repo is '..': it must be a GitHub repository's name without its owner."),
+        ("repo", "acme/wheels", "repo is 'acme/wheels': it must be a GitHub repository's name without its owner."),
+        ("repo", f"https://x:{SECRET}@host/x", "repo: it must be a GitHub repository's name without its owner."),
+        ("branch", "-x", "branch is '-x': it must be a branch name such as master."),
+        ("index_filename", "index.xml", "index_filename is 'index.xml': it must be a file name that ends with .toml "),
+        ("api_url", "ftp://x", "api_url is 'ftp://x'; it must be an http or https URL"),
+        ("max_file_bytes", 0, "max_file_bytes is 0: expected `int` >= 1."),
+        ("download", "push", "download is 'push': invalid enum value 'push'."),
+    ],
+)
+def test_fault_of_a_github_table(field, value, message):
+    with pytest.raises(InvalidConfigError) as raised:
+        parse_spec({**GITHUB, field: value}, SPECS, "here")
+    assert str(raised.value).startswith(f"here: {message}")
 
 
 def test_a_spec_survives_json():
@@ -363,4 +397,4 @@ def test_a_spec_survives_json():
     spec = parse_config(WHOLE, "").repos[TEAM_A]
     encoded = json.loads(msgspec.json.encode(spec))
     assert encoded.pop("type") == "file_system"
-    assert parse_spec({"type": "file_system", **encoded}, BUILT_IN_SPECS, "here") == spec
+    assert parse_spec({"type": "file_system", **encoded}, SPECS, "here") == spec

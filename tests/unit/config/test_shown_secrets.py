@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
+from pywharf.backends.opening import spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli.server import Shared
 from pywharf.config.repo_config import FileSystemSpec, parse_config
@@ -28,7 +29,7 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
         DEFINITION,
         DEFINITION.credentials,
         LoadedConfig({RepoName("demo"): DEFINITION}, "digest"),
-        parse_config(f'{TABLE}read_secret = "{SECRET}"\n', f'{TABLE}raw = "{SECRET}"\n'),
+        parse_config(f'{TABLE}read_secret = "{SECRET}"\n', f'{TABLE}raw = "{SECRET}"\n', specs=spec_types()),
         ServerSettings(
             root="root", config=SECRET, admin_secret=SECRET, session_secret=SECRET, initialize_secret=SECRET
         ),

@@ -12,7 +12,7 @@ import sys, threading
 from pathlib import Path
 import msgspec
 from pywharf.backends.file_system.journal import FileJournal
-from pywharf.config.repo_config import BUILT_IN_SPECS, parse_config
+from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import decode_index
@@ -41,7 +41,7 @@ def work(barrier):
     decode_index(as_json, "index.json").project(ProjectName("a"))
     decode_index(as_toml.encode(), "index.toml")
     parse_page(ProjectName("a"), page, "application/vnd.pypi.simple.v1+json", "http://x/simple/a/")
-    parse_config(config, admin)
+    parse_config(config, admin, specs={"file_system": FileSystemSpec})
     done.append(1)
 
 done = []

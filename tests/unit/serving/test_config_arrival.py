@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from pywharf.config.repo_config import BUILT_IN_SPECS, config_digest
+from pywharf.backends.opening import spec_types
+from pywharf.config.repo_config import config_digest
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.serving import config_source
@@ -27,7 +28,7 @@ def volume(tmp_path):
 @pytest.fixture
 def source(volume):
     config, admin_secret = (f"{volume.folder}/{name}.toml" for name in ("config", "admin_secret"))
-    return ConfigSource(ServerSettings(root=".", config=config, admin_secret=admin_secret), BUILT_IN_SPECS)
+    return ConfigSource(ServerSettings(root=".", config=config, admin_secret=admin_secret), spec_types())
 
 
 def config(volume: ProjectedVolume, state: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pywharf.config.repo_config import BUILT_IN_SPECS
+from pywharf.backends.opening import spec_types
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
@@ -29,7 +29,7 @@ def load(tmp_path):
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             flags[name] = str(path)
         settings = convert({"root": ".", "config_or_admin_secret_can_be_text": text, **flags}, ServerSettings, "here")
-        return ConfigSource(settings, BUILT_IN_SPECS).load()
+        return ConfigSource(settings, spec_types()).load()
 
     return load
 
@@ -116,7 +116,7 @@ def test_fault_of_the_file(load, tmp_path, content, said):
 def test_file_that_is_not_there(tmp_path, flag):
     settings = convert({"root": ".", flag: str(tmp_path / "nothing")}, ServerSettings, "here")
     with pytest.raises(InvalidConfigError) as raised:
-        ConfigSource(settings, BUILT_IN_SPECS).load()
+        ConfigSource(settings, spec_types()).load()
     assert str(raised.value) == (
         f"--{flag}: the file {tmp_path / 'nothing'} cannot be read: No such file or directory."
     )
@@ -132,7 +132,7 @@ def test_texts_where_they_are_allowed(load):
 def test_a_text_where_it_is_not_allowed():
     settings = ServerSettings(root=".", config=f'{CONFIG}read_secret = "sesame"')
     with pytest.raises(InvalidConfigError) as raised:
-        ConfigSource(settings, BUILT_IN_SPECS).load()
+        ConfigSource(settings, spec_types()).load()
     assert str(raised.value).startswith("--config")
     assert "sesame" not in str(raised.value)
 
@@ -165,7 +165,7 @@ def test_secrets_that_have_not_arrived(load, tmp_path, found):
     ],
 )
 def test_a_client_names_no_file(config, said):
-    source = ConfigSource(ServerSettings(root="."), BUILT_IN_SPECS)
+    source = ConfigSource(ServerSettings(root="."), spec_types())
     with pytest.raises(InvalidConfigError) as raised:
         source.load_submitted(SubmittedConfig(config, ""))
     assert said in str(raised.value)

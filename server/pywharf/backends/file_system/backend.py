@@ -298,10 +298,8 @@ def _read_if_there(path: Path, most: int) -> bytes | None:
     return content
 
 
-def _open(request: OpenBackend) -> FileSystemBackend:
-    spec = request.spec
-    assert isinstance(spec, FileSystemSpec)  # noqa: S101 - the registration pairs them
-    return FileSystemBackend(request.root / "cache" / request.name, spec.index_name, spec.owner)
+def _open(request: OpenBackend[FileSystemSpec]) -> FileSystemBackend:
+    return FileSystemBackend(request.root / "cache" / request.name, request.spec.index_name, request.spec.owner)
 
 
 BACKEND = BackendType(spec=FileSystemSpec, open=_open)

@@ -14,10 +14,11 @@ from pywharf.core.errors import InvalidConfigError
 from pywharf.index.ports import Backend
 
 
-def _open(request: OpenBackend) -> Backend:
+def _open(request: OpenBackend[GithubSpec]) -> Backend:
+    secret = request.needed_secret()
     with _needing_the_extra("A github backend"):
         from pywharf.backends.github.backend import open_github  # noqa: PLC0415 - see the module's docstring
-    return open_github(request)
+    return open_github(request, secret)
 
 
 def _init_pkg_repo(settings: InitPkgRepoSettings) -> None:
@@ -76,5 +77,4 @@ BACKEND = BackendType(
         "init_pkg_repo": BackendCommand(InitPkgRepoSettings, _init_pkg_repo, _INIT_PKG_REPO),
         "gen_gh_pages": BackendCommand(GenGhPagesSettings, _gen_gh_pages, _GEN_GH_PAGES),
     },
-    needs_secret=True,
 )

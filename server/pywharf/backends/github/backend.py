@@ -377,11 +377,10 @@ def _order(release: Release) -> tuple[str, int]:
     return release.published_at or "", release.id
 
 
-def open_github(request: OpenBackend) -> GithubBackend:
+def open_github(request: OpenBackend[GithubSpec], secret: str) -> GithubBackend:
     """Open a repo's backend. Raises InvalidConfigError if the secret is in no form that GitHub issues."""
-    spec, secret = request.spec, request.secret
-    assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
-    assert secret is not None  # noqa: S101 - the registration says that it is needed
     parse_credentials(secret)
     staging = request.root / "cache" / request.name / "staging"
-    return GithubBackend(spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job)
+    return GithubBackend(
+        request.spec, staging, lambda: parse_credentials(secret), request.egress, is_job=request.is_job
+    )

@@ -1,6 +1,7 @@
 """The README of a GitHub repository that holds packages. Pure."""
 
-from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL, GithubSpec
+from pywharf.config.forms import DEFAULT_GITHUB_API_URL
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.names import RepoName
 
 PATH = "README.md"

@@ -5,8 +5,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pywharf.config.repo_config import BUILT_IN_SPECS, DEFAULT_GITHUB_API_URL, GithubSpec, parse_spec
+from pywharf.config.forms import DEFAULT_GITHUB_API_URL
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.redaction import Redacted
+from pywharf.core.struct_errors import convert
 
 _API_URL = "GitHub's API. Of GitHub Enterprise: https://HOST/api/v3."
 _BRANCH = "Branch that holds the index file."
@@ -103,6 +105,4 @@ def _spec(settings: InitPkgRepoSettings | GenGhPagesSettings, command: str) -> G
     table |= {"api_url": settings.api_url}
     if settings.index_filename is not None:
         table["index_filename"] = settings.index_filename
-    spec = parse_spec(table, BUILT_IN_SPECS, f"pywharf {command}")
-    assert isinstance(spec, GithubSpec)  # noqa: S101 - the type that is named above
-    return spec
+    return convert(table, GithubSpec, f"pywharf {command}")

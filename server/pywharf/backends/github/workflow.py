@@ -5,7 +5,8 @@ import shlex
 import zlib
 
 from pywharf import __version__
-from pywharf.config.repo_config import DEFAULT_GITHUB_API_URL, GithubSpec
+from pywharf.config.forms import DEFAULT_GITHUB_API_URL
+from pywharf.config.repo_config import GithubSpec
 from pywharf.core.names import RepoName
 
 PATH = ".github/workflows/update_index.yml"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pywharf.config.repo_config import BUILT_IN_SPECS, FileSystemSpec, Upstream
+from pywharf.backends.opening import spec_types
+from pywharf.config.repo_config import FileSystemSpec, Upstream
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, NameClaim, Snapshot, render_server, resolve
@@ -33,7 +34,7 @@ from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.package_repo import Index
 from pywharf_operator.spec.package_server import AllowedNamespaces, ServerUpstream
 
-ENVIRONMENT = Environment(specs=BUILT_IN_SPECS, session_key=b"k")
+ENVIRONMENT = Environment(specs=spec_types(), session_key=b"k")
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 LETTERS = string.ascii_letters + string.digits
 

@@ -5,7 +5,7 @@ import base64
 import msgspec
 import pytest
 
-from pywharf.config.repo_config import BUILT_IN_SPECS
+from pywharf.backends.opening import spec_types
 from pywharf.config.settings import ServerSettings
 from pywharf.serving.config_source import ConfigSource
 from pywharf_operator.local.folder import default_server
@@ -47,7 +47,7 @@ class Setting:
         self.volume = ProjectedVolume(folder)
         folder_of_secrets = f"{self.volume.folder}/credentials"
         self.environment = Environment(
-            specs=BUILT_IN_SPECS, session_key=KEY, credentials_folder=folder_of_secrets, image="a"
+            specs=spec_types(), session_key=KEY, credentials_folder=folder_of_secrets, image="a"
         )
 
     def render(self, repos, **values):
@@ -65,7 +65,7 @@ class Setting:
         self.volume.deliver(files)
         where = [f"{self.volume.folder}/{name}.toml" for name in ("config", "admin_secret")]
         settings = ServerSettings(root=".", config=where[0], admin_secret=where[1])
-        loaded = ConfigSource(settings, BUILT_IN_SPECS).load()
+        loaded = ConfigSource(settings, spec_types()).load()
         return {name: (one.credentials.read, one.credentials.write) for name, one in loaded.repos.items()}
 
 

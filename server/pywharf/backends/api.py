@@ -1,0 +1,86 @@
+"""The public surface: everything that a backend of another distribution imports. docs/backends.md describes it.
+
+A name leaves this list, or changes what it promises, only with a new major version. All other modules are private.
+"""
+
+from pywharf.backends.registration import BackendCommand, BackendType, OpenBackend
+from pywharf.config.repo_config import BackendSpec
+from pywharf.core.access import Permission
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    FileExistsInRepoError,
+    IndexConflictError,
+    InvalidConfigError,
+    NotFoundError,
+    PywharfError,
+    RateLimitedError,
+    StorageFullError,
+)
+from pywharf.core.identity import find_duplicate
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName, RepoName
+from pywharf.egress.sessions import Egress
+from pywharf.index.limits import max_index_bytes
+from pywharf.index.ports import (
+    UNCHANGED,
+    Authority,
+    Backend,
+    Content,
+    IndexStore,
+    JournalEntry,
+    JournalRead,
+    LocalContent,
+    Packages,
+    Probeable,
+    Progress,
+    RateLimit,
+    RateLimited,
+    RedirectContent,
+    ScannedProject,
+    StoredIndex,
+    StreamContent,
+    Unchanged,
+    Upload,
+)
+
+__all__ = [
+    "UNCHANGED",
+    "Authority",
+    "Backend",
+    "BackendCommand",
+    "BackendSpec",
+    "BackendType",
+    "BackendUnavailableError",
+    "Content",
+    "Egress",
+    "File",
+    "FileExistsInRepoError",
+    "IndexConflictError",
+    "IndexStore",
+    "InvalidConfigError",
+    "JournalEntry",
+    "JournalRead",
+    "LocalContent",
+    "NotFoundError",
+    "OpenBackend",
+    "Packages",
+    "Permission",
+    "Probeable",
+    "Progress",
+    "Project",
+    "ProjectName",
+    "PywharfError",
+    "RateLimit",
+    "RateLimited",
+    "RateLimitedError",
+    "RedirectContent",
+    "RepoName",
+    "ScannedProject",
+    "StorageFullError",
+    "StoredIndex",
+    "StreamContent",
+    "Unchanged",
+    "Upload",
+    "find_duplicate",
+    "max_index_bytes",
+]

@@ -1,0 +1,59 @@
+"""The ports: what a storage must do to be a backend, and the data exchanged with it.
+
+`Packages` holds the files, `IndexStore` the index and the journal. A `Backend` is both; code that needs only one takes
+that one.
+"""
+
+from typing import Protocol
+
+from pywharf.index.ports.abilities import Authority, Probeable, RateLimit, RateLimited
+from pywharf.index.ports.index_store import (
+    UNCHANGED,
+    IndexStore,
+    JournalEntry,
+    JournalRead,
+    StoredIndex,
+    Unchanged,
+)
+from pywharf.index.ports.packages import (
+    Content,
+    LocalContent,
+    Packages,
+    Progress,
+    RedirectContent,
+    ScannedProject,
+    StreamContent,
+    Upload,
+)
+
+__all__ = [
+    "UNCHANGED",
+    "Authority",
+    "Backend",
+    "Content",
+    "IndexStore",
+    "JournalEntry",
+    "JournalRead",
+    "LocalContent",
+    "Packages",
+    "Probeable",
+    "Progress",
+    "RateLimit",
+    "RateLimited",
+    "RedirectContent",
+    "ScannedProject",
+    "StoredIndex",
+    "StreamContent",
+    "Unchanged",
+    "Upload",
+]
+
+
+class Backend(Packages, IndexStore, Protocol):
+    """One repo's storage: its packages, and their index.
+
+    Instances are used by one event loop. Further abilities are optional: `Probeable`, `Authority` and `RateLimited`.
+    """
+
+    async def aclose(self) -> None:
+        """Release the backend's resources. No other method is called afterwards."""

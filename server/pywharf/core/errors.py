@@ -1,4 +1,38 @@
-"""The error tree. Each class carries the HTTP status and a stable code, so none is left unmapped."""
+"""The error tree. Each class carries the HTTP status and a stable code, so none is left unmapped.
+
+::
+
+    PywharfError
+    ├── BadRequestError
+    ├── InvalidInputError
+    │   ├── InvalidNameError
+    │   ├── InvalidFilenameError
+    │   ├── InvalidDistributionError
+    │   └── InvalidUploadError
+    ├── InvalidConfigError
+    │   └── IncompleteConfigError
+    ├── UnauthenticatedError
+    ├── ForbiddenError
+    ├── NotFoundError
+    ├── MethodNotAllowedError
+    ├── NotAcceptableError
+    ├── FileExistsInRepoError
+    ├── TooLargeError
+    ├── RangeNotSatisfiableError
+    ├── UpstreamError
+    │   └── UpstreamTimeoutError
+    ├── UnavailableError
+    │   ├── BusyError
+    │   ├── IndexNotLoadedError
+    │   ├── BackendUnavailableError
+    │   │   └── RateLimitedError
+    │   ├── DataOwnedByOtherError
+    │   └── IndexConflictError
+    └── StorageFullError
+
+A sentence that several modules raise is written once, here: by the class, if it has only that one, otherwise by a
+class method that is named after the fault. All other sentences are written where they are raised.
+"""
 
 from typing import ClassVar, Self
 
@@ -9,6 +43,14 @@ class PywharfError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+
+
+class BadRequestError(PywharfError):
+    """A request that is not HTTP as the server can read it."""
+
+    status = 400
+    code = "bad-request"
+    title = "Bad request"
 
 
 class InvalidInputError(PywharfError):
@@ -69,6 +111,11 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
+    @classmethod
+    def wrong_secret(cls) -> Self:
+        """Return the error for wrong credentials. It does not tell whether the repo exists."""
+        return cls("The repo's name or the secret is wrong.")
+
 
 class ForbiddenError(PywharfError):
     """Valid credentials that do not allow the request."""
@@ -84,6 +131,16 @@ class NotFoundError(PywharfError):
     status = 404
     code = "not-found"
     title = "Not found"
+
+    @classmethod
+    def file_removed(cls, filename: str) -> Self:
+        """Return the error for a file that the index names and the storage lacks."""
+        return cls(f"The file {filename!r} is no longer in the storage.")
+
+    @classmethod
+    def no_core_metadata(cls, filename: str) -> Self:
+        """Return the error for a file whose core metadata the index names and the storage lacks."""
+        return cls(f"The storage holds no core metadata of {filename!r}.")
 
 
 class MethodNotAllowedError(PywharfError):
@@ -116,12 +173,10 @@ class FileExistsInRepoError(PywharfError):
     code = "file-exists"
     title = "File already exists"
 
-    @classmethod
-    def of(cls, filename: str, double: str | None = None) -> Self:
-        """Return the error for a name that is taken, or whose distribution is stored under the name `double`."""
-        if double is None:
-            return cls(f"File already exists: {filename} with other content. Publish a new version.")
-        return cls(f"File already exists: {filename} is the same distribution as {double}. Publish a new version.")
+    def __init__(self, filename: str, double: str | None = None) -> None:
+        """Say that the name is taken, or that its distribution is stored under the name `double`."""
+        other = "with other content" if double is None else f"is the same distribution as {double}"
+        super().__init__(f"File already exists: {filename} {other}. Publish a new version.")
 
 
 class TooLargeError(PywharfError):
@@ -130,6 +185,11 @@ class TooLargeError(PywharfError):
     status = 413
     code = "too-large"
     title = "Too large"
+
+    @classmethod
+    def too_many_fields(cls, most: int) -> Self:
+        """Return the error for a form with more than `most` fields."""
+        return cls(f"The form has more than {most} fields.")
 
 
 class RangeNotSatisfiableError(PywharfError):
@@ -216,6 +276,9 @@ class IndexConflictError(UnavailableError):
 
     code = "index-conflict"
     title = "The index was changed by another writer"
+
+    def __init__(self) -> None:
+        super().__init__("The index was replaced by another writer; run update_index again.")
 
 
 class StorageFullError(PywharfError):

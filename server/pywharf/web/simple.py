@@ -233,7 +233,7 @@ def _open(path: Path, found: File) -> BinaryIO:
     try:
         opened = path.open("rb")
     except FileNotFoundError as error:
-        raise NotFoundError(f"The file {found.filename!r} is no longer in the storage.") from error
+        raise NotFoundError.file_removed(found.filename) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise NotFoundError(f"No storage has a file of so long a name as {found.filename[:80]!r}…") from error

@@ -138,7 +138,7 @@ class FileSystemBackend:
         path = self._path(project, file.filename + METADATA_SUFFIX)
         raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
         if raw is None:
-            raise NotFoundError(f"The storage holds no core metadata of {file.filename!r}.")
+            raise NotFoundError.no_core_metadata(file.filename)
         return raw
 
     async def aclose(self) -> None:
@@ -225,7 +225,7 @@ class FileSystemBackend:
         with locked(self._lock):
             current = self._read_index(expected)
             if current is not UNCHANGED and not (current is None and expected is None):
-                raise IndexConflictError("The index was replaced by another writer; run update_index again.")
+                raise IndexConflictError
             filename, superseded = self._index_names
             version = _version(filename, write_atomically(self._storage / filename, content))
             (self._storage / superseded).unlink(missing_ok=True)

@@ -57,7 +57,7 @@ def is_token(secret: str, host: str) -> bool:
 def parse_client_token(secret: str) -> Auth:
     """Parse a client's secret. Raises UnauthenticatedError if it cannot be a token."""
     if _CLIENT_TOKEN.fullmatch(secret) is None:
-        raise UnauthenticatedError("The repo's name or the secret is wrong.")
+        raise UnauthenticatedError.wrong_secret()
     return Token(secret)
 
 

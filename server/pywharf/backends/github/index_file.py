@@ -57,7 +57,7 @@ class IndexFile:
         if self._etag is None or not is_own or expected != await self._newest(there):
             there = await self._look()
             if expected != await self._newest(there):
-                raise _conflict()
+                raise IndexConflictError
         entries = {entry.name: entry for entry in there}
         sha = {"sha": entries[name].sha} if name in entries else {}
         written = await self._put(name, {"content": base64.b64encode(content).decode(), **sha}, expected)
@@ -86,7 +86,7 @@ class IndexFile:
                     f"GitHub does not take the index into the branch {self._branch!r}: {said}. Where a rule "
                     "protects the branch, let the server's token or App pass it by, or name another branch."
                 )
-            raise _conflict()
+            raise IndexConflictError
         if answer.status == 404:  # noqa: PLR2004
             raise BackendUnavailableError(
                 f"The branch {self._branch!r} is not there, or the server's token may not write to it."
@@ -137,7 +137,3 @@ def _mtime(stored: StoredIndex) -> int:
         return decode_index(stored.content, stored.filename).mtime
     except PywharfError:
         return -1
-
-
-def _conflict() -> IndexConflictError:
-    return IndexConflictError("The index was replaced by another writer; run update_index again.")

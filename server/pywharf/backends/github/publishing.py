@@ -100,12 +100,12 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
     file = upload.file
     if asset is None:
         if any(one.is_complete and not one.is_metadata for one in release.assets):
-            raise _exists(file.filename)  # several assets, none with the file's name
+            raise FileExistsInRepoError(file.filename)  # several assets, none with the file's name
         for one in release.assets:
             await api.send("DELETE", f"{releases}/assets/{one.url.rpartition('/')[2]}")
         await _add_assets(api, str(data["upload_url"]), upload)
     elif asset.size != file.size or (asset.sha256 or recorded_sha256(release)) != file.sha256:
-        raise _exists(file.filename)
+        raise FileExistsInRepoError(file.filename)
     elif recorded_sha256(release) == file.sha256:
         return release
     elif release.metadata is None:
@@ -167,14 +167,10 @@ async def _discard(api: GithubApi, release: str, tag: str) -> None:
         _logger.warning("The draft of %s is left for update_index to remove: %s", tag, error)
 
 
-def _exists(tag: str) -> FileExistsInRepoError:
-    return FileExistsInRepoError.of(tag)
-
-
 def _refused(answer: Answer, tag: str) -> PywharfError:
     """Map a status that says something about the request to an error."""
     if _EXISTS in answer.codes:
-        return _exists(tag)
+        return FileExistsInRepoError(tag)
     said = answer.message or f"status {answer.status}"
     if answer.status == 404:  # noqa: PLR2004 - what a token may not write, GitHub calls not found
         return ForbiddenError(f"This token may not publish in the GitHub repository ({said}).")

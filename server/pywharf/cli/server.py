@@ -29,6 +29,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text
 from pywharf.core.struct_errors import convert
@@ -110,7 +111,7 @@ def _make_root(root: str) -> None:
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else reason_of(error)
         raise InvalidConfigError(
             f"ROOT {root[:300]} cannot be used: {reason}. It is the folder that the server keeps packages in."
         ) from error
@@ -184,7 +185,7 @@ def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
         return listen(settings.host, port, settings.backlog)
     except OSError as error:
         raise InvalidConfigError(
-            f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
+            f"Cannot listen on {settings.host} port {port}: {reason_of(error)}. Choose another --host or {flag}."
         ) from error
 
 

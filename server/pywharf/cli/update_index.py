@@ -22,6 +22,7 @@ from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import Egress, egress_of
@@ -97,7 +98,7 @@ def _report_success(path: str, summary: Summary) -> None:
     try:
         report.write(path, report.of_summary(summary))
     except OSError as error:
-        raise InvalidConfigError(f"--report: the index is written, but not {path!r}: {error.strerror}.") from error
+        raise InvalidConfigError(f"--report: the index is written, but not {path!r}: {reason_of(error)}.") from error
 
 
 def _report_failure(path: str | None, reason: str) -> None:
@@ -106,7 +107,7 @@ def _report_failure(path: str | None, reason: str) -> None:
     try:
         report.write(path, report.of_failure(reason))
     except OSError as error:
-        _logger.warning("--report: %r cannot be written: %s.", path, error.strerror)
+        _logger.warning("--report: %r cannot be written: %s.", path, reason_of(error))
 
 
 update_index_command = click.Command(

@@ -31,12 +31,8 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
-from pywharf.disk.durable import (
-    locked,
-    open_fresh,
-    translating_errors,
-    write_atomically,
-)
+from pywharf.core.os_errors import of_storage, translating
+from pywharf.disk.durable import locked, open_fresh, write_atomically
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
@@ -151,7 +147,7 @@ class FileSystemBackend:
         self, deadline_s: float | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def call() -> T:
-            with translating_errors():
+            with translating(of_storage):
                 # Checked on each call, so that nothing needs a restart after someone has emptied the volume.
                 if not self._prepared or not self._staging.is_dir():
                     self._prepare()

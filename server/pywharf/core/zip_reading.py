@@ -34,6 +34,8 @@ _WITH_DESCRIPTOR = 0x8
 _UNUSUAL = 0x20 | 0x40 | 0x2000
 """Flags of patched data, strong encryption and hidden headers, which no installer supports."""
 _UTF_8 = 0x800
+_MAX_VERSION = 63
+"""The highest version of the specification, times ten, that an installer must know; pip refuses a higher one."""
 _STORED, _DEFLATED = 0, 8
 _ZIP_64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
 _LINK, _FILE_TYPES = 0xA000, 0xF000
@@ -184,7 +186,7 @@ class ZipReader:
             fields = _CENTRAL.unpack_from(self._directory, position)
         except struct.error as error:
             raise UnreadableZipError("its list of members is cut off") from error
-        signature, _, _, flags, method, _, _, crc, packed_size, size = fields[:10]
+        signature, _, version, flags, method, _, _, crc, packed_size, size = fields[:10]
         path_size, extra_size, comment_size, disk, _, attributes, header_at = fields[10:]
         if signature != _CENTRAL_SIGNATURE:
             raise UnreadableZipError("its list of members holds something else")
@@ -196,7 +198,7 @@ class ZipReader:
         path = _decoded(raw_path, flags)
         extra = self._directory[start + path_size : start + path_size + extra_size]
         size, packed_size, header_at, disk = _widened(extra, path, (size, packed_size, header_at, disk))
-        self._check_entry(path, flags, method, disk)
+        self._check_entry(path, version, flags, method, disk)
         file_type = (attributes >> 16) & _FILE_TYPES
         if file_type not in _PLAIN_TYPES | {_LINK}:
             raise InvalidDistributionError(
@@ -212,10 +214,10 @@ class ZipReader:
         )
         return member, after
 
-    def _check_entry(self, path: str, flags: int, method: int, disk: int) -> None:
+    def _check_entry(self, path: str, version: int, flags: int, method: int, disk: int) -> None:
         if flags & _ENCRYPTED:
             raise InvalidDistributionError(f"{self._shown!r} holds {path[:200]!r} encrypted.")
-        if flags & _UNUSUAL or disk:
+        if version & 0xFF > _MAX_VERSION or flags & _UNUSUAL or disk:  # the other half of the version is reserved
             raise UnreadableZipError(f"{path[:200]!r} uses features of zip that installers do not know")
         if method not in {_STORED, _DEFLATED}:
             raise InvalidDistributionError(

@@ -24,6 +24,7 @@ from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameE
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
+from pywharf.core.secret_text import secret_text
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import Egress, egress_of
 from pywharf.index.ports import Progress
@@ -191,7 +192,7 @@ def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, gi
         if settings.admin_secret is not None:
             raise InvalidConfigError("--admin_secret goes with --config; give both, or the secret with --secret_env.")
         spec = parse_spec({"type": backend_type, **given}, spec_types(), f"update_index {backend_type}")
-        read, write = (s if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
+        read, write = (secret_text(s) if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
         return _Target(spec, Credentials(read=read, write=write))
     if given:
         raise InvalidConfigError(

@@ -18,7 +18,7 @@ from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 from pywharf.core.os_errors import reason_of
-from pywharf.core.secret_text import secret_text
+from pywharf.core.secret_text import secret_text, token_text
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import LoadedConfig, RepoDefinition, definitions
 from pywharf.serving.watched_files import (
@@ -149,7 +149,7 @@ class ConfigSource:
         if wanted is None:
             return
         for path in parsed.credentials_revision_file:
-            found = _read(path, "credentials_revision_file", seen, _take_arrived).strip()
+            found = token_text(_read(path, "credentials_revision_file", seen, _take_arrived))
             if found != wanted:
                 raise IncompleteConfigError(
                     f"The secrets of {path} are of the revision {found[:12]!r}, the configuration needs "

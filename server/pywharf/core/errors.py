@@ -81,6 +81,26 @@ class InvalidDistributionError(InvalidInputError):
     code = "invalid-distribution"
     title = "Invalid distribution"
 
+    @classmethod
+    def too_many_members(cls, shown: str, most: int) -> Self:
+        """Return the error for an archive named `shown` with more than `most` members."""
+        return cls(f"{shown!r} has more than {most} members.")
+
+    @classmethod
+    def too_large_unpacked(cls, shown: str, most: int) -> Self:
+        """Return the error for an archive that unpacks to more than `most` bytes."""
+        return cls(f"{shown!r} unpacks to more than {most} bytes, too much for its size.")
+
+    @classmethod
+    def too_large_member(cls, shown: str, path: str, most: int) -> Self:
+        """Return the error for a member that must be small and has more than `most` bytes."""
+        return cls(f"{path[:200]!r} in {shown!r} is over {most} bytes.")
+
+    @classmethod
+    def special_member(cls, shown: str, path: str) -> Self:
+        """Return the error for a device, a pipe or the like."""
+        return cls(f"{shown!r} holds {path[:200]!r}, which is neither a file, a folder nor a link.")
+
 
 class InvalidUploadError(InvalidInputError):
     """An upload request with an invalid form or wrong digests."""

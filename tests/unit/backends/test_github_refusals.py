@@ -68,7 +68,7 @@ TABLE = [
     (Step.WRITE_INDEX, 404, "Not Found", BackendUnavailableError, "The branch 'main' is not there, or the server's"),
     (Step.WRITE_INDEX, 409, "main is at 1 but expected 2", IndexConflictError, "The index was replaced by another"),
     (Step.WRITE_INDEX, 409, "index.toml does not match 3", IndexConflictError, "The index was replaced by another"),
-    (Step.WRITE_INDEX, 422, '"sha" wasn\'t supplied.', IndexConflictError, "The index was replaced by another"),
+    (Step.WRITE_INDEX, 422, "sha wasn't supplied.", IndexConflictError, "The index was replaced by another"),
     (Step.WRITE_INDEX, 409, "Rule violations:\n\n two.", BackendUnavailableError, RULE.format("Rule violations: two")),
     (
         Step.SHOW_REPOSITORY,

@@ -39,7 +39,7 @@ def read_distribution(stream: BinaryIO, filename: DistributionFilename) -> Distr
     return Distribution(filename, contents.metadata, parse_metadata(contents.metadata, filename), contents.notes)
 
 
-def describe(
+def record_of(
     distribution: Distribution, *, sha256: str, size: int, uploaded_at: float, stamp: str | None = None
 ) -> File:
     """Return the record of a distribution, whether it is uploaded now or found in a storage.

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 
-from pywharf.core.distribution import Distribution, describe, read_distribution
+from pywharf.core.distribution import Distribution, read_distribution, record_of
 from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File
@@ -58,7 +58,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
         await _check_digests(form, staged, sha256)
         read = await asyncio.to_thread(_read, staged, filename)
     staged.notes = read.notes
-    file = describe(read, sha256=sha256, size=staged.size, uploaded_at=time.time())
+    file = record_of(read, sha256=sha256, size=staged.size, uploaded_at=time.time())
     if (fault := fault_of(file)) is not None:
         raise TooLargeError(f"{file.filename!r} cannot be published: {fault}")
     project = (await follower.latest()).project(filename.project)

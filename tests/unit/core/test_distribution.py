@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from pywharf.core.distribution import describe, read_distribution
+from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import File, rfc3339
 from support.distributions import metadata, sdist, wheel
@@ -25,7 +25,7 @@ def test_a_record(tmp_path, make, requires_python, offered):
     with path.open("rb") as stream:
         read = read_distribution(stream, parse_upload_filename(path.name))
     assert read.offered_metadata == offered
-    assert describe(read, sha256=SHA256, size=7, uploaded_at=1_700_000_000.25, stamp="1:2") == File(
+    assert record_of(read, sha256=SHA256, size=7, uploaded_at=1_700_000_000.25, stamp="1:2") == File(
         filename=path.name,
         sha256=SHA256,
         size=7,
@@ -34,7 +34,7 @@ def test_a_record(tmp_path, make, requires_python, offered):
         metadata_sha256=None if offered is None else hashlib.sha256(offered).hexdigest(),
         stamp="1:2",
     )
-    assert describe(read, sha256=SHA256, size=7, uploaded_at=0).stamp is None
+    assert record_of(read, sha256=SHA256, size=7, uploaded_at=0).stamp is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import msgspec
 from pywharf.backends.file_system.checked_files import CheckedFiles
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.archive import read_metadata
-from pywharf.core.distribution import describe, read_distribution
+from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES
@@ -143,7 +143,7 @@ class ProjectFolder:
             digest = digest_of(stream)
         problems.extend(f"{self._name}/{filename} is published all the same: {note}" for note in read.notes)
         file = _within_limits(
-            describe(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
+            record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
         )
         if read.offered_metadata is not None:
             write_atomically(path.with_name(filename + METADATA_SUFFIX), read.offered_metadata)

@@ -11,8 +11,8 @@ from typing import cast
 import msgspec
 import pytest
 
-from pywharf.backends.github.api import limited
 from pywharf.backends.github.listing import Listing
+from pywharf.backends.github.refusals import limited
 from pywharf.backends.opening import open_backend
 from pywharf.backends.registration import OpenBackend
 from pywharf.config.repo_config import GithubSpec

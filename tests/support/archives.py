@@ -100,7 +100,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     local: dict[str, int | bytes] = {}
     """Fields of the local header that differ: path, flags, method, crc, packed_size, size, extra."""
     listed: dict[str, int | bytes] = {}
-    """Fields of the central directory entry that differ: the same, and offset and comment."""
+    """Fields of the central directory entry that differ: the same, and version, offset and comment."""
     descriptor: bytes | None = None
     """The data descriptor, which follows the content."""
     before: bytes = b""
@@ -143,6 +143,7 @@ def zip_of(
             "extra": b"",
             "comment": b"",
             "offset": len(body),
+            "version": 20,
         }
         one = true | entry.local
         assert isinstance(one["path"], bytes)
@@ -159,7 +160,7 @@ def zip_of(
         assert isinstance(one["comment"], bytes)
         listing += struct.pack(
             "<4s6H3L5H2L",
-            *(b"PK\x01\x02", 3 << 8 | 20, 20, one["flags"], one["method"], 0, 33),
+            *(b"PK\x01\x02", 3 << 8 | 20, one["version"], one["flags"], one["method"], 0, 33),
             *(one["crc"], one["packed_size"], one["size"]),
             *(len(one["path"]), len(one["extra"]), len(one["comment"]), 0, 0, entry.attributes, one["offset"]),
         )

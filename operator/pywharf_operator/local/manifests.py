@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pywharf.core.os_errors import reason_of
 from pywharf_operator.local.yaml_text import documents
 from pywharf_operator.spec import (
     API_VERSION,
@@ -93,7 +94,7 @@ def read_folder(folder: Path) -> dict[str, bytes | str]:
         except FileNotFoundError:
             continue  # removed since it was listed
         except OSError as error:
-            files[name] = f"it cannot be read: {error.strerror}."
+            files[name] = f"it cannot be read: {reason_of(error)}."
             continue
         too_large = f"it is larger than {MAX_FILE_BYTES} bytes; split it."
         files[name] = too_large if len(content) > MAX_FILE_BYTES else content

@@ -16,6 +16,7 @@ from kubernetes.aio.config import ConfigException
 
 from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.os_errors import reason_of
 from pywharf.listener import url_host
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError, connect, in_cluster_namespace
@@ -239,7 +240,7 @@ async def _listening(probes: Probes, options: Options) -> AsyncIterator[int]:
         try:
             port = await stack.enter_async_context(probes.listening(options.host, options.port))
         except OSError as error:
-            raise InvalidConfigError(f"--port {options.port}: {error.strerror}.") from None
+            raise InvalidConfigError(f"--port {options.port}: {reason_of(error)}.") from None
         yield port
 
 

@@ -8,6 +8,7 @@ import base64
 import binascii
 import secrets
 
+from pywharf.core.secret_text import token_text
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import metadata_change, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan
@@ -38,14 +39,14 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
             continue  # somebody else was faster: check whose it is
         if not belongs(SECRET, found, server):
             raise ForeignSecretError(f"Secret {key}: {other_owner(found, server.metadata.uid or '')}")
-        value = _value(found)
+        value = signing_key_of(found)
         if value:
             if is_orphan(SECRET, found, server):
                 await confirm_owner(kube, server)
                 await kube.apply(SECRET, adoption(found, server))
             await _update_metadata(kube, server, key, found)
             return value
-        # Emptied by hand: create it again, which only logs browsers out.
+        # Emptied or broken by hand: create it again, which only logs browsers out.
         await kube.delete(SECRET, key, found["metadata"]["uid"])
     raise KubeError(
         None,
@@ -82,8 +83,10 @@ def _manifest(server: PackageServer) -> Manifest:
     }
 
 
-def _value(found: Json) -> bytes:
+def signing_key_of(found: Json) -> bytes:
+    """Return the key that a Secret holds; empty if the servers would not accept it."""
     try:
-        return base64.b64decode((found.get("data") or {}).get(SESSION_KEY) or "", validate=True).strip()
-    except (binascii.Error, TypeError):
+        content = base64.b64decode((found.get("data") or {}).get(SESSION_KEY) or "", validate=True)
+        return token_text(content).encode()
+    except (binascii.Error, TypeError, UnicodeDecodeError):
         return b""

@@ -55,7 +55,7 @@ class MemoryBackend:
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
         current = self._index.version if self._index else None
         if current != expected:
-            raise IndexConflictError("The index was replaced by another writer; run update_index again.")
+            raise IndexConflictError
         version = hashlib.sha256((current or "").encode() + content).hexdigest()
         self._index = StoredIndex(self._index_name, content, version)
         return version
@@ -95,7 +95,7 @@ class MemoryBackend:
             return stored
         double = find_duplicate(upload.file.filename, upload.project, (f.filename for f in project.files))
         if stored is not None or double is not None:
-            raise FileExistsInRepoError.of(upload.file.filename, double)
+            raise FileExistsInRepoError(upload.file.filename, double)
         content = upload.staged.read_bytes()
         self._contents[upload.project, upload.file.filename] = (content, upload.metadata)
         self._projects[upload.project] = project.with_files([upload.file])

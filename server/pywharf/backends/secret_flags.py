@@ -1,4 +1,4 @@
-"""Read a command's secret from one of three flags: `--secret`, `--secret_env`, `--secret_file`."""
+"""Read the secrets that a command's flags give: `--secret`, `--secret_env`, `--secret_file`, or a file's path."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.os_errors import reason_of
 from pywharf.core.secret_text import secret_text
 
 
@@ -21,7 +22,10 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
     secret: str | None
     secret, variable, path = fields.values()
     if path is not None:
-        return _of_file(path, given[0])
+        value = secret_of_file(path, given[0])
+        if not value:
+            raise InvalidConfigError(f"{given[0]}: the file is empty; give the secret there.")
+        return value
     if variable is None:
         return None if secret is None else secret_text(secret)
     value = secret_text(os.environ.get(variable, ""))
@@ -30,14 +34,15 @@ def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
     return value
 
 
-def _of_file(path: str, flag: str) -> str:
+def secret_of_file(path: str, flag: str) -> str:
+    """Read the file that a flag names; it may be empty. Raises InvalidConfigError.
+
+    The error's text does not show the path, because someone may have given the secret itself.
+    """
     try:
-        value = secret_text(Path(path).read_bytes())
-    except (OSError, ValueError) as error:  # the path is not shown: someone may have given the secret itself
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        return secret_text(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidConfigError(
             f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
         ) from error
-    if not value:
-        raise InvalidConfigError(f"{flag}: the file is empty; give the secret there.")
-    return value

@@ -21,6 +21,7 @@ from aiohttp import web
 from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.backends.secret_flags import secret_of_file
 from pywharf.cli import open_files
 from pywharf.cli.ending import LATE_S, end_within
 from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
@@ -29,8 +30,9 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
-from pywharf.core.secret_text import secret_text
+from pywharf.core.secret_text import secret_text, token_text
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
@@ -110,7 +112,7 @@ def _make_root(root: str) -> None:
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else reason_of(error)
         raise InvalidConfigError(
             f"ROOT {root[:300]} cannot be used: {reason}. It is the folder that the server keeps packages in."
         ) from error
@@ -148,8 +150,8 @@ class Shared(Redacted, frozen=True):
 
 @contextlib.contextmanager
 def _shared(settings: ServerSettings) -> Iterator[Shared]:
-    key = _secret_text(settings, settings.session_secret, "--session_secret")
-    initialize_secret = _secret_text(settings, settings.initialize_secret, "--initialize_secret")
+    key = own_secret(settings, settings.session_secret, "--session_secret")
+    initialize_secret = own_secret(settings, settings.initialize_secret, "--initialize_secret")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings, settings.port, "--port"))
         internal = None
@@ -162,19 +164,13 @@ def _shared(settings: ServerSettings) -> Iterator[Shared]:
         yield Shared(listener, internal, folder, session_key, initialize_secret, generations)
 
 
-def _secret_text(settings: ServerSettings, given: str | None, flag: str) -> str | None:
+def own_secret(settings: ServerSettings, given: str | None, flag: str) -> str | None:
+    """Read a secret of the server itself; None if the flag was not given. Raises InvalidConfigError."""
     if given is None:
         return None
-    path = Path(given)
-    try:
-        is_text = settings.config_or_admin_secret_can_be_text and not exists(given)
-        text = secret_text(given if is_text else path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InvalidConfigError(
-            f"{flag}: its file cannot be read: {reason}. It is the path of a file that holds the secret."
-        ) from error
-    if not text.strip():
+    is_text = settings.config_or_admin_secret_can_be_text and not exists(given)
+    text = secret_text(given) if is_text else secret_of_file(given, flag)
+    if not token_text(text):
         raise InvalidConfigError(f"{flag}: the secret is empty.")
     return text
 
@@ -184,7 +180,7 @@ def _listen(settings: ServerSettings, port: int, flag: str) -> socket.socket:
         return listen(settings.host, port, settings.backlog)
     except OSError as error:
         raise InvalidConfigError(
-            f"Cannot listen on {settings.host} port {port}: {error.strerror}. Choose another --host or {flag}."
+            f"Cannot listen on {settings.host} port {port}: {reason_of(error)}. Choose another --host or {flag}."
         ) from error
 
 

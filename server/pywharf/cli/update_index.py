@@ -23,7 +23,9 @@ from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
+from pywharf.core.secret_text import secret_text
 from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import Egress, egress_of
 from pywharf.index.ports import Progress
@@ -98,7 +100,7 @@ def _report_success(path: str, summary: Summary) -> None:
     try:
         report.write(path, report.of_summary(summary))
     except OSError as error:
-        raise InvalidConfigError(f"--report: the index is written, but not {path!r}: {error.strerror}.") from error
+        raise InvalidConfigError(f"--report: the index is written, but not {path!r}: {reason_of(error)}.") from error
 
 
 def _report_failure(path: str | None, reason: str) -> None:
@@ -107,7 +109,7 @@ def _report_failure(path: str | None, reason: str) -> None:
     try:
         report.write(path, report.of_failure(reason))
     except OSError as error:
-        _logger.warning("--report: %r cannot be written: %s.", path, error.strerror)
+        _logger.warning("--report: %r cannot be written: %s.", path, reason_of(error))
 
 
 update_index_command = click.Command(
@@ -200,7 +202,7 @@ def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, gi
         if settings.admin_secret is not None:
             raise InvalidConfigError("--admin_secret goes with --config; give both, or the secret with --secret_env.")
         spec = parse_spec({"type": backend_type, **given}, spec_types(), f"update_index {backend_type}")
-        read, write = (s if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
+        read, write = (secret_text(s) if isinstance(s, str) else None for s in (spec.read_secret, spec.write_secret))
         return _Target(spec, Credentials(read=read, write=write))
     if given:
         raise InvalidConfigError(

@@ -1,4 +1,38 @@
-"""The error tree. Each class carries the HTTP status and a stable code, so none is left unmapped."""
+"""The error tree. Each class carries the HTTP status and a stable code, so none is left unmapped.
+
+::
+
+    PywharfError
+    ├── BadRequestError
+    ├── InvalidInputError
+    │   ├── InvalidNameError
+    │   ├── InvalidFilenameError
+    │   ├── InvalidDistributionError
+    │   └── InvalidUploadError
+    ├── InvalidConfigError
+    │   └── IncompleteConfigError
+    ├── UnauthenticatedError
+    ├── ForbiddenError
+    ├── NotFoundError
+    ├── MethodNotAllowedError
+    ├── NotAcceptableError
+    ├── FileExistsInRepoError
+    ├── TooLargeError
+    ├── RangeNotSatisfiableError
+    ├── UpstreamError
+    │   └── UpstreamTimeoutError
+    ├── UnavailableError
+    │   ├── BusyError
+    │   ├── IndexNotLoadedError
+    │   ├── BackendUnavailableError
+    │   │   └── RateLimitedError
+    │   ├── DataOwnedByOtherError
+    │   └── IndexConflictError
+    └── StorageFullError
+
+A sentence that several modules raise is written once, here: by the class, if it has only that one, otherwise by a
+class method that is named after the fault. All other sentences are written where they are raised.
+"""
 
 from typing import ClassVar, Self
 
@@ -9,6 +43,14 @@ class PywharfError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+
+
+class BadRequestError(PywharfError):
+    """A request that is not HTTP as the server can read it."""
+
+    status = 400
+    code = "bad-request"
+    title = "Bad request"
 
 
 class InvalidInputError(PywharfError):
@@ -38,6 +80,26 @@ class InvalidDistributionError(InvalidInputError):
 
     code = "invalid-distribution"
     title = "Invalid distribution"
+
+    @classmethod
+    def too_many_members(cls, shown: str, most: int) -> Self:
+        """Return the error for an archive named `shown` with more than `most` members."""
+        return cls(f"{shown!r} has more than {most} members.")
+
+    @classmethod
+    def too_large_unpacked(cls, shown: str, most: int) -> Self:
+        """Return the error for an archive that unpacks to more than `most` bytes."""
+        return cls(f"{shown!r} unpacks to more than {most} bytes, too much for its size.")
+
+    @classmethod
+    def too_large_member(cls, shown: str, path: str, most: int) -> Self:
+        """Return the error for a member that must be small and has more than `most` bytes."""
+        return cls(f"{path[:200]!r} in {shown!r} is over {most} bytes.")
+
+    @classmethod
+    def special_member(cls, shown: str, path: str) -> Self:
+        """Return the error for a device, a pipe or the like."""
+        return cls(f"{shown!r} holds {path[:200]!r}, which is neither a file, a folder nor a link.")
 
 
 class InvalidUploadError(InvalidInputError):
@@ -69,6 +131,11 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
+    @classmethod
+    def wrong_secret(cls) -> Self:
+        """Return the error for wrong credentials. It does not tell whether the repo exists."""
+        return cls("The repo's name or the secret is wrong.")
+
 
 class ForbiddenError(PywharfError):
     """Valid credentials that do not allow the request."""
@@ -84,6 +151,16 @@ class NotFoundError(PywharfError):
     status = 404
     code = "not-found"
     title = "Not found"
+
+    @classmethod
+    def file_removed(cls, filename: str) -> Self:
+        """Return the error for a file that the index names and the storage lacks."""
+        return cls(f"The file {filename!r} is no longer in the storage.")
+
+    @classmethod
+    def no_core_metadata(cls, filename: str) -> Self:
+        """Return the error for a file whose core metadata the index names and the storage lacks."""
+        return cls(f"The storage holds no core metadata of {filename!r}.")
 
 
 class MethodNotAllowedError(PywharfError):
@@ -116,12 +193,10 @@ class FileExistsInRepoError(PywharfError):
     code = "file-exists"
     title = "File already exists"
 
-    @classmethod
-    def of(cls, filename: str, double: str | None = None) -> Self:
-        """Return the error for a name that is taken, or whose distribution is stored under the name `double`."""
-        if double is None:
-            return cls(f"File already exists: {filename} with other content. Publish a new version.")
-        return cls(f"File already exists: {filename} is the same distribution as {double}. Publish a new version.")
+    def __init__(self, filename: str, double: str | None = None) -> None:
+        """Say that the name is taken, or that its distribution is stored under the name `double`."""
+        other = "with other content" if double is None else f"is the same distribution as {double}"
+        super().__init__(f"File already exists: {filename} {other}. Publish a new version.")
 
 
 class TooLargeError(PywharfError):
@@ -130,6 +205,11 @@ class TooLargeError(PywharfError):
     status = 413
     code = "too-large"
     title = "Too large"
+
+    @classmethod
+    def too_many_fields(cls, most: int) -> Self:
+        """Return the error for a form with more than `most` fields."""
+        return cls(f"The form has more than {most} fields.")
 
 
 class RangeNotSatisfiableError(PywharfError):
@@ -216,6 +296,9 @@ class IndexConflictError(UnavailableError):
 
     code = "index-conflict"
     title = "The index was changed by another writer"
+
+    def __init__(self) -> None:
+        super().__init__("The index was replaced by another writer; run update_index again.")
 
 
 class StorageFullError(PywharfError):

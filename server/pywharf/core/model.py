@@ -2,6 +2,7 @@
 
 import bisect
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from operator import attrgetter
 
 import msgspec
@@ -33,6 +34,10 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     stamp: str | None = None
     """Identifies the stored file whose digest was computed, because another file may have replaced it since."""
 
+    def completed(self, *, size: int, upload_time: str | None) -> "File":
+        """Return a copy with the stored file's size and, if none was recorded, with that upload time."""
+        return msgspec.structs.replace(self, size=size, upload_time=self.upload_time or upload_time)
+
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One project's files, sorted by name, and its status (PEP 792)."""
@@ -61,3 +66,12 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         """Return a copy with `files` added. An added file replaces a file of the same name."""
         merged = {f.filename: f for f in self.files} | {f.filename: f for f in files}
         return msgspec.structs.replace(self, files=tuple(merged[name] for name in sorted(merged)))
+
+
+def rfc3339(seconds: float) -> str:
+    """Format Unix seconds as a time of the Simple API (PEP 700).
+
+    >>> rfc3339(1.5)
+    '1970-01-01T00:00:01.500000Z'
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -7,7 +7,8 @@ import io
 from typing import Protocol
 
 from pywharf.core.errors import InvalidDistributionError
-from pywharf.core.zip_reading import Digest, ZipMember
+from pywharf.core.zip_directory import ZipMember
+from pywharf.core.zip_reading import Digest
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 _SIGNATURES = (".jws", ".p7s")

@@ -10,27 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pywharf.core.errors import BackendUnavailableError, StorageFullError
+from pywharf.core.errors import BackendUnavailableError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LOCK_S = 20.0
 """Seconds to wait for a lock. A lock is held for milliseconds; a longer holder is stopped or gone with its machine."""
 _LOCK_AGAIN_S = 0.005
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-
-
-@contextlib.contextmanager
-def translating_errors() -> Iterator[None]:
-    """Translate the operating system's errors to the application's. Clients see the message, so it names no path."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFullError(
-                "The storage is full; nothing of this was kept. Free some room or enlarge the volume."
-            ) from error
-        reason = error.strerror or type(error).__name__
-        raise BackendUnavailableError(f"The storage of this repo cannot be used now: {reason}.") from error
 
 
 def fsync_folder(folder: Path) -> None:

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import hashlib
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
-from pywharf.core.distribution import Distribution, read_distribution
+from pywharf.core.distribution import Distribution, read_distribution, record_of
 from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File
@@ -58,17 +57,8 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     async with slot:
         await _check_digests(form, staged, sha256)
         read = await asyncio.to_thread(_read, staged, filename)
-    raw = read.raw_metadata
     staged.notes = read.notes
-    file = File(
-        filename=filename.filename,
-        sha256=sha256,
-        size=staged.size,
-        upload_time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        requires_python=read.metadata.requires_python,
-        # PEP 658 is about wheels; an sdist's PKG-INFO may differ from what it builds.
-        metadata_sha256=hashlib.sha256(raw).hexdigest() if filename.kind is Kind.WHEEL else None,
-    )
+    file = record_of(read, sha256=sha256, size=staged.size, uploaded_at=time.time())
     if (fault := fault_of(file)) is not None:
         raise TooLargeError(f"{file.filename!r} cannot be published: {fault}")
     project = (await follower.latest()).project(filename.project)
@@ -79,7 +69,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
             f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "
             "Delete old ones, or publish under another name."
         )
-    stored = await packages.publish(Upload(filename.project, file, staged.path, raw, secret, project))
+    stored = await packages.publish(Upload(filename.project, file, staged.path, read.raw_metadata, secret, project))
     await follower.note(JournalEntry(filename.project, stored))
     return stored
 

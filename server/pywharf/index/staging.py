@@ -1,7 +1,6 @@
 """A file being uploaded: written to disk and hashed as it arrives, so that memory does not grow with it."""
 
 import contextlib
-import errno
 import hashlib
 import threading
 import uuid
@@ -10,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
 
-from pywharf.core.errors import BackendUnavailableError, StorageFullError, TooLargeError
+from pywharf.core.errors import TooLargeError
+from pywharf.core.os_errors import of_upload
 from pywharf.index.threads import on_storage
 
 _CALL_S = 300.0
@@ -121,8 +121,4 @@ class StagedFile:
         try:
             return await on_storage(_CALL_S, function, *args, **kwargs)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise StorageFullError(
-                    "The disk is full; nothing of the upload was kept. Free some room or enlarge the volume."
-                ) from error
-            raise BackendUnavailableError(f"The upload cannot be stored now: {error.strerror}.") from error
+            raise of_upload(error) from error

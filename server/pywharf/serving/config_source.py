@@ -17,7 +17,8 @@ from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
-from pywharf.core.secret_text import secret_text
+from pywharf.core.os_errors import reason_of
+from pywharf.core.secret_text import secret_text, token_text
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import LoadedConfig, RepoDefinition, definitions
 from pywharf.serving.watched_files import (
@@ -148,7 +149,7 @@ class ConfigSource:
         if wanted is None:
             return
         for path in parsed.credentials_revision_file:
-            found = _read(path, "credentials_revision_file", seen, _take_arrived).strip()
+            found = token_text(_read(path, "credentials_revision_file", seen, _take_arrived))
             if found != wanted:
                 raise IncompleteConfigError(
                     f"The secrets of {path} are of the revision {found[:12]!r}, the configuration needs "
@@ -228,7 +229,7 @@ def _read(path: str, what: str, seen: Seen, take: Callable[[str, Seen], bytes] =
                 f"{what} is the path of a file; what was given looks like the file's text. "
                 "Texts are taken with --config_or_admin_secret_can_be_text."
             ) from None
-        raise InvalidConfigError(f"{what}: the file {path} cannot be read: {error.strerror}.") from error
+        raise InvalidConfigError(f"{what}: the file {path} cannot be read: {reason_of(error)}.") from error
     except UnreadableFileError as error:
         raise InvalidConfigError(f"{what}: the file {path} {error}.") from error
     except (UnicodeDecodeError, ValueError) as error:

@@ -12,7 +12,8 @@ import msgspec
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
-from pywharf.disk.durable import locked, open_fresh, translating_errors, write_atomically
+from pywharf.core.os_errors import of_storage, translating
+from pywharf.disk.durable import locked, open_fresh, write_atomically
 from pywharf.index.single_flight import SingleFlight
 
 P = ParamSpec("P")
@@ -126,7 +127,7 @@ class SessionFiles:
     @staticmethod
     async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         def call() -> T:
-            with translating_errors():
+            with translating(of_storage):
                 return function(*args, **kwargs)
 
         return await asyncio.to_thread(call)

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import PywharfError
+from pywharf.core.errors import BadRequestError, PywharfError
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
@@ -26,12 +26,6 @@ from pywharf.web.transport import secure_transport
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _SERVER = f"pywharf/{__version__}"
-
-
-class _BadRequestError(PywharfError):
-    status = 400
-    code = "bad-request"
-    title = "Bad request"
 
 
 def build_app(  # noqa: PLR0913 - its parts
@@ -150,7 +144,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (asyncio.CancelledError, ConnectionError):
         raise
     except UNREADABLE_BODY as error:
-        return problem(request, _BadRequestError(f"The body cannot be read: {reason_of(error)}."))
+        return problem(request, BadRequestError(f"The body cannot be read: {reason_of(error)}."))
     except Exception:
         _logger.exception("A request failed: %s %s", request.method[:20], request.rel_url.raw_path[:300])
         if request.writer.output_size:
@@ -162,4 +156,4 @@ def _as_problem(request: web.Request, error: web.HTTPException) -> PywharfError:
     """Convert an error of the framework to one of ours, so that all answers have the same form."""
     if isinstance(error, web.HTTPNotFound):
         return nothing_at(request)
-    return _BadRequestError(error.reason or "The request cannot be read.")
+    return BadRequestError(error.reason or "The request cannot be read.")

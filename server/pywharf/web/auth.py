@@ -40,7 +40,7 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
         if in_path is not None and in_path.lower() != name:
             raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.")
         if granted is Permission.NONE or (not secret and granted < needed):
-            raise UnauthenticatedError("The repo's name or the secret is wrong.")
+            raise UnauthenticatedError.wrong_secret()
     else:
         name, granted = await _without_header(request, in_path, needed)
         if granted < needed:
@@ -65,10 +65,11 @@ def parse_basic(header: str) -> tuple[RepoName, str]:
             raise ValueError  # noqa: TRY301
         return parse_repo_name(user), secret
     except InvalidNameError:
-        msg = "The repo's name or the secret is wrong."
+        raise UnauthenticatedError.wrong_secret() from None
     except (ValueError, binascii.Error):
-        msg = "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET."
-    raise UnauthenticatedError(msg)
+        raise UnauthenticatedError(
+            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET."
+        ) from None
 
 
 def _text(raw: bytes) -> str:

@@ -192,7 +192,7 @@ async def _read_multipart(request: web.Request, allowance: Allowance) -> dict[st
         part, name = checked_part(found)
         count += 1
         if count > _MAX_SMALL_FIELDS:
-            raise TooLargeError(f"The form has more than {_MAX_SMALL_FIELDS} fields.")
+            raise TooLargeError.too_many_fields(_MAX_SMALL_FIELDS)
         content = bytearray()
         while chunk := await part.read_chunk(_CHUNK):
             allowance.take(len(chunk))

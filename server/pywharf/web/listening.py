@@ -12,6 +12,7 @@ from socket import IPPROTO_TCP, TCP_USER_TIMEOUT, socket
 from aiohttp import web
 
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.os_errors import reason_of
 from pywharf.web.connections import Connection, Connections
 
 _logger = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class _Acceptor:
             except (BlockingIOError, ConnectionError):  # another worker took it, or the client left
                 return
             except OSError as error:  # no file descriptor or memory left
-                self._connections.log(f"A connection of the %s cannot be accepted now: {error.strerror}.")
+                self._connections.log(f"A connection of the %s cannot be accepted now: {reason_of(error)}.")
                 self._connections.make_room()
                 self._wait(_NO_RESOURCES_PAUSE_S)
                 return

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from pywharf.core.access import Permission
 from pywharf.core.addresses import site
-from pywharf.core.errors import ForbiddenError, InvalidNameError
+from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission, valid_session
 from pywharf.web.forms import read_small_form
@@ -53,7 +53,7 @@ async def submit(request: web.Request) -> web.Response:
         # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:
-        message = "The repo's name or the secret is wrong."
+        message = str(UnauthenticatedError.wrong_secret())
         page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
         return _html(page, status=401)
     sessions = request.app[SESSIONS]

@@ -1,7 +1,6 @@
 """The Simple Repository API: pages, files, metadata."""
 
 import asyncio
-import errno
 import logging
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.negotiation import PageFormat, accepts_gzip, negotiate
+from pywharf.core.os_errors import of_opening
 from pywharf.core.ranges import parse_range
 from pywharf.index.page_cache import Page
 from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
@@ -232,12 +232,8 @@ def _begin(request: web.Request, local: LocalContent, found: File, headers: dict
 def _open(path: Path, found: File) -> BinaryIO:
     try:
         opened = path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFoundError(f"The file {found.filename!r} is no longer in the storage.") from error
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise NotFoundError(f"No storage has a file of so long a name as {found.filename[:80]!r}…") from error
-        raise BackendUnavailableError(f"The file {found.filename!r} cannot be read now: {error.strerror}.") from error
+        raise of_opening(error, found.filename) from error
     if found.size is not None and os.fstat(opened.fileno()).st_size != found.size:
         opened.close()
         raise BackendUnavailableError(

@@ -105,7 +105,7 @@ async def _receive(form: MultipartReader, received: _Received, staged: StagedFil
             return
         fields += 1
         if fields > _MAX_FIELDS:
-            raise TooLargeError(f"The form has more than {_MAX_FIELDS} fields.")
+            raise TooLargeError.too_many_fields(_MAX_FIELDS)
         part, name = checked_part(found)
         if name == "content":
             await _receive_file(part, received, staged)

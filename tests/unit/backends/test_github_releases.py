@@ -1,4 +1,4 @@
-"""Check how a GitHub release becomes a file, how releases form a journal, and how refusals become errors."""
+"""Check how a GitHub release becomes a file, and how releases form a journal."""
 
 import base64
 import re
@@ -7,12 +7,11 @@ import time
 import msgspec
 import pytest
 
-from pywharf.backends.github.api import Answer, refusal
 from pywharf.backends.github.credentials import parse_client_token, parse_credentials
 from pywharf.backends.github.journal import ReleaseJournal
 from pywharf.backends.github.releases import Asset, Release, body_of, entry_of, upload_began
 from pywharf.backends.github.signed_urls import life_s
-from pywharf.core.errors import InvalidConfigError, RateLimitedError, UnauthenticatedError
+from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 
@@ -109,65 +108,6 @@ def test_a_journal_goes_on_where_one_was():
     assert ([e.file.filename[4] for e in gone.entries], gone.restarted) == (["1", "3"], True)
     for cursor in ("", "x", "9:y", "-1:z", ":"):
         assert journal.read(cursor).restarted
-
-
-NOW = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("status", "headers", "message", "wait_s"),
-    [
-        (403, {"retry-after": "17"}, "You have exceeded a secondary rate limit", 17),
-        (429, {"retry-after": "5"}, "", 5),
-        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 99)}, "API rate limit exceeded", 100),
-        (403, {"x-ratelimit-remaining": "12"}, "You have exceeded a secondary rate limit", 60),
-        (403, {"x-ratelimit-remaining": "12"}, "was submitted too quickly", 60),
-        (403, {}, "Maximum number of login attempts exceeded. Please try again later.", 60),
-        (429, {"retry-after": "soon"}, "", 60),
-        (429, {"retry-after": "1e999"}, "", 60),
-        (429, {"retry-after": "999999999"}, "", 86400),
-        (429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW - 5)}, "", 1),
-    ],
-)
-def test_limits_say_how_long(status, headers, message, wait_s):
-    error = refusal(Answer(status, headers, {"message": message}), NOW, is_clients=False)
-    assert isinstance(error, RateLimitedError)
-    assert error.retry_after_s == wait_s
-    assert str(wait_s) in str(error)
-
-
-def test_the_limit_of_queries():
-    """GitHub reports this limit with status 200, and PyGithub with 400."""
-    data = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit already exceeded"}]}
-    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW + 9)}
-    error = refusal(Answer(400, headers, data), NOW, is_clients=False)
-    assert isinstance(error, RateLimitedError)
-    assert error.retry_after_s == 10
-    other = refusal(Answer(400, {}, {"errors": [{"message": "Something went wrong"}, "odd"]}), NOW, is_clients=False)
-    assert "Something went wrong" in str(other)
-
-
-@pytest.mark.parametrize(
-    ("status", "is_clients", "name"),
-    [
-        (200, False, None),
-        (302, False, None),
-        (304, False, None),
-        (404, False, None),
-        (409, False, None),
-        (422, True, None),
-        (401, False, "BackendUnavailableError"),
-        (401, True, "UnauthenticatedError"),
-        (403, False, "BackendUnavailableError"),
-        (403, True, "ForbiddenError"),
-        (500, True, "BackendUnavailableError"),
-        (502, False, "BackendUnavailableError"),
-        (418, False, "BackendUnavailableError"),
-    ],
-)
-def test_statuses_and_what_they_mean(status, is_clients, name):
-    error = refusal(Answer(status, {}, None), NOW, is_clients=is_clients)
-    assert (type(error).__name__ if error else None) == name
 
 
 APP = 'app_id = "1"\ninstallation_id = "2"\nprivate_key = """\n-----BEGIN RSA PRIVATE KEY-----\nhidden\n"""\n'

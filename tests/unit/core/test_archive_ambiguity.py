@@ -244,6 +244,7 @@ REFUSED = {
     "encrypted, the list does not say so": (WHEEL, whole(Entry(path="a.py", content=ONE, local={"flags": 1})), "flags"),
     "encrypted": (WHEEL, whole(Entry(path="a.py", content=ONE, flags=1)), "'a.py' encrypted"),
     "features of zip that nobody has": (WHEEL, whole(Entry(path="a.py", flags=0x40)), "features"),
+    "a version of zip that nobody has": (WHEEL, whole(Entry(path="a.py", listed={"version": 64})), "features"),
     "UTF-8 or not": (
         WHEEL,
         whole(Entry(path="\xe9.py", content=ONE, local={"flags": 0})),

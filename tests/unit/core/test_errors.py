@@ -2,10 +2,20 @@
 
 import http
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
-from pywharf.core.errors import RangeNotSatisfiableError
+from pywharf.core import errors
+from pywharf.core.errors import (
+    FileExistsInRepoError,
+    IndexConflictError,
+    NotFoundError,
+    PywharfError,
+    RangeNotSatisfiableError,
+    TooLargeError,
+    UnauthenticatedError,
+)
 from support.error_classes import error_classes
 
 CLASSES = sorted(error_classes(), key=lambda c: c.__name__)
@@ -53,6 +63,40 @@ def test_statuses_that_clients_rely_on():
         "upstream-timeout": 504,
         "storage-full": 507,
     }
+
+
+def test_the_docstring_draws_the_whole_tree():
+    drawn = [line.removeprefix("    ") for line in errors.__doc__.splitlines() if line.endswith("Error")]
+    assert drawn == list(_drawn(PywharfError))
+
+
+def _drawn(error: type[PywharfError], margin: str = "", branch: str = "") -> Iterator[str]:
+    """Yield the tree's lines; the classes of one parent stand in their order in the file."""
+    yield margin + branch + error.__name__
+    children = [child for child in error.__subclasses__() if child.__module__.startswith("pywharf.")]
+    margin += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+    for child in children:
+        yield from _drawn(child, margin, "└── " if child is children[-1] else "├── ")
+
+
+SENTENCES = [
+    (FileExistsInRepoError("a-1.zip"), "File already exists: a-1.zip with other content. Publish a new version."),
+    (
+        FileExistsInRepoError("a-1.zip", "A-1.zip"),
+        "File already exists: a-1.zip is the same distribution as A-1.zip. Publish a new version.",
+    ),
+    (IndexConflictError(), "The index was replaced by another writer; run update_index again."),
+    (NotFoundError.file_removed("a-1.zip"), "The file 'a-1.zip' is no longer in the storage."),
+    (NotFoundError.no_core_metadata("a-1.zip"), "The storage holds no core metadata of 'a-1.zip'."),
+    (TooLargeError.too_many_fields(32), "The form has more than 32 fields."),
+    (UnauthenticatedError.wrong_secret(), "The repo's name or the secret is wrong."),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=range(len(SENTENCES)))
+def test_an_error_says_its_sentence(error, sentence):
+    """Twine, uv and poetry identify some of them by their beginning."""
+    assert str(error) == sentence
 
 
 def test_range_error_knows_the_size():

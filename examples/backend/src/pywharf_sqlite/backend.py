@@ -96,7 +96,7 @@ class SqliteBackend:
                 return same
             duplicate = find_duplicate(file.filename, upload.project, stored)
             if same is not None or duplicate is not None:
-                raise FileExistsInRepoError.of(file.filename, duplicate)
+                raise FileExistsInRepoError(file.filename, duplicate)
             added = connection.execute(
                 "INSERT INTO files (project, filename, record, metadata, content) VALUES (?, ?, ?, ?, zeroblob(?))",
                 (upload.project, file.filename, msgspec.json.encode(file), upload.metadata, file.size),
@@ -181,7 +181,7 @@ class SqliteBackend:
         version = uuid.uuid4().hex
         with self._database.transaction(writes=True) as connection:
             if _version_of(connection, self._stem) != expected:
-                raise IndexConflictError("The index was replaced by another writer; run update_index again.")
+                raise IndexConflictError
             connection.execute(
                 "REPLACE INTO indexes (stem, filename, content, version) VALUES (?, ?, ?, ?)",
                 (self._stem, self._index_name, content, version),

@@ -14,6 +14,7 @@ import msgspec
 from pywharf.backends.opening import spec_types
 from pywharf.cli.server import serve
 from pywharf.config.settings import ServerSettings
+from pywharf.core.os_errors import reason_of
 from pywharf.egress.sessions import egress_of
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.local.up.mounted_config import Delivery
@@ -171,7 +172,7 @@ class Session:
         try:
             await asyncio.to_thread(self._delivery.deliver, made.rendered)
         except OSError as error:
-            problems.append(f"The configuration cannot be written ({error.strerror}); the last one stays in use.")
+            problems.append(f"The configuration cannot be written ({reason_of(error)}); the last one stays in use.")
         if self._flags is not None and _flags(made) != self._flags:
             notes.append(
                 f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires, allowedEndpoints and "

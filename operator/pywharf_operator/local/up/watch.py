@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from pywharf.core.os_errors import reason_of
 from pywharf_operator.local.manifests import Manifests, Problem, merge, parse_file, read_folder
 
 _STAYS = "The last good version stays in use."
@@ -27,7 +28,7 @@ class WatchedFolder:
             unreadable = None
         except OSError as error:
             contents = self._contents
-            unreadable = f"the folder cannot be read ({error.strerror}). {_STAYS}"
+            unreadable = f"the folder cannot be read ({reason_of(error)}). {_STAYS}"
         if self._looked and contents == self._contents and unreadable == self._unreadable:
             return None
         self._files = {name: self._parsed(name, content) for name, content in contents.items()}

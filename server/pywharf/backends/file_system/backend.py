@@ -31,12 +31,8 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
-from pywharf.disk.durable import (
-    locked,
-    open_fresh,
-    translating_errors,
-    write_atomically,
-)
+from pywharf.core.os_errors import of_storage, translating
+from pywharf.disk.durable import locked, open_fresh, write_atomically
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
@@ -138,7 +134,7 @@ class FileSystemBackend:
         path = self._path(project, file.filename + METADATA_SUFFIX)
         raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
         if raw is None:
-            raise NotFoundError(f"The storage holds no core metadata of {file.filename!r}.")
+            raise NotFoundError.no_core_metadata(file.filename)
         return raw
 
     async def aclose(self) -> None:
@@ -151,7 +147,7 @@ class FileSystemBackend:
         self, deadline_s: float | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def call() -> T:
-            with translating_errors():
+            with translating(of_storage):
                 # Checked on each call, so that nothing needs a restart after someone has emptied the volume.
                 if not self._prepared or not self._staging.is_dir():
                     self._prepare()
@@ -225,7 +221,7 @@ class FileSystemBackend:
         with locked(self._lock):
             current = self._read_index(expected)
             if current is not UNCHANGED and not (current is None and expected is None):
-                raise IndexConflictError("The index was replaced by another writer; run update_index again.")
+                raise IndexConflictError
             filename, superseded = self._index_names
             version = _version(filename, write_atomically(self._storage / filename, content))
             (self._storage / superseded).unlink(missing_ok=True)

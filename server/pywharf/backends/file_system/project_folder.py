@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -12,11 +11,11 @@ import msgspec
 from pywharf.backends.file_system.checked_files import CheckedFiles
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.archive import read_metadata
-from pywharf.core.distribution import read_distribution
+from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
-from pywharf.core.filenames import METADATA_SUFFIX, Kind, extension_of, parse_upload_filename
+from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES
-from pywharf.core.model import File, Project
+from pywharf.core.model import File, Project, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
 from pywharf.disk.durable import write_atomically
@@ -125,14 +124,11 @@ class ProjectFolder:
         path = self._path / filename
         sidecar = filename + META_SUFFIX
         text = _read(path.with_name(sidecar), MAX_RECORD_BYTES).decode("utf-8")
-        file = file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}"))
-        if (fault := fault_of(file)) is not None:
-            raise InvalidConfigError(fault)
+        file = _within_limits(file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}")))
         status = _regular(path)
         if file.size is not None and file.size != status.st_size:
             raise InvalidConfigError(f"it has {status.st_size} bytes, its record says {file.size}.")
-        upload_time = file.upload_time or _rfc3339(status.st_mtime)
-        return msgspec.structs.replace(file, size=status.st_size, upload_time=upload_time)
+        return file.completed(size=status.st_size, upload_time=rfc3339(status.st_mtime))
 
     def _adopt(self, filename: str, problems: list[str]) -> File:
         """Check and record a file that was put there without a sidecar, by hand or by a crashed upload."""
@@ -145,21 +141,12 @@ class ProjectFolder:
             read = read_distribution(stream, parsed)
             status = os.fstat(stream.fileno())  # before the digest is taken: a file changed later has a different stamp
             digest = digest_of(stream)
-        raw = read.raw_metadata
         problems.extend(f"{self._name}/{filename} is published all the same: {note}" for note in read.notes)
-        # As in publishing: an sdist's PKG-INFO may differ from the metadata of its build, so it is not offered.
-        offered = parsed.kind is Kind.WHEEL
-        file = File(
-            filename=filename,
-            sha256=digest,
-            size=status.st_size,
-            upload_time=_rfc3339(status.st_mtime),
-            requires_python=read.metadata.requires_python,
-            metadata_sha256=hashlib.sha256(raw).hexdigest() if offered else None,
-            stamp=stamp_of(status),
+        file = _within_limits(
+            record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
         )
-        if offered:
-            write_atomically(path.with_name(filename + METADATA_SUFFIX), raw)
+        if read.offered_metadata is not None:
+            write_atomically(path.with_name(filename + METADATA_SUFFIX), read.offered_metadata)
         write_atomically(path.with_name(filename + META_SUFFIX), dumps(meta_of(self._name, file)).encode())
         return file
 
@@ -192,6 +179,13 @@ def _read(path: Path, most: int) -> bytes:
     return content
 
 
+def _within_limits(file: File) -> File:
+    """Return the record. Raises InvalidConfigError if a text of it is too long."""
+    if (fault := fault_of(file)) is not None:
+        raise InvalidConfigError(fault)
+    return file
+
+
 def _regular(path: Path) -> os.stat_result:
     """Return a file's status. Raises InvalidConfigError for a folder, pipe or device: opening it may fail or block."""
     status = path.stat()
@@ -203,8 +197,3 @@ def _regular(path: Path) -> os.stat_result:
 def distributions(listed: Iterable[str]) -> list[str]:
     """Return the names in `listed` that are file names of distributions, sorted."""
     return sorted(name for name in listed if not name.startswith(".") and extension_of(name) is not None)
-
-
-def _rfc3339(seconds: float) -> str:
-    """Format Unix seconds as a time of the Simple API (PEP 700)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

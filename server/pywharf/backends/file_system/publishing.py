@@ -66,7 +66,7 @@ class FilePublisher:
                 names = distributions(path.name for path in folder.iterdir())
                 double = find_duplicate(upload.file.filename, upload.project, names)
                 if double is not None:
-                    raise FileExistsInRepoError.of(upload.file.filename, double)
+                    raise FileExistsInRepoError(upload.file.filename, double)
                 prepared.write()
                 for path in prepared.records:
                     path.unlink(missing_ok=True)  # left from a removed file; they would be taken for the new one's
@@ -99,7 +99,7 @@ class FilePublisher:
         folder = ProjectFolder(self._storage, upload.project)
         record = folder.record(final.name)
         if not stat.S_ISREG(final.stat().st_mode):  # opening a pipe would block until it has a writer
-            raise FileExistsInRepoError.of(final.name)
+            raise FileExistsInRepoError(final.name)
         with final.open("rb") as opened:
             status = os.fstat(opened.fileno())
             stamp = stamp_of(status)
@@ -108,7 +108,7 @@ class FilePublisher:
             if status.st_size == upload.file.size and sha256 is None:
                 sha256 = digest_of(opened)
         if status.st_size != upload.file.size or sha256 != upload.file.sha256:
-            raise FileExistsInRepoError.of(final.name)
+            raise FileExistsInRepoError(final.name)
         if record is None or record.sha256 != sha256:
             record = msgspec.structs.replace(upload.file, stamp=stamp)
             for path, content in _records(upload, record, final).items():

@@ -1,12 +1,11 @@
 """Call GitHub's REST and GraphQL API through PyGithub, in separate threads: it blocks, and this server must not.
 
-Only this module maps GitHub's refusals to this project's errors.
+What GitHub refuses becomes this project's errors in `refusals`.
 """
 
 import asyncio
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,19 +15,24 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import github
-import msgspec
 import requests
 from github.Auth import AppInstallationAuth, Auth
 from github.Requester import Requester
 
+from pywharf.backends.github.answer import Answer, decoded
+from pywharf.backends.github.refusals import (
+    REDIRECTED,
+    Step,
+    limited,
+    refusal,
+    refusal_of_call,
+    unreachable,
+)
 from pywharf.backends.github.transport import Call, new_session, working_for
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import (
     BackendUnavailableError,
-    ForbiddenError,
-    PywharfError,
     RateLimitedError,
-    UnauthenticatedError,
 )
 from pywharf.egress.sessions import Egress
 from pywharf.index.ports import RateLimit
@@ -54,51 +58,8 @@ BLOB_BYTES = 150 * 1024 * 1024
 _ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 1.0
-_DEFAULT_WAIT_S = 60
-"""Seconds to wait if GitHub gives no time for a rate limit. Its documentation asks for at least a minute."""
 _VERSION = "2022-11-28"
 _USER_AGENT = "pywharf"
-_MESSAGE_CHARACTERS = 200
-_LIMITED = re.compile(r"rate limit|abuse detection|submitted too quickly|login attempts|try again later", re.IGNORECASE)
-_MOVED = (301, 307, 308)
-_OK = (200, 201, 204, 206, 302, 304)
-_REDIRECTED = (
-    "GitHub redirects: the repository has another name now, or the API another address. "
-    "Set owner, repo and api_url to them."
-)
-CALLER_STATUSES = (404, 409, 422)
-"""Statuses that say something about the requested object, so that the caller handles them."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """An answer from GitHub."""
-
-    status: int
-    headers: Mapping[str, str]
-    """The headers by name in lower case."""
-    data: Any
-    """The decoded JSON body; None if the body is empty."""
-
-    @property
-    def message(self) -> str:
-        """The reason that GitHub gives for a refusal."""
-        said = self.data.get("message") if isinstance(self.data, dict) else None
-        return str(said or ", ".join(self._errors("message")))[:_MESSAGE_CHARACTERS]
-
-    @property
-    def codes(self) -> frozenset[str]:
-        """The codes of invalid fields (status 422), such as `already_exists`."""
-        return frozenset(self._errors("code"))
-
-    @property
-    def types(self) -> frozenset[str]:
-        """The types of a GraphQL query's errors, such as `RATE_LIMITED`."""
-        return frozenset(self._errors("type"))
-
-    def _errors(self, field: str) -> list[str]:
-        errors = self.data.get("errors") if isinstance(self.data, dict) else None
-        found = errors if isinstance(errors, list) else []
-        return [str(one[field]) for one in found if isinstance(one, dict) and field in one]
 
 
 class GithubApi:
@@ -162,9 +123,7 @@ class GithubApi:
 
         answer = await self.retried(lambda: self._limited(ask))
         if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
-            raise BackendUnavailableError(
-                f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
-            )
+            raise refusal(Step.QUERY, answer)
         return answer.data
 
     async def retried(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -211,9 +170,9 @@ class GithubApi:
         return {"Authorization": answer.data, "X-GitHub-Api-Version": _VERSION, "User-Agent": _USER_AGENT}
 
     def heed(self, answer: Answer) -> Answer:
-        """Note the rate limit that an answer reports, and return the answer. Raises the error that `refusal` finds."""
+        """Note the rate limit that an answer reports, and return the answer. Raises the error for a refusal."""
         self._note(answer.headers)
-        error = refusal(answer, time.time(), is_clients=self._is_clients)
+        error = refusal_of_call(answer, time.time(), is_clients=self._is_clients)
         if isinstance(error, RateLimitedError):
             self._not_before = max(self._not_before, time.time() + error.retry_after_s)
         if error is not None:
@@ -294,12 +253,9 @@ class GithubApi:
             headers = {str(key).lower(): str(value) for key, value in (error.headers or {}).items()}
             return Answer(error.status, headers, error.data)
         except requests.exceptions.RetryError:
-            raise BackendUnavailableError(_REDIRECTED) from None
+            raise BackendUnavailableError(REDIRECTED) from None
         except (requests.RequestException, RuntimeError) as error:
-            # The error's text may contain what was sent.
-            raise BackendUnavailableError(
-                call.refused or f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
-            ) from None
+            raise (BackendUnavailableError(call.refused) if call.refused else unreachable(error)) from None
 
     def _session(self) -> requests.Session:
         """Return the thread's own session."""
@@ -356,64 +312,8 @@ def _take_token(requester: Requester) -> None:
         except github.GithubException as error:
             if error.status in {403, 429} or error.status >= 500:  # noqa: PLR2004 - as any call
                 raise
-            raise BackendUnavailableError(
-                f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
-            ) from None
+            raise refusal(Step.FETCH_TOKEN, Answer(error.status, {}, error.data)) from None
         except ValueError:  # from the library that signs; its text may show the key
             raise BackendUnavailableError(
                 "The private key of the GitHub App cannot be used; take the PEM text that GitHub gave."
             ) from None
-
-
-def limited(seconds: int) -> RateLimitedError:
-    """Return the error for a rate limit of that many seconds."""
-    return RateLimitedError(f"GitHub's rate limit is used up; try again in {seconds} seconds.", seconds)
-
-
-def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | None:  # noqa: PLR0911 - a table
-    """Map an error response to an exception; None if the response is usable. `now` is in Unix seconds."""
-    status = answer.status
-    if status in _OK or status in CALLER_STATUSES:
-        return None
-    if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
-        return limited(_wait_s(answer.headers, now))
-    said = f" ({answer.message})" if answer.message else ""
-    if status in _MOVED:
-        return BackendUnavailableError(_REDIRECTED)
-    if status == 401:  # noqa: PLR2004
-        if is_clients:
-            return UnauthenticatedError("GitHub does not know this token; it is wrong, expired or revoked.")
-        return BackendUnavailableError("GitHub refuses the server's token: it is wrong, expired or revoked.")
-    if status == 403:  # noqa: PLR2004
-        if is_clients:
-            return ForbiddenError(f"GitHub does not allow this with your token{said}.")
-        return BackendUnavailableError(f"GitHub does not allow this with the server's token{said}.")
-    return BackendUnavailableError(f"GitHub answers {status}{said}; try again.")
-
-
-def _is_limit(answer: Answer) -> bool:
-    exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
-    return exhausted or "retry-after" in answer.headers or bool(_LIMITED.search(answer.message))
-
-
-def _wait_s(headers: Mapping[str, str], now: float) -> int:
-    """Return the seconds to wait: Retry-After, otherwise the time until the limit resets, otherwise a minute."""
-    for name, since in (("retry-after", 0.0), ("x-ratelimit-reset", now)):
-        if name == "x-ratelimit-reset" and headers.get("x-ratelimit-remaining") != "0":
-            continue
-        try:
-            wait = int(float(headers[name]) - since) + (1 if since else 0)
-        except (KeyError, ValueError, OverflowError):
-            continue
-        return min(max(wait, 1), 24 * 3600)
-    return _DEFAULT_WAIT_S
-
-
-def decoded(text: str) -> Any:  # noqa: ANN401 - JSON
-    """Decode the JSON body of an answer."""
-    if not text:
-        return None
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return {"message": "its answer is no JSON"}

@@ -18,7 +18,9 @@ import aiohttp
 import msgspec
 from cachetools import TLRUCache
 
-from pywharf.backends.github.api import Answer, GithubApi, decoded
+from pywharf.backends.github.answer import Answer, decoded
+from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.refusals import Step, refusal, unreachable
 from pywharf.backends.github.signed_urls import life_s
 from pywharf.core.addresses import is_own
 from pywharf.core.endpoints import EndpointNotAllowedError
@@ -41,7 +43,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _SMALL_TIMEOUT_S = 60
 _REFUSAL_BYTES = 64 * 1024
 _WHOLE: Final = {"Accept-Encoding": "identity"}
-_OK, _PARTIAL, _FOUND, _NOT_FOUND = 200, 206, 302, 404
+_OK, _PARTIAL, _FOUND = 200, 206, 302
 _GIVEN = frozenset({_OK, _PARTIAL, _FOUND})
 """Statuses of answers that hold the file or its address."""
 
@@ -126,13 +128,11 @@ class Assets:
             with contextlib.suppress(KeyError):  # not `get`, which raises it, too, if the entry expires meanwhile
                 return self._kept[number].url
         async with await self._ask(number) as response:
-            location = response.headers.get("location")
+            location = response.headers.get("location", "")
             gives_itself = response.status != _FOUND
             response.close()  # its body may be the file
         if gives_itself:
             found = _Location(None, time.monotonic() + _ITSELF_S)
-        elif location is None:
-            raise BackendUnavailableError("GitHub names no address of the file; try again.")
         else:
             self._check(location)
             found = _Location(location, time.monotonic() + max(life_s(location) - _MARGIN_S, 0))
@@ -163,10 +163,8 @@ class Assets:
     async def _ask(self, number: str, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
         """Return the API's answer, which holds the file or its address; the body is not read yet."""
         response = await self._api.retried(lambda: self._ask_once(number, headers or _WHOLE))
-        if response.status == _NOT_FOUND:
-            raise NotFoundError("The file is no longer in the storage.")
         if response.status not in _GIVEN:
-            raise BackendUnavailableError(f"GitHub names no address of the file (status {response.status}); try again.")
+            raise refusal(Step.FIND_FILE, Answer(response.status, {}, None))
         return response
 
     async def _ask_once(self, number: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -181,9 +179,7 @@ class Assets:
         except EndpointNotAllowedError as error:
             raise BackendUnavailableError(f"{error}.") from None
         except (ValueError, aiohttp.ClientError, TimeoutError) as error:
-            raise BackendUnavailableError(
-                f"GitHub cannot be reached, or broke off ({type(error).__name__}); try again."
-            ) from None
+            raise unreachable(error) from None
         self._api.heed(Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, data))
         return response
 

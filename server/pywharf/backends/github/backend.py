@@ -220,14 +220,14 @@ class GithubBackend:
         if double is not None and name not in known:
             found = await self._find_release(double)
             if found is not None and not found.draft:
-                raise FileExistsInRepoError.of(name, double)
+                raise FileExistsInRepoError(name, double)
         published = await publish_release(api, self._releases, self._spec.branch, upload)
         release = published.release
         if not published.is_new:
             return entry_of(release).file
         if (double := await self._lost_to(upload, release)) is not None:
             await withdraw_release(api, f"/repos/{self._spec.owner}/{self._spec.repo}", release)
-            raise FileExistsInRepoError.of(name, double)
+            raise FileExistsInRepoError(name, double)
         if release.content is not None:
             self._own[name] = release.content.url
         return upload.file
@@ -285,7 +285,7 @@ class GithubBackend:
             return kept
         release = await self._find_release(file.filename)
         if release is None or release.metadata is None:
-            raise NotFoundError(f"The storage holds no core metadata of {file.filename!r}.")
+            raise NotFoundError.no_core_metadata(file.filename)
         raw = await self._assets.read(release.metadata.url, _METADATA_BYTES)
         if hashlib.sha256(raw).hexdigest() != digest:
             raise BackendUnavailableError(
@@ -319,7 +319,7 @@ class GithubBackend:
         """Ask GitHub for the asset that is the file. Raises NotFoundError."""
         release = await self._find_release(filename)
         if release is None or release.content is None:
-            raise NotFoundError(f"The file {filename!r} is no longer in the storage.")
+            raise NotFoundError.file_removed(filename)
         return release.content
 
     async def _find_release(self, filename: str) -> Release | None:

@@ -8,6 +8,7 @@ from github.Auth import AppAuth, Auth, Token
 
 from pywharf.core.errors import InvalidConfigError, UnauthenticatedError
 from pywharf.core.msgspec_warmup import warmed_up
+from pywharf.core.secret_text import token_text
 
 _CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 """A client's token in any form. Tokens of apps and of Actions hold a JSON web token, with its dots."""
@@ -39,7 +40,7 @@ def parse_credentials(secret: str) -> Auth:
 
     Raises InvalidConfigError, whose text shows nothing of the secret.
     """
-    text = secret.strip()
+    text = token_text(secret)
     if "private_key" in text:
         return _installation(text)
     if not text or not text.isascii() or not text.isprintable() or " " in text:
@@ -57,7 +58,7 @@ def is_token(secret: str, host: str) -> bool:
 def parse_client_token(secret: str) -> Auth:
     """Parse a client's secret. Raises UnauthenticatedError if it cannot be a token."""
     if _CLIENT_TOKEN.fullmatch(secret) is None:
-        raise UnauthenticatedError("The repo's name or the secret is wrong.")
+        raise UnauthenticatedError.wrong_secret()
     return Token(secret)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import sys
 import tempfile
@@ -14,7 +13,8 @@ from pywharf.backends.github.settings import GenGhPagesSettings
 from pywharf.backends.github.static_site import HTML, JSON, download_base, pages
 from pywharf.backends.secret_flags import given_secret
 from pywharf.config.repo_config import GithubSpec
-from pywharf.core.errors import InvalidConfigError, NotFoundError, StorageFullError
+from pywharf.core.errors import InvalidConfigError, NotFoundError
+from pywharf.core.os_errors import of_writing, reason_of
 from pywharf.core.urls import check_url
 from pywharf.index.codecs import Index, decode_index
 from pywharf.index.ports import StoredIndex
@@ -38,9 +38,7 @@ def gen_gh_pages(settings: GenGhPagesSettings) -> None:
     try:
         files = write_site(index, base, folder)
     except OSError as error:
-        raise (StorageFullError if error.errno == errno.ENOSPC else InvalidConfigError)(
-            f"--folder: {error.filename!r} cannot be written: {error.strerror}."
-        ) from error
+        raise of_writing(error, "--folder") from error
     sys.stderr.write(f"{len(index)} projects: {files} files written, the others were as they should be.\n")
     click.echo(str(folder))
 
@@ -49,7 +47,7 @@ def _local(path: str) -> Index:
     try:
         return decode_index(Path(path).read_bytes(), Path(path).name)
     except OSError as error:
-        raise InvalidConfigError(f"--index: {path!r} cannot be read: {error.strerror}.") from error
+        raise InvalidConfigError(f"--index: {path!r} cannot be read: {reason_of(error)}.") from error
 
 
 def _remote(settings: GenGhPagesSettings, spec: GithubSpec) -> Index:

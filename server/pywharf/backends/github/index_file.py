@@ -3,20 +3,18 @@
 import asyncio
 import base64
 import binascii
-import re
 from urllib.parse import quote
 
 import msgspec
 
-from pywharf.backends.github.api import BLOB_BYTES, Answer, GithubApi
+from pywharf.backends.github.answer import Answer
+from pywharf.backends.github.api import BLOB_BYTES, GithubApi
+from pywharf.backends.github.refusals import CALLER_STATUSES, Step, refusal
 from pywharf.core.errors import BackendUnavailableError, IndexConflictError, PywharfError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.codecs import decode_index
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import UNCHANGED, StoredIndex, Unchanged
-
-_RACE = re.compile(r"\bbut expected\b|\bdoes not match\b|\bwasn't supplied\b")
-"""GitHub's messages if another commit came first. It answers violated branch rules with the same statuses."""
 
 
 @warmed_up
@@ -57,7 +55,7 @@ class IndexFile:
         if self._etag is None or not is_own or expected != await self._newest(there):
             there = await self._list()
             if expected != await self._newest(there):
-                raise _conflict()
+                raise IndexConflictError
         entries = {entry.name: entry for entry in there}
         sha = {"sha": entries[name].sha} if name in entries else {}
         written = await self._put(name, {"content": base64.b64encode(content).decode(), **sha}, expected)
@@ -79,19 +77,13 @@ class IndexFile:
         answer = await self._api.send(
             "PUT", self._path(name), {"message": f"Update {name}", "branch": self._branch, **what}
         )
-        if answer.status in {409, 422}:
-            if not _RACE.search(answer.message) and expected == await self._newest(await self._list()):
-                said = " ".join(answer.message.split()).rstrip(".")
-                raise BackendUnavailableError(
-                    f"GitHub does not take the index into the branch {self._branch!r}: {said}. Where a rule "
-                    "protects the branch, let the server's token or App pass it by, or name another branch."
-                )
-            raise _conflict()
-        if answer.status == 404:  # noqa: PLR2004
-            raise BackendUnavailableError(
-                f"The branch {self._branch!r} is not there, or the server's token may not write to it."
-            )
-        return answer
+        if answer.status not in CALLER_STATUSES:
+            return answer
+        refused = refusal(Step.WRITE_INDEX, answer, branch=self._branch)
+        if answer.status == 404 or isinstance(refused, IndexConflictError):  # noqa: PLR2004
+            raise refused
+        # Other messages do not tell whether another commit came first.
+        raise refused if expected == await self._newest(await self._list()) else IndexConflictError
 
     async def _list(self) -> tuple[_Entry, ...]:
         """List which of the two files exist. An unchanged listing is free of the rate limit, even if one is missing."""
@@ -137,7 +129,3 @@ def _mtime(stored: StoredIndex) -> int:
         return decode_index(stored.content, stored.filename).mtime
     except PywharfError:
         return -1
-
-
-def _conflict() -> IndexConflictError:
-    return IndexConflictError("The index was replaced by another writer; run update_index again.")

@@ -10,7 +10,8 @@ import msgspec
 from nacl.public import PublicKey, SealedBox
 
 from pywharf.backends.github import readme, workflow
-from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.backends.github.answer import Answer
+from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.credentials import parse_credentials
 from pywharf.backends.github.init_plan import (
     Action,
@@ -25,6 +26,7 @@ from pywharf.backends.github.init_plan import (
     WriteFile,
     plan,
 )
+from pywharf.backends.github.refusals import Step, refusal
 from pywharf.backends.github.settings import InitPkgRepoSettings
 from pywharf.backends.secret_flags import given_secret
 from pywharf.config.repo_config import GithubSpec
@@ -135,7 +137,8 @@ class Remote:
         about = await self._api.get(self._repo)
         if about.status == _MISSING:
             return None
-        _expect(about, "GitHub does not tell of the repository")
+        if about.status != _FOUND:
+            raise refusal(Step.SHOW_REPOSITORY, about)
         branch = str(about.data["default_branch"])
         listed = await self._api.get(f"{self._repo}/contents/", {"ref": branch})
         root = frozenset(str(one["name"]) for one in listed.data) if listed.status == _FOUND else frozenset()
@@ -178,13 +181,9 @@ class Remote:
             answer = await self._done(action, secret)
         except ForbiddenError as error:
             raise _forbidden(str(action), error, _needs(action)) from None
-        if answer.status == _MISSING:  # also for what the token is not allowed to see
-            refused = ForbiddenError("GitHub answers 404: not there, or not for your token.")
-            raise _forbidden(str(action), refused, _needs(action))
         if answer.status not in _MADE:
-            raise InvalidConfigError(
-                f"{action}: GitHub refuses it (status {answer.status}, {answer.message}). {_remedy(action)}"
-            )
+            refused = refusal(Step.PREPARE_REPOSITORY, answer, action=str(action), remedy=_remedy(action))
+            raise _forbidden(str(action), refused, _needs(action)) if isinstance(refused, ForbiddenError) else refused
 
     async def _done(self, action: Action, secret: str) -> Answer:
         match action:
@@ -257,11 +256,6 @@ class Remote:
         sealed = SealedBox(PublicKey(base64.b64decode(key.data["key"]))).encrypt(secret.encode())
         what = {"encrypted_value": base64.b64encode(sealed).decode(), "key_id": key.data["key_id"]}
         return await self._api.send("PUT", f"{self._repo}/actions/secrets/{name}", what)
-
-
-def _expect(answer: Answer, what: str) -> None:
-    if answer.status != _FOUND:
-        raise InvalidConfigError(f"{what} (status {answer.status}, {answer.message}).")
 
 
 def _forbidden(step: str, error: ForbiddenError, needs: str) -> ForbiddenError:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.backends.github.answer import Answer
+from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.refusals import Step, refusal
 from pywharf.backends.github.releases import Asset, Release, decode_release
 from pywharf.core.errors import BackendUnavailableError
 
@@ -155,10 +157,8 @@ class Listing:
     def _check(self, answer: Answer, number: int) -> None:
         """Raise BackendUnavailableError, unless the page is past the last one that GitHub lists."""
         if answer.status != 422 or number == 1:  # noqa: PLR2004
-            raise BackendUnavailableError(
-                f"GitHub shows no repository {self._names['owner']}/{self._names['name']} to the server's token "
-                f"(status {answer.status}); check owner, repo and what the token may read."
-            )
+            repository = f"{self._names['owner']}/{self._names['name']}"
+            raise refusal(Step.LIST_RELEASES, answer, repository=repository)
 
 
 def _parameters(number: int) -> dict[str, str]:

@@ -11,20 +11,19 @@ from urllib.parse import quote
 
 import msgspec
 
-from pywharf.backends.github.api import Answer, GithubApi
+from pywharf.backends.github.answer import Answer
+from pywharf.backends.github.api import GithubApi
+from pywharf.backends.github.refusals import Step, refusal
 from pywharf.backends.github.releases import Release, body_of, decode_release, recorded_sha256
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
-    ForbiddenError,
-    InvalidUploadError,
     PywharfError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.index.ports import Upload
 
 _logger = logging.getLogger(__name__)
-_EXISTS = "already_exists"
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -69,7 +68,7 @@ async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Uploa
     draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, upload.file), "draft": True}
     made = await api.send("POST", releases, {**draft, "target_commitish": branch})
     if made.status != 201:  # noqa: PLR2004
-        raise _refused(made, tag)
+        raise refusal(Step.PUBLISH, made, tag=tag)
     number = int(made.data["id"])
     try:
         await _add_assets(api, str(made.data["upload_url"]), upload)
@@ -100,12 +99,12 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
     file = upload.file
     if asset is None:
         if any(one.is_complete and not one.is_metadata for one in release.assets):
-            raise _exists(file.filename)  # several assets, none with the file's name
+            raise FileExistsInRepoError(file.filename)  # several assets, none with the file's name
         for one in release.assets:
             await api.send("DELETE", f"{releases}/assets/{one.url.rpartition('/')[2]}")
         await _add_assets(api, str(data["upload_url"]), upload)
     elif asset.size != file.size or (asset.sha256 or recorded_sha256(release)) != file.sha256:
-        raise _exists(file.filename)
+        raise FileExistsInRepoError(file.filename)
     elif recorded_sha256(release) == file.sha256:
         return release
     elif release.metadata is None:
@@ -114,7 +113,7 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
     body = {"body": body_of(upload.project, file)}
     answer = await api.send("PATCH", f"{releases}/{release.id}", body)
     if answer.status != 200:  # noqa: PLR2004
-        raise _refused(answer, file.filename)
+        raise refusal(Step.PUBLISH, answer, tag=file.filename)
     return decode_release(answer.data)
 
 
@@ -137,7 +136,7 @@ async def _add_metadata(api: GithubApi, upload_url: str, upload: Upload) -> None
 def _check(added: Answer, tag: str, size: int | None, sha256: str) -> None:
     """Raise an error if GitHub did not store what was sent."""
     if added.status != 201:  # noqa: PLR2004
-        raise _refused(added, tag)
+        raise refusal(Step.PUBLISH, added, tag=tag)
     digest = added.data.get("digest")
     if added.data.get("size") != size or (digest and digest != f"sha256:{sha256}"):
         raise BackendUnavailableError(f"GitHub did not store {tag!r} as it was sent; upload it again.")
@@ -153,7 +152,7 @@ async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
             return decode_release(seen.data)
         raise
     if answer.status != 200:  # noqa: PLR2004
-        raise _refused(answer, tag)
+        raise refusal(Step.PUBLISH, answer, tag=tag)
     return decode_release(answer.data)
 
 
@@ -165,22 +164,6 @@ async def _discard(api: GithubApi, release: str, tag: str) -> None:
             await api.send("DELETE", release)
     except PywharfError as error:
         _logger.warning("The draft of %s is left for update_index to remove: %s", tag, error)
-
-
-def _exists(tag: str) -> FileExistsInRepoError:
-    return FileExistsInRepoError.of(tag)
-
-
-def _refused(answer: Answer, tag: str) -> PywharfError:
-    """Map a status that says something about the request to an error."""
-    if _EXISTS in answer.codes:
-        return _exists(tag)
-    said = answer.message or f"status {answer.status}"
-    if answer.status == 404:  # noqa: PLR2004 - what a token may not write, GitHub calls not found
-        return ForbiddenError(f"This token may not publish in the GitHub repository ({said}).")
-    if "empty" in said.lower():
-        return BackendUnavailableError("The GitHub repository is empty: a release needs a first commit to point at.")
-    return InvalidUploadError(f"GitHub does not take {tag!r}: {said}.")
 
 
 @contextlib.contextmanager

@@ -139,6 +139,4 @@ def entry_of(release: Release) -> JournalEntry:
     if (fault := fault_of(file)) is not None:
         raise InvalidConfigError(f"The release {tag!r} is left out: {fault}")
     # GitHub's own data about the content is newer than what was written into the body.
-    return JournalEntry(
-        project, msgspec.structs.replace(file, size=asset.size, upload_time=file.upload_time or release.published_at)
-    )
+    return JournalEntry(project, file.completed(size=asset.size, upload_time=release.published_at))

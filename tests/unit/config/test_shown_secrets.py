@@ -7,13 +7,13 @@ import pytest
 
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.registration import OpenBackend
-from pywharf.cli.server import Shared
+from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
 from pywharf.serving.config_source import SubmittedConfig
-from pywharf.serving.repos import LoadedConfig, RepoDefinition
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 
 SECRET = "a-secret-that-nobody-may-see"
 TABLE = '[demo]\ntype = "file_system"\n'

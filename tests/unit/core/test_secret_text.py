@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from pywharf.backends.secret_flags import given_secret
 from pywharf.config.repo_config import FileSystemSpec, GithubSpec
-from pywharf.config.settings import ServerSettings, UpdateIndexSettings
+from pywharf.config.settings import UpdateIndexSettings
 from pywharf.core.secret_text import secret_text
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of
@@ -54,8 +54,8 @@ def test_the_server_s_file(tmp_path, content, text):
     (tmp_path / "config.toml").write_text(
         f'[a]\ntype = "file_system"\nread_secret = {{file = "{tmp_path}/secret"}}\nwrite_secret = "w"\n'
     )
-    settings = ServerSettings(root=str(tmp_path), config=str(tmp_path / "config.toml"))
-    loaded = ConfigSource(settings, {"file_system": FileSystemSpec}).load()
+    given = ConfigGiven(config=str(tmp_path / "config.toml"))
+    loaded = ConfigSource(given, {"file_system": FileSystemSpec}).load()
     (definition,) = loaded.repos.values()
     assert definition.credentials.read == text
 

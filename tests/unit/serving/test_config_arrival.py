@@ -7,12 +7,11 @@ import itertools
 import pytest
 
 from pywharf.config.repo_config import BUILT_IN_SPECS, config_digest
-from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.serving import config_source
-from pywharf.serving.config_source import ConfigSource, watch
+from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
+from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import LoadedConfig
 from support.delivery import ProjectedVolume
 
 SHARDS = range(3)
@@ -27,7 +26,7 @@ def volume(tmp_path):
 @pytest.fixture
 def source(volume):
     config, admin_secret = (f"{volume.folder}/{name}.toml" for name in ("config", "admin_secret"))
-    return ConfigSource(ServerSettings(root=".", config=config, admin_secret=admin_secret), BUILT_IN_SPECS)
+    return ConfigSource(ConfigGiven(config=config, admin_secret=admin_secret), BUILT_IN_SPECS)
 
 
 def config(volume: ProjectedVolume, state: str) -> str:

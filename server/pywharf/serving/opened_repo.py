@@ -16,7 +16,7 @@ from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.permission_cache import PermissionCache
 
-OpenBackend = Callable[[BackendSpec, RepoName, str | None], Backend]
+BackendOpener = Callable[[BackendSpec, RepoName, str | None], Backend]
 
 
 class OpenedRepo(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class RepoOpener:
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
-        open_backend: OpenBackend,
+        open_backend: BackendOpener,
         gatekeeper: Gatekeeper,
         shared: SharedResources,
         metrics: Metrics,

@@ -12,7 +12,7 @@ from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
-from pywharf.serving.config_source import SubmittedConfig
+from pywharf.serving.config_source import ConfigGiven, SubmittedConfig
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -35,6 +35,7 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
         UpdateIndexSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
         InitPkgRepoSettings(name="a", owner="b", repo="c", secret=SECRET, workflow_secret=SECRET),
         GenGhPagesSettings(owner="b", repo="c", secret=SECRET),
+        ConfigGiven(config=SECRET, admin_secret=SECRET, can_be_text=True),
         SubmittedConfig(SECRET, SECRET),
         OpenBackend(SPEC, RepoName("demo"), pathlib.Path(), SECRET),
     ],

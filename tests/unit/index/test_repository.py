@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.core.errors import IndexNotLoadedError, NotFoundError, UpstreamError, UpstreamTimeoutError
+from pywharf.backends.memory import MemoryBackend
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    IndexNotLoadedError,
+    NotFoundError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.index.codecs import encode_index
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import PageCache
-from pywharf.index.ports import Backend
-from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.ports import Backend, JournalRead
+from pywharf.index.repository import Repository, RepoStatus, UpstreamPolicy
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
 from pywharf.index.upstream.extra_index import ExtraIndex, FetchedPage
@@ -69,6 +76,17 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
 @pytest.fixture
 def other() -> OtherIndex:
     return OtherIndex()
+
+
+class Failing(MemoryBackend):
+    """A storage that fails until `fault` is None."""
+
+    fault: BackendUnavailableError | None = BackendUnavailableError("the reason")
+
+    async def read_journal(self, cursor: str | None = None) -> JournalRead:
+        if self.fault is not None:
+            raise self.fault
+        return await super().read_journal(cursor)
 
 
 async def followed(
@@ -164,6 +182,26 @@ async def test_before_the_index_is_loaded_nothing_is_said(backend, other):
         with pytest.raises(IndexNotLoadedError):
             await asked
     assert other.asked == []
+
+
+async def test_status_reports_the_first_read_and_the_last_failure(other):
+    storage = Failing("index.json")
+    repo = await repository(storage, other, loaded=False)
+    assert repo.status() == RepoStatus("loading", None, None)
+    with pytest.raises(IndexNotLoadedError, match="it is being read for the first time"):
+        repo.require_loaded()
+    repo.start()
+    await repo.first_read()
+    assert repo.status().state == "failing"
+    with pytest.raises(IndexNotLoadedError, match="the reason"):
+        repo.index_mtime()
+    storage.fault = None
+    async with asyncio.timeout(20):
+        while repo.status().state != "ready":  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    repo.require_loaded()
+    assert repo.index_mtime() > 0
+    await repo.aclose()
 
 
 async def test_a_name_that_nobody_has(backend, other):

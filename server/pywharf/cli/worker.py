@@ -1,4 +1,4 @@
-"""One worker: a process, or the only one, that opens the repos, serves clients and drains."""
+"""One worker of a server: it opens the repos, serves clients until it is stopped, and drains."""
 
 import asyncio
 import concurrent.futures

@@ -10,21 +10,24 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pywharf.config.repo_config import FileSystemSpec
-from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials, Permission
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.egress.upstream_client import UpstreamClient
+from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition
+from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import LoadedConfig, RepoDefinition, ServedRepos
+from pywharf.serving.opened_repo import RepoOpener
+from pywharf.serving.repos import ServedRepos
 from pywharf.serving.session_files import SessionFiles
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.access_log import AccessLog
-from pywharf.web.app import build_app
+from pywharf.web.app import Services, build_app
 from pywharf.web.initialize import Initializer
 from support.calling import Reply, basic, call, form
 from support.distributions import wheel
@@ -332,15 +335,24 @@ async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
         raise InvalidConfigError("the reason")
 
     metrics = Metrics()
-    settings = ServerSettings(root=str(tmp_path), extra_index_url="")
     sessions = Sessions(b"key", 60, 60, SessionFiles(tmp_path / "sessions"))
     credentials = Credentials(read="demo-read", write="demo-write")
     definition = RepoDefinition(FileSystemSpec(), credentials, None)
-    initializer = Initializer(None, ConfigSource(settings, {}), None, ServedConfigs(None))
+    initializer = Initializer(None, ConfigSource(ConfigGiven(), {}), None, ServedConfigs(None))
     client = UpstreamClient(metrics.count_upstream, "tests")
-    async with ServedRepos(settings, refuse, ExtraIndex(client), metrics) as instance:
-        await instance.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))
-        app = build_app(instance, sessions, initializer, AccessLog("off"), RunningRequests())
+    gatekeeper = Gatekeeper(60, 60)
+    opener = RepoOpener(refuse, gatekeeper, SharedResources(ExtraIndex(client)), metrics, extra_index_url="")
+    async with ServedRepos(opener, gatekeeper, metrics) as repos:
+        await repos.apply(LoadedConfig({RepoName("demo"): definition}, "digest"))
+        services = Services(
+            repos=repos,
+            gatekeeper=gatekeeper,
+            sessions=sessions,
+            metrics=metrics,
+            running=RunningRequests(),
+            max_uploads=1,
+        )
+        app = build_app(services, initializer, AccessLog("off"))
         async with TestClient(TestServer(app)) as http:
             cookie = sessions.issue(RepoName("demo"), Permission.READ, credentials)
             table = [

@@ -10,11 +10,10 @@ import pytest
 
 from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import config_digest
-from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
 from pywharf.serving import config_source
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
 from support.delivery import ProjectedVolume
 from support.distributions import wheel
@@ -311,7 +310,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
     """This holds at any moment: after reading, the files are compared with their state before."""
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
-    source = ConfigSource(ServerSettings(root=str(tmp_path), config=str(config)), spec_types())
+    source = ConfigSource(ConfigGiven(config=str(config)), spec_types())
     read = config_source._read  # noqa: SLF001 - the moment of reading
     changes = [CONFIG + THIRD]
 
@@ -337,7 +336,7 @@ def test_a_change_that_the_times_do_not_show_is_not_missed(tmp_path, how):
     secret = tmp_path / "read"
     config = tmp_path / "config.toml"
     config.write_text(f'[demo]\ntype = "file_system"\nread_secret = {{file = "{secret}"}}\n')
-    source = ConfigSource(ServerSettings(root=str(tmp_path), config=str(config)), spec_types())
+    source = ConfigSource(ConfigGiven(config=str(config)), spec_types())
     for _ in range(3):
         secret.write_text("first-secret")
         before = secret.stat()

@@ -19,7 +19,7 @@ from pywharf.backends.secret_flags import given_secret
 from pywharf.cli import report
 from pywharf.cli.flags import CONTEXT, environment_name, nearest, options_of
 from pywharf.config.repo_config import BackendSpec, parse_spec, type_of
-from pywharf.config.settings import ServerSettings, UpdateIndexSettings
+from pywharf.config.settings import UpdateIndexSettings
 from pywharf.core.access import Credentials, Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError, PywharfError
 from pywharf.core.names import RepoName, parse_repo_name
@@ -30,7 +30,7 @@ from pywharf.core.struct_errors import convert
 from pywharf.egress.sessions import Egress, egress_of
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
 
 _PROGRESS_EVERY_S = 0.2
 _logger = logging.getLogger(__name__)
@@ -208,8 +208,8 @@ def _target(settings: UpdateIndexSettings, backend_type: str, repo: RepoName, gi
         raise InvalidConfigError(
             f"--config and --{next(iter(given))} do not go together: write the field into the configuration."
         )
-    server = ServerSettings(root=settings.root, config=settings.config, admin_secret=settings.admin_secret)
-    loaded = ConfigSource(server, spec_types()).load()
+    source = ConfigGiven(config=settings.config, admin_secret=settings.admin_secret)
+    loaded = ConfigSource(source, spec_types()).load()
     definition = loaded.repos.get(repo)
     if definition is None:
         raise InvalidConfigError(f"{settings.config} has no table [{repo}].{nearest(repo, list(loaded.repos))}")

@@ -62,9 +62,17 @@ class Follower:
     def catalog(self) -> Catalog:
         """Return the current catalog. Raises IndexNotLoadedError before the first successful read."""
         if self._catalog is None:
-            reason = self._failure or "it is being read for the first time"
-            raise IndexNotLoadedError(f"The index of this repo is not loaded: {reason}")
+            raise self._not_loaded()
         return self._catalog
+
+    def require_loaded(self) -> None:
+        """Raise IndexNotLoadedError before the first successful read."""
+        if self._catalog is None:
+            raise self._not_loaded()
+
+    def _not_loaded(self) -> IndexNotLoadedError:
+        reason = self._failure or "it is being read for the first time"
+        return IndexNotLoadedError(f"The index of this repo is not loaded: {reason}")
 
     async def latest(self) -> Catalog:
         """Return the catalog with every upload that a worker of this server has answered.

@@ -1,27 +1,26 @@
-"""One repo as clients see it: its pages, files and uploads."""
+"""One repo as the rest of the server sees it: its pages, files, uploads and state."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
 
-from pywharf.core.errors import NotFoundError
+from pywharf.core.errors import NotFoundError, PywharfError
 from pywharf.core.filenames import DistributionFilename, may_be_stored
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
-from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.follower import Follower
-from pywharf.index.generations import Generation
-from pywharf.index.page_cache import Page, PageCache
-from pywharf.index.ports import Backend, Content
+from pywharf.index.page_cache import Page
+from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
 from pywharf.index.publish import publish
+from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
 from pywharf.index.threads import within
-from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
@@ -44,38 +43,85 @@ class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
     allow_shadowing: tuple[str, ...] = ()
 
 
-class Repository:
-    """The use cases of one repo. The caller has already checked the client's permission."""
+class RepoStatus(msgspec.Struct, frozen=True):
+    """The state of one repo at one moment."""
 
-    def __init__(  # noqa: PLR0913 - its parts, all by name
+    state: Literal["loading", "failing", "ready"]
+    """Loading: the first read of the storage is not over. Failing: the last read failed, whatever an older one gave."""
+    failure: PywharfError | None
+    """Why the last read failed; None if it did not."""
+    rate_limit: RateLimit | None
+    """The requests that the storage still accepts, if it counts them and has reported that."""
+
+
+class Repository:
+    """One repo: its pages, files, uploads and state. It owns the backend and the follower, and closes them.
+
+    For the rest of the server it is the only way to them. The caller has already checked the client's permission.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts
         self,
-        *,
         name: RepoName,
         backend: Backend,
+        follower: Follower,
+        *,
         upstream: UpstreamPolicy,
-        extra_index: ExtraIndex,
-        pages: PageCache,
         max_file_bytes: int,
-        checks: asyncio.Semaphore,
-        on_parse: Callable[[], None] = lambda: None,
-        change_probes: ChangeProbes | None = None,
-        generation: Generation | None = None,
+        shared: SharedResources,
     ) -> None:
         self.name = name
-        self.backend = backend
-        self.max_file_bytes = max_file_bytes
-        self.follower = Follower(name, backend, on_parse, change_probes, generation)
+        self._backend = backend
+        self._rate_limited = backend if isinstance(backend, RateLimited) else None
+        self._follower = follower
         self._upstream = upstream
-        self._extra_index = extra_index
-        self._pages = pages
-        self._checks = checks
-        """Slots for uploads that are being checked, shared by all repos."""
+        self._max_file_bytes = max_file_bytes
+        self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
         self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
+        self._following: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow the storage. `stop` or `aclose` ends that."""
+        self._following = asyncio.create_task(self._follower.run(), name=f"follow {self.name}")
+
+    async def stop(self) -> None:
+        """Stop following the storage; requests go on."""
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+
+    async def aclose(self) -> None:
+        """Stop following the storage and close the backend."""
+        await self.stop()
+        await self._backend.aclose()
+
+    async def first_read(self) -> None:
+        """Wait until the first read of the storage has succeeded or failed."""
+        await self._follower.first_read()
+
+    def status(self) -> RepoStatus:
+        """Return the repo's state now; reads nothing."""
+        failure = self._follower.failure
+        state: Literal["loading", "failing", "ready"] = "ready" if self._follower.is_loaded else "loading"
+        return RepoStatus(
+            state="failing" if failure is not None else state,
+            failure=failure,
+            rate_limit=self._rate_limited.rate_limit if self._rate_limited is not None else None,
+        )
+
+    def require_loaded(self) -> None:
+        """Raise IndexNotLoadedError before the first successful read of the storage."""
+        self._follower.require_loaded()
+
+    def index_mtime(self) -> int:
+        """Return the Unix seconds when the index was written; see Follower. Raises IndexNotLoadedError."""
+        return self._follower.index_mtime
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of all projects. Raises IndexNotLoadedError."""
-        names = (await self.follower.latest()).names()
+        names = (await self._follower.latest()).names()
         is_json = page_format is PageFormat.JSON
         return await self._pages.get_or_make(
             (self.name, None, is_json),
@@ -90,41 +136,25 @@ class Repository:
         Raises IndexNotLoadedError, NotFoundError, UpstreamError.
         """
         is_json = page_format is PageFormat.JSON
-        catalog = await self.follower.latest()
+        catalog = await self._follower.latest()
         source = catalog.source(name)
-        if source is not None and not self._may_look_up(name, owned=True):
-            page = self._pages.get((self.name, name, is_json), source)
-            if page is not None:
-                return page
-            return await self._own_page(name, catalog.project(name), source, is_json=is_json)
-        # Another server may have just accepted an upload of this name, so the storage itself is asked.
-        own = catalog.project(name) if source is not None else await self._find(name)
-        foreign = None
-        if self._upstream.url is not None and self._may_look_up(name, owned=own is not None):
-            foreign = await self._extra_index.project(self._upstream.url, name)
-        if own is None and self.follower.catalog.source(name) is not None:
-            return await self.project_page(name, page_format)  # it was published here in the meantime
-        if foreign is None:
-            if own is None:
-                raise _no_project(name)
-            return await self._own_page(name, own, source if source is not None else own, is_json=is_json)
-        merged = _merged(own, foreign)
-        return await self._pages.get_or_make(
-            (self.name, name, is_json, self._upstream.url),
-            (own, foreign),
-            lambda: project_json(merged, foreign=True) if is_json else project_html(merged, foreign=True),
-            large=len(merged.files) > _LARGE_PROJECT,
-            source_bytes=len(merged.files) * _FOREIGN_FILE_BYTES,
-        )
+        if source is None or self._may_look_up(name, owned=True):
+            # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
+            own = await self._find(name) if source is None else catalog.project(name)
+            return await self._looked_up_page(name, own, source, is_json=is_json)
+        page = self._pages.get((self.name, name, is_json), source)
+        if page is not None:
+            return page
+        return await self._own_page(name, catalog.project(name), source, is_json=is_json)
 
     async def find_file(self, name: ProjectName, filename: str) -> File:
         """Return a file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
-        project = (await self.follower.latest()).project(name)
+        project = (await self._follower.latest()).project(name)
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
             # The client may know it from the page of another server, which accepted it a moment ago.
             async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-                project = await self.backend.find_project(name, filename)
+                project = await self._backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
@@ -135,20 +165,23 @@ class Repository:
     async def open_file(self, name: ProjectName, file: File) -> Content:
         """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
         async with within(_CALL_TIMEOUT_S):
-            return await self.backend.open_file(name, file)
+            return await self._backend.open_file(name, file)
 
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
         """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
         async with within(_CALL_TIMEOUT_S):
-            return await self.backend.read_metadata(name, file)
+            return await self._backend.read_metadata(name, file)
+
+    def stage(self) -> StagedFile:
+        """Return a file for an upload, to receive it within its context; a file not published is then removed."""
+        return StagedFile(self._backend.staging_folder, self._max_file_bytes)
 
     async def publish(
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
     ) -> File:
         """Check and store an upload. See `pywharf.index.publish`."""
-        return await publish(
-            self.backend, self.follower, filename, form, staged, secret=secret, slot=self._check_slot()
-        )
+        slot = self._check_slot()
+        return await publish(self._backend, self._follower, filename, form, staged, secret=secret, slot=slot)
 
     @contextlib.asynccontextmanager
     async def _check_slot(self) -> AsyncIterator[None]:
@@ -158,7 +191,7 @@ class Repository:
 
     async def _find(self, name: ProjectName) -> Project | None:
         async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-            return await self.backend.find_project(name)
+            return await self._backend.find_project(name)
 
     def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
         policy = self._upstream
@@ -166,9 +199,38 @@ class Repository:
             return False
         return may_look_up(name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing)
 
+    async def _looked_up_page(self, name: ProjectName, own: Project | None, source: object, *, is_json: bool) -> Page:
+        """Return the page of a project that the extra index may have: its own page, the other's, or both merged."""
+        foreign = await self._foreign(name, owned=own is not None)
+        if own is None and (source := self._follower.catalog.source(name)) is not None:
+            # It was published here during the lookups: it is the repo's, as if it had been known before them.
+            own = self._follower.catalog.project(name)
+            if not self._may_look_up(name, owned=True):
+                foreign = None
+        if foreign is not None:
+            return await self._foreign_page(name, own, foreign, is_json=is_json)
+        return await self._own_page(name, own, own if source is None else source, is_json=is_json)
+
+    async def _foreign(self, name: ProjectName, *, owned: bool) -> Project | None:
+        """Return the extra index's project, or None if it has none or may not be asked for that name."""
+        if self._upstream.url is None or not self._may_look_up(name, owned=owned):
+            return None
+        return await self._extra_index.project(self._upstream.url, name)
+
+    async def _foreign_page(self, name: ProjectName, own: Project | None, foreign: Project, *, is_json: bool) -> Page:
+        """Return a page with the extra index's files, after the repo's own if it has any."""
+        merged = _merged(own, foreign)
+        return await self._pages.get_or_make(
+            (self.name, name, is_json, self._upstream.url),
+            (own, foreign),
+            lambda: project_json(merged, foreign=True) if is_json else project_html(merged, foreign=True),
+            large=len(merged.files) > _LARGE_PROJECT,
+            source_bytes=len(merged.files) * _FOREIGN_FILE_BYTES,
+        )
+
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
-            raise _no_project(name)
+            raise NotFoundError(f"This repo has no project {name!r}.")
         key = (self.name, name, is_json)
         page = self._pages.get(key, source)
         if page is not None:
@@ -196,10 +258,6 @@ def _sized(file: File, stored: File) -> File:
     if file.size is not None:
         return file
     return msgspec.structs.replace(file, size=stored.size, upload_time=file.upload_time or stored.upload_time)
-
-
-def _no_project(name: ProjectName) -> NotFoundError:
-    return NotFoundError(f"This repo has no project {name!r}.")
 
 
 def _merged(own: Project | None, foreign: Project) -> Project:

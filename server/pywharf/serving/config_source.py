@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
-from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 from pywharf.core.os_errors import reason_of
+from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text, token_text
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition, definitions
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import LoadedConfig, RepoDefinition, definitions
 from pywharf.serving.watched_files import (
     Seen,
     UnreadableFileError,
@@ -51,13 +51,22 @@ class SubmittedConfig(msgspec.Struct, frozen=True):
         return "SubmittedConfig(...)"
 
 
+class ConfigGiven(Redacted, frozen=True, kw_only=True):
+    """The configuration as a command was given it: a path for each of its two parts, or its text."""
+
+    config: str | None = None
+    admin_secret: str | None = None
+    can_be_text: bool = False
+    """Whether a value that is no file's path is the text itself."""
+
+
 class ConfigSource:
-    """The reader of the configuration that `settings` name. Its calls block, so run them in threads."""
+    """The reader of a configuration. Its calls block, so run them in threads."""
 
     def __init__(
-        self, settings: ServerSettings, specs: Mapping[str, type[BackendSpec]], submitted: Path | None = None
+        self, given: ConfigGiven, specs: Mapping[str, type[BackendSpec]], submitted: Path | None = None
     ) -> None:
-        self._settings = settings
+        self._given = given
         self._specs = specs
         self._submitted = submitted
         """The file, shared by the workers, that holds a configuration submitted to `/initialize/`."""
@@ -67,12 +76,10 @@ class ConfigSource:
     @property
     def takes_submissions(self) -> bool:
         """Return whether the configuration comes from no file, so that `/initialize/` may replace it."""
-        return self._is_text(self._settings.config) and self._is_text(self._settings.admin_secret)
+        return self._is_text(self._given.config) and self._is_text(self._given.admin_secret)
 
     def _is_text(self, given: str | None) -> bool:
-        return given is None or (
-            self._settings.config_or_admin_secret_can_be_text and not any(map(exists, plain_and_compressed(given)))
-        )
+        return given is None or (self._given.can_be_text and not any(map(exists, plain_and_compressed(given))))
 
     def load(self) -> LoadedConfig:
         """Read the whole configuration, again if a file changed meanwhile: the result must have existed at one time.
@@ -99,8 +106,8 @@ class ConfigSource:
                 submitted = take_if_there(str(self._submitted), seen)
                 if submitted is not None:
                     return self.load_submitted(msgspec.json.decode(submitted, type=SubmittedConfig))
-            config, source = self._text(self._settings.config, "--config", seen)
-            admin, admin_source = self._text(self._settings.admin_secret, "--admin_secret", seen)
+            config, source = self._text(self._given.config, "--config", seen)
+            admin, admin_source = self._text(self._given.admin_secret, "--admin_secret", seen)
             parsed = parse_config(config, admin, specs=self._specs, source=source, admin_source=admin_source)
             return self._complete(parsed, config, admin, seen)
         finally:

@@ -55,6 +55,10 @@ class PermissionCache:
         self._asking = SingleFlight[bytes, Permission]()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
+    def is_plausible(self, secret: str) -> bool:
+        """Return whether a text has the form of a secret that the storage may know."""
+        return self._authority.is_plausible(secret)
+
     async def permission(self, secret: str, needed: Permission, address: str = "") -> Permission:
         """Return what the client at that address may do. A text that cannot be a secret of the storage costs nothing.
 

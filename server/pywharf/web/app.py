@@ -4,46 +4,57 @@ import asyncio
 import logging
 import time
 
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import BadRequestError, PywharfError
+from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
+from pywharf.serving.slots import Slots
 from pywharf.web import login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
-from pywharf.web.auth import INSTANCE, REPO, SESSIONS
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
+from pywharf.web.keys import GATEKEEPER, LOGINS, METRICS, REPO, REPOS, RUNNING, SESSIONS, UPLOADS
 from pywharf.web.problems import nothing_at, problem
 from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
+_MAX_CONCURRENT_LOGINS = 32
 _SERVER = f"pywharf/{__version__}"
 
 
-def build_app(  # noqa: PLR0913 - its parts
-    instance: ServedRepos,
-    sessions: Sessions,
-    initializer: Initializer,
-    access_log: AccessLog,
-    running: RunningRequests,
-    *,
-    serves_metrics: bool = True,
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of one worker that handlers use."""
+
+    repos: ServedRepos
+    gatekeeper: Gatekeeper
+    sessions: Sessions
+    metrics: Metrics
+    running: RunningRequests
+    max_uploads: int
+    """Uploads that are received concurrently."""
+
+
+def build_app(
+    services: Services, initializer: Initializer, access_log: AccessLog, *, serves_metrics: bool = True
 ) -> web.Application:
     """Build one worker's application, without `/metrics` if its clients must not see the repos' names."""
-    outermost = _outermost(instance, access_log, running)
-    app = web.Application(middlewares=[outermost])
+    app = web.Application(middlewares=[_outermost(services.metrics, access_log, services.running)])
     app.on_response_prepare.append(_add_headers)
-    app[INSTANCE] = instance
-    app[SESSIONS] = sessions
-    app[status.RUNNING] = running
+    app[REPOS], app[GATEKEEPER], app[SESSIONS] = services.repos, services.gatekeeper, services.sessions
+    app[METRICS], app[RUNNING] = services.metrics, services.running
+    app[UPLOADS] = Slots(services.max_uploads, "uploads")
+    app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     _add(app, "start", "GET", login.start, "/")
     for prefix in ("", r"/repo/{repo}"):
         _add(app, "root", "GET", simple.root, f"{prefix}/simple/")
@@ -85,9 +96,8 @@ def _add(app: web.Application, name: str, method: str, handler: Handler, *paths:
             app.router.add_route(method, path, named, expect_handler=leave_to_handler)
 
 
-async def name_server(request: web.Request, response: web.StreamResponse) -> None:
+async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
     """Set the Server header to pywharf and its version, not to the framework's."""
-    del request
     response.headers["Server"] = _SERVER
 
 
@@ -97,7 +107,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     secure_transport(request, response)
 
 
-def _outermost(instance: ServedRepos, access_log: AccessLog, running: RunningRequests) -> Middleware:
+def _outermost(metrics: Metrics, access_log: AccessLog, running: RunningRequests) -> Middleware:
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
@@ -125,7 +135,7 @@ def _outermost(instance: ServedRepos, access_log: AccessLog, running: RunningReq
             if response is not None and sent and request.method != hdrs.METH_HEAD:
                 length = response.content_length or response.body_length
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
-            instance.metrics.request(method, request.get(_ROUTE, "none"), answered, seconds)
+            metrics.request(method, request.get(_ROUTE, "none"), answered, seconds)
             access_log.write(request, request.get(REPO), answered, length, seconds)
 
     return outermost

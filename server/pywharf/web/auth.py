@@ -11,32 +11,36 @@ from aiohttp import web
 from pywharf.core.access import Permission, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.redaction import Redacted
 from pywharf.index.repository import Repository
-from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Session, Sessions
+from pywharf.web.keys import GATEKEEPER, REPO, REPOS, SESSIONS
 from pywharf.web.transport import session_cookie
 
-INSTANCE: web.AppKey[ServedRepos] = web.AppKey("instance", ServedRepos)
-SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
-REPO: web.RequestKey[RepoName] = web.RequestKey("repo", RepoName)
-"""The name of the request's repo, for the logs and cross-origin reading."""
-OWN_SECRET: web.RequestKey[str] = web.RequestKey("own_secret", str)
-"""The client's secret, set only if the storage itself granted it access."""
+
+class Access(Redacted, frozen=True):
+    """What a request's client may do, and with which repo."""
+
+    repository: Repository
+    permission: Permission
+    own_secret: str | None
+    """The client's secret, set only if the storage itself granted it access."""
 
 
-async def authorize(request: web.Request, needed: Permission) -> Repository:
-    """Return the request's repo if the client has the needed permission.
+async def authorize(request: web.Request, needed: Permission) -> Access:
+    """Return the client's access to the request's repo, which allows what is needed.
 
     Raises UnauthenticatedError for missing or wrong credentials, the same whether or not the repo exists. Raises
     ForbiddenError if valid credentials do not allow it. Errors of the repo itself are raised only after both.
     """
-    instance = request.app[INSTANCE]
+    app = request.app
+    gatekeeper = app[GATEKEEPER]
     in_path = request.match_info.get("repo")
     secret = None
     header = request.headers.get("Authorization")
     if header is not None:
         name, secret = parse_basic(header)
-        granted = await instance.permission_of(name, secret, needed, request.remote or "")
+        granted = await gatekeeper.permission_of(name, secret, needed, request.remote or "")
         if in_path is not None and in_path.lower() != name:
             raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.")
         if granted is Permission.NONE or (not secret and granted < needed):
@@ -48,9 +52,8 @@ async def authorize(request: web.Request, needed: Permission) -> Repository:
     if granted < needed:
         raise ForbiddenError("This secret allows reading only; publishing needs the repo's write secret.")
     request[REPO] = name
-    if header is not None and secret and instance.uses_storage_auth(name):
-        request[OWN_SECRET] = secret
-    return instance.repository(name)
+    own_secret = secret if secret and gatekeeper.uses_storage_auth(name) else None
+    return Access(app[REPOS].repository(name), granted, own_secret)
 
 
 @functools.lru_cache(maxsize=1024)  # clients send the same header with every request
@@ -90,7 +93,7 @@ async def valid_session(request: web.Request) -> Session | None:
     if cookie is None or session is None:
         return None
     sessions = request.app[SESSIONS]
-    if not sessions.verify(cookie, request.app[INSTANCE].credentials(session.repo)):
+    if not sessions.verify(cookie, request.app[GATEKEEPER].credentials(session.repo)):
         return None
     return None if await sessions.is_ended(session) else session
 
@@ -113,7 +116,7 @@ async def _without_header(request: web.Request, in_path: str | None, needed: Per
         name = parse_repo_name(in_path or "")
     except InvalidNameError:
         return RepoName(""), Permission.NONE
-    return name, permission_of(None, request.app[INSTANCE].credentials(name))
+    return name, permission_of(None, request.app[GATEKEEPER].credentials(name))
 
 
 def is_same_origin(request: web.BaseRequest, *, strict: bool) -> bool:

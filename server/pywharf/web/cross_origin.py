@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from pywharf.core.errors import InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.web.auth import INSTANCE, REPO
+from pywharf.web.keys import GATEKEEPER, REPO
 
 _READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _EXPOSED = "Accept-Ranges, Content-Range, ETag, Retry-After"
@@ -46,4 +46,4 @@ def preflight(request: web.Request) -> web.Response | None:
 
 
 def _is_open(request: web.Request, name: RepoName) -> bool:
-    return request.app[INSTANCE].credentials(name).anonymous_read
+    return request.app[GATEKEEPER].credentials(name).anonymous_read

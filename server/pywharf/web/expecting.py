@@ -9,9 +9,8 @@ _ASKED: web.RequestKey[bool] = web.RequestKey("asked_for_body", bool)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-async def leave_to_handler(request: web.Request) -> None:
+async def leave_to_handler(_request: web.Request) -> None:
     """Send nothing yet. By default the framework sends 100 before it calls a handler."""
-    del request
 
 
 async def ask_for_body(request: web.Request) -> None:

@@ -11,11 +11,12 @@ from aiohttp import web
 
 from pywharf.core.errors import UnavailableError
 from pywharf.serving.in_flight import RunningRequests
+from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.web import status
 from pywharf.web.app import name_server
-from pywharf.web.auth import INSTANCE
 from pywharf.web.connections import Connections, noted
+from pywharf.web.keys import METRICS, REPOS, RUNNING
 from pywharf.web.listening import accepting
 
 _CLOSING_S = 1.0
@@ -44,15 +45,14 @@ class ConfigReport(msgspec.Struct, frozen=True):
 
 
 def build_internal_app(
-    instance: ServedRepos, running: RunningRequests, served_by_all: Callable[[], str]
+    repos: ServedRepos, metrics: Metrics, running: RunningRequests, served_by_all: Callable[[], str]
 ) -> web.Application:
     """Build the application of one worker's internal port. `served_by_all` returns the digest and may block briefly."""
 
-    async def config(request: web.Request) -> web.Response:
-        del request
-        broken = {str(name): Fault(UnavailableError.code, reason) for name, reason in instance.broken.items()}
-        for repository in instance.repositories:
-            failure = repository.follower.failure
+    async def config(_request: web.Request) -> web.Response:
+        broken = {str(name): Fault(UnavailableError.code, reason) for name, reason in repos.broken.items()}
+        for repository in repos.repositories:
+            failure = repository.status().failure
             if failure is not None:
                 broken[repository.name] = Fault(failure.code, str(failure))
         report = ConfigReport(await asyncio.to_thread(served_by_all), broken)
@@ -64,8 +64,7 @@ def build_internal_app(
 
     app = web.Application(middlewares=[noted])
     app.on_response_prepare.append(name_server)
-    app[INSTANCE] = instance
-    app[status.RUNNING] = running
+    app[REPOS], app[METRICS], app[RUNNING] = repos, metrics, running
     app.router.add_get("/healthz", status.healthz)
     app.router.add_get("/readyz", status.readyz)
     app.router.add_get("/metrics", status.metrics)

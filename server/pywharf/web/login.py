@@ -8,8 +8,9 @@ from pywharf.core.access import Permission
 from pywharf.core.addresses import site
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.web.auth import INSTANCE, SESSIONS, is_same_origin, session_permission, valid_session
+from pywharf.web.auth import is_same_origin, session_permission, valid_session
 from pywharf.web.forms import read_small_form
+from pywharf.web.keys import GATEKEEPER, LOGINS, SESSIONS
 from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
 from pywharf.web.transport import cookie_name, is_secure
 
@@ -34,7 +35,7 @@ async def submit(request: web.Request) -> web.Response:
     """Answer POST /login. Its fields are `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
         raise ForbiddenError("Sign in with this server's own form.")
-    with request.app[INSTANCE].logins.one(site(request.remote or "")):
+    with request.app[LOGINS].one(site(request.remote or "")):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
@@ -43,13 +44,13 @@ async def submit(request: web.Request) -> web.Response:
         repo = parse_repo_name(name[:_FIELD_LIMIT].strip())
     except InvalidNameError:
         repo = RepoName("")
-    credentials = request.app[INSTANCE].credentials(repo)
+    gatekeeper = request.app[GATEKEEPER]
+    credentials = gatekeeper.credentials(repo)
     # Signing in needs a secret, even if everybody may read.
-    instance = request.app[INSTANCE]
     granted = Permission.NONE
     if secret:
-        granted = await instance.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
-    if instance.uses_storage_auth(repo):
+        granted = await gatekeeper.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
+    if gatekeeper.uses_storage_auth(repo):
         # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:

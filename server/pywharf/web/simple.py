@@ -41,14 +41,14 @@ _PIECE = 1024 * 1024
 
 async def root(request: web.Request) -> web.StreamResponse:
     """Answer GET …/simple/ with the list of all projects."""
-    repository = await authorize(request, Permission.READ)
+    repository = (await authorize(request, Permission.READ)).repository
     page_format = negotiate(request.headers.get("Accept", ""))
     return await _page(request, await repository.root_page(page_format), page_format)
 
 
 async def project(request: web.Request) -> web.StreamResponse:
     """Answer GET …/simple/<project>/ with the list of one project's files."""
-    repository = await authorize(request, Permission.READ)
+    repository = (await authorize(request, Permission.READ)).repository
     raw = request.match_info["project"]
     name = normalize(raw)
     if name != raw:
@@ -66,7 +66,7 @@ async def without_slash(request: web.Request) -> web.StreamResponse:
 
 async def file(request: web.Request) -> web.StreamResponse:
     """Answer GET …/simple/<project>/<file> with the file, or with its metadata if `.metadata` is appended (PEP 658)."""
-    repository = await authorize(request, Permission.READ)
+    repository = (await authorize(request, Permission.READ)).repository
     name = normalize(request.match_info["project"])
     filename = request.match_info["filename"]
     if filename.endswith(METADATA_SUFFIX):

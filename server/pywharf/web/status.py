@@ -4,16 +4,13 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.access import Permission
-from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import CONTENT_TYPE
-from pywharf.web.auth import INSTANCE, authorize
+from pywharf.web.auth import authorize
+from pywharf.web.keys import METRICS, REPOS, RUNNING
 
-RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 
-
-async def healthz(request: web.Request) -> web.Response:
+async def healthz(_request: web.Request) -> web.Response:
     """Answer GET /healthz: 200 as long as the process answers."""
-    del request
     return web.Response(text="ok\n")
 
 
@@ -22,15 +19,14 @@ async def readyz(request: web.Request) -> web.Response:
 
     A repo whose storage fails or hangs does not make the server unready, because the other repos are served.
     """
-    instance = request.app[INSTANCE]
-    failing = len(instance.broken) + sum(one.follower.failure is not None for one in instance.repositories)
-    ready = instance.is_ready() and not request.app[RUNNING].ending
+    repos = request.app[REPOS]
+    ready = repos.is_ready() and not request.app[RUNNING].ending
     body = {
         "ready": ready,
-        "repos": len(instance.repositories) + len(instance.broken),
-        "loading": instance.loading(),
-        "failing": failing,
-        "config": instance.digest,
+        "repos": len(repos.repositories) + len(repos.broken),
+        "loading": repos.loading(),
+        "failing": repos.failing(),
+        "config": repos.digest,
     }
     return web.Response(
         status=200 if ready else 503, body=msgspec.json.encode(body) + b"\n", content_type="application/json"
@@ -39,15 +35,14 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Answer GET /metrics."""
-    instance = request.app[INSTANCE]
-    instance.observe()
-    return web.Response(body=instance.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    request.app[REPOS].observe()
+    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def index_mtime(request: web.Request) -> web.Response:
-    """Answer GET /index_mtime/ with the follower's `index_mtime`: Unix seconds, as text."""
-    repository = await authorize(request, Permission.READ)
+    """Answer GET /index_mtime/ with the repo's `index_mtime`: Unix seconds, as text."""
+    access = await authorize(request, Permission.READ)
     return web.Response(
-        text=str(repository.follower.index_mtime),
+        text=str(access.repository.index_mtime()),
         headers={"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie, Accept"},
     )

@@ -10,11 +10,11 @@ from pywharf.core.access import Permission
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
 from pywharf.index.publish import CHECKED_FIELDS, check_form
-from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
-from pywharf.web.auth import INSTANCE, OWN_SECRET, authorize
+from pywharf.web.auth import Access, authorize
 from pywharf.web.expecting import ask_for_body
 from pywharf.web.forms import UNREADABLE, Allowance, checked_part, open_form, reason_of
+from pywharf.web.keys import METRICS, UPLOADS
 
 T = TypeVar("T")
 _MAX_FIELDS = 2_000
@@ -65,35 +65,33 @@ class _Received:
 
 async def upload(request: web.Request) -> web.Response:
     """Answer POST …/simple/: publish a file. 200; 409 if it exists; 400 with the reason if something is invalid."""
-    repository = await authorize(request, Permission.WRITE)
-    instance = request.app[INSTANCE]
-    uploads = instance.metrics.uploads
+    access = await authorize(request, Permission.WRITE)
+    name, results = access.repository.name, request.app[METRICS].uploads
     try:
-        with instance.uploads.one(repository.name):
-            notes = await _upload(request, repository)
+        with request.app[UPLOADS].one(name):
+            notes = await _upload(request, access)
     except PywharfError as error:
-        uploads.labels(repository.name, error.code).inc()
+        results.labels(name, error.code).inc()
         raise
-    uploads.labels(repository.name, "published").inc()
+    results.labels(name, "published").inc()
     return web.Response(text="\n".join(["OK", *notes, ""]))
 
 
-async def _upload(request: web.Request, repository: Repository) -> tuple[str, ...]:
+async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
     """Receive and publish the file. Returns the notes of its checks."""
     if request.content_type != "multipart/form-data":
         raise InvalidUploadError(f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data.")
-    repository.follower.catalog  # noqa: B018 - 503 before the body is read, where the index is not loaded
+    access.repository.require_loaded()  # otherwise the client would send the body in vain
     received = _Received()
     await ask_for_body(request)
-    async with StagedFile(repository.backend.staging_folder, repository.max_file_bytes) as staged:
+    async with access.repository.stage() as staged:
         try:
             await _receive(open_form(request, received.allowance), received, staged)
         except UNREADABLE as error:
             raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
             raise InvalidUploadError("The form has no file: send it as the field 'content'.")
-        secret = request.get(OWN_SECRET)
-        await repository.publish(received.filename, received.form, staged, secret)
+        await access.repository.publish(received.filename, received.form, staged, access.own_secret)
         return staged.notes
 
 

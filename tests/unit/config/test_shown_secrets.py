@@ -8,13 +8,13 @@ import pytest
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.opening import spec_types
 from pywharf.backends.registration import OpenBackend
-from pywharf.cli.server import Shared
+from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
-from pywharf.serving.config_source import SubmittedConfig
-from pywharf.serving.repos import LoadedConfig, RepoDefinition
+from pywharf.serving.config_source import ConfigGiven, SubmittedConfig
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 
 SECRET = "a-secret-that-nobody-may-see"
 TABLE = '[demo]\ntype = "file_system"\n'
@@ -36,6 +36,7 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
         UpdateIndexSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
         InitPkgRepoSettings(name="a", owner="b", repo="c", secret=SECRET, workflow_secret=SECRET),
         GenGhPagesSettings(owner="b", repo="c", secret=SECRET),
+        ConfigGiven(config=SECRET, admin_secret=SECRET, can_be_text=True),
         SubmittedConfig(SECRET, SECRET),
         OpenBackend(SPEC, RepoName("demo"), pathlib.Path(), SECRET),
     ],

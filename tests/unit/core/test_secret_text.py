@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pywharf.backends.github.credentials import parse_credentials
 from pywharf.backends.secret_flags import given_secret
-from pywharf.cli.server import own_secret
+from pywharf.cli.shared import own_secret
 from pywharf.cli.update_index import update_index_command
 from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
@@ -112,8 +112,8 @@ def admin_file(folder, _environment, content):
     admin.write_text(dumps({"a": {"type": "github", "file": file_with(folder, content)}}))
     config = folder / "config.toml"
     config.write_text(dumps({"a": {"type": "github", "owner": "acme", "repo": "wheels"}}))
-    settings = ServerSettings(root=str(folder), config=str(config), admin_secret=str(admin))
-    (definition,) = ConfigSource(settings, {"github": GithubSpec}).load().repos.values()
+    given = ConfigGiven(config=str(config), admin_secret=str(admin))
+    (definition,) = ConfigSource(given, {"github": GithubSpec}).load().repos.values()
     return definition.admin_secret
 
 
@@ -139,8 +139,8 @@ def file_with(folder, content):
 def configured(folder, secret):
     config = folder / "config.toml"
     config.write_text(dumps({"a": {"type": "file_system", "read_secret": secret, "write_secret": "w"}}))
-    settings = ServerSettings(root=str(folder), config=str(config))
-    (definition,) = ConfigSource(settings, {"file_system": FileSystemSpec}).load().repos.values()
+    given = ConfigGiven(config=str(config))
+    (definition,) = ConfigSource(given, {"file_system": FileSystemSpec}).load().repos.values()
     return definition.credentials.read
 
 

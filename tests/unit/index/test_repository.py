@@ -8,14 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from pywharf.core.errors import IndexNotLoadedError, NotFoundError, UpstreamError, UpstreamTimeoutError
+from pywharf.backends.memory import MemoryBackend
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    IndexNotLoadedError,
+    NotFoundError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.index.codecs import encode_index
+from pywharf.index.follower import Follower
 from pywharf.index.page_cache import PageCache
-from pywharf.index.ports import Backend
-from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.ports import Backend, JournalRead
+from pywharf.index.repository import Repository, RepoStatus, UpstreamPolicy
+from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
 from pywharf.index.upstream.extra_index import ExtraIndex, FetchedPage
 from support.distributions import wheel
@@ -69,20 +78,39 @@ def other() -> OtherIndex:
     return OtherIndex()
 
 
+class Failing(MemoryBackend):
+    """A storage that fails until `fault` is None."""
+
+    fault: BackendUnavailableError | None = BackendUnavailableError("the reason")
+
+    async def read_journal(self, cursor: str | None = None) -> JournalRead:
+        if self.fault is not None:
+            raise self.fault
+        return await super().read_journal(cursor)
+
+
+async def followed(
+    backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: tuple[str, ...]
+) -> tuple[Repository, Follower]:
+    name = RepoName("team-a")
+    follower = Follower(name, backend)
+    made = Repository(
+        name,
+        backend,
+        follower,
+        upstream=UpstreamPolicy(url=url, **policy),
+        max_file_bytes=10**9,
+        shared=SharedResources(ExtraIndex(other), pages=PageCache(10**6)),
+    )
+    if loaded:
+        await follower.refresh()
+    return made, follower
+
+
 async def repository(
     backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: tuple[str, ...]
 ) -> Repository:
-    made = Repository(
-        name=RepoName("team-a"),
-        backend=backend,
-        upstream=UpstreamPolicy(url=url, **policy),
-        extra_index=ExtraIndex(other),
-        pages=PageCache(10**6),
-        max_file_bytes=10**9,
-        checks=asyncio.Semaphore(1),
-    )
-    if loaded:
-        await made.follower.refresh()
+    made, _ = await followed(backend, other, loaded=loaded, url=url, **policy)
     return made
 
 
@@ -126,23 +154,23 @@ async def test_which_names_are_looked_up(backend, other, tmp_path, owned, policy
 
 async def test_a_name_that_only_another_server_knows_yet_is_never_looked_up(backend, other, tmp_path):
     other.add("foo", "foo-9.0.zip")
-    repo = await repository(backend, other)
+    repo, follower = await followed(backend, other)
     await publish(backend, wheel(tmp_path, "foo"))
-    assert repo.follower.catalog.names() == (), "this server has not looked again"
+    assert follower.catalog.names() == (), "this server has not looked again"
     assert await filenames(repo) == [WHEEL]
     assert other.asked == []
 
 
 async def test_a_name_that_is_published_while_it_is_looked_up_is_the_repo_s(backend, other, tmp_path):
     other.add("foo", "foo-9.0.zip")
-    repo = await repository(backend, other)
+    repo, follower = await followed(backend, other)
     other.answers.clear()
     asking = asyncio.create_task(filenames(repo))
     async with asyncio.timeout(20):
         while not other.asked:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
     await publish(backend, wheel(tmp_path, "foo"))
-    await repo.follower.refresh()
+    await follower.refresh()
     other.answers.set()
     assert await asking == [WHEEL]
 
@@ -154,6 +182,26 @@ async def test_before_the_index_is_loaded_nothing_is_said(backend, other):
         with pytest.raises(IndexNotLoadedError):
             await asked
     assert other.asked == []
+
+
+async def test_status_reports_the_first_read_and_the_last_failure(other):
+    storage = Failing("index.json")
+    repo = await repository(storage, other, loaded=False)
+    assert repo.status() == RepoStatus("loading", None, None)
+    with pytest.raises(IndexNotLoadedError, match="it is being read for the first time"):
+        repo.require_loaded()
+    repo.start()
+    await repo.first_read()
+    assert repo.status().state == "failing"
+    with pytest.raises(IndexNotLoadedError, match="the reason"):
+        repo.index_mtime()
+    storage.fault = None
+    async with asyncio.timeout(20):
+        while repo.status().state != "ready":  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    repo.require_loaded()
+    assert repo.index_mtime() > 0
+    await repo.aclose()
 
 
 async def test_a_name_that_nobody_has(backend, other):
@@ -262,10 +310,10 @@ async def test_what_is_quarantined_is_not_shown_nor_replaced(backend, other, tmp
 
 
 async def test_files(backend, other, tmp_path):
-    repo = await repository(backend, other)
+    repo, follower = await followed(backend, other)
     file = await publish(backend, wheel(tmp_path, "foo"))
     assert await repo.find_file(FOO, WHEEL) == file, "the storage is asked for what another server just took"
-    await repo.follower.refresh()
+    await follower.refresh()
     assert await repo.find_file(FOO, WHEEL) == file
     for name, filename in ((FOO, "foo-2.0-py3-none-any.whl"), (BAR, WHEEL), (FOO, "../x"), (FOO, "x" * 10_000)):
         with pytest.raises(NotFoundError, match="This repo has no file") as raised:
@@ -275,20 +323,20 @@ async def test_files(backend, other, tmp_path):
 
 async def test_pages_are_made_once_and_again_when_something_changes(backend, other, tmp_path):
     await publish(backend, wheel(tmp_path, "foo"))
-    repo = await repository(backend, other)
+    repo, follower = await followed(backend, other)
     pages = {f: await repo.project_page(FOO, f) for f in PageFormat}
     roots = {f: await repo.root_page(f) for f in PageFormat}
     for page_format in PageFormat:
         assert await repo.project_page(FOO, page_format) is pages[page_format]
         assert await repo.root_page(page_format) is roots[page_format]
     await publish(backend, wheel(tmp_path, "foo", "2.0"))
-    await repo.follower.refresh()
+    await follower.refresh()
     for page_format in PageFormat:
         page = await repo.project_page(FOO, page_format)
         assert page.etag != pages[page_format].etag
         assert b"foo-2.0" in page.body
         assert await repo.root_page(page_format) is roots[page_format], "the names are the same"
     await publish(backend, wheel(tmp_path, "bar"))
-    await repo.follower.refresh()
+    await follower.refresh()
     assert (await repo.root_page(HTML)).etag != roots[HTML].etag
     assert json.loads((await repo.root_page(JSON)).body)["projects"] == [{"name": "bar"}, {"name": "foo"}]

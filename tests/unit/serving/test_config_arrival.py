@@ -8,12 +8,11 @@ import pytest
 
 from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import config_digest
-from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.serving import config_source
-from pywharf.serving.config_source import ConfigSource, watch
+from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
+from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import LoadedConfig
 from support.delivery import ProjectedVolume
 
 SHARDS = range(3)
@@ -28,7 +27,7 @@ def volume(tmp_path):
 @pytest.fixture
 def source(volume):
     config, admin_secret = (f"{volume.folder}/{name}.toml" for name in ("config", "admin_secret"))
-    return ConfigSource(ServerSettings(root=".", config=config, admin_secret=admin_secret), spec_types())
+    return ConfigSource(ConfigGiven(config=config, admin_secret=admin_secret), spec_types())
 
 
 def config(volume: ProjectedVolume, state: str) -> str:

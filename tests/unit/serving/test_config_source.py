@@ -3,12 +3,11 @@
 import pytest
 
 from pywharf.backends.opening import spec_types
-from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.struct_errors import convert
-from pywharf.serving.config_source import ConfigSource, SubmittedConfig
-from pywharf.serving.repos import LoadedConfig
+from pywharf.serving.config_source import ConfigGiven, ConfigSource, SubmittedConfig
+from pywharf.serving.definitions import LoadedConfig
 
 A = RepoName("a")
 CONFIG = '[a]\ntype = "file_system"\n'
@@ -28,8 +27,8 @@ def load(tmp_path):
             path = tmp_path / f"{name}.toml"
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             flags[name] = str(path)
-        settings = convert({"root": ".", "config_or_admin_secret_can_be_text": text, **flags}, ServerSettings, "here")
-        return ConfigSource(settings, spec_types()).load()
+        source = convert({"can_be_text": text, **flags}, ConfigGiven, "here")
+        return ConfigSource(source, spec_types()).load()
 
     return load
 
@@ -114,9 +113,9 @@ def test_fault_of_the_file(load, tmp_path, content, said):
 
 @pytest.mark.parametrize("flag", ["config", "admin_secret"])
 def test_file_that_is_not_there(tmp_path, flag):
-    settings = convert({"root": ".", flag: str(tmp_path / "nothing")}, ServerSettings, "here")
+    given = convert({flag: str(tmp_path / "nothing")}, ConfigGiven, "here")
     with pytest.raises(InvalidConfigError) as raised:
-        ConfigSource(settings, spec_types()).load()
+        ConfigSource(given, spec_types()).load()
     assert str(raised.value) == (
         f"--{flag}: the file {tmp_path / 'nothing'} cannot be read: No such file or directory."
     )
@@ -130,9 +129,9 @@ def test_texts_where_they_are_allowed(load):
 
 
 def test_a_text_where_it_is_not_allowed():
-    settings = ServerSettings(root=".", config=f'{CONFIG}read_secret = "sesame"')
+    given = ConfigGiven(config=f'{CONFIG}read_secret = "sesame"')
     with pytest.raises(InvalidConfigError) as raised:
-        ConfigSource(settings, spec_types()).load()
+        ConfigSource(given, spec_types()).load()
     assert str(raised.value).startswith("--config")
     assert "sesame" not in str(raised.value)
 
@@ -165,7 +164,7 @@ def test_secrets_that_have_not_arrived(load, tmp_path, found):
     ],
 )
 def test_a_client_names_no_file(config, said):
-    source = ConfigSource(ServerSettings(root="."), spec_types())
+    source = ConfigSource(ConfigGiven(), spec_types())
     with pytest.raises(InvalidConfigError) as raised:
         source.load_submitted(SubmittedConfig(config, ""))
     assert said in str(raised.value)

@@ -8,15 +8,18 @@ import pytest
 
 from pywharf.backends.memory import MemoryBackend
 from pywharf.config.repo_config import BackendSpec, MemorySpec
-from pywharf.config.settings import ServerSettings
 from pywharf.core.access import Credentials
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import JournalRead
+from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition
+from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
-from pywharf.serving.repos import LoadedConfig, RepoDefinition, ServedRepos
+from pywharf.serving.opened_repo import RepoOpener
+from pywharf.serving.repos import ServedRepos
 
 NAME = RepoName("demo")
 OLD = Credentials(read="old-read", write="old-write")
@@ -40,11 +43,13 @@ def opened(spec: BackendSpec, name: RepoName, secret: str | None) -> MemoryBacke
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[ServedRepos]:
+async def serving() -> AsyncIterator[tuple[ServedRepos, Gatekeeper]]:
     metrics = Metrics()
-    extra_index = ExtraIndex(UpstreamClient(metrics.count_upstream, "tests"))
-    async with ServedRepos(ServerSettings(root="."), opened, extra_index, metrics) as instance:
-        yield instance
+    gatekeeper = Gatekeeper(3600, 300)
+    shared = SharedResources(ExtraIndex(UpstreamClient(metrics.count_upstream, "tests")))
+    opener = RepoOpener(opened, gatekeeper, shared, metrics, extra_index_url="")
+    async with ServedRepos(opener, gatekeeper, metrics) as repos:
+        yield repos, gatekeeper
 
 
 def config(credentials: Credentials, size: int, **more: int) -> LoadedConfig:
@@ -57,26 +62,26 @@ def config(credentials: Credentials, size: int, **more: int) -> LoadedConfig:
 @pytest.mark.parametrize(("credentials", "is_served"), [(OLD, True), (NEW, False)])
 async def test_new_credentials_never_open_what_was_there_before(credentials, is_served):
     """While the new storage is read, only clients who could already read the old one are served from it."""
-    async with serving() as instance:
-        await instance.apply(config(OLD, 1))
-        before = instance.repository(NAME)
-        applying = asyncio.create_task(instance.apply(config(credentials, 2)))
+    async with serving() as (repos, gatekeeper):
+        await repos.apply(config(OLD, 1))
+        before = repos.repository(NAME)
+        applying = asyncio.create_task(repos.apply(config(credentials, 2)))
         await asyncio.sleep(0)
-        assert instance.credentials(NAME) == credentials
+        assert gatekeeper.credentials(NAME) == credentials
         assert not applying.done()
         if is_served:
-            assert instance.repository(NAME) is before
+            assert repos.repository(NAME) is before
         else:
             with pytest.raises(UnavailableError, match="being replaced"):
-                instance.repository(NAME)
+                repos.repository(NAME)
         await applying
-        assert instance.repository(NAME) is not before
+        assert repos.repository(NAME) is not before
 
 
 async def test_a_backend_that_cannot_be_opened_takes_no_other_repo_down():
     """This holds for unexpected exceptions, too."""
-    async with serving() as instance:
-        await instance.apply(config(OLD, 3, other=1))
-        assert instance.repository(RepoName("other")).name == "other"
+    async with serving() as (repos, _):
+        await repos.apply(config(OLD, 3, other=1))
+        assert repos.repository(RepoName("other")).name == "other"
         with pytest.raises(UnavailableError, match=r"internal error \(ZeroDivisionError\)"):
-            instance.repository(NAME)
+            repos.repository(NAME)

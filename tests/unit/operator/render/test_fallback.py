@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from pywharf.backends.opening import spec_types
-from pywharf.config.settings import ServerSettings
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
@@ -64,8 +63,8 @@ class Setting:
             files |= {f"credentials/{key}": base64.b64decode(value) for key, value in one["data"].items()}
         self.volume.deliver(files)
         where = [f"{self.volume.folder}/{name}.toml" for name in ("config", "admin_secret")]
-        settings = ServerSettings(root=".", config=where[0], admin_secret=where[1])
-        loaded = ConfigSource(settings, spec_types()).load()
+        given = ConfigGiven(config=where[0], admin_secret=where[1])
+        loaded = ConfigSource(given, spec_types()).load()
         return {name: (one.credentials.read, one.credentials.write) for name, one in loaded.repos.items()}
 
 

@@ -1,0 +1,24 @@
+"""What all repos of one worker share, so that many repos together stay within one worker's memory and threads."""
+
+import asyncio
+from functools import partial
+
+import msgspec
+
+from pywharf.index.change_probes import ChangeProbes
+from pywharf.index.page_cache import PageCache
+from pywharf.index.upstream.extra_index import ExtraIndex
+
+_PAGE_CACHE_BYTES = 128 * 1024 * 1024
+_MAX_CONCURRENT_CHECKS = 2
+"""Uploads whose archives are read concurrently, each by a thread that others must wait for."""
+
+
+class SharedResources(msgspec.Struct, frozen=True):
+    """The caches and slots that a worker makes once. Use them in one event loop."""
+
+    extra_index: ExtraIndex
+    pages: PageCache = msgspec.field(default_factory=partial(PageCache, _PAGE_CACHE_BYTES))
+    change_probes: ChangeProbes = msgspec.field(default_factory=ChangeProbes)
+    checks: asyncio.Semaphore = msgspec.field(default_factory=partial(asyncio.Semaphore, _MAX_CONCURRENT_CHECKS))
+    """Slots for uploads whose content is being checked."""

@@ -1,0 +1,59 @@
+"""PURE. A configuration as the server serves it: each repo with its secrets in clear text."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from pywharf.config.repo_config import BackendSpec, ServerConfig
+from pywharf.core.access import Credentials
+from pywharf.core.names import RepoName
+
+
+class RepoDefinition(msgspec.Struct, frozen=True):
+    """One repo's configuration with its secrets in clear text."""
+
+    spec: BackendSpec
+    credentials: Credentials
+    admin_secret: str | None
+
+    def __repr__(self) -> str:
+        """Return a text without the secrets."""
+        return "RepoDefinition(...)"
+
+    def is_same_but_for_credentials(self, other: "RepoDefinition") -> bool:
+        """Return whether nothing differs, or only the credentials do."""
+        return (_without_credentials(self.spec), self.admin_secret) == (
+            _without_credentials(other.spec),
+            other.admin_secret,
+        )
+
+
+def _without_credentials(spec: BackendSpec) -> BackendSpec:
+    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False)
+
+
+class LoadedConfig(msgspec.Struct, frozen=True):
+    """A complete configuration: every secret it names was found."""
+
+    repos: Mapping[RepoName, RepoDefinition]
+    digest: str
+    """The digest of the texts, as replicas report it."""
+
+
+def definitions(
+    config: ServerConfig, secrets: Callable[[RepoName, str], str | None]
+) -> Mapping[RepoName, RepoDefinition]:
+    """Return each repo with its secrets; `secrets(repo, field)` returns one in clear text."""
+    return {
+        name: RepoDefinition(
+            spec,
+            Credentials(
+                read=secrets(name, "read_secret"),
+                write=secrets(name, "write_secret"),
+                anonymous_read=spec.anonymous_read,
+                storage=" ".join(str(getattr(spec, field)) for field in spec.place),
+            ),
+            secrets(name, "admin_secret"),
+        )
+        for name, spec in config.repos.items()
+    }

@@ -1,0 +1,80 @@
+"""Open one repo by its definition: its backend, its follower and the cache of its clients' permissions."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from pywharf.config.repo_config import BackendSpec
+from pywharf.core.names import RepoName
+from pywharf.index.follower import Follower
+from pywharf.index.generations import Generations
+from pywharf.index.ports import Backend
+from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.shared_resources import SharedResources
+from pywharf.serving.definitions import RepoDefinition
+from pywharf.serving.gatekeeper import Gatekeeper
+from pywharf.serving.metrics import Metrics
+from pywharf.serving.permission_cache import PermissionCache
+
+BackendOpener = Callable[[BackendSpec, RepoName, str | None], Backend]
+
+
+class OpenedRepo(msgspec.Struct, frozen=True):
+    """A repo that is followed until its repository is closed, and the definition that it was opened by."""
+
+    definition: RepoDefinition
+    repository: Repository
+    permissions: PermissionCache | None
+    """The cached permissions, if the storage knows clients itself."""
+
+
+class RepoOpener:
+    """What it takes to open a repo, besides its definition."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        open_backend: BackendOpener,
+        gatekeeper: Gatekeeper,
+        shared: SharedResources,
+        metrics: Metrics,
+        *,
+        extra_index_url: str,
+        generations: Generations | None = None,
+    ) -> None:
+        self._open_backend = open_backend
+        self._gatekeeper = gatekeeper
+        self._shared = shared
+        self._metrics = metrics
+        self._extra_index_url = extra_index_url
+        """The server's extra index, for the repos that name no other; "": none."""
+        self._generations = generations
+        """None: there is one worker."""
+
+    def open(self, name: RepoName, definition: RepoDefinition) -> OpenedRepo:
+        """Open the repo and begin to follow its storage. Raises what its backend raises."""
+        spec = definition.spec
+        backend = self._open_backend(spec, name, definition.admin_secret)
+        follower = Follower(
+            name,
+            backend,
+            on_parse=self._metrics.parses.labels(name).inc,
+            change_probes=self._shared.change_probes,
+            generation=self._generations.of(name) if self._generations is not None else None,
+        )
+        repository = Repository(
+            name,
+            backend,
+            follower,
+            upstream=upstream_policy(spec, self._extra_index_url),
+            max_file_bytes=spec.max_file_bytes,
+            shared=self._shared,
+        )
+        repository.start()
+        return OpenedRepo(definition, repository, self._gatekeeper.cache_of(backend))
+
+
+def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:
+    """Return a repo's policy; its own URL takes precedence over the server's."""
+    upstream = spec.upstream
+    url = (upstream.url or default_url or None) if upstream.mode == "Pages" else None
+    return UpstreamPolicy(url=url, reserved=upstream.reserved, allow_shadowing=upstream.allow_shadowing)

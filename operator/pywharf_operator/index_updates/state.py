@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
+from pywharf.core.reports import IndexReport
 from pywharf_operator.render import Finding
 from pywharf_operator.render.pod.job_pod import CONTAINER
 from pywharf_operator.spec import PackageRepo
@@ -29,19 +29,6 @@ _WAITING: Final = {
     "CreateContainerConfigError": "what it mounts is missing; see its pod's Events",
     "CreateContainerError": "its container cannot be made; see its pod's Events",
 }
-
-
-_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
-class _Report(msgspec.Struct, frozen=True):
-    """The termination message of a Job's container."""
-
-    projects: _Count | None = None
-    files: _Count | None = None
-    bytes: _Count | None = None
-    error: str | None = None
-    problems: tuple[str, ...] = ()
 
 
 def due_trigger(repo: PackageRepo) -> str | None:
@@ -185,7 +172,7 @@ def _state_of_succeeded_pod(name: str, pod: Mapping[str, Any], previous: IndexSt
     return None if ended is None or ended.get("exitCode") else _of_pod(name, pod, previous)
 
 
-def _state(report: _Report, job: str, finished: datetime | None, previous: IndexStatus) -> IndexStatus:
+def _state(report: IndexReport, job: str, finished: datetime | None, previous: IndexStatus) -> IndexStatus:
     return IndexStatus(
         projects=report.projects if report.projects is not None else previous.projects,
         files=report.files if report.files is not None else previous.files,
@@ -197,7 +184,7 @@ def _state(report: _Report, job: str, finished: datetime | None, previous: Index
     )
 
 
-def _summary(report: _Report) -> str:
+def _summary(report: IndexReport) -> str:
     if report.files is None:
         return "Updated."
     problems = f"; {len(report.problems)} problems: {_shown(report.problems[0])}" if report.problems else ""
@@ -309,19 +296,19 @@ def _failure(job: Mapping[str, Any], name: str, pods: Sequence[Mapping[str, Any]
     return f"Job {name}: {_shown(str(failed.get('message') or '')) or 'it failed'}"
 
 
-def _report(pods: Sequence[Mapping[str, Any]]) -> _Report | None:
+def _report(pods: Sequence[Mapping[str, Any]]) -> IndexReport | None:
     """Return the report of the newest pod that has one, otherwise an empty report; None if it is malformed."""
     for pod in pods:
         for ended in _terminated(pod):
             if ended.get("message") and not ended.get("exitCode"):
                 return _decoded(ended["message"])
-    return _Report()
+    return IndexReport()
 
 
-def _decoded(message: object) -> _Report | None:
+def _decoded(message: object) -> IndexReport | None:
     """Parse a termination message, which may hold anything; None if it is no report."""
     try:
-        return msgspec.convert(json.loads(message), _Report) if isinstance(message, str) else None
+        return msgspec.convert(json.loads(message), IndexReport) if isinstance(message, str) else None
     except (ValueError, RecursionError, msgspec.ValidationError):
         return None
 

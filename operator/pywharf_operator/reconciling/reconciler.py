@@ -41,6 +41,7 @@ from pywharf_operator.render import (
     Finding,
     RenderedServer,
     RepoVerdict,
+    Resolution,
     ServerVerdict,
     Snapshot,
     render_server,
@@ -194,10 +195,9 @@ class Reconciler:
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=key
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
-        resolution = await asyncio.to_thread(resolve, await self._snapshot(observed, server), environment)
-        verdict = resolution.servers[0]
-        rendered = await asyncio.to_thread(render_server, verdict, environment)
-        digest = rendered.digest
+        snapshot = await self._snapshot(observed, server)
+        resolution, rendered = await asyncio.to_thread(_rendered, snapshot, environment)
+        verdict, digest = resolution.servers[0], rendered.digest
         memory.history.remember(digest, rendered.contents)
         if memory.digest != digest:
             memory.digest, memory.checks = digest, 0
@@ -454,6 +454,12 @@ class Reconciler:
         return programmed(
             repo.name, result.rendered.contents[repo.name], result.reports, memory.history, lost=result.lost
         )
+
+
+def _rendered(snapshot: Snapshot, environment: Environment) -> tuple[Resolution, RenderedServer]:
+    """Decide on a server and its repos, and render the server."""
+    resolution = resolve(snapshot, environment)
+    return resolution, render_server(resolution.servers[0], environment)
 
 
 def _repo_of(item: Json) -> object:

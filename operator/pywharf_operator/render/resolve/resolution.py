@@ -11,6 +11,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.credentials import secret_path
 from pywharf_operator.render.pod.job_pod import check_job_template
 from pywharf_operator.render.pod.pod_template import pod_template
@@ -61,6 +62,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Number of repos, by namespace, that are refused because their namespace takes too much."""
     kept: tuple[KeptRepo, ...] = ()
     """Repos that are unreadable now and served as they were last applied."""
+    pod: Manifest = {}
+    """The template of the server's pods, with `spec.podTemplate` merged in; empty if the server is not accepted."""
 
     @property
     def secrets(self) -> dict[RepoName, RepoSecrets]:
@@ -99,23 +102,33 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     refused |= _name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
     verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
     verdicts = _with_room(verdicts, kept, servers, environment)
-    return Resolution(
-        servers=tuple(
-            ServerVerdict(
-                server=servers[key],
-                accepted=_server_finding(servers[key], snapshot.namespaces, environment),
-                repos=tuple(
-                    sorted(
-                        (v for v in verdicts if v.served and v.repo.server_key == key),
-                        key=lambda verdict: verdict.name,
-                    )
-                ),
-                refused=_refused(v for v in verdicts if v.repo.server_key == key),
-                kept=tuple(sorted((one for one in kept if one.server == key), key=lambda one: one.name)),
-            )
-            for key in sorted(servers)
-        ),
-        repos=verdicts,
+    found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))
+    return Resolution(servers=found, repos=verdicts)
+
+
+def _server_verdict(
+    server: PackageServer,
+    verdicts: Sequence[RepoVerdict],
+    kept: Iterable[KeptRepo],
+    snapshot: Snapshot,
+    environment: Environment,
+) -> ServerVerdict:
+    own = [verdict for verdict in verdicts if verdict.repo.server_key == server.key]
+    accepted = _server_finding(server, snapshot.namespaces)
+    pod: Manifest = {}
+    if accepted.status:
+        try:
+            pod = pod_template(server, environment)
+            check_job_template(server, pod)
+        except InvalidPodTemplateError as error:
+            accepted, pod = refused("InvalidPodTemplate", f"spec.{error}"), {}
+    return ServerVerdict(
+        server=server,
+        accepted=accepted,
+        repos=tuple(sorted((verdict for verdict in own if verdict.served), key=lambda verdict: verdict.name)),
+        refused=_refused(own),
+        kept=tuple(sorted((one for one in kept if one.server == server.key), key=lambda one: one.name)),
+        pod=pod,
     )
 
 
@@ -360,9 +373,7 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
     return None
 
 
-def _server_finding(
-    server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None, environment: Environment
-) -> Finding:
+def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None) -> Finding:
     storage = server.spec.storage
     if storage is not None and not storage.shared and server.most_replicas > 1:
         return refused(
@@ -376,8 +387,4 @@ def _server_finding(
             "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
         )
-    try:
-        check_job_template(server, pod_template(server, environment))
-    except InvalidPodTemplateError as error:
-        return refused("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")

@@ -24,6 +24,16 @@ def key_of(raw: Mapping[str, Any]) -> ObjectKey:
     return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
 
 
+def labels_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's labels; empty if it has none."""
+    return raw["metadata"].get("labels") or {}
+
+
+def annotations_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's annotations; empty if it has none."""
+    return raw["metadata"].get("annotations") or {}
+
+
 def is_being_deleted(raw: Mapping[str, Any]) -> bool:
     """Return whether the object is being deleted, even if a finalizer still holds it."""
     return raw["metadata"].get("deletionTimestamp") is not None

@@ -11,11 +11,12 @@ import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_running, key_of, owned_by
-from pywharf_operator.reconciling.apply import Applier, Live, Refusal
+from pywharf_operator.reconciling.apply import Applier, Live
 from pywharf_operator.render import RenderedServer, ServerVerdict
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.fallback import fallback_credentials
 from pywharf_operator.spec.kinds import CONFIG_MAP, POD
+from pywharf_operator.status.refusal import Refusal
 
 CONFIG_ANNOTATION = "pywharf.dev/config"
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve, schedule_of
 from pywharf_operator.render.objects.credentials import revision
-from pywharf_operator.render.pod import pod_template
+from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageRepo
 from support.backend_specs import S3Spec
 
@@ -94,8 +94,12 @@ def test_the_digest_is_that_of_the_texts():
 def test_the_pod_template_is_made_once(monkeypatch):
     """A user's patch is merged into the server's template where it is checked, and nowhere else."""
     made = []
-    merge = pod_template.merged_pod_template
-    monkeypatch.setattr(pod_template, "merged_pod_template", lambda *args: made.append(args) or merge(*args))
+
+    def merge(base, patch, *path):
+        made.append(patch)
+        return merged_pod_template(base, patch, *path)
+
+    monkeypatch.setattr("pywharf_operator.render.pod.pod_template.merged_pod_template", merge)
     objects = rendered()
     assert len(made) == 1
     assert {one["kind"] for one in objects.workload} >= {"Deployment"}

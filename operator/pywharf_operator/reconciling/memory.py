@@ -31,7 +31,7 @@ class Memory(msgspec.Struct):
     """Number of consecutive checks at which a ready replica could not be reached."""
 
     def remember(self, rendered: RenderedServer) -> None:
-        """Remember the newest configuration; after a change of it the checks of the replicas begin anew."""
+        """Remember the newest configuration; after a change of it the checks of the replicas start again."""
         self.history.remember(rendered.digest, rendered.contents)
         if self._digest != rendered.digest:
             self._digest, self._checks = rendered.digest, 0

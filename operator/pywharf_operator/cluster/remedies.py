@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from pywharf_operator.render.labels import Component
+from pywharf_operator.spec.names import Component
 
 _MAX_SHOWN: Final = 500
 _RESOURCES: Final = {"server": "spec.resources", "index": "spec.jobs.resources"}

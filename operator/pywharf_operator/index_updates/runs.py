@@ -11,9 +11,10 @@ from pywharf_operator.cluster.kube import Json, Kube
 from pywharf_operator.cluster.live import labels_of
 from pywharf_operator.index_updates.refused_pods import is_late, refused_jobs, without_pod
 from pywharf_operator.index_updates.stuck import lingering
-from pywharf_operator.render.labels import REPO_LABEL, SERVER_LABEL, selector_of
+from pywharf_operator.render.labels import selector_of
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import JOB, POD
+from pywharf_operator.spec.names import REPO_LABEL, SERVER_LABEL
 
 
 class Runs(msgspec.Struct, frozen=True):

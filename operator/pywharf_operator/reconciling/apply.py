@@ -15,10 +15,11 @@ from pywharf_operator.reconciling.drift import (
     with_kept_size,
 )
 from pywharf_operator.reconciling.owner import confirm_owner
-from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
-from pywharf_operator.render.labels import SERVER_LABEL, Manifest
+from pywharf_operator.render.digest import with_hash
+from pywharf_operator.render.labels import Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
+from pywharf_operator.spec.names import RENDERED_ANNOTATION, SERVER_LABEL
 from pywharf_operator.status.refusal import Refusal
 
 _CHUNK = 50

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.cluster.live import is_running, key_of, owned_by
+from pywharf_operator.cluster.live import annotations_of, is_running, key_of, owned_by
 from pywharf_operator.reconciling.apply import Applier, Live
 from pywharf_operator.render import RenderedServer, ServerVerdict
 from pywharf_operator.render.labels import Manifest
@@ -92,7 +92,7 @@ class RolloutAnnotations:
         """
         told: list[tuple[Json, str]] = []
         for pod in pods:
-            current = (pod["metadata"].get("annotations") or {}).get(CONFIG_ANNOTATION, "")
+            current = annotations_of(pod).get(CONFIG_ANNOTATION, "")
             if not is_running(pod):
                 continue
             if current.partition("/")[0] != digest:

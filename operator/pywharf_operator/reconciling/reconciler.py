@@ -37,11 +37,12 @@ from pywharf_operator.render import (
     render_server,
     resolve,
 )
-from pywharf_operator.render.labels import REPO_LABEL, Manifest, object_name
+from pywharf_operator.render.labels import Manifest, object_name
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.spec.names import REPO_LABEL
 from pywharf_operator.status.programmed import ConfigHistory, unreachable
 from pywharf_operator.status.refusal import Refusal
 from pywharf_operator.status.served import Result, counts_of, programmed_of, repo_statuses, status_of_server

@@ -10,9 +10,9 @@ from pywharf.core.names import RepoName
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
-from pywharf_operator.render.labels import REPO_LABEL
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.names import REPO_LABEL
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 from pywharf_operator.status.conditions import READY, namespaces_read, ready_replicas, repo_status, server_status

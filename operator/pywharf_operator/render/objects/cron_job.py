@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
-from pywharf_operator.render.labels import REPO_LABEL, Manifest, metadata, object_name, selector
+from pywharf_operator.render.labels import Manifest, metadata, object_name, selector
 from pywharf_operator.render.objects.config_map import plain
 from pywharf_operator.render.objects.credentials import (
     secret_key,
@@ -33,6 +33,7 @@ from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdic
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.names import REPO_LABEL
 
 REPORT: Final = "/dev/termination-log"
 """Path of a file whose content becomes the container's termination message."""

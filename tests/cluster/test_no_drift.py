@@ -13,9 +13,9 @@ from pywharf_operator.local.folder import default_server
 from pywharf_operator.reconciling.drift import differs
 from pywharf_operator.render import Environment, Snapshot, resolve
 from pywharf_operator.render.digest import with_hash
-from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec.kinds import DEPLOYMENT, kind_of
+from pywharf_operator.spec.names import MANAGER
 from support.kube_client import JSON_PATCH, MERGE
 
 CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-*.yaml"))

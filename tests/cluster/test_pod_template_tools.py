@@ -11,10 +11,10 @@ import yaml
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.render import Environment, Snapshot, resolve
-from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import DEPLOYMENT
+from pywharf_operator.spec.names import MANAGER
 from support.chart import CHART, helm
 from support.cluster import Cluster
 from support.kube_client import Json, KubeClient

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.spec.names import MANAGER
 from support.cluster import KubectlError
 from support.gitops import Health, decrypted, health, kustomized
 from support.operating import grant, operating

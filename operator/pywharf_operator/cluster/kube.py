@@ -22,9 +22,9 @@ from kubernetes.aio.client import ApiClient, Configuration
 from pywharf import __version__
 from pywharf.egress.sessions import proxy_for
 from pywharf_operator.cluster.trimming import trimmed, trimmed_metadata
-from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import Kind
+from pywharf_operator.spec.names import MANAGER
 
 Json = dict[str, Any]
 Objects = list[Json]

@@ -16,9 +16,10 @@ import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import metadata_change
-from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
+from pywharf_operator.render.digest import with_hash
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import LEASE
+from pywharf_operator.spec.names import RENDERED_ANNOTATION
 
 _logger = logging.getLogger(__name__)
 

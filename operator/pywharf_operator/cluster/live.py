@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from pywharf_operator.render.digest import RENDERED_ANNOTATION
-from pywharf_operator.render.labels import MANAGER, Manifest
-from pywharf_operator.spec import (
-    ObjectKey,
-)
+from pywharf_operator.render.labels import Manifest
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.names import MANAGED_BY_LABEL, MANAGER, RENDERED_ANNOTATION
 from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 
 Step = str | int | tuple[str, str | int]
@@ -24,12 +22,19 @@ def key_of(raw: Mapping[str, Any]) -> ObjectKey:
     return ObjectKey(str(metadata.get("namespace") or ""), str(metadata["name"]))
 
 
+def labels_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's labels; empty if it has none."""
+    return raw["metadata"].get("labels") or {}
+
+
+def annotations_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's annotations; empty if it has none."""
+    return raw["metadata"].get("annotations") or {}
+
+
 def is_being_deleted(raw: Mapping[str, Any]) -> bool:
     """Return whether the object is being deleted, even if a finalizer still holds it."""
     return raw["metadata"].get("deletionTimestamp") is not None
-
-
-_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 
 def owned_by(live: Mapping[str, Any], owner_uid: str) -> bool:
@@ -43,15 +48,15 @@ def other_owner(live: Mapping[str, Any], owner_uid: str) -> str:
     metadata = live["metadata"]
     owners = [one for one in metadata.get("ownerReferences") or [] if one.get("uid") != owner_uid]
     owners.sort(key=lambda one: not one.get("controller"))
-    labels = metadata.get("labels") or {}
+    labels = labels_of(live)
     managers = other_managers(live)
     if owners and owners[0].get("kind") == "PackageServer":
         whose = f"it belongs to another PackageServer, or to a former one, of the name {owners[0].get('name')}"
     elif owners:
         whose = f"it belongs to {owners[0].get('kind')} {owners[0].get('name')}"
-    elif labels.get(_MANAGED_BY, MANAGER) != MANAGER:
+    elif labels.get(MANAGED_BY_LABEL, MANAGER) != MANAGER:
         instance = labels.get("app.kubernetes.io/instance")
-        whose = f"it is managed by {labels[_MANAGED_BY]}" + (f" as part of {instance}" if instance else "")
+        whose = f"it is managed by {labels[MANAGED_BY_LABEL]}" + (f" as part of {instance}" if instance else "")
     elif managers:
         whose = f"it was made by {managers[-1]}"
     else:
@@ -77,7 +82,7 @@ def metadata_change(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manif
     Unwanted labels and annotations become null if the operator wrote them, according to managedFields.
     """
     change: Manifest = {}
-    hashed = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
+    hashed = annotations_of(live).get(RENDERED_ANNOTATION)
     if hashed == wanted["annotations"][RENDERED_ANNOTATION]:
         return change
     for part in ("labels", "annotations"):
@@ -116,17 +121,13 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     """Return whether the pod receives requests: it is ready, has an address and is not being deleted."""
     status = pod.get("status") or {}
     conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or []}
-    return (
-        pod["metadata"].get("deletionTimestamp") is None
-        and conditions.get("Ready") == "True"
-        and bool(status.get("podIP"))
-    )
+    return not is_being_deleted(pod) and conditions.get("Ready") == "True" and bool(status.get("podIP"))
 
 
 def is_running(pod: Mapping[str, Any]) -> bool:
     """Return whether the pod's containers were started, so that its volumes exist."""
     status = pod.get("status") or {}
-    return pod["metadata"].get("deletionTimestamp") is None and status.get("phase") == "Running"
+    return not is_being_deleted(pod) and status.get("phase") == "Running"
 
 
 def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:

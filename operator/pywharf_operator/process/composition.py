@@ -27,6 +27,7 @@ from pywharf_operator.process.options import Options, lease, lease_metadata
 from pywharf_operator.process.probes import Probes, Pulse
 from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
+from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import REPO, SERVER
 from pywharf_operator.watching.registry import NAMESPACES, OWNED_SECRETS, RESOURCES, reduce_kopf_logs
 from pywharf_operator.watching.waking import Wakeup
@@ -103,7 +104,7 @@ class Operator:
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
-            listing=self._reconciler.keys,
+            listing=self._keys,
             finished=metrics.reconciled,
             describe=_described,
             timing=Timing(resync_s=(float(options.resync), 2.0 * options.resync)),
@@ -185,6 +186,12 @@ class Operator:
                 _logger.warning("%s Waiting for it.", lacking)
             said = lacking
             await asyncio.sleep(_LIST_AGAIN_S)
+
+    async def _keys(self) -> frozenset[ObjectKey]:
+        """Return the keys to reconcile in a full resync, and let the reconciler forget what is gone."""
+        keys = await self._reconciler.keys()
+        self._reconciler.forget_gone(keys)
+        return keys.to_reconcile
 
     async def _missing(self) -> str | None:
         """Return what the cluster lacks, as a sentence, or None."""

@@ -9,22 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pywharf.core.names import RepoName
-from pywharf_operator.cluster.live import covers, owned_by
-from pywharf_operator.render.labels import (
-    COMPONENT_LABEL,
-    COMPONENTS,
-    MANAGER,
-    REPO_LABEL,
-    SERVER_LABEL,
-    Manifest,
-    labels,
-    object_name,
-    owner_references,
-)
+from pywharf_operator.cluster.live import covers, labels_of, owned_by
+from pywharf_operator.render.labels import Manifest, labels, object_name, owner_references
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.objects.cron_job import cron_job_name
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, JOB, SECRET, VOLUME_CLAIM, Kind
+from pywharf_operator.spec.names import COMPONENT_LABEL, COMPONENTS, MANAGER, REPO_LABEL, SERVER_LABEL
 
 _SUFFIXES: Final = ("", "config", "index", "metrics", "session")
 """Name suffixes of the objects that a server has once, except its credentials."""
@@ -45,7 +36,7 @@ def is_orphan(kind: Kind, live: Mapping[str, Any], server: PackageServer) -> boo
     """Return whether the object has no controller and was created for the server, by its labels and its name."""
     if has_controller(live):
         return False
-    found = live["metadata"].get("labels") or {}
+    found = labels_of(live)
     if kind is VOLUME_CLAIM:  # it never has an owner, so that it outlives its server
         return bool(found.get(SERVER_LABEL) == server.key.name)
     component = found.get(COMPONENT_LABEL)

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_being_deleted, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, has_controller, is_orphan, stale_data, taken_over
@@ -17,10 +15,12 @@ from pywharf_operator.reconciling.drift import (
     with_kept_size,
 )
 from pywharf_operator.reconciling.owner import confirm_owner
-from pywharf_operator.render.digest import RENDERED_ANNOTATION, with_hash
-from pywharf_operator.render.labels import SERVER_LABEL, Manifest
+from pywharf_operator.render.digest import with_hash
+from pywharf_operator.render.labels import Manifest
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, OWNED, VOLUME_CLAIM, Kind, kind_of
+from pywharf_operator.spec.names import RENDERED_ANNOTATION, SERVER_LABEL
+from pywharf_operator.status.refusal import Refusal
 
 _CHUNK = 50
 """Maximum number of objects that are compared and applied concurrently, before other work may run."""
@@ -35,18 +35,6 @@ _OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
 
 Live = dict[tuple[Kind, str], Json]
 """The current objects of the server's namespace, by kind and name."""
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """An object that differs from the desired state and could not be changed."""
-
-    object: str
-    """`Kind namespace/name`."""
-    reason: str
-    """A reason of the server's condition Ready."""
-    message: str
-    retry_after_s: float
-    """Seconds after which a retry may succeed."""
 
 
 class Applier:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.cluster.live import is_running, key_of, owned_by
-from pywharf_operator.reconciling.apply import Applier, Live, Refusal
+from pywharf_operator.cluster.live import annotations_of, is_running, key_of, owned_by
+from pywharf_operator.reconciling.apply import Applier, Live
 from pywharf_operator.render import RenderedServer, ServerVerdict
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.fallback import fallback_credentials
 from pywharf_operator.spec.kinds import CONFIG_MAP, POD
+from pywharf_operator.status.refusal import Refusal
 
 CONFIG_ANNOTATION = "pywharf.dev/config"
 _logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class RolloutAnnotations:
         """
         told: list[tuple[Json, str]] = []
         for pod in pods:
-            current = (pod["metadata"].get("annotations") or {}).get(CONFIG_ANNOTATION, "")
+            current = annotations_of(pod).get(CONFIG_ANNOTATION, "")
             if not is_running(pod):
                 continue
             if current.partition("/")[0] != digest:

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pywharf.core.backoff import backoff_s
-from pywharf_operator.cluster.live import Steps, covers, other_managers
+from pywharf_operator.cluster.live import Steps, annotations_of, covers, other_managers
 from pywharf_operator.reconciling.comparison import first_difference, path_of, quantity
-from pywharf_operator.render.digest import RENDERED_ANNOTATION
-from pywharf_operator.render.labels import MANAGER, Manifest
+from pywharf_operator.render.labels import Manifest
+from pywharf_operator.spec.names import MANAGER, RENDERED_ANNOTATION
 
 REPLICAS_MANAGER: Final = f"{MANAGER}-replicas"
 """Field manager that owns the number of replicas until an autoscaler writes it."""
@@ -35,7 +35,7 @@ def differs(desired: Manifest, live: Mapping[str, Any] | None) -> Difference:
     if live is None:
         return Difference("absent")
     wanted = desired["metadata"]["annotations"][RENDERED_ANNOTATION]
-    if (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION) != wanted:
+    if annotations_of(live).get(RENDERED_ANNOTATION) != wanted:
         return Difference("changed")
     steps = first_difference(desired, live)
     return Difference("same") if steps is None else Difference("drifted", steps)

@@ -82,6 +82,18 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class ServerKeys(msgspec.Struct, frozen=True):
+    """Which servers exist, and which do not although repos name them."""
+
+    existing: frozenset[ObjectKey]
+    missing: frozenset[ObjectKey]
+
+    @property
+    def to_reconcile(self) -> frozenset[ObjectKey]:
+        """The keys of a full resync: every server, and STRAYS for all missing ones."""
+        return self.existing | {STRAYS} if self.missing else self.existing
+
+
 class Observer:
     """The reader of a server's objects. Those that have not changed are not parsed again."""
 
@@ -98,11 +110,11 @@ class Observer:
         """Return whether the operator watches the namespace."""
         return self._watched is None or namespace in self._watched
 
-    async def server_keys(self) -> tuple[set[ObjectKey], set[ObjectKey]]:
+    async def server_keys(self) -> ServerKeys:
         """Return every server, and the missing ones that repos name."""
         servers, (repos, _) = await asyncio.gather(self._servers(), self._repos())
-        there = {key_of(raw) for raw in servers}
-        return there, {server_named_by(raw) for raw in repos} - there
+        there = frozenset(map(key_of, servers))
+        return ServerKeys(there, frozenset(map(server_named_by, repos)) - there)
 
     async def strays(self) -> Observed:
         """Read everything about the repos whose server is missing, being deleted or unreadable."""

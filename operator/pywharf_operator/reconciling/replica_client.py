@@ -6,18 +6,14 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
+from pywharf.core.reports import ConfigReport
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
-from pywharf_operator.status.programmed import Fault, ReplicaReport
+from pywharf_operator.status.programmed import ReplicaReport
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0, connect=1.5)
 _MAX_BYTES = 4 * 1024**2
 _OK = 200
-
-
-class _Answer(msgspec.Struct):
-    digest: str
-    broken: dict[str, Fault] = {}
 
 
 async def ask(client: aiohttp.ClientSession, pods: Sequence[Json]) -> tuple[ReplicaReport, ...]:
@@ -40,7 +36,7 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
                 content += piece
                 if len(content) > _MAX_BYTES:
                     return _failed(name, "its answer is too long")
-            answer = msgspec.json.decode(content, type=_Answer)
+            answer = msgspec.json.decode(content, type=ConfigReport)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return _failed(name, f"it did not answer ({type(error).__name__})", reached=False)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and so is that of invalid UTF-8

@@ -13,6 +13,7 @@ from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import metadata_change, other_owner
 from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan
 from pywharf_operator.reconciling.owner import confirm_owner
+from pywharf_operator.render import Finding
 from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import Manifest, metadata, object_name
 from pywharf_operator.render.pod.pod_template import SESSION_KEY
@@ -53,6 +54,19 @@ async def session_key(kube: Kube, server: PackageServer) -> bytes:
         "SessionKeyMissing",
         f"Secret {key} holds no key and does not go; remove its finalizers, or whatever makes it again.",
     )
+
+
+async def key_or_finding(kube: Kube, server: PackageServer) -> bytes | Finding:
+    """Return the key, or the condition ConfigRendered that says why there is none. Raises KubeError."""
+    try:
+        return await session_key(kube, server)
+    except ForeignSecretError as error:
+        return Finding(status=False, reason="ObjectNotOwned", message=str(error))
+    except KubeError as error:
+        if not error.is_permanent:
+            raise
+        why = f"Secret {object_name(server, 'session')}: the API server refuses it: {error.message or error.reason}"
+        return Finding(status=False, reason="ApplyRefused", message=why)
 
 
 async def _update_metadata(kube: Kube, server: PackageServer, key: ObjectKey, found: Json) -> None:

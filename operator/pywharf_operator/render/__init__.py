@@ -3,28 +3,14 @@
 It is the same in the cluster, in `pywharf render` and in `pywharf up`.
 """
 
-import functools
-import hashlib
-import hmac
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from pywharf.config.repo_config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.autoscaler import autoscaler
-from pywharf_operator.render.objects.config_map import (
-    ADMIN_SECRET_KEY,
-    CONFIG_KEY,
-    admin_secret_text,
-    config_map,
-    config_text,
-    repos_text,
-    texts_of,
-)
-from pywharf_operator.render.objects.credentials import credentials_content, credentials_secrets, revision, shards
+from pywharf_operator.render.objects.configuration import configuration
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.render.objects.disruption_budget import disruption_budget
@@ -41,7 +27,6 @@ from pywharf_operator.render.resolve.object_sizes import config_rendered
 from pywharf_operator.render.resolve.resolution import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
-from pywharf_operator.spec import ObjectKey
 
 __all__ = [
     "ACCEPTED",
@@ -94,16 +79,12 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
     """The condition ConfigRendered. False: the API server would refuse the configuration."""
     contents: Mapping[RepoName, str]
     """A hash, by repo, of everything that the server receives about it. The hashes stay in the operator."""
+    digest: str
+    """The digest that replicas report while they serve this configuration."""
 
     def __repr__(self) -> str:
         """Hide the secrets."""
         return "RenderedServer(...)"
-
-    @property
-    def digest(self) -> str:
-        """The digest that replicas report while they serve this configuration."""
-        texts = texts_of(self.config_map)
-        return _digest(texts[CONFIG_KEY], texts[ADMIN_SECRET_KEY])
 
     @property
     def objects(self) -> tuple[Manifest, ...]:
@@ -112,51 +93,20 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
-    """Render the objects of one server, with the repos that it serves."""
-    folder = environment.credentials_folder
-    content = credentials_content(verdict.secrets)
-    revision_hex = revision(content, environment.session_key)
-    tables: dict[RepoName, BackendSpec | Mapping[str, Any]] = {}
-    admin: dict[RepoName, BackendSpec | Mapping[str, Any]] = {}
-    owners: dict[RepoName, ObjectKey] = {}
-    for kept in verdict.kept:
-        tables[kept.name] = kept.table
-        owners[kept.name] = kept.repo
-        if kept.admin_table is not None:
-            admin[kept.name] = kept.admin_table
-    for repo in verdict.repos:
-        if repo.spec is not None:
-            tables[repo.name] = repo.spec
-            owners[repo.name] = repo.repo.key
-            if repo.secrets.backend is not None:
-                admin[repo.name] = repo.spec
-    made = shards(content)
-    secrets = credentials_secrets(verdict.server, made, revision_hex)
-    config = config_map(
-        verdict.server,
-        config_text(tables, revision_hex, len(made), folder),
-        admin_secret_text(admin, folder),
-        repos_text(owners),
-    )
+    """Render the objects of one server, with the repos that it serves.
+
+    What several objects need is made once: the pod template by `resolve`, which must know whether it fits, and the
+    configuration here.
+    """
+    read = configuration(verdict, environment)
     runs = verdict.accepted.status
     workload = (make(verdict, environment) for make in _WORKLOAD) if runs else ()
     return RenderedServer(
-        credentials=secrets,
-        config_map=config,
+        credentials=read.credentials,
+        config_map=read.config_map,
         workload=tuple(manifest for manifest in workload if manifest is not None),
-        cron_jobs=cron_jobs(verdict, environment) if runs else (),
-        config_rendered=config_rendered(config, secrets, verdict.refused),
-        contents={repo.name: _content(repo, environment.session_key) for repo in verdict.repos},
+        cron_jobs=cron_jobs(verdict, environment, shard_count=len(read.credentials)) if runs else (),
+        config_rendered=config_rendered(read.config_map, read.credentials, verdict.refused),
+        contents=read.contents,
+        digest=read.digest,
     )
-
-
-def _content(verdict: RepoVerdict, session_key: bytes) -> str:
-    digest = hmac.new(session_key, msgspec.json.encode(verdict.spec), hashlib.sha256)
-    for use, value in sorted(verdict.secrets.given().items()):
-        digest.update(f"{use} {len(value)} ".encode() + value)
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(config: str, admin_secret: str) -> str:
-    return config_digest(config, admin_secret)

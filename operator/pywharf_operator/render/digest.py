@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from pywharf_operator.render.labels import Manifest
-
-RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
-
+from pywharf_operator.spec.names import RENDERED_ANNOTATION
 
 _HASH_LENGTH = 32
 

@@ -1,20 +1,13 @@
 """The metadata of a server's objects."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any
 
 from pywharf_operator.spec import PackageServer
-
-SERVER_LABEL: Final = "pywharf.dev/server"
-REPO_LABEL: Final = "pywharf.dev/repo"
-COMPONENT_LABEL: Final = "app.kubernetes.io/component"
-MANAGER: Final = "pywharf-operator"
+from pywharf_operator.spec.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGER, SERVER_LABEL, Component
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
-Component = Literal["server", "index"]
-"""What a pod does: `server` serves, `index` updates a repo's index."""
-COMPONENTS: Final[tuple[Component, ...]] = ("server", "index")
 
 
 def object_name(server: PackageServer, suffix: str = "") -> str:
@@ -41,7 +34,7 @@ def labels(server: PackageServer, component: Component = "server") -> dict[str, 
     return {
         **selector(server, component),
         "app.kubernetes.io/part-of": "pywharf",
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGED_BY_LABEL: MANAGER,
         SERVER_LABEL: server.key.name,
     }
 

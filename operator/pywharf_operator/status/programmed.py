@@ -7,6 +7,7 @@ import msgspec
 from cachetools import FIFOCache
 
 from pywharf.core.names import RepoName
+from pywharf.core.reports import Fault
 from pywharf_operator.render import Finding
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 
@@ -15,13 +16,6 @@ _REMEMBERED: Final = 32
 _SHOWN: Final = 300
 _REASONS: Final = {"data-owned-by-other": "DataOwnedByOther"}
 """Reasons of faults that somebody must resolve, by the faults' codes."""
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """Why a replica cannot serve a repo."""
-
-    code: str
-    message: str
 
 
 class ReplicaReport(msgspec.Struct, frozen=True):

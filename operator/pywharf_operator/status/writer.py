@@ -11,8 +11,8 @@ import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import key_of
-from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.spec.kinds import EVENT, Kind
+from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.status.conditions import EventText, as_json, events_of, same
 
 _logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import connect
 from pywharf_operator.cluster.trimming import trimmed
-from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL
 from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, REPO, SECRET, SERVER, Kind
+from pywharf_operator.spec.names import SERVER_LABEL
 from pywharf_operator.watching.kopf_session import session_of
 from pywharf_operator.watching.waking import Wakeup, Waking
 

@@ -10,9 +10,9 @@ import msgspec
 from cachetools import LRUCache
 
 from pywharf_operator.cluster.live import mapping, server_named_by
-from pywharf_operator.render.labels import MANAGER, SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.kinds import DEPLOYMENT, JOB, METADATA_ONLY, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
+from pywharf_operator.spec.names import MANAGER, SERVER_LABEL
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
 DELETED: Final = "DELETED"

@@ -17,7 +17,7 @@ import kopf
 
 from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, connect
-from pywharf_operator.render.labels import MANAGER
+from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
 from pywharf_operator.watching.waking import Wakeup, Waking

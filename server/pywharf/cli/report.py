@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from pywharf.core.reports import IndexReport
 from pywharf.disk.durable import write_atomically
 from pywharf.index.update import Summary
 
@@ -18,12 +19,13 @@ _SHORTENED = "…"
 
 def of_summary(summary: Summary) -> bytes:
     """Encode the summary as JSON. If it is too long, its last problem states how many were left out."""
+    report = IndexReport(**msgspec.structs.asdict(summary))
     first = (_shortened(problem, _PROBLEM_CHARACTERS) for problem in summary.problems[:_MOST_PROBLEMS])
     problems = (*first, *summary.problems[_MOST_PROBLEMS:])
     for kept in range(min(len(problems), _MOST_PROBLEMS), -1, -1):
         left_out = len(problems) - kept
         said = problems[:kept] + ((f"Further problems, which the log names: {left_out}.",) if left_out else ())
-        text = msgspec.json.encode(msgspec.structs.replace(summary, problems=said)) + b"\n"
+        text = msgspec.json.encode(msgspec.structs.replace(report, problems=said)) + b"\n"
         if len(text) <= MAX_BYTES:
             return text
     raise AssertionError  # pragma: no cover - without problems it is short
@@ -33,7 +35,7 @@ def of_failure(reason: str) -> bytes:
     """Encode the reason, one sentence, as `{"error": …}`."""
     length = MAX_BYTES
     while True:
-        text = msgspec.json.encode({"error": _shortened(reason, length)}) + b"\n"
+        text = msgspec.json.encode(IndexReport(error=_shortened(reason, length))) + b"\n"
         if len(text) <= MAX_BYTES:
             return text
         length -= max(1, (len(text) - MAX_BYTES) // 6)  # a character takes at most six bytes

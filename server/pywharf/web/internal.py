@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.errors import UnavailableError
+from pywharf.core.reports import ConfigReport, Fault
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
@@ -24,24 +25,6 @@ _MAX_CONNECTIONS = 32
 """Separate from clients' connections, so that the kubelet, the operator and Prometheus are always answered."""
 _BACKLOG = 128
 _KEEPALIVE_S = 75.0
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """Why a repo cannot be served now."""
-
-    code: str
-    """The error's code, as in an answer to a client."""
-    message: str
-    """The reason, in one sentence."""
-
-
-class ConfigReport(msgspec.Struct, frozen=True):
-    """The answer to GET /config."""
-
-    digest: str
-    """`config_digest` of the configuration that every worker serves; "" before the first, or while they differ."""
-    broken: dict[str, Fault]
-    """Repos that cannot be served now, each with the reason."""
 
 
 def build_internal_app(

@@ -16,7 +16,7 @@ from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.errors import ForbiddenError, InvalidConfigError
 from pywharf.core.secret_text import secret_text, token_text
 from pywharf.core.toml_text import dumps
-from pywharf.serving.config_source import ConfigSource
+from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of

@@ -8,15 +8,13 @@ import msgspec
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
-from pywharf_operator.render.labels import REPO_LABEL, Manifest, metadata, object_name, selector
+from pywharf_operator.render.labels import Manifest, metadata, object_name, selector
 from pywharf_operator.render.objects.config_map import plain
 from pywharf_operator.render.objects.credentials import (
-    credentials_content,
     secret_key,
     secret_path,
     shard_name,
     shard_of,
-    shards,
 )
 from pywharf_operator.render.objects.job import with_template_hash
 from pywharf_operator.render.pod.container_text import container_args
@@ -26,7 +24,6 @@ from pywharf_operator.render.pod.pod_template import (
     OWN_VOLUMES,
     ROOT,
     claim_name,
-    pod_template,
     surroundings,
     with_defaults,
 )
@@ -36,6 +33,7 @@ from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdic
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.names import REPO_LABEL
 
 REPORT: Final = "/dev/termination-log"
 """Path of a file whose content becomes the container's termination message."""
@@ -73,11 +71,9 @@ class _Shared(msgspec.Struct, frozen=True):
     environment: Environment
 
 
-def cron_jobs(verdict: ServerVerdict, environment: Environment) -> tuple[Manifest, ...]:
-    """Render a CronJob for each served repo. Raises InvalidPodTemplateError."""
-    count = len(shards(credentials_content(verdict.secrets)))
-    around = surroundings(pod_template(verdict.server, environment))
-    shared = _Shared(verdict.server, count, around, environment)
+def cron_jobs(verdict: ServerVerdict, environment: Environment, *, shard_count: int) -> tuple[Manifest, ...]:
+    """Render a CronJob for each served repo. `shard_count` is the number of the credentials' Secrets."""
+    shared = _Shared(verdict.server, shard_count, surroundings(verdict.pod), environment)
     return tuple(_cron_job(shared, repo, repo.spec) for repo in verdict.repos if repo.spec is not None)
 
 

@@ -1,21 +1,20 @@
 """The Deployment `<server>`."""
 
 from pywharf_operator.render.labels import Manifest, metadata, selector
-from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 
 _REVISIONS = 3
 
 
-def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
-    """Render the Deployment. Raises InvalidPodTemplateError."""
+def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+    """Render the Deployment."""
     server = verdict.server
     spec: Manifest = {
         "selector": {"matchLabels": selector(server)},
         "revisionHistoryLimit": _REVISIONS,
         "strategy": _strategy(verdict),
-        "template": pod_template(server, environment),
+        "template": verdict.pod,
     }
     if server.spec.autoscaling is None:
         # An autoscaler owns the number of replicas; a number that is written here would be reverted each time.

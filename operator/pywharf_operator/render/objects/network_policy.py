@@ -6,11 +6,12 @@ service is blocked unless the server lends its identity.
 
 from typing import Final
 
-from pywharf_operator.render.labels import Component, Manifest, metadata, selector
+from pywharf_operator.render.labels import Manifest, metadata, selector
 from pywharf_operator.render.pod.pod_template import HTTP_PORT, INTERNAL_PORT
 from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.names import Component
 
 # For IPv4 and IPv6: the network of all addresses, and the clouds' metadata service in it.
 _NETWORKS: Final = (("0.0.0.0/0", "169.254.169.254/32"), ("::/0", "fd00:ec2::254/128"))

@@ -1,8 +1,9 @@
 """The ServiceAccounts `<server>` and `<server>-index`: names for a cloud's identity. No pod gets a token of theirs."""
 
-from pywharf_operator.render.labels import Component, Manifest, metadata
+from pywharf_operator.render.labels import Manifest, metadata
 from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
+from pywharf_operator.spec.names import Component
 
 
 def server_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all

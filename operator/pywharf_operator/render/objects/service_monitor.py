@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from pywharf_operator.render.labels import SERVER_LABEL, Manifest, metadata, selector
+from pywharf_operator.render.labels import Manifest, metadata, selector
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
+from pywharf_operator.spec.names import SERVER_LABEL
 
 KIND: Final = "ServiceMonitor"
 METRICS_LABEL: Final = "pywharf.dev/metrics"

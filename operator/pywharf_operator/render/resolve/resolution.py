@@ -11,11 +11,13 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.credentials import secret_path
 from pywharf_operator.render.pod.job_pod import check_job_template
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.resolve import refusals
+from pywharf_operator.render.resolve.admission import admits, name_conflicts, not_admitted, too_many
 from pywharf_operator.render.resolve.endpoints import allowed
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
@@ -23,7 +25,7 @@ from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.repo_config import repo_table
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, resolve_secrets
-from pywharf_operator.render.resolve.shares import Age, age_of, past
+from pywharf_operator.render.resolve.shares import age_of
 from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 from pywharf_operator.spec.cron import shortest_interval_s
@@ -61,6 +63,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Number of repos, by namespace, that are refused because their namespace takes too much."""
     kept: tuple[KeptRepo, ...] = ()
     """Repos that are unreadable now and served as they were last applied."""
+    pod: Manifest = {}
+    """The template of the server's pods, with `spec.podTemplate` merged in; empty if the server is not accepted."""
 
     @property
     def secrets(self) -> dict[RepoName, RepoSecrets]:
@@ -81,7 +85,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     servers = {server.key: server for server in snapshot.servers}
     secrets = {secret.key: secret for secret in snapshot.secrets}
     repos = sorted(snapshot.repos, key=lambda repo: repo.key)
-    refused = {repo.key: _not_admitted(repo, servers, snapshot) for repo in repos}
+    refused = {repo.key: not_admitted(repo, servers, snapshot) for repo in repos}
     admitted = [repo for repo in repos if refused[repo.key] is None]
     # The findings about the other repos do not depend on their server, so they do not reveal whether it exists.
     known = {repo.key: servers[repo.server_key] for repo in admitted}
@@ -91,31 +95,41 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     claims += [
         claim
         for claim in snapshot.claims
-        if claim.server in servers and _admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
+        if claim.server in servers and admits(servers[claim.server], claim.repo.namespace, snapshot.namespaces)
     ]
-    crowded = _too_many(admitted, claims, servers)
+    crowded = too_many(admitted, claims, servers)
     refused |= crowded
     admitted = [repo for repo in admitted if repo.key not in crowded]
-    refused |= _name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
+    refused |= name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
     verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
     verdicts = _with_room(verdicts, kept, servers, environment)
-    return Resolution(
-        servers=tuple(
-            ServerVerdict(
-                server=servers[key],
-                accepted=_server_finding(servers[key], snapshot.namespaces, environment),
-                repos=tuple(
-                    sorted(
-                        (v for v in verdicts if v.served and v.repo.server_key == key),
-                        key=lambda verdict: verdict.name,
-                    )
-                ),
-                refused=_refused(v for v in verdicts if v.repo.server_key == key),
-                kept=tuple(sorted((one for one in kept if one.server == key), key=lambda one: one.name)),
-            )
-            for key in sorted(servers)
-        ),
-        repos=verdicts,
+    found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))
+    return Resolution(servers=found, repos=verdicts)
+
+
+def _server_verdict(
+    server: PackageServer,
+    verdicts: Sequence[RepoVerdict],
+    kept: Iterable[KeptRepo],
+    snapshot: Snapshot,
+    environment: Environment,
+) -> ServerVerdict:
+    own = [verdict for verdict in verdicts if verdict.repo.server_key == server.key]
+    accepted = _server_finding(server, snapshot.namespaces)
+    pod: Manifest = {}
+    if accepted.status:
+        try:
+            pod = pod_template(server, environment)
+            check_job_template(server, pod)
+        except InvalidPodTemplateError as error:
+            accepted, pod = refused("InvalidPodTemplate", f"spec.{error}"), {}
+    return ServerVerdict(
+        server=server,
+        accepted=accepted,
+        repos=tuple(sorted((verdict for verdict in own if verdict.served), key=lambda verdict: verdict.name)),
+        refused=_refused(own),
+        kept=tuple(sorted((one for one in kept if one.server == server.key), key=lambda one: one.name)),
+        pod=pod,
     )
 
 
@@ -135,7 +149,7 @@ def _kept(
         if one.repo.namespace == UNKNOWN:
             if (one.server, one.name) not in taken:
                 kept.append(one)
-        elif _admits(server, one.repo.namespace, snapshot.namespaces):
+        elif admits(server, one.repo.namespace, snapshot.namespaces):
             kept.append(one)
     return kept
 
@@ -166,101 +180,6 @@ def _verdict(
         return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
     accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
     return RepoVerdict(repo=repo, accepted=accepted, secrets_resolved=resolved, spec=spec, secrets=values)
-
-
-def _not_admitted(
-    repo: PackageRepo,
-    servers: Mapping[ObjectKey, PackageServer],
-    snapshot: Snapshot,
-) -> Finding | None:
-    """Return why the repo may not even claim a name on its server; None if it may.
-
-    The finding is the same whether another namespace has no such server or has one that does not admit the repo.
-    Otherwise anyone who may create a PackageRepo could find out which servers exist.
-    """
-    server, watched = servers.get(repo.server_key), snapshot.watched
-    if server is None and watched is not None and repo.server_key.namespace not in watched:
-        return refused(
-            "ServerNotFound",
-            f"PackageServer {repo.server_key} is not known: the operator does not look after the namespace "
-            f"{repo.server_key.namespace}; let it, or correct spec.serverRef.",
-        )
-    if server is None and repo.server_key.namespace == repo.key.namespace:
-        return refused(
-            "ServerNotFound",
-            f"There is no PackageServer {repo.server_key}; create it, or correct spec.serverRef.",
-        )
-    if server is None or not _admits(server, repo.key.namespace, snapshot.namespaces):
-        return namespace_not_allowed(repo.server_key, repo.key.namespace)
-    return None
-
-
-def namespace_not_allowed(server: ObjectKey, namespace: str) -> Finding:
-    """Return the finding for a repo of another namespace, whether the server is missing or does not admit the repo."""
-    return refused(
-        "NamespaceNotAllowed",
-        f"No PackageServer {server} takes repos of the namespace {namespace}: let the spec.allowedNamespaces of a "
-        "server of that name admit it, or correct spec.serverRef.",
-    )
-
-
-def _admits(server: PackageServer, namespace: str, namespaces: Mapping[str, Mapping[str, str]] | None) -> bool:
-    if namespace == server.key.namespace:
-        return True
-    rule = server.spec.allowed_namespaces
-    match rule.from_:
-        case "Same":
-            return False
-        case "All":
-            return True
-        case "Selector":
-            labels = None if namespaces is None else namespaces.get(namespace)
-            return labels is not None and rule.selector is not None and rule.selector.matches(labels)
-
-
-def _name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) -> dict[ObjectKey, Finding]:
-    """Refuse repos whose name an older repo holds on the same server.
-
-    Only admitted repos count, so that nobody can hold a name on a server that does not accept their repos. Other faults
-    of the older repo do not count: a momentary mistake must not pass its name, and the packages that clients expect
-    under it, to another repo.
-    """
-    readable = [NameClaim(one.server_key, one.repo_name, one.key, one.metadata.creation_timestamp) for one in repos]
-    holders: dict[tuple[ObjectKey, str], ObjectKey] = {}
-    conflicts: dict[ObjectKey, Finding] = {}
-    for claim in sorted((*readable, *claims), key=_age):
-        holder = holders.setdefault((claim.server, claim.name), claim.repo)
-        if holder != claim.repo:
-            # The message does not reveal which repos another namespace has.
-            own = holder.namespace == claim.repo.namespace
-            older = f"The older PackageRepo {holder}" if own else "An older PackageRepo of another namespace"
-            conflicts[claim.repo] = refused(
-                "NameConflict",
-                f"{older} has the name {claim.name!r} on PackageServer {claim.server}; make a new PackageRepo with "
-                "another spec.repoName.",
-            )
-    return conflicts
-
-
-def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
-    """Return a sort key, oldest first. A repo without a creation time counts as the oldest."""
-    return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
-
-
-def _too_many(
-    repos: Iterable[PackageRepo], claims: Iterable[NameClaim], servers: Mapping[ObjectKey, PackageServer]
-) -> dict[ObjectKey, Finding]:
-    """Refuse a namespace's repos beyond the limit of their server. They hold no name either."""
-    ages: dict[ObjectKey, list[Age]] = {}
-    for repo in repos:
-        ages.setdefault(repo.server_key, []).append(age_of(repo.key, repo.metadata))
-    for claim in claims:
-        ages.setdefault(claim.server, []).append(_age(claim))
-    return {
-        key: refusals.too_many_repos(key, servers[server])
-        for server, own in ages.items()
-        for key in past(own, servers[server].spec.limits.repos_per_namespace)
-    }
 
 
 def _with_room(
@@ -360,9 +279,7 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
     return None
 
 
-def _server_finding(
-    server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None, environment: Environment
-) -> Finding:
+def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None) -> Finding:
     storage = server.spec.storage
     if storage is not None and not storage.shared and server.most_replicas > 1:
         return refused(
@@ -376,8 +293,4 @@ def _server_finding(
             "spec.allowedNamespaces.from is Selector, which needs the labels of namespaces; let the operator watch "
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
         )
-    try:
-        check_job_template(server, pod_template(server, environment))
-    except InvalidPodTemplateError as error:
-        return refused("InvalidPodTemplate", f"spec.{error}")
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")

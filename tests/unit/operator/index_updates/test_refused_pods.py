@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pywharf_operator.cluster.kube import Kube, KubeError
-from pywharf_operator.index_updates.refused_pods import is_late, refused_jobs, refused_replica, with_remedy, without_pod
-from pywharf_operator.render.labels import Component
+from pywharf_operator.cluster.remedies import with_remedy
+from pywharf_operator.index_updates.refused_pods import is_late, refused_jobs, refused_replica, without_pod
+from pywharf_operator.spec.names import Component
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAID = {

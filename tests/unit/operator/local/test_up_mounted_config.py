@@ -17,6 +17,7 @@ def objects(config, **secrets):
         cron_jobs=(),
         config_rendered=Finding(status=True, reason="Rendered", message=""),
         contents={},
+        digest="",
     )
 
 

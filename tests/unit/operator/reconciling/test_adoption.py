@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan, stale_data, taken_over
-from pywharf_operator.render.labels import SERVER_LABEL, metadata
+from pywharf_operator.render.labels import metadata
 from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, kind_of
+from pywharf_operator.spec.names import SERVER_LABEL
 
 RENDERED = sorted((Path(__file__).parents[3] / "golden" / "render").glob("expected-*.yaml"))
 

@@ -7,7 +7,8 @@ import pytest
 from pywharf_operator.cluster.live import other_managers, other_owner, owned_by
 from pywharf_operator.reconciling.comparison import path_of
 from pywharf_operator.reconciling.drift import Contest, Difference, differs, kept_replicas, with_kept_size
-from pywharf_operator.render.digest import RENDERED_ANNOTATION, rendered_hash, with_hash
+from pywharf_operator.render.digest import rendered_hash, with_hash
+from pywharf_operator.spec.names import RENDERED_ANNOTATION
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "v1",

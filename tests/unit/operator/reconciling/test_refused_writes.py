@@ -431,7 +431,9 @@ async def test_servers_that_are_missing_are_looked_at_together(cluster):
     assert not any(counts for key, counts in counted.items() if key != STRAYS)
     # Later events of these servers cause no request for each, nor does a resync.
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
-    assert await reconciler.keys() == {KEY, STRAYS}
+    keys = await reconciler.keys()
+    assert keys.to_reconcile == {KEY, STRAYS}
+    reconciler.forget_gone(keys)
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
     cluster.calls.clear()
     await reconciler.reconcile(STRAYS)
@@ -462,7 +464,10 @@ async def test_a_server_that_comes_is_reconciled_by_its_own_key(cluster):
         assert counted[key]["Accepted", "True"] == 1
         # The event of the other server may be lost: a listing has the same effect.
         cluster.add(SERVER, made | {"metadata": {"name": other.name}})
-        assert await reconciler.keys() == {KEY, key, other}
+        keys = await reconciler.keys()
+        assert keys.to_reconcile == {KEY, key, other}
+        assert reconciler.key_of_event(other) == STRAYS, "a listing alone changes nothing"
+        reconciler.forget_gone(keys)
         assert reconciler.key_of_event(other) == other
         # A server that is deleted, or is being deleted, counts as missing again.
         cluster.objects[SERVER.plural, key.name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"

@@ -3,6 +3,7 @@
 import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_job_name, cron_jobs
 from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.render.pod.job_pod import every_map
+from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions import wheel
@@ -77,7 +79,10 @@ def jobs(spec=STORAGE, credentials=KEYS):
     found = parse_file("a.yaml", text.replace("CREDENTIALS", credentials).encode(), "default")
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
-    return {job["metadata"]["labels"]["pywharf.dev/repo"]: job for job in cron_jobs(server, ENVIRONMENT)}
+    # Jobs of a refused server are never rendered; here they show that each refused template would fit none.
+    server = msgspec.structs.replace(server, pod=server.pod or pod_template(server.server, ENVIRONMENT))
+    made = cron_jobs(server, ENVIRONMENT, shard_count=1)
+    return {job["metadata"]["labels"]["pywharf.dev/repo"]: job for job in made}
 
 
 def template(job):

@@ -120,7 +120,7 @@ def job(fields, *, lent=False, removals=()):
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert verdict.accepted.status, verdict.accepted
-    (made,) = cron_jobs(verdict, ENVIRONMENT)
+    (made,) = cron_jobs(verdict, ENVIRONMENT, shard_count=1)
     return made["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 

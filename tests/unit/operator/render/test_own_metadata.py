@@ -14,10 +14,10 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.reconciling.session_key import _manifest
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.render.digest import RENDERED_ANNOTATION
 from pywharf_operator.render.labels import labels
 from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec.kinds import JOB, OWNED, kind_of
+from pywharf_operator.spec.names import RENDERED_ANNOTATION
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
 from support.backend_specs import S3Spec
 

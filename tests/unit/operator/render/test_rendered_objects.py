@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.config.repo_config import BackendSpec, FileSystemSpec, SecretRef, parse_config
+from pywharf.config.repo_config import BackendSpec, FileSystemSpec, SecretRef, config_digest, parse_config
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve, schedule_of
 from pywharf_operator.render.objects.credentials import revision
+from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageRepo
 from support.backend_specs import S3Spec
 
@@ -82,6 +83,27 @@ def test_the_server_reads_what_is_rendered():
         "wheels.backend": b"storage-keys",
         "revision-0": (config.credentials_revision or "").encode(),
     }
+
+
+def test_the_digest_is_that_of_the_texts():
+    objects = rendered()
+    data = objects.config_map["data"]
+    assert objects.digest == config_digest(data["config.toml"], data["admin_secret.toml"])
+
+
+def test_the_pod_template_is_made_once(monkeypatch):
+    """A user's patch is merged into the server's template where it is checked, and nowhere else."""
+    made = []
+
+    def merge(base, patch, *path):
+        made.append(patch)
+        return merged_pod_template(base, patch, *path)
+
+    monkeypatch.setattr("pywharf_operator.render.pod.pod_template.merged_pod_template", merge)
+    objects = rendered()
+    assert len(made) == 1
+    assert {one["kind"] for one in objects.workload} >= {"Deployment"}
+    assert len(objects.cron_jobs) == 2
 
 
 def test_no_secret_stands_in_the_config_map():

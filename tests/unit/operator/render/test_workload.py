@@ -20,6 +20,7 @@ from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.render.objects.disruption_budget import disruption_budget
 from pywharf_operator.render.objects.service_accounts import index_account, server_account
 from pywharf_operator.render.objects.volume_claim import volume_claim
+from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec}, image="pywharf:1")
@@ -311,7 +312,7 @@ def test_a_pod_template_that_does_not_fit(patch):
     assert (found.accepted.status, found.accepted.reason) == (False, "InvalidPodTemplate")
     assert found.accepted.message == BAD_POD_TEMPLATES[patch]
     with pytest.raises(InvalidPodTemplateError):
-        deployment(found, ENVIRONMENT)
+        pod_template(found.server, ENVIRONMENT)
 
 
 CLAIMS = {

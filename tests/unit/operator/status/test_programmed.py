@@ -6,11 +6,12 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
+from pywharf.core.reports import Fault
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
-from pywharf_operator.status.programmed import ConfigHistory, Fault, ReplicaReport, programmed, unreachable
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
 
 NAME = parse_repo_name("team-a")
 OTHER = parse_repo_name("team-b")

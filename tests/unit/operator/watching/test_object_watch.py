@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec.kinds import HTTP_ROUTE, OWNED
+from pywharf_operator.spec.names import SERVER_LABEL
 from pywharf_operator.watching import object_watch
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, WatchTimeouts

@@ -1,0 +1,16 @@
+"""The labels, annotations and the field manager by which the operator knows its own objects."""
+
+from typing import Final, Literal
+
+MANAGER: Final = "pywharf-operator"
+"""The field manager of the operator's writes, and the value of MANAGED_BY_LABEL."""
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+SERVER_LABEL: Final = "pywharf.dev/server"
+REPO_LABEL: Final = "pywharf.dev/repo"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
+"""Annotation of an object: the digest of what was rendered."""
+
+Component = Literal["server", "index"]
+"""What a pod does: `server` serves, `index` updates a repo's index."""
+COMPONENTS: Final[tuple[Component, ...]] = ("server", "index")

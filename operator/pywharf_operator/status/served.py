@@ -1,0 +1,127 @@
+"""PURE. The statuses of a server and its repos after a reconcile, from what it found and did."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from pywharf.core.names import RepoName
+from pywharf_operator.cluster.kube import Json
+from pywharf_operator.cluster.remedies import with_remedy
+from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
+from pywharf_operator.render.urls import base_url, repo_url
+from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.names import REPO_LABEL
+from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
+from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
+from pywharf_operator.status.conditions import READY, namespaces_read, ready_replicas, repo_status, server_status
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
+from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one reconcile: what it found and did."""
+
+    verdict: ServerVerdict
+    repos: Sequence[RepoVerdict]
+    """The repos that name the server, served or not."""
+    raws: Mapping[ObjectKey, Json]
+    """These repos, as the API server returned them."""
+    malformed: int
+    """Number of further repos that cannot be parsed."""
+    unreadable: frozenset[str]
+    """Namespaces of which nothing could be read."""
+    rendered: RenderedServer
+    missing_kind: Finding | None
+    """The finding about a kind of object that the server needs and the cluster lacks."""
+    reports: tuple[ReplicaReport, ...]
+    """The reports of the ready replicas."""
+    history: ConfigHistory
+    lost: Finding | None
+    """The finding that some of them could not be reached for a while."""
+    refusals: tuple[Refusal, ...]
+    refused_replica: str | None
+    """Why the Deployment gets no further pod."""
+    indexes: Mapping[RepoName, tuple[Finding, IndexStatus]]
+    """The condition IndexUpToDate and `status.index` of each repo whose index is updated."""
+
+
+def programmed_of(result: Result) -> dict[RepoName, Finding]:
+    """Return the condition Programmed of each served repo."""
+    rendered = result.rendered
+    if not rendered.config_rendered.status:
+        message = rendered.config_rendered.message
+        finding = Finding(status=False, reason="ConfigNotRendered", message=message)
+        return {repo.name: finding for repo in result.repos if repo.served}
+    return {
+        repo.name: programmed(repo.name, rendered.contents[repo.name], result.reports, result.history, lost=result.lost)
+        for repo in result.repos
+        if repo.served
+    }
+
+
+def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: datetime) -> RepoStatuses:
+    """Return every repo's new status. `serving` is the result of `programmed_of`."""
+    cron_jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
+    found: RepoStatuses = []
+    for repo in result.repos:
+        url, programmed_, index_finding, index = None, NOT_SERVED, NO_UPDATES, None
+        if repo.served:
+            url, programmed_ = repo_url(result.verdict.server, repo.name), serving[repo.name]
+            if repo.name in result.indexes:
+                index_finding, index = result.indexes[repo.name]
+                index_finding = refused_job(cron_jobs[repo.name], result.refusals) or index_finding
+        status = repo_status(
+            repo, url=url, programmed=programmed_, index_up_to_date=index_finding, index=index, now=now
+        )
+        found.append((result.raws[repo.repo.key], status))
+    return found
+
+
+def status_of_server(result: Result, repos: Sequence[PackageRepoStatus], now: datetime) -> PackageServerStatus:
+    """Return the server's new status. `repos` are the new ones of its repos."""
+    verdict = result.verdict
+    return server_status(
+        verdict,
+        url=base_url(verdict.server),
+        repos=RepoCounts(
+            total=len(repos) + result.malformed + len(verdict.kept),
+            ready=sum(map(_is_ready, repos)),
+        ),
+        ready_replicas=len(result.reports),
+        config_rendered=result.rendered.config_rendered,
+        ready=_server_ready(result),
+        namespaces_read=namespaces_read(verdict, result.unreadable),
+        now=now,
+    )
+
+
+def counts_of(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:
+    """Return how many repos have each condition, by type and status."""
+    return Counter((one.type, one.status) for status in statuses for one in status.conditions)
+
+
+def _server_ready(result: Result) -> Finding:
+    """Return the finding about the server's objects and replicas."""
+    fault = refused_objects(result.refusals) or result.missing_kind
+    if fault is not None:
+        return fault
+    every = not any(report.reached for report in result.reports)
+    finding = ready_replicas(result.verdict.server, len(result.reports), result.lost if every else None)
+    return _of_replicas(finding, result.refused_replica)
+
+
+def _of_replicas(finding: Finding, refused: str | None) -> Finding:
+    """Return the finding about the replicas, with the cluster's reason if it refuses one."""
+    if refused is None:
+        return finding
+    message = f"The cluster refuses a pod of the server: {with_remedy(refused, 'server')}"
+    if finding.status:
+        return Finding(status=True, reason=finding.reason, message=f"{finding.message} {message}")
+    return Finding(status=False, reason="PodRefused", message=message)
+
+
+def _is_ready(status: PackageRepoStatus) -> bool:
+    return any(one.type == READY and one.status == "True" for one in status.conditions)

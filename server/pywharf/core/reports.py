@@ -1,0 +1,44 @@
+"""The reports that the operator reads: of a replica about its configuration, and of a run of update_index.
+
+Server and operator may have different versions. So an unknown field is ignored, and a new field needs a default.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a replica cannot serve a repo now."""
+
+    code: str
+    """The error's code, as in an answer to a client."""
+    message: str
+    """The reason, in one sentence."""
+
+
+class ConfigReport(msgspec.Struct, frozen=True):
+    """The answer to GET /config on a replica's internal port."""
+
+    digest: str
+    """`config_digest` of the configuration that every worker serves; "" before the first, or while they differ."""
+    broken: Mapping[str, Fault] = {}
+    """Repos that cannot be served now, each with the reason."""
+
+
+class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The file that `update_index --report` writes: the summary of a run, or `error` alone."""
+
+    projects: _Count | None = None
+    files: _Count | None = None
+    bytes: _Count | None = None
+    changed: bool | None = None
+    """Whether an index was written."""
+    problems: tuple[str, ...] | None = None
+    """What was left out and why, a sentence each. None, unlike an empty tuple, is not written."""
+    error: str | None = None
+    """Why the run failed, in one sentence."""

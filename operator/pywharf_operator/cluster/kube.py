@@ -24,9 +24,10 @@ from pywharf.egress.sessions import proxy_for
 from pywharf_operator.cluster.trimming import trimmed, trimmed_metadata
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.spec.kinds import Kind
+from pywharf_operator.spec.kinds import Json, Kind
 
-Json = dict[str, Any]
+__all__ = ["Json", "Kube", "KubeError", "NotLeaderError", "ResponseTooLargeError", "connect", "in_cluster_namespace"]
+
 Objects = list[Json]
 PAGE = 500
 """Objects per page. Larger lists are read page by page; a page of too many bytes is read again with fewer objects."""

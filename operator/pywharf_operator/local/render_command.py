@@ -81,10 +81,12 @@ def rendered(
 
 def text_of(objects: list[dict[str, Any]]) -> str:
     """Return a stream of YAML documents."""
-    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True)
+    return yaml.dump_all(
+        objects, Dumper=_BlockTextDumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True
+    )
 
 
-class _Dumper(yaml.SafeDumper):
+class _BlockTextDumper(yaml.SafeDumper):
     """A dumper that writes texts of several lines as such."""
 
 
@@ -92,4 +94,4 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Dumper.add_representer(str, _represent_text)
+_BlockTextDumper.add_representer(str, _represent_text)

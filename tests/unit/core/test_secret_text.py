@@ -12,9 +12,9 @@ from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.core.secret_text import secret_text
 from pywharf.serving.config_source import ConfigSource
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, resolve
+from support.manifest_text import parsed
 
 BOM = b"\xef\xbb\xbf"
 CASES = [
@@ -81,7 +81,7 @@ spec:
     writeSecretRef: {{name: keys, key: value}}
     backendSecretRef: {{name: keys, key: value}}
 """
-    found = parse_file("a.yaml", manifests.encode(), "default")
+    found = parsed(manifests)
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), Environment(specs={"github": GithubSpec})).repos
     return verdict

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.local.up.report import Reporter, index_url
 from pywharf_operator.render import Environment
+from support.manifest_text import parsed
 
 MANIFESTS = """
 apiVersion: v1
@@ -33,7 +33,7 @@ spec:
 
 
 def planned(text=MANIFESTS):
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     return plan(found, Environment(specs={"file_system": FileSystemSpec}), "default", {})
 
 

@@ -12,7 +12,6 @@ from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server, snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_job_name, cron_jobs
 from pywharf_operator.render.objects.job import update_job
@@ -20,6 +19,7 @@ from pywharf_operator.render.pod.job_pod import every_map
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions import wheel
+from support.manifest_text import parsed
 
 
 class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
@@ -74,7 +74,7 @@ NO_KEYS = "{anonymousRead: true, readOnly: true}"
 def jobs(spec=STORAGE, credentials=KEYS):
     """Render the CronJobs, by repo name."""
     text = SERVER.replace("SPEC", f"{{allowedNamespaces: {{from: All}}, {spec}}}")
-    found = parse_file("a.yaml", text.replace("CREDENTIALS", credentials).encode(), "default")
+    found = parsed(text.replace("CREDENTIALS", credentials))
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     return {job["metadata"]["labels"]["pywharf.dev/repo"]: job for job in cron_jobs(server, ENVIRONMENT)}
@@ -328,7 +328,7 @@ def kinds(value, path=""):
 
 def test_what_a_template_is_checked_against_has_every_map():
     """Otherwise an accepted patch could fail for the Job of one repo."""
-    (server,) = parse_file("a.yaml", SERVER.replace("SPEC", "{}").partition("---")[0].encode(), "x").of(PackageServer)
+    (server,) = parsed(SERVER.replace("SPEC", "{}").partition("---")[0], "x").of(PackageServer)
     known = set(kinds(every_map(server)))
     for credentials in (KEYS, NO_KEYS):
         for job in jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}", credentials).values():
@@ -363,7 +363,7 @@ BAD_JOB_TEMPLATES = {
 def test_a_template_that_fits_no_job(patch):
     """The server's condition reports it, whatever repos exist."""
     text = SERVER.replace("SPEC", f"{{{STORAGE}, jobs: {{podTemplate: {patch}}}}}").partition("---")[0]
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert (server.accepted.reason, server.accepted.message) == ("InvalidPodTemplate", BAD_JOB_TEMPLATES[patch])
@@ -428,7 +428,7 @@ apiVersion: pywharf.dev/v1alpha1
 kind: PackageServer
 metadata: {{name: {name}, namespace: ml}}
 """
-    (made,) = parse_file("a.yaml", text.encode(), "default").of(PackageServer)
+    (made,) = parsed(text).of(PackageServer)
     return made
 
 

@@ -14,10 +14,10 @@ from pywharf.backends.github.credentials import parse_credentials
 from pywharf.config.repo_config import GithubSpec, SecretRef, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec.backends import Github
+from support.manifest_text import parsed
 
 SPECS = {"github": GithubSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k")
@@ -51,7 +51,7 @@ OWN = "readSecretRef: {name: keys, key: read}, writeSecretRef: {name: keys, key:
 def made(refs="", backend=APP):
     """Return the server's verdict and its rendered objects."""
     text = MANIFESTS.replace("REFS", refs).replace("BACKEND", base64.b64encode(backend.encode()).decode())
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert (found.problems, found.notes) == ((), ())
     resolution = resolve(snapshot_of(found), ENVIRONMENT)
     assert [(one.accepted.reason, one.secrets_resolved.reason) for one in resolution.repos] == [

@@ -22,6 +22,7 @@ from pywharf_operator.spec.package_server import RepoCounts
 from pywharf_operator.status.conditions import as_json, malformed_status, repo_status, server_status
 from support import lua
 from support.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
+from support.manifest_text import parsed
 from support.parts import CHECKOUT
 
 HEALTHY, PROGRESSING, DEGRADED = "Healthy", "Progressing", "Degraded"
@@ -317,7 +318,7 @@ def test_no_overlay_holds_a_secret_that_anything_would_take(overlay):
             assert "stringData" not in item
             assert all(value.startswith("ENC[") for value in item["data"].values())
             for taken in (item, {key: value for key, value in item.items() if key != "sops"}):
-                (problem,) = parse_file("a.yaml", yaml.safe_dump(taken).encode(), "packages").problems
+                (problem,) = parsed(yaml.safe_dump(taken), "packages").problems
                 assert "sops" in problem.sentence or "not base64" in problem.sentence
     labelled = [item for item in decrypted(objects, {}) if item["kind"] == "Secret"]
     assert [item["metadata"]["labels"] for item in labelled] == [{"pywharf.dev/credentials": "true"}]

@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from support.backend_specs import S3Spec
+from support.manifest_text import parsed
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
@@ -65,7 +65,7 @@ def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}"
 
 
 def snapshot(*texts):
-    found = parse_file("a.yaml", "".join(texts).encode(), "default")
+    found = parsed("".join(texts))
     assert found.problems == ()
     return snapshot_of(found)
 

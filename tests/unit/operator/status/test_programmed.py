@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
 from pywharf_operator.status.programmed import ConfigHistory, Fault, ReplicaReport, programmed, unreachable
+from support.manifest_text import parsed
 
 NAME = parse_repo_name("team-a")
 OTHER = parse_repo_name("team-b")
@@ -110,7 +110,7 @@ SECRET = "a-secret-value"
 def contents(key=b"k", **team_a):
     text = REPO.format(name="team-b", size=5, read="other", write="value") + SERVER
     text += "---" + REPO.format(**({"name": "team-a", "size": 9, "read": SECRET, "write": "w-value"} | team_a))
-    found = parse_file("x.yaml", text.encode(), "ml")
+    found = parsed(text, "ml")
     assert not found.problems
     repos, servers, secrets = (tuple(found.of(kind)) for kind in (PackageRepo, PackageServer, Secret))
     snapshot = Snapshot(repos=repos, servers=servers, secrets=secrets)

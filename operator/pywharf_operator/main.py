@@ -20,7 +20,7 @@ Example:
 """
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
+def _run(**values: Any) -> None:
     options = checked(convert(values, Options, "pywharf operator"))
     from pywharf_operator.process.composition import operate  # noqa: PLC0415 - kopf and the API client are 100 MB
 

@@ -83,7 +83,7 @@ def measured(what: str, site: Site, change) -> None:
             assert line_of(watch) == "served"
             took.append(time.monotonic() - began)
     shown = ", ".join(f"{seconds:.2f}" for seconds in took)
-    print(f"{what} {REPLICAS} replicas: median {statistics.median(took):.2f} s of {shown}")  # noqa: T201 - measured
+    print(f"{what} {REPLICAS} replicas: median {statistics.median(took):.2f} s of {shown}")
     assert statistics.median(took) <= stretched(MEDIAN_S)
     assert max(took) <= stretched(WORST_S)
 

@@ -279,6 +279,6 @@ def test_killed_at_each_write_it_converges(cluster, kube, tmp_path):
         for done in [pool.submit(part, chain) for part, chain in zip(parts, chains, strict=True)]:
             done.result()
     kills = list(itertools.chain.from_iterable(chain.kills for chain in chains))
-    print("\n".join(kills))  # noqa: T201 - pytest shows it of a test that failed
+    print("\n".join(kills))
     assert len(kills) >= KILLS
     assert {one.split()[0] for one in kills} == {"before", "after"}

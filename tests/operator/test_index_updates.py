@@ -44,7 +44,7 @@ def granted(cluster: Cluster, namespace: str) -> Path:
 def operator(granted: Path, namespace: str, tmp_path: Path) -> Iterator[Operator]:
     with operating(tmp_path / "operator", granted, namespace) as running:
         yield running
-        print(running.text())  # noqa: T201 - pytest shows it of a test that failed
+        print(running.text())
 
 
 def make(kube: KubeClient, namespace: str, *names: str, **spec: Any) -> None:
@@ -348,7 +348,7 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert {(one["name"], one["mountPath"], one.get("subPath")) for one in container["volumeMounts"]} == {
-        ("tmp", "/tmp", None),  # noqa: S108 - the container's own
+        ("tmp", "/tmp", None),
         ("data", "/var/lib/pywharf/cache/demo", "cache/demo"),
     }
     assert {key for one in pod["volumes"] for key in one} == {"name", "emptyDir", "persistentVolumeClaim"}
@@ -419,7 +419,7 @@ def test_real_updates(kube, namespace, kubelet, operator, tmp_path):
         longest_s=LONG_S,
     )
     assert found["status"]["index"]["files"] == 0  # as before
-    print(condition(found, "IndexUpToDate"))  # noqa: T201 - pytest shows it of a test that failed
+    print(condition(found, "IndexUpToDate"))
     repair(storage["broken"])
     annotate(kube, namespace, "broken", "repaired")
     wait_for_condition(

@@ -60,7 +60,7 @@ def pair(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> 
         first, second = made
         yield first, second
         for one in made:
-            print(one.operator.text())  # noqa: T201 - pytest shows it of a test that failed
+            print(one.operator.text())
         assert_one_writer(first, second)
 
 

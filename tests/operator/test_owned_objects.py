@@ -80,7 +80,7 @@ def test_deleted_or_edited_is_put_back(cluster, kube, namespace, tmp_path):
         try:
             wait_for(lambda: not differing(), "what was edited to be put back", longest_s=PUT_BACK_S)
         finally:
-            print("not put back:", differing())  # noqa: T201 - pytest shows it where it failed
+            print("not put back:", differing())
         for where in wheres.values():
             found = kube.get(where)
             assert found["metadata"]["annotations"]["other"] == "stays", where

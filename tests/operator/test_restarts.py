@@ -158,7 +158,7 @@ def test_whatever_ends_the_watches_the_operator_converges_and_servers_serve(clus
         with asked_all_the_time(url, "team-a", READ) as answers:
             go.set()
             told = [line for done in running for line in done.result()]
-    print("\n".join(told))  # noqa: T201 - pytest shows it of a test that failed
+    print("\n".join(told))
     assert set(answers) == {200}, Counter(answers)
     assert len(answers) > MANY
     for namespace in namespaces.values():

@@ -63,7 +63,7 @@ def operator(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[opera
     with operating.operating(tmp_path / "operator", operating.grant(cluster, namespace), namespace) as running:
         running.secrets |= {READ, WRITE}
         yield running
-        print(running.text())  # noqa: T201 - pytest shows it of a test that failed
+        print(running.text())
 
 
 def objects_of(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> set[str]:

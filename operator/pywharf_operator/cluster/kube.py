@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,7 +47,6 @@ _MAX_CONCURRENT = 24
 """Maximum number of concurrent requests; the API server does not give one client many more."""
 _TRIES = 4
 _LONGEST_WAIT_S = 60.0
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE, _FAILED = 404, 409, 429, 410, 500
 _MOST_MESSAGE = 16 * 1024
 _WEBHOOK = "failed calling webhook"
 _EXISTS = "AlreadyExists"
@@ -75,7 +75,7 @@ class KubeError(Exception):
     def is_permanent(self) -> bool:
         """Whether the same request would be rejected again: the object, the permissions or a webhook are wrong."""
         return self.status in {400, 403, 404, 405, 413, 415, 422} or (
-            self.status == _FAILED and _WEBHOOK in self.message
+            self.status == HTTPStatus.INTERNAL_SERVER_ERROR and _WEBHOOK in self.message
         )
 
 
@@ -148,7 +148,7 @@ class Kube:
         try:
             return await self._call(_Request("get", "GET", kind.path(key.namespace, key.name)))
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
@@ -159,7 +159,7 @@ class Kube:
                 _Request("get", "GET", kind.path(key.namespace, key.name), accept=f"{_METADATA},{_JSON}")
             )
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
         return trimmed_metadata(kind, found)
@@ -210,9 +210,9 @@ class Kube:
             try:
                 return await self._read_pages(_Listing(kind, namespace, labels, metadata, fields), only, each)
             except KubeError as error:
-                if error.status == _GONE:  # the list expired while its pages were read
+                if error.status == HTTPStatus.GONE:  # the list expired while its pages were read
                     continue
-                if error.status == _NOT_FOUND and kind.optional:
+                if error.status == HTTPStatus.NOT_FOUND and kind.optional:
                     return [], ""
                 raise
 
@@ -285,7 +285,7 @@ class Kube:
         try:
             found = await self._call(_Request("get", "GET", f"/apis/{kind.api_version}"))
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return False
             raise
         return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
@@ -314,7 +314,7 @@ class Kube:
             path = kind.path(manifest["metadata"]["namespace"])
             return await self._call(_Request("create", "POST", path, _MANAGED, manifest))
         except KubeError as error:
-            if error.status == _CONFLICT and error.reason == _EXISTS:
+            if error.status == HTTPStatus.CONFLICT and error.reason == _EXISTS:
                 return None
             raise
 
@@ -325,7 +325,7 @@ class Kube:
             path = kind.path(metadata["namespace"], metadata["name"])
             return await self._call(_Request("update", "PUT", path, _MANAGED, manifest))
         except KubeError as error:
-            if error.status == _CONFLICT:
+            if error.status == HTTPStatus.CONFLICT:
                 return None
             raise
 
@@ -335,7 +335,7 @@ class Kube:
             path = kind.path(key.namespace, key.name)
             await self._call(_Request("patch", "PATCH", path, _MANAGED, change, _MERGE))
         except KubeError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
     async def delete(self, kind: Kind, key: ObjectKey, uid: str) -> None:
@@ -344,7 +344,7 @@ class Kube:
         try:
             await self._call(_Request("delete", "DELETE", kind.path(key.namespace, key.name), {}, body))
         except KubeError as error:
-            if error.status not in {_NOT_FOUND, _CONFLICT}:
+            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                 raise
 
     async def _call(self, request: "_Request") -> Json:
@@ -370,7 +370,7 @@ class Kube:
         raise AssertionError  # the last try returned or raised
 
     async def _wait_until_allowed(self) -> None:
-        while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be moved meanwhile
+        while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be postponed meanwhile
             await asyncio.sleep(wait)
 
     async def _once(self, request: "_Request") -> bytes:
@@ -397,7 +397,7 @@ class Kube:
         answer = await self._client.call_api(method, url, headers, body, _request_timeout=longest)
         async with answer.response as response:
             self._count(request.verb, str(response.status))
-            if response.status >= 300:  # noqa: PLR2004 - past HTTP's successes
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # past HTTP's successes
                 content = await _content(response, _MOST_ANSWER_BYTES)
                 raise _error(response.status, content, response.headers.get("Retry-After"))
             yield response
@@ -493,7 +493,7 @@ def _error(status: int, content: bytes, retry_after: str | None) -> KubeError:
         answer = {}
     answer = answer if isinstance(answer, dict) else {}
     wait = float(retry_after) if retry_after and re.fullmatch("[0-9]{1,9}", retry_after) else None
-    if wait is None and status == _TOO_MANY:
+    if wait is None and status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = 1.0
     # The message quotes users' text and is shown in log lines and conditions.
     message = "".join(c if c.isprintable() else " " for c in str(answer.get("message") or "")[:_MOST_MESSAGE])

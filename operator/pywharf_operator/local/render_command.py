@@ -43,7 +43,7 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = f"pywharf:{__version__}"
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values
+def _run(**values: Any) -> None:
     options = RenderOptions(**values)
     manifests = load_folder(options.folder, options.namespace)
     environment = Environment(specs=spec_types(), image=options.image, apis=_APIS)

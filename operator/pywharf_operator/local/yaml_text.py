@@ -79,7 +79,7 @@ def _documents(text: str, first_line: int) -> Iterator[Document]:
 _REMEDY = "check the indentation, and put texts with special characters in quotes"
 
 
-def _value(loader: _Loader) -> Any:  # noqa: ANN401 - whatever stands there
+def _value(loader: _Loader) -> Any:  # noqa: ANN401 - any YAML value
     node = loader.get_node()
     if node is None:
         return None

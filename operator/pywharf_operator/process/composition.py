@@ -76,7 +76,7 @@ async def _operate(options: Options) -> int:
 class Operator:
     """The operator. It lists the objects, waits until it leads, then watches and reconciles."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts, each once
+    def __init__(  # noqa: PLR0913, PLR0917 - one parameter for each part
         self,
         options: Options,
         kube: Kube,
@@ -98,7 +98,7 @@ class Operator:
             settings,
             counted=metrics.repos,
             namespaces=self._namespaces,
-            again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue comes after it
+            again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue is created later
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
@@ -146,7 +146,7 @@ class Operator:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
         except LeadershipLostError as error:
-            _logger.error("%s This process ends; started again, it may lead again.", error)  # noqa: TRY400 - expected
+            _logger.error("%s This process ends; started again, it may lead again.", error)  # noqa: TRY400 - an expected end, without a traceback
             await self.queue.stop(0.0)
             return 1
         await self.queue.stop(_GRACE_S)

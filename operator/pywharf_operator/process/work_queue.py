@@ -241,7 +241,7 @@ class WorkQueue:
         try:
             again_s = await self._work(key, lambda: self._agenda.has_news(key))
             failed = False
-        except Exception as error:  # noqa: BLE001 - one key's fault stops no other
+        except Exception as error:  # noqa: BLE001 - one key's failure must not stop the others
             self._say(key, error)
         else:
             if self._messages.pop(key, None) is not None:
@@ -272,7 +272,7 @@ class WorkQueue:
         found: set[ObjectKey] | None = None
         try:
             found = set(await self._listing())
-        except Exception as error:  # noqa: BLE001 - the known keys are looked at all the same
+        except Exception as error:  # noqa: BLE001 - the known keys are still reconciled
             message = self._describe(error)
             if message != self._listing_message:
                 _logger.warning("The objects cannot be listed, which is tried again: %s", message)

@@ -112,7 +112,7 @@ def registry_of(
         try:
             found = await _login()
             if found in refused:
-                raise LoginRefusedError  # noqa: TRY301 - told of like any other
+                raise LoginRefusedError  # noqa: TRY301 - logged like any other failure
         except Exception as error:
             failed(error)
             raise

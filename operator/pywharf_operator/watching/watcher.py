@@ -76,7 +76,7 @@ class _Run:
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._kopf())
-        except BaseException as error:  # noqa: BLE001 - the waiting task gets it
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting task
             self._fault = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
         with contextlib.suppress(Exception):
             loop.run_until_complete(_end_tasks())
@@ -218,7 +218,7 @@ class Watcher:
         while True:
             try:
                 return Kube(await connect(connections=0))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            except Exception as error:  # noqa: BLE001 - any failure is retried
                 _logger.warning("The watches cannot log in: %s", error_location(error))
             failures += 1
             await asyncio.sleep(backoff_s(failures))
@@ -260,7 +260,7 @@ class Watcher:
             run.stop()
             await asyncio.to_thread(concurrent.futures.wait, [run.ended], _STOPPING_S)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started again
+        except Exception as error:  # noqa: BLE001 - kopf is restarted after any failure
             reason = _reason(error)
         finally:
             again.cancel()

@@ -61,7 +61,7 @@ _CLOSING_S = 1.0
 """Seconds for the framework to close the connections, on which no request runs any longer."""
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
+def _run(**values: Any) -> None:
     settings = convert(values, ServerSettings, "pywharf server")
     _set_up_logging(settings)
     _make_root(settings.root)

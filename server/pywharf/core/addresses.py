@@ -107,7 +107,7 @@ def site(address: str) -> str:
         ip = ipaddress.ip_address(plain(address).partition("%")[0])
     except ValueError:
         return address
-    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))  # noqa: PLR2004
+    return str(ip) if isinstance(ip, ipaddress.IPv4Address) else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def is_own(host: str) -> bool:

@@ -295,7 +295,7 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
             path = _add_to_tree(tree, member, filename)
             if member.isfile() and path.count("/") <= 1 and path.rpartition("/")[2] == "PKG-INFO":
                 opened = archive.extractfile(member)
-                assert opened is not None  # noqa: S101 - it is a file
+                assert opened is not None  # noqa: S101 - the member is a file
                 found[path] = _bounded(opened, path, filename)
                 if len(found) > _MAX_PKG_INFOS:
                     raise InvalidDistributionError(

@@ -57,7 +57,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = 8888
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values
+def _run(**values: Any) -> None:
     asyncio.run(_up(UpOptions(**values)))
 
 

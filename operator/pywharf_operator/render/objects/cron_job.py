@@ -49,7 +49,7 @@ _HASH_LENGTH = 16
 _INFIX = "-index-"
 _HASHED = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}\Z")
 _CREDENTIALS_VOLUME = "config"
-assert {_CREDENTIALS_VOLUME, TMP_VOLUME, DATA_VOLUME} <= OWN_VOLUMES  # noqa: S101 - none that `podTemplate` adds
+assert {_CREDENTIALS_VOLUME, TMP_VOLUME, DATA_VOLUME} <= OWN_VOLUMES  # noqa: S101 - `podTemplate` cannot add these
 _LATEST_START_S = 600
 _DEADLINE_S = 3 * 3600
 """Seconds that a Job may take: enough for a full scan, even of a large GitHub repository within its rate limits."""

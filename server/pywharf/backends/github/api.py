@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -159,7 +160,7 @@ class GithubApi:
             return Answer(200, got, data["data"])
 
         answer = await self.retried(lambda: self._limited(ask))
-        if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
+        if answer.status != HTTPStatus.OK:  # also what the token may not know of
             raise BackendUnavailableError(
                 f"GitHub answers a query with {answer.message or answer.status}; check owner, repo and the token."
             )
@@ -352,8 +353,11 @@ def _take_token(requester: Requester) -> None:
         try:
             _ = requester.auth.token
         except github.GithubException as error:
-            if error.status in {403, 429} or error.status >= 500:  # noqa: PLR2004 - as any call
-                raise
+            if (
+                error.status in {HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
+                or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            ):
+                raise  # as for any other call
             raise BackendUnavailableError(
                 f"GitHub gives the App's installation no token (status {error.status}); check its ids and its key."
             ) from None
@@ -373,16 +377,20 @@ def refusal(answer: Answer, now: float, *, is_clients: bool) -> PywharfError | N
     status = answer.status
     if status in _OK or status in CALLER_STATUSES:
         return None
-    if status == 429 or (status == 403 and _is_limit(answer)) or "RATE_LIMITED" in answer.types:  # noqa: PLR2004
+    if (
+        status == HTTPStatus.TOO_MANY_REQUESTS
+        or (status == HTTPStatus.FORBIDDEN and _is_limit(answer))
+        or "RATE_LIMITED" in answer.types
+    ):
         return limited(_wait_s(answer.headers, now))
     said = f" ({answer.message})" if answer.message else ""
     if status in _MOVED:
         return BackendUnavailableError(_REDIRECTED)
-    if status == 401:  # noqa: PLR2004
+    if status == HTTPStatus.UNAUTHORIZED:
         if is_clients:
             return UnauthenticatedError("GitHub does not know this token; it is wrong, expired or revoked.")
         return BackendUnavailableError("GitHub refuses the server's token: it is wrong, expired or revoked.")
-    if status == 403:  # noqa: PLR2004
+    if status == HTTPStatus.FORBIDDEN:
         if is_clients:
             return ForbiddenError(f"GitHub does not allow this with your token{said}.")
         return BackendUnavailableError(f"GitHub does not allow this with the server's token{said}.")

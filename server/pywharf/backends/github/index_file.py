@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import re
+from http import HTTPStatus
 from urllib.parse import quote
 
 import msgspec
@@ -87,7 +88,7 @@ class IndexFile:
                     "protects the branch, let the server's token or App pass it by, or name another branch."
                 )
             raise _conflict()
-        if answer.status == 404:  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_FOUND:
             raise BackendUnavailableError(
                 f"The branch {self._branch!r} is not there, or the server's token may not write to it."
             )
@@ -96,9 +97,9 @@ class IndexFile:
     async def _look(self) -> tuple[_Entry, ...]:
         """List which of the two files exist. An unchanged listing is free of the rate limit, even if one is missing."""
         answer = await self._api.get(f"{self._repo}/contents/", {"ref": self._branch}, etag=self._etag)
-        if answer.status == 304:  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_MODIFIED:
             return self._entries
-        if answer.status == 404:  # noqa: PLR2004 - an empty repository, too
+        if answer.status == HTTPStatus.NOT_FOUND:  # an empty repository, too
             self._etag, self._entries = None, ()
             return ()
         try:

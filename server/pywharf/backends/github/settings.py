@@ -104,5 +104,5 @@ def _spec(settings: InitPkgRepoSettings | GenGhPagesSettings, command: str) -> G
     if settings.index_filename is not None:
         table["index_filename"] = settings.index_filename
     spec = parse_spec(table, BUILT_IN_SPECS, f"pywharf {command}")
-    assert isinstance(spec, GithubSpec)  # noqa: S101 - the type that is named above
+    assert isinstance(spec, GithubSpec)  # noqa: S101 - the registration pairs them
     return spec

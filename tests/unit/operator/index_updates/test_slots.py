@@ -48,7 +48,7 @@ def by_namespace(keys):
     ],
 )
 def test_slots(wait, running, expected):
-    random.Random(1).shuffle(wait)  # noqa: S311 - no secret
+    random.Random(1).shuffle(wait)
     found = granted(wait, running)
     assert sum(by_namespace(found).values()) == sum(expected.values())
     if "b" not in expected or "b" in by_namespace(found):

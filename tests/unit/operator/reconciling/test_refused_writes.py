@@ -363,7 +363,7 @@ async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(
 async def test_a_server_that_is_being_deleted_adopts_nothing(cluster, reconciler, moment):
     """The case: `kubectl delete --cascade=orphan` runs during a reconcile that began before it."""
     await reconciler.reconcile(KEY)
-    state = reconciler._memories[KEY].applier  # noqa: SLF001 - else nothing is read whole
+    state = reconciler._memories[KEY].applier  # noqa: SLF001 - otherwise no object is read whole
     state._same.clear()  # noqa: SLF001
 
     def orphaned(call: str) -> None:

@@ -66,7 +66,7 @@ metadata: {name: broken, namespace: ml}
 spec: {serverRef: {namespace: servers}, backend: {fileSystem: {}}}
 """
 STORAGE = "storage: {size: 1Gi}"
-TMP = "/tmp"  # noqa: S108 - the container's own
+TMP = "/tmp"
 KEYS = "{anonymousRead: true, readOnly: true, backendSecretRef: {name: keys, key: backend}}"
 NO_KEYS = "{anonymousRead: true, readOnly: true}"
 

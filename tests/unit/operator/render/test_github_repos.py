@@ -189,7 +189,7 @@ def test_its_job_sees_the_server_s_own_secret_and_no_other():
     items = {one["name"]: one.get("secret", {}).get("items") for one in pod["volumes"]}
     assert items == {"tmp": None, "config": [{"key": "wheels.backend", "path": "wheels.backend"}]}
     mounts = {one["mountPath"]: one.get("readOnly", False) for one in container["volumeMounts"]}
-    assert mounts == {"/tmp": False, FOLDER: True}  # noqa: S108 - the container's own
+    assert mounts == {"/tmp": False, FOLDER: True}
     assert "affinity" not in pod
     assert "env" not in container
 

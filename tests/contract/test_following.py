@@ -207,7 +207,7 @@ async def test_what_was_known_stays_while_the_storage_fails(backend, other, made
     assert files_of(follower) == {first.filename}
     faults.fails = False
     await follower.refresh()
-    assert files_of(follower) == {first.filename, second.filename}, "what came while it failed was passed over"
+    assert files_of(follower) == {first.filename, second.filename}, "what came while it failed was ignored"
 
 
 async def test_a_broken_index_changes_nothing_until_it_is_mended(backend, other, made):

@@ -69,12 +69,12 @@ def test_other_kinds_are_noted(tmp_path):
     found = load_folder(tmp_path, "default")
     assert found.problems == ()
     assert [str(note) for note in found.notes] == [
-        "kustomization.yaml, document 1: its kind is missing, which is none of pywharf's, so it is passed over.",
+        "kustomization.yaml, document 1: its kind is missing, which is not one of pywharf's, so it is ignored.",
         (
-            "other.yaml, document 1 (Deployment default/x): its kind is 'Deployment', which is none of pywharf's, "
-            "so it is passed over."
+            "other.yaml, document 1 (Deployment default/x): its kind is 'Deployment', which is not one of pywharf's, "
+            "so it is ignored."
         ),
-        "other.yaml, document 2: it is no object, so it is passed over.",
+        "other.yaml, document 2: it is not an object, so it is ignored.",
     ]
 
 

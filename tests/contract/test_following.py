@@ -81,7 +81,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
-async def test_a_storage_is_read_only_where_a_glance_does_not_say_that_it_is_the_same(backend, other, made):
+async def test_a_storage_is_read_only_if_a_change_probe_finds_a_change(backend, other, made):
     """Changes by another server still show, at the latest one poll later."""
     reads = Reads(other)
     follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())

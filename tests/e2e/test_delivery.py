@@ -55,7 +55,7 @@ def test_a_new_repo_is_served_by_every_replica_within_seconds(site: Site):
     measured("apply of a PackageRepo to served by all", site, apply)
 
 
-def test_a_rotated_secret_is_served_by_every_replica_within_seconds_and_no_restart(site: Site):
+def test_every_replica_serves_a_rotated_secret_within_seconds_without_restart(site: Site):
     shown = "{.metadata.name} {.status.containerStatuses[*].restartCount}"
     before = site.server_pods(shown)
     assert len(before) == REPLICAS

@@ -85,7 +85,7 @@ def works(kube: KubeClient, namespace: str, operator: Operator, value: str) -> N
 
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("what", ["secrets", "secrets of the server", "config maps of the server", "repos"])
-def test_what_nobody_names_takes_no_memory(cluster, kube, namespace, tmp_path, what):
+def test_unnamed_secrets_take_no_memory(cluster, kube, namespace, tmp_path, what):
     """120 objects of about 1 MiB are created while the operator runs, and exist when it starts again."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     kubeconfig = grant(cluster, namespace)

@@ -96,7 +96,7 @@ FAULTS = {
 
 
 @pytest.mark.timeout(180)
-def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, operator):
+def test_a_fault_shows_and_passes_and_affects_no_other_repo(kube, cluster, namespace, operator):
     names = ["good", *FAULTS]
     pods = IndexPods(kube, namespace, good=ended(GOOD))
     pods.of_repo |= {name: status for name, (status, _, _) in FAULTS.items() if status is not None}

@@ -54,7 +54,7 @@ def content(found: Json) -> Any:
     return content
 
 
-def test_deleted_or_edited_is_put_back(cluster, kube, namespace, tmp_path):
+def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_path):
     apply(kube, namespace, server(**SERVER), secret_of("team-a"), repo("team-a"))
     wheres = {plural: path(plural, namespace, name, group) for plural, (name, group, _) in OWNED.items()}
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):

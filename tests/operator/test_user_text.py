@@ -75,7 +75,7 @@ def told(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[
 
 
 @pytest.mark.timeout(240)
-def test_a_tenant_is_not_told_which_servers_others_have(cluster, kube, namespace, tmp_path):
+def test_a_tenant_does_not_learn_which_servers_others_have(cluster, kube, namespace, tmp_path):
     """Servers that do not admit the namespace, valid or not, and missing servers are all reported alike."""
     other = new_namespace(kube)
     try:

@@ -301,7 +301,7 @@ def replicas(kube: KubeClient, where: str) -> int | None:
     return ((kube.get(where) or {}).get("spec") or {}).get("replicas")
 
 
-def test_refused_at_once(cluster, kube, namespace):
+def test_refused_immediately(cluster, kube, namespace):
     """The API server refuses the object with the reason, before any operator sees it."""
     apply(kube, namespace, repo("team-a", repoName="team-a"))
     how = ("--server-side", "--force-conflicts", "--field-manager=tests", f"--namespace={namespace}")

@@ -46,8 +46,8 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         """Render as one line."""
-        place = f"{self.file}, document {self.document}" if self.document else self.file
-        return f"{place}{f' ({self.object})' if self.object else ''}: {self.sentence}"
+        where = f"{self.file}, document {self.document}" if self.document else self.file
+        return f"{where}{f' ({self.object})' if self.object else ''}: {self.sentence}"
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -170,7 +170,7 @@ class Operator:
 
     async def _list(self) -> None:
         """List the objects; retry until the API server has answered once and has the kinds."""
-        said = None
+        logged = None
         while True:
             try:
                 lacking = await self._missing()
@@ -180,9 +180,9 @@ class Operator:
                     return
             except KubeError as error:
                 lacking = f"The objects cannot be listed: {_described(error).rstrip('.')}."
-            if lacking != said:
+            if lacking != logged:
                 _logger.warning("%s Waiting for it.", lacking)
-            said = lacking
+            logged = lacking
             await asyncio.sleep(_LIST_AGAIN_S)
 
     async def _missing(self) -> str | None:

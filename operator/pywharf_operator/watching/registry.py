@@ -99,7 +99,7 @@ def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
 def registry_of(
     watches: Sequence[Watch],
     waking: Waking,
-    tell: Callable[[Wakeup], None],
+    wake: Callable[[Wakeup], None],
     failed: Callable[[Exception], None],
 ) -> kopf.OperatorRegistry:
     """Return the handlers that report which servers an event wakes, and a failed login.
@@ -122,21 +122,21 @@ def registry_of(
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(login)
     for watch in watches:
-        _register(registry, watch.kind, waking, tell)
+        _register(registry, watch.kind, waking, wake)
     return registry
 
 
-def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Wakeup], None]) -> None:
+def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, wake: Callable[[Wakeup], None]) -> None:
     async def handle(event: Any, **_: object) -> None:  # noqa: ANN401 - kopf's raw event
         try:
-            woken = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
+            wakeup = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
         except Exception as error:  # noqa: BLE001 - one odd object must not end every watch
             _logger.warning(
                 "An event of %s cannot be read, so everything is looked at: %s", kind.name, error_location(error)
             )
-            woken = Wakeup(everything=True)
-        if woken.keys or woken.everything:
-            tell(woken)
+            wakeup = Wakeup(everything=True)
+        if wakeup.keys or wakeup.everything:
+            wake(wakeup)
 
     kopf.on.event(kind.api_version, kind.plural, registry=registry, id=f"wake-by-{kind.plural}")(handle)
 

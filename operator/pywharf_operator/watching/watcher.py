@@ -50,13 +50,13 @@ class _Run:
         namespaces: Sequence[str],
         timeouts: WatchTimeouts,
         waking: Waking,
-        tell: Callable[[Wakeup], None],
+        wake: Callable[[Wakeup], None],
     ) -> None:
         self._watches = watches
         self._waking = waking
         self._namespaces = namespaces
         self._timeouts = timeouts
-        self._tell = tell
+        self._wake = wake
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._fault: Exception | None = None
@@ -93,7 +93,7 @@ class _Run:
         hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
         running = asyncio.create_task(
             kopf.operator(
-                registry=registry_of(self._watches, self._waking, self._tell, self._failed),
+                registry=registry_of(self._watches, self._waking, self._wake, self._failed),
                 settings=settings_of(self._watches, self._timeouts),
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
@@ -226,7 +226,7 @@ class Watcher:
     async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(woken: Wakeup) -> None:
+        def wake(woken: Wakeup) -> None:
             with contextlib.suppress(RuntimeError):  # the main loop is closed: the process ends
                 loop.call_soon_threadsafe(self._wake, woken)
 
@@ -237,15 +237,15 @@ class Watcher:
                 failures += 1
                 await asyncio.sleep(backoff_s(failures))
                 continue
-            reason, lasted_s = await self._run_once(tell)
+            reason, lasted_s = await self._run_once(wake)
             failures = 1 if lasted_s >= _UP_S else failures + 1
             wait = backoff_s(failures)
             _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
             self._restarted()
             await asyncio.sleep(wait)
 
-    async def _run_once(self, tell: Callable[[Wakeup], None]) -> tuple[str, float]:
-        run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, tell)
+    async def _run_once(self, wake: Callable[[Wakeup], None]) -> tuple[str, float]:
+        run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, wake)
         self._started_at = began = self._clock()
         run.start(self._name)
         self._wake(Wakeup(everything=True))

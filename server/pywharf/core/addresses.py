@@ -144,8 +144,8 @@ def _numeric(host: str) -> str | None:
     if any(number > 0xFF for number in first) or last >= 1 << rest:  # noqa: PLR2004 - a byte
         return None
     value = last
-    for place, number in enumerate(first):
-        value |= number << (24 - 8 * place)
+    for position, number in enumerate(first):
+        value |= number << (24 - 8 * position)
     return str(ipaddress.IPv4Address(value))
 
 

@@ -124,7 +124,7 @@ class Session:
 
     async def start(self) -> Plan:
         """Read the folder for the first time and deliver its configuration. The schedules begin in `watch`."""
-        manifests = await asyncio.to_thread(self._folder.look)
+        manifests = await asyncio.to_thread(self._folder.poll)
         self._plan = await self._take(manifests or Manifests())
         self._flags = _flags(self._plan)
         self._schedules.egress = egress_of(self._flags.allowed_endpoints)
@@ -141,7 +141,7 @@ class Session:
             await self._schedules.update(jobs_of(self._plan.verdict.repos))
         while True:
             await asyncio.sleep(_POLL_INTERVAL_S)
-            manifests = await asyncio.to_thread(self._folder.look)
+            manifests = await asyncio.to_thread(self._folder.poll)
             if manifests is None:
                 continue
             self._plan = await self._take(manifests)

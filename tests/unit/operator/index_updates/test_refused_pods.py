@@ -35,7 +35,7 @@ def test_remedies(message):
         assert told.endswith(".")
 
 
-def test_what_others_say_is_bounded():
+def test_messages_of_others_are_bounded():
     told = with_remedy("exceeded quota\x00\n" + "x" * 100_000)
     assert len(told) < 1000
     assert told.isprintable()
@@ -93,7 +93,7 @@ async def test_the_newest_event_counts_and_no_pod_s_made_up_name():
     assert kube.asked == [("events", "ml", None, "involvedObject.kind=Job,type=Warning,reason=FailedCreate")]
 
 
-async def test_without_the_right_nothing_is_told():
+async def test_without_the_right_nothing_is_reported():
     assert await refused_jobs(Events(error=KubeError(403, "Forbidden", "no")), "ml") == {}
     with pytest.raises(KubeError):
         await refused_jobs(Events(error=KubeError(500, "InternalError", "no")), "ml")

@@ -90,7 +90,7 @@ def test_nobody_waits_for_another_s_updates(rows, running):
         assert counts.total() >= MAX_CONCURRENT
 
 
-def test_the_condition_says_what_is_waited_for_and_seldom_changes():
+def test_the_condition_names_what_is_waited_for_and_seldom_changes():
     wait = many("a", 1500)
     found = waits_for_slot(wait, granted(wait, {}))
     assert len(found) == 1500 - MAX_CONCURRENT

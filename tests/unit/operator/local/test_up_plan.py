@@ -108,6 +108,6 @@ def test_flags():
     assert flags_of(off).extra_index_url == ""
 
 
-def test_tls_is_said_to_have_no_effect():
+def test_a_note_says_that_tls_has_no_effect():
     made = planned(server("pywharf", ", tls: {secretRef: {name: a}}"))
     assert made.notes == ("PackageServer central/pywharf: spec.tls has no effect in `up`, which serves plain HTTP.",)

@@ -259,7 +259,7 @@ POD_TEMPLATE = """podTemplate: {
          containers: [{name: server, image: other}]}}"""
 
 
-def test_of_the_pod_template_only_what_places_admits_and_isolates_pods():
+def test_jobs_inherit_what_schedules_admits_and_isolates_pods():
     made = jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}, {POD_TEMPLATE}", NO_KEYS)
     for repo, account in (("files", "pywharf-index"), ("wheels_1", "identity")):
         spec = pod(made[repo])
@@ -469,7 +469,7 @@ def test_no_two_repos_of_a_namespace_have_one_name(keys):
     assert all(len(name) <= 52 and re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) for name in names)
 
 
-def test_a_job_at_once():
+def test_a_job_that_starts_immediately():
     cron_job = jobs()["files"]
     made = update_job(cron_job, "now")
     assert made == update_job(cron_job, "now")
@@ -492,7 +492,7 @@ def test_another_pod_template_has_another_digest():
     assert found[0] != found[1]
 
 
-def test_names_of_jobs_at_once():
+def test_names_of_jobs_that_start_immediately():
     files, wheels = jobs()["files"], jobs()["wheels_1"]
     made = [(files, "1"), (files, "2"), (wheels, "1"), (files, ""), (files, "\udc80 a\nvery" * 1000)]
     names = [update_job(cron_job, trigger)["metadata"]["name"] for cron_job, trigger in made]

@@ -102,7 +102,7 @@ def test_the_defaults_are_the_same():
     assert manifest.index_filename == spec.index_name
 
 
-def test_the_server_is_told():
+def test_the_server_s_configuration_names_the_repository():
     _, rendered = made(OWN)
     texts = rendered.config_map["data"]
     config = parse_config(texts["config.toml"], texts["admin_secret.toml"], specs=SPECS)

@@ -207,7 +207,7 @@ def test_what_is_unknown_is_progressing(kind):
     assert health(obj) == Health(PROGRESSING, "Not known yet.")
 
 
-def test_the_first_that_needs_somebody_is_told():
+def test_the_first_that_needs_action_is_reported():
     refused = Finding(status=False, reason="NameConflict", message="Another repo has the name.")
     unresolved = Finding(status=False, reason="SecretNotFound", message="There is no Secret team-a.")
     obj = instance("PackageRepo", SecretsResolved=unresolved, Accepted=refused)

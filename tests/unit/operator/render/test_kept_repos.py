@@ -138,7 +138,7 @@ def test_of_a_former_versions_config_map_nothing_is_dropped():
         {"binaryData": {"config.toml.gz": base64.b64encode(gzip.compress(bytes(33 * 1024**2))).decode()}},
     ],
 )
-def test_a_config_map_that_cannot_be_read_is_said(content):
+def test_a_config_map_that_cannot_be_read_is_reported(content):
     with pytest.raises(ValueError, match=r"."):
         repos_applied(SERVER, {"metadata": {"name": "x"}, **content}, [], ["team"])
 

@@ -458,7 +458,7 @@ def told(*texts):
 
 
 @pytest.mark.parametrize("backend", ["{fileSystem: {}}", S3, GITHUB, "{gcs: {bucket: abc}}"])
-def test_whether_another_namespace_has_a_server_is_not_said(backend):
+def test_whether_another_namespace_has_a_server_is_not_revealed(backend):
     """A PackageServer that does not admit the repo and a missing PackageServer yield exactly the same texts."""
     texts = [secret("b"), repo(namespace="b", backend=backend, extra=IN_OTHER)]
     servers = [

@@ -73,7 +73,7 @@ def test_words_of_a_replica_are_bounded():
     assert len(finding.message) < 400
 
 
-def test_the_history_is_bounded_and_what_comes_again_is_the_newest(monkeypatch):
+def test_the_history_is_bounded_and_a_repeated_entry_becomes_the_newest(monkeypatch):
     monkeypatch.setattr(module, "_REMEMBERED", 2)
     made = history()
     assert made.content("one", NAME) is None
@@ -126,7 +126,7 @@ def test_a_content_changes_with_its_repo_alone(change):
     assert contents() == before
 
 
-def test_contents_tell_nothing_of_a_secret():
+def test_contents_reveal_nothing_of_a_secret():
     assert contents()[NAME] != contents(b"another key")[NAME]
     assert SECRET not in str(contents())
 

@@ -18,8 +18,9 @@ from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
 from pywharf.listener import url_host
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import Kube, KubeError, connect, in_cluster_namespace
+from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
+from pywharf_operator.cluster.login import connect, in_cluster_namespace
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.process.metrics import Metrics
 from pywharf_operator.process.options import Options, lease, lease_metadata

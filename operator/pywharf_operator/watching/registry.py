@@ -8,7 +8,7 @@ import kopf
 import msgspec
 
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import connect
+from pywharf_operator.cluster.login import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.render.labels import SERVER_LABEL
 from pywharf_operator.spec import CREDENTIALS_LABEL

@@ -16,7 +16,8 @@ from typing import Any, Final
 import kopf
 
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import Kube, connect
+from pywharf_operator.cluster.kube import Kube
+from pywharf_operator.cluster.login import connect
 from pywharf_operator.render.labels import MANAGER
 from pywharf_operator.watching.backoff import backoff_s
 from pywharf_operator.watching.object_watch import ObjectWatch

@@ -249,19 +249,19 @@ def test_no_value_is_revealed_anywhere(cluster, kube, namespace, tmp_path):
         kinds = cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         assert "configmaps" in kinds
         assert "events" in kinds
-        told: dict[str, str] = {"metrics": operator.get("/metrics")[1], "healthz": operator.get("/healthz")[1]}
+        outputs: dict[str, str] = {"metrics": operator.get("/metrics")[1], "healthz": operator.get("/healthz")[1]}
         for kind in kinds:
             if kind != "secrets":
-                told[kind] = cluster.kubectl("get", kind, f"--namespace={namespace}", "--output=json")
+                outputs[kind] = cluster.kubectl("get", kind, f"--namespace={namespace}", "--output=json")
         process = f"/proc/{operator.process.pid}"
         for name in ("cmdline", "environ"):
             with open(f"{process}/{name}", "rb") as file:  # noqa: PTH123 - /proc
-                told[name] = file.read().decode(errors="replace")
-        for where, text in told.items():
+                outputs[name] = file.read().decode(errors="replace")
+        for where, text in outputs.items():
             plain = text + json.dumps(text)
             # managedFields of the tests' own manager contain only the names of the fields that it set.
             shown = [form for form in forms if form in plain]
-            assert not shown, f"{where} tells {shown}"
+            assert not shown, f"{where} reveals {shown}"
 
 
 def test_no_pod_has_a_token(cluster, kube, namespace, tmp_path):

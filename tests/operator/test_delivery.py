@@ -146,7 +146,7 @@ def test_a_set_of_several_secrets_is_whole_or_not_served(kube, namespace, kubele
         kubelet.hold_volumes(replica, f"Secret/{late}")
         apply(kube, namespace, secret(name, read="another-read-value", write=large))
         wait_for(functools.partial(_differs, config, before), "all but one Secret")
-        wait_for(functools.partial(_says_more, kubelet, replica, refused), "the replica to look at them")
+        wait_for(functools.partial(_logs_another_refusal, kubelet, replica, refused), "the replica to look at them")
         wait_for_condition(kube, path("packagerepos", namespace, name), "Programmed", "False", reason="Waiting")
         assert served(urls, name, f"{name}-read-value")
         assert index_status(urls[0], name, "another-read-value") == 401
@@ -158,7 +158,7 @@ def _differs(file: Path, text: str) -> bool:
     return file.read_text() != text
 
 
-def _says_more(kubelet: Kubelet, replica: str, refused: int) -> bool:
+def _logs_another_refusal(kubelet: Kubelet, replica: str, refused: int) -> bool:
     return kubelet.log(replica).count(REFUSED) > refused
 
 

@@ -29,16 +29,16 @@ SAID = {
 def test_remedies(message):
     components: tuple[Component, ...] = ("index", "server")
     for component, field in zip(components, SAID[message], strict=True):
-        told = with_remedy(message, component)
-        assert field in told
-        assert told.startswith(message[:20])
-        assert told.endswith(".")
+        shown = with_remedy(message, component)
+        assert field in shown
+        assert shown.startswith(message[:20])
+        assert shown.endswith(".")
 
 
 def test_messages_of_others_are_bounded():
-    told = with_remedy("exceeded quota\x00\n" + "x" * 100_000)
-    assert len(told) < 1000
-    assert told.isprintable()
+    shown = with_remedy("exceeded quota\x00\n" + "x" * 100_000)
+    assert len(shown) < 1000
+    assert shown.isprintable()
 
 
 def job(name, *, age_s=60.0, **fields):

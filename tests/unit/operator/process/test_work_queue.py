@@ -53,20 +53,20 @@ async def test_keys_are_worked_on_together_but_never_one_twice():
 
 
 async def test_work_can_ask_whether_it_is_superseded():
-    told = []
+    answers = []
     queue: WorkQueue
 
     async def work(key, superseded):
-        told.append(superseded())
-        if len(told) == 1:
+        answers.append(superseded())
+        if len(answers) == 1:
             queue.add(key)
-            told.append(superseded())
+            answers.append(superseded())
 
     queue = WorkQueue(work, timing=QUICK)
     async with running(queue):
         queue.add(A)
-        await until(lambda: len(told) == 3)
-    assert told == [False, True, False]
+        await until(lambda: len(answers) == 3)
+    assert answers == [False, True, False]
 
 
 async def test_a_failure_is_logged_once_per_message_and_retried(caplog):

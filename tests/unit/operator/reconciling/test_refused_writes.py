@@ -202,8 +202,10 @@ async def test_a_repo_s_status_reports_its_refused_schedule(cluster, reconciler)
     cluster.refuse["apply cronjobs/pywharf-index-team-a"] = KubeError(422, "Invalid", "spec.timeZone: unknown")
     await reconciler.reconcile(KEY)
     assert cluster.status(REPO, "team-a", "IndexUpToDate") == ("False", "UpdateStuck")
-    told = {name for plural, name in cluster.objects if plural == REPO.plural and "timeZone" in str(cluster.of(name))}
-    assert told == {"team-a"}
+    reported = {
+        name for plural, name in cluster.objects if plural == REPO.plural and "timeZone" in str(cluster.of(name))
+    }
+    assert reported == {"team-a"}
 
 
 async def test_an_older_configuration_s_secrets_stay_while_the_newer_is_refused(cluster, reconciler):
@@ -230,12 +232,12 @@ async def test_pods_are_nudged_only_after_the_configuration_is_written(cluster, 
     repo(cluster, "team-c")
     await reconciler.reconcile(KEY)
     # The pods are notified of the secrets that belong to their current configuration, under a mark of their own.
-    told = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
+    reported = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
     await reconciler.reconcile(KEY)
-    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == told
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == reported
     cluster.refuse.clear()
     await reconciler.reconcile(KEY)
-    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != told
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != reported
     assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
 
 
@@ -423,8 +425,8 @@ async def test_missing_servers_are_reconciled_together(cluster):
     cluster.calls.clear()
     await reconciler.reconcile(STRAYS)
     assert lists(cluster) == ["list packagerepos/", "list packageservers/", "list secrets/"]
-    told = {name: cluster.status(REPO, name, "Accepted") for name in cluster.names(REPO)}
-    assert {name for name, one in told.items() if one == ("False", "ServerNotFound")} == {
+    reported = {name: cluster.status(REPO, name, "Accepted") for name in cluster.names(REPO)}
+    assert {name for name, one in reported.items() if one == ("False", "ServerNotFound")} == {
         f"stray-{index}" for index in range(300)
     }
     assert counted[STRAYS]["Accepted", "False"] == 300

@@ -164,8 +164,8 @@ def test_health_of_each_reason(where, reason):
     status, expected = DECISIONS[where][reason]
     given = {} if where == "PackageRepo Ready" else {aspect: Finding(status=status, reason=reason, message="Because.")}
     obj = instance(kind, **given)
-    told = "Because." if expected != HEALTHY else ready_of(obj)["message"]
-    assert health(obj) == Health(expected, told)
+    message = "Because." if expected != HEALTHY else ready_of(obj)["message"]
+    assert health(obj) == Health(expected, message)
 
 
 def test_one_that_got_past_the_schema_is_degraded():

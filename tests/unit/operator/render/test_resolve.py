@@ -451,7 +451,7 @@ def test_keys_sort_by_namespace_first():
     assert sorted([ObjectKey("b", "a"), ObjectKey("a", "z")]) == [ObjectKey("a", "z"), ObjectKey("b", "a")]
 
 
-def told(*texts):
+def conditions_of(*texts):
     """Return the conditions that the only repo receives."""
     (verdict,) = resolve(snapshot(*texts), ENVIRONMENT).repos
     return verdict.accepted, verdict.secrets_resolved
@@ -470,9 +470,9 @@ def test_whether_another_namespace_has_a_server_is_not_revealed(backend):
         "{podTemplate: {wrong: true}}",
         "{allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}}",
     ]
-    without = told(*texts)
+    without = conditions_of(*texts)
     for spec in servers:
-        assert told(*texts, server(spec=spec)) == without, spec
+        assert conditions_of(*texts, server(spec=spec)) == without, spec
     assert without[0].reason == "NamespaceNotAllowed"
 
 

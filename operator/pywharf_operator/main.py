@@ -10,7 +10,7 @@ from pywharf_operator.process.options import Options, checked
 
 _HELP = """Make what PackageRepo and PackageServer objects describe, in a Kubernetes cluster.
 
-It logs in with the kubeconfig that KUBECONFIG names, or else as its pod's ServiceAccount. One of --namespace and
+It logs in with the kubeconfig that KUBECONFIG names, otherwise as its pod's ServiceAccount. One of --namespace and
 --all-namespaces says what it looks after. It may be stopped or killed at any time: servers serve on, and the next start
 goes on where it ended.
 
@@ -20,7 +20,7 @@ Example:
 """
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
+def _run(**values: Any) -> None:
     options = checked(convert(values, Options, "pywharf operator"))
     from pywharf_operator.process.composition import operate  # noqa: PLC0415 - kopf and the API client are 100 MB
 

@@ -13,7 +13,7 @@ from bench.settings import Settings
 
 CONNECTIONS = 8
 WHEELS = 3_000
-MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's file system in memory
+MEMORY = Path("/dev/shm")
 
 
 def measure(settings: Settings) -> list[Row]:

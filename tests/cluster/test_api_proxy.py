@@ -56,7 +56,7 @@ def test_it_passes_on_and_notes(client: KubeClient, api_proxy: ApiProxy, maps: s
     ("fault", "code", "retry_after"),
     [(Answer(code), code, None) for code in (401, 403, 410, 500, 503)] + [(Answer(429, 7), 429, "7")],
 )
-def test_answers_in_the_api_servers_place(client, api_proxy, maps, fault, code, retry_after):
+def test_answers_instead_of_the_api_server(client, api_proxy, maps, fault, code, retry_after):
     rule = api_proxy.add(fault, method="POST", path="/configmaps$", times=1)
     with pytest.raises(ApiError) as refused:
         client.create(maps, config_map("a"))

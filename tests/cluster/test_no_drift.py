@@ -177,7 +177,7 @@ CHANGES: list[tuple[str, str, dict[str, Any] | list[dict[str, Any]], str]] = [
 @pytest.mark.parametrize(
     ("kind", "form", "change", "path"), CHANGES, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_what_somebody_changed_is_found_and_put_back(kube, namespace, kind, form, change, path):
+def test_a_foreign_change_is_found_and_reverted(kube, namespace, kind, form, change, path):
     case = next(case for case in CASES if case.stem == "expected-quickstart")
     desired, where = next(found for found in applied(kube, namespace, case) if found[0]["kind"] == kind)
     kube.request("PATCH", where, change, form, fieldManager="somebody")

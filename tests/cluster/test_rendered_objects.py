@@ -86,7 +86,7 @@ PATCHES: dict[str, dict[str, Any]] = {
             "containers": [
                 {
                     "name": "server",
-                    "volumeMounts": [{"mountPath": "/tmp", "name": "tmp", "subPath": "x"}],  # noqa: S108
+                    "volumeMounts": [{"mountPath": "/tmp", "name": "tmp", "subPath": "x"}],
                 }
             ]
         }

@@ -41,7 +41,7 @@ def files_of(follower: Follower) -> set[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nothing tells of it
+        while not condition():  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
 
 
@@ -82,7 +82,7 @@ class Reads:
 
 
 @pytest.mark.parametrize("opened", FOLDING, indirect=True)
-async def test_a_storage_is_read_only_where_a_probe_differs(backend, other, made):
+async def test_a_storage_is_read_only_if_a_change_probe_finds_a_change(backend, other, made):
     """Changes by another server still show, at the latest one poll later."""
     reads = Reads(other)
     follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())
@@ -208,7 +208,7 @@ async def test_what_was_known_stays_while_the_storage_fails(backend, other, made
     assert files_of(follower) == {first.filename}
     faults.fails = False
     await follower.refresh()
-    assert files_of(follower) == {first.filename, second.filename}, "what came while it failed was passed over"
+    assert files_of(follower) == {first.filename, second.filename}, "what came while it failed was ignored"
 
 
 async def test_a_broken_index_changes_nothing_until_it_is_mended(backend, other, made):

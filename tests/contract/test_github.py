@@ -648,7 +648,7 @@ async def test_what_is_counted_and_never_listed_holds_nothing_up(repository, ope
     assert sum(len(project.files) for project in projects) == 30
 
 
-async def test_releases_that_come_while_they_are_listed_hide_none_past_what_rest_lists(repository, open_):
+async def test_releases_added_during_a_listing_hide_none_past_the_rest_limit(repository, open_):
     seed(repository, 1_350)
     repository.github.api.list_cap = 1_000
     before = {one.tag for one in repository.kept.releases.all.values()}

@@ -103,7 +103,7 @@ async def test_concurrent_uploads_reads_and_folds_lose_and_double_nothing(backen
     async def upload(part: int) -> None:
         for path in paths[part::4]:
             await publish((backend, other)[part % 2], path)
-            await asyncio.sleep(random.random() / 500)  # noqa: S311 - a test's order
+            await asyncio.sleep(random.random() / 500)
 
     async def fold() -> None:
         while not done.is_set():

@@ -23,7 +23,7 @@ from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart" / "accounts.txt"
 REPO = "team-a"
-FOLDER = "/tmp"  # noqa: S108 - the pods' own
+FOLDER = "/tmp"
 GREEN_S = 90.0
 """Most seconds from `helm install` to the end of `helm test`, with the image on the node."""
 REPOS = IMAGE_VALUES | {"repos": {REPO: {"spec": {"backend": {"fileSystem": {}}}, "createSecret": True}}}
@@ -86,7 +86,7 @@ def followed(release: Release, paragraphs: list[str]) -> dict[str, str]:
 
 
 def test_from_nothing_to_a_green_test(installed: Installed):
-    print(f"from helm install to a green helm test: {installed.green_s:.1f} s")  # noqa: T201 - a measurement
+    print(f"from helm install to a green helm test: {installed.green_s:.1f} s")
     assert "Phase:          Succeeded" in installed.tested
     assert installed.tested.count("ok: ") == 5
     assert installed.green_s < GREEN_S

@@ -55,7 +55,7 @@ def test_a_new_repo_is_served_by_every_replica_within_seconds(site: Site):
     measured("apply of a PackageRepo to served by all", site, apply)
 
 
-def test_a_rotated_secret_is_served_by_every_replica_within_seconds_and_no_restart(site: Site):
+def test_every_replica_serves_a_rotated_secret_within_seconds_without_restart(site: Site):
     shown = "{.metadata.name} {.status.containerStatuses[*].restartCount}"
     before = site.server_pods(shown)
     assert len(before) == REPLICAS
@@ -83,7 +83,7 @@ def measured(what: str, site: Site, change) -> None:
             assert line_of(watch) == "served"
             took.append(time.monotonic() - began)
     shown = ", ".join(f"{seconds:.2f}" for seconds in took)
-    print(f"{what} {REPLICAS} replicas: median {statistics.median(took):.2f} s of {shown}")  # noqa: T201 - measured
+    print(f"{what} {REPLICAS} replicas: median {statistics.median(took):.2f} s of {shown}")
     assert statistics.median(took) <= stretched(MEDIAN_S)
     assert max(took) <= stretched(WORST_S)
 

@@ -119,7 +119,7 @@ def downloading(loop: Loop, phase: str) -> Iterator[None]:
     ended, took_s = len(loop.results()), time.monotonic() - began
     loop.settled()
     assert not failures(loop), phase
-    print(f"{phase}: {ended - before} downloads in {took_s:.0f} s, none failed")  # noqa: T201 - measured
+    print(f"{phase}: {ended - before} downloads in {took_s:.0f} s, none failed")
     assert ended - before >= max(LEAST, took_s * LEAST_EACH_S), f"{phase}: too few downloads to show anything"
 
 
@@ -160,7 +160,7 @@ def test_the_api_server_is_away_for_a_minute(node: Node, site: Site, loop: Loop)
             node.plane.start_apiserver()
         back = time.monotonic()
     rendered(site, "later")
-    print(f"the operator renders a new repo {time.monotonic() - back:.1f} s after it was back")  # noqa: T201 - measured
+    print(f"the operator renders a new repo {time.monotonic() - back:.1f} s after it was back")
 
 
 def operator_pods(site: Site) -> list[str]:

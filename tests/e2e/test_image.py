@@ -45,7 +45,7 @@ def namespace(pod_cluster: Cluster):
     ],
 )
 def test_it_serves_a_root_as_the_original_image_did(name, started, namespace: str, pod_cluster: Cluster):
-    mounts = [("tmp", "/tmp"), ("root", "/pywharf-root"), ("config", "/etc/pywharf")]  # noqa: S108 - the pod's own
+    mounts = [("tmp", "/tmp"), ("root", "/pywharf-root"), ("config", "/etc/pywharf")]
     probe = {"httpGet": {"path": "/healthz", "port": 8888}, "periodSeconds": 1}
     container: Json = {"volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts]}
     spec = pod_spec(IMAGE, readinessProbe=probe, **container, **started)

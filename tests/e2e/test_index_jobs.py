@@ -70,7 +70,7 @@ def test_the_schedule_updates_each_repo_and_its_counts_are_shown(site: Site):
         assert condition(found, "IndexUpToDate")["status"] == "True"
         assert index_of(site, name)["projects"] == len(WHEELS[name])
         assert "lastTrigger" not in index_of(site, name)
-    print(f"counted by the schedule {time.monotonic() - began:.0f} s later")  # noqa: T201 - a measurement
+    print(f"counted by the schedule {time.monotonic() - began:.0f} s later")
     header, *rows = site.kubectl("get", "pkgrepo", *SCHEDULED).splitlines()
     shown = {row.split()[0]: dict(zip(header.split(), row.split(), strict=True)) for row in rows}
     assert {name: (row["FILES"], row["READY"]) for name, row in shown.items()} == {
@@ -83,7 +83,7 @@ def test_one_that_fails_says_why_and_recovers(site: Site):
     where = path("packagerepos", site.namespace, "broken")
     found = wait_for_condition(site.kube, where, "IndexUpToDate", "False", reason="UpdateFailed", longest_s=FAILED_S)
     message = condition(found, "IndexUpToDate")["message"]
-    print(message)  # noqa: T201 - what a user reads
+    print(message)
     assert "Permission denied" in message
     assert found["status"]["index"]["files"] == 0  # as before
     (of_the_event,) = wait_for(lambda: told(site, "Warning", "UpdateFailed"), "an Event of it")

@@ -112,7 +112,7 @@ def test_it_is_served_on_a_port_of_this_machine_and_stopped_without_a_trace(stat
     port = free_port()
     began = time.monotonic()
     told = made(state, "run-cluster", f"PORT={port}")
-    print(f"make run-cluster: {time.monotonic() - began:.0f} s")  # noqa: T201 - measured
+    print(f"make run-cluster: {time.monotonic() - began:.0f} s")
     sockets = sockets_of(state)
     network = network_of(sockets)
     assert network

@@ -183,7 +183,7 @@ def test_a_renewed_certificate_is_served_by_the_same_pod(users: Users):
     began = time.monotonic()
     wanted = renewed.cert.read_text().strip()
     wait_for(lambda: certificate(users) == wanted, "the new certificate", longest_s=RENEWED_S)
-    print(f"a renewed certificate is served after {time.monotonic() - began:.0f} s")  # noqa: T201 - a measurement
+    print(f"a renewed certificate is served after {time.monotonic() - began:.0f} s")
     assert server_pods(site.kube, site.namespace) == before
 
 

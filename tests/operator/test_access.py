@@ -55,7 +55,7 @@ BROKEN: dict[str, tuple[Json, str]] = {
 }
 
 
-def test_a_wrong_secret_is_nobody_elses(cluster, kube, namespace, tmp_path):
+def test_a_wrong_secret_affects_no_other_repo(cluster, kube, namespace, tmp_path):
     """OPERATOR test 7, and every other fault of a Secret: it affects its own repo alone, until it is fixed."""
     apply(kube, namespace, server(), *map(secret_of, ("team-a", "team-b")), repo("team-a"), repo("team-b"))
     where = path("secrets", namespace, "team-a", CORE)
@@ -104,7 +104,7 @@ def test_a_name_passes_on_only_when_its_holder_is_gone(cluster, kube, namespace,
         assert f'owner = "{namespace}/younger"' in table(kube, namespace, "team")
 
 
-def test_only_its_own_namespaces_are_looked_at(cluster, kube, namespace, tmp_path):
+def test_only_its_own_namespaces_are_watched(cluster, kube, namespace, tmp_path):
     """OPERATOR test 9: the Role is in one namespace; the server is in another, which nobody watches."""
     elsewhere = new_namespace(kube)
     try:
@@ -227,7 +227,7 @@ def test_storage_that_does_not_fit(cluster, kube, namespace, tmp_path, fields, e
         wait_for_condition(kube, where, "Accepted", "False", reason=expected)
 
 
-def test_no_value_is_told_anywhere(cluster, kube, namespace, tmp_path):
+def test_no_value_is_revealed_anywhere(cluster, kube, namespace, tmp_path):
     """No secret value is in an object other than a Secret, nor in an Event, log, metric, argument or environment."""
     values = {
         "team-a": {"read": "s3cr3t/read+a&b=c", "write": "s3cr3t-write-ä"},
@@ -249,19 +249,19 @@ def test_no_value_is_told_anywhere(cluster, kube, namespace, tmp_path):
         kinds = cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         assert "configmaps" in kinds
         assert "events" in kinds
-        told: dict[str, str] = {"metrics": operator.get("/metrics")[1], "healthz": operator.get("/healthz")[1]}
+        outputs: dict[str, str] = {"metrics": operator.get("/metrics")[1], "healthz": operator.get("/healthz")[1]}
         for kind in kinds:
             if kind != "secrets":
-                told[kind] = cluster.kubectl("get", kind, f"--namespace={namespace}", "--output=json")
+                outputs[kind] = cluster.kubectl("get", kind, f"--namespace={namespace}", "--output=json")
         process = f"/proc/{operator.process.pid}"
         for name in ("cmdline", "environ"):
             with open(f"{process}/{name}", "rb") as file:  # noqa: PTH123 - /proc
-                told[name] = file.read().decode(errors="replace")
-        for where, text in told.items():
+                outputs[name] = file.read().decode(errors="replace")
+        for where, text in outputs.items():
             plain = text + json.dumps(text)
             # managedFields of the tests' own manager contain only the names of the fields that it set.
             shown = [form for form in forms if form in plain]
-            assert not shown, f"{where} tells {shown}"
+            assert not shown, f"{where} reveals {shown}"
 
 
 def test_no_pod_has_a_token(cluster, kube, namespace, tmp_path):

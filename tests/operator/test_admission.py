@@ -146,7 +146,7 @@ def both(kube: KubeClient, namespace: str) -> list[Json]:
     return made
 
 
-def told(kube: KubeClient, namespace: str, *parts: str) -> None:
+def check_reported(kube: KubeClient, namespace: str, *parts: str) -> None:
     """Wait until the repo's condition says why its Job has no pod."""
 
     def holds() -> bool:
@@ -173,7 +173,7 @@ def test_ids_of_the_cluster(policies, cluster, kube, namespace, tmp_path):
         message = condition(found, "Ready")["message"]
         assert "security context constraint" in message
         assert "set spec.security.userIDs of the PackageServer to FromCluster" in message
-        told(
+        check_reported(
             kube, namespace, "security context constraint", "spec.security.userIDs of the PackageServer to FromCluster"
         )
         assert pods(kube, namespace, "server") == pods(kube, namespace, "index") == []
@@ -252,12 +252,12 @@ def test_quotas_and_ranges(name, cluster, kube, namespace, tmp_path):
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     with operating(tmp_path, grant(cluster, namespace), namespace):
 
-        def server_told() -> bool:
+        def server_reports() -> bool:
             found = condition(get_server(kube, namespace), "Ready")
             return found.get("reason") == "PodRefused" and all(part in found["message"] for part in server_says)
 
-        wait_for(server_told, f"the server to be told {server_says}", longest_s=LONG_S)
-        told(kube, namespace, *repo_says)
+        wait_for(server_reports, f"the server to report {server_says}", longest_s=LONG_S)
+        check_reported(kube, namespace, *repo_says)
         assert len(jobs(kube, namespace)) == 1, "nothing has changed, so none takes its place"
         apply(kube, namespace, server(resources=of_server))
         wait_for(lambda: pods(kube, namespace, "server"), "the server's pod", longest_s=LONG_S)

@@ -85,7 +85,7 @@ def works(kube: KubeClient, namespace: str, operator: Operator, value: str) -> N
 
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("what", ["secrets", "secrets of the server", "config maps of the server", "repos"])
-def test_what_nobody_names_takes_no_memory(cluster, kube, namespace, tmp_path, what):
+def test_unnamed_secrets_take_no_memory(cluster, kube, namespace, tmp_path, what):
     """120 objects of about 1 MiB are created while the operator runs, and exist when it starts again."""
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"))
     kubeconfig = grant(cluster, namespace)
@@ -149,12 +149,12 @@ def test_servers_that_do_not_exist_cost_no_list_each(cluster, kube, namespace, t
     for number in range(count):
         kube.create(path("packagerepos", namespace), repo(f"stray-{number}", serverRef={"name": f"nobody-{number}"}))
 
-    def told() -> int:
+    def reported() -> int:
         repos = kube.list(path("packagerepos", namespace))
         return sum(condition(one, "Accepted").get("reason") == "ServerNotFound" for one in repos)
 
     with operating(tmp_path, grant(cluster, namespace), namespace) as operator:
-        wait_for(lambda: told() == count, "each repo to be told", longest_s=LONG_S)
+        wait_for(lambda: reported() == count, "each repo to get a status", longest_s=LONG_S)
         wait_for_config(kube, namespace, "team-a", longest_s=LONG_S)
         lists = operator.metric("pywharf_operator_api_requests_total", verb="list")
         assert lists < count, "with one for each it would be more"
@@ -163,4 +163,4 @@ def test_servers_that_do_not_exist_cost_no_list_each(cluster, kube, namespace, t
         wait_for_condition(kube, where, "Accepted", "True", longest_s=LONG_S)
         kube.delete(path("packageservers", namespace, "nobody-7"))
         wait_for_condition(kube, where, "Accepted", "False", reason="ServerNotFound", longest_s=LONG_S)
-        assert told() == count
+        assert reported() == count

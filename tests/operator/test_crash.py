@@ -159,12 +159,12 @@ class Chain:
         assert len(names["jobs"]) == jobs, names["jobs"]
         config = tomllib.loads(config_text(self.kube, self.namespace))
         assert {name for name, table in config.items() if isinstance(table, dict)} == set(repos)
-        told = Counter(
+        counts = Counter(
             (one["involvedObject"]["kind"], one["involvedObject"]["name"], one["reason"], one["message"])
             for one in self.kube.list(path("events", self.namespace, group="/api/v1"))
             if one["source"].get("component") == "pywharf-operator"
         )
-        assert all(count == 1 for count in told.values()), told
+        assert all(count == 1 for count in counts.values()), counts
 
     def applied_once(self, since: int) -> None:
         """Check that no object was changed or deleted twice for one request. A status may be written in steps."""
@@ -279,6 +279,6 @@ def test_killed_at_each_write_it_converges(cluster, kube, tmp_path):
         for done in [pool.submit(part, chain) for part, chain in zip(parts, chains, strict=True)]:
             done.result()
     kills = list(itertools.chain.from_iterable(chain.kills for chain in chains))
-    print("\n".join(kills))  # noqa: T201 - pytest shows it of a test that failed
+    print("\n".join(kills))
     assert len(kills) >= KILLS
     assert {one.split()[0] for one in kills} == {"before", "after"}

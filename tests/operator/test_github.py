@@ -42,7 +42,7 @@ def operator(cluster: Cluster, namespace: str, kubelet: Kubelet, tmp_path: Path)
     with operating.operating(tmp_path / "operator", operating.grant(cluster, namespace), namespace) as running:
         running.secrets |= {READ, WRITE}
         yield running
-        print(running.text())  # noqa: T201 - pytest shows it of a test that failed
+        print(running.text())
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def where(item):
     return path(PLURALS[item["kind"]], item["metadata"]["namespace"], item["metadata"]["name"])
 
 
-def told(found, aspect, status):
+def health_of(found, aspect, status):
     """Return a Health of this status, with the condition's message."""
     return Health(status, condition(found, aspect)["message"])
 
@@ -102,19 +102,19 @@ def test_health_of_what_the_operator_wrote(cluster, kube, namespace, tmp_path):
     assert [health(live(kube, item)).status for item in (repo, server)] == ["Progressing", "Progressing"]
     with at_work(cluster, tmp_path, namespace):
         found = wait_for_condition(kube, where(repo), "SecretsResolved", "False", reason="SecretNotFound")
-        assert health(found) == told(found, "SecretsResolved", "Degraded")
+        assert health(found) == health_of(found, "SecretsResolved", "Degraded")
 
         cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([secret]))
         found = wait_for_condition(kube, where(repo), "SecretsResolved", "True")
-        assert health(found) == told(found, "Programmed", "Progressing")
+        assert health(found) == health_of(found, "Programmed", "Progressing")
         found = wait_for_condition(kube, where(server), "ConfigRendered", "True")
-        assert health(found) == told(found, "Ready", "Progressing")
+        assert health(found) == health_of(found, "Ready", "Progressing")
 
         # Two replicas cannot share a volume that only one node may mount.
         server["spec"]["storage"] = {"size": "1Gi", "accessModes": ["ReadWriteOnce"]}
         cluster.kubectl("apply", *SERVER_SIDE["argocd-controller"], "-f", "-", input=text_of([server]))
         found = wait_for_condition(kube, where(server), "Accepted", "False", reason="StorageNotShared")
-        assert health(found) == told(found, "Accepted", "Degraded")
+        assert health(found) == health_of(found, "Accepted", "Degraded")
 
 
 @pytest.mark.timeout(300)
@@ -145,7 +145,7 @@ def test_what_is_served_is_healthy_and_no_drift(cluster, kube, kubelet, namespac
         cluster.kubectl("apply", *flags, "-f", "-", input=text)
         for item in (server, repo):
             found = wait_for_condition(kube, where(item), "Ready", "True", longest_s=120)
-            assert health(found) == told(found, "Ready", "Healthy")
+            assert health(found) == health_of(found, "Ready", "Healthy")
         cluster.kubectl("diff", *flags, "-f", "-", input=text)
         kube.patch(where(repo), {"spec": {"upstream": {"reserved": []}}}, manager="somebody")
         with pytest.raises(KubectlError) as differs:  # so a difference would have shown above

@@ -28,8 +28,8 @@ def test_nothing_to_do_is_nothing_written(cluster, kube, namespace, api_proxy, t
     with operating(tmp_path / "operator", kubeconfig, namespace, flags=["--resync=2"]) as operator:
         for name in NAMES:
             wait_for_condition(kube, path("packagerepos", namespace, name), "Accepted", "True")
-        pods.until(lambda: "True" in index_told(kube, namespace, "team-b"), "the index of team-b")
-        pods.until(lambda: "False" in index_told(kube, namespace, "team-c"), "the index of team-c")
+        pods.until(lambda: "True" in index_status(kube, namespace, "team-b"), "the index of team-b")
+        pods.until(lambda: "False" in index_status(kube, namespace, "team-c"), "the index of team-c")
         at_rest(operator, api_proxy)
         before, since = operator.metric(RESYNCED), time.monotonic()
         statuses = [get_repo(kube, namespace, name) for name in (*NAMES, "broken")]
@@ -43,7 +43,7 @@ def test_nothing_to_do_is_nothing_written(cluster, kube, namespace, api_proxy, t
         assert operator.metric("pywharf_operator_reconciles_total", result="error") == 0
 
 
-def index_told(kube, namespace, name):
+def index_status(kube, namespace, name):
     found = condition(get_repo(kube, namespace, name), "IndexUpToDate")
     return [found.get("status")]
 

@@ -44,7 +44,7 @@ def granted(cluster: Cluster, namespace: str) -> Path:
 def operator(granted: Path, namespace: str, tmp_path: Path) -> Iterator[Operator]:
     with operating(tmp_path / "operator", granted, namespace) as running:
         yield running
-        print(running.text())  # noqa: T201 - pytest shows it of a test that failed
+        print(running.text())
 
 
 def make(kube: KubeClient, namespace: str, *names: str, **spec: Any) -> None:
@@ -70,7 +70,7 @@ def reconciled(operator: Operator) -> float:
     return operator.metric("pywharf_operator_reconciles_total", result="success")
 
 
-def looked_again(operator: Operator, kube: KubeClient, namespace: str) -> None:
+def resync(operator: Operator, kube: KubeClient, namespace: str) -> None:
     """Wait until the operator has reconciled the server once more and is idle."""
     before = reconciled(operator)
     server_path = path("packageservers", namespace, "pywharf")
@@ -96,7 +96,7 @@ FAULTS = {
 
 
 @pytest.mark.timeout(180)
-def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, operator):
+def test_a_fault_shows_and_passes_and_affects_no_other_repo(kube, cluster, namespace, operator):
     names = ["good", *FAULTS]
     pods = IndexPods(kube, namespace, good=ended(GOOD))
     pods.of_repo |= {name: status for name, (status, _, _) in FAULTS.items() if status is not None}
@@ -105,14 +105,14 @@ def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, 
     (late,) = jobs(kube, namespace, "deadline")
     kube.patch(path("jobs", namespace, late["metadata"]["name"], BATCH), {"spec": {"activeDeadlineSeconds": 1}})
 
-    def told() -> bool:
+    def is_shown() -> bool:
         return all(
             (found := finding(kube, namespace, name))[:2] == ("False", reason) and says in found[2]
             for name, (_, reason, says) in FAULTS.items()
         )
 
     try:
-        pods.until(told, "every fault to show", longest_s=LONG_S)
+        pods.until(is_shown, "every fault to show", longest_s=LONG_S)
     except AssertionError as error:
         raise AssertionError(f"{error}: {json.dumps({one: finding(kube, namespace, one) for one in names})}") from None
     pods.until(lambda: finding(kube, namespace, "good")[0] == "True", "the good one", longest_s=LONG_S)
@@ -129,8 +129,8 @@ def test_a_fault_shows_and_passes_and_is_nobody_elses(kube, cluster, namespace, 
         assert not {"projects", "files", "bytes", "lastUpdateTime"} & index.keys(), (name, index)
         message = finding(kube, namespace, name)[2]
         assert message.isprintable(), (name, message)
-        (told_of,) = wait_for_events(kube, namespace, name, "Warning", reason)
-        assert told_of.isprintable()
+        (event,) = wait_for_events(kube, namespace, name, "Warning", reason)
+        assert event.isprintable()
         assert condition(get_repo(kube, namespace, name), "Accepted")["status"] == "True"
 
     # Each repo recovers with its next update, which runs a new Job.
@@ -176,7 +176,7 @@ def test_what_is_gone_stays_known(kube, namespace, operator):
         for one in left():
             kube.delete(path(plural, namespace, one["metadata"]["name"], group), grace_s=0)
         wait_for(functools.partial(is_empty, left), f"its {plural} to be gone")
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert (get_repo(kube, namespace, "demo") or {})["status"] == before
         assert len(jobs(kube, namespace)) == (1 if plural == "pods" else 0)  # and no new one is run
 
@@ -204,14 +204,14 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
         assert "lastTrigger" not in index_of(kube, namespace, "demo")
         run("first", 2)
         annotate(kube, namespace, "demo", "first")
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 2
         run("second", 3)
     with operating(tmp_path / "b", granted, namespace) as operator:
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 3
         annotate(kube, namespace, "demo", None)
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 3
         assert index_of(kube, namespace, "demo")["lastTrigger"] == "second"
         run("first", 4)  # the value is new again
@@ -219,7 +219,7 @@ def test_a_trigger_runs_once(kube, namespace, granted, tmp_path):
         annotate(kube, namespace, "demo", "while it was down")
     with operating(tmp_path / "c", granted, namespace) as operator:
         run("while it was down", 5)
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == 5
 
 
@@ -229,14 +229,14 @@ def test_many_new_repos_are_updated_a_few_at_a_time(kube, namespace, operator):
     make(kube, namespace, *names)
     wait_for_config(kube, namespace, *names)
     wait_for(lambda: len(jobs(kube, namespace)) >= MAX_CONCURRENT, "the first updates", longest_s=LONG_S)
-    looked_again(operator, kube, namespace)
+    resync(operator, kube, namespace)
     running = jobs(kube, namespace)
     assert len(running) == MAX_CONCURRENT
     for one in running[:1]:
         kube.delete(path("jobs", namespace, one["metadata"]["name"], BATCH))
     wait_for(lambda: len(jobs(kube, namespace)) == MAX_CONCURRENT, "one in its place", longest_s=LONG_S)
     for _ in range(3):
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == MAX_CONCURRENT
 
 
@@ -247,8 +247,8 @@ def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, o
     for number in range(30):
         annotate(kube, namespace, "demo", f"value-{number}")
         if number % 10 == 0:
-            looked_again(operator, kube, namespace)
-    looked_again(operator, kube, namespace)
+            resync(operator, kube, namespace)
+    resync(operator, kube, namespace)
     assert len(jobs(kube, namespace, "demo")) == 1
     (running,) = jobs(kube, namespace, "demo")
 
@@ -261,7 +261,7 @@ def test_many_triggers_of_one_repo_make_one_job_after_another(kube, namespace, o
     pods = IndexPods(kube, namespace, demo=ended(GOOD))
     pods.until(lambda: index_of(kube, namespace, "demo").get("lastTrigger") == "value-29", "the last value")
     pods.until(lambda: finding(kube, namespace, "demo")[1] == "Updated", "its result")
-    looked_again(operator, kube, namespace)
+    resync(operator, kube, namespace)
     assert len(jobs(kube, namespace, "demo")) == 2, "the values in between need no update of their own"
 
 
@@ -275,7 +275,7 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
     account = grant(cluster, namespace, other_namespace)
     with operating(tmp_path / "operator", account, namespace, other_namespace) as operator:
         wait_for(lambda: len(jobs(kube, namespace)) >= MAX_CONCURRENT, "every slot to be taken", longest_s=LONG_S)
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         waiting = [name for name in names if finding(kube, namespace, name)[1] == "WaitingForSlot"]
         assert len(waiting) == 3, [finding(kube, namespace, name) for name in names]
         late = repo("late", serverRef={"name": "pywharf", "namespace": namespace})
@@ -284,7 +284,7 @@ def test_namespaces_share_the_slots(kube, cluster, namespace, tmp_path):
         wait_for(
             lambda: jobs(kube, namespace, "late") or jobs(kube, namespace, "second"), "its update", longest_s=LONG_S
         )
-        looked_again(operator, kube, namespace)
+        resync(operator, kube, namespace)
         assert len(jobs(kube, namespace)) == MAX_CONCURRENT + 1
         # The slot kept for other namespaces is on top of MAX_CONCURRENT, so two Jobs must end.
         for one in [*jobs(kube, namespace, names[0]), *jobs(kube, namespace, names[1])]:
@@ -302,12 +302,12 @@ def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
     annotated = repo("demo", index={"suspend": True})  # so that only the requested update runs
     annotated["metadata"]["annotations"] = {"pywharf.dev/update-index": "now"}
 
-    def told() -> bool:
+    def is_shown() -> bool:
         return index_of(kube, namespace, "demo").get("lastTrigger") == "now"
 
     apply(kube, namespace, server(), secret_of("demo"), annotated)
     with operating(tmp_path / "a", granted, namespace):
-        pods.until(lambda: told() and "files" in index_of(kube, namespace, "demo"), "the update")
+        pods.until(lambda: is_shown() and "files" in index_of(kube, namespace, "demo"), "the update")
     assert len(jobs(kube, namespace)) == 1
     former = index_of(kube, namespace, "demo")["lastJob"]
     made = jobs(kube, namespace)[0]["metadata"]["creationTimestamp"]
@@ -316,7 +316,7 @@ def test_a_repo_made_anew_is_updated_anew(kube, namespace, granted, tmp_path):
     apply(kube, namespace, annotated)
     pods.of_repo["demo"] = ended(GOOD | {"files": 9})
     with operating(tmp_path / "b", granted, namespace):
-        pods.until(lambda: told() and index_of(kube, namespace, "demo").get("files") == 9, "an update of its own")
+        pods.until(lambda: is_shown() and index_of(kube, namespace, "demo").get("files") == 9, "an update of its own")
     assert index_of(kube, namespace, "demo")["lastJob"] != former
 
 
@@ -348,7 +348,7 @@ def test_cron_jobs_follow_their_repos(kube, namespace, operator):
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert {(one["name"], one["mountPath"], one.get("subPath")) for one in container["volumeMounts"]} == {
-        ("tmp", "/tmp", None),  # noqa: S108 - the container's own
+        ("tmp", "/tmp", None),
         ("data", "/var/lib/pywharf/cache/demo", "cache/demo"),
     }
     assert {key for one in pod["volumes"] for key in one} == {"name", "emptyDir", "persistentVolumeClaim"}
@@ -419,7 +419,7 @@ def test_real_updates(kube, namespace, kubelet, operator, tmp_path):
         longest_s=LONG_S,
     )
     assert found["status"]["index"]["files"] == 0  # as before
-    print(condition(found, "IndexUpToDate"))  # noqa: T201 - pytest shows it of a test that failed
+    print(condition(found, "IndexUpToDate"))
     repair(storage["broken"])
     annotate(kube, namespace, "broken", "repaired")
     wait_for_condition(

@@ -73,8 +73,8 @@ def consistent(made: dict[str, Any], names: list[str]) -> bool:
     text = config_of(made)
     revision = text.partition('credentials_revision = "')[2].partition('"')[0]
     shards = [made[name] for name in made if name != "config"]
-    told = [base64.b64decode(value).decode() for one in shards for key, value in one.items() if "revision" in key]
-    return set(told) == {revision} and all(f"[{name}]" in text for name in names)
+    revisions = [base64.b64decode(value).decode() for one in shards for key, value in one.items() if "revision" in key]
+    return set(revisions) == {revision} and all(f"[{name}]" in text for name in names)
 
 
 @pytest.mark.timeout(180)

@@ -60,7 +60,7 @@ def pair(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> 
         first, second = made
         yield first, second
         for one in made:
-            print(one.operator.text())  # noqa: T201 - pytest shows it of a test that failed
+            print(one.operator.text())
         assert_one_writer(first, second)
 
 
@@ -141,7 +141,7 @@ def test_a_leader_whose_api_server_is_slow_steps_down(kube, namespace, pair):
     assert holder["spec"]["leaseTransitions"] == 1
 
 
-def test_a_leader_that_loses_its_lease_ends_and_says_so(cluster, kube, namespace, tmp_path):
+def test_a_leader_that_loses_its_lease_ends_and_logs_it(cluster, kube, namespace, tmp_path):
     with operating(tmp_path, grant(cluster, namespace), namespace, flags=["--leader-elect"]) as operator:
         wait_for(lambda: operator.metric("pywharf_operator_leader") == 1, "it to lead", longest_s=60)
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/pywharf-operator"

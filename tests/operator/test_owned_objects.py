@@ -54,7 +54,7 @@ def content(found: Json) -> Any:
     return content
 
 
-def test_deleted_or_edited_is_put_back(cluster, kube, namespace, tmp_path):
+def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_path):
     apply(kube, namespace, server(**SERVER), secret_of("team-a"), repo("team-a"))
     wheres = {plural: path(plural, namespace, name, group) for plural, (name, group, _) in OWNED.items()}
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
@@ -80,7 +80,7 @@ def test_deleted_or_edited_is_put_back(cluster, kube, namespace, tmp_path):
         try:
             wait_for(lambda: not differing(), "what was edited to be put back", longest_s=PUT_BACK_S)
         finally:
-            print("not put back:", differing())  # noqa: T201 - pytest shows it where it failed
+            print("not put back:", differing())
         for where in wheres.values():
             found = kube.get(where)
             assert found["metadata"]["annotations"]["other"] == "stays", where

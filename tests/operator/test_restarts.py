@@ -117,7 +117,7 @@ def streak(
 
     The faults begin once `go` is set. Returns how long each fault took.
     """
-    told = []
+    durations = []
     with proxied(cluster.url, cluster.ca_file, folder / "proxy") as proxy:
         grant(cluster, namespace)
         kubeconfig = cluster.kubeconfig_for(ACCOUNT, namespace, url=proxy.url, ca_file=proxy.ca_file)
@@ -136,9 +136,9 @@ def streak(
                 names.append(f"team-{number}")
                 apply(kube, namespace, repo(names[-1]))
                 wait_for_config(kube, namespace, *names, longest_s=RECOVERED_S)
-                told.append(f"{what}: {time.monotonic() - began:.1f} s")
+                durations.append(f"{what}: {time.monotonic() - began:.1f} s")
                 assert operator.process.poll() is None, what
-    return told
+    return durations
 
 
 @pytest.mark.timeout(240)
@@ -157,8 +157,8 @@ def test_whatever_ends_the_watches_the_operator_converges_and_servers_serve(clus
         wait_for(lambda: index_status(url, "team-a", READ) == 200, "the server to serve", longest_s=LONG_S)
         with asked_all_the_time(url, "team-a", READ) as answers:
             go.set()
-            told = [line for done in running for line in done.result()]
-    print("\n".join(told))  # noqa: T201 - pytest shows it of a test that failed
+            durations = [line for done in running for line in done.result()]
+    print("\n".join(durations))
     assert set(answers) == {200}, Counter(answers)
     assert len(answers) > MANY
     for namespace in namespaces.values():

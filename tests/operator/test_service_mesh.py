@@ -34,11 +34,11 @@ def test_a_sidecar_that_keeps_an_index_jobs_pod(cluster, kube, namespace, tmp_pa
         pods = IndexPods(kube, namespace, team_a=status)
         where = path("packagerepos", namespace, "team-a")
 
-        def told():
+        def reported():
             found = get_repo(kube, namespace, "team-a")
             return found if condition(found, "IndexUpToDate").get("reason") == "SidecarRunning" else None
 
-        found = pods.until(told, "the sidecar to be told of", longest_s=LONG_S)
+        found = pods.until(reported, "the sidecar to be reported", longest_s=LONG_S)
         message = condition(found, "IndexUpToDate")["message"]
         for words in ("istio-proxy", "spec.jobs", "native sidecars"):
             assert words in message
@@ -49,7 +49,7 @@ def test_a_sidecar_that_keeps_an_index_jobs_pod(cluster, kube, namespace, tmp_pa
             "containerStatuses": [state_of("index", terminated=ended), state_of("istio-proxy", terminated=ended)],
         }
         pods = IndexPods(kube, namespace, team_a=pods.of_repo["team-a"])
-        pods.until(lambda: told() is None, "the end of the fault", longest_s=LONG_S)
+        pods.until(lambda: reported() is None, "the end of the fault", longest_s=LONG_S)
         wait_for_condition(kube, where, "IndexUpToDate", "True", reason="Updated", longest_s=LONG_S)
 
 

@@ -60,7 +60,7 @@ def table(text: str, name: str) -> str:
     return text.partition(f"[{name}]\n")[2].partition("\n\n[")[0]
 
 
-def is_told(kube: KubeClient, operator: Operator, home: str, team: str) -> None:
+def check_reported(kube: KubeClient, operator: Operator, home: str, team: str) -> None:
     """Check that the condition, the metric and the log report the namespace, and that a remedy is named."""
     where = path("packageservers", home, "pywharf")
     found = wait_for_condition(kube, where, "NamespacesRead", "False", reason="NamespaceUnreadable", longest_s=LONG_S)
@@ -100,12 +100,12 @@ def test_a_namespace_whose_rolebinding_is_removed_stays_served(cluster, kube, na
         status = wait_for_condition(kube, path("packagerepos", team, "team-a"), "SecretsResolved", "True")["status"]
         unbind(kube, team)
         goes_on(kube, namespace, *served)
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
         assert operator.get("/healthz")[0] == 200
     for _ in range(2):
         with operating(tmp_path, kubeconfig, namespace, team) as operator:
             goes_on(kube, namespace, *served)
-            is_told(kube, operator, namespace, team)
+            check_reported(kube, operator, namespace, team)
             # A served name stays taken, even if its repo cannot be read.
             apply(kube, namespace, secret_of("taker"), repo("taker", repoName="team-a"))
             where = path("packagerepos", namespace, "taker")
@@ -116,7 +116,7 @@ def test_a_namespace_whose_rolebinding_is_removed_stays_served(cluster, kube, na
         assert credentials(kube, namespace)["team-a.read"] == "team-a-read-value"
         assert (kube.get(path("packagerepos", team, "team-a")) or {})["status"] == status
     with operating(tmp_path, kubeconfig, namespace, team) as operator:
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
         kube.delete(path("packagerepos", team, "team-b"))
         grant(cluster, namespace, team)
         wait_for_config(kube, namespace, "own", "team-a", longest_s=LONG_S)
@@ -145,10 +145,10 @@ def test_a_namespace_that_is_deleted_is_dropped_where_its_end_was_seen(cluster, 
         # The API server reported the deletion of its PackageRepo, though it could no longer be listed.
         wait_for_config(kube, namespace, "own", longest_s=LONG_S)
         goes_on(kube, namespace, "own")
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
     with operating(tmp_path, kubeconfig, namespace, team) as operator:
         goes_on(kube, namespace, "own")
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
         wait_for(lambda: set(cron_jobs(kube, namespace)) == {"own"}, "its CronJob alone", longest_s=LONG_S)
 
 
@@ -166,7 +166,7 @@ def test_a_namespace_that_was_deleted_while_nobody_saw_it(cluster, kube, namespa
     wait_for(lambda: kube.get(f"/api/v1/namespaces/{team}") is None, "the namespace to go", longest_s=LONG_S)
     with operating(tmp_path, kubeconfig, namespace, team) as operator:
         goes_on(kube, namespace, "own", "team-a")
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
         assert table(config_text(kube, namespace), "team-a") == table(text, "team-a")
     with operating(tmp_path, kubeconfig, namespace):
         wait_for_config(kube, namespace, "own", longest_s=LONG_S)
@@ -237,7 +237,7 @@ def test_secrets_alone_that_cannot_be_read(cluster, kube, namespace, team, tmp_p
         kube.patch(role, {"rules": without})
         time.sleep(1.0)
         goes_on(kube, namespace, "own", "team-a")
-        is_told(kube, operator, namespace, team)
+        check_reported(kube, operator, namespace, team)
         assert table(config_text(kube, namespace), "team-a") == table(text, "team-a")
         kube.patch(role, {"rules": rules})
         kube.patch(path("secrets", team, "team-a", CORE), {"stringData": {"read": "rotated-too"}})

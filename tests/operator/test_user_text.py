@@ -60,7 +60,7 @@ def test_no_url_of_a_tenant_reads_the_variables_of_a_pod(cluster, kube, namespac
     assert TOKEN not in str(found)
 
 
-def told(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[Json]]:
+def reported(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[Json]]:
     """Return the conditions and Events of a repo, without what differs between any two repos."""
     found = kube.get(path("packagerepos", namespace, name)) or {}
     conditions = [
@@ -75,7 +75,7 @@ def told(kube: KubeClient, namespace: str, name: str) -> tuple[list[Json], list[
 
 
 @pytest.mark.timeout(240)
-def test_a_tenant_is_not_told_which_servers_others_have(cluster, kube, namespace, tmp_path):
+def test_a_tenant_does_not_learn_which_servers_others_have(cluster, kube, namespace, tmp_path):
     """Servers that do not admit the namespace, valid or not, and missing servers are all reported alike."""
     other = new_namespace(kube)
     try:
@@ -88,10 +88,12 @@ def test_a_tenant_is_not_told_which_servers_others_have(cluster, kube, namespace
                 where = path("packagerepos", namespace, name)
                 found = wait_for_condition(kube, where, "Accepted", "False", reason="NamespaceNotAllowed")
                 assert "Secret" not in condition(found, "Accepted")["message"]
-            wait_for(lambda: len(told(kube, namespace, "absent")[1]) > 0, "its Event")
+            wait_for(lambda: len(reported(kube, namespace, "absent")[1]) > 0, "its Event")
             wait_for(
                 lambda: (
-                    told(kube, namespace, "there") == told(kube, namespace, "wants") == told(kube, namespace, "absent")
+                    reported(kube, namespace, "there")
+                    == reported(kube, namespace, "wants")
+                    == reported(kube, namespace, "absent")
                 ),
                 "the same conditions and Events",
             )

@@ -63,7 +63,7 @@ def operator(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[opera
     with operating.operating(tmp_path / "operator", operating.grant(cluster, namespace), namespace) as running:
         running.secrets |= {READ, WRITE}
         yield running
-        print(running.text())  # noqa: T201 - pytest shows it of a test that failed
+        print(running.text())
 
 
 def objects_of(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> set[str]:
@@ -119,7 +119,7 @@ def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet
 def test_describe_says_what_is_wrong_and_what_to_do(cluster, kube, namespace, operator):
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"), repo("team-b"))
     apply(kube, namespace, repo("team-c", serverRef={"name": "nowhere"}))
-    for name, kind, reason, told in (
+    for name, kind, reason, words in (
         ("team-b", "SecretsResolved", "SecretNotFound", ("team-b", "Create", "pywharf.dev/credentials")),
         ("team-c", "Accepted", "ServerNotFound", ("nowhere", "serverRef")),
     ):
@@ -129,7 +129,7 @@ def test_describe_says_what_is_wrong_and_what_to_do(cluster, kube, namespace, op
         conditions, _, events = described.partition("\nEvents:")
         assert f"{kind}: {message}" in " ".join(events.split()), described
         assert message in " ".join(conditions.split()), described
-        missing = [word for word in told if word.lower() not in message.lower()]
+        missing = [word for word in words if word.lower() not in message.lower()]
         assert not missing, f"{message!r} does not name {missing}"
     apply(kube, namespace, secret_of("team-b"))
     wait_for_event(cluster, namespace, "pkgrepo/team-b", "Normal", "Resolved")
@@ -301,12 +301,12 @@ def replicas(kube: KubeClient, where: str) -> int | None:
     return ((kube.get(where) or {}).get("spec") or {}).get("replicas")
 
 
-def test_refused_at_once(cluster, kube, namespace):
+def test_refused_immediately(cluster, kube, namespace):
     """The API server refuses the object with the reason, before any operator sees it."""
     apply(kube, namespace, repo("team-a", repoName="team-a"))
     how = ("--server-side", "--force-conflicts", "--field-manager=tests", f"--namespace={namespace}")
     both = {"fileSystem": {}, "s3": {"bucket": "wheels"}}
-    for manifest, told in (
+    for manifest, words in (
         (repo("team-a", repoName="another"), "repoName"),
         (repo("team-a"), "repoName"),
         (repo("team-b", backend=both), "backend"),
@@ -314,7 +314,7 @@ def test_refused_at_once(cluster, kube, namespace):
     ):
         with pytest.raises(KubectlError) as refused:
             cluster.kubectl("apply", *how, "-f", "-", input=json.dumps(manifest))
-        assert told in str(refused.value)
+        assert words in str(refused.value)
 
 
 ROUTES, MONITORS = "/apis/gateway.networking.k8s.io/v1", "/apis/monitoring.coreos.com/v1"

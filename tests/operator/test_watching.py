@@ -258,7 +258,7 @@ async def test_after_a_fault_the_right_servers_are_woken(through, kube, namespac
         await until(lambda: key in woke.keys or woke.everything, "the deletion to be seen", longest_s=SOON_S)
 
 
-async def test_a_deletion_that_no_event_tells_of_asks_for_everything(through, kube, namespace):
+async def test_a_deletion_without_an_event_asks_for_everything(through, kube, namespace):
     for name in ("a", "b"):
         kube.create(path("packagerepos", namespace), repo(name, namespace))
     async with watching(through, namespace) as woke:
@@ -280,7 +280,7 @@ async def test_kinds_that_are_missing_are_waited_for_and_named(through, namespac
     assert [record.getMessage() for record in caplog.records] == ["The kind is not there. Waiting for it."]
 
 
-async def test_nobody_to_talk_to_is_said_in_one_line_a_try(through, namespace, caplog):
+async def test_an_unreachable_api_server_is_logged_in_one_line_per_attempt(through, namespace, caplog):
     woke = Woke()
     with through.down():
         watcher = Watcher(RESOURCES, [namespace], woke.take, restarted=woke.restarted, timeouts=QUICK)

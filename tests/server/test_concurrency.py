@@ -129,7 +129,7 @@ class Load:
         def run() -> None:
             try:
                 work(*arguments)
-            except Exception as error:  # noqa: BLE001 - it is told by the test's own thread
+            except Exception as error:  # noqa: BLE001 - the test's own thread reports it
                 self.faults.append(f"{work.__name__}: {type(error).__name__}: {error}")
                 self.done.set()
 

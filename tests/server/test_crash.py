@@ -106,9 +106,9 @@ def watching(client: IndexClient, uploads: Uploads) -> Iterator[list[str]]:
 
 def seeded() -> random.Random:
     """Return a random generator for the moments, and print its seed to reproduce them."""
-    seed = random.randrange(2**32)  # noqa: S311
-    print(f"seed {seed}")  # noqa: T201
-    return random.Random(seed)  # noqa: S311
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
 
 
 def leftovers(root: Path) -> list[str]:
@@ -286,7 +286,7 @@ def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
         process.communicate()
         found.add(check_whole(root, flag, filename))
         shutil.rmtree(root)
-    print(f"found {found}")  # noqa: T201
+    print(f"found {found}")
 
 
 UPDATE_STEPS = {

@@ -168,7 +168,7 @@ def test_one_that_is_there(github):
 @pytest.mark.parametrize(
     ("level", "flags", "status", "said"),
     [
-        ("none", (), 2, "Where it is there already, your token must be allowed to see it"),
+        ("none", (), 2, "If it exists already, your token must be allowed to see it; otherwise choose another name."),
         ("none", ("--owner=nobody",), 1, "Or create an empty one by hand"),
         ("read", (), 1, "Contents: write (classic: scope repo)"),
         (None, (), 1, "GitHub does not know this token"),

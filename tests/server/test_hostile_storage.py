@@ -167,7 +167,7 @@ def test_an_answer_is_read_up_to_a_bound(tmp_path, secrets, way, says):
         asked = api.asked
         wait_for(lambda: api.asked >= asked + 3, "further looks", longest_s=60)
         grown = memory_kb(server) - before
-        print(f"{way}: {grown // 1024} MiB more memory")  # noqa: T201
+        print(f"{way}: {grown // 1024} MiB more memory")
         assert grown < 150 * 1024, f"grew by {grown // 1024} MiB"
 
 

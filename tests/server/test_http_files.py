@@ -49,7 +49,7 @@ class Published:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    noise = random.Random(1).randbytes(1_500_000)  # noqa: S311 - any bytes
+    noise = random.Random(1).randbytes(1_500_000)
     with running(folder, config=CONFIG_HERE) as server:
         yield {
             "small": Published(server, "demo", wheel(folder, "small")),

@@ -50,7 +50,7 @@ class Memory:
             self._stop.set()
             self._thread.join()
         grown = self.highest - self.first
-        print(f"{what}: {time.monotonic() - started:.1f} s, {grown / MB:.1f} MB more memory")  # noqa: T201
+        print(f"{what}: {time.monotonic() - started:.1f} s, {grown / MB:.1f} MB more memory")
         assert grown <= MAY_GROW_BYTES, (
             f"{what}: the process grew by {grown / MB:.0f} MB, from {self.first / MB:.0f} to {self.highest / MB:.0f}"
         )

@@ -19,7 +19,7 @@ def test_a_good_client_is_served_beside_hostile_ones(tmp_path, workers):
         f"p99 {load.p99_s * 1000:.0f} and {rest.p99_s * 1000:.0f} ms; memory {load.memory / 2**20:.0f} MiB; "
         f"hostile clients: {load.hostile}"
     )
-    print(shown)  # noqa: T201 - pytest shows it of a test that failed
+    print(shown)
     assert load.failures == [], shown
     assert len(load.seconds) >= 4 * 10, shown
     assert load.memory <= MEMORY_BYTES, shown

@@ -134,7 +134,7 @@ def test_an_upload_is_served_by_the_other_process_within_two_seconds(tmp_path, k
                 other.wait_for_root(project)
                 delays["root page"].append(time.monotonic() - taken_at)
     for what, measured in delays.items():
-        print(f"{kind}, {what}: median {statistics.median(measured):.3f} s, at most {max(measured):.3f} s")  # noqa: T201
+        print(f"{kind}, {what}: median {statistics.median(measured):.3f} s, at most {max(measured):.3f} s")
     slow = {what: max(measured) for what, measured in delays.items() if max(measured) > stretched(WITHIN_S)}
     assert not slow, f"later than {WITHIN_S} s: {slow}"
 

@@ -167,5 +167,5 @@ def test_a_large_index_and_its_pages_hold_up_nobody(tmp_path, shape):
             if not slow:
                 break
     for what, times in measured.items():
-        print(f"{shape}, {what}: a small request waited {min(times) * 1000:.0f} ms at most")  # noqa: T201
+        print(f"{shape}, {what}: a small request waited {min(times) * 1000:.0f} ms at most")
     assert not slow, {what: measured[what] for what in slow}

@@ -29,9 +29,9 @@ class Up:
 
     def status(self, name, secret):
         token = base64.b64encode(f"{name}:{secret}".encode()).decode()
-        request = urllib.request.Request(f"{self.url}/repo/{name}/simple/", headers={"Authorization": f"Basic {token}"})  # noqa: S310
+        request = urllib.request.Request(f"{self.url}/repo/{name}/simple/", headers={"Authorization": f"Basic {token}"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code

@@ -120,7 +120,7 @@ class TestRepository:
 def asked(url: str, token: str, verb: str = "GET", data: object = None) -> tuple[int, Any]:
     """Send a plain request; returns its status and JSON."""
     headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
-    request = Request(url, None if data is None else json.dumps(data).encode(), headers, method=verb)  # noqa: S310
+    request = Request(url, None if data is None else json.dumps(data).encode(), headers, method=verb)
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=30) as answer:
             return answer.status, json.loads(answer.read() or b"null")

@@ -181,5 +181,5 @@ def kubelet_of(cluster: Cluster, folder: Path, *namespaces: str, refresh_s: floa
                 made.watch(namespace)
             yield made
     finally:
-        print(made.account())  # noqa: T201 - pytest shows it of a test that failed
+        print(made.account())
     made.check_logs()

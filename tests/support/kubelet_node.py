@@ -266,7 +266,7 @@ class Node:
 def _free_address() -> str:
     """Return an address in 127.0.0.0/8, outside the commonly used part, where a server's usual ports are free."""
     for _ in range(20):
-        second, third, fourth = random.randint(64, 254), random.randint(1, 254), random.randint(1, 254)  # noqa: S311
+        second, third, fourth = random.randint(64, 254), random.randint(1, 254), random.randint(1, 254)
         address = f"127.{second}.{third}.{fourth}"
         try:
             for port in _PORTS:

@@ -20,7 +20,7 @@ IMAGE = os.environ.get(GIVEN_IMAGE, BUILT_IMAGE)
 CLIENT_IMAGE = os.environ.get(
     GIVEN_CLIENT_IMAGE, "python:3.13-slim" if GIVEN_IMAGE in os.environ else BUILT_CLIENT_IMAGE
 )
-_CLIENTS = "/tmp/clients"  # noqa: S108 - the pod's own
+_CLIENTS = "/tmp/clients"
 # An image with only Python gets the latest clients.
 _CLIENT_SCRIPT = f"""
 command -v twine || {{ python3 -m venv {_CLIENTS} && {_CLIENTS}/bin/pip install --quiet uv twine; }}
@@ -120,7 +120,7 @@ def pod_spec(image: str, command: list[str] | None = None, **container: Any) -> 
         "imagePullPolicy": "IfNotPresent",
         "securityContext": _CONTAINER_SECURITY,
     }
-    one |= {"volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]}  # noqa: S108 - the pod's own
+    one |= {"volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]}
     one |= ({"command": command} if command else {}) | container
     return {
         "securityContext": _POD_SECURITY,

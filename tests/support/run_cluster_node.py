@@ -89,7 +89,7 @@ def main(state: Path, port: int) -> int:
         say(str(error))
     except (RunError, BuildError, AssertionError) as error:
         say(f"failed: {error}")
-    except Exception:  # noqa: BLE001 - told, whatever it is
+    except Exception:  # noqa: BLE001 - any failure is reported
         say(traceback.format_exc())
     return 1
 

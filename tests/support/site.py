@@ -15,7 +15,7 @@ from support.pods import ClientPod, client_pod, install_operator, restricted_nam
 from support.resources import apply, path, repo, secret_of, server, wait_for_condition
 
 REPO = "team-a"
-FOLDER = "/tmp"  # noqa: S108 - the pods' own
+FOLDER = "/tmp"
 SHARED: Json = {"storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}}
 """Storage of a server with several replicas: all can mount the same folder of the node."""
 _SELECTOR = "--selector=app.kubernetes.io/component=server"

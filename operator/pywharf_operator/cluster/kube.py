@@ -6,27 +6,33 @@ Objects are plain dicts, because the client's models reject unknown fields. Ever
 
 import asyncio
 import contextlib
-import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import msgspec
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient
 
-from pywharf import __version__
-from pywharf.egress.sessions import proxy_for
+from pywharf_operator.cluster.login import MAX_CONCURRENT
+from pywharf_operator.cluster.responses import (
+    KubeError,
+    NotLeaderError,
+    ResponseTooLargeError,
+    content_of,
+    decoded,
+    error_of,
+    page_of,
+)
 from pywharf_operator.cluster.trimming import trimmed, trimmed_metadata
 from pywharf_operator.spec import ObjectKey
-from pywharf_operator.spec.kinds import Kind
+from pywharf_operator.spec.kinds import Json, Kind
 from pywharf_operator.spec.names import MANAGER
 
-Json = dict[str, Any]
+__all__ = ["Json", "Kube", "KubeError", "ResponseTooLargeError"]
+
 Objects = list[Json]
 PAGE = 500
 """Objects per page. Larger lists are read page by page; a page of too many bytes is read again with fewer objects."""
@@ -41,13 +47,8 @@ _TIMEOUT_S = 30.0
 _CONNECT_S = 5.0
 _SPARE_S = 10.0
 """Seconds that a watch may last beyond the requested time."""
-_MAX_CONCURRENT = 24
-"""Maximum number of concurrent requests; the API server does not give one client many more."""
 _TRIES = 4
 _LONGEST_WAIT_S = 60.0
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _GONE, _FAILED = 404, 409, 429, 410, 500
-_MOST_MESSAGE = 16 * 1024
-_WEBHOOK = "failed calling webhook"
 _EXISTS = "AlreadyExists"
 """One of two reasons for HTTP 409 after a POST. The other is a quota that others change concurrently."""
 _APPLY = "application/apply-patch+yaml"
@@ -57,60 +58,6 @@ _FORCED = _MANAGED | {"force": "true"}
 _JSON = "application/json"
 _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-
-
-class KubeError(Exception):
-    """A failed request to the API server. Its text contains no object."""
-
-    def __init__(self, status: int | None, reason: str, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{reason}: {message}" if message else reason)
-        self.status = status
-        """HTTP status; None if there was no response."""
-        self.reason = reason
-        self.message = message
-        self.retry_after_s = retry_after_s
-
-    @property
-    def is_permanent(self) -> bool:
-        """Whether the same request would be rejected again: the object, the permissions or a webhook are wrong."""
-        return self.status in {400, 403, 404, 405, 413, 415, 422} or (
-            self.status == _FAILED and _WEBHOOK in self.message
-        )
-
-
-class ResponseTooLargeError(KubeError):
-    """A response of more bytes than the limit."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(None, "AnswerTooLarge", f"the API server's answer has more than {most} bytes")
-
-
-class NotLeaderError(KubeError):
-    """A write by a replica that is not, or no longer, the leader."""
-
-    def __init__(self) -> None:
-        super().__init__(None, "NotLeader", "another replica leads, so this one writes nothing")
-
-
-async def connect(connections: int = _MAX_CONCURRENT + 4) -> ApiClient:
-    """Log in with KUBECONFIG as kubectl does, otherwise as the pod's ServiceAccount, otherwise with ~/.kube/config.
-
-    `connections`: their maximum number; 0: no limit, which watches need.
-    """
-    configuration = Configuration()
-    if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
-        kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        # The client itself reads the variable only once, when it is imported.
-        path = os.environ.get("KUBECONFIG")
-        await kube_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    configuration.connection_pool_maxsize = connections
-    # By default Python would read NO_PROXY, without support for ranges, and send the credentials of a .netrc.
-    configuration.client_session_kwargs = {"trust_env": False}
-    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
-    client = ApiClient(configuration)
-    client.user_agent = f"{MANAGER}/{__version__}"
-    return client
 
 
 class Kube:
@@ -129,7 +76,7 @@ class Kube:
         self._client = client
         self._may_write = may_write
         self._count = count
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._pages = asyncio.Semaphore(_CONCURRENT_PAGES)
         self._not_before = 0.0
         """Monotonic time before which the API server asked for no further request."""
@@ -147,7 +94,7 @@ class Kube:
         try:
             return await self._call(_Request("get", "GET", kind.path(key.namespace, key.name)))
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
@@ -158,7 +105,7 @@ class Kube:
                 _Request("get", "GET", kind.path(key.namespace, key.name), accept=f"{_METADATA},{_JSON}")
             )
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
         return trimmed_metadata(kind, found)
@@ -209,9 +156,9 @@ class Kube:
             try:
                 return await self._read_pages(_Listing(kind, namespace, labels, metadata, fields), only, each)
             except KubeError as error:
-                if error.status == _GONE:  # the list expired while its pages were read
+                if error.status == HTTPStatus.GONE:  # the list expired while its pages were read
                     continue
-                if error.status == _NOT_FOUND and kind.optional:
+                if error.status == HTTPStatus.NOT_FOUND and kind.optional:
                     return [], ""
                 raise
 
@@ -225,7 +172,7 @@ class Kube:
             try:
                 async with self._pages:
                     content = await self._read(listing.request(limit, token, most))
-                    page = _page(content)
+                    page = page_of(content)
                     # There is no await in this loop, so only one object is decoded at a time.
                     for raw in page.items:
                         item = listing.decoded(raw)
@@ -267,7 +214,7 @@ class Kube:
                 async for piece in response.content.iter_any():
                     line += piece
                     while (end := line.find(b"\n")) >= 0:
-                        event = _decoded(bytes(line[:end]))
+                        event = decoded(bytes(line[:end]))
                         del line[: end + 1]
                         yield str(event.get("type")), event.get("object") or {}
                     if len(line) > _MOST_ANSWER_BYTES:
@@ -284,7 +231,7 @@ class Kube:
         try:
             found = await self._call(_Request("get", "GET", f"/apis/{kind.api_version}"))
         except KubeError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return False
             raise
         return any(resource.get("name") == kind.plural for resource in found.get("resources") or [])
@@ -313,7 +260,7 @@ class Kube:
             path = kind.path(manifest["metadata"]["namespace"])
             return await self._call(_Request("create", "POST", path, _MANAGED, manifest))
         except KubeError as error:
-            if error.status == _CONFLICT and error.reason == _EXISTS:
+            if error.status == HTTPStatus.CONFLICT and error.reason == _EXISTS:
                 return None
             raise
 
@@ -324,7 +271,7 @@ class Kube:
             path = kind.path(metadata["namespace"], metadata["name"])
             return await self._call(_Request("update", "PUT", path, _MANAGED, manifest))
         except KubeError as error:
-            if error.status == _CONFLICT:
+            if error.status == HTTPStatus.CONFLICT:
                 return None
             raise
 
@@ -334,7 +281,7 @@ class Kube:
             path = kind.path(key.namespace, key.name)
             await self._call(_Request("patch", "PATCH", path, _MANAGED, change, _MERGE))
         except KubeError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
     async def delete(self, kind: Kind, key: ObjectKey, uid: str) -> None:
@@ -343,11 +290,11 @@ class Kube:
         try:
             await self._call(_Request("delete", "DELETE", kind.path(key.namespace, key.name), {}, body))
         except KubeError as error:
-            if error.status not in {_NOT_FOUND, _CONFLICT}:
+            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                 raise
 
     async def _call(self, request: "_Request") -> Json:
-        return _decoded(await self._read(request))
+        return decoded(await self._read(request))
 
     async def _read(self, request: "_Request") -> bytes:
         """Send a request; retry it if the API server says when. Raises KubeError."""
@@ -369,13 +316,13 @@ class Kube:
         raise AssertionError  # the last try returned or raised
 
     async def _wait_until_allowed(self) -> None:
-        while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be moved meanwhile
+        while (wait := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be postponed meanwhile
             await asyncio.sleep(wait)
 
     async def _once(self, request: "_Request") -> bytes:
         try:
             async with self._response(request, _TIMEOUT_S) as response:
-                return await _content(response, request.most)
+                return await content_of(response, request.most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._count(request.verb, "none")
             raise KubeError(None, "Unreachable", f"the API server was not reached ({type(error).__name__})") from error
@@ -396,9 +343,9 @@ class Kube:
         answer = await self._client.call_api(method, url, headers, body, _request_timeout=longest)
         async with answer.response as response:
             self._count(request.verb, str(response.status))
-            if response.status >= 300:  # noqa: PLR2004 - past HTTP's successes
-                content = await _content(response, _MOST_ANSWER_BYTES)
-                raise _error(response.status, content, response.headers.get("Retry-After"))
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # past HTTP's successes
+                content = await content_of(response, _MOST_ANSWER_BYTES)
+                raise error_of(response.status, content, response.headers.get("Retry-After"))
             yield response
 
 
@@ -431,77 +378,12 @@ class _Listing(msgspec.Struct, frozen=True):
 
     def decoded(self, raw: msgspec.Raw) -> Json:
         # The items of a list have no apiVersion and no kind.
-        return {"apiVersion": self.kind.api_version, "kind": self.kind.name} | _decoded(bytes(raw))
+        return {"apiVersion": self.kind.api_version, "kind": self.kind.name} | decoded(bytes(raw))
 
     def trimmed(self, item: Json) -> Json:
         return (trimmed_metadata if self.metadata else trimmed)(self.kind, item)
 
 
-class _ListMeta(msgspec.Struct, rename={"token": "continue", "version": "resourceVersion"}):
-    token: str = ""
-    version: str = ""
-
-
-class _Page(msgspec.Struct):
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-    items: list[msgspec.Raw] | None = None
-
-
-class _Items(msgspec.Struct):
-    items: list[msgspec.Raw]
-    token: str
-    version: str
-
-
-def _page(content: bytes) -> _Items:
-    try:
-        page = msgspec.json.decode(content, type=_Page)
-    except msgspec.DecodeError as error:
-        raise KubeError(None, "Unreadable", "the API server's answer is no list") from error
-    return _Items(page.items or [], page.metadata.token, page.metadata.version)
-
-
 def _selectors(labels: str | None, fields: str | None = None) -> dict[str, str]:
     selectors = {"labelSelector": labels, "fieldSelector": fields}
     return {name: selector for name, selector in selectors.items() if selector}
-
-
-async def _content(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Read the body. Raises AnswerTooLargeError when it exceeds `most` bytes, by at most one chunk."""
-    content = bytearray()
-    async for piece in response.content.iter_any():
-        content += piece
-        if len(content) > most:
-            response.close()
-            raise ResponseTooLargeError(most)
-    return bytes(content)
-
-
-def _decoded(content: bytes) -> Json:
-    try:
-        decoded = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise KubeError(None, "Unreadable", "the API server's answer is no JSON") from error
-    return decoded if isinstance(decoded, dict) else {}
-
-
-def _error(status: int, content: bytes, retry_after: str | None) -> KubeError:
-    try:
-        answer = msgspec.json.decode(content)
-    except msgspec.DecodeError:
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    wait = float(retry_after) if retry_after and re.fullmatch("[0-9]{1,9}", retry_after) else None
-    if wait is None and status == _TOO_MANY:
-        wait = 1.0
-    # The message quotes users' text and is shown in log lines and conditions.
-    message = "".join(c if c.isprintable() else " " for c in str(answer.get("message") or "")[:_MOST_MESSAGE])
-    return KubeError(status, str(answer.get("reason") or f"HTTP {status}"), message, wait)
-
-
-def in_cluster_namespace() -> str | None:
-    """Return the namespace of this process's pod, or None outside a cluster."""
-    try:
-        return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None

@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from pywharf_operator.spec.kinds import EVENT, JOB, POD, REPO, SERVER, Kind
+from pywharf_operator.spec.kinds import EVENT, JOB, POD, REPO, SERVER, Json, Kind
 
-Json = dict[str, Any]
 OVERSIZE: Final = "oversize"
 """The field added to a PackageRepo whose spec is omitted: the spec's `bytes`, and the `field` that has the most."""
 MOST_SPEC_BYTES: Final = 64 * 1024

@@ -14,7 +14,8 @@ import msgspec
 import yaml
 
 from pywharf_operator.codegen.schema import Schema, schema_of
-from pywharf_operator.spec import GROUP, PACKAGE_REPO, PACKAGE_SERVER, VERSION, PackageRepo, PackageServer, Resource
+from pywharf_operator.spec import GROUP, VERSION, PackageRepo, PackageServer, Resource
+from pywharf_operator.spec.kinds import REPO, SERVER, Kind
 
 DEFAULT_FOLDER = Path("deploy/crds")
 _COMMAND = "python -m pywharf_operator.codegen.crds"
@@ -23,8 +24,7 @@ _READY = '.status.conditions[?(@.type=="Ready")]'
 
 
 class _Definition(msgspec.Struct, frozen=True, kw_only=True):
-    kind: str
-    plural: str
+    kind: Kind
     short_name: str
     struct: type[Resource]
     description: str
@@ -39,8 +39,7 @@ _READY_COLUMN = ("Ready", "string", f"{_READY}.status", "Whether it works.")
 _URL_COLUMN = ("URL", "string", ".status.url", "Where clients reach it.")
 DEFINITIONS = (
     _Definition(
-        kind=PACKAGE_REPO,
-        plural="packagerepos",
+        kind=REPO,
         short_name="pkgrepo",
         struct=PackageRepo,
         description="A private Python package index, served by a PackageServer and kept in the storage it names.",
@@ -53,8 +52,7 @@ DEFINITIONS = (
         ),
     ),
     _Definition(
-        kind=PACKAGE_SERVER,
-        plural="packageservers",
+        kind=SERVER,
         short_name="pkgserver",
         struct=PackageServer,
         description="A stateless server, and what it lends to the PackageRepos that name it.",
@@ -76,32 +74,33 @@ DEFINITIONS = (
 
 def crds() -> dict[str, dict[str, Any]]:
     """Return every CustomResourceDefinition by file name."""
-    return {f"{GROUP}_{definition.plural}.yaml": _crd(definition) for definition in DEFINITIONS}
+    return {f"{GROUP}_{definition.kind.plural}.yaml": _crd(definition) for definition in DEFINITIONS}
 
 
 def text_of(crd: dict[str, Any]) -> str:
     """Return the file's text."""
-    return _HEADER + yaml.dump(crd, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return _HEADER + yaml.dump(crd, Dumper=_AliasFreeDumper, sort_keys=False, width=110, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class _AliasFreeDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
         """Write equal parts out each time, without anchors, for people to read."""
         return True
 
 
 def _crd(definition: _Definition) -> dict[str, Any]:
+    kind = definition.kind
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{definition.plural}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": definition.kind,
-                "listKind": f"{definition.kind}List",
-                "plural": definition.plural,
-                "singular": definition.kind.lower(),
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
                 "shortNames": [definition.short_name],
                 "categories": ["pywharf"],
             },
@@ -114,8 +113,8 @@ def _crd(definition: _Definition) -> dict[str, Any]:
                     "schema": {"openAPIV3Schema": _root(definition)},
                     "subresources": {"status": {}} | ({"scale": dict(definition.scale)} if definition.scale else {}),
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "description": description, "jsonPath": path}
-                        for name, kind, path, description in definition.columns
+                        {"name": name, "type": type_, "description": description, "jsonPath": path}
+                        for name, type_, path, description in definition.columns
                     ],
                 }
             ],

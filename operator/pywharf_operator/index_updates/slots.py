@@ -62,7 +62,7 @@ def waits_for_slot(waiting: Sequence[Waiting], taken: frozenset[ObjectKey]) -> M
         position = before[namespace]
         before[namespace] += 1
         within = next((step for step in _STEPS if position < step), None)
-        place = (
+        position_text = (
             "it is the next one of its namespace"
             if position == 0
             else f"fewer than {within} repos of its namespace are before it"
@@ -74,7 +74,7 @@ def waits_for_slot(waiting: Sequence[Waiting], taken: frozenset[ObjectKey]) -> M
             reason="WaitingForSlot",
             message=(
                 f"An update waits for a free slot: {MAX_CONCURRENT} run at once on the server, "
-                f"shared between namespaces; {place}."
+                f"shared between namespaces; {position_text}."
             ),
         )
     return found

@@ -47,8 +47,8 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         """Render as one line."""
-        place = f"{self.file}, document {self.document}" if self.document else self.file
-        return f"{place}{f' ({self.object})' if self.object else ''}: {self.sentence}"
+        where = f"{self.file}, document {self.document}" if self.document else self.file
+        return f"{where}{f' ({self.object})' if self.object else ''}: {self.sentence}"
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -161,7 +161,7 @@ def _items(document: object) -> Iterator[object]:
 def _parse(file: str, number: int, item: object, namespace: str) -> Loaded | tuple[Problem, bool]:
     """Return the resource, or a problem and whether it is only a note."""
     if not isinstance(item, dict):
-        return Problem(file, number, "", "it is no object, so it is passed over."), True
+        return Problem(file, number, "", "it is not an object, so it is ignored."), True
     item = _without_nulls(item)
     version, kind, name = item.get("apiVersion"), item.get("kind"), _object_name(item, namespace)
     struct = _KINDS.get((version, kind)) if isinstance(version, str) and isinstance(kind, str) else None
@@ -185,8 +185,8 @@ def _not_ours(version: object, kind: object) -> tuple[str, bool]:
     if isinstance(version, str) and version.split("/")[0] == GROUP:
         return f"kind is {_short(kind)}; {API_VERSION} has {' and '.join(sorted(ours))}.", False
     if kind == "Secret":
-        return f"apiVersion is {_short(version)}; only a Secret of v1 is read, so it is passed over.", True
-    return f"its kind is {_short(kind)}, which is none of pywharf's, so it is passed over.", True
+        return f"apiVersion is {_short(version)}; only a Secret of v1 is read, so it is ignored.", True
+    return f"its kind is {_short(kind)}, which is not one of pywharf's, so it is ignored.", True
 
 
 def _short(value: object) -> str:

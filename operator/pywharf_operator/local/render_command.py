@@ -1,17 +1,20 @@
 """`pywharf render DIR`: the Kubernetes objects that the operator would apply for a folder of manifests."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
+import msgspec
 import yaml
+from msgspec import Meta
 
 from pywharf import __version__
 from pywharf.backends.opening import spec_types
+from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
+from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
 from pywharf_operator.local.folder import default_server, faults_of, snapshot_of, with_server
 from pywharf_operator.local.manifests import Manifests, load_folder
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.spec.forms import NAMESPACE
 
 _HELP = """Print the objects that the operator would apply for the manifests in DIR.
 
@@ -28,48 +31,39 @@ _APIS = frozenset({"HTTPRoute", "ServiceMonitor"})
 """Kinds that are printed if the folder asks for them. A folder knows no cluster that could lack them."""
 
 
-def _checked_namespace(context: click.Context, option: click.Parameter, value: str) -> str:
-    try:
-        NAMESPACE.verify("namespace", value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", context, option) from None
-    return value
+class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of the flags."""
+
+    folder: Path
+    namespace: Annotated[
+        str, Meta(description="Namespace of the objects that name none.", extra={OWN_TYPE: NamespaceName()})
+    ] = "default"
+    image: Annotated[
+        str, Meta(description="Image of the servers whose PackageServer names none.", extra={OWN_TYPE: TEXT})
+    ] = f"pywharf:{__version__}"
 
 
-@click.command(help=_HELP)
-@click.argument(
-    "folder",
-    metavar="DIR",
-    envvar="PYWHARF_COMMAND_DIR",
-    type=click.Path(exists=True, file_okay=False, readable=True, path_type=Path),
-)
-@click.option(
-    "--namespace",
-    default="default",
-    show_default=True,
-    envvar="PYWHARF_COMMAND_NAMESPACE",
-    callback=_checked_namespace,
-    help="Namespace of the objects that name none.",
-)
-@click.option(
-    "--image",
-    default=f"pywharf:{__version__}",
-    show_default=True,
-    envvar="PYWHARF_COMMAND_IMAGE",
-    help="Image of the servers whose PackageServer names none.",
-)
-@click.pass_context
-def render(context: click.Context, folder: Path, namespace: str, image: str) -> None:
-    """Print the objects and report what is wrong."""
-    manifests = load_folder(folder, namespace)
-    objects, faults = rendered(manifests, Environment(specs=spec_types(), image=image, apis=_APIS), namespace)
+def _run(**values: Any) -> None:
+    options = RenderOptions(**values)
+    manifests = load_folder(options.folder, options.namespace)
+    environment = Environment(specs=spec_types(), image=options.image, apis=_APIS)
+    objects, faults = rendered(manifests, environment, options.namespace)
     for note in manifests.notes:
         click.echo(f"note: {note}", err=True)
     for problem in (*manifests.problems, *faults):
         click.echo(f"problem: {problem}", err=True)
     if objects:
         click.echo(text_of(objects), nl=False)
-    context.exit(1 if manifests.problems or faults else 0)
+    click.get_current_context().exit(1 if manifests.problems or faults else 0)
+
+
+render = Command(
+    "render",
+    callback=_run,
+    params=[folder_argument(), *options_of(RenderOptions, leave_out={"folder"})],
+    context_settings=CONTEXT,
+    help=_HELP,
+)
 
 
 def rendered(
@@ -87,10 +81,12 @@ def rendered(
 
 def text_of(objects: list[dict[str, Any]]) -> str:
     """Return a stream of YAML documents."""
-    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True)
+    return yaml.dump_all(
+        objects, Dumper=_BlockTextDumper, sort_keys=False, explicit_start=True, width=110, allow_unicode=True
+    )
 
 
-class _Dumper(yaml.SafeDumper):
+class _BlockTextDumper(yaml.SafeDumper):
     """A dumper that writes texts of several lines as such."""
 
 
@@ -98,4 +94,4 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Dumper.add_representer(str, _represent_text)
+_BlockTextDumper.add_representer(str, _represent_text)

@@ -63,10 +63,10 @@ def _documents(text: str, first_line: int) -> Iterator[Document]:
         yield Document(fault=f"line {first_line + fault.line + 1}, column {fault.column + 1}: {fault}.")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        where = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark else ""
         # PyYAML quotes parts of the text, such as an alias or a tag. A password that begins with * or ! is read as one.
         problem = re.sub(r",? *(but (found|got))? *$", "", re.split("['\"#<]", error.problem or "")[0])
-        yield Document(fault=f"{place}it is not valid YAML ({problem}); {_REMEDY}.")
+        yield Document(fault=f"{where}it is not valid YAML ({problem}); {_REMEDY}.")
     except yaml.reader.ReaderError as error:
         line = first_line + text.count("\n", 0, error.position) + 1
         yield Document(fault=f"line {line}: it holds a character that YAML does not allow; remove it.")
@@ -79,7 +79,7 @@ def _documents(text: str, first_line: int) -> Iterator[Document]:
 _REMEDY = "check the indentation, and put texts with special characters in quotes"
 
 
-def _value(loader: _Loader) -> Any:  # noqa: ANN401 - whatever stands there
+def _value(loader: _Loader) -> Any:  # noqa: ANN401 - any YAML value
     node = loader.get_node()
     if node is None:
         return None

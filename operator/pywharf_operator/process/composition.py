@@ -19,8 +19,9 @@ from pywharf.core.errors import InvalidConfigError
 from pywharf.core.os_errors import reason_of
 from pywharf.listener import url_host
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import Kube, KubeError, connect, in_cluster_namespace
+from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
+from pywharf_operator.cluster.login import connect, in_cluster_namespace
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.process.metrics import Metrics
 from pywharf_operator.process.options import Options, lease, lease_metadata
@@ -78,7 +79,7 @@ async def _operate(options: Options) -> int:
 class Operator:
     """The operator. It lists the objects, waits until it leads, then watches and reconciles."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts, each once
+    def __init__(  # noqa: PLR0913, PLR0917 - one parameter for each part
         self,
         options: Options,
         kube: Kube,
@@ -100,7 +101,7 @@ class Operator:
             settings,
             counted=metrics.repos,
             namespaces=self._namespaces,
-            again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue comes after it
+            again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue is created later
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
@@ -148,7 +149,7 @@ class Operator:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
         except LeadershipLostError as error:
-            _logger.error("%s This process ends; started again, it may lead again.", error)  # noqa: TRY400 - expected
+            _logger.error("%s This process ends; started again, it may lead again.", error)  # noqa: TRY400 - an expected end, without a traceback
             await self.queue.stop(0.0)
             return 1
         await self.queue.stop(_GRACE_S)
@@ -172,7 +173,7 @@ class Operator:
 
     async def _list(self) -> None:
         """List the objects; retry until the API server has answered once and has the kinds."""
-        said = None
+        logged = None
         while True:
             try:
                 lacking = await self._missing()
@@ -182,9 +183,9 @@ class Operator:
                     return
             except KubeError as error:
                 lacking = f"The objects cannot be listed: {_described(error).rstrip('.')}."
-            if lacking != said:
+            if lacking != logged:
                 _logger.warning("%s Waiting for it.", lacking)
-            said = lacking
+            logged = lacking
             await asyncio.sleep(_LIST_AGAIN_S)
 
     async def _keys(self) -> frozenset[ObjectKey]:

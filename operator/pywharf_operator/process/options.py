@@ -25,7 +25,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     )
     lease_namespace: Annotated[
         str | None,
-        Meta(description="Namespace of the Lease. Default: the pod's own, else the first that is looked after."),
+        Meta(description="Namespace of the Lease. Default: the pod's own, otherwise the first that is watched."),
     ] = None
     lease_name: Annotated[
         str, Meta(description="Name of the Lease: another for each of several operators of its namespace.")

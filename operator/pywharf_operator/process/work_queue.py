@@ -98,8 +98,8 @@ class Agenda:
         entry.active_since = now
         return key
 
-    def done(self, key: ObjectKey, now: float, *, failed: bool, again_s: float | None = None) -> None:
-        """Record that the work on a key has ended; `again_s` is the seconds to its next work."""
+    def done(self, key: ObjectKey, now: float, *, failed: bool, next_s: float | None = None) -> None:
+        """Record that the work on a key has ended; `next_s` is the seconds to its next work."""
         entry = self._entries[key]
         entry.active_since = None
         if failed:
@@ -117,8 +117,8 @@ class Agenda:
                 entry.due_at = max(entry.due_at, entry.not_before)
         else:
             entry.failures, entry.not_before = 0, 0.0
-        if again_s is not None:
-            self.add_after(key, again_s, now)
+        if next_s is not None:
+            self.add_after(key, next_s, now)
         if entry.due() is None:
             del self._entries[key]
 
@@ -245,21 +245,21 @@ class WorkQueue:
 
     async def _work_on(self, key: ObjectKey) -> None:
         began = self._clock()
-        failed, again_s = True, None
+        failed, next_s = True, None
         try:
-            again_s = await self._work(key, lambda: self._agenda.has_news(key))
+            next_s = await self._work(key, lambda: self._agenda.has_news(key))
             failed = False
-        except Exception as error:  # noqa: BLE001 - one key's fault stops no other
-            self._say(key, error)
+        except Exception as error:  # noqa: BLE001 - one key's failure must not stop the others
+            self._log_failure(key, error)
         else:
             if self._messages.pop(key, None) is not None:
                 _logger.info("%s: works again.", key)
         finally:
             now = self._clock()
-            self._agenda.done(key, now, failed=failed, again_s=again_s)
+            self._agenda.done(key, now, failed=failed, next_s=next_s)
             self._finished("error" if failed else "success", now - began)
 
-    def _say(self, key: ObjectKey, error: Exception) -> None:
+    def _log_failure(self, key: ObjectKey, error: Exception) -> None:
         message = self._describe(error)
         if self._messages.get(key) != message:
             self._messages[key] = message
@@ -280,7 +280,7 @@ class WorkQueue:
         found: set[ObjectKey] | None = None
         try:
             found = set(await self._listing())
-        except Exception as error:  # noqa: BLE001 - the known keys are looked at all the same
+        except Exception as error:  # noqa: BLE001 - the known keys are still reconciled
             message = self._describe(error)
             if message != self._listing_message:
                 _logger.warning("The objects cannot be listed, which is tried again: %s", message)
@@ -294,7 +294,7 @@ class WorkQueue:
         if found is not None:
             # A key that is gone is worked on once more, and after that only if it has an event.
             left = self._agenda.keys()
-            self._messages = {key: said for key, said in self._messages.items() if key in left}
+            self._messages = {key: message for key, message in self._messages.items() if key in left}
             self._known = found
         return found is not None
 

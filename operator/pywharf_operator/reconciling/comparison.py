@@ -156,7 +156,7 @@ def _in_list(desired: Sequence[object], live: object, steps: Steps, *, service: 
         return next((difference for difference in found if difference is not None), None)
     by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
     for item in desired:
-        assert isinstance(item, Mapping)  # noqa: S101 - a key was found in each
+        assert isinstance(item, Mapping)  # noqa: S101 - each item has a key
         difference = _in_value(item, by_key.get(item[key], _MISSING), (*steps, (key, item[key])), service=service)
         if difference is not None:
             return difference

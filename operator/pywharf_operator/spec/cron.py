@@ -163,5 +163,5 @@ class _Clock(msgspec.Struct):
 
     def _offset_s(self, at: int) -> int:
         offset = dt.datetime.fromtimestamp(at, self.zone).utcoffset()
-        assert offset is not None  # noqa: S101 - a zone has one
+        assert offset is not None  # noqa: S101 - a time zone always has an offset
         return int(offset.total_seconds())

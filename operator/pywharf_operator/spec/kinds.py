@@ -1,8 +1,13 @@
 """PURE. The kinds of objects that the operator reads or makes, and their paths in the API."""
 
+from typing import Any
+
 import msgspec
 
 from pywharf_operator.spec import API_VERSION, PACKAGE_REPO, PACKAGE_SERVER
+
+Json = dict[str, Any]
+"""An object of Kubernetes as JSON, as the API server sends or takes it."""
 
 
 class Kind(msgspec.Struct, frozen=True):

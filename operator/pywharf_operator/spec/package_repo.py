@@ -76,7 +76,7 @@ class Credentials(Model, frozen=True, kw_only=True):
         Meta(
             description=(
                 "What the server itself reads and writes the storage with: a GitHub token or App, or a bucket's keys. "
-                "fileSystem has none; s3, gcs and azure do without where the server lends the namespace its identity."
+                "fileSystem needs none, nor do s3, gcs and azure if the server lends the namespace its identity."
             )
         ),
     ] = None

@@ -214,7 +214,7 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     security: Annotated[Security, Meta(description="How pods fit what the cluster admits.")] = Security()
     storage: Annotated[
         Storage | None,
-        Meta(description="The volume that fileSystem repos are kept on. Absent: none, and no such repo."),
+        Meta(description="The volume that fileSystem repos are kept on. Absent: no volume, so such repos are refused."),
     ] = None
     allowed_namespaces: Annotated[
         AllowedNamespaces, Meta(description="From which namespaces repos may name this server.")

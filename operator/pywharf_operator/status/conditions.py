@@ -181,7 +181,7 @@ def as_json(status: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(status, Mapping):
         return dict(status)
     found = _plain({field.encode_name: getattr(status, field.name) for field in fields_of(type(status))})
-    assert isinstance(found, dict)  # noqa: S101 - a mapping becomes one
+    assert isinstance(found, dict)  # noqa: S101 - a mapping becomes a dict
     return found
 
 

@@ -31,13 +31,13 @@ class ObjectWatch:
     """A watch that never ends by itself. An unreadable namespace does not stop the other watches."""
 
     def __init__(
-        self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, tell: Callable[[Wakeup], None]
+        self, kube: Kube, watch: Watch, namespace: str | None, waking: Waking, wake: Callable[[Wakeup], None]
     ) -> None:
         self._kube = kube
         self._watch = watch
         self._namespace = namespace
         self._waking = waking
-        self._tell = tell
+        self._wake = wake
 
     async def run(self, timeouts: WatchTimeouts) -> None:
         """Watch until cancelled."""
@@ -47,7 +47,7 @@ class ObjectWatch:
                 version = await self._list()
                 if listed_before:
                     # Objects that were deleted meanwhile have no event.
-                    self._tell(Wakeup(everything=True))
+                    self._wake(Wakeup(everything=True))
                 listed_before, failures = True, 0
                 while True:
                     version = await self._follow(version, timeouts)
@@ -97,6 +97,6 @@ class ObjectWatch:
         return version
 
     def _take(self, event: str | None, item: dict[str, Any]) -> None:
-        woken = self._waking.woken(self._watch.kind, event, item)
-        if woken.keys or woken.everything:
-            self._tell(woken)
+        wakeup = self._waking.woken(self._watch.kind, event, item)
+        if wakeup.keys or wakeup.everything:
+            self._wake(wakeup)

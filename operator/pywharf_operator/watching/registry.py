@@ -9,7 +9,7 @@ import msgspec
 
 from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import connect
+from pywharf_operator.cluster.login import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.spec import CREDENTIALS_LABEL
 from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, REPO, SECRET, SERVER, Kind
@@ -109,7 +109,7 @@ def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
 def registry_of(
     watches: Sequence[Watch],
     waking: Waking,
-    tell: Callable[[Wakeup], None],
+    wake: Callable[[Wakeup], None],
     failed: Callable[[Exception], None],
 ) -> kopf.OperatorRegistry:
     """Return the handlers that report which servers an event wakes, and a failed login.
@@ -122,7 +122,7 @@ def registry_of(
         try:
             found = await _login()
             if found in refused:
-                raise LoginRefusedError  # noqa: TRY301 - told of like any other
+                raise LoginRefusedError  # noqa: TRY301 - logged like any other failure
         except Exception as error:
             failed(error)
             raise
@@ -132,21 +132,21 @@ def registry_of(
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(login)
     for watch in watches:
-        _register(registry, watch.kind, waking, tell)
+        _register(registry, watch.kind, waking, wake)
     return registry
 
 
-def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, tell: Callable[[Wakeup], None]) -> None:
+def _register(registry: kopf.OperatorRegistry, kind: Kind, waking: Waking, wake: Callable[[Wakeup], None]) -> None:
     async def handle(event: Any, **_: object) -> None:  # noqa: ANN401 - kopf's raw event
         try:
-            woken = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
+            wakeup = waking.woken(kind, event["type"], trimmed(kind, event["object"]))
         except Exception as error:  # noqa: BLE001 - one odd object must not end every watch
             _logger.warning(
                 "An event of %s cannot be read, so everything is looked at: %s", kind.name, error_location(error)
             )
-            woken = Wakeup(everything=True)
-        if woken.keys or woken.everything:
-            tell(woken)
+            wakeup = Wakeup(everything=True)
+        if wakeup.keys or wakeup.everything:
+            wake(wakeup)
 
     kopf.on.event(kind.api_version, kind.plural, registry=registry, id=f"wake-by-{kind.plural}")(handle)
 

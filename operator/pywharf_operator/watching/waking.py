@@ -23,8 +23,6 @@ _MOST_REMEMBERED: Final = 200_000
 
 _one_at_a_time: Final = threading.Lock()
 
-Json = Mapping[str, Any]
-
 
 class Wakeup(msgspec.Struct, frozen=True):
     """The servers that an event wakes, and the PackageRepo that it concerns."""
@@ -55,7 +53,7 @@ class Waking:
         self._counts: dict[str, Counter[ObjectKey]] = {}
         """How many repos name each server, by the repos' namespace."""
 
-    def woken(self, kind: Kind, event: str | None, manifest: Json) -> Wakeup:
+    def woken(self, kind: Kind, event: str | None, manifest: Mapping[str, Any]) -> Wakeup:
         """Return the servers that the event concerns."""
         with _one_at_a_time:
             woken = self._woken(kind, event, manifest)
@@ -65,7 +63,7 @@ class Waking:
             return msgspec.structs.replace(woken, server=key)
         return msgspec.structs.replace(woken, repo=key, deleted=event == DELETED) if kind == REPO else woken
 
-    def _woken(self, kind: Kind, event: str | None, manifest: Json) -> Wakeup:
+    def _woken(self, kind: Kind, event: str | None, manifest: Mapping[str, Any]) -> Wakeup:
         metadata = mapping(manifest, "metadata")
         name = (kind.plural, str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         before = self._seen.get(name)
@@ -80,7 +78,7 @@ class Waking:
             return Wakeup(everything=event is LISTED and before is not None)
         return Wakeup(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
 
-    def _keys(self, kind: Kind, manifest: Json, *, gone: bool) -> frozenset[ObjectKey]:
+    def _keys(self, kind: Kind, manifest: Mapping[str, Any], *, gone: bool) -> frozenset[ObjectKey]:
         metadata = mapping(manifest, "metadata")
         namespace, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
         labels = mapping(metadata, "labels")
@@ -112,7 +110,7 @@ class Waking:
         return frozenset(key for key in (before, server) if key is not None)
 
 
-def _owners(metadata: Json) -> Iterator[object]:
+def _owners(metadata: Mapping[str, Any]) -> Iterator[object]:
     listed = metadata.get("ownerReferences")
     for owner in listed if isinstance(listed, list) else []:
         if isinstance(owner, Mapping) and owner.get("kind") == PACKAGE_SERVER:
@@ -123,7 +121,7 @@ _OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
 """Kinds whose objects the operator does not apply."""
 
 
-def _written_by_operator(manifest: Json) -> bool:
+def _written_by_operator(manifest: Mapping[str, Any]) -> bool:
     """Return whether the operator itself wrote the object last, so that the change needs no reconcile.
 
     If somebody else wrote within the same second, they count as the last writer.
@@ -137,13 +135,13 @@ def _written_by_operator(manifest: Json) -> bool:
     return written.get(True, "") > written.get(False, "")
 
 
-def _digest(kind: Kind, manifest: Json) -> bytes:
+def _digest(kind: Kind, manifest: Mapping[str, Any]) -> bytes:
     """Return a 16-byte digest of the relevant fields. It reveals nothing of a secret that is not already known."""
     encoded = msgspec.json.encode(_relevant_fields(kind, manifest), order="deterministic")
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-def _relevant_fields(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a table of kinds
+def _relevant_fields(kind: Kind, manifest: Mapping[str, Any]) -> object:  # noqa: PLR0911 - a table of kinds
     metadata, status = mapping(manifest, "metadata"), mapping(manifest, "status")
     lasting = [metadata.get("uid"), metadata.get("deletionTimestamp"), metadata.get("labels")]
     if kind == REPO:
@@ -170,7 +168,7 @@ def _relevant_fields(kind: Kind, manifest: Json) -> object:  # noqa: PLR0911 - a
     ]
 
 
-def _conditions(status: Json) -> list[list[object]]:
+def _conditions(status: Mapping[str, Any]) -> list[list[object]]:
     conditions = status.get("conditions")
     listed = conditions if isinstance(conditions, list) else []
     return sorted(
@@ -179,19 +177,19 @@ def _conditions(status: Json) -> list[list[object]]:
     )
 
 
-def _ready(status: Json) -> bool:
+def _ready(status: Mapping[str, Any]) -> bool:
     return ["Ready", "True"] in _conditions(status)
 
 
-def _refused(status: Json) -> bool:
+def _refused(status: Mapping[str, Any]) -> bool:
     return ["ReplicaFailure", "True"] in _conditions(status)
 
 
-def _unscheduled(status: Json) -> bool:
+def _unscheduled(status: Mapping[str, Any]) -> bool:
     return ["PodScheduled", "False"] in _conditions(status)
 
 
-def _containers(status: Json) -> list[object]:
+def _containers(status: Mapping[str, Any]) -> list[object]:
     """Return each container's name, number of restarts, reason for waiting, and end time."""
     listed = status.get("containerStatuses")
     return [

@@ -16,7 +16,8 @@ from typing import Any, Final
 import kopf
 
 from pywharf_operator.cluster.faults import error_location
-from pywharf_operator.cluster.kube import Kube, connect
+from pywharf_operator.cluster.kube import Kube
+from pywharf_operator.cluster.login import connect
 from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of
@@ -49,13 +50,13 @@ class _Run:
         namespaces: Sequence[str],
         timeouts: WatchTimeouts,
         waking: Waking,
-        tell: Callable[[Wakeup], None],
+        wake: Callable[[Wakeup], None],
     ) -> None:
         self._watches = watches
         self._waking = waking
         self._namespaces = namespaces
         self._timeouts = timeouts
-        self._tell = tell
+        self._wake = wake
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._fault: Exception | None = None
@@ -75,7 +76,7 @@ class _Run:
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._kopf())
-        except BaseException as error:  # noqa: BLE001 - the waiting task gets it
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting task
             self._fault = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
         with contextlib.suppress(Exception):
             loop.run_until_complete(_end_tasks())
@@ -92,7 +93,7 @@ class _Run:
         hanging = asyncio.create_task(_until_hanging(), name="see that kopf ends")
         running = asyncio.create_task(
             kopf.operator(
-                registry=registry_of(self._watches, self._waking, self._tell, self._failed),
+                registry=registry_of(self._watches, self._waking, self._wake, self._failed),
                 settings=settings_of(self._watches, self._timeouts),
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
@@ -217,7 +218,7 @@ class Watcher:
         while True:
             try:
                 return Kube(await connect(connections=0))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            except Exception as error:  # noqa: BLE001 - any failure is retried
                 _logger.warning("The watches cannot log in: %s", error_location(error))
             failures += 1
             await asyncio.sleep(self._timeouts.retry_s(failures))
@@ -225,7 +226,7 @@ class Watcher:
     async def _keep_kopf_running(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(woken: Wakeup) -> None:
+        def wake(woken: Wakeup) -> None:
             with contextlib.suppress(RuntimeError):  # the main loop is closed: the process ends
                 loop.call_soon_threadsafe(self._wake, woken)
 
@@ -236,15 +237,15 @@ class Watcher:
                 failures += 1
                 await asyncio.sleep(self._timeouts.retry_s(failures))
                 continue
-            reason, lasted_s = await self._run_once(tell)
+            reason, lasted_s = await self._run_once(wake)
             failures = 1 if lasted_s >= _UP_S else failures + 1
             wait = self._timeouts.retry_s(failures)
             _logger.warning("The %s ended (%s) and start again in %.1f s.", self._name, reason, wait)
             self._restarted()
             await asyncio.sleep(wait)
 
-    async def _run_once(self, tell: Callable[[Wakeup], None]) -> tuple[str, float]:
-        run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, tell)
+    async def _run_once(self, wake: Callable[[Wakeup], None]) -> tuple[str, float]:
+        run = _Run(self._watches, self._namespaces, self._timeouts, self._waking, wake)
         self._started_at = began = self._clock()
         run.start(self._name)
         self._wake(Wakeup(everything=True))
@@ -259,7 +260,7 @@ class Watcher:
             run.stop()
             await asyncio.to_thread(concurrent.futures.wait, [run.ended], _STOPPING_S)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started again
+        except Exception as error:  # noqa: BLE001 - kopf is restarted after any failure
             reason = _reason(error)
         finally:
             again.cancel()

@@ -14,6 +14,7 @@ CONTEXT = {
     "token_normalize_func": lambda token: token.replace("-", "_"),
     "max_content_width": 110,
 }
+OWN_TYPE = "type"
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
 
@@ -59,10 +60,16 @@ def environment_name(field: str) -> str:
 
 
 def option(field: str, kind: Any, default: Any, description: str, limits: msgspec.Meta | None = None) -> click.Option:  # noqa: ANN401 - any setting's type
-    """Make a click option for one field of a settings struct."""
+    """Make a click option for one field of a settings struct.
+
+    A field whose `Meta(extra={OWN_TYPE: …})` holds a type of click gets an option of that type, which reads an empty
+    variable as unset.
+    """
     shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
     if default is msgspec.NODEFAULT:
         default, shared["required"] = None, True
+    if limits and limits.extra and OWN_TYPE in limits.extra:
+        return click.Option([f"--{field}"], type=limits.extra[OWN_TYPE], default=default, show_default=True, **shared)
     if kind is bool:
         return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
     return _Option(

@@ -60,7 +60,7 @@ def _registered() -> dict[str, EntryPoint]:
 
 
 def _of_backends() -> dict[str, click.Command]:
-    from pywharf.backends.opening import backend_types  # noqa: PLC0415 - only where such a command is asked for
+    from pywharf.backends.opening import backend_types  # noqa: PLC0415 - needed only for such a command
 
     return {
         f"{kind}.{name}": _command(f"{kind}.{name}", command)
@@ -70,7 +70,7 @@ def _of_backends() -> dict[str, click.Command]:
 
 
 def _command(name: str, of: BackendCommand) -> click.Command:
-    def run(**values: Any) -> None:  # noqa: ANN401 - click's values
+    def run(**values: Any) -> None:
         of.run(convert(values, of.settings, f"pywharf {name}"))
 
     return Command(name, callback=run, params=options_of(of.settings), context_settings=CONTEXT, help=of.help)
@@ -133,7 +133,7 @@ def main() -> None:
     except SystemExit as end:
         leave_hanging_threads(end.code if isinstance(end.code, int) else int(bool(end.code)))
         raise
-    except Exception:  # noqa: BLE001 - shown as Python shows it, which then would wait for the threads
+    except Exception:  # noqa: BLE001 - printed as Python prints it; Python itself would wait for the threads
         sys.excepthook(*sys.exc_info())
         leave_hanging_threads(1)
         sys.exit(1)

@@ -23,7 +23,7 @@ from pywharf.web.access_log import LOGGER_NAME
 _logger = logging.getLogger(__name__)
 
 
-def _run(**values: Any) -> None:  # noqa: ANN401 - click's values; `convert` checks them
+def _run(**values: Any) -> None:
     settings = convert(values, ServerSettings, "pywharf server")
     _set_up_logging(settings)
     _make_root(settings.root)

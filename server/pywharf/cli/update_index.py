@@ -53,7 +53,7 @@ async def run_update(  # noqa: PLR0913 - all by name
         await backend.aclose()
 
 
-def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - click's values
+def _run(backend_type: str, name: str, fields: tuple[str, ...], **values: Any) -> None:
     settings = convert(values, UpdateIndexSettings, "pywharf update_index")
     try:
         summary = _update(backend_type, name, fields, settings)

@@ -35,14 +35,14 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     ] = 300
     extra_index_url: Annotated[
         str,
-        Meta(description="Simple index asked for projects that a repo does not hold; empty: none."),
+        Meta(description="Simple index asked for projects that a repo does not hold; empty: no such index."),
     ] = DEFAULT_EXTRA_INDEX_URL
     allowed_endpoints: Annotated[
         str | None,
         Meta(
             description=(
                 "Hosts that the server may connect to, separated by commas: HOST, HOST:PORT, *.HOST, or * for every "
-                "public address. None: those that the configuration names, and for redirects PyPI's and GitHub's."
+                "public address. Default: those that the configuration names, and for redirects PyPI's and GitHub's."
             )
         ),
     ] = None
@@ -64,11 +64,15 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     tls_key: Annotated[str | None, Meta(description="Path of the certificate's key (PEM).")] = None
     session_secret: Annotated[
         str | None,
-        Meta(description="Path of the key that signs browsers' sessions, shared by replicas; none: a new one a start."),
+        Meta(
+            description=(
+                "Path of the key that signs browsers' sessions, shared by replicas; default: a new one at each start."
+            )
+        ),
     ] = None
     initialize_secret: Annotated[
         str | None,
-        Meta(description="Path of the secret that POST /initialize/ asks for; none: the call is off."),
+        Meta(description="Path of the secret that POST /initialize/ asks for; without it the call is off."),
     ] = None
     backlog: Annotated[int, Meta(ge=1, le=65535, description="Connections that wait to be accepted.")] = 1024
     keepalive_timeout: Annotated[float, Meta(ge=0, le=3600, description="Seconds that an idle connection is kept.")] = (

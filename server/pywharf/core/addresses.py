@@ -107,7 +107,7 @@ def site(address: str) -> str:
         ip = ipaddress.ip_address(plain(address).partition("%")[0])
     except ValueError:
         return address
-    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))  # noqa: PLR2004
+    return str(ip) if isinstance(ip, ipaddress.IPv4Address) else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def is_own(host: str) -> bool:
@@ -144,8 +144,8 @@ def _numeric(host: str) -> str | None:
     if any(number > 0xFF for number in first) or last >= 1 << rest:  # noqa: PLR2004 - a byte
         return None
     value = last
-    for place, number in enumerate(first):
-        value |= number << (24 - 8 * place)
+    for position, number in enumerate(first):
+        value |= number << (24 - 8 * position)
     return str(ipaddress.IPv4Address(value))
 
 

@@ -101,7 +101,7 @@ def parse_upload_filename(filename: str) -> DistributionFilename:
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, InvalidNameError) as error:
         raise InvalidFilenameError(f"{shown!r} is not a valid wheel or sdist file name: {error}") from error
     extension = extension_of(filename)
-    assert extension is not None  # noqa: S101 - it ends in an uploadable one
+    assert extension is not None  # noqa: S101 - the suffix was checked above
     return DistributionFilename(filename, project, str(version), kind, extension)
 
 

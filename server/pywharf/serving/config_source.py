@@ -208,7 +208,7 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
     elif secret.env is not None:
         value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
     else:
-        assert secret.file is not None  # noqa: S101 - a SecretRef has one of both
+        assert secret.file is not None  # noqa: S101 - a SecretRef has one of the two
         value, origin = _read(secret.file, where, seen), f"the file {secret.file}"
     value = secret_text(value)
     if not value:

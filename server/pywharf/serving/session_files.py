@@ -118,7 +118,7 @@ class SessionFiles:
             ended = msgspec.json.decode(content, type=_Ended)
         except ValueError as error:  # msgspec's own are ValueErrors
             raise BackendUnavailableError(
-                f"The record of ended sessions of {repo} cannot be read, so that none is let in; remove the file "
+                f"The record of ended sessions of {repo} cannot be read, so no session is accepted; remove the file "
                 f"sessions/{repo}.json of the ROOT, and rotate the repo's secrets to end the sessions that it held."
             ) from error
         settled = self._clock() - status.st_mtime > _SETTLED_S

@@ -25,7 +25,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _render(template: str, **values: Any) -> bytes:  # noqa: ANN401 - what the template names
+def _render(template: str, **values: Any) -> bytes:
     return _environment().get_template(template).render(**values).encode()
 
 

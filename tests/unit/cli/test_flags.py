@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from pywharf.cli.flags import Command, environment_name, nearest, options_of
+from pywharf.cli.flags import OWN_TYPE, Command, environment_name, nearest, options_of
 
 
 class Settings(msgspec.Struct):
@@ -98,3 +98,17 @@ def test_help_says_what_the_struct_says():
 )
 def test_hint(given, hint):
     assert nearest(given, ["--port", "--host"]) == hint
+
+
+class SettingsOfOwnTypes(msgspec.Struct):
+    port: Annotated[int, Meta(description="A port.", extra={OWN_TYPE: click.IntRange(0, 9)})] = 5
+    host: Annotated[str, Meta(description="A host.", extra={OWN_TYPE: click.UNPROCESSED})] = "localhost"
+
+
+def test_a_field_may_bring_a_type_of_click(monkeypatch):
+    command = Command("test", params=options_of(SettingsOfOwnTypes))
+    monkeypatch.setenv(environment_name("host"), "")
+    assert command.make_context("test", []).params == {"port": 5, "host": "localhost"}
+    assert command.make_context("test", ["--port=9", "--host="]).params == {"port": 9, "host": ""}
+    with pytest.raises(click.UsageError, match="10 is not in the range 0<=x<=9"):
+        command.make_context("test", ["--port=10"])

@@ -18,11 +18,11 @@ from pywharf.core.secret_text import secret_text, token_text
 from pywharf.core.toml_text import dumps
 from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.reconciling.session_key import signing_key_of
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.pod.pod_template import SESSION_KEY
+from support.manifest_text import parsed
 
 BOM = b"\xef\xbb\xbf"
 CASES = [
@@ -71,7 +71,7 @@ spec:
     writeSecretRef: {{name: keys, key: value}}
     backendSecretRef: {{name: keys, key: value}}
 """
-    found = parse_file("a.yaml", manifests.encode(), "default")
+    found = parsed(manifests)
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), Environment(specs={"github": GithubSpec})).repos
     return verdict

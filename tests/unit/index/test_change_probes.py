@@ -100,7 +100,7 @@ async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
             assert len(set(map(id, found))) == 10
             assert True not in found
         assert await change_probes.take(lambda: "as before") == "as before"
-        assert change_probes._waiting == []  # noqa: SLF001 - what is held is what is asked about
+        assert change_probes._waiting == []  # noqa: SLF001 - the test is about what it keeps
     finally:
         released.set()
 

@@ -66,7 +66,7 @@ def test_a_text_that_is_too_long_is_reported_with_its_number(field):
 
 
 @pytest.mark.parametrize("field", TOO_LONG)
-def test_a_stored_journal_line_that_is_too_long_is_ignored_and_the_rest_is_read(tmp_path, field):
+def test_a_too_long_stored_journal_line_is_ignored_and_the_rest_is_read(tmp_path, field):
     """This also holds for a line with another file name, with half a line after it, and when reading from a cursor."""
     path = tmp_path / "journal"
     journal = FileJournal(path)

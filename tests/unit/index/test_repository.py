@@ -167,7 +167,7 @@ async def test_a_name_that_is_published_while_it_is_looked_up_is_the_repo_s(back
     other.answers.clear()
     asking = asyncio.create_task(filenames(repo))
     async with asyncio.timeout(20):
-        while not other.asked:  # noqa: ASYNC110 - nothing tells of it
+        while not other.asked:  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.001)
     await publish(backend, wheel(tmp_path, "foo"))
     await follower.refresh()

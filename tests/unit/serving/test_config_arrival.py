@@ -100,12 +100,12 @@ async def test_the_last_good_one_is_served_until_the_whole_new_one_is_there(volu
             shown = tuple(s if s == "new" or shard != 2 else first for shard, s in enumerate(of_shards))
             delivered(volume, of_config, shown)
             async with asyncio.timeout(20):
-                while read() == seen:  # noqa: ASYNC110 - nothing tells of it
+                while read() == seen:  # noqa: ASYNC110 - no event reports it
                     await asyncio.sleep(0.002)
             if number < len(order):
                 assert served[-1] == all_of("old")
         async with asyncio.timeout(20):
-            while served[-1] != all_of("new"):  # noqa: ASYNC110 - nothing tells of it
+            while served[-1] != all_of("new"):  # noqa: ASYNC110 - no event reports it
                 await asyncio.sleep(0.002)
     finally:
         watching.cancel()

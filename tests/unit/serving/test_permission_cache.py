@@ -121,7 +121,7 @@ async def test_after_many_wrong_ones_only_those_that_are_known_are_let_in(grants
 async def test_no_secret_is_kept(grants):
     await grants.permission("reader", READ)
     assert "reader" not in repr(vars(grants))
-    assert b"reader" not in repr(grants._granted).encode()  # noqa: SLF001 - what is held is what is asked about
+    assert b"reader" not in repr(grants._granted).encode()  # noqa: SLF001 - the test is about what it keeps
 
 
 async def test_a_text_that_can_be_no_secret_costs_nothing(grants, storage):

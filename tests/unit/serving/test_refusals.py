@@ -67,7 +67,7 @@ def test_many_addresses_stop_themselves_and_nobody_else(refusals):
 def test_the_table_is_bounded(refusals):
     for number in range(20_000):
         send(refusals, f"10.{number // 60_000}.{number // 250}.{number % 250}", 1)
-    assert len(refusals._by_address) == 4096  # noqa: SLF001 - what is held is what is asked about
+    assert len(refusals._by_address) == 4096  # noqa: SLF001 - the test is about what it keeps
 
 
 def test_how_long_a_storage_takes_is_remembered(refusals):

@@ -10,6 +10,9 @@ from pywharf.cli.flags import environment_name
 from pywharf.config.repo_config import AdminSecret, Upstream
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.serving.metrics import Metrics
+from pywharf_operator.local.render_command import RenderOptions
+from pywharf_operator.local.up import UpOptions
+from pywharf_operator.process.options import Options
 from support.error_classes import error_classes
 from support.parts import CHECKOUT
 
@@ -30,9 +33,9 @@ def test_every_backend_s_command_is_documented():
     assert missing == set()
 
 
-@pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings])
+@pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings, UpOptions, RenderOptions, Options])
 def test_every_flag_is_documented(struct):
-    named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root"}
+    named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root", "folder"}
     assert set(struct.__struct_fields__) - named == set()
 
 

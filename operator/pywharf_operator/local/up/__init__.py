@@ -7,15 +7,19 @@ import secrets
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any
 
 import click
 import msgspec
+from msgspec import Meta
 
 from pywharf.backends.opening import spec_types
+from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
 from pywharf.cli.server import serve
 from pywharf.config.settings import ServerSettings
 from pywharf.core.os_errors import reason_of
 from pywharf.egress.sessions import egress_of
+from pywharf_operator.local.flags import FOLDER, TEXT, folder_argument
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.local.up.mounted_config import Delivery
 from pywharf_operator.local.up.plan import Plan, plan
@@ -41,51 +45,33 @@ Example:
 _logger = logging.getLogger(__name__)
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the flags say."""
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of the flags."""
 
     folder: Path
-    root: Path
-    host: str
-    port: int
+    root: Annotated[Path, Meta(description="Folder of the fileSystem repos' packages.", extra={OWN_TYPE: FOLDER})] = (
+        Path(".pywharf")
+    )
+    host: Annotated[str, Meta(description="Address to listen on.", extra={OWN_TYPE: TEXT})] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(description="Port to listen on; 0: any free one.", extra={OWN_TYPE: click.IntRange(0, 65535)})
+    ] = 8888
 
 
-@click.command(help=_HELP)
-@click.argument(
-    "folder",
-    metavar="DIR",
-    envvar="PYWHARF_COMMAND_DIR",
-    type=click.Path(exists=True, file_okay=False, readable=True, path_type=Path),
-)
-@click.option(
-    "--root",
-    default=".pywharf",
-    show_default=True,
-    envvar="PYWHARF_COMMAND_ROOT",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the fileSystem repos' packages.",
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    envvar="PYWHARF_COMMAND_HOST",
-    help="Address to listen on.",
-)
-@click.option(
-    "--port",
-    default=8888,
-    show_default=True,
-    envvar="PYWHARF_COMMAND_PORT",
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0: any free one.",
-)
-def up(folder: Path, root: Path, host: str, port: int) -> None:
-    """Run until a signal."""
-    asyncio.run(_up(Options(folder=folder, root=root, host=host, port=port)))
+def _run(**values: Any) -> None:
+    asyncio.run(_up(UpOptions(**values)))
 
 
-async def _up(options: Options) -> None:
+up = Command(
+    "up",
+    callback=_run,
+    params=[folder_argument(), *options_of(UpOptions, leave_out={"folder"})],
+    context_settings=CONTEXT,
+    help=_HELP,
+)
+
+
+async def _up(options: UpOptions) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,7 +108,7 @@ def _flags(made: Plan) -> Flags:
 class Session:
     """One run of `up`: it polls the folder, delivers what it renders, and reports changes and problems."""
 
-    def __init__(self, options: Options, delivery: Delivery, schedules: Schedules) -> None:
+    def __init__(self, options: UpOptions, delivery: Delivery, schedules: Schedules) -> None:
         self._options = options
         self._folder = WatchedFolder(options.folder, NAMESPACE)
         self._delivery = delivery
@@ -139,7 +125,7 @@ class Session:
 
     async def start(self) -> Plan:
         """Read the folder for the first time and deliver its configuration. The schedules begin in `watch`."""
-        manifests = await asyncio.to_thread(self._folder.look)
+        manifests = await asyncio.to_thread(self._folder.poll)
         self._plan = await self._take(manifests or Manifests())
         self._flags = _flags(self._plan)
         self._schedules.egress = egress_of(self._flags.allowed_endpoints)
@@ -156,7 +142,7 @@ class Session:
             await self._schedules.update(jobs_of(self._plan.verdict.repos))
         while True:
             await asyncio.sleep(_POLL_INTERVAL_S)
-            manifests = await asyncio.to_thread(self._folder.look)
+            manifests = await asyncio.to_thread(self._folder.poll)
             if manifests is None:
                 continue
             self._plan = await self._take(manifests)

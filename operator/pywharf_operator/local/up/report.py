@@ -41,10 +41,10 @@ def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
 
 
 class Reporter:
-    """The reporter, which remembers its messages. `tell` prints information, `warn` what needs attention."""
+    """The reporter, which remembers its messages. `inform` prints information, `warn` what needs attention."""
 
-    def __init__(self, tell: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, inform: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        self._inform = inform
         self._warn = warn
         self._problems: frozenset[str] = frozenset()
         self._notes: set[str] = set()
@@ -72,7 +72,7 @@ class Reporter:
     def ready(self, base_url: str, root: Path, plan: Plan) -> None:
         """Report that the server listens now, and the addresses of its repos."""
         self._base_url = base_url
-        self._tell(f"Serving on {base_url} (packages of fileSystem repos: {root / 'cache'})")
+        self._inform(f"Serving on {base_url} (packages of fileSystem repos: {root / 'cache'})")
         self.repos(plan)
 
     def repos(self, plan: Plan) -> None:
@@ -82,12 +82,12 @@ class Reporter:
         served = {verdict.name: address_lines(self._base_url, verdict) for verdict in plan.verdict.repos}
         for name, lines in served.items():
             if self._served.get(name) != lines:
-                self._tell("\n".join(lines))
+                self._inform("\n".join(lines))
         for name in self._served.keys() - served.keys():
-            self._tell(f"{name}: no longer served")
+            self._inform(f"{name}: no longer served")
         if served and not self._explained:
-            self._tell(_HOW)
+            self._inform(_HOW)
             self._explained = True
         if not served and (self._served or not self._explained):
-            self._tell("No repo is served yet; the folder is looked at every second.")
+            self._inform("No repo is served yet; the folder is looked at every second.")
         self._served = served

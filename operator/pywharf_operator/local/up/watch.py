@@ -19,9 +19,9 @@ class WatchedFolder:
         self._contents: dict[str, bytes | str] = {}
         self._files: dict[str, Manifests] = {}
         self._unreadable: str | None = None
-        self._looked = False
+        self._has_polled = False
 
-    def look(self) -> Manifests | None:
+    def poll(self) -> Manifests | None:
         """Return the contents of the folder; None if nothing has changed since the last call. Blocks."""
         try:
             contents = read_folder(self._path)
@@ -29,10 +29,10 @@ class WatchedFolder:
         except OSError as error:
             contents = self._contents
             unreadable = f"the folder cannot be read ({reason_of(error)}). {_STAYS}"
-        if self._looked and contents == self._contents and unreadable == self._unreadable:
+        if self._has_polled and contents == self._contents and unreadable == self._unreadable:
             return None
         self._files = {name: self._parsed(name, content) for name, content in contents.items()}
-        self._contents, self._unreadable, self._looked = contents, unreadable, True
+        self._contents, self._unreadable, self._has_polled = contents, unreadable, True
         merged = merge(self._files)
         if unreadable is None:
             return merged

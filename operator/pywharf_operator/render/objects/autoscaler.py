@@ -7,7 +7,7 @@ from pywharf_operator.render.resolve.snapshot import Environment
 _SCALE_DOWN_WINDOW_S = 300
 
 
-def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+def autoscaler(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
     """Render the autoscaler; None if none is requested."""
     server = verdict.server
     scaling = server.spec.autoscaling

@@ -21,8 +21,11 @@ from pywharf_operator.render.pod.container_text import container_args
 from pywharf_operator.render.pod.job_pod import CONTAINER, job_metadata, job_template
 from pywharf_operator.render.pod.pod_template import (
     DATA_VOLUME,
+    FILE_MODE,
     OWN_VOLUMES,
     ROOT,
+    TMP,
+    TMP_VOLUME,
     claim_name,
     surroundings,
     with_defaults,
@@ -43,10 +46,8 @@ MAX_NAME_LENGTH: Final = 52
 _HASH_LENGTH = 16
 _INFIX = "-index-"
 _HASHED = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}\Z")
-_CREDENTIALS_VOLUME, _TMP_VOLUME = "config", "tmp"
-assert {_CREDENTIALS_VOLUME, _TMP_VOLUME, DATA_VOLUME} <= OWN_VOLUMES  # noqa: S101 - none that `podTemplate` adds
-_TMP = "/tmp"  # noqa: S108 - the container's own
-_FILE_MODE = 0o440
+_CREDENTIALS_VOLUME = "config"
+assert {_CREDENTIALS_VOLUME, TMP_VOLUME, DATA_VOLUME} <= OWN_VOLUMES  # noqa: S101 - `podTemplate` cannot add these
 _LATEST_START_S = 600
 _DEADLINE_S = 3 * 3600
 """Seconds that a Job may take: enough for a full scan, even of a large GitHub repository within its rate limits."""
@@ -166,7 +167,7 @@ def _arguments(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, envi
         type_of(spec),
         repo.name,
         # Only file_system stores anything there; the other backends have no such folder.
-        f"--root={ROOT if isinstance(spec, FileSystemSpec) else _TMP}",
+        f"--root={ROOT if isinstance(spec, FileSystemSpec) else TMP}",
         *(f"--{name}={_text(value)}" for name, value in fields.items() if not isinstance(value, list | dict)),
         f"--report={REPORT}",
     ]
@@ -182,7 +183,7 @@ def _text(value: object) -> str:
 
 
 def _mounts(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> list[Manifest]:
-    made: list[Manifest] = [{"name": _TMP_VOLUME, "mountPath": _TMP}]
+    made: list[Manifest] = [{"name": TMP_VOLUME, "mountPath": TMP}]
     if isinstance(spec, FileSystemSpec):
         folder = f"cache/{repo.name}"
         made.append({"name": DATA_VOLUME, "mountPath": f"{ROOT}/{folder}", "subPath": folder})
@@ -192,14 +193,14 @@ def _mounts(repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> l
 
 
 def _volumes(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, shard_count: int) -> list[Manifest]:
-    made: list[Manifest] = [{"name": _TMP_VOLUME, "emptyDir": {}}]
+    made: list[Manifest] = [{"name": TMP_VOLUME, "emptyDir": {}}]
     if isinstance(spec, FileSystemSpec):
         made.append({"name": DATA_VOLUME, "persistentVolumeClaim": {"claimName": claim_name(server)}})
     if repo.secrets.backend is not None:
         key = secret_key(repo.name, "backend")
         secret = {
             "secretName": shard_name(server, shard_of(repo.name, shard_count)),
-            "defaultMode": _FILE_MODE,
+            "defaultMode": FILE_MODE,
             "items": [{"key": key, "path": key}],
         }
         made.append({"name": _CREDENTIALS_VOLUME, "secret": secret})

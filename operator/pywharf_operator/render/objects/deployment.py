@@ -7,7 +7,7 @@ from pywharf_operator.render.resolve.snapshot import Environment
 _REVISIONS = 3
 
 
-def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
     """Render the Deployment."""
     server = verdict.server
     spec: Manifest = {

@@ -5,7 +5,7 @@ from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 
 
-def disruption_budget(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+def disruption_budget(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
     """Render the budget; None if there is never more than one replica, as it would only block draining the node."""
     server = verdict.server
     if server.most_replicas <= 1:

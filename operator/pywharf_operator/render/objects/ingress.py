@@ -6,7 +6,7 @@ from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 
 
-def ingress(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+def ingress(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
     """Render the Ingress; None if it is not requested."""
     server = verdict.server
     wanted = server.spec.ingress

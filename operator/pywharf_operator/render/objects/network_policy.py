@@ -20,7 +20,7 @@ _DNS_PORT: Final = 53
 _ANY_POD: Final[Manifest] = {"namespaceSelector": {}}
 
 
-def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest:
     """Render the policy of the server's pods.
 
     Clients connect from anywhere; Prometheus and the operator connect from inside the cluster.
@@ -34,7 +34,7 @@ def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest
 
 def index_network_policy(
     verdict: ServerVerdict,
-    environment: Environment,  # noqa: ARG001 - one form for all
+    environment: Environment,
 ) -> Manifest:
     """Render the policy of the pods that update indexes: nobody connects to them."""
     return _policy(verdict.server, "index", "index", [])

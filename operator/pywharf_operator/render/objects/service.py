@@ -18,7 +18,7 @@ def port(server: PackageServer) -> int:
     return _PORTS[port_name(server)]
 
 
-def service(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+def service(verdict: ServerVerdict, environment: Environment) -> Manifest:
     """Render the Service. It does not expose the probes, the metrics and the configuration's report."""
     server = verdict.server
     name = port_name(server)

@@ -6,12 +6,12 @@ from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec.names import Component
 
 
-def server_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+def server_account(verdict: ServerVerdict, environment: Environment) -> Manifest:
     """Render the ServiceAccount of the server's pods."""
     return _account(verdict, "", "server")
 
 
-def index_account(verdict: ServerVerdict, environment: Environment) -> Manifest:  # noqa: ARG001 - one form for all
+def index_account(verdict: ServerVerdict, environment: Environment) -> Manifest:
     """Render the ServiceAccount of the Jobs that update indexes."""
     return _account(verdict, "index", "index")
 

@@ -14,7 +14,7 @@ _KEEP: Final = {
 Application with the server's name would count the claim, which has no owner, as its own and prune it."""
 
 
-def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:  # noqa: ARG001 - one form for all
+def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
     """Render the claim; None without storage or with an existing claim. It has no owner: packages outlive servers."""
     server = verdict.server
     storage = server.spec.storage

@@ -23,14 +23,15 @@ TLS_FOLDER: Final = "/etc/pywharf-tls"
 HTTP_PORT: Final = 8888
 INTERNAL_PORT: Final = 9090
 DATA_VOLUME: Final = "data"
+TMP_VOLUME: Final = "tmp"
 
-_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME = "config", "session", "tls", "tmp"
-_TMP = "/tmp"  # noqa: S108 - the container's own
-OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _TMP_VOLUME})
-_OWN_FOLDERS = frozenset({ROOT, _TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
+_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME = "config", "session", "tls"
+TMP: Final = "/tmp"  # noqa: S108 - the container's own
+OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, TMP_VOLUME})
+_OWN_FOLDERS = frozenset({ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
 _OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
 """Types of volumes that are the same in each pod of the namespace, on any node."""
-_FILE_MODE = 0o440
+FILE_MODE: Final = 0o440
 _DELAY_S = 5
 """Seconds after SIGTERM in which connections are still accepted. Proxies and gateways learn of a pod's end later than
 the pod."""
@@ -223,7 +224,7 @@ def _probe(path: str, *, period_s: int, timeout_s: int, failures: int) -> Manife
 def _mounts(server: PackageServer) -> list[Manifest]:
     made: list[Manifest] = [
         {"name": DATA_VOLUME, "mountPath": ROOT},
-        {"name": _TMP_VOLUME, "mountPath": _TMP},
+        {"name": TMP_VOLUME, "mountPath": TMP},
         {"name": _CONFIG_VOLUME, "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
         {"name": _SESSION_VOLUME, "mountPath": SESSION_FOLDER, "readOnly": True},
     ]
@@ -237,16 +238,16 @@ def _volumes(server: PackageServer) -> list[Manifest]:
     made: list[Manifest] = [
         {"name": DATA_VOLUME}
         | ({"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}),
-        {"name": _TMP_VOLUME, "emptyDir": {}},
-        {"name": _CONFIG_VOLUME, "projected": {"defaultMode": _FILE_MODE, "sources": _sources(server)}},
+        {"name": TMP_VOLUME, "emptyDir": {}},
+        {"name": _CONFIG_VOLUME, "projected": {"defaultMode": FILE_MODE, "sources": _sources(server)}},
         {
             "name": _SESSION_VOLUME,
-            "secret": {"secretName": object_name(server, "session"), "defaultMode": _FILE_MODE},
+            "secret": {"secretName": object_name(server, "session"), "defaultMode": FILE_MODE},
         },
     ]
     if server.spec.tls is not None:
         secret = server.spec.tls.secret_ref.name
-        made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": _FILE_MODE}})
+        made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": FILE_MODE}})
     return made
 
 

@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pywharf_operator.render.pod.strategic_merge import POD_TEMPLATE, InvalidPodTemplateError, Json, Keyed
+from pywharf_operator.render.pod.strategic_merge import POD_TEMPLATE, InvalidPodTemplateError, JsonValue, Keyed
 
 _FIELD: Final = "podTemplateRemovals"
 _STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[([^\[\]]+)\]")
 
 
-def without(template: Mapping[str, Json], paths: Iterable[str], *, missing_ok: bool = False) -> dict[str, Json]:
+def without(
+    template: Mapping[str, JsonValue], paths: Iterable[str], *, missing_ok: bool = False
+) -> dict[str, JsonValue]:
     """Return a new template without these parts.
 
     Raises InvalidPodTemplateError for a path to a missing part, unless `missing_ok`.
@@ -45,7 +47,7 @@ def path_of(steps: Sequence[str]) -> str:
     return first + "".join(f"[{step}]" for step in rest)
 
 
-def _without(part: Json, steps: Sequence[str], known: object) -> Json:
+def _without(part: JsonValue, steps: Sequence[str], known: object) -> JsonValue:
     """Return a copy of a map or list without the part at `steps`. Raises LookupError if there is no such part."""
     step, *rest = steps
     if isinstance(part, Mapping):
@@ -60,7 +62,7 @@ def _without(part: Json, steps: Sequence[str], known: object) -> Json:
     raise LookupError(f"{step!r} stands below a value that is neither a map nor a list")
 
 
-def _without_item(items: Sequence[Json], step: str, rest: Sequence[str], known: object) -> list[Json]:
+def _without_item(items: Sequence[JsonValue], step: str, rest: Sequence[str], known: object) -> list[JsonValue]:
     if isinstance(known, Keyed):
         found = next((item for item in items if _is_named(item, step, known)), None)
         inner: object = known.fields
@@ -75,7 +77,7 @@ def _without_item(items: Sequence[Json], step: str, rest: Sequence[str], known: 
     return [_without(item, rest, inner) if item is found else item for item in items]
 
 
-def _is_named(item: Json, step: str, known: Keyed) -> bool:
+def _is_named(item: JsonValue, step: str, known: Keyed) -> bool:
     """Return whether `step` names the item.
 
     The name is the item's key. If several items may share a key, such as a port, it includes the distinguishing fields:

@@ -14,7 +14,7 @@ import msgspec
 _MAX_DEPTH = 100
 _DIRECTIVE = "$patch"
 
-Json = Any
+JsonValue = Any
 """Any JSON value."""
 
 
@@ -26,7 +26,7 @@ class Keyed(msgspec.Struct, frozen=True):
     """A list whose items are identified by a key."""
 
     key: str
-    defaults: Mapping[str, Json] = {}
+    defaults: Mapping[str, JsonValue] = {}
     """Further fields that identify items, with the value that a missing one stands for."""
     fields: Mapping[str, Any] = {}
     """The merge rules of the items' own fields."""
@@ -58,8 +58,8 @@ POD_TEMPLATE: Final[Mapping[str, Any]] = {
 
 
 def merged_pod_template(
-    base: Mapping[str, Json], patch: Mapping[str, Json], path: str = "podTemplate"
-) -> dict[str, Json]:
+    base: Mapping[str, JsonValue], patch: Mapping[str, JsonValue], path: str = "podTemplate"
+) -> dict[str, JsonValue]:
     """Merge `patch` into a copy of `base`. `path` is the field of `patch`, for messages.
 
     Raises InvalidPodTemplateError.
@@ -67,7 +67,9 @@ def merged_pod_template(
     return _map(base, patch, POD_TEMPLATE, path)
 
 
-def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str, Any], path: str) -> dict[str, Json]:
+def _map(
+    base: Mapping[str, JsonValue], patch: Mapping[str, JsonValue], known: Mapping[str, Any], path: str
+) -> dict[str, JsonValue]:
     _check_depth(path)
     directive = patch.get(_DIRECTIVE, "merge")
     if directive not in ("merge", "replace", "delete"):
@@ -86,7 +88,7 @@ def _map(base: Mapping[str, Json], patch: Mapping[str, Json], known: Mapping[str
     return made
 
 
-def _value(base: Json, patch: Json, known: Mapping[str, Any] | Keyed, path: str) -> Json:
+def _value(base: JsonValue, patch: JsonValue, known: Mapping[str, Any] | Keyed, path: str) -> JsonValue:
     if isinstance(known, Keyed):
         return _keyed_list(base or [], patch, known, path)
     if isinstance(patch, Mapping):
@@ -102,10 +104,10 @@ def _value(base: Json, patch: Json, known: Mapping[str, Any] | Keyed, path: str)
     return patch
 
 
-def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[Json]:
+def _keyed_list(base: list[JsonValue], patch: JsonValue, known: Keyed, path: str) -> list[JsonValue]:
     if not isinstance(patch, list | tuple):
         raise InvalidPodTemplateError(f"{path} must be a list.")
-    made: dict[tuple[Json, ...], Json] = {}
+    made: dict[tuple[JsonValue, ...], JsonValue] = {}
     if {_DIRECTIVE: "replace"} not in patch:
         made = {_identity(item, known, path): item for item in base}
     for number, item in enumerate(patch):
@@ -125,14 +127,14 @@ def _keyed_list(base: list[Json], patch: Json, known: Keyed, path: str) -> list[
     return list(made.values())
 
 
-def _identity(item: Mapping[str, Json], known: Keyed, path: str) -> tuple[Json, ...]:
+def _identity(item: Mapping[str, JsonValue], known: Keyed, path: str) -> tuple[JsonValue, ...]:
     key = item.get(known.key)
     if not isinstance(key, str | int):
         raise InvalidPodTemplateError(f"{path}.{known.key} is missing; items of this list are told apart by it.")
     return (key, *(str(item.get(field, default)) for field, default in known.defaults.items()))
 
 
-def _copy(value: Json, path: str) -> Json:
+def _copy(value: JsonValue, path: str) -> JsonValue:
     """Return the value without directives and nulls in its maps. Without a base to merge with, they mean nothing."""
     if isinstance(value, Mapping):
         return _map({}, value, {}, path)
@@ -144,7 +146,7 @@ def _copy(value: Json, path: str) -> Json:
     return value
 
 
-def _check_same_kind(base: Json, kind: type, what: str, path: str) -> None:
+def _check_same_kind(base: JsonValue, kind: type, what: str, path: str) -> None:
     if base is not None and not isinstance(base, kind):
         raise InvalidPodTemplateError(f"{path} cannot be {what}.")
 

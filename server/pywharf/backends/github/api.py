@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -122,7 +123,7 @@ class GithubApi:
             return Answer(200, got, data["data"])
 
         answer = await self.retried(lambda: self._limited(ask))
-        if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
+        if answer.status != HTTPStatus.OK:  # also what the token may not know of
             raise refusal(Step.QUERY, answer)
         return answer.data
 
@@ -310,7 +311,10 @@ def _take_token(requester: Requester) -> None:
         try:
             _ = requester.auth.token
         except github.GithubException as error:
-            if error.status in {403, 429} or error.status >= 500:  # noqa: PLR2004 - as any call
+            if (
+                error.status in {HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
+                or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            ):  # as any call
                 raise
             raise refusal(Step.FETCH_TOKEN, Answer(error.status, {}, error.data)) from None
         except ValueError:  # from the library that signs; its text may show the key

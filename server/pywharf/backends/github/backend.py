@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -137,14 +138,14 @@ class GithubBackend:
             return Permission.NONE
         try:
             answer = await api.get(f"/repos/{self._spec.owner}/{self._spec.repo}")
-            if answer.status != 200:  # noqa: PLR2004 - also what the token may not know of
+            if answer.status != HTTPStatus.OK:  # also what the token may not know of
                 return Permission.NONE
             listed = await api.get(self._releases, {"per_page": "1"})
         except (UnauthenticatedError, ForbiddenError):
             return Permission.NONE
         finally:
             await api.aclose()
-        if listed.status != 200:  # noqa: PLR2004
+        if listed.status != HTTPStatus.OK:
             return Permission.NONE
         may_push = (answer.data.get("permissions") or {}).get("push")
         return Permission.WRITE if may_push else Permission.READ
@@ -326,7 +327,7 @@ class GithubBackend:
         if extension_of(filename) is None or not is_plain(filename):
             return None
         answer = await self._api.get(f"{self._releases}/tags/{quote(filename, safe='')}")
-        return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004
+        return decode_release(answer.data) if answer.status == HTTPStatus.OK else None
 
     async def _complete(self, release: Release) -> Release | None:
         """Return a release with its asset's address from the index; None if the index has none for its content."""
@@ -354,7 +355,7 @@ class GithubBackend:
         tag = await self._api.get(f"/repos/{self._spec.owner}/{self._spec.repo}/git/ref/tags/{quote(release.tag_name)}")
         seen = await self._api.get(f"{self._releases}/{release.id}")
         # A draft with a tag was published once, and the person who withdrew it may want it back.
-        if tag.status == 404 and seen.status == 200 and decode_release(seen.data).draft:  # noqa: PLR2004
+        if tag.status == HTTPStatus.NOT_FOUND and seen.status == HTTPStatus.OK and decode_release(seen.data).draft:
             await self._api.send("DELETE", f"{self._releases}/{release.id}")
             _logger.info("Removed the draft %s, which an interrupted upload had left.", release.tag_name)
 

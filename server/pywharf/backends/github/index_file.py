@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+from http import HTTPStatus
 from urllib.parse import quote
 
 import msgspec
@@ -80,7 +81,7 @@ class IndexFile:
         if answer.status not in CALLER_STATUSES:
             return answer
         refused = refusal(Step.WRITE_INDEX, answer, branch=self._branch)
-        if answer.status == 404 or isinstance(refused, IndexConflictError):  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_FOUND or isinstance(refused, IndexConflictError):
             raise refused
         # Other messages do not tell whether another commit came first.
         raise refused if expected == await self._newest(await self._list()) else IndexConflictError
@@ -88,9 +89,9 @@ class IndexFile:
     async def _list(self) -> tuple[_Entry, ...]:
         """List which of the two files exist. An unchanged listing is free of the rate limit, even if one is missing."""
         answer = await self._api.get(f"{self._repo}/contents/", {"ref": self._branch}, etag=self._etag)
-        if answer.status == 304:  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_MODIFIED:
             return self._entries
-        if answer.status == 404:  # noqa: PLR2004 - an empty repository, too
+        if answer.status == HTTPStatus.NOT_FOUND:  # an empty repository, too
             self._etag, self._entries = None, ()
             return ()
         try:

@@ -285,7 +285,7 @@ def _needs(action: Action) -> str:
 def _remedy(action: Action) -> str:
     match action:
         case CreateRepository():
-            return "Where it is there already, your token must be allowed to see it; else choose another name."
+            return "If it exists already, your token must be allowed to see it; otherwise choose another name."
         case EnablePages():
             return "Your plan may have no Pages for this repository; leave out --enable_gh_pages."
         case _:

@@ -3,6 +3,7 @@
 import calendar
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -104,7 +105,7 @@ class Listing:
         while True:
             number += 1
             answer = await self._api.get(self._path, _parameters(number))
-            if answer.status != 200:  # noqa: PLR2004 - 422: past what REST lists
+            if answer.status != HTTPStatus.OK:  # 422: past what REST lists
                 self._check(answer, number)
                 break
             page = _page_of(answer.headers, answer.data)
@@ -139,15 +140,15 @@ class Listing:
 
     async def _one(self, release: int) -> Release | None:
         answer = await self._api.get(f"{self._path}/{release}")
-        return decode_release(answer.data) if answer.status == 200 else None  # noqa: PLR2004 - deleted meanwhile
+        return decode_release(answer.data) if answer.status == HTTPStatus.OK else None  # deleted meanwhile
 
     async def _page(self, number: int) -> tuple[_Page, bool]:
         """Return the current page, and whether it has changed."""
         before = self._pages.get(number)
         answer = await self._api.get(self._path, _parameters(number), etag=before.etag if before else None)
-        if answer.status == 304 and before is not None:  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_MODIFIED and before is not None:
             return before, False
-        if answer.status != 200:  # noqa: PLR2004 - 422: past what REST lists
+        if answer.status != HTTPStatus.OK:  # 422: past what REST lists
             self._check(answer, number)
             return _Page(None, (), is_last=True), before is None
         page = _page_of(answer.headers, answer.data)
@@ -156,7 +157,7 @@ class Listing:
 
     def _check(self, answer: Answer, number: int) -> None:
         """Raise BackendUnavailableError, unless the page is past the last one that GitHub lists."""
-        if answer.status != 422 or number == 1:  # noqa: PLR2004
+        if answer.status != HTTPStatus.UNPROCESSABLE_ENTITY or number == 1:
             repository = f"{self._names['owner']}/{self._names['name']}"
             raise refusal(Step.LIST_RELEASES, answer, repository=repository)
 

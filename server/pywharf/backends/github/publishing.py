@@ -5,6 +5,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -58,7 +59,7 @@ async def publish_release(api: GithubApi, releases: str, branch: str, upload: Up
 async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Published | None:
     """Complete and return the release that has the tag, if any. Raises FileExistsInRepoError if its bytes differ."""
     there = await api.get(f"{releases}/tags/{quote(upload.file.filename, safe='')}")
-    if there.status != 200:  # noqa: PLR2004
+    if there.status != HTTPStatus.OK:
         return None
     return Published(await _completed(api, releases, upload, there.data), is_new=False)
 
@@ -67,7 +68,7 @@ async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Uploa
     tag = upload.file.filename
     draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, upload.file), "draft": True}
     made = await api.send("POST", releases, {**draft, "target_commitish": branch})
-    if made.status != 201:  # noqa: PLR2004
+    if made.status != HTTPStatus.CREATED:
         raise refusal(Step.PUBLISH, made, tag=tag)
     number = int(made.data["id"])
     try:
@@ -112,7 +113,7 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
     # The text comes last: the file is not listed before the text states its digest.
     body = {"body": body_of(upload.project, file)}
     answer = await api.send("PATCH", f"{releases}/{release.id}", body)
-    if answer.status != 200:  # noqa: PLR2004
+    if answer.status != HTTPStatus.OK:
         raise refusal(Step.PUBLISH, answer, tag=file.filename)
     return decode_release(answer.data)
 
@@ -135,7 +136,7 @@ async def _add_metadata(api: GithubApi, upload_url: str, upload: Upload) -> None
 
 def _check(added: Answer, tag: str, size: int | None, sha256: str) -> None:
     """Raise an error if GitHub did not store what was sent."""
-    if added.status != 201:  # noqa: PLR2004
+    if added.status != HTTPStatus.CREATED:
         raise refusal(Step.PUBLISH, added, tag=tag)
     digest = added.data.get("digest")
     if added.data.get("size") != size or (digest and digest != f"sha256:{sha256}"):
@@ -148,10 +149,10 @@ async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
     except BackendUnavailableError:
         # The change may have taken effect anyway; only GitHub knows.
         seen = await api.get(release)
-        if seen.status == 200 and not seen.data["draft"]:  # noqa: PLR2004
+        if seen.status == HTTPStatus.OK and not seen.data["draft"]:
             return decode_release(seen.data)
         raise
-    if answer.status != 200:  # noqa: PLR2004
+    if answer.status != HTTPStatus.OK:
         raise refusal(Step.PUBLISH, answer, tag=tag)
     return decode_release(answer.data)
 
@@ -160,7 +161,7 @@ async def _discard(api: GithubApi, release: str, tag: str) -> None:
     """Remove a draft, but never a release that has been published meanwhile."""
     try:
         seen = await api.get(release)
-        if seen.status == 200 and seen.data["draft"]:  # noqa: PLR2004
+        if seen.status == HTTPStatus.OK and seen.data["draft"]:
             await api.send("DELETE", release)
     except PywharfError as error:
         _logger.warning("The draft of %s is left for update_index to remove: %s", tag, error)

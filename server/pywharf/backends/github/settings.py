@@ -36,7 +36,7 @@ class InitPkgRepoSettings(Redacted, frozen=True, kw_only=True):
     secret_file: Annotated[str | None, Meta(description="Path of a file that holds it.")] = None
     workflow_secret: Annotated[
         str | None,
-        Meta(description="Token that the workflow reads releases and writes the index with; none: the same one."),
+        Meta(description="Token that the workflow reads releases and writes the index with; default: the same one."),
     ] = None
     workflow_secret_env: Annotated[str | None, Meta(description="Environment variable that holds it.")] = None
     workflow_secret_file: Annotated[str | None, Meta(description="Path of a file that holds it.")] = None
@@ -91,7 +91,7 @@ class GenGhPagesSettings(Redacted, frozen=True, kw_only=True):
     folder: Annotated[str, Meta(description="Folder that `simple/` is written into.")] = "site"
     download_base: Annotated[
         str | None,
-        Meta(description="What stands before TAG/FILE in links; none: https://HOST/OWNER/REPO/releases/download."),
+        Meta(description="What stands before TAG/FILE in links; default: https://HOST/OWNER/REPO/releases/download."),
     ] = None
 
     @property

@@ -153,7 +153,7 @@ class _Guarded(HTTPConnection):
                 return made
         raise failure or OSError
 
-    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as of the base class
+    def request(self, *args: Any, **kwargs: Any) -> None:
         """Register the connection for the call, even if another call opened it."""
         if self.sock is not None:
             _call().use(self.sock)
@@ -176,7 +176,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as of the base class
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
@@ -235,7 +235,7 @@ class _Adapter(HTTPAdapter):
 class _OverTls(HTTPSRequestsConnectionClass):
     """PyGithub's connection class for HTTPS. It sends through the thread's session."""
 
-    def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:  # noqa: ANN401
+    def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:
         self.host, self.port, self.protocol = host, port or 443, "https"
         self.timeout, self.verify, self.session = timeout, others.get("verify", True), _session()
 
@@ -246,7 +246,7 @@ class _OverTls(HTTPSRequestsConnectionClass):
 class _Plain(HTTPRequestsConnectionClass):
     """PyGithub's connection class for HTTP. It sends through the thread's session."""
 
-    def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:  # noqa: ANN401
+    def __init__(self, host: str, port: int | None = None, timeout: int | None = None, **others: Any) -> None:
         self.host, self.port, self.protocol = host, port or 80, "http"
         self.timeout, self.verify, self.session = timeout, others.get("verify", True), _session()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pywharf_operator.cluster.kube import connect
+from pywharf_operator.cluster.login import connect
 from pywharf_operator.watching.registry import _login
 
 KUBECONFIG = """

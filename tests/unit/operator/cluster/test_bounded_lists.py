@@ -69,7 +69,7 @@ async def test_each_object_once_in_pages_of_bounded_bytes(monkeypatch, sizes):
     assert not [one for one in found if one["metadata"].get("annotations")]
 
 
-async def test_an_object_that_nobody_could_store_ends_the_list(monkeypatch):
+async def test_an_object_too_large_to_be_stored_ends_the_list(monkeypatch):
     kube, _ = listing(monkeypatch, [item(1, 50_000)])
     with pytest.raises(ResponseTooLargeError):
         await kube.list(REPO)
@@ -118,7 +118,7 @@ def test_a_pods_status_and_a_jobs_end_are_kept():
     assert trimmed(CRON_JOB, whole) == {"apiVersion": "batch/v1", "kind": "CronJob"} | whole
 
 
-def test_a_spec_past_the_bound_is_left_out_and_said():
+def test_a_spec_past_the_bound_is_left_out_and_reported():
     fits = {"serverRef": {"name": "s"}, "repoName": "r", "upstream": {"reserved": ["x" * 1000]}}
     assert trimmed(REPO, {"metadata": {"name": "a"}, "spec": fits})["spec"] == fits
     large = fits | {"upstream": {"reserved": ["x" * MOST_SPEC_BYTES]}}

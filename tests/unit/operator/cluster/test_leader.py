@@ -93,7 +93,7 @@ async def test_the_lease_has_labels_of_one_s_own(cluster):
 
 
 @pytest.mark.parametrize("wall", ["1999-01-01T00:00:00", "2099-01-01T00:00:00"])
-async def test_a_lease_is_taken_after_it_stood_still_before_the_own_eyes_whatever_the_clocks_say(cluster, wall):
+async def test_a_lease_seen_unchanged_for_its_duration_is_taken_whatever_the_clocks_say(cluster, wall):
     first, second = Replica(cluster, "a"), Replica(cluster, "b", wall)
     await first.attempt()
     assert not await second.attempt()
@@ -162,7 +162,7 @@ async def test_a_request_that_hangs_does_not_hold_the_lease(cluster):
         await asyncio.wait_for(keeping, 20)
 
 
-async def test_released_it_is_anothers_at_once(cluster):
+async def test_a_released_lease_is_free_immediately(cluster):
     first, second = Replica(cluster, "a"), Replica(cluster, "b")
     await first.attempt()
     await second.attempt()
@@ -177,7 +177,7 @@ async def test_released_it_is_anothers_at_once(cluster):
     "spec",
     [None, {}, {"holderIdentity": None}, {"holderIdentity": ""}, {"holderIdentity": "", "leaseTransitions": "x"}],
 )
-async def test_a_lease_of_nobody_is_taken(cluster, spec):
+async def test_an_unheld_lease_is_taken(cluster, spec):
     cluster.lease = {"metadata": {"name": "pywharf-operator", "resourceVersion": "7"}, "spec": spec}
     assert await Replica(cluster, "a").attempt()
 

@@ -52,7 +52,7 @@ def test_the_files_are_current_and_small(name):
     assert len(text) < LARGEST_ANNOTATION / 3
 
 
-def test_check_says_what_differs(tmp_path, capsys):
+def test_check_reports_what_differs(tmp_path, capsys):
     assert command.main([str(tmp_path)]) == 0
     assert command.main(["--check", str(tmp_path)]) == 0
     changed = tmp_path / NAMES["PackageRepo"]

@@ -36,7 +36,7 @@ def test_every_condition_and_reason_is_documented():
         assert [reason for reason in reasons if f"| `{reason}` |" not in TEXT] == []
 
 
-def test_check_says_what_differs(tmp_path, capsys):
+def test_check_reports_what_differs(tmp_path, capsys):
     path = tmp_path / "resources.md"
     path.write_text(TEXT.replace("| `repoName` | string |", "| `repoName` | number |"))
     assert reference.main(["--check", str(path)]) == 1

@@ -30,16 +30,16 @@ SAID = {
 def test_remedies(message):
     components: tuple[Component, ...] = ("index", "server")
     for component, field in zip(components, SAID[message], strict=True):
-        told = with_remedy(message, component)
-        assert field in told
-        assert told.startswith(message[:20])
-        assert told.endswith(".")
+        shown = with_remedy(message, component)
+        assert field in shown
+        assert shown.startswith(message[:20])
+        assert shown.endswith(".")
 
 
-def test_what_others_say_is_bounded():
-    told = with_remedy("exceeded quota\x00\n" + "x" * 100_000)
-    assert len(told) < 1000
-    assert told.isprintable()
+def test_messages_of_others_are_bounded():
+    shown = with_remedy("exceeded quota\x00\n" + "x" * 100_000)
+    assert len(shown) < 1000
+    assert shown.isprintable()
 
 
 def job(name, *, age_s=60.0, **fields):
@@ -94,7 +94,7 @@ async def test_the_newest_event_counts_and_no_pod_s_made_up_name():
     assert kube.asked == [("events", "ml", None, "involvedObject.kind=Job,type=Warning,reason=FailedCreate")]
 
 
-async def test_without_the_right_nothing_is_told():
+async def test_without_the_right_nothing_is_reported():
     assert await refused_jobs(Events(error=KubeError(403, "Forbidden", "no")), "ml") == {}
     with pytest.raises(KubeError):
         await refused_jobs(Events(error=KubeError(500, "InternalError", "no")), "ml")

@@ -48,7 +48,7 @@ def by_namespace(keys):
     ],
 )
 def test_slots(wait, running, expected):
-    random.Random(1).shuffle(wait)  # noqa: S311 - no secret
+    random.Random(1).shuffle(wait)
     found = granted(wait, running)
     assert sum(by_namespace(found).values()) == sum(expected.values())
     if "b" not in expected or "b" in by_namespace(found):
@@ -90,7 +90,7 @@ def test_nobody_waits_for_another_s_updates(rows, running):
         assert counts.total() >= MAX_CONCURRENT
 
 
-def test_the_condition_says_what_is_waited_for_and_seldom_changes():
+def test_the_condition_names_what_is_waited_for_and_seldom_changes():
     wait = many("a", 1500)
     found = waits_for_slot(wait, granted(wait, {}))
     assert len(found) == 1500 - MAX_CONCURRENT

@@ -230,7 +230,7 @@ def test_what_is_gone_is_remembered(jobs, pods):
     assert (finding.status, finding.reason, state) == (True, "Updated", KNOWN)
 
 
-def test_pods_that_are_seen_after_their_job_say_why():
+def test_pods_seen_after_their_job_give_the_reason():
     finding, state = seen(repo(KNOWN), [failed()], [])
     assert "Too often" in finding.message
     finding, state = seen(repo(state), [failed()], [pod(containerStatuses=OOM)])
@@ -280,7 +280,7 @@ PENDING = pod(
         ([job(kind=None)], [pod(message={"error": "x"}, code=1)], 60, None),
     ],
 )
-def test_what_does_not_start_is_told_of_after_a_while(jobs, pods, minutes, says):
+def test_a_job_that_does_not_start_is_reported_after_a_while(jobs, pods, minutes, says):
     finding, state = seen(repo(KNOWN), jobs, pods, NOON + timedelta(hours=1, minutes=minutes))
     assert (finding.reason == "UpdateStuck") is (says is not None), finding
     assert (says or "") in finding.message
@@ -292,14 +292,14 @@ def test_what_does_not_start_is_told_of_after_a_while(jobs, pods, minutes, says)
 @pytest.mark.parametrize(
     ("created", "kept"), [(None, ["a", "b", "c"]), (EARLIER, ["a", "b", "c"]), (AT_NOON, ["b", "c"]), (LATER, ["c"])]
 )
-def test_jobs_of_a_former_repo_of_the_name_are_none_of_this_one(created, kept):
+def test_jobs_of_a_former_repo_of_the_name_are_ignored(created, kept):
     when = None if created is None else datetime.fromisoformat(created)
     made = msgspec.structs.replace(repo(), metadata=ObjectMeta(name="demo", namespace="ml", creation_timestamp=when))
     jobs = [job("a", EARLIER), job("b", AT_NOON), job("c", "odd")]
     assert [one["metadata"]["name"] for one in jobs_of_repo(made, jobs)] == kept
 
 
-def test_a_failure_says_whether_updates_go_on():
+def test_a_failure_reports_whether_updates_go_on():
     index = IndexStatus(last_job="x", last_result="Failed: y.")
     for suspend, says in ((False, "tried by schedule"), (True, "updates are suspended")):
         assert says in seen(repo(index, suspend=suspend), [], [])[0].message
@@ -361,11 +361,11 @@ def test_a_sidecar_that_runs_on_hides_no_report():
         pytest.param([finished("no report"), beside()], "SidecarRunning", id="no report"),
     ],
 )
-def test_when_a_sidecar_is_told_of(containers, reason):
+def test_when_a_sidecar_is_reported(containers, reason):
     assert seen(repo(), [job(kind=None)], [kept_pod(*containers)])[0].reason == reason
 
 
-def test_what_a_sidecar_says_is_no_report():
+def test_a_sidecar_s_message_is_no_report():
     """Nor does the sidecar's exit count as the end of the update."""
     junk = beside("a-proxy", terminated={"exitCode": 0, "message": json.dumps({"projects": 9, "files": 9})})
     finding, state = seen(repo(), [job()], [kept_pod(junk, finished())])

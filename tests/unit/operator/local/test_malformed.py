@@ -2,13 +2,13 @@
 
 import pytest
 
-from pywharf_operator.local.manifests import parse_file
 from support.manifest_cases import MALFORMED, WELL_FORMED
+from support.manifest_text import parsed
 
 
 @pytest.mark.parametrize(("text", "sentence"), MALFORMED, ids=range(len(MALFORMED)))
 def test_one_clear_sentence(text, sentence):
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert [sentence in problem.sentence for problem in found.problems] == [True], found.problems
     assert found.problems[0].sentence.endswith((".", "?"))
     assert found.problems[0].file == "a.yaml"
@@ -18,6 +18,6 @@ def test_one_clear_sentence(text, sentence):
 
 @pytest.mark.parametrize("text", WELL_FORMED)
 def test_well_formed(text):
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     assert len(found.loaded) == 1

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from pywharf_operator.local.manifests import MAX_FILE_BYTES, load_folder, parse_file, read_folder
+from pywharf_operator.local.manifests import MAX_FILE_BYTES, load_folder, read_folder
 from pywharf_operator.local.yaml_text import documents
 from pywharf_operator.spec import PackageRepo, Secret
+from support.manifest_text import parsed
 
 REPO = (
     "apiVersion: pywharf.dev/v1alpha1\nkind: PackageRepo\nmetadata: {name: NAME}\nspec: {backend: {fileSystem: {}}}\n"
@@ -68,12 +69,12 @@ def test_other_kinds_are_noted(tmp_path):
     found = load_folder(tmp_path, "default")
     assert found.problems == ()
     assert [str(note) for note in found.notes] == [
-        "kustomization.yaml, document 1: its kind is missing, which is none of pywharf's, so it is passed over.",
+        "kustomization.yaml, document 1: its kind is missing, which is not one of pywharf's, so it is ignored.",
         (
-            "other.yaml, document 1 (Deployment default/x): its kind is 'Deployment', which is none of pywharf's, "
-            "so it is passed over."
+            "other.yaml, document 1 (Deployment default/x): its kind is 'Deployment', which is not one of pywharf's, "
+            "so it is ignored."
         ),
-        "other.yaml, document 2: it is no object, so it is passed over.",
+        "other.yaml, document 2: it is not an object, so it is ignored.",
     ]
 
 
@@ -155,6 +156,6 @@ def test_a_byte_order_mark_and_a_line_of_dashes_in_a_text():
 
 def test_many_repos_are_read_in_reasonable_time():
     start = time.thread_time()  # CPU time, independent of the machine's load
-    found = parse_file("a.yaml", "---\n".join(repo(f"repo-{i}") for i in range(1000)).encode(), "default")
+    found = parsed("---\n".join(repo(f"repo-{i}") for i in range(1000)))
     assert len(found.loaded) == 1000
     assert time.thread_time() - start < 20

@@ -40,7 +40,7 @@ def test_private_complete_and_gone():
     assert not folder.exists()
 
 
-def test_a_set_is_replaced_at_once():
+def test_a_set_is_replaced_atomically():
     with Delivery() as delivery:
         delivery.deliver(objects("one", read="a", write="b"))
         held = Path(delivery.config).resolve().parent

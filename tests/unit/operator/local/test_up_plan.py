@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.render import Environment
 from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.spec import ObjectKey
+from support.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 REPO = """
@@ -38,7 +38,7 @@ def server(name, extra=""):
 
 
 def planned(*texts, first_seen=None):
-    found = parse_file("a.yaml", "".join(texts).encode(), "default")
+    found = parsed("".join(texts))
     return plan(found, ENVIRONMENT, "default", first_seen or {})
 
 
@@ -108,6 +108,6 @@ def test_flags():
     assert flags_of(off).extra_index_url == ""
 
 
-def test_tls_is_said_to_have_no_effect():
+def test_a_note_says_that_tls_has_no_effect():
     made = planned(server("pywharf", ", tls: {secretRef: {name: a}}"))
     assert made.notes == ("PackageServer central/pywharf: spec.tls has no effect in `up`, which serves plain HTTP.",)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.local.up.report import Reporter, index_url
 from pywharf_operator.render import Environment
+from support.manifest_text import parsed
 
 MANIFESTS = """
 apiVersion: v1
@@ -33,19 +33,19 @@ spec:
 
 
 def planned(text=MANIFESTS):
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     return plan(found, Environment(specs={"file_system": FileSystemSpec}), "default", {})
 
 
 class Said:
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.informed: list[str] = []
         self.warned: list[str] = []
-        self.reporter = Reporter(self.told.append, self.warned.append)
+        self.reporter = Reporter(self.informed.append, self.warned.append)
 
     @property
     def text(self):
-        return "\n".join(self.told)
+        return "\n".join(self.informed)
 
 
 def test_problems_once_and_once_when_gone():
@@ -65,7 +65,7 @@ def test_notes_once():
 def test_addresses_hold_the_user_name_and_no_secret():
     said = Said()
     said.reporter.repos(planned())
-    assert said.told == []  # the server is not listening yet
+    assert said.informed == []  # the server is not listening yet
     said.reporter.ready("http://127.0.0.1:8888", Path("root"), planned())
     assert "Serving on http://127.0.0.1:8888 (packages of fileSystem repos: root/cache)" in said.text
     assert "pip install --index-url http://demo@127.0.0.1:8888/repo/demo/simple/ PACKAGE" in said.text
@@ -79,14 +79,14 @@ def test_addresses_hold_the_user_name_and_no_secret():
 def test_repos_that_come_and_go():
     said = Said()
     said.reporter.ready("http://127.0.0.1:8888", Path("root"), planned(""))
-    assert said.told[-1] == "No repo is served yet; the folder is looked at every second."
+    assert said.informed[-1] == "No repo is served yet; the folder is looked at every second."
     said.reporter.repos(planned())
-    said.told.clear()
+    said.informed.clear()
     said.reporter.repos(planned())
-    assert said.told == []
+    assert said.informed == []
     said.reporter.repos(planned(MANIFESTS.replace("{name: open}", "{name: closed}")))
-    assert said.told[0].startswith("closed (PackageRepo default/closed)")
-    assert said.told[1:] == ["open: no longer served"]
+    assert said.informed[0].startswith("closed (PackageRepo default/closed)")
+    assert said.informed[1:] == ["open: no longer served"]
 
 
 @pytest.mark.parametrize(

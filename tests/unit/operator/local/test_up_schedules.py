@@ -82,7 +82,7 @@ async def until(condition, timeout_s=5.0):
             await asyncio.sleep(0.005)
 
 
-async def test_at_once_and_then_at_its_time(tmp_path, runs):
+async def test_immediately_and_then_at_the_scheduled_time(tmp_path, runs):
     async with running(tmp_path, job(), job("b", "0 0 1 1 *", secret="hunter2hunter2")):
         await until(lambda: runs.names.count("a") >= 3)
         assert runs.names.count("b") == 1
@@ -106,7 +106,7 @@ async def test_suspended(tmp_path, runs):
         await until(lambda: runs.names)
 
 
-async def test_a_changed_schedule_counts_at_once(tmp_path, runs):
+async def test_a_changed_schedule_counts_immediately(tmp_path, runs):
     async with running(tmp_path, job(schedule="0 0 1 1 *")) as made:
         await until(lambda: runs.names == ["a"])
         await made.update({RepoName("a"): job()})
@@ -128,7 +128,7 @@ async def test_the_end_does_not_wait_for_a_run(tmp_path, runs):
         await until(lambda: runs.names)
 
 
-async def test_a_failure_is_said_and_tried_again(tmp_path, runs, caplog):
+async def test_a_failure_is_reported_and_retried(tmp_path, runs, caplog):
     caplog.set_level(logging.INFO)
     runs.error = BackendUnavailableError("The volume is away.")
     async with running(tmp_path, job()):

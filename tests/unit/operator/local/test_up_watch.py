@@ -15,9 +15,9 @@ def repo(name):
     return REPO.replace("NAME", name)
 
 
-def look(folder):
+def poll(folder):
     """Scan the folder and return what has changed; the test expects a change."""
-    found = folder.look()
+    found = folder.poll()
     assert found is not None
     return found
 
@@ -29,14 +29,14 @@ def names(manifests):
 def test_only_changes_are_given(tmp_path):
     (tmp_path / "a.yaml").write_text(repo("one"))
     folder = WatchedFolder(tmp_path, "default")
-    assert names(look(folder)) == ["one"]
-    assert folder.look() is None
+    assert names(poll(folder)) == ["one"]
+    assert folder.poll() is None
     os.utime(tmp_path / "a.yaml", (1, 1))
-    assert folder.look() is None
+    assert folder.poll() is None
     (tmp_path / "b.yaml").write_text(repo("two"))
-    assert names(look(folder)) == ["one", "two"]
+    assert names(poll(folder)) == ["one", "two"]
     (tmp_path / "a.yaml").unlink()
-    assert names(look(folder)) == ["two"]
+    assert names(poll(folder)) == ["two"]
 
 
 def test_an_edit_that_keeps_size_and_time_is_seen(tmp_path):
@@ -44,27 +44,27 @@ def test_an_edit_that_keeps_size_and_time_is_seen(tmp_path):
     path.write_text(repo("one"))
     before = path.stat()
     folder = WatchedFolder(tmp_path, "default")
-    look(folder)
+    poll(folder)
     path.write_text(repo("two"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert names(look(folder)) == ["two"]
+    assert names(poll(folder)) == ["two"]
 
 
 def test_a_broken_file_keeps_what_it_held(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(f"{repo('one')}---\n{repo('two')}")
     folder = WatchedFolder(tmp_path, "default")
-    look(folder)
+    poll(folder)
     path.write_text(f"{repo('one')}---\n{BROKEN}")
-    found = look(folder)
+    found = poll(folder)
     assert names(found) == ["one", "two"]
     assert found.problems[0].sentence.endswith(STAYS)
     path.write_bytes(b"\xff")
-    found = look(folder)
+    found = poll(folder)
     assert names(found) == ["one", "two"]
     assert found.problems[0].sentence == f"it is not UTF-8 (byte 0); save it as UTF-8. {STAYS}"
     path.write_text(repo("two"))
-    found = look(folder)
+    found = poll(folder)
     assert names(found) == ["two"]
     assert found.problems == ()
 
@@ -73,18 +73,18 @@ def test_a_broken_object_keeps_its_last_version_and_no_other(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(f"{repo('one')}---\n{repo('two')}")
     folder = WatchedFolder(tmp_path, "default")
-    look(folder)
+    poll(folder)
     path.write_text(repo("one").replace("fileSystem", "filesystem"))
-    found = look(folder)
+    found = poll(folder)
     assert names(found) == ["one"]
     assert found.problems[0].sentence.endswith(f"did you mean fileSystem? {STAYS}")
     path.unlink()
-    assert names(look(folder)) == []
+    assert names(poll(folder)) == []
 
 
 def test_what_was_never_good_is_only_reported(tmp_path):
     (tmp_path / "a.yaml").write_text(BROKEN)
-    found = look(WatchedFolder(tmp_path, "default"))
+    found = poll(WatchedFolder(tmp_path, "default"))
     assert found.loaded == ()
     assert STAYS not in found.problems[0].sentence
 
@@ -94,12 +94,12 @@ def test_a_folder_that_vanishes_changes_nothing(tmp_path):
     path.mkdir()
     (path / "a.yaml").write_text(repo("one"))
     folder = WatchedFolder(path, "default")
-    look(folder)
+    poll(folder)
     path.rename(tmp_path / "away")
-    found = look(folder)
+    found = poll(folder)
     assert names(found) == ["one"]
     assert "the folder cannot be read" in found.problems[0].sentence
-    assert folder.look() is None
+    assert folder.poll() is None
     (tmp_path / "away").rename(path)
-    found = look(folder)
+    found = poll(folder)
     assert (names(found), found.problems) == (["one"], ())

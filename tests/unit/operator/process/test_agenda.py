@@ -30,7 +30,7 @@ def test_a_stream_of_events_puts_a_key_off_for_a_bounded_time():
     assert now == pytest.approx(TIMING.longest_delay_s, abs=0.051)
 
 
-def test_a_key_is_never_taken_twice_concurrently_and_runs_again_for_what_came_meanwhile():
+def test_a_key_is_never_taken_twice_concurrently_and_reruns_for_later_events():
     queue = agenda()
     queue.add(A, 0.0)
     assert queue.take(1.0) == A
@@ -100,11 +100,11 @@ def test_an_event_shortens_a_long_backoff_but_makes_no_loop():
     assert queue.next_due() == now + 10.1
 
 
-def test_looking_again_later_is_moved_by_what_is_earlier_only():
+def test_a_later_run_is_moved_only_by_an_earlier_one():
     queue = agenda()
     queue.add(A, 0.0)
     queue.take(1.0)
-    queue.done(A, 1.0, failed=False, again_s=30.0)
+    queue.done(A, 1.0, failed=False, next_s=30.0)
     assert len(queue) == 0
     assert queue.next_due() == 31.0
     queue.add_after(A, 60.0, 1.0)

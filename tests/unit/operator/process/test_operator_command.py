@@ -64,7 +64,7 @@ def test_where_the_lease_is(options, own, expected):
     assert lease(options, own) == ObjectKey(expected, options.lease_name)
 
 
-def test_a_lease_needs_a_place():
+def test_a_lease_needs_a_namespace():
     with pytest.raises(InvalidConfigError, match="--lease_namespace"):
         lease(Options(all_namespaces=True), None)
 
@@ -109,7 +109,7 @@ async def test_idle_connections_take_the_probes_from_nobody():
             assert answer.status == 200
 
 
-async def test_metrics_are_told():
+async def test_metrics_are_served():
     metrics = Metrics()
     metrics.watch(depth=lambda: 3, leads=lambda: True)
     metrics.reconciled("success", 0.1)

@@ -52,24 +52,24 @@ async def test_keys_are_worked_on_together_but_never_one_twice():
     assert len(done) < 5 * len(KEYS)
 
 
-async def test_work_learns_that_it_is_superseded():
-    seen = []
+async def test_work_can_ask_whether_it_is_superseded():
+    answers = []
     queue: WorkQueue
 
     async def work(key, superseded):
-        seen.append(superseded())
-        if len(seen) == 1:
+        answers.append(superseded())
+        if len(answers) == 1:
             queue.add(key)
-            seen.append(superseded())
+            answers.append(superseded())
 
     queue = WorkQueue(work, timing=QUICK)
     async with running(queue):
         queue.add(A)
-        await until(lambda: len(seen) == 3)
-    assert seen == [False, True, False]
+        await until(lambda: len(answers) == 3)
+    assert answers == [False, True, False]
 
 
-async def test_a_failure_is_logged_once_per_message_and_tried_again(caplog):
+async def test_a_failure_is_logged_once_per_message_and_retried(caplog):
     caplog.set_level(logging.INFO)
     results, tries = [], 0
 
@@ -108,7 +108,7 @@ def test_an_error_that_was_never_raised_has_a_name():
     assert error_location(KeyError("x")) == "KeyError"
 
 
-async def test_it_works_again_when_it_was_asked_to():
+async def test_it_runs_again_after_the_returned_delay():
     done = []
 
     async def work(key, _superseded):
@@ -123,7 +123,7 @@ async def test_it_works_again_when_it_was_asked_to():
         await until(lambda: len(done) == 4)
 
 
-async def test_a_resync_looks_at_what_is_listed_and_once_more_at_what_is_gone():
+async def test_a_resync_adds_the_listed_keys_and_the_gone_ones_once_more():
     done: list[ObjectKey] = []
     listed = {A, B}
 
@@ -191,7 +191,7 @@ async def test_stopping_lets_running_work_finish_for_a_while(caplog, grace_s, fi
     assert ("cut off" in caplog.text) is not finished
 
 
-async def test_what_is_stuck_is_reported_once_it_was_started():
+async def test_stalled_work_is_reported_once_it_was_started():
     now = 0.0
     began = asyncio.Event()
 

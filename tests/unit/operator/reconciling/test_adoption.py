@@ -135,7 +135,7 @@ def test_what_a_restore_wrote_becomes_the_operators():
 
 
 @pytest.mark.parametrize("entries", [None, [], [wrote("somebody", {"f:data": {}})]])
-def test_where_nobody_is_known_to_have_restored_it(entries):
+def test_an_object_not_known_to_be_restored(entries):
     item = live()
     item["metadata"]["managedFields"] = entries
     assert [one["fieldsV1"] for one in taken_over(item) or []] == [

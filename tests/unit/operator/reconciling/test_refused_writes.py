@@ -171,7 +171,7 @@ async def reconciler(cluster):
     ],
     ids=str,
 )
-async def test_a_refused_write_keeps_nothing_else_from_being_done(cluster, reconciler, refused, error):
+async def test_a_refused_write_does_not_stop_the_others(cluster, reconciler, refused, error):
     if "session" not in refused:
         await reconciler.reconcile(KEY)
     if refused.startswith("merge"):
@@ -198,15 +198,17 @@ async def test_a_refused_write_keeps_nothing_else_from_being_done(cluster, recon
         assert DEPLOYMENT.plural in refused or cluster.names(DEPLOYMENT)
 
 
-async def test_a_repo_is_told_that_its_schedule_is_refused(cluster, reconciler):
+async def test_a_repo_s_status_reports_its_refused_schedule(cluster, reconciler):
     cluster.refuse["apply cronjobs/pywharf-index-team-a"] = KubeError(422, "Invalid", "spec.timeZone: unknown")
     await reconciler.reconcile(KEY)
     assert cluster.status(REPO, "team-a", "IndexUpToDate") == ("False", "UpdateStuck")
-    told = {name for plural, name in cluster.objects if plural == REPO.plural and "timeZone" in str(cluster.of(name))}
-    assert told == {"team-a"}
+    reported = {
+        name for plural, name in cluster.objects if plural == REPO.plural and "timeZone" in str(cluster.of(name))
+    }
+    assert reported == {"team-a"}
 
 
-async def test_what_an_older_configuration_names_stays_while_the_newer_one_is_refused(cluster, reconciler):
+async def test_an_older_configuration_s_secrets_stay_while_the_newer_is_refused(cluster, reconciler):
     await reconciler.reconcile(KEY)
     labels = cluster.objects["secrets", "pywharf-credentials"]["metadata"]
     shard = {
@@ -222,7 +224,7 @@ async def test_what_an_older_configuration_names_stays_while_the_newer_one_is_re
     assert "pywharf-credentials-1" not in cluster.names(SECRET)
 
 
-async def test_pods_are_told_of_a_configuration_only_when_it_is_there(cluster, reconciler):
+async def test_pods_are_nudged_only_after_the_configuration_is_written(cluster, reconciler):
     await reconciler.reconcile(KEY)
     labels = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
     cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": {"phase": "Running"}})
@@ -230,12 +232,12 @@ async def test_pods_are_told_of_a_configuration_only_when_it_is_there(cluster, r
     repo(cluster, "team-c")
     await reconciler.reconcile(KEY)
     # The pods are notified of the secrets that belong to their current configuration, under a mark of their own.
-    told = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
+    reported = cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"]
     await reconciler.reconcile(KEY)
-    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == told
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] == reported
     cluster.refuse.clear()
     await reconciler.reconcile(KEY)
-    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != told
+    assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != reported
     assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
 
 
@@ -291,7 +293,7 @@ def pod(cluster: Cluster, name: str, **labels: str) -> None:
     cluster.add(POD, {"metadata": {"name": name, "labels": of_replica | labels}, "status": status})
 
 
-async def test_a_change_is_looked_at_soon_though_an_old_fault_lasts(cluster, reconciler):
+async def test_a_change_is_reconciled_soon_though_an_old_fault_lasts(cluster, reconciler):
     await reconciler.reconcile(KEY)
     pod(cluster, "pod")
     waits = [await reconciler.reconcile(KEY) for _ in range(8)]
@@ -363,7 +365,7 @@ async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(
 async def test_a_server_that_is_being_deleted_adopts_nothing(cluster, reconciler, moment):
     """The case: `kubectl delete --cascade=orphan` runs during a reconcile that began before it."""
     await reconciler.reconcile(KEY)
-    state = reconciler._memories[KEY].applier  # noqa: SLF001 - else nothing is read whole
+    state = reconciler._memories[KEY].applier  # noqa: SLF001 - otherwise no object is read whole
     state._same.clear()  # noqa: SLF001
 
     def orphaned(call: str) -> None:
@@ -409,7 +411,7 @@ def lists(cluster: Cluster) -> list[str]:
     return sorted(call for call in cluster.calls if call.startswith("list"))
 
 
-async def test_servers_that_are_missing_are_looked_at_together(cluster):
+async def test_missing_servers_are_reconciled_together(cluster):
     """Each missing server costs one request, once. The repos are listed and their statuses written in one pass."""
     wanted: list[ObjectKey] = []
     counted: dict[ObjectKey, Any] = {}
@@ -423,8 +425,8 @@ async def test_servers_that_are_missing_are_looked_at_together(cluster):
     cluster.calls.clear()
     await reconciler.reconcile(STRAYS)
     assert lists(cluster) == ["list packagerepos/", "list packageservers/", "list secrets/"]
-    told = {name: cluster.status(REPO, name, "Accepted") for name in cluster.names(REPO)}
-    assert {name for name, one in told.items() if one == ("False", "ServerNotFound")} == {
+    reported = {name: cluster.status(REPO, name, "Accepted") for name in cluster.names(REPO)}
+    assert {name for name, one in reported.items() if one == ("False", "ServerNotFound")} == {
         f"stray-{index}" for index in range(300)
     }
     assert counted[STRAYS]["Accepted", "False"] == 300
@@ -477,7 +479,7 @@ async def test_a_server_that_comes_is_reconciled_by_its_own_key(cluster):
     assert counted[key] == {}
 
 
-async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, monkeypatch):
+async def test_a_server_that_comes_during_the_pass_keeps_its_statuses(cluster, monkeypatch):
     named = strays(cluster, 250)
     async with aiohttp.ClientSession() as http:
         reconciler = Reconciler(cluster, http, SETTINGS)
@@ -500,7 +502,7 @@ async def test_a_server_that_comes_during_the_pass_keeps_what_it_told(cluster, m
     assert cluster.status(REPO, "stray-0", "Accepted") == ("False", "ServerNotFound")
 
 
-async def test_a_new_repo_of_a_server_that_cannot_be_read_any_more_is_told(cluster, reconciler, monkeypatch):
+async def test_a_new_repo_of_a_server_that_became_unreadable_gets_a_status(cluster, reconciler, monkeypatch):
     """The repos that are served stay, and so does the cached state of their server."""
     await reconciler.reconcile(KEY)
     repo(cluster, "team-c")

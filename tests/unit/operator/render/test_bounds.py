@@ -41,7 +41,7 @@ LETTERS = string.ascii_letters + string.digits
 
 def noise(count, seed=0, length=200):
     """Generate texts that do not compress."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     return ["".join(chance.choices(LETTERS, k=length)) for _ in range(count)]
 
 
@@ -246,7 +246,7 @@ def test_the_credentials_fit_whatever_a_tenant_adds():
 def test_nothing_depends_on_the_order():
     hostile = [repo("tenant", f"m{number}", number=number % 7, reserved=noise(75, number)) for number in range(100)]
     everybody = [*hostile, *victims()]
-    random.Random(3).shuffle(everybody)  # noqa: S311 - no secret
+    random.Random(3).shuffle(everybody)
     first, again = resolved(everybody)[0], resolved(everybody[::-1])[0]
     assert refused(first) == refused(again)
     assert first.servers[0].refused == {"tenant": len(refused(first))}

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.render.pod.container_text import container_args
 from support.expansion import expanded
+from support.manifest_text import parsed
 
 SECRET = "the-admin's-token"
 VARIABLES = {"TOKEN": SECRET, "": SECRET, "A B": SECRET}
@@ -63,7 +63,7 @@ spec:
   backend: {{github: {{owner: acme, repo: wheels, branch: main, apiURL: 'https://api.example.com/{text}'}}}}
   credentials: {{backendSecretRef: {{name: keys, key: backend}}}}
 """
-    found = parse_file("a.yaml", manifests.encode(), "default")
+    found = parsed(manifests)
     assert found.problems == ()
     environment = Environment(specs={"file_system": FileSystemSpec, "github": GithubSpec}, image="pywharf:1")
     (verdict,) = resolve(snapshot_of(found), environment).servers

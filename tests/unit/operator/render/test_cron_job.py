@@ -13,7 +13,6 @@ from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server, snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_job_name, cron_jobs
 from pywharf_operator.render.objects.job import update_job
@@ -22,6 +21,7 @@ from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions import wheel
+from support.manifest_text import parsed
 
 
 class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
@@ -68,7 +68,7 @@ metadata: {name: broken, namespace: ml}
 spec: {serverRef: {namespace: servers}, backend: {fileSystem: {}}}
 """
 STORAGE = "storage: {size: 1Gi}"
-TMP = "/tmp"  # noqa: S108 - the container's own
+TMP = "/tmp"
 KEYS = "{anonymousRead: true, readOnly: true, backendSecretRef: {name: keys, key: backend}}"
 NO_KEYS = "{anonymousRead: true, readOnly: true}"
 
@@ -76,7 +76,7 @@ NO_KEYS = "{anonymousRead: true, readOnly: true}"
 def jobs(spec=STORAGE, credentials=KEYS):
     """Render the CronJobs, by repo name."""
     text = SERVER.replace("SPEC", f"{{allowedNamespaces: {{from: All}}, {spec}}}")
-    found = parse_file("a.yaml", text.replace("CREDENTIALS", credentials).encode(), "default")
+    found = parsed(text.replace("CREDENTIALS", credentials))
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     # Jobs of a refused server are never rendered; here they show that each refused template would fit none.
@@ -264,7 +264,7 @@ POD_TEMPLATE = """podTemplate: {
          containers: [{name: server, image: other}]}}"""
 
 
-def test_of_the_pod_template_only_what_places_admits_and_isolates_pods():
+def test_jobs_inherit_what_schedules_admits_and_isolates_pods():
     made = jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}, {POD_TEMPLATE}", NO_KEYS)
     for repo, account in (("files", "pywharf-index"), ("wheels_1", "identity")):
         spec = pod(made[repo])
@@ -333,7 +333,7 @@ def kinds(value, path=""):
 
 def test_what_a_template_is_checked_against_has_every_map():
     """Otherwise an accepted patch could fail for the Job of one repo."""
-    (server,) = parse_file("a.yaml", SERVER.replace("SPEC", "{}").partition("---")[0].encode(), "x").of(PackageServer)
+    (server,) = parsed(SERVER.replace("SPEC", "{}").partition("---")[0], "x").of(PackageServer)
     known = set(kinds(every_map(server)))
     for credentials in (KEYS, NO_KEYS):
         for job in jobs(f"{STORAGE}, ambientIdentity: {{namespaces: [ml]}}", credentials).values():
@@ -368,7 +368,7 @@ BAD_JOB_TEMPLATES = {
 def test_a_template_that_fits_no_job(patch):
     """The server's condition reports it, whatever repos exist."""
     text = SERVER.replace("SPEC", f"{{{STORAGE}, jobs: {{podTemplate: {patch}}}}}").partition("---")[0]
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert (server.accepted.reason, server.accepted.message) == ("InvalidPodTemplate", BAD_JOB_TEMPLATES[patch])
@@ -433,7 +433,7 @@ apiVersion: pywharf.dev/v1alpha1
 kind: PackageServer
 metadata: {{name: {name}, namespace: ml}}
 """
-    (made,) = parse_file("a.yaml", text.encode(), "default").of(PackageServer)
+    (made,) = parsed(text).of(PackageServer)
     return made
 
 
@@ -474,7 +474,7 @@ def test_no_two_repos_of_a_namespace_have_one_name(keys):
     assert all(len(name) <= 52 and re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) for name in names)
 
 
-def test_a_job_at_once():
+def test_a_job_that_starts_immediately():
     cron_job = jobs()["files"]
     made = update_job(cron_job, "now")
     assert made == update_job(cron_job, "now")
@@ -497,7 +497,7 @@ def test_another_pod_template_has_another_digest():
     assert found[0] != found[1]
 
 
-def test_names_of_jobs_at_once():
+def test_names_of_jobs_that_start_immediately():
     files, wheels = jobs()["files"], jobs()["wheels_1"]
     made = [(files, "1"), (files, "2"), (wheels, "1"), (files, ""), (files, "\udc80 a\nvery" * 1000)]
     names = [update_job(cron_job, trigger)["metadata"]["name"] for cron_job, trigger in made]

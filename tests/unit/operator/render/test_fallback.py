@@ -128,7 +128,7 @@ def test_a_permission_that_was_taken_away(setting):
         {"config.toml": f'credentials_revision = "{"0" * 64}"\ncredentials_revision_file = 5', "admin_secret.toml": ""},
     ],
 )
-def test_a_configuration_of_somebody_else_gets_nothing(setting, data):
+def test_a_foreign_configuration_gets_nothing(setting, data):
     verdict, new = setting.render([repo("a")], a="a")
     current = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pywharf-config"}, "data": data}
     assert fallback_credentials(verdict, current, new.config_map, KEY) is None

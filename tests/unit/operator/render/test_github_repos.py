@@ -14,10 +14,10 @@ from pywharf.backends.github.credentials import parse_credentials
 from pywharf.config.repo_config import GithubSpec, SecretRef, parse_config
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec.backends import Github
+from support.manifest_text import parsed
 
 SPECS = {"github": GithubSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k")
@@ -51,7 +51,7 @@ OWN = "readSecretRef: {name: keys, key: read}, writeSecretRef: {name: keys, key:
 def made(refs="", backend=APP):
     """Return the server's verdict and its rendered objects."""
     text = MANIFESTS.replace("REFS", refs).replace("BACKEND", base64.b64encode(backend.encode()).decode())
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert (found.problems, found.notes) == ((), ())
     resolution = resolve(snapshot_of(found), ENVIRONMENT)
     assert [(one.accepted.reason, one.secrets_resolved.reason) for one in resolution.repos] == [
@@ -102,7 +102,7 @@ def test_the_defaults_are_the_same():
     assert manifest.index_filename == spec.index_name
 
 
-def test_the_server_is_told():
+def test_the_server_s_configuration_names_the_repository():
     _, rendered = made(OWN)
     texts = rendered.config_map["data"]
     config = parse_config(texts["config.toml"], texts["admin_secret.toml"], specs=SPECS)
@@ -189,7 +189,7 @@ def test_its_job_sees_the_server_s_own_secret_and_no_other():
     items = {one["name"]: one.get("secret", {}).get("items") for one in pod["volumes"]}
     assert items == {"tmp": None, "config": [{"key": "wheels.backend", "path": "wheels.backend"}]}
     mounts = {one["mountPath"]: one.get("readOnly", False) for one in container["volumeMounts"]}
-    assert mounts == {"/tmp": False, FOLDER: True}  # noqa: S108 - the container's own
+    assert mounts == {"/tmp": False, FOLDER: True}
     assert "affinity" not in pod
     assert "env" not in container
 

@@ -22,6 +22,7 @@ from pywharf_operator.spec.package_server import RepoCounts
 from pywharf_operator.status.conditions import as_json, malformed_status, repo_status, server_status
 from support import lua
 from support.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
+from support.manifest_text import parsed
 from support.parts import CHECKOUT
 
 HEALTHY, PROGRESSING, DEGRADED = "Healthy", "Progressing", "Degraded"
@@ -163,8 +164,8 @@ def test_health_of_each_reason(where, reason):
     status, expected = DECISIONS[where][reason]
     given = {} if where == "PackageRepo Ready" else {aspect: Finding(status=status, reason=reason, message="Because.")}
     obj = instance(kind, **given)
-    told = "Because." if expected != HEALTHY else ready_of(obj)["message"]
-    assert health(obj) == Health(expected, told)
+    message = "Because." if expected != HEALTHY else ready_of(obj)["message"]
+    assert health(obj) == Health(expected, message)
 
 
 def test_one_that_got_past_the_schema_is_degraded():
@@ -206,7 +207,7 @@ def test_what_is_unknown_is_progressing(kind):
     assert health(obj) == Health(PROGRESSING, "Not known yet.")
 
 
-def test_the_first_that_needs_somebody_is_told():
+def test_the_first_that_needs_action_is_reported():
     refused = Finding(status=False, reason="NameConflict", message="Another repo has the name.")
     unresolved = Finding(status=False, reason="SecretNotFound", message="There is no Secret team-a.")
     obj = instance("PackageRepo", SecretsResolved=unresolved, Accepted=refused)
@@ -317,7 +318,7 @@ def test_no_overlay_holds_a_secret_that_anything_would_take(overlay):
             assert "stringData" not in item
             assert all(value.startswith("ENC[") for value in item["data"].values())
             for taken in (item, {key: value for key, value in item.items() if key != "sops"}):
-                (problem,) = parse_file("a.yaml", yaml.safe_dump(taken).encode(), "packages").problems
+                (problem,) = parsed(yaml.safe_dump(taken), "packages").problems
                 assert "sops" in problem.sentence or "not base64" in problem.sentence
     labelled = [item for item in decrypted(objects, {}) if item["kind"] == "Secret"]
     assert [item["metadata"]["labels"] for item in labelled] == [{"pywharf.dev/credentials": "true"}]

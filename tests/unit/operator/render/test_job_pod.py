@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.pod.job_pod import CONTAINER, INHERITED, NOT_INHERITED, inherited_removals
 from support.backend_specs import S3Spec
+from support.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
 NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
@@ -116,7 +116,7 @@ def job(fields, *, lent=False, removals=()):
             },
         },
     ]
-    found = parse_file("a.yaml", "\n---\n".join(json.dumps(one) for one in objects).encode(), "ml")
+    found = parsed("\n---\n".join(json.dumps(one) for one in objects), "ml")
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert verdict.accepted.status, verdict.accepted

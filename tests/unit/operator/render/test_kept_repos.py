@@ -8,10 +8,10 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, RenderedServer, Snapshot, render_server, repos_applied, resolve
 from pywharf_operator.render.objects.config_map import CONFIG_KEY, REPOS_KEY, texts_of
 from pywharf_operator.spec import ObjectKey
+from support.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec, "github": GithubSpec}, session_key=b"key")
 SERVER = ObjectKey("ml", "pywharf")
@@ -59,7 +59,7 @@ spec:
 
 
 def read(from_: str = "All") -> Snapshot:
-    found = parse_file("a.yaml", MANIFESTS.replace("FROM", from_).encode(), "default")
+    found = parsed(MANIFESTS.replace("FROM", from_))
     assert found.problems == ()
     return snapshot_of(found)
 
@@ -101,7 +101,7 @@ def test_only_those_of_the_namespaces_are_kept():
 def test_a_name_that_is_kept_is_held():
     """Even an older repo does not get the name, and the refused repo learns nothing about the holder."""
     taker = MANIFESTS.replace("metadata: {name: own, namespace: ml", "metadata: {name: hub, namespace: ml")
-    found = parse_file("a.yaml", taker.replace("FROM", "All").encode(), "default")
+    found = parsed(taker.replace("FROM", "All"))
     snapshot = msgspec.structs.replace(without_team(snapshot_of(found)), kept=kept(rendered(read())))
     (verdict,) = resolve(snapshot, ENVIRONMENT).repos
     assert verdict.accepted.reason == "NameConflict"
@@ -138,7 +138,7 @@ def test_of_a_former_versions_config_map_nothing_is_dropped():
         {"binaryData": {"config.toml.gz": base64.b64encode(gzip.compress(bytes(33 * 1024**2))).decode()}},
     ],
 )
-def test_a_config_map_that_cannot_be_read_is_said(content):
+def test_a_config_map_that_cannot_be_read_is_reported(content):
     with pytest.raises(ValueError, match=r"."):
         repos_applied(SERVER, {"metadata": {"name": "x"}, **content}, [], ["team"])
 

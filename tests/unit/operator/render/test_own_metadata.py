@@ -11,7 +11,6 @@ import pytest
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf_operator.cluster.live import metadata_change
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.reconciling.session_key import _manifest
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.render.labels import labels
@@ -20,6 +19,7 @@ from pywharf_operator.spec.kinds import JOB, OWNED, kind_of
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
 from support.backend_specs import S3Spec
+from support.manifest_text import parsed
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 ENVIRONMENT = Environment(specs=SPECS, image="p:1", apis=frozenset({"HTTPRoute", "ServiceMonitor"}))
@@ -54,7 +54,7 @@ def objects(**spec):
         }
         for number, backend in enumerate(({"fileSystem": {}}, {"s3": {"bucket": "abc"}}))
     ]
-    found = parse_file("a.yaml", "\n---\n".join(json.dumps(one) for one in (server, *repos)).encode(), "ml")
+    found = parsed("\n---\n".join(json.dumps(one) for one in (server, *repos)), "ml")
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert verdict.accepted.status, verdict.accepted
@@ -177,7 +177,7 @@ def test_keys_that_are_refused(field, key):
     outer, _, inner = field.rpartition(".")
     spec = {outer: {inner: {key: "x"}}} if outer else {inner: {key: "x"}}
     text = {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageServer", "metadata": {"name": "a"}, "spec": spec}
-    (problem,) = parse_file("a.yaml", json.dumps(text).encode(), "ml").problems
+    (problem,) = parsed(json.dumps(text), "ml").problems
     assert f"spec.{field}: " in str(problem)
 
 

@@ -27,7 +27,7 @@ TEMPLATE: dict[str, Any] = {
                     {"containerPort": 80},
                 ],
                 "env": [{"name": "A", "value": "1"}],
-                "volumeMounts": [{"mountPath": "/tmp", "name": "tmp"}],  # noqa: S108 - the container's own
+                "volumeMounts": [{"mountPath": "/tmp", "name": "tmp"}],
             }
         ],
         "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "emptyDir": {}}],

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, SecretRef, config_digest, parse_config
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve, schedule_of
 from pywharf_operator.render.objects.credentials import revision
 from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageRepo
 from support.backend_specs import S3Spec
+from support.manifest_text import parsed
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 FOLDER = """
@@ -50,7 +50,7 @@ spec:
 
 def rendered(text=FOLDER, **environment):
     made = Environment(specs=SPECS, **environment)
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), made).servers
     return render_server(server, made)
@@ -162,7 +162,7 @@ kind: PackageRepo
 metadata: {{name: {name}}}
 spec: {{backend: {{fileSystem: {{}}}}}}
 """
-        (repo,) = parse_file("a.yaml", text.encode(), "default").of(PackageRepo)
+        (repo,) = parsed(text).of(PackageRepo)
         return schedule_of(repo)
 
     minutes = [int(at(f"repo-{i}").removesuffix(" * * * *")) for i in range(300)]

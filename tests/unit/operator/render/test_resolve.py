@@ -6,11 +6,11 @@ import pytest
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from support.backend_specs import S3Spec
+from support.manifest_text import parsed
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
@@ -65,7 +65,7 @@ def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}"
 
 
 def snapshot(*texts):
-    found = parse_file("a.yaml", "".join(texts).encode(), "default")
+    found = parsed("".join(texts))
     assert found.problems == ()
     return snapshot_of(found)
 
@@ -451,14 +451,14 @@ def test_keys_sort_by_namespace_first():
     assert sorted([ObjectKey("b", "a"), ObjectKey("a", "z")]) == [ObjectKey("a", "z"), ObjectKey("b", "a")]
 
 
-def told(*texts):
+def conditions_of(*texts):
     """Return the conditions that the only repo receives."""
     (verdict,) = resolve(snapshot(*texts), ENVIRONMENT).repos
     return verdict.accepted, verdict.secrets_resolved
 
 
 @pytest.mark.parametrize("backend", ["{fileSystem: {}}", S3, GITHUB, "{gcs: {bucket: abc}}"])
-def test_whether_another_namespace_has_a_server_is_not_said(backend):
+def test_whether_another_namespace_has_a_server_is_not_revealed(backend):
     """A PackageServer that does not admit the repo and a missing PackageServer yield exactly the same texts."""
     texts = [secret("b"), repo(namespace="b", backend=backend, extra=IN_OTHER)]
     servers = [
@@ -470,9 +470,9 @@ def test_whether_another_namespace_has_a_server_is_not_said(backend):
         "{podTemplate: {wrong: true}}",
         "{allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}}",
     ]
-    without = told(*texts)
+    without = conditions_of(*texts)
     for spec in servers:
-        assert told(*texts, server(spec=spec)) == without, spec
+        assert conditions_of(*texts, server(spec=spec)) == without, spec
     assert without[0].reason == "NamespaceNotAllowed"
 
 

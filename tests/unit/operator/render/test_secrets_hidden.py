@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from support.examples import examples
+from support.manifest_text import parsed
 
 HIDDEN = "hunter2hunter2"
 NO_TEXT = base64.b64encode(b"\xff" + HIDDEN.encode()).decode()
@@ -75,7 +75,7 @@ TEXTS = [
 
 def said(text):
     """Return everything that users, logs and tracebacks could show."""
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     resolution = resolve(snapshot_of(found), ENVIRONMENT)
     rendered = [render_server(server, ENVIRONMENT) for server in resolution.servers]
     return [
@@ -110,7 +110,7 @@ def test_no_value_of_a_secret_is_shown(value, place, key):
 
 
 def test_a_broken_document_in_a_secrets_file_is_located():
-    (problem,) = parse_file("a.yaml", f"{SECRET}stringData:\n  read: *{HIDDEN}".encode(), "default").problems
+    (problem,) = parsed(f"{SECRET}stringData:\n  read: *{HIDDEN}").problems
     assert str(problem).startswith(
         "a.yaml, document 1: line 5, column 9: it is not valid YAML (found undefined alias);"
     )

@@ -6,7 +6,6 @@ import pytest
 
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.http_route import http_route
 from pywharf_operator.render.objects.ingress import ingress
@@ -17,6 +16,7 @@ from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.urls import base_url, repo_url
+from support.manifest_text import parsed
 
 BARE = Environment(specs={})
 FULL = Environment(specs={}, apis=frozenset({"HTTPRoute", "ServiceMonitor"}))
@@ -30,7 +30,7 @@ kind: PackageServer
 metadata: {{name: pywharf, namespace: ml, uid: u-1}}
 spec: {{{spec}}}
 """
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     (made,) = resolve(snapshot_of(found), BARE).servers
     return made

@@ -11,7 +11,6 @@ from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL, ServerSettings
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.struct_errors import convert
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, resolve
 from pywharf_operator.render.labels import labels, metadata, selector
 from pywharf_operator.render.objects.autoscaler import autoscaler
@@ -22,6 +21,7 @@ from pywharf_operator.render.objects.service_accounts import index_account, serv
 from pywharf_operator.render.objects.volume_claim import volume_claim
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
+from support.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec}, image="pywharf:1")
 RENDERERS = [deployment, disruption_budget, autoscaler, server_account, index_account, volume_claim]
@@ -36,7 +36,7 @@ kind: PackageServer
 metadata: {{name: wharf, namespace: ml{f", uid: {uid}" if uid else ""}}}
 spec: {spec}
 """
-    found = parse_file("a.yaml", text.encode(), "default")
+    found = parsed(text)
     assert found.problems == ()
     (server,) = snapshot_of(found).servers
     (made,) = resolve(Snapshot(servers=(server,)), ENVIRONMENT).servers
@@ -81,7 +81,7 @@ def test_a_restricted_pod():
         )
         assert own["capabilities"] == {"drop": ["ALL"]}
         writable = {m["mountPath"] for m in made["containers"][0]["volumeMounts"] if not m.get("readOnly")}
-        assert writable == {"/var/lib/pywharf", "/tmp"}  # noqa: S108 - the container's own
+        assert writable == {"/var/lib/pywharf", "/tmp"}
 
 
 def test_every_mount_has_its_volume():

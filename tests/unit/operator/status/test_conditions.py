@@ -156,7 +156,7 @@ def test_ready_of_a_server(findings, expected):
 
 
 @pytest.mark.parametrize(
-    ("spec", "count", "expected", "told"),
+    ("spec", "count", "expected", "reported"),
     [
         ({}, 1, True, "1 of 1 replicas"),
         ({"replicas": 3}, 2, True, "2 of 3 replicas"),
@@ -165,10 +165,10 @@ def test_ready_of_a_server(findings, expected):
         ({"replicas": 0}, 0, False, "spec.replicas is 0"),
     ],
 )
-def test_ready_replicas(spec, count, expected, told):
+def test_ready_replicas(spec, count, expected, reported):
     found = ready_replicas(msgspec.convert({**raw("PackageServer"), "spec": spec}, PackageServer), count)
     assert (found.status, found.reason) == (expected, "Ready" if expected else "NoReadyReplica")
-    assert told in found.message
+    assert reported in found.message
 
 
 def test_a_status_that_is_not_known_is_unknown():
@@ -300,7 +300,7 @@ def normal(kind, message="All is well.", reason="Good"):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "reported"),
     [
         # the first status
         (None, {}, []),
@@ -329,13 +329,13 @@ def normal(kind, message="All is well.", reason="Good"):
         ({"accepted": NO}, {"secrets_resolved": INVALID}, [normal("Accepted"), warning(INVALID, "SecretsResolved")]),
     ],
 )
-def test_events_of_a_repo(before, after, told):
+def test_events_of_a_repo(before, after, reported):
     previous = None if before is None else of_repo(**before)
-    assert sorted(events_of(previous, of_repo(status=previous, **after)), key=str) == sorted(told, key=str)
+    assert sorted(events_of(previous, of_repo(status=previous, **after)), key=str) == sorted(reported, key=str)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "reported"),
     [
         (None, {"ready": ABSENT}, []),
         ({"ready": ABSENT}, {}, []),
@@ -349,9 +349,9 @@ def test_events_of_a_repo(before, after, told):
         ({"ready": REFUSED}, {"accepted": NO}, [warning(NO, "Accepted")]),
     ],
 )
-def test_events_of_a_server(before, after, told):
+def test_events_of_a_server(before, after, reported):
     previous = None if before is None else of_server(**before)
-    assert sorted(events_of(previous, of_server(status=previous, **after)), key=str) == sorted(told, key=str)
+    assert sorted(events_of(previous, of_server(status=previous, **after)), key=str) == sorted(reported, key=str)
 
 
 def test_events_of_one_that_cannot_be_read():

@@ -7,11 +7,11 @@ import pytest
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
 from pywharf.core.reports import Fault
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
 from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
+from support.manifest_text import parsed
 
 NAME = parse_repo_name("team-a")
 OTHER = parse_repo_name("team-b")
@@ -74,7 +74,7 @@ def test_words_of_a_replica_are_bounded():
     assert len(finding.message) < 400
 
 
-def test_the_history_is_bounded_and_what_comes_again_is_the_newest(monkeypatch):
+def test_the_history_is_bounded_and_a_repeated_entry_becomes_the_newest(monkeypatch):
     monkeypatch.setattr(module, "_REMEMBERED", 2)
     made = history()
     assert made.content("one", NAME) is None
@@ -111,7 +111,7 @@ SECRET = "a-secret-value"
 def contents(key=b"k", **team_a):
     text = REPO.format(name="team-b", size=5, read="other", write="value") + SERVER
     text += "---" + REPO.format(**({"name": "team-a", "size": 9, "read": SECRET, "write": "w-value"} | team_a))
-    found = parse_file("x.yaml", text.encode(), "ml")
+    found = parsed(text, "ml")
     assert not found.problems
     repos, servers, secrets = (tuple(found.of(kind)) for kind in (PackageRepo, PackageServer, Secret))
     snapshot = Snapshot(repos=repos, servers=servers, secrets=secrets)
@@ -127,7 +127,7 @@ def test_a_content_changes_with_its_repo_alone(change):
     assert contents() == before
 
 
-def test_contents_tell_nothing_of_a_secret():
+def test_contents_reveal_nothing_of_a_secret():
     assert contents()[NAME] != contents(b"another key")[NAME]
     assert SECRET not in str(contents())
 

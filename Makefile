@@ -88,7 +88,7 @@ run: .venv ## Serve examples/quickstart (HOST, PORT); packages are kept in .pywh
 CLUSTER_STATE ?= .pywharf-cluster
 CONTEXT ?=
 IMAGE ?=
-run_cluster = PYTHONPATH=tests .venv-dev/bin/python -m support.run_cluster $(1) --state '$(CLUSTER_STATE)'
+run_cluster = PYTHONPATH=tests .venv-dev/bin/python -m support.run_cluster.command $(1) --state '$(CLUSTER_STATE)'
 
 run-cluster: .venv-dev ## The same on Kubernetes, by the chart (PORT; CONTEXT, IMAGE for a cluster that is there)
 	@$(call run_cluster,start) --port $(PORT) --context '$(CONTEXT)' --image '$(IMAGE)'
@@ -102,7 +102,7 @@ test: lint ## Every check and test this machine can run; names what it leaves ou
 
 # Programs built from Go modules, once, into ~/.cache/pywharf-test (XDG_CACHE_HOME): docs/testing.md.
 cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs go)
-	@$(PYTHON) tests/support/cluster_build.py $(CLUSTER)
+	@$(PYTHON) tests/support/cluster/build.py $(CLUSTER)
 
 CLUSTER := cluster lint helm helm-docs
 NODE := cluster node containers coredns helm
@@ -111,7 +111,7 @@ NODE := cluster node containers coredns helm
 # tests/bench is left out, and tests/e2e comes after it in one process (make e2e). Fast folders come first:
 # tests/conftest.py.
 pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
-	-@$(PYTHON) tests/support/cluster_build.py $(CLUSTER) >/dev/null
+	-@$(PYTHON) tests/support/cluster/build.py $(CLUSTER) >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \
 	  --numprocesses $(WORKERS) --durations 5 --hypothesis-profile thorough $(PYTEST_ARGS)
@@ -122,8 +122,8 @@ unit: .venv-dev ## The inner loop: tests/unit, in less than a minute
 
 # What a node is made of: Kubernetes' parts, container runtime, DNS, and images (needs root, Debian packages).
 node:
-	@$(PYTHON) tests/support/cluster_build.py $(NODE) >/dev/null
-	@$(PYTHON) tests/support/image_build.py >/dev/null
+	@$(PYTHON) tests/support/cluster/build.py $(NODE) >/dev/null
+	@$(PYTHON) tests/support/node/image_build.py >/dev/null
 
 # One process: they share one node. Without its parts they are left out and say why.
 e2e: .venv-dev .venv-clients ## The tests with real containers, on a node of their own (needs root)

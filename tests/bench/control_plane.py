@@ -7,9 +7,9 @@ from statistics import median
 
 from bench.report import Row, Target
 from bench.settings import Settings
-from support import scale
-from support.cluster import cluster_of, new_namespace, prepare, programs_or_why
-from support.control_plane import ControlPlane
+from support.cluster.cluster import cluster_of, new_namespace, prepare, programs_or_why
+from support.cluster.control_plane import ControlPlane
+from support.operator import scale
 
 REPOS = 1000
 _CORES = 2

@@ -18,7 +18,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName, normalize, parse_repo_name
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import encode_index, meta_of
-from support import distributions
+from support.distributions import wheels as distributions
 
 SECRET = "bench-secret"
 UPLOAD_TIME = "2026-01-02T03:04:05.000000Z"

@@ -17,9 +17,9 @@ from pywharf.core.toml_text import dumps
 from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, Upload
 from pywharf.index.update import update_index
-from support.distributions import wheel
-from support.github import BRANCH, OWNER, TestRepository, running_github
-from support.uploads import file_of
+from support.distributions.wheels import wheel
+from support.github.repository import BRANCH, OWNER, TestRepository, running_github
+from support.storage.uploads import file_of
 
 RELEASES = 2_000
 PER_UPDATE, PER_UPLOAD, PER_IDLE = RELEASES / 100 + 5, 6, 0

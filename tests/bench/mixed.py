@@ -2,7 +2,7 @@
 
 from bench.report import Row, Target
 from bench.settings import Settings
-from support.mixed_load import measure as measure_load
+from support.server.mixed_load import measure as measure_load
 
 REST_S, LOAD_S = 20.0, 60.0
 MOST_TIMES_REST = 5.0

@@ -18,7 +18,7 @@ import psutil
 from bench.data import SECRET
 from bench.report import CACHED, DEFAULT, GUNICORN
 from support.parts import BENCH_PEERS, CHECKOUT
-from support.serving import PYWHARF, clean_environment
+from support.server.serving import PYWHARF, clean_environment
 
 START_S = 60.0
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # holds nginx, but is often missing from a user's PATH

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from support.chart import CHART
-from support.upping import upping
+from support.operator.chart import CHART
+from support.server.up import upping
 
 REPO = """
 apiVersion: pywharf.dev/v1alpha1

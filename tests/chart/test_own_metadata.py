@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.chart import HelmError, objects, rendered
-from support.cluster import manifests
-from support.kube_client import Json
+from support.cluster.cluster import manifests
+from support.cluster.kube_client import Json
+from support.operator.chart import HelmError, objects, rendered
 from support.parts import CHECKOUT
 
 HERE = CHECKOUT / "tests" / "golden" / "chart"

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from support import cluster_build
-from support.chart import CHART, PACKAGED, HelmError, held, helm, program, rendered
-from support.cluster import CRDS, GIVEN, KubectlError, manifests, programs, run_kubectl
-from support.control_plane import ControlPlane
-from support.operating import Operator, operating
+from support.cluster import build as cluster_build
+from support.cluster.cluster import CRDS, GIVEN, KubectlError, manifests, programs, run_kubectl
+from support.cluster.control_plane import ControlPlane
+from support.node.release import rights
+from support.operator.chart import CHART, PACKAGED, HelmError, held, helm, program, rendered
+from support.operator.operating import Operator, operating
 from support.parts import CHECKOUT, missing, require
-from support.release import rights
-from support.run_cluster_install import Tools, crds_there, namespace_is_there, uninstall
+from support.run_cluster.install import Tools, crds_there, namespace_is_there, uninstall
 from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart"

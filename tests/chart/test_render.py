@@ -10,8 +10,9 @@ import yaml
 
 import pywharf
 from pywharf_operator.process.options import LEASE_NAME
-from support import cluster_build
-from support.chart import (
+from support.cluster import build as cluster_build
+from support.cluster.cluster import CRDS, manifests
+from support.operator.chart import (
     CHART,
     KUBERNETES,
     PACKAGED,
@@ -26,8 +27,7 @@ from support.chart import (
     text_of,
     values,
 )
-from support.cluster import CRDS, manifests
-from support.operating import CLUSTER_RULES, LEASE_RULES, RULES
+from support.operator.operating import CLUSTER_RULES, LEASE_RULES, RULES
 from support.parts import CHECKOUT
 
 HERE = CHECKOUT / "tests" / "golden" / "chart"

@@ -1,4 +1,4 @@
-// The Kubernetes that the tests run, built from source: tests/support/cluster_build.py.
+// The Kubernetes that the tests run, built from source: tests/support/cluster/build.py.
 module pywharf.test/cluster
 
 go 1.26.0

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from support.api_faults import Answer, Delay, Drop, Pass, Silence, WatchError
-from support.api_proxy import ApiProxy
-from support.cluster import Cluster
-from support.kube_client import ApiError, KubeClient
+from support.cluster.api_faults import Answer, Delay, Drop, Pass, Silence, WatchError
+from support.cluster.api_proxy import ApiProxy
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import ApiError, KubeClient
 from support.waiting import wait_for
 
 BROKEN = (OSError, http.client.HTTPException)

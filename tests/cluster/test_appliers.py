@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from support.chart import helm
-from support.cluster import Cluster
-from support.kube_client import JSON_PATCH, Json, KubeClient
-from support.maps import PLURALS, MapCase, manifest_of, map_cases, meaning
-from support.resources import path
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import JSON_PATCH, Json, KubeClient
+from support.cluster.resources import path
+from support.operator.chart import helm
+from support.operator.maps import PLURALS, MapCase, manifest_of, map_cases, meaning
 
 CASES = map_cases()
 SERVER_SIDE = ("apply", "--server-side")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Cluster
-from support.kube_client import KubeClient
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import KubeClient
 from support.waiting import wait_for
 
 

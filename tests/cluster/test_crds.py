@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from support.cluster import Cluster
-from support.kube_client import ApiError, KubeClient
-from support.manifest_cases import MALFORMED, WELL_FORMED
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import ApiError, KubeClient
+from support.operator.manifest_cases import MALFORMED, WELL_FORMED
 from support.parts import CHECKOUT
 
 GROUP = "apis/pywharf.dev/v1alpha1"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from support.asking import index_status
-from support.cluster import Cluster
-from support.kube_client import KubeClient
-from support.kubelet import Kubelet, kubelet_of
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import KubeClient
+from support.kubelet.stand_in import Kubelet, kubelet_of
+from support.server.asking import index_status
 from support.waiting import wait_for
 
 SERVER = """

@@ -16,7 +16,7 @@ from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec.kinds import DEPLOYMENT, kind_of
 from pywharf_operator.spec.names import MANAGER
-from support.kube_client import JSON_PATCH, MERGE
+from support.cluster.kube_client import JSON_PATCH, MERGE
 
 CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-*.yaml"))
 

@@ -1,7 +1,7 @@
 """For every pod spec field that Kubernetes knows, the operator decides whether Jobs inherit it."""
 
 from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
-from support.kube_client import KubeClient
+from support.cluster.kube_client import KubeClient
 
 POD_SPEC = "io.k8s.api.core.v1.PodSpec"
 

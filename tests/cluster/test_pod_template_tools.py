@@ -15,11 +15,11 @@ from pywharf_operator.render.objects.deployment import deployment
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import DEPLOYMENT
 from pywharf_operator.spec.names import MANAGER
-from support.chart import CHART, helm
-from support.cluster import Cluster
-from support.kube_client import Json, KubeClient
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import path
+from support.operator.chart import CHART, helm
 from support.parts import CHECKOUT
-from support.resources import path
 
 DOCS = (CHECKOUT / "docs" / "resources.md").read_text()
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec}, image="x:1")

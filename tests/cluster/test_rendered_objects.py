@@ -15,7 +15,7 @@ from pywharf_operator.render.labels import selector
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec.kinds import DEPLOYMENT, NAMESPACE, POD, SERVICE_ACCOUNT, kind_of
-from support.kube_client import APPLY
+from support.cluster.kube_client import APPLY
 
 CASES = sorted((Path(__file__).parents[1] / "golden" / "render").glob("expected-*.yaml"))
 STRATEGIC = "application/strategic-merge-patch+json"

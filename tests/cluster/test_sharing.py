@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.cluster import programs
+from support.cluster.cluster import programs
 from support.parts import CHECKOUT
 from support.waiting import wait_for
 
 USER = """
 import sys
 from pathlib import Path
-from support.shared_control_plane import shared_cluster
+from support.cluster.shared_control_plane import shared_cluster
 
 shared, own, programs = map(Path, sys.argv[1:])
 own.mkdir()

@@ -7,7 +7,7 @@ from pywharf_operator.render.objects.config_map import config_map
 from pywharf_operator.render.objects.credentials import credentials_secrets
 from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, config_rendered, size_of
 from pywharf_operator.spec.kinds import SECRET
-from support.kube_client import APPLY, ApiError, KubeClient
+from support.cluster.kube_client import APPLY, ApiError, KubeClient
 
 
 def apply(kube: KubeClient, secret, **query: str):

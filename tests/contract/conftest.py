@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pywharf.index.ports import Backend
-from support.storages import ALL, FOLDING, GITHUB, GIVEN, MADE, Open, github_storage
+from support.storage.storages import ALL, FOLDING, GITHUB, GIVEN, MADE, Open, github_storage
 
 # These test one backend; the others test any.
 collect_ignore = ["test_example_backend.py", "test_file_system.py", "test_github.py"] if GIVEN is not None else []
@@ -33,7 +33,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def folds(request: pytest.FixtureRequest) -> bool:
-    """Return whether update_index removes from the journal what the index holds (`support.storages.FOLDING`)."""
+    """Return whether update_index removes from the journal what the index holds (`FOLDING`)."""
     return any(name in FOLDING for name in request.node.callspec.params.values() if isinstance(name, str))
 
 

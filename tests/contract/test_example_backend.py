@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from support.example_backend import FOLDER, install_example
-from support.foreign_backend import VARIABLE
 from support.parts import CHECKOUT
+from support.storage.example_backend import FOLDER, install_example
+from support.storage.foreign_backend import VARIABLE
 
 LEAST = 81
 """Tests that the suite has for one backend."""

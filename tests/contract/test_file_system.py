@@ -28,11 +28,11 @@ from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import decode_index
 from pywharf.index.ports import Backend, StoredIndex
 from pywharf.index.update import Summary, update_index
-from support.crashing import NEW_INDEX, Crash, crashes
-from support.distributions import sdist, wheel
-from support.faults import CALLS, Fault, injected
-from support.storages import REPO, STORAGES
-from support.uploads import bare, content, file_of, journal, publish, scanned
+from support.distributions.wheels import sdist, wheel
+from support.storage.crashing import NEW_INDEX, Crash, crashes
+from support.storage.faults import CALLS, Fault, injected
+from support.storage.storages import REPO, STORAGES
+from support.storage.uploads import bare, content, file_of, journal, publish, scanned
 
 FOO = ProjectName("foo")
 OLD_S = 25 * 3600

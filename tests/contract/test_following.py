@@ -20,11 +20,11 @@ from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, JournalEntry, Probeable, StoredIndex
 from pywharf.index.update import update_index
-from support.distributions import wheel
+from support.distributions.wheels import wheel
 from support.examples import examples
-from support.storages import FOLDING, MADE
-from support.turns import Turns
-from support.uploads import publish
+from support.storage.storages import FOLDING, MADE
+from support.storage.turns import Turns
+from support.storage.uploads import publish
 
 FOO = ProjectName("foo")
 

@@ -33,11 +33,11 @@ from pywharf.index.codecs import decode_index
 from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend, RateLimit, RateLimited, RedirectContent, StreamContent, Upload
 from pywharf.index.update import update_index
-from support.distributions import wheel
-from support.github import BRANCH, OWNER
-from support.github_faults import PRIMARY, Fault, secondary_limit
-from support.storages import REPO
-from support.uploads import content, file_of, journal, publish, scanned
+from support.distributions.wheels import wheel
+from support.github.faults import PRIMARY, Fault, secondary_limit
+from support.github.repository import BRANCH, OWNER
+from support.storage.storages import REPO
+from support.storage.uploads import content, file_of, journal, publish, scanned
 
 FOO = ProjectName("foo")
 WHEEL = "foo-1.0-py3-none-any.whl"

@@ -7,7 +7,7 @@ import pytest
 
 from pywharf.core.errors import IndexConflictError
 from pywharf.index.ports import UNCHANGED, Backend, StoredIndex
-from support.storages import SHARED
+from support.storage.storages import SHARED
 
 
 async def stored(backend: Backend) -> StoredIndex:

@@ -7,9 +7,9 @@ import pytest
 
 from pywharf.core.model import File
 from pywharf.index.ports import Backend
-from support.distributions import wheel
-from support.storages import FOLDING, SHARED
-from support.uploads import publish
+from support.distributions.wheels import wheel
+from support.storage.storages import FOLDING, SHARED
+from support.storage.uploads import publish
 
 
 async def published(backend: Backend, made, *versions: str) -> list[File]:

@@ -15,8 +15,8 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import Backend, Upload
 from pywharf.index.staging import StagedFile
-from support.distributions import sdist, wheel
-from support.uploads import UPLOAD_TIME, bare, content, file_of, journal, publish, scanned
+from support.distributions.wheels import sdist, wheel
+from support.storage.uploads import UPLOAD_TIME, bare, content, file_of, journal, publish, scanned
 
 FOO = ProjectName("foo")
 

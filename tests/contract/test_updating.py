@@ -9,9 +9,9 @@ from pywharf.core.names import ProjectName
 from pywharf.index.codecs import Index, decode_index
 from pywharf.index.ports import Backend, StoredIndex
 from pywharf.index.update import Summary, update_index
-from support.distributions import sdist, wheel
-from support.storages import FOLDING, SHARED
-from support.uploads import journal, publish
+from support.distributions.wheels import sdist, wheel
+from support.storage.storages import FOLDING, SHARED
+from support.storage.uploads import journal, publish
 
 
 async def update(backend: Backend, index_name: str = "index.json") -> Summary:

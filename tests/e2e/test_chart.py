@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from support.chart import CHART, PACKAGED, held
-from support.cluster import CRDS, Cluster
-from support.distributions import wheel
+from support.cluster.cluster import CRDS, Cluster
+from support.distributions.wheels import wheel
+from support.node.pods import ClientPod, client_pod, restricted_namespace, rolled_out
+from support.node.release import FLAGS, IMAGE_VALUES, Release, commands, rights
+from support.operator.chart import CHART, PACKAGED, held
 from support.parts import CHECKOUT, require
-from support.pods import ClientPod, client_pod, restricted_namespace, rolled_out
-from support.release import FLAGS, IMAGE_VALUES, Release, commands, rights
 from support.waiting import wait_for
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "chart" / "accounts.txt"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import Cluster
-from support.kube_client import Json
-from support.resources import repo, secret, secret_of
-from support.site import REPO, SHARED, Site, made_site
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json
+from support.cluster.resources import repo, secret, secret_of
+from support.node.served_repo import REPO, SHARED, Site, made_site
 from support.waiting import stretched
 
 REPLICAS = 3

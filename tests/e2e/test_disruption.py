@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import Cluster
-from support.control_plane import API_SERVER
-from support.kube_client import Json
-from support.node import Node
-from support.pods import rolled_out
-from support.resources import apply, config_text, repo, secret_of, server
-from support.site import FOLDER, SHARED, Site, made_site
+from support.cluster.cluster import Cluster
+from support.cluster.control_plane import API_SERVER
+from support.cluster.kube_client import Json
+from support.cluster.resources import apply, config_text, repo, secret_of, server
+from support.node.node import Node
+from support.node.pods import rolled_out
+from support.node.served_repo import FOLDER, SHARED, Site, made_site
 from support.waiting import wait_for
 
 REPLICAS = 2

@@ -5,12 +5,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.distributions import wheel
-from support.github import BRANCH, OWNER, Github
-from support.kube_client import Json
-from support.node import Node, brought
-from support.resources import apply, get_repo, path, repo, secret, server, wait_for_condition
-from support.site import FOLDER, Site, made_site
+from support.cluster.kube_client import Json
+from support.cluster.resources import apply, get_repo, path, repo, secret, server, wait_for_condition
+from support.distributions.wheels import wheel
+from support.github.repository import BRANCH, OWNER, Github
+from support.node.node import Node, brought
+from support.node.served_repo import FOLDER, Site, made_site
 from support.waiting import wait_for
 
 

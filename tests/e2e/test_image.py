@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from support.cluster import Cluster
-from support.kube_client import Json
-from support.pods import IMAGE, applied, pod_spec, restricted_namespace
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json
+from support.node.pods import IMAGE, applied, pod_spec, restricted_namespace
 
 READY_S = 60
 CONFIG = '[demo]\ntype = "file_system"\nread_secret = "foo"\nwrite_secret = "bar"\n'

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import Cluster
-from support.index_pods import BATCH, annotate, events, jobs
-from support.kube_client import Json
-from support.pods import applied
-from support.resources import apply, condition, get_repo, path, repo, secret_of, wait_for_condition
-from support.site import Site, made_site
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json
+from support.cluster.resources import apply, condition, get_repo, path, repo, secret_of, wait_for_condition
+from support.kubelet.index_pods import BATCH, annotate, events, jobs
+from support.node.pods import applied
+from support.node.served_repo import Site, made_site
 from support.waiting import wait_for
 
 WHEELS = {"team-a": ["one"], "team-b": ["two", "three"], "broken": ["four"]}

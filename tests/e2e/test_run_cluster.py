@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import Computer
-from support.distributions import wheel
-from support.node import parts
+from support.clients.computer import Computer
+from support.distributions.wheels import wheel
+from support.node.node import parts
 from support.parts import CHECKOUT, missing
 from support.waiting import wait_for
 

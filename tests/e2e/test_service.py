@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from support.certificates import Certificates, certificates, server_certificate
-from support.cluster import Cluster
-from support.distributions import wheel
-from support.kube_client import Json, KubeClient
-from support.pods import ClientPod, applied, client_pod, restricted_namespace, rolled_out
-from support.resources import apply, get_repo, path, repo, secret_of, server, wait_for_condition
-from support.site import FOLDER, REPO, Site, made_site
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import apply, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.distributions.wheels import wheel
+from support.node.pods import ClientPod, applied, client_pod, restricted_namespace, rolled_out
+from support.node.served_repo import FOLDER, REPO, Site, made_site
 from support.waiting import wait_for
 
 SECURE = "secure"

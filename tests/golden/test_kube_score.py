@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import cluster_build
+from support.cluster import build as cluster_build
 from support.parts import missing
 
 EXPECTED = sorted(path for path in (Path(__file__).parent / "render").glob("expected-*.yaml") if path.stat().st_size)

@@ -5,11 +5,10 @@ import http.client
 
 import pytest
 
-from support.cluster import CRDS, apply_crds, new_namespace
-from support.control_plane import API_SERVER, ETCD
-from support.kube_client import ApiError, KubeClient
-from support.operating import Operator, grant, operating
-from support.resources import (
+from support.cluster.cluster import CRDS, apply_crds, new_namespace
+from support.cluster.control_plane import API_SERVER, ETCD
+from support.cluster.kube_client import ApiError, KubeClient
+from support.cluster.resources import (
     API,
     apply,
     path,
@@ -20,6 +19,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator.operating import Operator, grant, operating
 from support.waiting import wait_for
 
 LONG_S = 60.0

@@ -7,10 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import new_namespace
-from support.kube_client import Json, KubeClient
-from support.operating import ACCOUNT, RULES, grant, operating
-from support.resources import (
+from support.cluster.cluster import new_namespace
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -23,6 +22,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator.operating import ACCOUNT, RULES, grant, operating
 from support.waiting import wait_for
 
 CORE = "/api/v1"

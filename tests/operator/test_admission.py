@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from support.chart import objects
-from support.cluster import Cluster
-from support.index_pods import BATCH, jobs
-from support.kube_client import ApiError, Json, KubeClient
-from support.operating import grant, operating
-from support.parts import CHECKOUT
-from support.resources import (
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import ApiError, Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     get_repo,
@@ -24,6 +20,10 @@ from support.resources import (
     server,
     wait_for_condition,
 )
+from support.kubelet.index_pods import BATCH, jobs
+from support.operator.chart import objects
+from support.operator.operating import grant, operating
+from support.parts import CHECKOUT
 from support.waiting import wait_for
 
 CORE, ADMISSION = "/api/v1", "/apis/admissionregistration.k8s.io/v1"

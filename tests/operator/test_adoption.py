@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from pywharf_operator.spec.kinds import JOB, OWNED, SECRET, SERVER, VOLUME_CLAIM
-from support import operating
-from support.backup import all_of, restore, taken
-from support.kube_client import JSON_PATCH, Json, KubeClient
-from support.resources import (
+from support.cluster.backup import all_of, restore, taken
+from support.cluster.kube_client import JSON_PATCH, Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -20,6 +19,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator import operating
 from support.waiting import wait_for
 
 SPEC: dict[str, Any] = {"storage": {"size": "1Gi"}, "ingress": {"host": "packages.example.com"}}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.kube_client import KubeClient
-from support.operating import Operator, grant, operating
-from support.resources import (
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     path,
@@ -20,6 +19,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator.operating import Operator, grant, operating
 from support.waiting import wait_for
 
 CORE = "/api/v1"

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from pywharf_operator.spec.kinds import SERVER, VOLUME_CLAIM
-from support import operating
-from support.kube_client import Json, KubeClient
-from support.resources import apply, condition, server, settled, wait_for_condition
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import apply, condition, server, settled, wait_for_condition
+from support.operator import operating
 from support.waiting import wait_for
 
 CLASSES, VOLUMES = "/apis/storage.k8s.io/v1/storageclasses", "/api/v1/persistentvolumes"

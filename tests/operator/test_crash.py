@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from support.api_faults import Drop, Rule
-from support.api_proxy import ApiProxy, proxied
-from support.asking import asked_all_the_time, index_status
-from support.cluster import Cluster, new_namespace
-from support.index_pods import BATCH, annotate
-from support.kube_client import Json, KubeClient
-from support.kubelet import kubelet_of
-from support.operating import ACCOUNT, Operator, grant, operating
-from support.resources import apply, config_text, path, repo, secret, secret_of, server, wait_for_condition
+from support.cluster.api_faults import Drop, Rule
+from support.cluster.api_proxy import ApiProxy, proxied
+from support.cluster.cluster import Cluster, new_namespace
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import apply, config_text, path, repo, secret, secret_of, server, wait_for_condition
+from support.kubelet.index_pods import BATCH, annotate
+from support.kubelet.stand_in import kubelet_of
+from support.operator.operating import ACCOUNT, Operator, grant, operating
+from support.server.asking import asked_all_the_time, index_status
 from support.waiting import wait_for
 
 KILLS = 50

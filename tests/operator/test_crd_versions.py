@@ -10,12 +10,9 @@ import pytest
 
 from pywharf_operator.codegen.schema import described
 from pywharf_operator.spec import PackageRepo, PackageServer
-from support import operating
-from support.cluster import KubectlError, OwnCluster, new_namespace
-from support.kube_client import ApiError, Json, KubeClient
-from support.maps import PLURALS as MAP_PLURALS
-from support.maps import manifest_of, map_cases, meaning
-from support.resources import (
+from support.cluster.cluster import KubectlError, OwnCluster, new_namespace
+from support.cluster.kube_client import ApiError, Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -27,7 +24,10 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
-from support.scale import until_quiet, writes
+from support.operator import operating
+from support.operator.maps import PLURALS as MAP_PLURALS
+from support.operator.maps import manifest_of, map_cases, meaning
+from support.operator.scale import until_quiet, writes
 from support.waiting import wait_for
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 
-from support import operating
-from support.asking import index_status
-from support.clients import Computer, Index
-from support.cluster import Cluster
-from support.distributions import wheel
-from support.installing import install
-from support.kube_client import KubeClient
-from support.kubelet import Kubelet
-from support.publishing import upload
-from support.resources import (
+from support.clients.computer import Computer, Index
+from support.clients.installing import install
+from support.clients.publishing import upload
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import (
     SERVER_NAME,
     apply,
     condition,
@@ -29,6 +25,10 @@ from support.resources import (
     server,
     wait_for_condition,
 )
+from support.distributions.wheels import wheel
+from support.kubelet.stand_in import Kubelet
+from support.operator import operating
+from support.server.asking import index_status
 from support.waiting import wait_for
 
 REPLICAS = 3

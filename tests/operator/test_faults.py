@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support.api_faults import Answer, Delay, WatchError
-from support.api_proxy import ApiProxy
-from support.cluster import Cluster
-from support.kube_client import KubeClient
-from support.operating import ACCOUNT, Operator, grant, operating
-from support.resources import (
+from support.cluster.api_faults import Answer, Delay, WatchError
+from support.cluster.api_proxy import ApiProxy
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import (
     apply,
     config_text,
     path,
@@ -24,6 +23,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator.operating import ACCOUNT, Operator, grant, operating
 from support.waiting import wait_for
 
 LONG_S = 60.0

@@ -9,17 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from support import operating
-from support.calling import call
-from support.clients import Computer, Index
-from support.cluster import Cluster
-from support.distributions import wheel
-from support.github import BRANCH, OWNER, Github, TestRepository
-from support.index_pods import annotate
-from support.installing import install
-from support.kube_client import Json, KubeClient
-from support.kubelet import Kubelet
-from support.resources import (
+from support.clients.computer import Computer, Index
+from support.clients.installing import install
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import (
     SERVER_NAME,
     apply,
     condition,
@@ -30,6 +24,12 @@ from support.resources import (
     server,
     wait_for_condition,
 )
+from support.distributions.wheels import wheel
+from support.github.repository import BRANCH, OWNER, Github, TestRepository
+from support.kubelet.index_pods import annotate
+from support.kubelet.stand_in import Kubelet
+from support.operator import operating
+from support.server.calling import call
 from support.waiting import wait_for
 
 READ, WRITE = "wheels-read-value", "wheels-write-value"

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from pywharf_operator.spec.names import MANAGER
-from support.cluster import KubectlError
-from support.gitops import Health, decrypted, health, kustomized
-from support.operating import grant, operating
-from support.resources import condition, path, wait_for_condition
+from support.cluster.cluster import KubectlError
+from support.cluster.resources import condition, path, wait_for_condition
+from support.operator.gitops import Health, decrypted, health, kustomized
+from support.operator.operating import grant, operating
 from support.waiting import wait_for
 
 PASSWORDS = {"read": "gitops-read-value", "write": "gitops-write-value"}

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from support.index_pods import IndexPods, ended
-from support.operating import ACCOUNT, grant, operating
-from support.resources import apply, condition, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.cluster.resources import apply, condition, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.kubelet.index_pods import IndexPods, ended
+from support.operator.operating import ACCOUNT, grant, operating
 from support.waiting import wait_for
 
 STREAM_S = 40.0

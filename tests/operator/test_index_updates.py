@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 
 from pywharf_operator.index_updates.slots import MAX_CONCURRENT
-from support.cluster import Cluster, new_namespace
-from support.distributions import wheel
-from support.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting
-from support.kube_client import Json, KubeClient
-from support.kubelet import Kubelet
-from support.operating import Operator, grant, operating
-from support.resources import (
+from support.cluster.cluster import Cluster, new_namespace
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     get_repo,
@@ -28,6 +24,10 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.distributions.wheels import wheel
+from support.kubelet.index_pods import BATCH, IndexPods, annotate, ended, events, jobs, unschedulable, waiting
+from support.kubelet.stand_in import Kubelet
+from support.operator.operating import Operator, grant, operating
 from support.waiting import wait_for
 
 GOOD = {"projects": 2, "files": 7, "bytes": 1234, "problems": []}

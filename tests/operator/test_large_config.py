@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from support import operating
-from support.asking import index_status
-from support.delivery import ProjectedVolume
-from support.kube_client import Json, KubeClient
-from support.resources import apply, condition, path, repo, server, wait_for_condition
-from support.scale import until_quiet
-from support.serving import running
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import apply, condition, path, repo, server, wait_for_condition
+from support.operator import operating
+from support.operator.mounted_volume import ProjectedVolume
+from support.operator.scale import until_quiet
+from support.server.asking import index_status
+from support.server.serving import running
 from support.waiting import wait_for
 
 COUNT = 100

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support.api_faults import Call, Delay, Drop
-from support.api_proxy import ApiProxy, proxied
-from support.cluster import Cluster
-from support.kube_client import KubeClient
-from support.operating import ACCOUNT, Operator, grant, operating
-from support.resources import apply, repo, secret, secret_of, server, wait_for_config
+from support.cluster.api_faults import Call, Delay, Drop
+from support.cluster.api_proxy import ApiProxy, proxied
+from support.cluster.cluster import Cluster
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import apply, repo, secret, secret_of, server, wait_for_config
+from support.operator.operating import ACCOUNT, Operator, grant, operating
 from support.waiting import stretched, wait_for
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces"

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from support import operating
-from support.cluster import OwnCluster, new_namespace
-from support.kube_client import ApiError, Json, KubeClient
-from support.resources import (
+from support.cluster.cluster import OwnCluster, new_namespace
+from support.cluster.kube_client import ApiError, Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -25,6 +24,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator import operating
 from support.waiting import wait_for
 
 SECRET = "written-by-mistake"

@@ -3,9 +3,9 @@
 import shutil
 
 from support.any_user import HOME, as_any_user, group_folder
-from support.operating import grant, operating
-from support.resources import apply, path, repo, secret_of, server, wait_for_condition
-from support.serving import PYWHARF
+from support.cluster.resources import apply, path, repo, secret_of, server, wait_for_condition
+from support.operator.operating import grant, operating
+from support.server.serving import PYWHARF
 
 
 def test_it_works_for_a_user_without_a_name(cluster, kube, namespace):

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from support import operating
-from support.kube_client import Json, KubeClient
-from support.resources import (
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -19,6 +18,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator import operating
 from support.waiting import stretched, wait_for
 
 PUT_BACK_S = 30.0

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from support.operating import grant, operating
+from support.operator.operating import grant, operating
 from support.waiting import wait_for
 
 MEBIBYTE = 1024 * 1024

@@ -2,8 +2,9 @@
 
 import json
 
-from support import operating, resources
-from support.resources import apply, condition, path, repo, secret_of, server, wait_for_config
+from support.cluster import resources
+from support.cluster.resources import apply, condition, path, repo, secret_of, server, wait_for_config
+from support.operator import operating
 
 
 def test_from_manifests_to_objects(cluster, kube, namespace, tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.api_faults import Answer
-from support.operating import ACCOUNT, grant, operating
-from support.resources import apply, condition, path, repo, secret_of, server, wait_for_condition
+from support.cluster.api_faults import Answer
+from support.cluster.resources import apply, condition, path, repo, secret_of, server, wait_for_condition
+from support.operator.operating import ACCOUNT, grant, operating
 from support.waiting import wait_for
 
 BATCH = "/apis/batch/v1"

@@ -11,14 +11,14 @@ from typing import TypeAlias
 import pytest
 
 from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES
-from support.api_faults import Answer, Drop, Rule
-from support.api_proxy import ApiProxy, proxied
-from support.asking import asked_all_the_time, index_status
-from support.cluster import Cluster, new_namespace
-from support.kube_client import KubeClient
-from support.kubelet import kubelet_of
-from support.operating import ACCOUNT, grant, operating
-from support.resources import apply, repo, secret_of, server, wait_for_config
+from support.cluster.api_faults import Answer, Drop, Rule
+from support.cluster.api_proxy import ApiProxy, proxied
+from support.cluster.cluster import Cluster, new_namespace
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import apply, repo, secret_of, server, wait_for_config
+from support.kubelet.stand_in import kubelet_of
+from support.operator.operating import ACCOUNT, grant, operating
+from support.server.asking import asked_all_the_time, index_status
 from support.waiting import wait_for
 
 Fault: TypeAlias = Callable[[ApiProxy], None]

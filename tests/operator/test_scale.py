@@ -2,8 +2,8 @@
 
 import pytest
 
-from support import scale
-from support.resources import condition
+from support.cluster.resources import condition
+from support.operator import scale
 
 REPOS = 1000
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from support.kube_client import ApiError, Json, KubeClient
-from support.operating import grant, operating
-from support.resources import API, apply, get_server, path, server, wait_for_condition
+from support.cluster.kube_client import ApiError, Json, KubeClient
+from support.cluster.resources import API, apply, get_server, path, server, wait_for_condition
+from support.operator.operating import grant, operating
 from support.waiting import wait_for
 
 CORE, APPS = "/api/v1", "/apis/apps/v1"

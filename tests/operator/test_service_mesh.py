@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.index_pods import IndexPods
-from support.operating import grant, operating
-from support.resources import apply, condition, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.cluster.resources import apply, condition, get_repo, path, repo, secret_of, server, wait_for_condition
+from support.kubelet.index_pods import IndexPods
+from support.operator.operating import grant, operating
 from support.waiting import wait_for
 
 LONG_S = 120.0

@@ -4,9 +4,18 @@ import time
 
 import pytest
 
-from support import operating
-from support.kube_client import ApiError
-from support.resources import apply, condition, path, repo, secret_of, server, wait_for_condition, wait_for_config
+from support.cluster.kube_client import ApiError
+from support.cluster.resources import (
+    apply,
+    condition,
+    path,
+    repo,
+    secret_of,
+    server,
+    wait_for_condition,
+    wait_for_config,
+)
+from support.operator import operating
 from support.waiting import wait_for
 
 RENDERED = "pywharf.dev/rendered"

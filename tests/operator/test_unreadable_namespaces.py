@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from support.cluster import new_namespace
-from support.kube_client import KubeClient
-from support.operating import ACCOUNT, Operator, grant, operating
-from support.resources import (
+from support.cluster.cluster import new_namespace
+from support.cluster.kube_client import KubeClient
+from support.cluster.resources import (
     apply,
     condition,
     config_text,
@@ -22,6 +21,7 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.operator.operating import ACCOUNT, Operator, grant, operating
 from support.waiting import wait_for
 
 LONG_S = 120.0

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import new_namespace
-from support.kube_client import Json, KubeClient
-from support.operating import grant, operating
-from support.resources import apply, condition, path, repo, secret, secret_of, server, wait_for_condition
+from support.cluster.cluster import new_namespace
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import apply, condition, path, repo, secret, secret_of, server, wait_for_condition
+from support.operator.operating import grant, operating
 from support.waiting import wait_for
 
 LONG_S = 120.0

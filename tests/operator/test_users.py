@@ -12,16 +12,12 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import pytest
 
-from support import operating
-from support.asking import index_status
 from support.certificates import certificates
-from support.clients import Computer, Index
-from support.cluster import Cluster, KubectlError
-from support.distributions import wheel
-from support.kube_client import Json, KubeClient
-from support.kubelet import Kubelet
-from support.publishing import upload
-from support.resources import (
+from support.clients.computer import Computer, Index
+from support.clients.publishing import upload
+from support.cluster.cluster import Cluster, KubectlError
+from support.cluster.kube_client import Json, KubeClient
+from support.cluster.resources import (
     SERVER_NAME,
     apply,
     condition,
@@ -35,6 +31,10 @@ from support.resources import (
     wait_for_condition,
     wait_for_config,
 )
+from support.distributions.wheels import wheel
+from support.kubelet.stand_in import Kubelet
+from support.operator import operating
+from support.server.asking import index_status
 from support.waiting import wait_for
 
 SERVER_LABEL = "pywharf.dev/server"

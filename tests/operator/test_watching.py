@@ -16,7 +16,7 @@ from pywharf_operator.spec import ObjectKey
 from pywharf_operator.watching.registry import OWNED_SECRETS, RESOURCES, Watch, WatchTimeouts, reduce_kopf_logs
 from pywharf_operator.watching.waking import Wakeup
 from pywharf_operator.watching.watcher import Watcher
-from support.api_faults import Answer, Silence, WatchError
+from support.cluster.api_faults import Answer, Silence, WatchError
 from support.waiting import until
 
 pytestmark = [

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.clients import Computer
-from support.repos import Repo, many_repos
+from support.clients.computer import Computer
+from support.server.repos import Repo, many_repos
 
 REPOS = 40
 """Repos per test file; more than any file has tests that use one."""

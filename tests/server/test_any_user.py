@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.any_user import GROUP, HOME, USER, as_any_user, group_folder
-from support.distributions import wheel
-from support.index_client import IndexClient
-from support.serving import PYWHARF, clean_environment, running
+from support.distributions.wheels import wheel
+from support.server.index_client import IndexClient
+from support.server.serving import PYWHARF, clean_environment, running
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from support.calling import call, form
 from support.certificates import certificates
-from support.distributions import sdist, wheel
+from support.distributions.wheels import sdist, wheel
 from support.parts import chromium
-from support.serving import Server, running
+from support.server.calling import call, form
+from support.server.serving import Server, running
 from support.waiting import wait_for
 
 COOKIE = "pywharf_session"

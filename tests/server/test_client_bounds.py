@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.calling import Reply, basic, call, dial, form, read_to_end, request_head, statuses
-from support.distributions import wheel
-from support.serving import Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import Reply, basic, call, dial, form, read_to_end, request_head, statuses
+from support.server.serving import Server, running
 from support.waiting import wait_for
 
 BOUNDARY = "0123456789abcdef"

@@ -9,14 +9,14 @@ import pytest
 
 from pywharf.core.toml_text import dumps
 from support.certificates import Certificates, certificates
-from support.clients import Computer, Index
-from support.distributions import wheel
-from support.installing import INSTALLERS, install
+from support.clients.computer import Computer, Index
+from support.clients.installing import INSTALLERS, install
+from support.clients.publishing import publish, upload
+from support.distributions.projects import source_tree
+from support.distributions.wheels import wheel
 from support.parts import client
-from support.projects import source_tree
-from support.publishing import publish, upload
-from support.repos import Repo, many_repos, table
-from support.serving import Server, running
+from support.server.repos import Repo, many_repos, table
+from support.server.serving import Server, running
 
 
 @pytest.fixture(scope="module")

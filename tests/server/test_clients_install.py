@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import Computer
-from support.distributions import sdist, wheel
-from support.installing import INSTALLERS, install
-from support.publishing import upload
-from support.repos import Repo
+from support.clients.computer import Computer
+from support.clients.installing import INSTALLERS, install
+from support.clients.publishing import upload
+from support.distributions.wheels import sdist, wheel
+from support.server.repos import Repo
 
 ADDRESSES = ["/repo/{name}/simple/", "/simple/"]
 

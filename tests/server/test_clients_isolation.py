@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from support.certificates import Certificates, certificates
-from support.clients import Computer, Index
-from support.distributions import sdist, wheel
-from support.installing import INSTALLERS, install
+from support.clients.computer import Computer, Index
+from support.clients.installing import INSTALLERS, install
+from support.clients.publishing import upload
+from support.distributions.wheels import sdist, wheel
 from support.parts import client
-from support.publishing import upload
-from support.recorder import Recorder, recording
-from support.repos import table
-from support.serving import Server, running
+from support.server.recorder import Recorder, recording
+from support.server.repos import table
+from support.server.serving import Server, running
 
 NAMES = ("one", "two")
 ORDERS = [NAMES * 3, NAMES[::-1] * 3, ("one", "one", "two", "two", "one")]

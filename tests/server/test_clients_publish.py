@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from support.calling import call
-from support.clients import Computer
-from support.projects import source_tree
-from support.publishing import publish
-from support.repos import Repo
+from support.clients.computer import Computer
+from support.clients.publishing import publish
+from support.distributions.projects import source_tree
+from support.server.calling import call
+from support.server.repos import Repo
 
 REPO_ADDRESS = "/repo/{name}/simple/"
 OWN_SLASH_LEFT_OUT = "/repo/{name}/simple"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from support.calling import call
-from support.clients import Computer, Index
-from support.distributions import wheel
-from support.projects import SourceTree, source_tree
-from support.publishing import PUBLISHERS, publish
-from support.repos import Repo, many_repos
+from support.clients.computer import Computer, Index
+from support.clients.publishing import PUBLISHERS, publish
+from support.distributions.projects import SourceTree, source_tree
+from support.distributions.wheels import wheel
+from support.server.calling import call
+from support.server.repos import Repo, many_repos
 
 BUILDER_OF = {"twine": "hatchling", "uv": "hatchling", "poetry": "poetry", "flit": "flit", "pdm": "hatchling"}
 LIMIT = 2_000_000

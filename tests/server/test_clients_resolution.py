@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from pywharf.core.toml_text import dumps, loads
-from support.calling import call
-from support.clients import Computer, Python
-from support.distributions import sdist, wheel
-from support.installing import INSTALLERS, install
+from support.clients.computer import Computer, Python
+from support.clients.installing import INSTALLERS, install
+from support.clients.publishing import upload
+from support.distributions.wheels import sdist, wheel
 from support.parts import client
-from support.publishing import upload
-from support.recorder import recording
-from support.repos import Repo, table
-from support.serving import PYWHARF, clean_environment, running
+from support.server.calling import call
+from support.server.recorder import recording
+from support.server.repos import Repo, table
+from support.server.serving import PYWHARF, clean_environment, running
 from support.waiting import wait_for
 
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.calling import call
-from support.clients import Computer, Index
-from support.distributions import wheel
-from support.installing import install
+from support.clients.computer import Computer, Index
+from support.clients.installing import install
+from support.clients.publishing import publish, upload
+from support.distributions.projects import source_tree
+from support.distributions.wheels import wheel
 from support.parts import CHECKOUT
-from support.projects import source_tree
-from support.publishing import publish, upload
-from support.upping import Up, upping
+from support.server.calling import call
+from support.server.up import Up, upping
 from support.waiting import stretched, wait_for
 
 QUICKSTART = CHECKOUT / "examples" / "quickstart"

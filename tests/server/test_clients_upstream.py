@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import Computer
-from support.distributions import wheel
-from support.installing import INSTALLERS, install
-from support.publishing import upload
-from support.repos import Repo, many_repos, table
-from support.serving import running
-from support.upstream import Upstream, upstream
+from support.clients.computer import Computer
+from support.clients.installing import INSTALLERS, install
+from support.clients.publishing import upload
+from support.distributions.wheels import wheel
+from support.server.repos import Repo, many_repos, table
+from support.server.serving import running
+from support.server.upstream import Upstream, upstream
 
 POLICY = 'upstream = { reserved = ["acme-*"], allow_shadowing = ["shadowed"] }'
 

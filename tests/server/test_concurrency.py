@@ -16,12 +16,12 @@ import pytest
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.core.model import Project
 from pywharf.index.codecs import decode_index
-from support.calling import Reply
-from support.distributions import wheel
-from support.faults import PROGRAM, Fault, environment
-from support.index_client import IndexClient
-from support.serving import Server, running
-from support.updating import finished, update_index
+from support.distributions.wheels import wheel
+from support.server.calling import Reply
+from support.server.index_client import IndexClient
+from support.server.serving import Server, running
+from support.server.updating import finished, update_index
+from support.storage.faults import PROGRAM, Fault, environment
 from support.waiting import wait_for
 
 AT_ONCE = 100

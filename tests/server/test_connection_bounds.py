@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.calling import ask, basic, call, connect, dial, raw, read_to_end, request_head, statuses
 from support.certificates import certificates
-from support.serving import PYWHARF, Server, running
+from support.server.calling import ask, basic, call, connect, dial, raw, read_to_end, request_head, statuses
+from support.server.serving import PYWHARF, Server, running
 from support.waiting import wait_for
 
 AUTH = "demo:demo-read"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from pywharf.index.codecs import decode_index
-from support.distributions import wheel
-from support.faults import PROGRAM, Fault, environment
-from support.index_client import IndexClient, sha256
-from support.serving import running
-from support.updating import finished, update_index
+from support.distributions.wheels import wheel
+from support.server.index_client import IndexClient, sha256
+from support.server.serving import running
+from support.server.updating import finished, update_index
+from support.storage.faults import PROGRAM, Fault, environment
 from support.waiting import wait_for
 
 GONE = (OSError, http.client.HTTPException)

@@ -5,9 +5,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from support.calling import call, form
-from support.distributions import wheel
-from support.serving import CONFIG, Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import call, form
+from support.server.serving import CONFIG, Server, running
 
 ORIGIN = {"Origin": "https://notebook.example"}
 OPEN = """

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from support.calling import call
-from support.serving import running
-from support.upstream import Answer, upstream
+from support.server.calling import call
+from support.server.serving import running
+from support.server.upstream import Answer, upstream
 
 PAGE = b'<a href="secret-1.0.zip">secret-1.0.zip</a>'
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 import subprocess
 
-from support.clients import Computer, Index
-from support.distributions import wheel
-from support.example_backend import install_example
-from support.serving import PYWHARF, clean_environment, running
+from support.clients.computer import Computer, Index
+from support.distributions.wheels import wheel
+from support.server.serving import PYWHARF, clean_environment, running
+from support.storage.example_backend import install_example
 
 CONFIG = """
 [team-a]

@@ -13,8 +13,8 @@ from pywharf.cli.flags import environment_name
 from pywharf.cli.server import server as command
 from pywharf.config.settings import ServerSettings
 from pywharf.core.struct_errors import convert
-from support.calling import call
-from support.serving import CONFIG, PYWHARF, clean_environment, running
+from support.server.calling import call
+from support.server.serving import CONFIG, PYWHARF, clean_environment, running
 from support.waiting import wait_for
 
 # For every flag: a value other than the default, and the resulting setting

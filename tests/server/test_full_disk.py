@@ -20,14 +20,14 @@ from pywharf.index.ports import JournalEntry
 from pywharf.index.publish import publish
 from pywharf.index.staging import StagedFile
 from pywharf.index.update import Summary, update_index
-from support.distributions import wheel
-from support.faults import Fault, injected
-from support.index_client import IndexClient
+from support.distributions.wheels import wheel
 from support.parts import require
-from support.serving import PYWHARF, Server, running
-from support.updating import finished
-from support.updating import update_index as run_update_index
-from support.volumes import volume
+from support.server.index_client import IndexClient
+from support.server.serving import PYWHARF, Server, running
+from support.server.updating import finished
+from support.server.updating import update_index as run_update_index
+from support.storage.faults import Fault, injected
+from support.storage.volumes import volume
 from support.waiting import wait_for
 
 MB = 1024 * 1024

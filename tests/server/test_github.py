@@ -9,15 +9,15 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from support.calling import basic, call, form
 from support.certificates import certificates
-from support.clients import Computer, Index
-from support.distributions import wheel
-from support.github import BRANCH, OWNER
-from support.github_faults import Fault, secondary_limit
-from support.installing import install
-from support.metrics import metric
-from support.serving import PYWHARF, running
+from support.clients.computer import Computer, Index
+from support.clients.installing import install
+from support.distributions.wheels import wheel
+from support.github.faults import Fault, secondary_limit
+from support.github.repository import BRANCH, OWNER
+from support.server.calling import basic, call, form
+from support.server.metrics import metric
+from support.server.serving import PYWHARF, running
 from support.waiting import stretched, wait_for
 
 WHEEL = "parcel-1.0-py3-none-any.whl"

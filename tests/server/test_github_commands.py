@@ -21,11 +21,11 @@ from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import GithubSpec, parse_config
 from pywharf.core.model import File
 from pywharf.core.names import RepoName, normalize
-from support.clients import Computer
-from support.distributions import metadata, wheel
-from support.github import OWNER, Github, TestRepository, asked
-from support.github_faults import Fault
-from support.serving import PYWHARF, clean_environment
+from support.clients.computer import Computer
+from support.distributions.wheels import metadata, wheel
+from support.github.faults import Fault
+from support.github.repository import OWNER, Github, TestRepository, asked
+from support.server.serving import PYWHARF, clean_environment
 
 WITHOUT_THE_EXTRA = """
 import sys

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.clients import Computer
-from support.distributions import wheel
-from support.github import BRANCH, OWNER
-from support.installing import install
-from support.upping import upping
+from support.clients.computer import Computer
+from support.clients.installing import install
+from support.distributions.wheels import wheel
+from support.github.repository import BRANCH, OWNER
+from support.server.up import upping
 from support.waiting import wait_for
 
 LABEL = {"pywharf.dev/credentials": "true"}

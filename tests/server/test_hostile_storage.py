@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.calling import call
-from support.serving import running
+from support.server.calling import call
+from support.server.serving import running
 from support.waiting import wait_for
 
 GOOD = """

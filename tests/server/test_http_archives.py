@@ -10,11 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from support.archives import Entry, blocks, header, record, recorded, stream_of, tar_info, tarred, zip_of, zipped
-from support.distributions import metadata, record_hash
-from support.index_client import IndexClient
-from support.serving import Server, running
-from support.updating import finished, update_index
+from support.distributions.archives import (
+    Entry,
+    blocks,
+    header,
+    record,
+    recorded,
+    stream_of,
+    tar_info,
+    tarred,
+    zip_of,
+    zipped,
+)
+from support.distributions.wheels import metadata, record_hash
+from support.server.index_client import IndexClient
+from support.server.serving import Server, running
+from support.server.updating import finished, update_index
 
 SYM, HARD, DIR = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 LINK = 0o120777 << 16

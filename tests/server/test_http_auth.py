@@ -29,9 +29,9 @@ from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.access_log import AccessLog
 from pywharf.web.app import Services, build_app
 from pywharf.web.initialize import Initializer
-from support.calling import Reply, basic, call, form
-from support.distributions import wheel
-from support.serving import CONFIG, Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import Reply, basic, call, form
+from support.server.serving import CONFIG, Server, running
 
 CONFIG_HERE = (
     CONFIG

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from support.calling import ask, basic, call, connect, dial, form, raw, read_to_end, request_head, statuses
 from support.certificates import Certificates, certificates
-from support.distributions import wheel
-from support.serving import Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import ask, basic, call, connect, dial, form, raw, read_to_end, request_head, statuses
+from support.server.serving import Server, running
 from support.waiting import wait_for
 
 AUTH = "demo:demo-read"

@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from support.calling import Reply, ask, basic, call, connect, form, raw, request_head
-from support.distributions import sdist, wheel
-from support.serving import CONFIG, running
+from support.distributions.wheels import sdist, wheel
+from support.server.calling import Reply, ask, basic, call, connect, form, raw, request_head
+from support.server.serving import CONFIG, running
 
 CONFIG_HERE = (
     CONFIG

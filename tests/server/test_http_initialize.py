@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from support.calling import FormField, Reply, ask, basic, call, connect, form
-from support.distributions import wheel
-from support.serving import Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import FormField, Reply, ask, basic, call, connect, form
+from support.server.serving import Server, running
 from support.waiting import wait_for
 
 SECRET = "initialize-secret"

@@ -7,9 +7,9 @@ from urllib.parse import urljoin
 
 import pytest
 
-from support.calling import ask, call, connect, form
-from support.distributions import sdist, wheel
-from support.serving import Server, running
+from support.distributions.wheels import sdist, wheel
+from support.server.calling import ask, call, connect, form
+from support.server.serving import Server, running
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"

@@ -9,9 +9,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.calling import Reply, ask, call, connect, form
-from support.distributions import wheel
-from support.serving import PYWHARF, Server, clean_environment, running
+from support.distributions.wheels import wheel
+from support.server.calling import Reply, ask, call, connect, form
+from support.server.serving import PYWHARF, Server, clean_environment, running
 from support.waiting import wait_for
 
 AUTH = "demo:demo-read"

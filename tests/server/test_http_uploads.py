@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from support.calling import FormField, Reply, basic, call, dial, form, raw, read_to_end, request_head, statuses
-from support.distributions import metadata, sdist, wheel
-from support.serving import CONFIG, PYWHARF, Server, clean_environment, running
+from support.distributions.wheels import metadata, sdist, wheel
+from support.server.calling import FormField, Reply, basic, call, dial, form, raw, read_to_end, request_head, statuses
+from support.server.serving import CONFIG, PYWHARF, Server, clean_environment, running
 from support.waiting import wait_for
 
 MAX_FILE_BYTES = 300_000

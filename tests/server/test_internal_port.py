@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from pywharf.config.repo_config import config_digest
-from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
-from support.distributions import wheel
-from support.serving import CONFIG, Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
+from support.server.serving import CONFIG, Server, running
 from support.waiting import wait_for
 
 THIRD = '\n[third]\ntype = "file_system"\nread_secret = "third-read"\n'

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from support.calling import Reply, basic, connect, reply_of
-from support.index_client import IndexClient
-from support.large_wheel import LargeWheel
+from support.distributions.large_wheel import LargeWheel
 from support.parts import missing
-from support.serving import Server, running
+from support.server.calling import Reply, basic, connect, reply_of
+from support.server.index_client import IndexClient
+from support.server.serving import Server, running
 from support.waiting import wait_for
 
 MB = 1_000_000

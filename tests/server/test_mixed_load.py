@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.mixed_load import measure
+from support.server.mixed_load import measure
 
 REST_S, LOAD_S = 10.0, 60.0
 MEMORY_BYTES = 1024 * 1024 * 1024

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.calling import basic, call, form, raw, request_head, statuses
-from support.distributions import wheel
-from support.serving import CONFIG, Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import basic, call, form, raw, request_head, statuses
+from support.server.serving import CONFIG, Server, running
 
 MORE = """
 [ram]

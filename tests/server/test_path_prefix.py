@@ -7,10 +7,10 @@ from urllib.parse import urlencode, urljoin
 
 import pytest
 
-from support.calling import call, form
-from support.distributions import wheel
-from support.prefix_proxy import behind_prefix
-from support.serving import running
+from support.distributions.wheels import wheel
+from support.server.calling import call, form
+from support.server.prefix_proxy import behind_prefix
+from support.server.serving import running
 
 BROWSER = {"Accept": "text/html", "User-Agent": "Mozilla/5.0"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

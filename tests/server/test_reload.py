@@ -14,11 +14,11 @@ from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
 from pywharf.serving import config_source
 from pywharf.serving.config_source import ConfigGiven, ConfigSource
-from support.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
-from support.delivery import ProjectedVolume
-from support.distributions import wheel
-from support.metrics import metric
-from support.serving import CONFIG, Server, running
+from support.distributions.wheels import wheel
+from support.operator.mounted_volume import ProjectedVolume
+from support.server.calling import basic, call, connect, dial, form, read_to_end, request_head, statuses
+from support.server.metrics import metric
+from support.server.serving import CONFIG, Server, running
 from support.waiting import wait_for
 
 NOTICED_S = 2.0

@@ -22,10 +22,10 @@ from pywharf.core.names import normalize
 from pywharf.index.follower import Follower
 from pywharf.index.ports import JournalRead, StoredIndex, Unchanged, Upload
 from pywharf.index.update import update_index
-from support.calling import Reply, ask, basic, connect, form, read_to_end
-from support.distributions import wheel
-from support.index_client import JSON, IndexClient, sha256
-from support.serving import PYWHARF, Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import Reply, ask, basic, connect, form, read_to_end
+from support.server.index_client import JSON, IndexClient, sha256
+from support.server.serving import PYWHARF, Server, running
 from support.waiting import stretched, wait_for
 
 WITHIN_S = 2.0

@@ -15,10 +15,10 @@ import pytest
 from pywharf.core.model import File, Project
 from pywharf.core.names import normalize
 from pywharf.index.codecs import encode_index
-from support.calling import call
-from support.distributions import wheel
-from support.index_client import IndexClient
-from support.serving import Server, running
+from support.distributions.wheels import wheel
+from support.server.calling import call
+from support.server.index_client import IndexClient
+from support.server.serving import Server, running
 from support.waiting import stretched, wait_for
 
 FILES = 100_000

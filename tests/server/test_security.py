@@ -17,10 +17,10 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from pywharf.core.archive import MAX_MEMBERS
-from support.calling import basic, call, form, raw, request_head, statuses
-from support.distributions import wheel
-from support.serving import CONFIG, Server, running
-from support.upstream import JSON, Answer, upstream
+from support.distributions.wheels import wheel
+from support.server.calling import basic, call, form, raw, request_head, statuses
+from support.server.serving import CONFIG, Server, running
+from support.server.upstream import JSON, Answer, upstream
 from support.waiting import stretched, wait_for
 
 OPEN = """

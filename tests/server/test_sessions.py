@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from support.calling import Reply, call
-from support.serving import Server, running
+from support.server.calling import Reply, call
+from support.server.serving import Server, running
 from support.waiting import stretched, wait_for
 
 KEY = "a-key-that-replicas-share"

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from pywharf.core.toml_text import dumps
-from support.calling import basic, call, connect
-from support.distributions import sdist, wheel
-from support.index_client import IndexClient, sha256
-from support.serving import Server, running
-from support.updating import finished, update_index
+from support.distributions.wheels import sdist, wheel
+from support.server.calling import basic, call, connect
+from support.server.index_client import IndexClient, sha256
+from support.server.serving import Server, running
+from support.server.updating import finished, update_index
 from support.waiting import wait_for
 
 

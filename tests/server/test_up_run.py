@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.parts import CHECKOUT
-from support.serving import PYWHARF, clean_environment
+from support.server.serving import PYWHARF, clean_environment
 
 QUICKSTART = CHECKOUT / "examples" / "quickstart"
 SERVED_WITHIN_S = 30.0

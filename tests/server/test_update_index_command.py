@@ -18,10 +18,10 @@ from pywharf.core.errors import IndexConflictError
 from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.ports import Progress
 from pywharf.index.update import update_index as update
-from support.distributions import sdist, wheel
-from support.faults import PROGRAM, Fault, environment
-from support.serving import PYWHARF, clean_environment
-from support.updating import finished, start, update_index
+from support.distributions.wheels import sdist, wheel
+from support.server.serving import PYWHARF, clean_environment
+from support.server.updating import finished, start, update_index
+from support.storage.faults import PROGRAM, Fault, environment
 from support.waiting import wait_for
 
 CONFIG = """

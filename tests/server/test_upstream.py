@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from support.calling import Reply, call, form
-from support.distributions import sdist, wheel
-from support.metrics import metric
-from support.serving import Server, running
-from support.upstream import HTML, JSON, Answer, upstream
+from support.distributions.wheels import sdist, wheel
+from support.server.calling import Reply, call, form
+from support.server.metrics import metric
+from support.server.serving import Server, running
+from support.server.upstream import HTML, JSON, Answer, upstream
 from support.waiting import wait_for
 
 CONFIG = """

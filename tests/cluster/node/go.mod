@@ -1,4 +1,4 @@
-// containerd of the node tier, built from source: tests/support/cluster_build.py.
+// containerd of the node tier, built from source: tests/support/cluster/build.py.
 module pywharf.test/cluster/node
 
 go 1.26.6

@@ -16,8 +16,8 @@ from pywharf.disk import durable
 from pywharf.index.follower import Follower
 from pywharf.index.ports import JournalEntry
 from pywharf.index.update import update_index
-from support.distributions import wheel
-from support.uploads import journal, publish, scanned
+from support.distributions.wheels import wheel
+from support.storage.uploads import journal, publish, scanned
 
 FOO = normalize("foo")
 FILE = File(filename="foo-1.0.tar.gz", sha256="0" * 64, size=1)

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from pywharf.backends import api
-from support.example_backend import FOLDER
 from support.parts import CHECKOUT
+from support.storage.example_backend import FOLDER
 
 SURFACE = "pywharf.backends.api"
 DOCS = (CHECKOUT / "docs" / "backends.md").read_text()

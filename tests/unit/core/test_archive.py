@@ -20,7 +20,7 @@ from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES, parse_metadata
-from support.archives import (
+from support.distributions.archives import (
     FILES,
     INFO,
     METADATA,
@@ -37,7 +37,7 @@ from support.archives import (
     tarred,
     zipped,
 )
-from support.distributions import sdist, wheel
+from support.distributions.wheels import sdist, wheel
 from support.examples import examples
 
 

@@ -20,7 +20,7 @@ from pywharf.core.distribution import read_distribution
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.member_tree import MemberKind, MemberTree
-from support.archives import (
+from support.distributions.archives import (
     FILES,
     INFO,
     METADATA,
@@ -43,7 +43,7 @@ from support.archives import (
     zip_of,
     zipped,
 )
-from support.distributions import record_hash
+from support.distributions.wheels import record_hash
 from support.examples import examples
 
 

@@ -7,7 +7,7 @@ import pytest
 from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import File, rfc3339
-from support.distributions import metadata, sdist, wheel
+from support.distributions.wheels import metadata, sdist, wheel
 
 SHA256 = "a" * 64
 

@@ -22,7 +22,7 @@ from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.reconciling.session_key import signing_key_of
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.pod.pod_template import SESSION_KEY
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 BOM = b"\xef\xbb\xbf"
 CASES = [

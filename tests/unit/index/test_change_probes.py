@@ -12,8 +12,8 @@ from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import ProjectName
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.update import update_index
-from support.distributions import wheel
-from support.uploads import publish
+from support.distributions.wheels import wheel
+from support.storage.uploads import publish
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pywharf.core.names import ProjectName
 from pywharf.index.follower import Follower
 from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend, JournalEntry, JournalRead
-from support.distributions import wheel
-from support.storages import STORAGES
-from support.uploads import publish
+from support.distributions.wheels import wheel
+from support.storage.storages import STORAGES
+from support.storage.uploads import publish
 
 FOO = ProjectName("foo")
 

@@ -25,8 +25,8 @@ from pywharf.index.ports import JournalEntry, StoredIndex, Upload
 from pywharf.index.publish import publish as publish_checked
 from pywharf.index.staging import StagedFile
 from pywharf.index.update import update_index
-from support.distributions import wheel
-from support.uploads import publish, scanned
+from support.distributions.wheels import wheel
+from support.storage.uploads import publish, scanned
 
 FOO = ProjectName("foo")
 GOOD = File(filename="foo-1.0.tar.gz", sha256="a" * 64, size=3, requires_python=">=3.8")

@@ -24,8 +24,8 @@ from pywharf.index.follower import Follower
 from pywharf.index.ports import Backend
 from pywharf.index.publish import check_form, publish
 from pywharf.index.staging import StagedFile
-from support.distributions import sdist, wheel
-from support.storages import STORAGES
+from support.distributions.wheels import sdist, wheel
+from support.storage.storages import STORAGES
 
 FOO = ProjectName("foo")
 FORM = {":action": "file_upload", "protocol_version": "1", "name": "Foo", "version": "1.0"}

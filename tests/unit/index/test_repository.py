@@ -27,9 +27,9 @@ from pywharf.index.repository import Repository, RepoStatus, UpstreamPolicy
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
 from pywharf.index.upstream.extra_index import ExtraIndex, FetchedPage
-from support.distributions import wheel
-from support.storages import STORAGES
-from support.uploads import publish
+from support.distributions.wheels import wheel
+from support.storage.storages import STORAGES
+from support.storage.uploads import publish
 
 FOO, BAR = ProjectName("foo"), ProjectName("bar")
 URL = "http://127.0.0.1:1/simple/"

@@ -13,7 +13,7 @@ from pywharf.serving import config_source
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.metrics import Metrics
-from support.delivery import ProjectedVolume
+from support.operator.mounted_volume import ProjectedVolume
 
 SHARDS = range(3)
 CONFIG = '[a]\ntype = "memory"\n'

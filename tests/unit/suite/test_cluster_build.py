@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster_build import BuildError, Programs, build, main
+from support.cluster.build import BuildError, Programs, build, main
 
 GO = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.26; exit; fi

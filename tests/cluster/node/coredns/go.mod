@@ -1,4 +1,4 @@
-// CoreDNS of the node tier, built from source: tests/support/cluster_build.py.
+// CoreDNS of the node tier, built from source: tests/support/cluster/build.py.
 module pywharf.test/cluster/node/coredns
 
 go 1.26.0

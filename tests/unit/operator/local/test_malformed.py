@@ -2,8 +2,8 @@
 
 import pytest
 
-from support.manifest_cases import MALFORMED, WELL_FORMED
-from support.manifest_text import parsed
+from support.operator.manifest_cases import MALFORMED, WELL_FORMED
+from support.operator.manifest_text import parsed
 
 
 @pytest.mark.parametrize(("text", "sentence"), MALFORMED, ids=range(len(MALFORMED)))

@@ -7,7 +7,7 @@ import pytest
 from pywharf_operator.local.manifests import MAX_FILE_BYTES, load_folder, read_folder
 from pywharf_operator.local.yaml_text import documents
 from pywharf_operator.spec import PackageRepo, Secret
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 REPO = (
     "apiVersion: pywharf.dev/v1alpha1\nkind: PackageRepo\nmetadata: {name: NAME}\nspec: {backend: {fileSystem: {}}}\n"

@@ -10,7 +10,7 @@ from pywharf_operator.local.up.plan import plan
 from pywharf_operator.render import Environment
 from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.spec import ObjectKey
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec})
 REPO = """

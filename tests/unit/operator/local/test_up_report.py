@@ -8,7 +8,7 @@ from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.up.plan import plan
 from pywharf_operator.local.up.report import Reporter, index_url
 from pywharf_operator.render import Environment
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 MANIFESTS = """
 apiVersion: v1

@@ -8,8 +8,8 @@ from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.render.pod.container_text import container_args
-from support.expansion import expanded
-from support.manifest_text import parsed
+from support.kubelet.expansion import expanded
+from support.operator.manifest_text import parsed
 
 SECRET = "the-admin's-token"
 VARIABLES = {"TOKEN": SECRET, "": SECRET, "A B": SECRET}

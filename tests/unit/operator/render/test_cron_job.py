@@ -20,8 +20,8 @@ from pywharf_operator.render.pod.job_pod import every_map
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
-from support.distributions import wheel
-from support.manifest_text import parsed
+from support.distributions.wheels import wheel
+from support.operator.manifest_text import parsed
 
 
 class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):

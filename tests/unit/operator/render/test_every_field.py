@@ -1,6 +1,6 @@
 """Every field of a spec has an effect: a change of it changes the rendered objects or the findings.
 
-A new field must be given a change in support/spec_changes.py.
+A new field must be given a change in support/operator/spec_changes.py.
 """
 
 import copy
@@ -15,8 +15,8 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer
-from support.backend_specs import S3Spec
-from support.spec_changes import FILES, REPO_CHANGES, S3, SERVER_CHANGES
+from support.operator.backend_specs import S3Spec
+from support.operator.spec_changes import FILES, REPO_CHANGES, S3, SERVER_CHANGES
 
 
 class GcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):

@@ -12,7 +12,7 @@ from pywharf_operator.render import Environment, Snapshot, render_server, resolv
 from pywharf_operator.render.objects.config_map import texts_of
 from pywharf_operator.render.resolve.fallback import fallback_credentials
 from pywharf_operator.spec import API_VERSION, CREDENTIALS_LABEL, ObjectMeta, PackageRepo, Secret
-from support.delivery import ProjectedVolume
+from support.operator.mounted_volume import ProjectedVolume
 
 KEY = b"k"
 

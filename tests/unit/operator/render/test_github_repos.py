@@ -17,7 +17,7 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.local.up.schedules import jobs_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec.backends import Github
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 SPECS = {"github": GithubSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k")

@@ -20,9 +20,9 @@ from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import API_VERSION, PackageRepo, PackageServer
 from pywharf_operator.spec.package_server import RepoCounts
 from pywharf_operator.status.conditions import as_json, malformed_status, repo_status, server_status
-from support import lua
-from support.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
-from support.manifest_text import parsed
+from support.operator import lua
+from support.operator.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
+from support.operator.manifest_text import parsed
 from support.parts import CHECKOUT
 
 HEALTHY, PROGRESSING, DEGRADED = "Healthy", "Progressing", "Degraded"

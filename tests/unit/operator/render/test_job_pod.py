@@ -9,8 +9,8 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.pod.job_pod import CONTAINER, INHERITED, NOT_INHERITED, inherited_removals
-from support.backend_specs import S3Spec
-from support.manifest_text import parsed
+from support.operator.backend_specs import S3Spec
+from support.operator.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
 NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}

@@ -11,7 +11,7 @@ from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, RenderedServer, Snapshot, render_server, repos_applied, resolve
 from pywharf_operator.render.objects.config_map import CONFIG_KEY, REPOS_KEY, texts_of
 from pywharf_operator.spec import ObjectKey
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec, "github": GithubSpec}, session_key=b"key")
 SERVER = ObjectKey("ml", "pywharf")

@@ -18,8 +18,8 @@ from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec.kinds import JOB, OWNED, kind_of
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
-from support.backend_specs import S3Spec
-from support.manifest_text import parsed
+from support.operator.backend_specs import S3Spec
+from support.operator.manifest_text import parsed
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 ENVIRONMENT = Environment(specs=SPECS, image="p:1", apis=frozenset({"HTTPRoute", "ServiceMonitor"}))

@@ -15,8 +15,8 @@ from pywharf_operator.render import Environment, render_server, resolve, schedul
 from pywharf_operator.render.objects.credentials import revision
 from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageRepo
-from support.backend_specs import S3Spec
-from support.manifest_text import parsed
+from support.operator.backend_specs import S3Spec
+from support.operator.manifest_text import parsed
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 FOLDER = """

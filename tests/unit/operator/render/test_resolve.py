@@ -9,8 +9,8 @@ from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
-from support.backend_specs import S3Spec
-from support.manifest_text import parsed
+from support.operator.backend_specs import S3Spec
+from support.operator.manifest_text import parsed
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):

@@ -11,7 +11,7 @@ from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
 from support.examples import examples
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 HIDDEN = "hunter2hunter2"
 NO_TEXT = base64.b64encode(b"\xff" + HIDDEN.encode()).decode()

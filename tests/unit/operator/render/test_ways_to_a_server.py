@@ -16,7 +16,7 @@ from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.urls import base_url, repo_url
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 BARE = Environment(specs={})
 FULL = Environment(specs={}, apis=frozenset({"HTTPRoute", "ServiceMonitor"}))

@@ -21,7 +21,7 @@ from pywharf_operator.render.objects.service_accounts import index_account, serv
 from pywharf_operator.render.objects.volume_claim import volume_claim
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 ENVIRONMENT = Environment(specs={"file_system": FileSystemSpec}, image="pywharf:1")
 RENDERERS = [deployment, disruption_budget, autoscaler, server_account, index_account, volume_claim]

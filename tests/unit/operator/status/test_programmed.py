@@ -11,7 +11,7 @@ from pywharf_operator.render import Environment, Snapshot, render_server, resolv
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
 from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
-from support.manifest_text import parsed
+from support.operator.manifest_text import parsed
 
 NAME = parse_repo_name("team-a")
 OTHER = parse_repo_name("team-b")

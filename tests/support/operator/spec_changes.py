@@ -1,0 +1,160 @@
+"""A spec and another value for every field of both custom resources.
+
+A new field must be given a change here: tests/unit/operator/render/test_every_field.py asks for it.
+"""
+
+from support.cluster.kube_client import Json
+
+FILES = {
+    "serverRef": {"name": "pywharf", "namespace": "ml"},
+    "repoName": "files",
+    "backend": {"fileSystem": {"maxFileBytes": 7, "indexFilename": "a.json"}},
+    "credentials": {
+        "readSecretRef": {"name": "one", "key": "read"},
+        "writeSecretRef": {"name": "one", "key": "write"},
+        "anonymousRead": False,
+    },
+    "index": {"schedule": "1 * * * *", "timeZone": "Etc/UTC", "suspend": False, "syncIntervalSeconds": 5},
+    "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"], "allowShadowing": ["b"]},
+}
+NO_CLIENTS = {"anonymousRead": True, "readOnly": True, "backendSecretRef": {"name": "one", "key": "backend"}}
+
+
+def stored(**backend: Json) -> Json:
+    """Return a spec of a repo on the backend, without clients' secrets."""
+    return {"backend": backend, "credentials": NO_CLIENTS}
+
+
+COMMON = {"prefix": "a/", "endpoint": "https://a.example", "allowHTTP": False}
+FILE = {"indexFilename": "a.json", "maxFileBytes": 7}
+S3 = stored(s3={"bucket": "abc", "region": "a", **COMMON, **FILE})
+GCS = stored(gcs={"bucket": "abc", **COMMON, **FILE})
+AZURE = stored(azure={"account": "abc", "container": "abc", **COMMON, **FILE})
+HUB = {"owner": "a", "repo": "a", "branch": "a", "apiURL": "https://a.example", "download": "redirect", **FILE}
+GITHUB = {"backend": {"github": HUB}, "credentials": {"backendSecretRef": {"name": "one", "key": "backend"}}}
+OF_FILES = {"indexFilename": "b.json", "maxFileBytes": 8}
+OF_COMMON = {"prefix": "b/", "endpoint": "https://b.example", "allowHTTP": True, **OF_FILES}
+
+
+def under(path: str, spec: Json, values: Json) -> dict[str, tuple[Json, object]]:
+    """Return a change of the spec for each field below the path."""
+    return {f"{path}.{field}": (spec, value) for field, value in values.items()}
+
+
+REPO_CHANGES: dict[str, tuple[Json, object]] = {
+    "serverRef.name": (FILES, "other"),
+    "serverRef.namespace": (FILES, "other"),
+    "repoName": (FILES, "other"),
+    **under("backend.fileSystem", FILES, OF_FILES),
+    **under("backend.github", GITHUB, {"owner": "b", "repo": "b", "branch": "b", "apiURL": "https://b.example"}),
+    **under("backend.github", GITHUB, {"download": "stream", **OF_FILES}),
+    **under("backend.s3", S3, {"bucket": "xyz", "region": "b", **OF_COMMON}),
+    **under("backend.gcs", GCS, {"bucket": "xyz", **OF_COMMON}),
+    **under("backend.azure", AZURE, {"account": "xyz", "container": "xyz", **OF_COMMON}),
+    **under("credentials.readSecretRef", FILES, {"name": "two", "key": "other"}),
+    **under("credentials.writeSecretRef", FILES, {"name": "two", "key": "other"}),
+    **under("credentials.backendSecretRef", S3, {"name": "two", "key": "other"}),
+    "credentials.anonymousRead": (FILES, True),
+    "credentials.readOnly": (S3, False),
+    "index.schedule": (FILES, "2 * * * *"),
+    "index.timeZone": (FILES, "Europe/Paris"),
+    "index.suspend": (FILES, True),
+    "index.syncIntervalSeconds": (FILES, 6),
+    "upstream.url": (FILES, "https://b.example/"),
+    "upstream.mode": (FILES, "None"),
+    "upstream.reserved": (FILES, ["c"]),
+    "upstream.allowShadowing": (FILES, ["c"]),
+}
+
+FIXED = {
+    "image": "a:1",
+    "replicas": 1,
+    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
+    "storage": {"size": "1Gi", "storageClassName": "a", "accessModes": ["ReadWriteOnce"]},
+    "allowedNamespaces": {
+        "from": "Selector",
+        "selector": {
+            "matchLabels": {"stage": "live"},
+            "matchExpressions": [{"key": "team", "operator": "In", "values": ["x"]}],
+        },
+    },
+    "allowedEndpoints": ["a.example"],
+    "limits": {"reposPerNamespace": 5, "repoTableBytes": 4096, "minScheduleIntervalSeconds": 60},
+    "ambientIdentity": {"namespaces": ["other"]},
+    "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"]},
+    "authReadExpires": 1,
+    "authWriteExpires": 1,
+    "tls": {"secretRef": {"name": "a"}},
+    "ingress": {"className": "a", "host": "a.example", "tlsSecretName": "a", "annotations": {"a": "a"}},
+    "httpRoute": {
+        "parentRefs": [{"name": "a", "namespace": "a", "sectionName": "a"}],
+        "hostnames": ["a.example"],
+        "annotations": {"a": "a"},
+    },
+    "serviceMonitor": {"labels": {"a": "a"}, "interval": "30s"},
+    "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
+    "podTemplateRemovals": ["spec.securityContext.runAsGroup"],
+    "labels": {"a": "a"},
+    "annotations": {"a": "a"},
+    "security": {"userIDs": "Fixed"},
+    "service": {
+        "type": "LoadBalancer",
+        "annotations": {"a": "a"},
+        "loadBalancerClass": "a.example/a",
+        "externalTrafficPolicy": "Local",
+        "ipFamilyPolicy": "SingleStack",
+    },
+    "jobs": {
+        "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
+        "labels": {"a": "a"},
+        "annotations": {"a": "a"},
+        "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
+    },
+}
+BY_PORTS = FIXED | {"service": {"type": "NodePort"}}
+SCALED = {
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
+    "storage": {"existingClaim": "a", "accessModes": ["ReadWriteMany"]},
+}
+SERVER_CHANGES: dict[str, tuple[Json, object]] = {
+    "image": (FIXED, "a:2"),
+    "replicas": (FIXED, 0),
+    **under("autoscaling", SCALED, {"minReplicas": 1, "maxReplicas": 4, "targetCPUUtilizationPercentage": 60}),
+    **under("resources", FIXED, {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}),
+    **under("storage", FIXED, {"size": "2Gi", "storageClassName": "b", "accessModes": ["ReadWriteMany"]}),
+    "storage.existingClaim": (SCALED, "b"),
+    "allowedNamespaces.from": (SCALED | {"allowedNamespaces": {"from": "Same"}}, "All"),
+    "allowedNamespaces.selector.matchLabels": (FIXED, {"stage": "test"}),
+    **under(
+        "allowedNamespaces.selector.matchExpressions[]",
+        FIXED,
+        {"key": "stage", "operator": "NotIn", "values": ["y"]},
+    ),
+    "allowedEndpoints": (FIXED, ["b.example"]),
+    # A second repo of the namespace, a table of about 1,500 bytes, and a schedule of every 15 minutes.
+    **under("limits", FIXED, {"reposPerNamespace": 1, "repoTableBytes": 1024, "minScheduleIntervalSeconds": 1000}),
+    "ambientIdentity.namespaces": (FIXED, ["third"]),
+    **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
+    "authReadExpires": (FIXED, 2),
+    "authWriteExpires": (FIXED, 2),
+    "tls.secretRef.name": (FIXED, "b"),
+    **under(
+        "ingress",
+        FIXED,
+        {"className": "b", "host": "b.example", "tlsSecretName": "b", "annotations": {"a": "b"}},
+    ),
+    **under("httpRoute.parentRefs[]", FIXED, {"name": "b", "namespace": "b", "sectionName": "b"}),
+    **under("httpRoute", FIXED, {"hostnames": ["b.example"], "annotations": {"a": "b"}}),
+    **under("serviceMonitor", FIXED, {"labels": {"a": "b"}, "interval": "1m"}),
+    "podTemplateRemovals": (FIXED, ["spec.securityContext.runAsUser"]),
+    "podTemplate": (FIXED, {"spec": {"nodeSelector": {"b": "b"}}}),
+    "labels": (FIXED, {"b": "a"}),
+    "annotations": (FIXED, {"a": "b"}),
+    "security.userIDs": (FIXED, "FromCluster"),
+    "service.type": (BY_PORTS, "LoadBalancer"),
+    **under("service", FIXED, {"annotations": {"a": "b"}, "loadBalancerClass": "a.example/b"}),
+    **under("service", FIXED, {"externalTrafficPolicy": "Cluster", "ipFamilyPolicy": "PreferDualStack"}),
+    **under("jobs.resources", FIXED, {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}),
+    **under("jobs", FIXED, {"labels": {"a": "b"}, "annotations": {"b": "a"}}),
+    "jobs.podTemplate": (FIXED, {"spec": {"nodeSelector": {"a": "b"}}}),
+}

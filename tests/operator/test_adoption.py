@@ -127,12 +127,12 @@ def test_a_restore_converges(cluster, kube, namespace, tmp_path, order):
 
         restore(kube, saved)
         converged(kube, namespace, "team-a")
+        kinds = {key for key in before if key[0] != JOB.name}
+        wait_for(lambda: kinds <= owned(kube, namespace).keys(), f"each of {sorted(kinds)}", longest_s=LONG_S)
         after = owned(kube, namespace)
         claim = (VOLUME_CLAIM.name, "pywharf-data")
         assert after[claim]["metadata"]["uid"] == before[claim]["metadata"]["uid"]
         assert after[claim]["spec"] == before[claim]["spec"]
-        kinds = [key for key in before if key[0] != JOB.name]
-        assert set(kinds) <= set(after)
         if order != "server first":  # otherwise the operator creates what is missing
             assert session_of(kube, namespace) == session
             assert config_text(kube, namespace) == config

@@ -82,7 +82,7 @@ def status(index: Index) -> int:
 def wait_served(index: Index) -> float:
     """Wait until the index answers 200. Returns the seconds that it took."""
     started = time.monotonic()
-    wait_for(lambda: status(index) == 200, f"{index.url} is served", longest_s=stretched(SERVED_WITHIN_S))
+    wait_for(lambda: status(index) == 200, f"{index.url} is served", longest_s=SERVED_WITHIN_S)
     return time.monotonic() - started
 
 
@@ -102,9 +102,13 @@ def test_the_demo_s_credentials_are_good_for_twine_pip_and_uv(up: Up, computer: 
 
 def test_the_commands_that_it_prints_work(up: Up, computer: Computer, tmp_path: Path):
     """The passwords are stored where the output says that they may be."""
-    printed = [shlex.split(line) for line in up.out().splitlines() if line.startswith("  ")]
-    twine = next(words for words in printed if words[0] == "twine")
-    pip = next(words for words in printed if words[:2] == ["pip", "install"])
+
+    def printed(*first: str) -> list[str]:
+        lines = [shlex.split(line) for line in up.out().splitlines() if line.startswith("  ")]
+        return next((words for words in lines if tuple(words[: len(first)]) == first), [])
+
+    twine = wait_for(lambda: printed("twine"), "the command for twine")
+    pip = wait_for(lambda: printed("pip", "install"), "the command for pip")
     assert (twine[-1], pip[-1]) == ("dist/*", "PACKAGE")
     secrets = secrets_of(up.folder)
     computer.home.mkdir()
@@ -136,7 +140,7 @@ def test_a_second_manifest_is_served_without_a_restart(up: Up, computer: Compute
     wait_for(lambda: "/repo/team-two/simple/" in up.out(), "it prints the second repo's address")
 
     (up.folder / "second.yaml").unlink()
-    wait_for(lambda: status(second) == 401, "a repo without a manifest is closed", longest_s=stretched(SERVED_WITHIN_S))
+    wait_for(lambda: status(second) == 401, "a repo without a manifest is closed", longest_s=SERVED_WITHIN_S)
     assert status(demo(up, "read")) == 200
     (up.folder / "second.yaml").write_text(SECOND)
     wait_served(second)
@@ -158,7 +162,7 @@ def test_a_broken_manifest_is_reported_and_the_others_go_on(
     wait_for(
         lambda: "problem:" in up.err()[len(before) :],
         "the broken manifest is reported",
-        longest_s=stretched(SERVED_WITHIN_S),
+        longest_s=SERVED_WITHIN_S,
     )
 
     reported = [line for line in up.err()[len(before) :].splitlines() if "problem:" in line]

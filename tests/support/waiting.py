@@ -18,22 +18,27 @@ def stretched(seconds: float) -> float:
 
 
 def wait_for(condition: Callable[[], T], what: str, *, longest_s: float = LONGEST_S) -> T:
-    """Poll until the condition is true; returns its result. Raises AssertionError (naming `what`) after `longest_s`."""
-    end = time.monotonic() + longest_s
+    """Poll until the condition is true; returns its result.
+
+    Raises AssertionError (naming `what`) after `longest_s`, or more on a busy machine (`stretched`).
+    """
+    began = time.monotonic()
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < end, f"waited {longest_s} s for {what}"
+        waited = time.monotonic() - began
+        assert waited < stretched(longest_s), f"waited {waited:.1f} s for {what}"
         time.sleep(0.02)
 
 
 async def until(condition: Callable[[], T], what: str = "a condition", *, longest_s: float = LONGEST_S) -> T:
     """Poll like `wait_for`, but on the event loop."""
-    end = time.monotonic() + longest_s
+    began = time.monotonic()
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < end, f"waited {longest_s} s for {what}"
+        waited = time.monotonic() - began
+        assert waited < stretched(longest_s), f"waited {waited:.1f} s for {what}"
         await asyncio.sleep(0.005)

@@ -44,6 +44,7 @@ BANNED = {
     r"tells? of": "reports",
     r"glances?": "probe",
     r"patience": "timeout",
+    r"nudges?d?": "notify, or annotate",
     r"belongs? no": "is no longer wanted",
 }
 _PATTERNS = [(re.compile(rf"\b{word}\b", re.IGNORECASE), better) for word, better in BANNED.items()]

@@ -115,7 +115,7 @@ def available(kube: KubeClient, namespace: str) -> int:
     return found["status"].get("availableReplicas", 0) if found else 0
 
 
-def nudge(kube: KubeClient, namespace: str, pod: str, value: str) -> None:
+def annotate_pod(kube: KubeClient, namespace: str, pod: str, value: str) -> None:
     kube.patch(
         f"/api/v1/namespaces/{namespace}/pods/{pod}", {"metadata": {"annotations": {"pywharf.dev/config": value}}}
     )
@@ -161,21 +161,21 @@ def test_a_change_is_seen_once_the_annotations_change(cluster, kube, namespace, 
     assert (file.stat().st_mode & 0o777) == 0o440
     rotate(kube, namespace, "second-secret")
     assert file.read_text() == "first-secret"  # as on a node, for up to a minute
-    nudge(kube, namespace, name, "1")
-    wait_for(lambda: file.read_text() == "second-secret", "the nudge", longest_s=5)
+    annotate_pod(kube, namespace, name, "1")
+    wait_for(lambda: file.read_text() == "second-secret", "the annotation", longest_s=5)
     wait_for(lambda: index_status(url, "demo", "second-secret") == 200, "the new secret", longest_s=15)
 
     kubelet.hold_volumes(name, "Secret")
     rotate(kube, namespace, "third-secret")
     kube.patch(f"/api/v1/namespaces/{namespace}/configmaps/config", {"data": {"more": "text"}})
-    nudge(kube, namespace, name, "2")
+    annotate_pod(kube, namespace, name, "2")
     wait_for((file.parents[1] / "more").exists, "the ConfigMap alone", longest_s=5)
     assert file.read_text() == "second-secret"
     kubelet.release(name)
     assert file.read_text() == "third-secret"
 
 
-def test_without_a_nudge_it_takes_until_the_next_refresh(cluster, kube, namespace, tmp_path):
+def test_without_an_annotation_it_takes_until_the_next_refresh(cluster, kube, namespace, tmp_path):
     cluster.need_controllers()
     with kubelet_of(cluster, tmp_path / "kubelet", namespace, refresh_s=2) as kubelet:
         apply(cluster, namespace, SERVER.replace("replicas: 2", "replicas: 1"))

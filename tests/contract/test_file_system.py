@@ -385,7 +385,7 @@ NO_FILES: dict[str, Callable[[Path], object]] = {"folder": Path.mkdir, "pipe": _
 
 @pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
 @pytest.mark.parametrize("has_record", [False, True])
-async def test_what_is_no_file_is_told_and_holds_nothing_up(storage, backend, made, make, has_record):
+async def test_what_is_no_file_is_reported_and_stops_nothing(storage, backend, made, make, has_record):
     good = await publish(backend, wheel(made, "foo"))
     odd = storage / "foo" / "foo-2.0-py3-none-any.whl"
     make(odd)
@@ -425,13 +425,13 @@ async def test_problems_are_listed_and_the_rest_is_indexed(storage, backend, mad
         (storage / folder).mkdir()
     summary = await update(backend)
     assert (await indexed(backend)).keys() == {good.filename}
-    told = list(summary.problems)
+    reported = list(summary.problems)
     for name, (_, _, reason) in cases.items():
-        (one,) = [p for p in told if name in p and reason in p] or [f"{name}: {reason} is not told: {told}"]
-        assert one in told, one
-        told.remove(one)
-    assert [p.partition(" is left out: ")[0] for p in told] == ["The folder 'Not_Normal'", "The folder 'no name'"]
-    assert "belong into 'not-normal'" in told[0]
+        (one,) = [p for p in reported if name in p and reason in p] or [f"{name}: {reason} is not reported: {reported}"]
+        assert one in reported, one
+        reported.remove(one)
+    assert [p.partition(" is left out: ")[0] for p in reported] == ["The folder 'Not_Normal'", "The folder 'no name'"]
+    assert "belong into 'not-normal'" in reported[0]
     assert all(p.isprintable() for p in summary.problems)
 
 

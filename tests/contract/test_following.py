@@ -22,8 +22,8 @@ from pywharf.index.ports import Backend, JournalEntry, Probeable, StoredIndex
 from pywharf.index.update import update_index
 from support.distributions.wheels import wheel
 from support.examples import examples
+from support.storage.steps import Steps
 from support.storage.storages import FOLDING, MADE
-from support.storage.turns import Turns
 from support.storage.uploads import publish
 
 FOO = ProjectName("foo")
@@ -53,7 +53,7 @@ async def test_nothing_is_reported_before_the_first_read(backend):
     assert follower.catalog.names() == ()
 
 
-async def test_an_upload_shows_with_the_next_look_and_stays_when_it_is_folded(backend, other, made, folds):
+async def test_an_upload_shows_with_the_next_poll_and_stays_when_it_is_folded(backend, other, made, folds):
     follower = Follower("team-a", other)
     shown: set[str] = set()
     for version in ("1.0", "2.0", "3.0"):
@@ -86,13 +86,13 @@ async def test_a_storage_is_read_only_if_a_change_probe_finds_a_change(backend, 
     """Changes by another server still show, at the latest one poll later."""
     reads = Reads(other)
     follower = Follower("team-a", cast("Backend", reads), change_probes=ChangeProbes())
-    several_looks_s = 3 * other.poll_interval_s
+    several_polls_s = 3 * other.poll_interval_s
     following = asyncio.create_task(follower.run())
     try:
         await follower.first_read()
         if isinstance(other, Probeable):
             await until(lambda: reads.journals == 2)  # the first probe has no earlier one to compare with
-            await asyncio.sleep(several_looks_s)
+            await asyncio.sleep(several_polls_s)
             assert reads.journals == 2
         for version in ("1.0", "2.0"):
             name = (await publish(backend, wheel(made, "foo", version))).filename
@@ -272,16 +272,16 @@ class World:
     """A server that publishes, one that follows, and two runs of update_index, on one storage."""
 
     def __init__(self, backend: Backend, other: Backend, wheels: list[Path]) -> None:
-        self.turns = Turns()
+        self.steps = Steps()
         self._wheels = wheels
-        self._publishing = self.turns.backend(backend, "publish")
-        self._updating = [self.turns.backend(b, f"update {i}") for i, b in enumerate((backend, other))]
-        self._here = Follower("here", self.turns.backend(backend, "here"))
-        self._there = Follower("there", self.turns.backend(other, "there"))
+        self._publishing = self.steps.backend(backend, "publish")
+        self._updating = [self.steps.backend(b, f"update {i}") for i, b in enumerate((backend, other))]
+        self._here = Follower("here", self.steps.backend(backend, "here"))
+        self._there = Follower("there", self.steps.backend(other, "there"))
         self._acknowledged: set[str] = set()
 
     async def run(self, choose) -> None:
-        await self.turns.run(
+        await self.steps.run(
             choose,
             self._publish(),
             self._update(0),
@@ -294,7 +294,7 @@ class World:
         for path in self._wheels:
             file = await publish(self._publishing, path)
             project = ProjectName(path.name.partition("-")[0])
-            await self.turns.aside(self._here.note(JournalEntry(project, file)))
+            await self.steps.aside(self._here.note(JournalEntry(project, file)))
             self._acknowledged.add(file.filename)
 
     async def _update(self, number: int) -> None:
@@ -307,7 +307,7 @@ class World:
             before = set(self._acknowledged)
             await follower.refresh()
             after = files_of(follower)
-            trace = "\n".join(self.turns.trace)
+            trace = "\n".join(self.steps.trace)
             assert before <= after, f"{before - after} was acknowledged and is not shown:\n{trace}"
             assert shown <= after, f"{shown - after} was shown and no longer is:\n{trace}"
             if shows_own:

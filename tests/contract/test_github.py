@@ -549,7 +549,7 @@ async def test_an_idle_server_costs_nothing(repository, open_, made):
     assert [call for call in calls if call.costs or not call.is_conditional] == []
 
 
-async def test_an_upload_shows_elsewhere_with_the_next_look_before_any_update(repository, open_, made):
+async def test_an_upload_shows_elsewhere_with_the_next_poll_before_any_update(repository, open_, made):
     follower = Follower("team-a", open_())
     await follower.refresh()
     await publish(open_(), wheel(made, "foo"))

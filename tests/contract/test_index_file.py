@@ -64,7 +64,7 @@ async def test_of_concurrent_writers_one_wins(backend, other, is_first):
     assert await other.read_index() == StoredIndex("index.json", b"%d" % won[0], str(results[won[0]]))
 
 
-async def test_whoever_reads_while_others_write_gets_a_whole_one(backend, other):
+async def test_a_reader_during_writes_gets_a_whole_index(backend, other):
     contents = [os.urandom(200_000 + 1000 * i) for i in range(20)]
     done = asyncio.Event()
     read: list[bytes] = []

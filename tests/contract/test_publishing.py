@@ -253,7 +253,7 @@ async def test_an_upload_that_is_given_up_leaves_nothing(backend):
     assert await backend.find_project(FOO) is None
 
 
-async def test_a_scan_tells_how_far_it_is(backend, made):
+async def test_a_scan_reports_its_progress(backend, made):
     for name in ("a", "b", "c"):
         await publish(backend, wheel(made, name))
         await publish(backend, wheel(made, name, "2.0"))

@@ -174,8 +174,8 @@ def test_every_pod_is_restricted(installed: Installed):
     release.kubectl("annotate", "--overwrite", f"packagerepo/{REPO}", "pywharf.dev/update-index=now")
     wait_for(lambda: components() >= COMPONENTS, f"pods of {sorted(COMPONENTS)}", longest_s=60)
     assert components() == COMPONENTS
-    told = json.loads(release.kubectl("get", "events", "--output=json"))["items"]
-    assert [one["message"] for one in told if "PodSecurity" in one.get("message", "")] == []
+    events = json.loads(release.kubectl("get", "events", "--output=json"))["items"]
+    assert [one["message"] for one in events if "PodSecurity" in one.get("message", "")] == []
     # Ignore lines of helm's own client (I1123 …) about a watch that it has ended.
     said = [line for line in release.warnings if not re.match(r"I\d{4} ", line)]
     assert [line for line in said if "PodSecurity" in line or "Warning" in line] == []

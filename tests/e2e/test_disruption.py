@@ -38,11 +38,11 @@ while os.getpid() == first and len(workers) < {WORKERS - 1}:
     workers.append(os.fork())
 while not (folder / "stop").exists():
     due = time.monotonic() + {EVERY_S}
-    with tempfile.TemporaryDirectory() as to, tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryDirectory() as to, tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if not child:
-            os.dup2(told.fileno(), 1)
-            os.dup2(told.fileno(), 2)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
             status = 70
             try:
                 status = main([*sys.argv[1:], f"--dest={{to}}"])
@@ -50,8 +50,8 @@ while not (folder / "stop").exists():
                 sys.stdout.flush()
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        told.seek(0)
-        line = {{"worker": os.getpid(), "status": status, "files": os.listdir(to), "said": told.read()[-2000:]}}
+        output.seek(0)
+        line = {{"worker": os.getpid(), "status": status, "files": os.listdir(to), "said": output.read()[-2000:]}}
     with (folder / "results").open("a") as file:
         file.write(json.dumps(line) + "\\n")
     time.sleep(max(0, due - time.monotonic()))

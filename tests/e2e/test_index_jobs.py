@@ -25,7 +25,7 @@ SCHEDULED_S = 120.0
 FAILED_S = 120.0
 """Seconds until a Job has failed: it is tried three times, after 10 and 20 seconds."""
 # Reports from a Job's container: its user, what it sees of the volume and what it may write.
-LOOK = """
+POLL = """
 import json, os, sys
 root, repo = sys.argv[1:]
 folder = f"{root}/cache/{repo}"
@@ -86,25 +86,25 @@ def test_one_that_fails_says_why_and_recovers(site: Site):
     print(message)
     assert "Permission denied" in message
     assert found["status"]["index"]["files"] == 0  # as before
-    (of_the_event,) = wait_for(lambda: told(site, "Warning", "UpdateFailed"), "an Event of it")
+    (of_the_event,) = wait_for(lambda: events_of(site, "Warning", "UpdateFailed"), "an Event of it")
     assert "Permission denied" in of_the_event
-    assert told(site, "Normal", "Updated") == []
+    assert events_of(site, "Normal", "Updated") == []
 
     mode_of_storage(site, 0o755)
     annotate(site.kube, site.namespace, "broken", "readable")
     wait_for_condition(site.kube, where, "IndexUpToDate", "True", reason="Updated")
     assert index_of(site, "broken")["files"] == len(WHEELS["broken"])
-    wait_for(lambda: told(site, "Normal", "Updated"), "an Event of its recovery")
-    assert len(told(site, "Warning", "UpdateFailed")) == 1
+    wait_for(lambda: events_of(site, "Normal", "Updated"), "an Event of its recovery")
+    assert len(events_of(site, "Warning", "UpdateFailed")) == 1
 
 
 def test_a_job_sees_its_repo_only_and_may_write_it(site: Site):
     cron_job = site.kube.get(path("cronjobs", site.namespace, "pywharf-index-team-a", BATCH)) or {}
     template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    looks = container | {"command": ["python3", "-c", LOOK, "/var/lib/pywharf", "team-a"], "args": []}
+    polls = container | {"command": ["python3", "-c", POLL, "/var/lib/pywharf", "team-a"], "args": []}
     metadata = {"name": "look", "namespace": site.namespace}
-    spec = template["spec"] | {"containers": [looks]}
+    spec = template["spec"] | {"containers": [polls]}
     applied(site.cluster, [{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
     site.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/look")
     assert json.loads(site.kubectl("logs", "look")) == {
@@ -132,7 +132,7 @@ def index_of(site: Site, name: str) -> Json:
     return found
 
 
-def told(site: Site, kind: str, reason: str) -> list[str]:
+def events_of(site: Site, kind: str, reason: str) -> list[str]:
     """Return the messages of the failing repo's Events of this type and reason."""
     return [said for *about, said in events(site.kube, site.namespace, "broken") if about == [kind, reason]]
 

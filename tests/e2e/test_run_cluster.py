@@ -111,14 +111,14 @@ def no_trace(folder: Path, sockets: Path, network: str) -> None:
 def test_it_is_served_on_a_port_of_this_machine_and_stopped_without_a_trace(state: Path, tmp_path: Path):
     port = free_port()
     began = time.monotonic()
-    told = made(state, "run-cluster", f"PORT={port}")
+    printed = made(state, "run-cluster", f"PORT={port}")
     print(f"make run-cluster: {time.monotonic() - began:.0f} s")
     sockets = sockets_of(state)
     network = network_of(sockets)
     assert network
-    (index,) = set(re.findall(rf"pip install --index-url (http://demo:demo-read@127\.0\.0\.1:{port}/\S+)", told))
-    (upload,) = re.findall(r"twine upload (--repository-url \S+ -u demo -p demo-write) dist", told)
-    (kubeconfig,) = re.findall(r"export KUBECONFIG=(\S+)", told)
+    (index,) = set(re.findall(rf"pip install --index-url (http://demo:demo-read@127\.0\.0\.1:{port}/\S+)", printed))
+    (upload,) = re.findall(r"twine upload (--repository-url \S+ -u demo -p demo-write) dist", printed)
+    (kubeconfig,) = re.findall(r"export KUBECONFIG=(\S+)", printed)
     computer = Computer(tmp_path / "home")
     computer.run("twine", "upload", "--non-interactive", *upload.split(), wheel(tmp_path, PACKAGE))
     download = ("download", "--no-cache-dir", "--no-deps", "--dest", tmp_path / "got", "--index-url", index, PACKAGE)
@@ -161,8 +161,8 @@ def test_a_start_that_is_interrupted_leaves_no_trace(state: Path):
         sockets = sockets_of(state)
         network = wait_for(lambda: network_of(sockets), "its network", longest_s=LONGEST_S)
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
-        told, _ = running.communicate(timeout=LONGEST_S)
-        assert running.returncode != 0, told
+        printed, _ = running.communicate(timeout=LONGEST_S)
+        assert running.returncode != 0, printed
     no_trace(state, sockets, network)
 
 
@@ -184,13 +184,13 @@ def test_a_holder_that_was_killed_leaves_what_the_next_stop_removes(state: Path)
     no_trace(state, sockets, "")
 
 
-def test_a_port_that_is_in_use_is_told_and_nothing_is_started(state: Path):
+def test_a_port_that_is_in_use_is_reported_and_nothing_is_started(state: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = made(state, "run-cluster", f"PORT={port}", status=2)
-    assert f"port {port}" in told
+        printed = made(state, "run-cluster", f"PORT={port}", status=2)
+    assert f"port {port}" in printed
     assert not state.exists()
 
 

@@ -136,7 +136,7 @@ def test_without_the_authority_pip_and_uv_refuse(users: Users):
     assert "certificate" in said.lower()
 
 
-def test_over_plain_http_pip_wants_to_be_told_that_it_may(users: Users):
+def test_over_plain_http_pip_needs_a_flag(users: Users):
     index, host = users.url(REPO, f"{REPO}-read-value"), users.site.host
     assert users.url(REPO) == f"http://{host}/repo/{REPO}/simple/"
     pip = ("pip", "install", *PIP, f"--index-url={index}", f"--target={FOLDER}/plain")

@@ -72,7 +72,7 @@ def test_packages_install_from_every_replica(kube, namespace, kubelet, urls, tmp
 
 
 def test_a_change_is_on_every_replica_within_seconds(kube, namespace, kubelet, operator, urls):
-    """The nudge delivers the change: without it, volumes are refreshed only once a minute."""
+    """The annotation delivers the change: without it, volumes are refreshed only once a minute."""
     before = {pod["metadata"]["name"] for pod in pods_of(kubelet, namespace)}
     seconds = {}
     operator.secrets |= {"team-b-read-value", "another-read-value"}

@@ -103,8 +103,8 @@ def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet
     assert operator.metric("pywharf_operator_repos", condition="Ready", status="True") == 1
     assert operator.metric("pywharf_operator_reconciles_total", result="success") > 0
     assert operator.metric("pywharf_operator_reconciles_total", result="error") == 0
-    for turn, secret in enumerate(("other-read-value", "third-read-value"), start=2):
-        name = f"other-{turn}"
+    for rotation, secret in enumerate(("other-read-value", "third-read-value"), start=2):
+        name = f"other-{rotation}"
         other = {**secret_of(name), "stringData": {"read": secret, "write": "other-write-value"}}
         refs = {f"{use}SecretRef": {"name": name, "key": use} for use in ("read", "write")}
         cluster.kubectl("apply", where, "-f", "-", input=manifests(other, repo("team-a", credentials=refs)))
@@ -112,7 +112,7 @@ def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet
         assert index_status(url, "team-a", secret) == 200, "kubectl wait came back too early"
         found = get_repo(kube, namespace, "team-a") or {}
         seen = {one["observedGeneration"] for one in found["status"]["conditions"]}
-        assert seen == {found["status"]["observedGeneration"]} == {found["metadata"]["generation"]} == {turn}
+        assert seen == {found["status"]["observedGeneration"]} == {found["metadata"]["generation"]} == {rotation}
     assert index_status(url, "team-a", READ) == 401
 
 

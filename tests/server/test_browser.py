@@ -188,8 +188,8 @@ def test_the_cookie(server, page, context):
     expires = cookie["expires"]
     assert isinstance(expires, int | float)
     assert 3500 < expires - time.time() < 3700
-    told = {name: cookie[name] for name in ("httpOnly", "sameSite", "secure", "path", "domain")}
-    assert told == {"httpOnly": True, "sameSite": "Lax", "secure": False, "path": "/", "domain": "127.0.0.1"}
+    flags = {name: cookie[name] for name in ("httpOnly", "sameSite", "secure", "path", "domain")}
+    assert flags == {"httpOnly": True, "sameSite": "Lax", "secure": False, "path": "/", "domain": "127.0.0.1"}
     assert page.evaluate("document.cookie") == ""
     value = str(cookie["value"])
     payload = base64.urlsafe_b64decode(value.partition(".")[0] + "==")

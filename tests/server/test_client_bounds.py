@@ -163,7 +163,7 @@ def test_unfinished_uploads_hold_little(tmp_path):
             assert resident_mib(server) - before < 40
 
 
-def test_uploads_at_once_are_bounded_and_shared(server, tmp_path):
+def test_concurrent_uploads_are_bounded_and_shared(server, tmp_path):
     """One repo gets half of the slots. Another repo can still publish, and so can the first once its slots are free."""
     file = wheel(tmp_path, "shared")
     body, content_type = form(("content", file.name, file.read_bytes()))
@@ -185,7 +185,7 @@ def test_uploads_at_once_are_bounded_and_shared(server, tmp_path):
     wait_for(published, "a slot to be free again")
 
 
-def test_logins_at_once_are_bounded(server):
+def test_concurrent_logins_are_bounded(server):
     """Unfinished login forms use up the limit; pages are still served."""
     head = request_head("POST", "/login", ["Host: x", MULTIPART, "Content-Length: 1000"])
     with contextlib.ExitStack() as stack:

@@ -121,7 +121,7 @@ def test_what_is_cached_is_not_sent_again(
 
 
 @dataclass(frozen=True)
-class Told:
+class Method:
     """How a tool is given the index and its credentials: files in the home, environment variables, arguments."""
 
     name: str
@@ -135,15 +135,15 @@ def netrc(index: Index) -> Mapping[str, str]:
 
 
 PIP = [
-    Told("url", lambda index: (f"--index-url={index.with_user}",)),
-    Told("netrc", lambda index: (f"--index-url={index.url}",), files=netrc),
-    Told("variable", env=lambda index, _: {"PIP_INDEX_URL": index.with_user}),
-    Told(
+    Method("url", lambda index: (f"--index-url={index.with_user}",)),
+    Method("netrc", lambda index: (f"--index-url={index.url}",), files=netrc),
+    Method("variable", env=lambda index, _: {"PIP_INDEX_URL": index.with_user}),
+    Method(
         "pip.conf",
         env=lambda _, home: {"PIP_CONFIG_FILE": str(home / "pip.conf")},
         files=lambda index: {"pip.conf": f"[global]\nindex-url = {index.with_user}\n"},
     ),
-    Told(
+    Method(
         "requirements",
         lambda _: ("-r", "requirements.txt"),
         files=lambda index: {"requirements.txt": f"--index-url {index.with_user}\nacme\n"},
@@ -151,36 +151,36 @@ PIP = [
 ]
 
 
-def write(computer: Computer, told: Told, index: Index) -> Mapping[str, str]:
+def write(computer: Computer, method: Method, index: Index) -> Mapping[str, str]:
     """Write the files into the home and return the environment variables."""
     computer.home.mkdir(parents=True, exist_ok=True)
-    for name, content in told.files(index).items():
+    for name, content in method.files(index).items():
         (computer.home / name).write_text(content)
         (computer.home / name).chmod(0o600)
-    return told.env(index, computer.home)
+    return method.env(index, computer.home)
 
 
-@pytest.mark.parametrize("told", PIP, ids=lambda told: told.name)
-def test_pip_finds_its_credentials(repo: Repo, computer: Computer, tmp_path: Path, told: Told):
+@pytest.mark.parametrize("method", PIP, ids=lambda method: method.name)
+def test_pip_finds_its_credentials(repo: Repo, computer: Computer, tmp_path: Path, method: Method):
     upload(computer, repo.writing, wheel(tmp_path, "acme"))
-    env = write(computer, told, repo.reading)
+    env = write(computer, method, repo.reading)
     python = computer.python()
 
-    computer.run("pip", f"--python={python.path}", "install", *told.arguments(repo.reading), "acme", env=env)
+    computer.run("pip", f"--python={python.path}", "install", *method.arguments(repo.reading), "acme", env=env)
 
     assert python.installed() == {"acme": "1.0"}
 
 
 UV = [
-    Told("url", lambda index: (f"--default-index={index.with_user}",)),
-    Told("netrc", lambda index: (f"--default-index={index.url}",), files=netrc),
-    Told("variable", env=lambda index, _: {"UV_DEFAULT_INDEX": index.with_user}),
-    Told(
+    Method("url", lambda index: (f"--default-index={index.with_user}",)),
+    Method("netrc", lambda index: (f"--default-index={index.url}",), files=netrc),
+    Method("variable", env=lambda index, _: {"UV_DEFAULT_INDEX": index.with_user}),
+    Method(
         "named",
         lambda index: (f"--default-index=wharf={index.url}",),
         env=lambda index, _: {"UV_INDEX_WHARF_USERNAME": index.user, "UV_INDEX_WHARF_PASSWORD": index.secret},
     ),
-    Told(
+    Method(
         "uv.toml",
         lambda _: ("--config-file=uv.toml",),
         files=lambda index: {
@@ -190,13 +190,13 @@ UV = [
 ]
 
 
-@pytest.mark.parametrize("told", UV, ids=lambda told: told.name)
-def test_uv_finds_its_credentials(repo: Repo, computer: Computer, tmp_path: Path, told: Told):
+@pytest.mark.parametrize("method", UV, ids=lambda method: method.name)
+def test_uv_finds_its_credentials(repo: Repo, computer: Computer, tmp_path: Path, method: Method):
     upload(computer, repo.writing, wheel(tmp_path, "acme"))
-    env = write(computer, told, repo.reading)
+    env = write(computer, method, repo.reading)
     python = computer.python()
 
-    computer.run("uv", "pip", "install", f"--python={python.path}", *told.arguments(repo.reading), "acme", env=env)
+    computer.run("uv", "pip", "install", f"--python={python.path}", *method.arguments(repo.reading), "acme", env=env)
 
     assert python.installed() == {"acme": "1.0"}
 
@@ -208,10 +208,10 @@ def pypirc(index: Index) -> Mapping[str, str]:
 
 
 PUBLISHING = [
-    ("twine", Told("pypirc", lambda _: ("upload", "--repository=wharf"), files=pypirc)),
+    ("twine", Method("pypirc", lambda _: ("upload", "--repository=wharf"), files=pypirc)),
     (
         "twine",
-        Told(
+        Method(
             "variables",
             lambda _: ("upload",),
             env=lambda index, _: {
@@ -223,7 +223,7 @@ PUBLISHING = [
     ),
     (
         "uv",
-        Told(
+        Method(
             "variables",
             lambda _: ("publish",),
             env=lambda index, _: {
@@ -233,10 +233,10 @@ PUBLISHING = [
             },
         ),
     ),
-    ("uv", Told("url", lambda index: ("publish", f"--publish-url={index.with_user}"))),
+    ("uv", Method("url", lambda index: ("publish", f"--publish-url={index.with_user}"))),
     (
         "uv",
-        Told(
+        Method(
             "netrc",
             lambda index: ("publish", "--trusted-publishing=never", f"--publish-url={index.url}"),
             files=netrc,
@@ -245,12 +245,12 @@ PUBLISHING = [
 ]
 
 
-@pytest.mark.parametrize(("tool", "told"), PUBLISHING, ids=lambda part: getattr(part, "name", part))
-def test_publishers_find_their_credentials(repo: Repo, computer: Computer, tmp_path: Path, tool: str, told: Told):
+@pytest.mark.parametrize(("tool", "method"), PUBLISHING, ids=lambda part: getattr(part, "name", part))
+def test_publishers_find_their_credentials(repo: Repo, computer: Computer, tmp_path: Path, tool: str, method: Method):
     file = wheel(tmp_path, "acme")
-    env = write(computer, told, repo.writing)
+    env = write(computer, method, repo.writing)
 
-    computer.run(tool, *told.arguments(repo.writing), file, env=env)
+    computer.run(tool, *method.arguments(repo.writing), file, env=env)
 
     assert (repo.storage / "acme" / file.name).exists()
 

@@ -92,7 +92,7 @@ def test_uv_installs_what_was_there_at_a_time(repo: Repo, computer: Computer, tm
 
 
 @pytest.mark.parametrize("tool", ["pip", "uv"])
-def test_a_new_version_is_seen_at_once_in_spite_of_the_client_s_cache(
+def test_a_new_version_is_seen_immediately_in_spite_of_the_client_s_cache(
     repo: Repo, computer: Computer, tmp_path: Path, tool: str
 ):
     for version in ("1.0", "2.0", "3.0"):

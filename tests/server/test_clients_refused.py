@@ -90,7 +90,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
 @pytest.mark.parametrize("publisher", PUBLISHERS)
-def test_who_may_not_publish_is_told_why(repo: Repo, computer: Computer, tree_of, publisher: str, case: Refused):
+def test_who_may_not_publish_gets_the_reason(repo: Repo, computer: Computer, tree_of, publisher: str, case: Refused):
     output = publish(publisher, computer, tree_of(publisher), case.index(repo), fails=True)
 
     assert str(case.status) in output.text
@@ -148,7 +148,7 @@ def test_publishing_what_is_there_can_be_skipped(
     assert says in output.text
 
 
-def test_uv_tells_other_content_from_the_same(repo: Repo, computer: Computer, tmp_path: Path, tree_of):
+def test_uv_distinguishes_other_content_from_the_same(repo: Repo, computer: Computer, tmp_path: Path, tree_of):
     publish("uv", computer, tree_of("uv"), repo.writing)
     tree = source_tree(tmp_path / "src", "acme", "flit")
     tree.build(computer)

@@ -51,7 +51,7 @@ def projects(repo: Repo) -> list[str]:
 
 
 @pytest.mark.parametrize("tool", INSTALLERS)
-def test_a_version_for_another_python_is_passed_over(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+def test_a_version_for_another_python_is_skipped(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
     newest = requiring(tmp_path, "acme", "3.0", requires_python=">=9")
     upload(
         computer,
@@ -77,7 +77,7 @@ def yank(repo: Repo, file: Path, reason: str) -> None:
 
 
 @pytest.mark.parametrize("tool", INSTALLERS)
-def test_a_yanked_file_is_passed_over_until_it_is_asked_for(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
+def test_a_yanked_file_is_skipped_until_it_is_asked_for(repo: Repo, computer: Computer, tmp_path: Path, tool: str):
     old, new = requiring(tmp_path, "acme", "1.0"), requiring(tmp_path, "acme", "2.0")
     upload(computer, repo.writing, old, new)
     yank(repo, new, 'it deletes "everything" <&>')
@@ -180,9 +180,9 @@ def test_resolvers_read_metadata_instead_of_files(repo: Repo, computer: Computer
     assert python.installed() == {"left": "1.0", "shared": "1.5"}
     fetched = repo.fetched()
     assert {name for name in fetched if name.endswith(".whl")} == {f.name for f in chosen}
-    looked_at = {name.removesuffix(".metadata") for name in fetched if name.endswith(".metadata")}
-    assert looked_at & {f.name for f in newer}, fetched
-    assert looked_at >= {chosen[0].name}, fetched
+    considered = {name.removesuffix(".metadata") for name in fetched if name.endswith(".metadata")}
+    assert considered & {f.name for f in newer}, fetched
+    assert considered >= {chosen[0].name}, fetched
 
 
 LAZY = [("pip", ("--use-feature=fast-deps",)), ("uv", ())]

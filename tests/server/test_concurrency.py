@@ -24,7 +24,7 @@ from support.server.updating import finished, update_index
 from support.storage.faults import PROGRAM, Fault, environment
 from support.waiting import wait_for
 
-AT_ONCE = 100
+CONCURRENT = 100
 VISIBLE_S = 2.0
 
 
@@ -69,15 +69,15 @@ def test_of_many_uploads_of_one_file_one_wins(tmp_path, topology):
         for project, different in (("same", False), ("different", True)):
             (tmp_path / project).mkdir()
             path = wheel(tmp_path / project, project)
-            contents = [path.read_bytes()] * AT_ONCE
+            contents = [path.read_bytes()] * CONCURRENT
             if different:
                 contents = [
-                    wheel(tmp_path / project, project, payload=b"%d\n" % n).read_bytes() for n in range(AT_ONCE)
+                    wheel(tmp_path / project, project, payload=b"%d\n" % n).read_bytes() for n in range(CONCURRENT)
                 ]
-            replies = upload_at_once(clients, path, contents)
+            replies = upload_concurrently(clients, path, contents)
             statuses = Counter(reply.status for reply in replies)
             # Uploading the same bytes again succeeds; if the bytes differ, one upload wins.
-            assert statuses == ({200: 1, 409: AT_ONCE - 1} if different else {200: AT_ONCE}), (
+            assert statuses == ({200: 1, 409: CONCURRENT - 1} if different else {200: CONCURRENT}), (
                 f"{project} bytes: {statuses}; {next(str(r) for r in replies if r.status not in {200, 409})}"
             )
             assert all(r.reason.startswith("File already exists") for r in replies if r.status == 409)
@@ -93,7 +93,7 @@ def test_of_many_uploads_of_one_file_one_wins(tmp_path, topology):
         ]
 
 
-def upload_at_once(clients: Sequence[IndexClient], path: Path, contents: Sequence[bytes]) -> list[Reply]:
+def upload_concurrently(clients: Sequence[IndexClient], path: Path, contents: Sequence[bytes]) -> list[Reply]:
     """Upload all contents concurrently, started by a barrier. Returns one reply for each."""
     start = threading.Barrier(len(contents))
 

@@ -41,7 +41,7 @@ def crowd(server: Server, count: int, first: bytes = b"", *, wait: bool = True) 
 @pytest.mark.parametrize(
     "first", [b"", HEAD[:-10], b"\r\n", HEAD], ids=["nothing", "half a head", "an empty line", "a request each"]
 )
-def test_idle_connections_take_nobodys_place(tmp_path, first):
+def test_idle_connections_keep_nobody_out(tmp_path, first):
     """Regression test: 300 of them, with a limit of 256 open files, blocked both ports and wrote 86,000 log lines."""
     with running(tmp_path, ["--internal_port=0"], program=FEW_FILES) as server:
         with crowd(server, 300, first):
@@ -53,7 +53,7 @@ def test_idle_connections_take_nobodys_place(tmp_path, first):
         assert psutil.Process(server.process.pid).num_fds() < 256
 
 
-def test_idle_connections_to_the_internal_port_take_nobodys_place(tmp_path):
+def test_idle_connections_to_the_internal_port_keep_nobody_out(tmp_path):
     with running(tmp_path, ["--internal_port=0"], program=FEW_FILES) as server, contextlib.ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(dial(server.internal_url))
@@ -61,7 +61,7 @@ def test_idle_connections_to_the_internal_port_take_nobodys_place(tmp_path):
             assert call(f"{url}/healthz").status == 200
 
 
-def test_handshakes_that_are_never_made_take_nobodys_place(tmp_path):
+def test_unfinished_handshakes_keep_nobody_out(tmp_path):
     made = certificates(tmp_path / "certificates")
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -197,7 +197,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("case", WRONG, ids=[" ".join(args)[:70] for args, _ in WRONG])
-def test_a_wrong_flag_is_told_in_a_line_what_is_meant(tmp_path, case):
+def test_a_wrong_flag_gets_one_line_that_says_what_is_meant(tmp_path, case):
     args, named = case
     (tmp_path / "a-file").write_text("this is no TOML\n")
     (tmp_path / "empty").write_text("\n")
@@ -268,7 +268,7 @@ def test_environment_mode(tmp_path):
         ),
     ],
 )
-def test_a_wrong_environment_is_told_what_is_meant(tmp_path, environment, named):
+def test_a_wrong_environment_gets_a_line_that_says_what_is_meant(tmp_path, environment, named):
     done = pywharf(env=environment, cwd=tmp_path)
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
@@ -314,7 +314,7 @@ def test_host(tmp_path, host):
         assert server.url.startswith("http://[::1]:" if host == "::1" else "http://127.0.0.1:")
 
 
-def test_help_tells_types_defaults_and_an_example(tmp_path):
+def test_help_shows_types_defaults_and_an_example(tmp_path):
     for flag in ("--help", "-h"):
         done = pywharf("server", flag)
         assert done.returncode == 0

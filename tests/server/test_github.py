@@ -182,7 +182,7 @@ def test_signing_in_with_a_token(serve, repository):
         assert call(f"{server.url}/login", "POST", headers=sent, body=body).status == 401
 
 
-def test_a_limit_is_told_with_the_time_to_wait(serve, repository, tmp_path, computer):
+def test_a_limit_is_reported_with_the_time_to_wait(serve, repository, tmp_path, computer):
     with serve(read_secret="own-read", write_secret="own-write") as server:
         repository.fail(secondary_limit("POST", "/releases", 1800, times=9))
         said = twine(computer, Index(server.repo(), "demo", "own-write"), wheel(tmp_path, "parcel"), fails=True).text

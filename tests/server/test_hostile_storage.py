@@ -148,7 +148,7 @@ def test_a_repo_that_comes_later_takes_nothing_from_a_server_that_is_ready(tmp_p
 
 
 @pytest.mark.parametrize("way", ["dribble", "hang"])
-def test_a_first_look_counts_for_a_bounded_time_after_the_start(tmp_path, secrets, way):
+def test_a_first_read_counts_for_a_bounded_time_after_the_start(tmp_path, secrets, way):
     with hostile(way) as api, running(tmp_path, [secrets], config=GOOD + EVIL.format(api.url)) as server:
         assert is_served(server)
         reply = call(f"{server.url}/readyz")

@@ -317,13 +317,13 @@ OLD = {
 
 def old_files(folder: Path) -> dict[str, Path]:
     """Create small versions of old files on PyPI. Returns their paths by name."""
-    told = metadata("nltk", "3.6", ">=3.5.*")
+    core_metadata = metadata("nltk", "3.6", ">=3.5.*")
     info = "nltk-3.6.dist-info"
     contents = {
         "nltk-3.6-py3-none-any.whl": zipped(
-            recorded([("nltk.py", b""), (f"{info}/METADATA", told), (f"{info}/WHEEL", b"")], f"{info}/RECORD")
+            recorded([("nltk.py", b""), (f"{info}/METADATA", core_metadata), (f"{info}/WHEEL", b"")], f"{info}/RECORD")
         ),
-        "nltk-3.6.zip": zipped([("nltk-3.6/PKG-INFO", told), ("nltk-3.6/setup.py", b"")]),
+        "nltk-3.6.zip": zipped([("nltk-3.6/PKG-INFO", core_metadata), ("nltk-3.6/setup.py", b"")]),
         "uwsgi-1.4.9.tar.gz": tarred([("uwsgi-1.4.9/setup.py", b""), ("uwsgi-1.4.9/uwsgi.c", b"")]),
         "uWSGI-2.0.19.1.tar.gz": tarred(
             [("PKG-INFO", metadata("uWSGI", "2.0.19.1", None)), ("setup.py", b""), ("core/uwsgi.c", b"")]
@@ -373,9 +373,9 @@ def test_requires_python_has_a_length(server, tmp_path, text, status):
     """Otherwise a wheel of a few KB could put megabytes into the journal, the index, memory and every page."""
     name = f"long{status}"
     info = f"{name}-1.0.dist-info"
-    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {text}\n".encode()
+    core_metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {text}\n".encode()
     path = tmp_path / f"{name}-1.0-py3-none-any.whl"
-    path.write_bytes(zipped(recorded([(f"{info}/METADATA", told), (f"{info}/WHEEL", b"")], f"{info}/RECORD")))
+    path.write_bytes(zipped(recorded([(f"{info}/METADATA", core_metadata), (f"{info}/WHEEL", b"")], f"{info}/RECORD")))
     assert path.stat().st_size < 100_000
     reply = IndexClient.of(server).upload(path)
     assert reply.status == status, reply

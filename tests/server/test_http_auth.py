@@ -328,7 +328,7 @@ def test_write_permission_expires_before_read_permission(tmp_path):
             time.sleep(0.1)
 
 
-async def test_a_repo_that_cannot_be_opened_tells_strangers_nothing(tmp_path):
+async def test_a_repo_that_cannot_be_opened_shows_strangers_nothing(tmp_path):
     """Only clients with the repo's secret get the reason; strangers get the usual 401."""
 
     def refuse(spec, name, secret):

@@ -163,7 +163,7 @@ def test_a_broken_certificate_is_kept_out(tmp_path, made):
         wait_for(lambda: shown_certificate(server) == der(second.cert), "the good one after all")
 
 
-def test_connections_over_the_limit_wait_for_their_turn(tmp_path):
+def test_connections_over_the_limit_wait_for_a_slot(tmp_path):
     with running(tmp_path, ["--max_connections=2"]) as server:
         held = [connect(server.url) for _ in range(2)]
         for connection in held:

@@ -177,7 +177,7 @@ def test_a_file_is_revalidated_by_its_tag(files, kind, method):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "sdist"])
-def test_head_tells_the_size_and_leaves_the_connection_in_step(files, kind):
+def test_head_returns_the_size_and_leaves_the_connection_in_step(files, kind):
     file = files[kind]
     connection = connect(file.url)
     try:

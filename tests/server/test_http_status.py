@@ -71,12 +71,12 @@ def test_index_mtime_is_the_time_of_the_index(tmp_path):
         written = next(int(line.split("=")[1]) for line in index.read_text().splitlines() if line.startswith("mtime"))
         assert before <= written <= time.time() + 1
 
-        def told() -> bool:
+        def is_reported() -> bool:
             return int(call(f"{server.url}/index_mtime/", auth=AUTH).body) == written
 
-        wait_for(told, f"/index_mtime/ to say {written}", longest_s=5)
-        time_of_look = int(call(f"{server.url}/index_mtime/", auth="other:other-read").body)
-        assert time_of_look >= started - 5
+        wait_for(is_reported, f"/index_mtime/ to say {written}", longest_s=5)
+        time_of_read = int(call(f"{server.url}/index_mtime/", auth="other:other-read").body)
+        assert time_of_read >= started - 5
 
 
 def test_healthz_and_readyz(server):
@@ -84,9 +84,9 @@ def test_healthz_and_readyz(server):
     assert (reply.status, reply.body) == (200, b"ok\n")
     reply = call(f"{server.url}/readyz")
     assert reply.status == 200
-    told = reply.json()
-    assert len(told.pop("config")) == 64
-    assert told == {"ready": True, "repos": 2, "loading": 0, "failing": 0}
+    report = reply.json()
+    assert len(report.pop("config")) == 64
+    assert report == {"ready": True, "repos": 2, "loading": 0, "failing": 0}
     assert call(f"{server.url}/readyz", "HEAD").status == 200
 
 

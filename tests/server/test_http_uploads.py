@@ -74,7 +74,7 @@ def digests(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("repo", ["demo", "other", "ram"])
 @pytest.mark.parametrize("path", ["/repo/{repo}/simple/", "/repo/{repo}/simple", "/simple/", "/simple"])
 @pytest.mark.parametrize("build", [wheel, sdist])
-def test_an_upload_is_seen_at_once(server, tmp_path, repo, path, build):
+def test_an_upload_is_seen_immediately(server, tmp_path, repo, path, build):
     """The form has every field that the tools send, including some that only they define."""
     project = f"seen-{len(path)}-{build.__name__}"
     file = build(tmp_path, project)

@@ -20,8 +20,8 @@ THIRD = '\n[third]\ntype = "file_system"\nread_secret = "third-read"\n'
 def report(server: Server) -> dict[str, object]:
     reply = call(f"{server.internal_url}/config")
     assert (reply.status, reply.header("Content-Type")) == (200, "application/json"), reply
-    told: dict[str, object] = reply.json()
-    return told
+    found: dict[str, object] = reply.json()
+    return found
 
 
 def test_each_port_has_its_own(tmp_path):
@@ -52,12 +52,12 @@ def test_the_report_follows_what_is_served(tmp_path):
         assert call(f"{server.internal_url}/readyz").status == 503
         assert call(f"{server.internal_url}/healthz").status == 200
         revision.write_text("two")
-        wait_for(lambda: report(server)["digest"] == config_digest(waiting, ""), "the first one to be told")
+        wait_for(lambda: report(server)["digest"] == config_digest(waiting, ""), "the first one to be reported")
         config.write_text("[demo")
         wait_for(lambda: "is refused" in server.text(), "the refusal")
         assert report(server)["digest"] == config_digest(waiting, "")
         config.write_text(CONFIG + THIRD)
-        wait_for(lambda: report(server)["digest"] == config_digest(CONFIG + THIRD, ""), "the second one to be told")
+        wait_for(lambda: report(server)["digest"] == config_digest(CONFIG + THIRD, ""), "the second one to be reported")
         assert call(server.repo("third"), auth="third:third-read").status == 200
 
 
@@ -76,7 +76,7 @@ def test_the_report_names_broken_repos(tmp_path):
         wait_for(lambda: report(server)["broken"] == {}, "the repo to recover")
 
 
-def test_workers_tell_what_all_of_them_serve(tmp_path):
+def test_workers_report_what_all_of_them_serve(tmp_path):
     """The worker that answers reports for all, not for itself: one stopped worker is enough to withhold the digest."""
     config = tmp_path / "config.toml"
     with running(tmp_path, ["--internal_port=0", "--workers=2"], log_may_hold_tracebacks=True) as server:
@@ -88,14 +88,14 @@ def test_workers_tell_what_all_of_them_serve(tmp_path):
         try:
             config.write_text(CONFIG + THIRD)
             wait_for(lambda: "A new configuration is served" in server.text(), "the other worker to take it")
-            told = set()
+            digests = set()
             for _ in range(8):
                 # Requests that the stopped worker accepts are never answered.
                 with contextlib.suppress(TimeoutError):
-                    told.add(call(f"{server.internal_url}/config", timeout_s=2).json()["digest"])
+                    digests.add(call(f"{server.internal_url}/config", timeout_s=2).json()["digest"])
         finally:
             stopped.resume()
-        assert told <= {""}
+        assert digests <= {""}
         wait_for(lambda: report(server)["digest"] == second, "both to take it")
 
 
@@ -140,17 +140,17 @@ def test_connections_are_taken_for_a_while_after_the_signal(tmp_path, workers):
         kept.request("GET", "/healthz")
         assert kept.getresponse().read() == b"ok\n"
         server.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
-        wait_for(lambda: server.text().count("Stopping: new connections") == workers, "all workers to be told")
+        stopping_at = time.monotonic()
+        wait_for(lambda: server.text().count("Stopping: new connections") == workers, "all workers to be stopping")
         assert call(f"{server.url}/readyz").status == 503
-        while time.monotonic() < told + 1:
+        while time.monotonic() < stopping_at + 1:
             reply = call(server.repo(), auth="demo:demo-read")
             assert (reply.status, reply.header("Connection")) == (200, "close"), reply
         kept.request("GET", "/healthz")
         assert kept.getresponse().getheader("Connection") == "close"
         kept.close()
         assert server.process.wait(30) == 0
-        assert time.monotonic() - told >= 1.9
+        assert time.monotonic() - stopping_at >= 1.9
 
 
 def test_a_port_that_is_taken(tmp_path):
@@ -163,7 +163,7 @@ def test_a_port_that_is_taken(tmp_path):
             pass
 
 
-def test_many_ask_at_once(tmp_path):
+def test_many_ask_concurrently(tmp_path):
     """They are answered even while clients occupy all connections of the other port."""
     with running(tmp_path, ["--internal_port=0", "--max_connections=1"]) as server:
         internal = server.internal_url

@@ -33,10 +33,10 @@ class Memory:
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._read_page)
         self.first = self.highest = self._process.memory_info().rss
 
-    def _look(self) -> None:
+    def _read_page(self) -> None:
         while not self._stop.wait(SAMPLE_S):
             self.highest = max(self.highest, self._process.memory_info().rss)
 

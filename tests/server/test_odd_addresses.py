@@ -119,7 +119,7 @@ def test_a_part_of_any_bytes_is_not_there(server, repo, part):
         ("/", 405, "/repo/NAME/simple/"),
     ],
 )
-def test_a_file_sent_elsewhere_is_told_where_files_go(server, method, path, status, named):
+def test_a_file_sent_elsewhere_gets_the_right_address(server, method, path, status, named):
     body, content_type = form(("content", "a-1.0.tar.gz", b"x"))
     reply = call(server.url + path, method, auth="demo:demo-write", headers={"Content-Type": content_type}, body=body)
     assert reply.status == status, reply
@@ -129,6 +129,6 @@ def test_a_file_sent_elsewhere_is_told_where_files_go(server, method, path, stat
 
 
 @pytest.mark.parametrize("path", ["/legacy/", "/upload", "/pypi/"])
-def test_an_upload_to_no_address_is_told_where_files_go(server, path):
+def test_an_upload_to_no_address_gets_the_right_one(server, path):
     reply = call(server.url + path, "POST", body=b"x")
     assert (reply.status, "POST to /repo/NAME/simple/." in reply.reason) == (404, True), reply

@@ -154,7 +154,7 @@ def test_an_upload_that_was_answered_is_on_every_worker_s_pages(tmp_path):
                 assert {"name": project} in other.get("").json()["projects"]
 
 
-def test_an_upload_is_on_the_pages_of_a_worker_that_took_a_dead_one_s_place(tmp_path):
+def test_an_upload_is_on_the_pages_of_a_worker_that_replaced_a_dead_one(tmp_path):
     with running(tmp_path / "a", ["--workers=2"], root=tmp_path / "root") as server:
         for number in range(3):
             first = workers(server)

@@ -252,7 +252,7 @@ def slow_sdist() -> bytes:
 
 
 @pytest.mark.timeout(300)
-def test_many_slow_archives_at_once_hold_nobody_up(tmp_path):
+def test_many_concurrent_slow_archives_delay_nobody(tmp_path):
     """There are as many as the server has threads. Another repo's pages, downloads and uploads go on meanwhile."""
     body, content_type = form(("content", "slow-1.0.tar.gz", slow_sdist()))
     other = wheel(tmp_path, "other")
@@ -336,7 +336,7 @@ def test_long_texts_of_a_hostile_index_hold_nobody_up(tmp_path):
         assert [file["filename"] for file in reply.json()["files"]] == ["x-1.0.tar.gz"]
 
 
-def test_many_large_pages_at_once_take_little_memory(tmp_path):
+def test_many_concurrent_large_pages_take_little_memory(tmp_path):
     """32 pages of 32 MB are requested concurrently. They wait for each other."""
     page = PROBE_PAGE.body.rstrip(b"}") + b', "more": "' + b"x" * (32 * 1024 * 1024) + b'"}'
     with upstream() as index, running(tmp_path, [f"--extra_index_url={index.url}"]) as server:

@@ -80,7 +80,7 @@ class TestDamage:
     }
 
     @pytest.mark.parametrize("damage", DAMAGES)
-    def test_is_told_and_never_served(self, tmp_path, server, damage):
+    def test_is_reported_and_never_served(self, tmp_path, server, damage):
         do, status, reason = self.DAMAGES[damage]
         client = IndexClient.of(server)
         good, bad = wheel(tmp_path, "one", "1.0"), wheel(tmp_path, "one", "2.0", payload=bytes(self.WHOLE))
@@ -182,7 +182,7 @@ class TestLaidThere:
         assert summary_of(server)["problems"] == []
         wait_for(lambda: client.everything() == {made.name: made.read_bytes()}, "it is listed")
 
-    def test_what_cannot_be_indexed_is_told_and_the_rest_is_served(self, tmp_path, server):
+    def test_what_cannot_be_indexed_is_reported_and_the_rest_is_served(self, tmp_path, server):
         client = IndexClient.of(server)
         good = wheel(tmp_path, "good")
         assert client.upload(good).status == 200
@@ -196,9 +196,9 @@ class TestLaidThere:
         (storage(server, "good") / "notes.txt").write_text("no distribution")
         (storage(server) / "loose.txt").write_text("no folder")
         summary = summary_of(server)
-        told = " ".join(summary["problems"])
+        problems = " ".join(summary["problems"])
         for name in ("elsewhere-1.0", "good-2.0", "broken-1.0", "missing-1.0"):
-            assert name in told, f"nothing is said about {name}: {told}"
+            assert name in problems, f"nothing is said about {name}: {problems}"
         assert summary["files"] == 1
         wait_for(lambda: client.everything() == {good.name: good.read_bytes()}, "the good one alone is listed")
 
@@ -243,13 +243,13 @@ write_secret = "other-write"
         before = sorted(folder.rglob("*"))
         with running(tmp_path / "b", root=root, config=self.CONFIG) as server:
             client, other = IndexClient.of(server), IndexClient.of(server, "other")
-            wait_for(lambda: "belong" in call(client.index, auth="demo:demo-read").json()["detail"], "it is told")
+            wait_for(lambda: "belong" in call(client.index, auth="demo:demo-read").json()["detail"], "it is reported")
             for reply in (client.get(""), client.get("one/"), client.download("one", one.name), client.upload(two)):
                 assert reply.status == 503, str(reply)
                 detail = reply.json()["detail"]
                 assert "The stored packages belong to another owner, not to 'ml/demo'." in detail
                 assert "remove the file 'owner'" in detail
-                assert "web/first" not in detail, "another namespace's names are not told"
+                assert "web/first" not in detail, "another namespace's names are not shown"
                 assert one.read_bytes() not in reply.body
             run = update_index(root, "--owner=ml/demo")
             assert "belong to another owner, not to 'ml/demo'" in finished(run, status=1)

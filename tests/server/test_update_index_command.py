@@ -108,7 +108,7 @@ SECRET = {"THE_SECRET": "demo-write", "WRONG": "demo-read"}
     ],
 )
 def test_writes_the_index_and_says_so_in_json(tmp_path, root, arguments, env, index_file):
-    places = places_in(tmp_path, root)
+    places = named_in(tmp_path, root)
     command = ["update_index", *arguments.format(**places).split()] if arguments else []
     started = time.time()
     process = start(*command, env={k: v.format(**places) for k, v in env.items()})
@@ -120,7 +120,7 @@ def test_writes_the_index_and_says_so_in_json(tmp_path, root, arguments, env, in
     assert started - 1 < decode_index((storage / index_file).read_bytes(), index_file).mtime < time.time() + 1
 
 
-def places_in(folder: Path, root: Path) -> dict[str, str]:
+def named_in(folder: Path, root: Path) -> dict[str, str]:
     config, admin = folder / "config.toml", folder / "admin_secret.toml"
     config.write_text(CONFIG)
     admin.write_text(ADMIN_SECRET)
@@ -190,7 +190,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "status", "says"), WRONG)
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, root, arguments, status, says):
-    said = finished(start("update_index", *arguments.format(**places_in(tmp_path, root)).split(), env=SECRET), status)
+    said = finished(
+        start("update_index", *arguments.format(**named_in(tmp_path, root)).split(), env=SECRET), status
+    )
     assert says in said, said
     assert "Traceback" not in said
     error = [line for line in said.splitlines() if line.startswith("Error: ")]
@@ -223,7 +225,7 @@ def test_the_report_is_the_summary(tmp_path, root):
 
 def test_the_secret_comes_from_a_file(tmp_path, root):
     secret = tmp_path / "secret"
-    places = places_in(tmp_path, root)
+    places = named_in(tmp_path, root)
     for content, status in (("demo-write\r\n", 0), ("demo-write", 0), ("demo-read\n", 1)):
         secret.write_bytes(content.encode())
         arguments = [f"--config={places['config']}", f"--admin_secret={places['admin']}", f"--secret_file={secret}"]
@@ -320,7 +322,7 @@ def test_interrupted_it_leaves_the_old_index_and_ends_soon(root, number):
 
 
 @pytest.mark.parametrize("filename", ["index.toml", "index.json"])
-def test_runs_at_once_leave_a_whole_index(root, filename):
+def test_concurrent_runs_leave_a_whole_index(root, filename):
     for n in range(30):
         folder = root / "cache" / "demo" / "storage" / f"more{n}"
         folder.mkdir()

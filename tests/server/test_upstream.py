@@ -132,18 +132,18 @@ def test_an_unknown_project_gets_the_page_of_the_extra_index(server, index, tmp_
     base = index.url.replace("/simple/", "/files/")
     digests = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     if accept == JSON:
-        told = reply.json()
-        assert told["name"] == project
-        assert {f["filename"]: f["url"] for f in told["files"]} == {f.name: base + f.name for f in files}
-        assert {f["filename"]: f["hashes"]["sha256"] for f in told["files"]} == digests
-        assert all(f["requires-python"] == ">=3.8" for f in told["files"])
+        shown = reply.json()
+        assert shown["name"] == project
+        assert {f["filename"]: f["url"] for f in shown["files"]} == {f.name: base + f.name for f in files}
+        assert {f["filename"]: f["hashes"]["sha256"] for f in shown["files"]} == digests
+        assert all(f["requires-python"] == ">=3.8" for f in shown["files"])
         if JSON in theirs:
-            assert told["meta"]["api-version"] == "1.4"
-            assert told["versions"] == ["1.0", "2.0"]
-            assert {f["filename"]: f["size"] for f in told["files"]} == {f.name: f.stat().st_size for f in files}
-            assert all(f["upload-time"] for f in told["files"])
+            assert shown["meta"]["api-version"] == "1.4"
+            assert shown["versions"] == ["1.0", "2.0"]
+            assert {f["filename"]: f["size"] for f in shown["files"]} == {f.name: f.stat().st_size for f in files}
+            assert all(f["upload-time"] for f in shown["files"])
         else:  # without sizes, the page cannot be of version 1.1 or later (PEP 700)
-            assert told["meta"]["api-version"] == "1.0"
+            assert shown["meta"]["api-version"] == "1.0"
     else:
         links = Links(reply.body).found
         assert {a["text"]: a["href"] for a in links} == {
@@ -238,8 +238,8 @@ def test_a_name_that_may_be_shadowed_has_the_files_of_both(server, index, tmp_pa
     own = wheel(tmp_path, "shadowed", "1.0", payload=b"OWN = 1\n")
     publish(server, own, "shadowing")
     index.offer("shadowed", wheel(theirs, "shadowed", "1.0", payload=b"THEIRS = 1\n"), wheel(theirs, "shadowed", "9.0"))
-    told = page(server, "shadowed", repo="shadowing").json()
-    found = {f["filename"]: f for f in told["files"]}
+    shown = page(server, "shadowed", repo="shadowing").json()
+    found = {f["filename"]: f for f in shown["files"]}
     assert sorted(found) == ["shadowed-1.0-py3-none-any.whl", "shadowed-9.0-py3-none-any.whl"]
     assert found[own.name]["hashes"]["sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()
     assert "://" not in found[own.name]["url"]
@@ -461,8 +461,8 @@ def test_it_may_redirect_to_its_page(server, index, tmp_path):
     """Links are then relative to the address where the page was found."""
     index.offer("moved-to", wheel(tmp_path, "moved-to"))
     index.answers["moved"] = Answer(status=301, headers={"Location": "../moved-to/"})
-    told = page(server, "moved").json()
-    assert [f["url"] for f in told["files"]] == [
+    shown = page(server, "moved").json()
+    assert [f["url"] for f in shown["files"]] == [
         index.url.replace("/simple/", "/files/") + "moved_to-1.0-py3-none-any.whl"
     ]
 
@@ -475,7 +475,7 @@ def test_the_flag_may_end_in_a_slash_or_not(tmp_path, index, base):
         assert page(server, "slash").status == 200
 
 
-def test_metrics_tell_how_look_ups_end(tmp_path):
+def test_metrics_show_how_lookups_end(tmp_path):
     with upstream() as index, running(tmp_path, [f"--extra_index_url={index.url}"]) as server:
         index.offer("good", wheel(tmp_path, "good"))
         index.answers["bad"] = Answer(how="cut", body=b"x" * 100)

@@ -1,4 +1,4 @@
-"""The rollout of a server's configuration: first the credentials, then the ConfigMap that names them, then a nudge."""
+"""The rollout of a configuration: credentials first, then the ConfigMap that names them; then pods are notified."""
 
 import asyncio
 import hashlib
@@ -85,21 +85,21 @@ class RolloutAnnotations:
         self._again = itertools.count(1)
         self._last_message = ""
 
-    async def nudge(self, pods: Sequence[Json], digest: str, *, again: Sequence[str] = ()) -> None:
+    async def announce(self, pods: Sequence[Json], digest: str, *, again: Sequence[str] = ()) -> None:
         """Annotate each running pod with the digest once, and those named in `again` once more.
 
-        A kubelet nudged before it has seen the new ConfigMap would otherwise keep the old one.
+        A kubelet that is notified before it has seen the new ConfigMap would otherwise keep the old one.
         """
-        told: list[tuple[Json, str]] = []
+        values: list[tuple[Json, str]] = []
         for pod in pods:
             current = annotations_of(pod).get(CONFIG_ANNOTATION, "")
             if not is_running(pod):
                 continue
             if current.partition("/")[0] != digest:
-                told.append((pod, digest))
+                values.append((pod, digest))
             elif pod["metadata"]["name"] in again:
-                told.append((pod, f"{digest}/{next(self._again)}"))
-        await asyncio.gather(*(self._annotate(pod, value) for pod, value in told))
+                values.append((pod, f"{digest}/{next(self._again)}"))
+        await asyncio.gather(*(self._annotate(pod, value) for pod, value in values))
 
     async def _annotate(self, pod: Json, value: str) -> None:
         change = {"metadata": {"annotations": {CONFIG_ANNOTATION: value}}}

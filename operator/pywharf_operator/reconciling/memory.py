@@ -12,8 +12,8 @@ _WAITS_S: Final = (0.2, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 30.0)
 """Seconds between checks of replicas that do not serve the newest configuration yet."""
 _UNREACHABLE_CHECKS: Final = 4
 """Consecutive checks from which an unreachable replica is reported; one that is starting or ending is not."""
-_NUDGED_AGAIN_AFTER: Final = 4
-"""Checks after which a replica's kubelet is nudged again."""
+_ANNOUNCED_AGAIN_AFTER: Final = 4
+"""Checks after which a replica's kubelet is notified again."""
 
 
 class Memory(msgspec.Struct):
@@ -54,6 +54,6 @@ class Memory(msgspec.Struct):
         return wait_s
 
     @property
-    def nudges_again(self) -> bool:
-        """Whether the kubelets of late replicas are to be nudged once more after this check."""
-        return self._checks > 0 and self._checks % _NUDGED_AGAIN_AFTER == 0
+    def announces_again(self) -> bool:
+        """Whether the kubelets of late replicas are to be notified once more after this check."""
+        return self._checks > 0 and self._checks % _ANNOUNCED_AGAIN_AFTER == 0

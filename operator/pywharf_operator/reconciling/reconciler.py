@@ -89,7 +89,7 @@ class Reconciler:
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._unserved = UnservedStatuses(self._statuses, settings.specs, counted)
-        self._nudges = RolloutAnnotations(kube)
+        self._announcements = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, Memory] = {}
         self._missing: set[ObjectKey] = set()
         """Servers that repos name and that do not exist."""
@@ -210,9 +210,9 @@ class Reconciler:
         check_s = memory.next_check_s(waiting=bool(reports) and any(not one.status for one in serving.values()))
         if check_s is not None:
             again.append(check_s)
-        if memory.nudges_again:
+        if memory.announces_again:
             late = [report.pod for report in reports if report.digest != rendered.digest]
-            await self._nudges.nudge(runs.server_pods, rendered.digest, again=late)
+            await self._announcements.announce(runs.server_pods, rendered.digest, again=late)
         return min(again, default=None)
 
     async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
@@ -238,9 +238,9 @@ class Reconciler:
         memory.config_refused = delivery.config_refused
         refusals = list(delivery.refusals)
         if delivery.is_complete:
-            await self._nudges.nudge(runs.server_pods, rendered.digest)
+            await self._announcements.announce(runs.server_pods, rendered.digest)
         elif delivery.fallback is not None:
-            await self._nudges.nudge(runs.server_pods, delivery.fallback)
+            await self._announcements.announce(runs.server_pods, delivery.fallback)
         live |= await applier.read(server.key, READ_LATER)
         refusals += await applier.apply(server, rendered.workload, live)
         refusals += await applier.apply(server, _in_fair_order(rendered.cron_jobs, verdict), live, superseded)

@@ -218,15 +218,15 @@ def events_of(previous: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> 
     A condition that was good from the start has none, so that a thousand new repos do not cause a thousand Events.
     """
     before = _reportable(previous or {})
-    told: list[EventText] = []
+    texts: list[EventText] = []
     for kind, one in _reportable(wanted).items():
         old = before.get(kind, {})
         message = f"{kind}: {one.get('message')}"
         if _is_fault(one) and not (_is_fault(old) and old.get("reason") == one["reason"]):
-            told.append(EventText("Warning", one["reason"], message))
+            texts.append(EventText("Warning", one["reason"], message))
         elif _is_fault(old) and one.get("status") == "True":
-            told.append(EventText("Normal", one["reason"], message))
-    return tuple(told)
+            texts.append(EventText("Normal", one["reason"], message))
+    return tuple(texts)
 
 
 def _is_fault(condition: Mapping[str, Any]) -> bool:

@@ -109,7 +109,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
 
         async def apply(config: LoadedConfig) -> None:
             await repos.apply(config)
-            served.tell(config.digest)
+            served.report(config.digest)
 
         if shared.internal is not None:
             internal_app = build_internal_app(repos, metrics, running, served.common)

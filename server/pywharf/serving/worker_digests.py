@@ -12,9 +12,9 @@ class ServedConfigs:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._own = ""
-        self.tell("")
+        self.report("")
 
-    def tell(self, digest: str) -> None:
+    def report(self, digest: str) -> None:
         """Record that this worker serves the configuration of that digest; "": none yet."""
         self._own = digest
         if self._folder is not None:

@@ -66,8 +66,8 @@ class Connections:
                 task.cancel()
                 return True
         for waiting, grace in ((self._new, _NEW_S), (self._kept, _KEPT_S)):
-            for looked, (connection, since) in enumerate(waiting.items()):
-                if now - since <= grace or looked == _MAX_CHECKED:
+            for checked, (connection, since) in enumerate(waiting.items()):
+                if now - since <= grace or checked == _MAX_CHECKED:
                     break
                 if not connection.has_unread():
                     self.begun(connection)  # closing takes a moment; this connection must not be chosen twice

@@ -264,16 +264,16 @@ class ApiProxy:
         watch = _Watch(asked.request.path)
         with self._lock:
             self._watches.add(watch)
-        told = asyncio.ensure_future(watch.orders.get())
+        ordered = asyncio.ensure_future(watch.orders.get())
         copied = asyncio.ensure_future(_copy(answer, response, watch))
         try:
-            await asyncio.wait({told, copied}, return_when=asyncio.FIRST_COMPLETED)
-            if not told.done():
+            await asyncio.wait({ordered, copied}, return_when=asyncio.FIRST_COMPLETED)
+            if not ordered.done():
                 with contextlib.suppress(aiohttp.ClientError):
                     await copied
                     return response
                 return _broken(asked.request, response)
-            order = told.result()
+            order = ordered.result()
             if order is None:
                 return _broken(asked.request, response)
             await response.write(order)
@@ -281,9 +281,9 @@ class ApiProxy:
         finally:
             with self._lock:
                 self._watches.discard(watch)
-            for task in (told, copied):
+            for task in (ordered, copied):
                 task.cancel()
-            await asyncio.gather(told, copied, return_exceptions=True)
+            await asyncio.gather(ordered, copied, return_exceptions=True)
 
     def _note(self, asked: "_Asked", status: int | None, fault: Fault | None) -> None:
         request = asked.request

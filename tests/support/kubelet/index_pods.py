@@ -67,11 +67,11 @@ class IndexPods:
     def until(self, condition: Callable[[], Any], what: str, *, longest_s: float = 60.0) -> Any:
         """Play until the condition holds."""
 
-        def look() -> Any:
+        def poll() -> Any:
             self.play()
             return condition()
 
-        return wait_for(look, what, longest_s=longest_s)
+        return wait_for(poll, what, longest_s=longest_s)
 
 
 def jobs(kube: KubeClient, namespace: str, repo: str | None = None) -> list[Json]:

@@ -129,7 +129,7 @@ class Node:
         elif metadata.get("annotations") != self._annotations[uid]:
             self._annotations[uid] = metadata.get("annotations")
             pod.made = made
-            self._ends[f"nudge {uid} {time.monotonic_ns()}"] = self._task(self.refresh(pod))
+            self._ends[f"refresh {uid} {time.monotonic_ns()}"] = self._task(self.refresh(pod))
 
     def _gone(self, uid: str) -> None:
         """Kill a pod that was deleted without grace."""

@@ -169,9 +169,9 @@ def rolled_out(cluster: Cluster, namespace: str, deployment: str) -> None:
     try:
         cluster.kubectl("rollout", "status", where, f"deployment/{deployment}", f"--timeout={READY_S:.0f}s")
     except KubectlError as error:
-        told = cluster.kubectl("get", "pods,events", where, "-o", "wide")
+        shown = cluster.kubectl("get", "pods,events", where, "-o", "wide")
         logs = cluster.kubectl("logs", where, f"deployment/{deployment}", "--tail=40")
-        raise AssertionError(f"{error}\n{told}\n{logs}") from None
+        raise AssertionError(f"{error}\n{shown}\n{logs}") from None
 
 
 def applied(cluster: Cluster, objects: Iterable[Json]) -> None:

@@ -14,7 +14,7 @@ from support.operator.operating import Operator
 from support.waiting import wait_for
 
 WRITES = ("apply", "create", "delete", "patch", "update")
-_AT_ONCE = 16
+_CONCURRENT = 16
 _LONGEST_S = 300.0
 
 
@@ -51,7 +51,7 @@ def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, co
         where = path("packageservers", namespace, resources.SERVER_NAME)
         resources.wait_for_condition(kube, where, "Accepted", "True")
         names = [f"repo-{number}" for number in range(count)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONCURRENT) as pool:
             list(pool.map(lambda name: apply(kube, namespace, secret_of(name)), names))
             until_quiet(operator)
             before = writes(operator)

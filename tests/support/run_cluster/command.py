@@ -91,10 +91,10 @@ def _start_node(state: Path, port: int) -> str:
             command, cwd=TESTS, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
     _write(state, {"kind": "node", "pid": holder.pid, "started": _started(holder.pid)})
-    with log.open(errors="replace") as told:
+    with log.open(errors="replace") as written:
         while not ready_file(state).exists():
             ended = holder.poll() is not None
-            sys.stderr.write(told.read())
+            sys.stderr.write(written.read())
             sys.stderr.flush()
             if ended:
                 raise RunError("")

@@ -75,8 +75,8 @@ def install(tools: Tools, image: str, say: Callable[[str], None]) -> None:
         tools.run_kubectl(*ready)
         tools.run_kubectl("rollout", "status", where, f"--timeout={READY_S}s", "deployment/pywharf")
     except RunError as error:
-        told = tools.run_kubectl("get", "pods,pywharf,events", where)
-        raise RunError(f"{error}\n{told}") from None
+        shown = tools.run_kubectl("get", "pods,pywharf,events", where)
+        raise RunError(f"{error}\n{shown}") from None
 
 
 def crds_there(tools: Tools) -> list[str]:

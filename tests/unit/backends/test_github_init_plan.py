@@ -180,7 +180,7 @@ def test_workflows():
     assert workflow.is_untouched(workflow.pages_workflow(spec))
 
 
-def test_a_workflow_tells_whether_somebody_changed_it():
+def test_a_workflow_shows_whether_somebody_changed_it():
     assert workflow.is_untouched(WORKFLOW.text)
     assert workflow.is_untouched(WORKFLOW.text.replace("\n", "\r\n"))
     assert not workflow.is_untouched(WORKFLOW.text.replace("60", "30"))

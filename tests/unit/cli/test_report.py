@@ -29,14 +29,14 @@ def summary(*problems: str) -> Summary:
 def test_a_summary_is_shortened(problems, kept, last):
     text = report.of_summary(summary(*problems))
     assert len(text) <= report.MAX_BYTES
-    told = json.loads(text)
-    assert {name: told[name] for name in ("projects", "files", "bytes", "changed")} == {
+    parsed = json.loads(text)
+    assert {name: parsed[name] for name in ("projects", "files", "bytes", "changed")} == {
         "projects": 1,
         "files": 2,
         "bytes": 3,
         "changed": True,
     }
-    assert (len(told["problems"]), (told["problems"] or [None])[-1]) == (kept, last)
+    assert (len(parsed["problems"]), (parsed["problems"] or [None])[-1]) == (kept, last)
 
 
 @pytest.mark.parametrize("reason", ["It is so.", "x" * 4083, "x" * 4084, "x" * 10000, "ü" * 10000, '\x01"' * 10000])

@@ -35,7 +35,7 @@ def test_every_error_says_its_code_and_title_itself(error):
 
 
 @pytest.mark.parametrize("field", ["code", "title"])
-def test_no_two_errors_are_told_as_one(field):
+def test_no_two_errors_look_like_one(field):
     assert [value for value, count in Counter(getattr(c, field) for c in CLASSES).items() if count > 1] == []
 
 

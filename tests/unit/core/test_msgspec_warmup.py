@@ -7,7 +7,7 @@ import sys
 from support.parts import CHECKOUT
 
 # Run in a separate process: msgspec inspects a type only once, and a failure ends the process.
-AT_ONCE = """
+CONCURRENT = """
 import sys, threading
 from pathlib import Path
 import msgspec
@@ -56,10 +56,10 @@ sys.exit(len(done) != 8)
 """
 
 
-def test_the_first_look_at_a_type_may_be_several_threads(tmp_path):
+def test_several_threads_may_use_a_type_first(tmp_path):
     for attempt in range(4):
         done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", AT_ONCE, str(tmp_path)],
+            [sys.executable, "-X", "faulthandler", "-c", CONCURRENT, str(tmp_path)],
             capture_output=True,
             text=True,
             check=False,

@@ -51,7 +51,7 @@ async def test_whatever_another_server_does_changes_the_probe(tmp_path, made):
         other.probe()
 
 
-async def test_many_are_taken_in_few_turns():
+async def test_many_are_taken_in_few_batches():
     change_probes = ChangeProbes()
     threads: set[int] = set()
 

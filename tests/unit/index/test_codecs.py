@@ -89,7 +89,7 @@ def test_round_trip(filename, listed, mtime):
 
 
 @pytest.mark.parametrize("filename", CODECS)
-def test_source_tells_whether_a_project_changed(filename):
+def test_source_shows_whether_a_project_changed(filename):
     old = Project(name=FOO, files=(File(filename="foo-1.zip", sha256=A),))
     new = msgspec.structs.replace(old, status="archived")
     indexes = [decode_index(encode(filename, [p], mtime), filename) for p, mtime in ((old, 1), (old, 2), (new, 3))]

@@ -39,7 +39,7 @@ def test_a_forked_process_renews_what_this_one_sees():
     assert another.current() == before[1]
 
 
-async def test_a_page_looks_at_the_storage_where_another_worker_took_an_upload(backend, tmp_path):
+async def test_a_page_reads_the_storage_where_another_worker_took_an_upload(backend, tmp_path):
     generations = Generations()
     taker, other, alone = (follower(backend, g) for g in (generations, generations, None))
     for one in (taker, other, alone):

@@ -50,10 +50,10 @@ def test_every_field_of_a_repo_is_documented():
 
 def test_defaults_in_the_flag_table_are_the_code_s():
     rows = re.findall(r"^\| `--(\w+)` \| \w+ \| `?([\w.]+)`? \|", DOCS["commands.md"], re.MULTILINE)
-    told = dict(rows)
+    documented = dict(rows)
     actual = {field.name: field.default for field in msgspec.structs.fields(ServerSettings)}
-    checked = {name for name in told if isinstance(actual.get(name), int | float) and told[name].isdigit()}
-    assert {name: float(told[name]) for name in checked} == {name: float(actual[name]) for name in checked}
+    checked = {name for name in documented if isinstance(actual.get(name), int | float) and documented[name].isdigit()}
+    assert {name: float(documented[name]) for name in checked} == {name: float(actual[name]) for name in checked}
     assert {"port", "workers", "backlog", "auth_read_expires", "auth_write_expires"} <= checked
 
 

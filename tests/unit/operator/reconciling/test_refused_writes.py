@@ -224,7 +224,7 @@ async def test_an_older_configuration_s_secrets_stay_while_the_newer_is_refused(
     assert "pywharf-credentials-1" not in cluster.names(SECRET)
 
 
-async def test_pods_are_nudged_only_after_the_configuration_is_written(cluster, reconciler):
+async def test_the_configuration_is_announced_only_after_it_is_written(cluster, reconciler):
     await reconciler.reconcile(KEY)
     labels = cluster.objects["deployments", "pywharf"]["spec"]["template"]["metadata"]["labels"]
     cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": {"phase": "Running"}})

@@ -11,7 +11,7 @@ T = TypeVar("T")
 LONGEST_S = 30.0
 
 
-class Turns:
+class Steps:
     """A scheduler of tasks: each call on a task's backend waits until it is chosen."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Turns:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
 
-    async def turn(self, who: str, what: str) -> None:
+    async def step(self, who: str, what: str) -> None:
         """Wait until `who` is chosen, then record the call."""
         chosen = asyncio.get_running_loop().create_future()
         self._waiting[who] = chosen
@@ -74,10 +74,10 @@ class Turns:
 
 
 class _Gated:
-    def __init__(self, backend: Backend, who: str, turns: Turns) -> None:
+    def __init__(self, backend: Backend, who: str, steps: Steps) -> None:
         self._backend = backend
         self._who = who
-        self._turns = turns
+        self._steps = steps
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._backend, name)
@@ -85,12 +85,12 @@ class _Gated:
             return found
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await self._turns.turn(self._who, name)
+            await self._steps.step(self._who, name)
             return await found(*args, **kwargs)
 
         return call
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
-        await self._turns.turn(self._who, "scan")
+        await self._steps.step(self._who, "scan")
         async for one in self._backend.scan(progress):
             yield one

@@ -190,9 +190,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "status", "says"), WRONG)
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, root, arguments, status, says):
-    said = finished(
-        start("update_index", *arguments.format(**named_in(tmp_path, root)).split(), env=SECRET), status
-    )
+    said = finished(start("update_index", *arguments.format(**named_in(tmp_path, root)).split(), env=SECRET), status)
     assert says in said, said
     assert "Traceback" not in said
     error = [line for line in said.splitlines() if line.startswith("Error: ")]

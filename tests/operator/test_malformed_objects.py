@@ -133,8 +133,9 @@ def test_only_what_is_malformed_suffers(own_cluster, kube, tmp_path):
         # Garbage that somebody wrote into a status affects that status alone.
         for garbage in ({"conditions": "none", "index": ["?"]}, {"conditions": [{"type": 7}], "repoName": {}}):
             change_status(kube, where["good-a"], garbage)
-            # A status change triggers no reconcile; the next change of the repo does.
-            kube.patch(where["good-a"], {"metadata": {"labels": {"garbage": f"n{len(str(garbage))}"}}})
+            # A status change triggers no reconcile, and neither does a label; a change of the server does.
+            changed = {"spec": {"annotations": {"garbage": f"n{len(str(garbage))}"}}}
+            kube.patch(path("packageservers", namespace, "pywharf"), changed)
             wait_for(lambda: well.items() <= status_of(kube, where["good-a"]).items(), "a status that was put right")
         assert config_text(kube, namespace) == after
 

@@ -77,6 +77,6 @@ def test_no_other_module_decides_what_a_full_disk_means():
     looking = {
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
-        if re.search("ENOSPC|EDQUOT|EFBIG|ENAMETOOLONG|raise StorageFullError", path.read_text())
+        if re.search(r"ENOSPC|EDQUOT|EFBIG|ENAMETOOLONG|^ *raise StorageFullError", path.read_text(), re.MULTILINE)
     }
     assert looking == {"core/os_errors.py"}

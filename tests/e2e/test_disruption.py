@@ -120,7 +120,8 @@ def downloading(loop: Loop, phase: str) -> Iterator[None]:
     loop.settled()
     assert not failures(loop), phase
     print(f"{phase}: {ended - before} downloads in {took_s:.0f} s, none failed")
-    assert ended - before >= max(LEAST, took_s * LEAST_EACH_S / stretched(1)), (
+    least = max(LEAST, took_s * LEAST_EACH_S / stretched(1))
+    assert ended - before >= least, f"{phase}: too few downloads to show anything"
         f"{phase}: too few downloads to show anything"
     )
 

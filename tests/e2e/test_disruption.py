@@ -122,8 +122,6 @@ def downloading(loop: Loop, phase: str) -> Iterator[None]:
     print(f"{phase}: {ended - before} downloads in {took_s:.0f} s, none failed")
     least = max(LEAST, took_s * LEAST_EACH_S / stretched(1))
     assert ended - before >= least, f"{phase}: too few downloads to show anything"
-        f"{phase}: too few downloads to show anything"
-    )
 
 
 def test_a_server_pod_is_deleted(site: Site, loop: Loop):

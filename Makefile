@@ -117,7 +117,7 @@ pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
 	  --numprocesses $(WORKERS) --durations 5 --hypothesis-profile thorough $(PYTEST_ARGS)
 
 # Properties are tried with fewer examples than in `make pytest`: tests/support/examples.py.
-unit: .venv-dev ## The inner loop: tests/unit, in less than a minute
+unit: .venv-dev ## The inner loop: tests/unit, in one to two minutes on two cores
 	.venv-dev/bin/pytest tests/unit --numprocesses $(WORKERS) --quiet $(PYTEST_ARGS)
 
 # What a node is made of: Kubernetes' parts, container runtime, DNS, and images (needs root, Debian packages).

@@ -184,7 +184,7 @@ class NotAcceptableError(PywharfError):
 
 
 class FileExistsInRepoError(PywharfError):
-    """The repo holds this name with other content, or the same distribution under another name.
+    """The repo holds this name with other content, held it once, or holds the distribution under another name.
 
     A published file never changes. The message begins `File already exists`, by which twine, uv and poetry identify it.
     """
@@ -193,9 +193,11 @@ class FileExistsInRepoError(PywharfError):
     code = "file-exists"
     title = "File already exists"
 
-    def __init__(self, filename: str, double: str | None = None) -> None:
-        """Say that the name is taken, or that its distribution is stored under the name `double`."""
+    def __init__(self, filename: str, double: str | None = None, *, is_deleted: bool = False) -> None:
+        """Say that the name is taken, that its distribution is stored as `double`, or that it was deleted."""
         other = "with other content" if double is None else f"is the same distribution as {double}"
+        if is_deleted:
+            other = "was deleted, and its name stays taken" if double is None else f"{other}, which was deleted"
         super().__init__(f"File already exists: {filename} {other}. Publish a new version.")
 
 

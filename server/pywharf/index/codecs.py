@@ -30,6 +30,7 @@ _NO_REASON = "true"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
 _SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
+_REVISION = re.compile(r"\d{1,15}\Z", re.ASCII)
 _STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
 
 _IN_ONE_GO = 1024 * 1024
@@ -76,6 +77,7 @@ class Index:
             files=tuple(file for file in body.files if fault_of(file) is None),
             status=body.status,
             status_reason=body.status_reason and body.status_reason[:MAX_TEXT],
+            status_revision=body.status_revision,
         )
 
     def source(self, name: ProjectName) -> object:
@@ -92,6 +94,7 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: tuple[File, ...] = ()
     status: str = "active"
     status_reason: str | None = None
+    status_revision: int = 0
 
 
 def _decode_project(raw: memoryview) -> _ProjectBody:
@@ -148,7 +151,7 @@ def encode_index(
 ) -> bytes:
     """Encode the index file of `projects`; the file name's extension selects the codec."""
     if filename.endswith(".json"):
-        bodies = {p.name: _ProjectBody(p.files, p.status, p.status_reason) for p in projects}
+        bodies = {p.name: _ProjectBody(p.files, p.status, p.status_reason, p.status_revision) for p in projects}
         return msgspec.json.encode({"format": _FORMAT, "mtime": mtime, "projects": bodies})
     return _encode_toml(mtime, projects, backend_type, location)
 
@@ -200,6 +203,7 @@ class _TomlProject(msgspec.Struct, frozen=True):
     name: str
     status: str = "active"
     reason: str | None = None
+    revision: int = 0
 
 
 @warmed_up
@@ -231,13 +235,14 @@ def _decode_toml(text: str, source: str) -> Index:
             files=tuple(own[f] for f in sorted(own)),
             status=status.status if status else "active",
             status_reason=status.reason and status.reason[:MAX_TEXT] if status else None,
+            status_revision=status.revision if status else 0,
         )
     return Index(document.mtime, projects)
 
 
 def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, location: LocationField) -> bytes:
     pkgs: list[dict[str, Any]] = []
-    statuses: list[dict[str, str]] = []
+    statuses: list[dict[str, Any]] = []
     for project in projects:
         for file in project.files:
             extension = extension_of(file.filename) or ""
@@ -252,9 +257,10 @@ def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, loc
             if own is not None:
                 entry[own[0]] = own[1]
             pkgs.append(entry | {"meta": meta_of(project.name, file)})
-        if project.status != "active" or not project.files:
+        if project.status != "active" or project.status_revision or not project.files:
             reason = {} if project.status_reason is None else {"reason": project.status_reason}
-            statuses.append({"name": project.name, "status": project.status} | reason)
+            revision = {"revision": project.status_revision} if project.status_revision else {}
+            statuses.append({"name": project.name, "status": project.status} | reason | revision)
     document: dict[str, Any] = {"mtime": mtime, "pkgs": pkgs}
     if statuses:
         document["projects"] = statuses
@@ -275,6 +281,8 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
     meta |= {key: value for key, value in given.items() if value is not None}
     if file.yanked is not None:
         meta["yanked"] = file.yanked or _NO_REASON
+    if file.revision:
+        meta["revision"] = str(file.revision)
     return meta
 
 
@@ -298,6 +306,7 @@ def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None 
         yanked="" if yanked == _NO_REASON else yanked,
         location=location,
         stamp=_formed(meta, "stamp", _STAMP),
+        revision=int(_formed(meta, "revision", _REVISION) or 0),
     )
 
 

@@ -541,9 +541,9 @@ def test_pkg_info_of_another_project_is_refused_in_a_flat_sdist_too():
 
 @pytest.mark.parametrize("filename", [WHEEL, ZIP_SDIST])
 def test_a_zip_may_unpack_to_its_allowance_and_a_multiple_of_its_size(monkeypatch, filename):
-    most = archive._max_unpacked_bytes(io.BytesIO(bytes(300_000)), archive._ZIP_ALLOWANCE)
+    most = archive.max_unpacked_bytes(io.BytesIO(bytes(300_000)), archive.ZIP_ALLOWANCE)
     assert 500_000_000 < most < 700_000_000
-    monkeypatch.setattr(archive, "_ZIP_ALLOWANCE", 3_000_000)
+    monkeypatch.setattr(archive, "ZIP_ALLOWANCE", 3_000_000)
 
     def unpacking_to(size: int) -> bytes:
         wheel = [*FILES, ("big", bytes(size))]

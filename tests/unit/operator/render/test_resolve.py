@@ -6,6 +6,7 @@ import pytest
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
+from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
@@ -65,9 +66,9 @@ def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}"
 
 
 def snapshot(*texts):
-    found = parsed("".join(texts))
-    assert found.problems == ()
-    return snapshot_of(found)
+    found = [parsed(text) for text in texts]
+    assert [one.problems for one in found] == [()] * len(texts)
+    return snapshot_of(Manifests(loaded=tuple(item for one in found for item in one.loaded)))
 
 
 def reasons(*texts, environment=ENVIRONMENT):

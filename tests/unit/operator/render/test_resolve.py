@@ -6,12 +6,11 @@ import pytest
 
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
-from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from support.operator.backend_specs import S3Spec
-from support.operator.manifest_text import parsed
+from support.operator.manifest_text import parsed_each
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
@@ -66,9 +65,9 @@ def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}"
 
 
 def snapshot(*texts):
-    found = [parsed(text) for text in texts]
-    assert [one.problems for one in found] == [()] * len(texts)
-    return snapshot_of(Manifests(loaded=tuple(item for one in found for item in one.loaded)))
+    found = parsed_each(*texts)
+    assert found.problems == ()
+    return snapshot_of(found)
 
 
 def reasons(*texts, environment=ENVIRONMENT):

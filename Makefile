@@ -14,6 +14,8 @@ BENCH_ARGS ?=
 UPGRADE ?=
 # Test processes: two a core, for they wait half of their time; four at the most (each may start servers of its own).
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 1 ? 4 : 2)))
+# Those of the inner loop: unit tests hardly wait, and each process collects all of them.
+UNIT_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -117,8 +119,8 @@ pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
 	  --numprocesses $(WORKERS) --durations 5 --hypothesis-profile thorough $(PYTEST_ARGS)
 
 # Properties are tried with fewer examples than in `make pytest`: tests/support/examples.py.
-unit: .venv-dev ## The inner loop: tests/unit, in one to two minutes on two cores
-	.venv-dev/bin/pytest tests/unit --numprocesses $(WORKERS) --quiet $(PYTEST_ARGS)
+unit: .venv-dev ## The inner loop: tests/unit, in less than a minute on two cores
+	.venv-dev/bin/pytest tests/unit --numprocesses $(UNIT_WORKERS) --quiet $(PYTEST_ARGS)
 
 # What a node is made of: Kubernetes' parts, container runtime, DNS, and images (needs root, Debian packages).
 node:

@@ -21,7 +21,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 register()
 
 # Fast folders first, so that a simple mistake shows in seconds. A folder that is not listed comes last.
-FOLDERS = ("unit", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")
+FOLDERS = ("unit", "suite", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")
 HERE = Path(__file__).parent
 
 

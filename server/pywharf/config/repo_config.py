@@ -176,7 +176,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 _REVISION = "credentials_revision"
 _REVISION_FILE = "credentials_revision_file"
 _OWN_KEYS = {_REVISION, _REVISION_FILE}
-_DIGEST_ROUNDS = 100_000
+DIGEST_ROUNDS = 100_000
 
 
 def parse_config(
@@ -228,7 +228,7 @@ def config_digest(config: str, admin_secret: str) -> str:
     otherwise be brute-forced.
     """
     texts = f"{config}\0{admin_secret}".encode()
-    return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", _DIGEST_ROUNDS).hex()
+    return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", DIGEST_ROUNDS).hex()
 
 
 def parse_spec(table: Mapping[str, Any], specs: Mapping[str, type[BackendSpec]], source: str) -> BackendSpec:

@@ -91,11 +91,6 @@ def reach_of(address: str) -> Reach:
 _MAPPED = "::ffff:"
 
 
-def is_elsewhere(address: str) -> bool:
-    """Return whether an IP address leads beyond this machine and its segment. Raises ValueError for other texts."""
-    return reach_of(address) is not Reach.OWN
-
-
 def plain(address: str) -> str:
     """Return an address as people write it: `::ffff:1.2.3.4`, which a dual-stack socket reports, becomes `1.2.3.4`."""
     return address.removeprefix(_MAPPED) if "." in address else address

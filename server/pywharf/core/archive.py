@@ -26,8 +26,8 @@ from pywharf.core.zip_reading import ZipReader
 MAX_MEMBERS = 200_000
 MAX_EXPANSION = 200
 """Maximum ratio of unpacked to packed size: far above that of real archives, far below a decompression bomb's."""
-_EXPANSION_ALLOWANCE = 64 * 1024 * 1024
-_ZIP_ALLOWANCE = 512 * 1024 * 1024
+EXPANSION_ALLOWANCE = 64 * 1024 * 1024
+ZIP_ALLOWANCE = 512 * 1024 * 1024
 """Bytes, more than for a tar, because a zip declares its unpacked size in advance."""
 _LARGE_EXPANSION = 8
 _LARGE_ALLOWANCE = 4 * 1024**3
@@ -89,7 +89,7 @@ def read_contents(stream: BinaryIO, filename: DistributionFilename) -> Contents:
 def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
     shown = filename.filename
     archive = ZipReader(stream, shown, MAX_MEMBERS)
-    tree, dist_infos = _zip_tree(archive, _max_unpacked_bytes(stream, _ZIP_ALLOWANCE), filename)
+    tree, dist_infos = _zip_tree(archive, max_unpacked_bytes(stream, ZIP_ALLOWANCE), filename)
     if len(dist_infos) != 1 or not _is_of(dist_infos[0], filename):
         raise InvalidDistributionError(
             f"{shown!r} must hold exactly one folder {filename.project}-{filename.version}.dist-info; "
@@ -115,7 +115,7 @@ def _from_wheel(stream: BinaryIO, filename: DistributionFilename) -> bytes:
 
 def _from_zip_sdist(stream: BinaryIO, filename: DistributionFilename) -> Contents:
     archive = ZipReader(stream, filename.filename, MAX_MEMBERS)
-    tree, _ = _zip_tree(archive, _max_unpacked_bytes(stream, _ZIP_ALLOWANCE), filename)
+    tree, _ = _zip_tree(archive, max_unpacked_bytes(stream, ZIP_ALLOWANCE), filename)
     tree.check_links()
     archive.check_contents()
     return _sdist_contents(tree, lambda path: archive.read(path, MAX_METADATA_BYTES), filename)
@@ -194,7 +194,7 @@ def _from_tar_sdist(stream: BinaryIO, filename: DistributionFilename) -> Content
     shown = filename.filename
     found: dict[str, bytes] = {}
     tree = MemberTree(shown, MAX_MEMBERS)
-    for archive, member in tar_members(stream, shown, MAX_MEMBERS, _max_unpacked_bytes(stream, _EXPANSION_ALLOWANCE)):
+    for archive, member in tar_members(stream, shown, MAX_MEMBERS, max_unpacked_bytes(stream, EXPANSION_ALLOWANCE)):
         path = _add_to_tree(tree, member, filename)
         if member.isfile() and path.count("/") <= 1 and path.rpartition("/")[2] == "PKG-INFO":
             opened = archive.extractfile(member)
@@ -230,7 +230,8 @@ def _add_to_tree(tree: MemberTree, member: tarfile.TarInfo, filename: Distributi
     raise InvalidDistributionError.special_member(shown, member.name)
 
 
-def _max_unpacked_bytes(stream: BinaryIO, allowance: int) -> int:
+def max_unpacked_bytes(stream: BinaryIO, allowance: int) -> int:
+    """Return the maximum unpacked size of the archive in `stream`, which is then at its start."""
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     return min(size * MAX_EXPANSION + allowance, size * _LARGE_EXPANSION + _LARGE_ALLOWANCE)

@@ -16,7 +16,7 @@ _CHUNK = 1024 * 1024
 _PACKED_CHUNK = 64 * 1024
 _MAX_HEADER = 8 * 1024
 """Maximum bytes that describe one member of a tar, such as its long path. tarfile keeps them all in memory."""
-_MAX_HEADERS = 32 * 1024 * 1024
+MAX_HEADERS = 32 * 1024 * 1024
 """Maximum bytes that describe all members, besides the one block that each member has."""
 _MAX_GLOBAL_FIELDS = 20
 """Maximum number of fields that a tar sets for every member; each member gets a copy of them."""
@@ -164,7 +164,7 @@ def _members(
         headers += member.offset_data - end
         if count > max_members:
             raise InvalidDistributionError.too_many_members(shown, max_members)
-        if headers > _MAX_HEADERS + count * tarfile.BLOCKSIZE or not _may_be_global(archive.pax_headers):
+        if headers > MAX_HEADERS + count * tarfile.BLOCKSIZE or not _may_be_global(archive.pax_headers):
             raise InvalidDistributionError(
                 f"{shown!r} takes too much to describe its members; build it again without extras."
             )

@@ -13,6 +13,7 @@ from msgspec import Meta
 from pywharf.backends.opening import spec_types
 from pywharf.config import repo_config
 from pywharf.config.repo_config import (
+    DIGEST_ROUNDS,
     AdminSecret,
     BackendSpec,
     FileSystemSpec,
@@ -96,6 +97,13 @@ def test_the_digest_is_of_both_texts_apart():
     assert len(digests) == 5
     assert config_digest("a", "b") in digests
     assert all(len(digest) == 64 for digest in digests)
+
+
+def test_the_digest_is_slow_and_the_same_in_all_versions(monkeypatch):
+    """Operator and server compute it, and may be of different versions."""
+    assert DIGEST_ROUNDS == 100_000
+    monkeypatch.setattr(repo_config, "DIGEST_ROUNDS", DIGEST_ROUNDS)  # the other unit tests compute a cheap one
+    assert config_digest("a", "b") == "80bb533e622777756caf97ddf1d04889589733f2ee40d7c0829c48620414a7ac"
 
 
 def test_defaults():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pywharf.core.addresses import Reach, is_elsewhere, is_own, literal, reach_of
+from pywharf.core.addresses import Reach, is_own, literal, reach_of
 
 OWN, PRIVATE, GLOBAL = Reach.OWN, Reach.PRIVATE, Reach.GLOBAL
 
@@ -89,7 +89,6 @@ ADDRESSES = [
 @pytest.mark.parametrize(("address", "reach"), ADDRESSES)
 def test_where_it_leads(address, reach):
     assert reach_of(address) is reach
-    assert is_elsewhere(address) is (reach is not OWN)
     assert is_own(address) is (reach is OWN)
 
 

@@ -73,10 +73,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("part", [*HOSTILE, "<a   \n", "<a b='&#11111;' "])
 def test_time_grows_with_the_length_only(part):
-    text = part * (2_000_000 // len(part))
+    text = part * (400_000 // len(part))
     started = time.process_time()
     assert sum(1 for _ in start_tags(text, NAMES)) == 0
-    assert time.process_time() - started < 10, "0.6 s is usual; the standard library's parser takes minutes"
+    assert time.process_time() - started < 2, "0.1 s is usual; the standard library's parser takes a minute"
 
 
 def test_endless_character_reference():

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -221,28 +222,35 @@ def test_a_large_index_is_split_where_its_projects_end(monkeypatch, count):
     assert [split.source(name) for name in split] == [whole.source(name) for name in whole]
 
 
-def test_others_run_while_a_large_index_is_decoded():
-    """The longest pause is compared with the whole time: if decoding were one call, no other thread would run."""
-    content = many(limits.MAX_PROJECTS)
+def longest_pause(work: Callable[[], object]) -> float:
+    """Return the longest time in which no other thread ran, as a fraction of the time that the work took."""
     longest = 0.0
     stop = threading.Event()
 
     def tick() -> None:
         nonlocal longest
-        while not stop.is_set():
-            began = time.perf_counter()
-            time.sleep(0.001)
-            longest = max(longest, time.perf_counter() - began)
+        last = time.perf_counter()
+        while not stop.wait(0.001):
+            now = time.perf_counter()
+            last, longest = now, max(longest, now - last)
 
     ticking = threading.Thread(target=tick)
     ticking.start()
     began = time.perf_counter()
-    for _ in range(5):
-        assert len(decode_index(content, "index.json")) == limits.MAX_PROJECTS
+    work()
     took = time.perf_counter() - began
     stop.set()
     ticking.join()
-    assert longest < took / 3, f"nobody else ran for {longest:.2f} of {took:.2f} s"
+    return longest / took
+
+
+def test_others_run_while_a_large_index_is_decoded():
+    """If it were decoded in one call, no other thread would run for half of the time. A busy machine may pause, too."""
+    content = many(limits.MAX_PROJECTS)
+    pauses: list[float] = []
+    while not pauses or (pauses[-1] > 1 / 4 and len(pauses) < 5):
+        pauses.append(longest_pause(lambda: decode_index(content, "index.json")))
+    assert pauses[-1] <= 1 / 4, pauses
 
 
 # --- a project ---------------------------------------------------------------------------------------------------

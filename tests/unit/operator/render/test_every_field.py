@@ -12,10 +12,10 @@ import pytest
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.codegen.schema import schema_of
 from pywharf_operator.local.folder import snapshot_of
-from pywharf_operator.local.manifests import parse_file
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer
 from support.operator.backend_specs import S3Spec
+from support.operator.manifest_text import parsed_each
 from support.operator.spec_changes import FILES, REPO_CHANGES, S3, SERVER_CHANGES
 
 
@@ -62,9 +62,7 @@ def secret(name, namespace):
 
 def made_of(*manifests):
     """Return the results for the manifests, without messages, which may repeat a field that has no effect."""
-    found = parse_file(
-        "a.yaml", json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}).encode(), "default"
-    )
+    found = parsed_each(*(json.dumps(one) for one in manifests))
     assert (found.problems, found.notes) == ((), ())
     resolution = resolve(snapshot_of(found), ENVIRONMENT)
     verdicts = [(one.accepted.reason, one.secrets_resolved.reason) for one in resolution.repos]

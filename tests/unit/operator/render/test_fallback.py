@@ -95,6 +95,20 @@ def test_a_change_of_other_settings_withholds_no_secret(setting):
     assert after(setting, [changed, repo("b")], a="new-a", b="old-b")["a"] == ("new-a-r", "new-a-w")
 
 
+@pytest.mark.parametrize(("change", "arrives"), [({"download": "stream"}, True), ({"repo": "other"}, False)])
+def test_a_change_of_how_files_are_sent_withholds_no_token(setting, change, arrives):
+    def hub(**changed):
+        backend = {"github": {"owner": "acme", "repo": "wheels", **changed}}
+        return repo("a", backend=backend, credentials={"backendSecretRef": {"name": "a", "key": "read"}})
+
+    _, old = setting.render([hub()], a="old-a")
+    verdict, new = setting.render([hub(**change)], a="new-a")
+    secrets = fallback_credentials(verdict, old.config_map, new.config_map, KEY)
+    assert secrets is not None
+    (value,) = (base64.b64decode(one["data"]["a.backend"]) for one in secrets)
+    assert (value == b"new-a-r") is arrives
+
+
 @pytest.mark.parametrize("case", ["deleted", "secret is gone", "another's", "another limit"])
 def test_who_must_no_longer_come_in_does_not(setting, case):
     repos = {

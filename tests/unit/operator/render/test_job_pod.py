@@ -10,7 +10,7 @@ from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.pod.job_pod import CONTAINER, INHERITED, NOT_INHERITED, inherited_removals
 from support.operator.backend_specs import S3Spec
-from support.operator.manifest_text import parsed
+from support.operator.manifest_text import parsed_each
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
 NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
@@ -116,7 +116,7 @@ def job(fields, *, lent=False, removals=()):
             },
         },
     ]
-    found = parsed("\n---\n".join(json.dumps(one) for one in objects), "ml")
+    found = parsed_each(*(json.dumps(one) for one in objects), namespace="ml")
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert verdict.accepted.status, verdict.accepted

@@ -19,7 +19,7 @@ from pywharf_operator.spec.kinds import JOB, OWNED, kind_of
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
 from support.operator.backend_specs import S3Spec
-from support.operator.manifest_text import parsed
+from support.operator.manifest_text import parsed, parsed_each
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 ENVIRONMENT = Environment(specs=SPECS, image="p:1", apis=frozenset({"HTTPRoute", "ServiceMonitor"}))
@@ -54,7 +54,7 @@ def objects(**spec):
         }
         for number, backend in enumerate(({"fileSystem": {}}, {"s3": {"bucket": "abc"}}))
     ]
-    found = parsed("\n---\n".join(json.dumps(one) for one in (server, *repos)), "ml")
+    found = parsed_each(*(json.dumps(one) for one in (server, *repos)), namespace="ml")
     assert found.problems == ()
     (verdict,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     assert verdict.accepted.status, verdict.accepted

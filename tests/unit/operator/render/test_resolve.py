@@ -10,7 +10,7 @@ from pywharf_operator.render import Environment, Snapshot, render_server, resolv
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
 from support.operator.backend_specs import S3Spec
-from support.operator.manifest_text import parsed
+from support.operator.manifest_text import parsed_each
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
@@ -65,7 +65,7 @@ def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}"
 
 
 def snapshot(*texts):
-    found = parsed("".join(texts))
+    found = parsed_each(*texts)
     assert found.problems == ()
     return snapshot_of(found)
 

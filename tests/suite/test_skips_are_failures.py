@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from support.parts import CHECKOUT, CLIENTS, REQUIRE_ALL, client, require
+from support.parts import CHECKOUT, REQUIRE_ALL
 
 CASES = """
 import pytest
@@ -69,15 +68,3 @@ def test_nothing_may_be_left_out(run):
     assert done.returncode == 1, done.stdout
     assert "needs no-such-program: it does not exist" in done.stdout
     assert "1 failed, 1 passed, 1 xfailed, 2 errors" in done.stdout.splitlines()[-1]
-
-
-def test_require_finds_the_first_name():
-    assert require("no-such-program", "", "sh").name == "sh"
-
-
-def test_client_is_of_the_locked_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv(CLIENTS, str(tmp_path))
-    (tmp_path / "pip").touch()
-    assert client("pip") == Path(tmp_path, "pip")
-    with pytest.raises(pytest.skip.Exception, match="needs the client twine"):
-        client("twine")

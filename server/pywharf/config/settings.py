@@ -109,8 +109,8 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         check_endpoints(self.allowed_endpoints)
 
 
-class UpdateIndexSettings(Redacted, frozen=True, kw_only=True):
-    """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
+class TargetSettings(Redacted, frozen=True, kw_only=True):
+    """The settings of every command that works on one repo, besides type, name and the backend's own fields."""
 
     secret: Annotated[
         str | None,
@@ -124,9 +124,14 @@ class UpdateIndexSettings(Redacted, frozen=True, kw_only=True):
     allowed_endpoints: Annotated[
         str | None, Meta(description="Hosts that may be connected to; as the server's flag of this name.")
     ] = None
-    report: Annotated[
-        str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
-    ] = None
 
     def __post_init__(self) -> None:
         check_endpoints(self.allowed_endpoints)
+
+
+class UpdateIndexSettings(TargetSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
+
+    report: Annotated[
+        str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
+    ] = None

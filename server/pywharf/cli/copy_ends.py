@@ -160,7 +160,7 @@ def _repo_source(backend_type: str, name: str, fields: Sequence[str], settings: 
     target = _target("from_", backend_type, name, fields, settings)
     if "download" in target.spec.__struct_fields__:
         # A redirect serves clients that cannot reach the storage otherwise.
-        spec = msgspec.structs.replace(target.spec, download="stream")  # type: ignore[call-arg]
+        spec = msgspec.structs.replace(target.spec, download="stream")
         target = msgspec.structs.replace(target, spec=spec)
     return lambda: RepoSource(target.open(), CopiedIndexClient(None, _AGENT, target.egress))
 

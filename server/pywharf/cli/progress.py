@@ -3,9 +3,12 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import click
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
 
 _EVERY_S = 0.2
 _CLEAR = "\r\033[K"
@@ -46,7 +49,7 @@ class CopyProgress(ScanLine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar: click.progressbar[None] | None = None  # type: ignore[valid-type]
+        self._bar: ProgressBar[None] | None = None
 
     def scanning(self, files: int, what: str) -> None:
         self.show(files, what)
@@ -57,7 +60,7 @@ class CopyProgress(ScanLine):
             self._bar = click.progressbar(length=files, label="Copying", show_pos=True, file=sys.stderr)
             self._bar.__enter__()
 
-    def copied(self, filename: str) -> None:
+    def copied(self) -> None:
         if self._bar is not None:
             self._bar.update(1)
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -134,7 +134,7 @@ def _translating() -> Iterator[None]:
         raise UpstreamError(f"The index's answer cannot be read: {error}.") from error
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives. Raises UpstreamTimeoutError if it is slower than `_LEAST_BYTES` a window."""
     window_ends, received = time.monotonic() + _WINDOW_S, 0
     with _translating():

@@ -15,7 +15,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 @contextlib.asynccontextmanager
-async def following(
+async def following(  # noqa: PLR0913 - what to request, and how
     sessions: Sessions,
     egress: Egress,
     url: URL,

@@ -5,6 +5,7 @@ What the target has already is not read again, so a run that was interrupted is 
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -81,7 +82,7 @@ class Shown(Protocol):
     def begin(self, files: int) -> None:
         """Show the number of files to copy."""
 
-    def copied(self, filename: str) -> None:
+    def copied(self) -> None:
         """Show that one more file is done, with or without success."""
 
 
@@ -228,18 +229,18 @@ class Copier:
             first = next((e for e in failed.exceptions if isinstance(e, PywharfError)), failed.exceptions[0])
             raise first from None
 
-    def _steps(self, plans: Iterable[Plan]) -> Iterator[Callable[[], Awaitable[None]]]:
+    def _steps(self, plans: Iterable[Plan]) -> Iterator[Callable[[], Awaitable[object]]]:
         """Yield what may be done concurrently. A project whose status is to be set is one step."""
         for plan in plans:
             if plan.status is not None:
-                yield lambda plan=plan: self._project_with_status(plan)
+                yield functools.partial(self._project_with_status, plan)
                 continue
             for yank in plan.yanks:
-                yield lambda plan=plan, yank=yank: self._change(plan, yank)
+                yield functools.partial(self._change, plan, yank)
             for file in plan.copies:
-                yield lambda plan=plan, file=file: self._copy(plan, file)
+                yield functools.partial(self._copy, plan, file)
             if plan.taken:
-                yield lambda plan=plan: self._take(plan)
+                yield functools.partial(self._take, plan)
 
     async def _project_with_status(self, plan: Plan) -> None:
         """Set the status before more than one file can be seen: a quarantined project's must never be offered."""
@@ -273,7 +274,7 @@ class Copier:
         for name in plan.taken:
             change = Change(plan.project, Delete(name), known=plan.known)
             try:
-                await self._writing.run(lambda change=change: self._target.change(change))  # type: ignore[misc]
+                await self._writing.run(functools.partial(self._target.change, change))
             except NotFoundError:
                 refused += 1
         if refused:
@@ -295,7 +296,7 @@ class Copier:
             self._problems.add(f"{plan.project}/{file.filename} is left out: {error}")
             return False
         finally:
-            self._shown.copied(file.filename)
+            self._shown.copied()
         self._notes.add(*(f"{plan.project}/{file.filename} is copied all the same: {note}" for note in notes))
         self._copied += 1
         self._bytes += upload.file.size or 0

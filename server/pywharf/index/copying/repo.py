@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, Protocol
 
@@ -24,6 +24,9 @@ class Downloads(Protocol):
 
     def download(self, url: str) -> AbstractAsyncContextManager[Opened]:
         """Open the content at a URL. Raises NotFoundError, UpstreamError, UnavailableError."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
 
 
 class RepoSource:
@@ -57,10 +60,11 @@ class RepoSource:
         return await self._backend.read_metadata(project, file)
 
     async def aclose(self) -> None:
+        await self._downloads.aclose()
         await self._backend.aclose()
 
 
-async def _chunks(content: Content, file: File) -> AsyncIterator[bytes]:
+async def _chunks(content: Content, file: File) -> AsyncGenerator[bytes, None]:
     match content:
         case LocalContent():
             async for chunk in local_chunks(content, file.filename):
@@ -70,7 +74,7 @@ async def _chunks(content: Content, file: File) -> AsyncIterator[bytes]:
                 yield chunk
 
 
-async def local_chunks(content: LocalContent, filename: str) -> AsyncIterator[bytes]:
+async def local_chunks(content: LocalContent, filename: str) -> AsyncGenerator[bytes, None]:
     """Yield the content of a file of this machine, read in threads. Raises NotFoundError, BackendUnavailableError."""
 
     def opened() -> BinaryIO:

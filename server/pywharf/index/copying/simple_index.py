@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from urllib.parse import urljoin
@@ -94,7 +94,7 @@ class SimpleIndexSource:
 
     async def _pages(
         self, names: Iterable[ProjectName]
-    ) -> AsyncIterator[tuple[ProjectName, SourceProject | PywharfError]]:
+    ) -> AsyncGenerator[tuple[ProjectName, SourceProject | PywharfError], None]:
         """Read the projects' pages in order, a few concurrently."""
         running: list[tuple[ProjectName, asyncio.Task[SourceProject | PywharfError]]] = []
         rest = iter(names)

@@ -150,8 +150,9 @@ def _target(prefix: str, backend_type: str, name: str, fields: Sequence[str], se
     try:
         return parse_target("copy", backend_type, name, fields, given)
     except InvalidConfigError as error:
-        side = prefix.removesuffix("_").upper()
-        raise InvalidConfigError(f"{side}: {error}") from error
+        # The other commands' flags, as this command has them for one side.
+        message = re.sub(r"--(?=[a-z])", f"--{prefix}", str(error))
+        raise InvalidConfigError(f"{prefix.removesuffix('_').upper()}: {message}") from error
 
 
 def _repo_source(backend_type: str, name: str, fields: Sequence[str], settings: CopySettings) -> Callable[[], Source]:

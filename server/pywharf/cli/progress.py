@@ -1,14 +1,13 @@
 """Show on a terminal what a command is doing. Elsewhere nothing is shown: logs need no moving line."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import click
-
-if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
 
 _EVERY_S = 0.2
 _CLEAR = "\r\033[K"
@@ -21,7 +20,6 @@ class ScanLine:
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()
         self._shown_at = 0.0
-        self._is_shown = False
 
     def __enter__(self) -> Self:
         return self
@@ -29,8 +27,7 @@ class ScanLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._on_terminal:
-            self.clear()
+        self.clear()
 
     def show(self, scanned: int, what: str) -> None:
         """Show the number of files and what is being read; at most five times a second."""
@@ -40,38 +37,45 @@ class ScanLine:
             sys.stderr.flush()
 
     def clear(self) -> None:
-        sys.stderr.write(_CLEAR)
-        sys.stderr.flush()
+        """Clear the line."""
+        if self._on_terminal:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
 
 
-class CopyProgress(ScanLine):
+class CopyProgress:
     """A line while source and target are read, then a bar (see `pywharf.index.copying.copier.Shown`)."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._bar: ProgressBar[None] | None = None
+        self._line = ScanLine()
+        self._bar = contextlib.ExitStack()
+        self._advance: Callable[[int], None] = lambda _files: None
 
-    def scanning(self, files: int, what: str) -> None:
-        self.show(files, what)
-
-    def begin(self, files: int) -> None:
-        if self._on_terminal and files:
-            self.clear()
-            self._bar = click.progressbar(length=files, label="Copying", show_pos=True, file=sys.stderr)
-            self._bar.__enter__()
-
-    def copied(self) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        super().__exit__(kind, error, trace)
+        self._line.clear()
+
+    def scanning(self, files: int, what: str) -> None:
+        """Show the scan of source or target, and later that of the index."""
+        self._line.show(files, what)
+
+    def begin(self, files: int) -> None:
+        """Show a bar for the files to copy, if there are any."""
+        self._line.clear()
+        if files and sys.stderr.isatty():
+            bar = click.progressbar(length=files, label="Copying", show_pos=True, file=sys.stderr)
+            self._advance = self._bar.enter_context(bar).update
+
+    def copied(self) -> None:
+        """Advance the bar by one file."""
+        self._advance(1)
 
     def end(self) -> None:
         """End the bar; what is shown afterwards begins on a line of its own."""
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
+        self._advance = lambda _files: None
+        self._bar.close()

@@ -141,7 +141,7 @@ class Copier:
         if dry_run:
             copies = [file for plan in plans for file in plan.copies]
             self._copied, self._bytes = len(copies), sum(file.size or 0 for file in copies)
-            self._unverified += sum(not file.sha256 for file in copies)
+            self._unverified += sum(map(self._is_unverified, copies))
             self._changed = sum(len(plan.yanks) + (plan.status is not None) for plan in plans)
         else:
             self._shown.begin(sum(len(plan.copies) for plan in plans))
@@ -193,6 +193,8 @@ class Copier:
             self._problems.add(*plan.problems)
             if plan.copies or plan.yanks or plan.status or plan.taken:
                 plans.append(plan)
+        if not self._files:
+            self._problems.add("The source holds no distribution; check FROM, and --projects if it is given.")
         return plans
 
     async def _held(self) -> dict[ProjectName, ScannedProject]:
@@ -300,8 +302,11 @@ class Copier:
         self._notes.add(*(f"{plan.project}/{file.filename} is copied all the same: {note}" for note in notes))
         self._copied += 1
         self._bytes += upload.file.size or 0
-        self._unverified += not (file.sha256 or _weak_digest(file))
+        self._unverified += self._is_unverified(file)
         return True
+
+    def _is_unverified(self, file: File) -> bool:
+        return not (file.sha256 or _weak_digest(file) or self._source.is_local)
 
     async def _received(
         self, plan: Plan, file: File, stack: contextlib.AsyncExitStack

@@ -32,6 +32,7 @@ class FolderSource:
     """All wheels and sdists in a folder and its subfolders. Hidden files and folders are ignored."""
 
     is_repo = False
+    is_local = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

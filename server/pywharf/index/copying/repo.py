@@ -33,6 +33,7 @@ class RepoSource:
     """A repo's backend as a source."""
 
     is_repo = True
+    is_local = False
 
     def __init__(self, backend: Backend, downloads: Downloads) -> None:
         self._backend = backend

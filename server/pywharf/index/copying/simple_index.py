@@ -41,6 +41,7 @@ class SimpleIndexSource:
     """An index with a root page that lists its projects, unless the wanted ones are all named."""
 
     is_repo = False
+    is_local = False
 
     def __init__(  # noqa: PLR0913 - all by name
         self,

@@ -44,6 +44,14 @@ class Source(Protocol):
             content, and a file or project of which the source says nothing special keeps the state that the target has.
         """
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether the files lie on this machine, so that no digest is needed to trust their transfer.
+
+        Returns:
+            False for every other source: a file without a digest is then counted as unverified.
+        """
+
     def scan(self, progress: Progress) -> AsyncIterator[SourceProject]:
         """Read what the source holds.
 

@@ -105,7 +105,10 @@ class FolderSource:
                 continue
             indexes = upload_times(content)
             if top == given and len(indexes) == 1:
-                return top / next(iter(indexes)), _absolute(top, indexes)
+                only = (top / next(iter(indexes))).resolve()
+                if not only.is_relative_to(top):
+                    raise InvalidConfigError(f"FROM: {FILENAME} names an index outside of the export.")
+                return only, _absolute(top, indexes)
             if top == given and indexes:
                 named = ", ".join(str(self._folder / index) for index in sorted(indexes)[:10])
                 raise InvalidConfigError(f"FROM: the export of devpi holds several indexes; give one of {named}.")

@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import extension_of
-from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.model import STATUSES, File, Project, ProjectStatus
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
@@ -327,16 +327,32 @@ def parse_meta(text: str, source: str) -> dict[str, str]:
     return table
 
 
-def parse_status(text: str, source: str) -> tuple[str, str | None]:
-    """Parse a project's status file (PEP 792): `status` and, optionally, `reason`. Raises InvalidConfigError."""
+def parse_status(text: str, source: str) -> ProjectStatus:
+    """Parse a project's status file (PEP 792): `status`, and optionally `reason` and `revision`.
+
+    A file that somebody wrote by hand needs no revision. Raises InvalidConfigError.
+    """
     table = loads(text, source)
-    status, reason = table.get("status"), table.get("reason")
-    if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:
+    status, reason, revision = table.get("status"), table.get("reason"), table.get("revision", 0)
+    if (
+        status not in STATUSES
+        or not isinstance(reason, str | None)
+        or type(revision) is not int
+        or revision < 0
+        or table.keys() - {"status", "reason", "revision"}
+    ):
         raise InvalidConfigError(
-            f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
+            f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason` and number "
+            "`revision`, nothing else."
         )
     if reason is not None and len(reason) > MAX_TEXT:
         raise InvalidConfigError(
             f"{source}: its reason has {len(reason)} characters; at most {MAX_TEXT} are allowed. Shorten it."
         )
-    return status, reason
+    return ProjectStatus(status, reason, revision)
+
+
+def status_text(status: ProjectStatus) -> str:
+    """Return the text of a project's status file, which `parse_status` reads."""
+    reason = {} if status.reason is None else {"reason": status.reason}
+    return dumps({"status": status.status, **reason, "revision": status.revision})

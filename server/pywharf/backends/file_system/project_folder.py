@@ -3,27 +3,28 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import msgspec
 
 from pywharf.backends.file_system.checked_files import CheckedFiles
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
+from pywharf.backends.file_system.tombstones import META_SUFFIX, FileDeletedError, tombstones
 from pywharf.core.archive import read_metadata
 from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES
-from pywharf.core.model import File, Project, rfc3339
+from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
 from pywharf.disk.durable import write_atomically
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
 from pywharf.index.ports import ScannedProject
+from pywharf.index.tombstones import Tombstone, is_deleted
 
-META_SUFFIX = ".meta"
 STATUS_FILENAME = ".status.toml"
 """Name of the file that holds the project's status (PEP 792)."""
 _UNRECORDED = (InvalidConfigError, InvalidInputError, UnicodeDecodeError)
@@ -38,13 +39,13 @@ class ProjectFolder:
         self._name = name
 
     def find(self) -> Project | None:
-        """Return the project with its recorded files; None if the folder has no files at all.
+        """Return the project with its recorded files; None if the folder has no files, deleted names or status at all.
 
         A file without a record is not listed, but from the moment it exists the project's name belongs to the repo.
         """
         listed = self._listed()
         names = distributions(listed)
-        if not names:
+        if not names and STATUS_FILENAME not in listed and not self.tombstones(listed):
             return None
         files = []
         for filename in names:
@@ -52,8 +53,7 @@ class ProjectFolder:
                 files.append(self._recorded(filename))
             except (FileNotFoundError, *_UNRECORDED):
                 continue  # not published yet, or left for update_index to repair
-        status, reason = self._status(listed, [])
-        return Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
+        return Project(name=self._name, files=tuple(files)).with_status(self._status(listed, []))
 
     def find_file(self, filename: str) -> Project | None:
         """Return the project with only that file; None if it is not recorded. Other files add no cost."""
@@ -64,8 +64,8 @@ class ProjectFolder:
         except (FileNotFoundError, NotADirectoryError, *_UNRECORDED):
             return None
         has_status = (self._path / STATUS_FILENAME).exists()
-        status, reason = self._status({STATUS_FILENAME} if has_status else set(), [])
-        return Project(name=self._name, files=(file,), status=status, status_reason=reason)
+        status = self._status({STATUS_FILENAME} if has_status else set(), [])
+        return Project(name=self._name, files=(file,)).with_status(status)
 
     def record(self, filename: str) -> File | None:
         """Return the record of a file that exists; None if there is no usable record."""
@@ -74,26 +74,45 @@ class ProjectFolder:
         except (FileNotFoundError, *_UNRECORDED):
             return None
 
-    def scan(self) -> ScannedProject | None:
-        """Scan the whole folder and write missing records. Return None if there is nothing to report."""
+    def status(self) -> ProjectStatus:
+        """Return the project's status; without a usable status file, see `find`."""
+        return self._status(self._listed(), [])
+
+    def tombstones(self, listed: Collection[str] | None = None) -> list[Tombstone]:
+        """Return the records of deleted files that are gone, sorted by name."""
+        listed = self._listed() if listed is None else listed
+        return list(tombstones(self._path, listed, listed))
+
+    def scan(self, finish_deletion: Callable[[str], None]) -> ScannedProject | None:
+        """Scan the whole folder and write missing records. Return None if there is nothing to report.
+
+        `finish_deletion` is called with the name of each file that was deleted and is still there. It raises
+        InvalidConfigError if the file cannot be removed.
+        """
         listed = self._listed()
         files: list[File] = []
         problems: list[str] = []
         checked = CheckedFiles(self._path)
         for filename in distributions(listed):
             try:
-                file = checked.current(self._recorded_or_adopted(filename, problems))
+                try:
+                    file = checked.current(self._recorded_or_adopted(filename, problems))
+                except FileDeletedError:
+                    finish_deletion(filename)
+                    continue
                 files.append(self._with_metadata(file, listed))
             except FileNotFoundError:
                 continue  # removed meanwhile
             except _UNRECORDED as error:
                 problems.append(f"{self._name}/{filename} is left out: {error}")
         checked.save()
-        status, reason = self._status(listed, problems)
-        if not files and status == "active" and not problems:
+        status = self._status(listed, problems)
+        present = {file.filename for file in files}
+        deleted = tuple(one.file.filename for one in tombstones(self._path, listed, present) if not one.is_free)
+        if not files and status == ProjectStatus() and not problems and not deleted:
             return None
-        project = Project(name=self._name, files=tuple(files), status=status, status_reason=reason)
-        return ScannedProject(project, tuple(problems))
+        project = Project(name=self._name, files=tuple(files)).with_status(status)
+        return ScannedProject(project, tuple(problems), deleted)
 
     def _listed(self) -> set[str]:
         try:
@@ -102,16 +121,16 @@ class ProjectFolder:
         except (FileNotFoundError, NotADirectoryError):
             return set()
 
-    def _status(self, listed: set[str], problems: list[str]) -> tuple[str, str | None]:
+    def _status(self, listed: Collection[str], problems: list[str]) -> ProjectStatus:
         if STATUS_FILENAME not in listed:
-            return "active", None
+            return ProjectStatus()
         try:
             text = _read(self._path / STATUS_FILENAME, MAX_STATUS_BYTES).decode("utf-8")
             return parse_status(text, f"{self._name}/{STATUS_FILENAME}")
         except _UNRECORDED as error:
             # Fail closed: files that may be quarantined stay hidden from clients until someone repairs the status file.
             problems.append(str(error))
-            return "quarantined", "its status file cannot be read"
+            return ProjectStatus("quarantined", "its status file cannot be read")
 
     def _recorded_or_adopted(self, filename: str, problems: list[str]) -> File:
         try:
@@ -124,7 +143,10 @@ class ProjectFolder:
         path = self._path / filename
         sidecar = filename + META_SUFFIX
         text = _read(path.with_name(sidecar), MAX_RECORD_BYTES).decode("utf-8")
-        file = _within_limits(file_from_meta(filename, parse_meta(text, f"{self._name}/{sidecar}")))
+        meta = parse_meta(text, f"{self._name}/{sidecar}")
+        if is_deleted(meta):
+            raise FileDeletedError("it was deleted.")
+        file = _within_limits(file_from_meta(filename, meta))
         status = _regular(path)
         if file.size is not None and file.size != status.st_size:
             raise InvalidConfigError(f"it has {status.st_size} bytes, its record says {file.size}.")

@@ -71,6 +71,10 @@ class Change(msgspec.Struct, frozen=True):
     known: Project | None = None
     """The project in index and journal, as far as the caller knows."""
 
+    def known_file(self, filename: str) -> File | None:
+        """Return the caller's record of a file, or None."""
+        return self.known.file(filename) if self.known is not None else None
+
     def __repr__(self) -> str:
         """Return a text without the secret."""
         return f"Change({self.project}, {self.action})"

@@ -1,5 +1,6 @@
 """Copying into and from any storage: what arrives, with which times and state, and what a second run does."""
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from pywharf.index.copying.copier import Copier, CopySummary
 from pywharf.index.copying.folder import FolderSource
 from pywharf.index.copying.repo import RepoSource
 from pywharf.index.copying.retrying import Retrying
-from pywharf.index.copying.source import Source
 from pywharf.index.ports import Backend, Change, Delete, SetStatus, SetYanked
 from support.distributions.wheels import sdist, wheel
 from support.storage.copying import Quiet
@@ -25,16 +25,22 @@ from support.storage.uploads import bare, content, file_of, publish, scanned
 FOO, BAR = ProjectName("foo"), ProjectName("bar")
 
 
-def repo(backend: Backend) -> RepoSource:
-    return RepoSource(backend, CopiedIndexClient(None, "test", Egress()))
-
-
-async def copy(source: Source, target: Backend, *, dry_run: bool = False, parallel: int = 4) -> CopySummary:
+async def copy(
+    source: FolderSource | Backend, target: Backend, *, dry_run: bool = False, parallel: int = 4
+) -> CopySummary:
+    """Copy from a folder or from a repo's backend."""
     quick = Retrying(first_s=0.001)
-    copier = Copier(
-        source, target, parallel=parallel, max_file_bytes=2**40, shown=Quiet(), reading=quick, writing=quick
-    )
-    return await copier.run(dry_run=dry_run)
+    async with contextlib.aclosing(CopiedIndexClient(None, "test", Egress())) as client:
+        copier = Copier(
+            source if isinstance(source, FolderSource) else RepoSource(source, client),
+            target,
+            parallel=parallel,
+            max_file_bytes=2**40,
+            shown=Quiet(),
+            reading=quick,
+            writing=quick,
+        )
+        return await copier.run(dry_run=dry_run)
 
 
 async def state(backend: Backend) -> dict[ProjectName, Project]:
@@ -85,18 +91,18 @@ async def source(memory: Backend, made: Path) -> Backend:
 
 async def test_files_times_and_yanks_arrive_and_a_second_run_copies_nothing(source, backend, other):
     await source.change(Change(BAR, SetStatus("active")))
-    summary = await copy(repo(source), backend)
+    summary = await copy(source, backend)
     assert counted(summary) == (3, 0, 0, ())
     assert summary.unverified == 0
     assert await state(other) == await state(source)
     assert await contents(other) == await contents(source)
-    assert counted(await copy(repo(source), backend)) == (0, 3, 0, ())
+    assert counted(await copy(source, backend)) == (0, 3, 0, ())
 
 
 async def test_from_any_storage(backend, memory, made):
     for path in (wheel(made, "foo"), sdist(made, "foo"), wheel(made, "bar")):
         await publish(backend, path)
-    assert counted(await copy(repo(backend), memory)) == (3, 0, 0, ())
+    assert counted(await copy(backend, memory)) == (3, 0, 0, ())
     assert await state(memory) == await state(backend)
 
 
@@ -115,20 +121,20 @@ async def test_a_status_arrives_before_a_second_file_is_seen(source, backend, ot
                 seen.append((project.status, len(project.files)))
             return await backend.publish(upload)
 
-    summary = await copy(repo(source), Watched())
+    summary = await copy(source, Watched())
     assert counted(summary) == (4, 0, 1, ())
     assert seen == [("quarantined", 1)]
     assert await state(other) == await state(source)
 
 
 async def test_state_of_what_is_there_is_brought_over(source, backend, other):
-    await copy(repo(source), backend)
+    await copy(source, backend)
     await source.change(Change(FOO, SetYanked("foo-1.0.tar.gz", None)))
     await source.change(Change(FOO, SetYanked("foo-1.0-py3-none-any.whl", "")))
     await source.change(Change(BAR, SetStatus("archived")))
-    assert counted(await copy(repo(source), backend)) == (0, 3, 3, ())
+    assert counted(await copy(source, backend)) == (0, 3, 3, ())
     assert await state(other) == await state(source)
-    assert counted(await copy(repo(source), backend)) == (0, 3, 0, ())
+    assert counted(await copy(source, backend)) == (0, 3, 0, ())
 
 
 async def test_a_folder_takes_no_state_away(backend, other, made):
@@ -148,7 +154,7 @@ async def test_other_bytes_under_a_name_are_a_problem_and_the_rest_is_copied(sou
     rival = tmp_path / "rival"
     rival.mkdir()
     kept = await publish(backend, wheel(rival, "foo", payload=b"OTHER = 1\n"))
-    summary = await copy(repo(source), backend)
+    summary = await copy(source, backend)
     assert (summary.copied, summary.present, len(summary.problems)) == (2, 0, 1)
     assert "foo-1.0-py3-none-any.whl is left out: the target has other bytes under this name" in summary.problems[0]
     project = (await state(other))[FOO]
@@ -158,9 +164,9 @@ async def test_other_bytes_under_a_name_are_a_problem_and_the_rest_is_copied(sou
 
 
 async def test_a_name_that_the_target_deleted_stays_taken(source, backend, other):
-    await copy(repo(source), backend)
+    await copy(source, backend)
     await backend.change(Change(FOO, Delete("foo-1.0.tar.gz")))
-    summary = await copy(repo(source), backend)
+    summary = await copy(source, backend)
     assert (summary.copied, summary.present) == (0, 2)
     assert summary.problems == (
         "foo/foo-1.0.tar.gz is left out: the target had foo-1.0.tar.gz, which was deleted, and its name stays taken.",
@@ -169,16 +175,16 @@ async def test_a_name_that_the_target_deleted_stays_taken(source, backend, other
 
 
 async def test_what_the_source_deleted_is_named(source, backend):
-    await copy(repo(source), backend)
+    await copy(source, backend)
     await source.change(Change(FOO, Delete("foo-1.0.tar.gz")))
-    summary = await copy(repo(source), backend)
+    summary = await copy(source, backend)
     assert summary.problems == (
         "foo/foo-1.0.tar.gz was deleted at the source, but the target still has it; delete it there.",
     )
 
 
 async def test_a_dry_run_changes_nothing(source, backend, other):
-    summary = await copy(repo(source), backend, dry_run=True)
+    summary = await copy(source, backend, dry_run=True)
     assert (summary.copied, summary.changed, summary.dry_run) == (3, 1, True)
     assert summary.bytes > 0
     assert await state(other) == {}
@@ -202,14 +208,14 @@ class Faulty:
 
 async def test_a_target_that_fails_for_a_moment_is_tried_again(source, backend):
     away = [BackendUnavailableError("away"), BackendUnavailableError("away")]
-    assert counted(await copy(repo(source), Faulty(backend, *away), parallel=1)) == (3, 0, 1, ())
+    assert counted(await copy(source, Faulty(backend, *away), parallel=1)) == (3, 0, 1, ())
 
 
 @pytest.mark.parametrize("errors", [[StorageFullError("The storage is full.")], [BackendUnavailableError("away")] * 4])
 async def test_a_target_that_fails_ends_the_run_and_another_run_completes_it(source, backend, other, errors):
     with pytest.raises(type(errors[0])):
-        await copy(repo(source), Faulty(backend, *errors), parallel=1)
-    await copy(repo(source), backend)
+        await copy(source, Faulty(backend, *errors), parallel=1)
+    await copy(source, backend)
     assert await state(other) == await state(source)
     assert not list(backend.staging_folder.glob("*.tmp"))
 

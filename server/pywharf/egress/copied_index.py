@@ -20,7 +20,7 @@ from pywharf.core.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
-from pywharf.core.unpacking import ACCEPTED, TooLargeBodyError
+from pywharf.core.unpacking import ACCEPTED
 from pywharf.egress.following import following
 from pywharf.egress.sessions import Egress, Sessions, read
 from pywharf.index.copying.source import Opened
@@ -63,8 +63,6 @@ class CopiedIndexClient:
                 content = await read(response, _MAX_PAGE_BYTES)
         except TimeoutError as error:
             raise _too_slow() from error
-        except TooLargeBodyError:
-            raise UpstreamError(f"The index's page is over {_MAX_PAGE_BYTES} bytes.") from None
         return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
 
     @contextlib.asynccontextmanager

@@ -142,7 +142,11 @@ WRONG = [
     ("https://h.example/simple/ file_system:demo --root={root} --from_user=x", 2, "--from_user goes with"),
     ("https://h.example/simple/ file_system:demo --root={root} --from_secret=hunter2", 2, "no flag '--from_secret'"),
     ("https://h.example/simple/ file_system:demo --root={root} --from_secret_env=NONE", 2, "is empty or not set"),
-    ("http://127.0.0.1:9/simple/ file_system:demo --root={root} --allowed_endpoints=h.example", 1, "not among the hosts"),
+    (
+        "http://127.0.0.1:9/simple/ file_system:demo --root={root} --allowed_endpoints=h.example",
+        1,
+        "not among the hosts",
+    ),
 ]
 
 
@@ -180,8 +184,8 @@ def test_killed_three_times_and_completed(root, many):
     """Each run is killed with -9 at another point of publishing; the last one completes, and copies on with state."""
     arguments = ("copy", str(many), "file_system:demo", f"--root={root}", "--parallel=3")
     points = (("os.link", "after"), ("os.fsync", "before"), ("os.replace", "before"))
-    for number, (call, when) in enumerate(points, 1):
-        fault = Fault(call, r"storage/", "kill", nth=FILES // 8 * number, when=when)
+    for number, (step, when) in enumerate(points, 1):
+        fault = Fault(step, r"storage/", "kill", nth=FILES // 8 * number, when=when)
         process = start(*arguments, program=PROGRAM, env=environment(fault))
         process.communicate(timeout=200)
         assert process.returncode == -signal.SIGKILL
@@ -196,8 +200,8 @@ def test_killed_three_times_and_completed(root, many):
         name = f"{path.name.partition('-')[0].replace('_', '-')}/{path.name}"
         assert stored[name] == path.read_bytes()
         assert f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"'.encode() in stored[f"{name}.meta"]
-    finished(start("yank", "file_system", "demo", "project-1", "1.1", f"--root={root}", "--reason=broken"))
-    finished(start("set_status", "file_system", "demo", "project-2", "archived", f"--root={root}"))
+    finished(start("yank", "file_system", "demo", "project-1", "--version=1.1", f"--root={root}", "--reason=broken"))
+    finished(start("set_status", "file_system", "demo", "project-2", "--status=archived", f"--root={root}"))
     copied("file_system:demo", "file_system:next", f"--root={root}")
     assert tree(root, "next") == tree(root)
     assert b"yanked" in b"".join(tree(root, "next").values())
@@ -243,7 +247,13 @@ def test_from_a_server_of_our_own(tmp_path, root, packages):
     copied(str(packages), "file_system:demo", f"--root={source}")
     with running(tmp_path / "server", config=CONFIG, root=source) as server:
         server.secrets.add("demo-read")
-        arguments = (server.repo(), "file_system:demo", f"--root={root}", "--from_user=demo", "--from_secret_env=SECRET")
+        arguments = (
+            server.repo(),
+            "file_system:demo",
+            f"--root={root}",
+            "--from_user=demo",
+            "--from_secret_env=SECRET",
+        )
         summary = copied(*arguments, env={"SECRET": "demo-read"})
         assert (summary["copied"], summary["unverified"], summary["problems"]) == (3, 0, [])
         said = finished(start("copy", *arguments, env={"SECRET": "guess"}), status=1)
@@ -344,7 +354,8 @@ def test_an_export_of_devpi(tmp_path, root, packages):
             "relpath": str(path.relative_to(export)),
             "entrymapping": {"last_modified": "Fri, 14 Jul 2017 02:40:00 GMT", "hash_spec": "sha256=…"},
         }
-        for path in export.rglob("foo-*") if path.suffix in {".whl", ".gz"}
+        for path in export.rglob("foo-*")
+        if path.suffix in {".whl", ".gz"}
     ]
     indexes = {"team/dev": {"indexconfig": {}, "projects": {}, "files": entries}, "team/empty": {"files": []}}
     described = export / "dataindex.json"

@@ -138,7 +138,8 @@ async def test_without_digests_names_are_compared_and_the_summary_counts_them(in
 async def test_older_digests_are_verified(index, target, made, fragment, problem):
     path = wheel(made, "foo")
     index.offer("foo", path)
-    link = f"../../files/{path.name}#" + fragment.format(md5=hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest())
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    link = f"../../files/{path.name}#{fragment.format(md5=md5)}"
     index.answers["foo"] = Answer(f'<a href="{link}">x</a>'.encode(), HTML)
     summary = await copy(index, target)
     assert bool(summary.problems) == (problem is not None)

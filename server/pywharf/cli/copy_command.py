@@ -14,8 +14,8 @@ from pywharf.cli.copy_ends import Wanted, parse_repo, parse_source, parse_wanted
 from pywharf.cli.flags import CONTEXT, environment_name, options_of
 from pywharf.cli.progress import CopyProgress
 from pywharf.cli.repo_target import RepoTarget
+from pywharf.config.copy_settings import CopySettings
 from pywharf.config.repo_config import type_of
-from pywharf.config.settings import CopySettings
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.struct_errors import convert
 from pywharf.index.copying.copier import Copier, CopySummary

@@ -12,7 +12,8 @@ from pywharf.backends.opening import spec_types
 from pywharf.backends.secret_flags import given_secret
 from pywharf.cli.flags import ENVIRONMENT_PREFIX, nearest
 from pywharf.cli.repo_target import RepoTarget, parse_target
-from pywharf.config.settings import CopySettings, TargetSettings
+from pywharf.config.copy_settings import CopySettings
+from pywharf.config.settings import TargetSettings
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.urls import check_url

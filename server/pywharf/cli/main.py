@@ -22,6 +22,10 @@ _OWN = {
     "server": "pywharf.cli.server:server",
     "update_index": "pywharf.cli.update_index:update_index_command",
     "copy": "pywharf.cli.copy_command:copy_command",
+    "yank": "pywharf.cli.changes:yank",
+    "unyank": "pywharf.cli.changes:unyank",
+    "delete": "pywharf.cli.changes:delete",
+    "set_status": "pywharf.cli.changes:set_status",
 }
 _USAGE_ERROR = 2
 

@@ -35,9 +35,14 @@ class RepoTarget(Redacted, frozen=True):
     """What the storage is opened with, in plain text."""
     egress: Egress
 
-    def open(self) -> Backend:
-        """Open the storage for a command. The caller closes it."""
-        return open_backend(OpenBackend(self.spec, self.name, self.root, self.secret, is_job=True, egress=self.egress))
+    def open(self, *, is_job: bool = True) -> Backend:
+        """Open the storage for a command. The caller closes it.
+
+        `is_job`: the command scans the whole storage, as update_index does, so the journal need not be current.
+        """
+        return open_backend(
+            OpenBackend(self.spec, self.name, self.root, self.secret, is_job=is_job, egress=self.egress)
+        )
 
 
 def target_arguments(*others: click.Argument) -> list[click.Parameter]:
@@ -103,12 +108,13 @@ def _fields(command: str, backend_type: str, arguments: Sequence[str], known_fla
         for field, kind in kinds.items()
         if environment_name(field) in os.environ
     }
+    after = "After TYPE and NAME" if command == "update_index" else "After the names"
     rest = list(arguments)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
         field = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--"):  # not shown: it may be a secret
-            raise InvalidConfigError("After TYPE and NAME come flags only, for example --index_filename=index.json.")
+            raise InvalidConfigError(f"{after} come flags only, for example --index_filename=index.json.")
         if field not in kinds:
             known = [f"--{f}" for f in (*kinds, *known_flags)]
             raise InvalidConfigError(f"{command} {backend_type} has no flag {flag!r}.{nearest(f'--{field}', known)}")

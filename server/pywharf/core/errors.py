@@ -27,7 +27,8 @@
     │   ├── BackendUnavailableError
     │   │   └── RateLimitedError
     │   ├── DataOwnedByOtherError
-    │   └── IndexConflictError
+    │   ├── IndexConflictError
+    │   └── ChangeIncompleteError
     └── StorageFullError
 
 A sentence that several modules raise is written once, here: by the class, if it has only that one, otherwise by a
@@ -301,6 +302,21 @@ class IndexConflictError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("The index was replaced by another writer; run update_index again.")
+
+
+class ChangeIncompleteError(UnavailableError):
+    """A change of several files that failed after some of them. Repeating it completes the rest."""
+
+    code = "change-incomplete"
+    title = "Not all files are changed"
+
+    def __init__(self, cause: PywharfError, changed: tuple[str, ...]) -> None:
+        """Say why the change failed, and how many files it reached before."""
+        super().__init__(f"{len(changed)} files are changed, then this failed: {cause} Repeat the call for the rest.")
+        self.changed = changed
+        """The names of the files that are changed."""
+        if isinstance(cause, UnavailableError):
+            self.retry_after_s = cause.retry_after_s
 
 
 class StorageFullError(PywharfError):

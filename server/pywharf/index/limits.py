@@ -23,6 +23,8 @@ MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 MAX_PROJECTS = 200_000
 MAX_PROJECT_FILES = 50_000
 """Files of one project, which one page lists; the largest projects of PyPI have a third of that."""
+MAX_RELEASE_FILES = 2_000
+"""Files of one release that one request changes; the largest releases of PyPI have some two hundred."""
 MAX_PROJECT_BYTES = 64 * 1024 * 1024
 """Bytes of one project in an index.json, which is decoded in one call."""
 MAX_INDEX_BYTES = {"toml": 32 * 1024 * 1024, "json": 128 * 1024 * 1024}

@@ -27,7 +27,7 @@ from pywharf.index.tombstones import Tombstone, is_deleted
 
 STATUS_FILENAME = ".status.toml"
 """Name of the file that holds the project's status (PEP 792)."""
-_UNRECORDED = (InvalidConfigError, InvalidInputError, UnicodeDecodeError)
+_UNRECORDED = (FileDeletedError, InvalidConfigError, InvalidInputError, UnicodeDecodeError)
 """Errors raised for an unusable record, or for an unusable file without a record."""
 
 

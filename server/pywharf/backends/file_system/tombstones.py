@@ -19,8 +19,8 @@ from pywharf.index.tombstones import Tombstone, tombstone_from_meta
 META_SUFFIX = ".meta"
 
 
-class FileDeletedError(InvalidConfigError):
-    """A file whose record says that it was deleted."""
+class FileDeletedError(Exception):
+    """The record of a file says that it was deleted. No client sees this error."""
 
 
 def tombstone_of(path: Path) -> Tombstone | None:

@@ -70,7 +70,8 @@ def parse_source(given: str, fields: Sequence[str], settings: CopySettings, want
     if kind is not None and not _URL.match(given):
         return _repo_source(*kind, fields, settings)
     if fields:
-        raise InvalidConfigError(f"{fields[0].partition('=')[0]}: only a repo (TYPE:NAME) has fields, not this FROM.")
+        flag = fields[0].partition("=")[0].replace("--", "--from_", 1)
+        raise InvalidConfigError(f"{flag}: only a repo (TYPE:NAME) has fields, not this FROM.")
     if _URL.match(given):
         return _index_source(given, settings, wanted)
     for flag in ("from_secret_env", "from_secret_file", "from_user"):
@@ -113,6 +114,11 @@ def split_fields(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             raise InvalidConfigError(
                 f"copy has no flag '--{name}'.{nearest(name, known, _FLAG)} A backend's fields are --from_FIELD and "
                 "--to_FIELD."
+            )
+        if flag.removeprefix(prefix).partition("=")[0] == "secret":
+            raise InvalidConfigError(
+                f"copy has no flag '--{prefix}secret', because process lists would show the secret; "
+                f"use --{prefix}secret_env or --{prefix}secret_file."
             )
         side = sides[prefix]
         side.append(_FLAG + flag.removeprefix(prefix))

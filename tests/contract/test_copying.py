@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.copied_index import CopiedIndexClient
 from pywharf.egress.sessions import Egress
+from pywharf.index.copying import copier
 from pywharf.index.copying.copier import Copier, CopySummary
 from pywharf.index.copying.folder import FolderSource
 from pywharf.index.copying.repo import RepoSource
@@ -26,21 +28,22 @@ FOO, BAR = ProjectName("foo"), ProjectName("bar")
 
 
 async def copy(
-    source: FolderSource | Backend, target: Backend, *, dry_run: bool = False, parallel: int = 4
+    source: FolderSource | Backend, target: Backend, *, dry_run: bool = False, parallel: int = 4, checkpoint: Any = None
 ) -> CopySummary:
     """Copy from a folder or from a repo's backend."""
     quick = Retrying(first_s=0.001)
     async with contextlib.aclosing(CopiedIndexClient(None, "test", Egress())) as client:
-        copier = Copier(
+        one = Copier(
             source if isinstance(source, FolderSource) else RepoSource(source, client),
             target,
             parallel=parallel,
             max_file_bytes=2**40,
             shown=Quiet(),
+            checkpoint=checkpoint,
             reading=quick,
             writing=quick,
         )
-        return await copier.run(dry_run=dry_run)
+        return await one.run(dry_run=dry_run)
 
 
 async def state(backend: Backend) -> dict[ProjectName, Project]:
@@ -188,6 +191,17 @@ async def test_a_dry_run_changes_nothing(source, backend, other):
     assert (summary.copied, summary.changed, summary.dry_run) == (3, 1, True)
     assert summary.bytes > 0
     assert await state(other) == {}
+
+
+async def test_the_index_is_written_before_the_journal_gets_long(source, backend, monkeypatch):
+    monkeypatch.setattr(copier, "CHECKPOINT_FILES", 2)
+    written: list[int] = []
+
+    async def checkpoint() -> None:
+        written.append(len((await scanned(backend))[0]))
+
+    await copy(source, backend, checkpoint=checkpoint)
+    assert len(written) == 1
 
 
 class Faulty:

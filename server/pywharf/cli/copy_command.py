@@ -59,6 +59,11 @@ async def _copy(
         stack.push_async_callback(source.aclose)
         backend = target.open()
         stack.push_async_callback(backend.aclose)
+        kind, name = type_of(target.spec), target.spec.index_name
+
+        async def write_index() -> Summary:
+            return await update_index(backend, backend_type=kind, index_name=name, progress=lambda _n, _what: None)
+
         copier = Copier(
             source,
             backend,
@@ -66,13 +71,11 @@ async def _copy(
             parallel=settings.parallel,
             max_file_bytes=target.spec.max_file_bytes,
             shown=shown,
+            checkpoint=write_index if settings.update_index else None,
         )
         summary = await copier.run(dry_run=settings.dry_run)
         shown.end()
-        index = None
-        if settings.update_index and not settings.dry_run:
-            kind, name = type_of(target.spec), target.spec.index_name
-            index = await update_index(backend, backend_type=kind, index_name=name, progress=shown.scanning)
+        index = await write_index() if settings.update_index and not settings.dry_run else None
         return CopyReport(**msgspec.structs.asdict(summary), index=index)
 
 

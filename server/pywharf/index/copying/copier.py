@@ -38,6 +38,8 @@ from pywharf.index.staging import StagedFile
 
 MAX_FILES = 1_000_000
 """Files of one run that are missing at the target. Further projects are left for the next run."""
+CHECKPOINT_FILES = 50_000
+"""Copied files after which the target's index is written, so that its journal never gets too long."""
 _MAX_SENTENCES = 1_000
 """Problems and notes that are kept of one run, each; further ones are counted."""
 _MAX_LOST = 10
@@ -118,6 +120,7 @@ class Copier:
         parallel: int,
         max_file_bytes: int,
         shown: Shown,
+        checkpoint: Callable[[], Awaitable[object]] | None = None,
         reading: Retrying | None = None,
         writing: Retrying | None = None,
     ) -> None:
@@ -125,6 +128,8 @@ class Copier:
         self._wanted = wanted
         self._parallel, self._max_file_bytes = parallel, max_file_bytes
         self._shown = shown
+        self._checkpoint = checkpoint
+        """Writes the target's index."""
         self._reading, self._writing = reading or Retrying(), writing or Retrying()
         self._problems, self._notes = _Sentences("problems"), _Sentences("notes")
         self._projects = self._files = self._present = self._unverified = self._ignored = 0
@@ -303,6 +308,8 @@ class Copier:
         self._copied += 1
         self._bytes += upload.file.size or 0
         self._unverified += self._is_unverified(file)
+        if self._checkpoint is not None and self._copied % CHECKPOINT_FILES == 0:
+            await self._checkpoint()
         return True
 
     def _is_unverified(self, file: File) -> bool:

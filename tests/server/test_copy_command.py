@@ -103,7 +103,7 @@ def test_repos_of_one_configuration(tmp_path, root, packages):
     flags = (f"--root={root}", f"--config={config}")
     copied(str(packages), "file_system:demo", *flags)
     assert (root / "cache/demo/storage/index.json").exists()
-    summary = copied("file_system:demo", "file_system:next", *flags, "--projects=fo*", "--no_update_index")
+    summary = copied("file_system:demo", "file_system:next", *flags, "--projects=foo*", "--no_update_index")
     assert (summary["copied"], summary["index"]) == (2, None)
     assert {path.partition("/")[0] for path in tree(root, "next")} == {"foo"}
 

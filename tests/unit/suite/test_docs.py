@@ -34,7 +34,9 @@ def test_every_backend_s_command_is_documented():
     assert missing == set()
 
 
-@pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings, CopySettings, UpOptions, RenderOptions, Options])
+@pytest.mark.parametrize(
+    "struct", [ServerSettings, UpdateIndexSettings, CopySettings, UpOptions, RenderOptions, Options]
+)
 def test_every_flag_is_documented(struct):
     named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root", "folder"}
     assert set(struct.__struct_fields__) - named == set()

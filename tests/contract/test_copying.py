@@ -8,16 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf.core.errors import BackendUnavailableError, StorageFullError
+from pywharf.core.errors import BackendUnavailableError, RateLimitedError, StorageFullError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.copied_index import CopiedIndexClient
 from pywharf.egress.sessions import Egress
 from pywharf.index.copying import copier
-from pywharf.index.copying.copier import Copier, CopySummary
+from pywharf.index.copying.copier import Copier
 from pywharf.index.copying.folder import FolderSource
 from pywharf.index.copying.repo import RepoSource
 from pywharf.index.copying.retrying import Retrying
+from pywharf.index.copying.summary import CopySummary
 from pywharf.index.ports import Backend, Change, Delete, SetStatus, SetYanked
 from support.distributions.wheels import sdist, wheel
 from support.storage.copying import Quiet
@@ -220,8 +221,8 @@ class Faulty:
         return await self._backend.publish(upload)
 
 
-async def test_a_target_that_fails_for_a_moment_is_tried_again(source, backend):
-    away = [BackendUnavailableError("away"), BackendUnavailableError("away")]
+@pytest.mark.parametrize("away", [[BackendUnavailableError("away")] * 2, [RateLimitedError("slow down", 1)]])
+async def test_a_target_that_fails_for_a_moment_is_tried_again(source, backend, away):
     assert counted(await copy(source, Faulty(backend, *away), parallel=1)) == (3, 0, 1, ())
 
 

@@ -14,9 +14,10 @@ from pywharf.core.names import ProjectName
 from pywharf.egress import copied_index
 from pywharf.egress.copied_index import CopiedIndexClient
 from pywharf.egress.sessions import Egress
-from pywharf.index.copying.copier import Copier, CopySummary
+from pywharf.index.copying.copier import Copier
 from pywharf.index.copying.retrying import Retrying
 from pywharf.index.copying.simple_index import SimpleIndexSource
+from pywharf.index.copying.summary import CopySummary
 from pywharf.index.ports import Backend
 from support.distributions.wheels import sdist, wheel
 from support.server.upstream import HTML, JSON, Answer, Upstream

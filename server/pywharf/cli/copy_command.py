@@ -18,8 +18,9 @@ from pywharf.config.copy_settings import CopySettings
 from pywharf.config.repo_config import type_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.struct_errors import convert
-from pywharf.index.copying.copier import Copier, CopySummary
+from pywharf.index.copying.copier import Copier
 from pywharf.index.copying.source import Source
+from pywharf.index.copying.summary import CopySummary
 from pywharf.index.update import Summary, update_index
 
 _logger = logging.getLogger(__name__)

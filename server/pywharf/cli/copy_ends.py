@@ -1,9 +1,11 @@
 """FROM and TO of `pywharf copy`: a repo, a folder, or an index by URL, with the flags of its side."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,6 +16,7 @@ from pywharf.cli.flags import ENVIRONMENT_PREFIX, nearest
 from pywharf.cli.repo_target import RepoTarget, parse_target
 from pywharf.config.copy_settings import CopySettings
 from pywharf.config.settings import TargetSettings
+from pywharf.core.addresses import is_own
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.urls import check_url
@@ -30,6 +33,7 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 _REPO = re.compile(r"(?P<type>[A-Za-z0-9_.-]+):(?P<name>[^/\\]+)\Z")
 _AGENT = f"pywharf/{__version__}"
 _FLAG = "--"
+_logger = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -183,6 +187,9 @@ def _index_source(url: str, settings: CopySettings, wanted: Wanted) -> Callable[
     if (secret is None) != (settings.from_user is None):
         raise InvalidConfigError("--from_user goes with --from_secret_env or --from_secret_file; give both or neither.")
     credentials = None if secret is None or settings.from_user is None else (settings.from_user, secret)
+    parts = urlsplit(url)
+    if credentials is not None and parts.scheme == "http" and not is_own(parts.hostname or ""):
+        _logger.warning("FROM is without TLS, so everybody on the way can read the password.")
     egress = egress_of(settings.allowed_endpoints)
 
     def open_() -> Source:

@@ -119,7 +119,9 @@ def test_names_that_the_source_deleted():
     source = SourceProject(project(), deleted=("foo-1.0.tar.gz", "foo-2.0.tar.gz", "foo-3.0.tar.gz"))
     held = ScannedProject(project(file("foo-2.0.tar.gz")), deleted=("foo-3.0.tar.gz",))
     found = plan_project(source, held, is_repo=True, max_file_bytes=MOST)
-    assert found.taken == ("foo-1.0.tar.gz",)
+    assert found.notes == (
+        "foo: 1 names of files that the source deleted can be published again at the target, such as foo-1.0.tar.gz.",
+    )
     assert found.problems == (
         "foo/foo-2.0.tar.gz was deleted at the source, but the target still has it; delete it there.",
     )

@@ -18,6 +18,7 @@ from pywharf.core.os_errors import reason_of
 from pywharf.index.copying.devpi_export import FILENAME, MAX_BYTES, upload_times
 from pywharf.index.copying.repo import local_chunks
 from pywharf.index.copying.source import Opened, SourceProject
+from pywharf.index.copying.times import of_seconds
 from pywharf.index.ports import LocalContent, Progress
 
 MAX_FILES = 1_000_000
@@ -137,7 +138,9 @@ def _described(path: Path, times: dict[Path, str]) -> File:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError("it is no regular file.")
-    uploaded = times.get(path) or rfc3339(status.st_mtime)
+    uploaded = times.get(path)
+    if not uploaded and of_seconds(status.st_mtime) is not None:
+        uploaded = rfc3339(status.st_mtime)
     return File(filename=path.name, sha256="", size=status.st_size, upload_time=uploaded)
 
 

@@ -1,6 +1,6 @@
 """Plan what to copy of one project: what the target lacks, which state differs, and what cannot be copied. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -25,14 +25,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Files that the target lacks, as the source describes them."""
     yanks: tuple[SetYanked, ...] = ()
     status: SetStatus | None = None
-    taken: tuple[str, ...] = ()
-    """Names of files that the source deleted and that the target would let somebody publish."""
     present: int = 0
     """Files that the target has already, with the same digest."""
     unverified: int = 0
     """Files whose name the target has, and whose digest the source does not give."""
     problems: tuple[str, ...] = ()
     """What is left out and why, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What else somebody should know, a sentence each."""
 
 
 def plan_project(source: SourceProject, held: ScannedProject | None, *, is_repo: bool, max_file_bytes: int) -> Plan:
@@ -56,7 +56,6 @@ def plan_project(source: SourceProject, held: ScannedProject | None, *, is_repo:
         copies=tuple(sorted_out.copies),
         yanks=tuple(_yanks(sorted_out.there, is_repo=is_repo)),
         status=_status(project, known, is_repo=is_repo),
-        taken=tuple(name for name in source.deleted if name not in target.deleted and not _has(known, name)),
         present=len(sorted_out.there),
         unverified=sorted_out.unverified,
         problems=(
@@ -67,6 +66,7 @@ def plan_project(source: SourceProject, held: ScannedProject | None, *, is_repo:
                 if _has(known, name)
             ),
         ),
+        notes=_freed(project.name, [n for n in source.deleted if n not in target.deleted and not _has(known, n)]),
     )
 
 
@@ -125,6 +125,14 @@ class _SortedOut:
         elif len(self.copies) >= self._room:
             fault = f"a project may have at most {MAX_PROJECT_FILES} files."
         return fault
+
+
+def _freed(project: ProjectName, names: Sequence[str]) -> tuple[str, ...]:
+    """Say which names the source keeps taken. No storage can keep the name of a file that it never had."""
+    if not names:
+        return ()
+    note = f"{len(names)} names of files that the source deleted can be published again at the target"
+    return (f"{project}: {note}, such as {names[0]}.",)
 
 
 def _has(project: Project | None, filename: str) -> bool:

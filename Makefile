@@ -3,7 +3,7 @@
 #   .venv          runtime.txt + build.txt + this package (editable): what `make run` needs
 #   .venv-dev      test.txt + lint.txt + build.txt + this package (editable)
 #   .venv-clients  the real clients that the tests run
-#   .venv-bench    servers to compare with
+#   .venv-bench    servers to compare with, and to copy from
 #   .venv-docs     Sphinx
 
 PYTHON ?= python3
@@ -112,7 +112,7 @@ NODE := cluster node containers coredns helm
 # Without go, or without a way to its modules, the tests that need a cluster are left out and say why.
 # tests/bench is left out, and tests/e2e comes after it in one process (make e2e). Fast folders come first:
 # tests/conftest.py.
-pytest: .venv-dev .venv-clients ## The tests alone (WORKERS, PYTEST_ARGS)
+pytest: .venv-dev .venv-clients .venv-bench ## The tests alone (WORKERS, PYTEST_ARGS)
 	-@$(PYTHON) tests/support/cluster/build.py $(CLUSTER) >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
 	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \

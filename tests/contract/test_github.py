@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import re
 import time
 from typing import cast
 
@@ -158,7 +159,7 @@ async def test_what_a_fault_left_is_removed_once_no_upload_can_be_running(reposi
     await update(backend)
     assert repository.drafts() == [WHEEL], "an upload may still be running"
     (draft,) = repository.kept.releases.all.values()
-    draft.body = draft.body.replace("2126-", "2026-")
+    draft.body = re.sub(r'(?<=upload_time = ")\d{4}', "2020", draft.body)
     repository.kept.releases.add({"tag_name": "v2", "draft": True, "body": "What is new: something"})
     await update(backend)
     assert repository.drafts() == ["v2"], "a draft that somebody writes is nobody else's"

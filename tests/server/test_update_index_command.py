@@ -2,13 +2,10 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from pywharf.index.ports import Progress
 from pywharf.index.update import update_index as update
 from support.distributions.wheels import sdist, wheel
 from support.server.serving import PYWHARF, clean_environment
+from support.server.terminal import on_terminal
 from support.server.updating import finished, start, update_index
 from support.storage.faults import PROGRAM, Fault, environment
 from support.waiting import wait_for
@@ -254,31 +252,6 @@ def test_the_report_is_written_to_what_cannot_be_replaced(root):
     finally:
         os.close(reading)
         os.close(writing)
-
-
-def on_terminal(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
-    """Run with stdout and stderr on a pseudo-terminal. Returns the status and what was shown."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=clean_environment(env))
-    os.close(theirs)
-    shown = bytearray()
-    end = time.monotonic() + 60
-    try:
-        while time.monotonic() < end:
-            readable, _, _ = select.select([ours], [], [], 0.1)
-            if not readable:
-                continue
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # no process holds the other side any longer
-                break
-            if not piece:
-                break
-            shown += piece
-    finally:
-        os.close(ours)
-        process.kill()
-    return process.wait(10), shown.decode()
 
 
 def test_on_a_terminal_there_is_progress_and_a_sentence(root):

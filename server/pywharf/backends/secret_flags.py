@@ -13,9 +13,13 @@ from pywharf.core.secret_text import secret_text
 def given_secret(settings: msgspec.Struct, prefix: str = "") -> str | None:
     """Return the secret in clear text; None if no flag was given.
 
-    `prefix` is put before each field's name. Raises InvalidConfigError, whose text does not show the secret.
+    `prefix` is put before each field's name. A command may lack the flag that takes the secret itself.
+
+    Raises InvalidConfigError, whose text does not show the secret.
     """
-    fields = {f"--{prefix}{kind}": getattr(settings, prefix + kind) for kind in ("secret", "secret_env", "secret_file")}
+    fields = {
+        f"--{prefix}{kind}": getattr(settings, prefix + kind, None) for kind in ("secret", "secret_env", "secret_file")
+    }
     given = [flag for flag, value in fields.items() if value is not None]
     if len(given) > 1:
         raise InvalidConfigError(f"{' and '.join(given)} do not go together; give one.")

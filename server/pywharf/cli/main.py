@@ -21,6 +21,7 @@ ENVIRONMENT_COMMAND = "PYWHARF_COMMAND"
 _OWN = {
     "server": "pywharf.cli.server:server",
     "update_index": "pywharf.cli.update_index:update_index_command",
+    "copy": "pywharf.cli.copy_command:copy_command",
     "yank": "pywharf.cli.changes:yank",
     "unyank": "pywharf.cli.changes:unyank",
     "delete": "pywharf.cli.changes:delete",
@@ -104,6 +105,7 @@ _HELP = """A private Python package index whose packages live where you already 
 Serve a folder of Kubernetes manifests:  pywharf up DIR
 Serve a TOML configuration:              pywharf server ROOT --config=config.toml
 Write a repo's index:                    pywharf update_index file_system NAME --root=ROOT
+Copy packages into a repo:               pywharf copy FOLDER|URL|TYPE:NAME file_system:NAME --root=ROOT
 
 Without arguments, the command and its flags are read from the environment: PYWHARF_COMMAND=server
 PYWHARF_COMMAND_ROOT=/data PYWHARF_COMMAND_PORT=8888. Flags may be written with '-' or '_'.

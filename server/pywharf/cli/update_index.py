@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-import time
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import msgspec
 
 from pywharf.cli import report
 from pywharf.cli.flags import CONTEXT, options_of
+from pywharf.cli.progress import ScanLine
 from pywharf.cli.repo_target import RepoTarget, parse_target, target_arguments
 from pywharf.config.repo_config import type_of
 from pywharf.config.settings import UpdateIndexSettings
@@ -20,7 +20,6 @@ from pywharf.core.struct_errors import convert
 from pywharf.index.ports import Progress
 from pywharf.index.update import Summary, update_index
 
-_PROGRESS_EVERY_S = 0.2
 _logger = logging.getLogger(__name__)
 
 
@@ -88,21 +87,8 @@ update_index_command = click.Command(
 
 
 async def _with_progress(target: RepoTarget) -> Summary:
-    shown_at = 0.0
-
-    def show(scanned: int, what: str) -> None:
-        nonlocal shown_at
-        if time.monotonic() - shown_at >= _PROGRESS_EVERY_S:
-            shown_at = time.monotonic()
-            sys.stderr.write(f"\r\033[K{scanned} files scanned, now {what[:60]}")
-            sys.stderr.flush()
-
-    on_terminal = sys.stderr.isatty()
-    try:
-        return await run_update(target, show if on_terminal else lambda _n, _what: None)
-    finally:
-        if on_terminal:
-            sys.stderr.write("\r\033[K")
+    with ScanLine() as line:
+        return await run_update(target, line.show)
 
 
 def _for_people(summary: Summary) -> str:

@@ -23,4 +23,4 @@ def redirected(here: URL, location: str, *, configured: URL, egress: Egress) -> 
         why = "is this machine or its network segment"
     else:
         why = "is not among the allowed endpoints; have its host added there"
-    raise UpstreamError(f"The extra index redirects to an address that {why}.")
+    raise UpstreamError(f"The index redirects to an address that {why}.")

@@ -13,8 +13,8 @@ from yarl import URL
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
 from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
+from pywharf.egress.following import following
 from pywharf.egress.sessions import Egress, Sessions
-from pywharf.egress.upstream_addresses import redirected
 from pywharf.index.upstream.extra_index import FetchedPage
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -24,8 +24,6 @@ _RESPONSE_TIMEOUT_S = 15.0
 _TIMEOUT = aiohttp.ClientTimeout(total=_RESPONSE_TIMEOUT_S, connect=5, sock_read=10)
 _TOTAL_TIMEOUT_S = 20.0
 """Seconds for the wait for a slot and then the response."""
-_MAX_REDIRECTS = 5
-_REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_CONCURRENT = 32
 """Concurrent requests to one index, so that one that hangs does not take the slots of others."""
 _LARGE = 1024 * 1024
@@ -84,15 +82,10 @@ class UpstreamClient:
             yield page
 
     async def _fetch(self, url: URL, accept: str, held: contextlib.AsyncExitStack) -> FetchedPage:
-        here = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            session, proxy = self._sessions.way(str(here), configured=str(url))
-            async with session.get(here, headers={"Accept": accept}, proxy=proxy, allow_redirects=False) as response:
-                if response.status not in _REDIRECTS or "Location" not in response.headers:
-                    content = await self._read(response, held)
-                    return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
-                here = redirected(here, response.headers["Location"], configured=url, egress=self._egress)
-        raise UpstreamError(f"The extra index redirects more than {_MAX_REDIRECTS} times.")
+        following_redirects = following(self._sessions, self._egress, url, configured=url, headers={"Accept": accept})
+        async with following_redirects as (response, here):
+            content = await self._read(response, held)
+            return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
 
     async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
         body = Body(response.headers.get("Content-Encoding", ""), _MAX_BYTES)

@@ -12,6 +12,7 @@ from typing import Literal
 from aiohttp import web
 
 from support.background import in_background
+from support.server.calling import basic
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "text/html"
@@ -53,6 +54,12 @@ class Upstream:
         self.requests: list[Asked] = []
         self.answers: dict[str, Answer | Callable[[Asked], Answer]] = {}
         """Responses of `/simple/<key>/` by key; other projects get 404."""
+        self.root: Answer | None = None
+        """The response of the list of projects; None: the projects in `answers`."""
+        self.file_answers: dict[str, Answer] = {}
+        """Responses of `/files/<name>`, before those of offered files."""
+        self.credentials: str | None = None
+        """USER:PASSWORD that every request must send; None: none."""
         self._files: dict[str, Path] = {}
 
     def asked(self, project: str) -> int:
@@ -72,9 +79,20 @@ class Upstream:
 
         self.answers[project] = answer
 
-    async def _page(self, request: web.Request) -> web.StreamResponse:
+    def _asked(self, request: web.Request) -> Asked:
         asked = Asked(request.raw_path, dict(request.headers))
         self.requests.append(asked)
+        if self.credentials is not None and asked.headers.get("Authorization") != basic(self.credentials):
+            raise web.HTTPUnauthorized
+        return asked
+
+    async def _root(self, request: web.Request) -> web.StreamResponse:
+        self._asked(request)
+        listed = {"meta": {"api-version": "1.0"}, "projects": [{"name": name} for name in self.answers]}
+        return await _respond(request, self.root or Answer(json.dumps(listed).encode()))
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        asked = self._asked(request)
         answer = self.answers.get(request.match_info["project"])
         if callable(answer):
             answer = answer(asked)
@@ -83,8 +101,11 @@ class Upstream:
         return await _respond(request, answer)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(Asked(request.raw_path, dict(request.headers)))
-        path = self._files.get(request.match_info["file"])
+        self._asked(request)
+        name = request.match_info["file"]
+        if name in self.file_answers:
+            return await _respond(request, self.file_answers[name])
+        path = self._files.get(name)
         if path is None:
             raise web.HTTPNotFound
         return web.Response(body=path.read_bytes(), content_type="application/octet-stream")
@@ -93,6 +114,7 @@ class Upstream:
     async def serving(self) -> AsyncIterator[None]:
         """Serve within the context, on a free port."""
         app = web.Application()
+        app.router.add_get("/simple/", self._root)
         app.router.add_get("/simple/{project}/", self._page)
         app.router.add_get("/files/{file}", self._file)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)

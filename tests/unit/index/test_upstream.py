@@ -320,7 +320,7 @@ def test_html_of_any_kind(content, files):
     ],
 )
 def test_html_that_is_no_page(content):
-    with pytest.raises(UpstreamError, match="The extra index's page of 'foo'"):
+    with pytest.raises(UpstreamError, match="The index's page of 'foo'"):
         parse_page(FOO, content, HTML, PAGE)
 
 

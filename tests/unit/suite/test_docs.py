@@ -7,6 +7,7 @@ import pytest
 
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
+from pywharf.config.copy_settings import CopySettings
 from pywharf.config.repo_config import AdminSecret, Upstream
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings
 from pywharf.serving.metrics import Metrics
@@ -33,7 +34,9 @@ def test_every_backend_s_command_is_documented():
     assert missing == set()
 
 
-@pytest.mark.parametrize("struct", [ServerSettings, UpdateIndexSettings, UpOptions, RenderOptions, Options])
+@pytest.mark.parametrize(
+    "struct", [ServerSettings, UpdateIndexSettings, CopySettings, UpOptions, RenderOptions, Options]
+)
 def test_every_flag_is_documented(struct):
     named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root", "folder"}
     assert set(struct.__struct_fields__) - named == set()

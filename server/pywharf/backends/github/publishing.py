@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -29,7 +30,7 @@ from pywharf.core.errors import (
     PywharfError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.model import File
+from pywharf.core.model import File, rfc3339
 from pywharf.index.ports import Upload
 
 _logger = logging.getLogger(__name__)
@@ -88,14 +89,17 @@ async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Pub
 
 async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
     tag = upload.file.filename
-    draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, upload.file), "draft": True}
+    # The draft's text says when this upload began, which shows update_index that it is under way. A copied file's own
+    # time may be years ago.
+    begun = msgspec.structs.replace(upload.file, upload_time=rfc3339(time.time()))
+    draft = {"tag_name": tag, "name": tag, "body": body_of(upload.project, begun), "draft": True}
     made = await api.send("POST", releases, {**draft, "target_commitish": branch})
     if made.status != HTTPStatus.CREATED:
         raise refusal(Step.PUBLISH, made, tag=tag)
     number = int(made.data["id"])
     try:
         await _add_assets(api, str(made.data["upload_url"]), upload)
-        return Published(await _make_visible(api, f"{releases}/{number}", tag), is_new=True)
+        return Published(await _make_visible(api, f"{releases}/{number}", upload), is_new=True)
     except BaseException:
         # Also if the client has gone: apart from update_index, nobody else removes the draft.
         await asyncio.shield(asyncio.ensure_future(_discard(api, f"{releases}/{number}", tag)))
@@ -165,9 +169,9 @@ def _check(added: Answer, tag: str, size: int | None, sha256: str) -> None:
         raise BackendUnavailableError(f"GitHub did not store {tag!r} as it was sent; upload it again.")
 
 
-async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
+async def _make_visible(api: GithubApi, release: str, upload: Upload) -> Release:
     try:
-        answer = await api.send("PATCH", release, {"draft": False})
+        answer = await api.send("PATCH", release, {"draft": False, "body": body_of(upload.project, upload.file)})
     except BackendUnavailableError:
         # The change may have taken effect anyway; only GitHub knows.
         seen = await api.get(release)
@@ -175,7 +179,7 @@ async def _make_visible(api: GithubApi, release: str, tag: str) -> Release:
             return decode_release(seen.data)
         raise
     if answer.status != HTTPStatus.OK:
-        raise refusal(Step.PUBLISH, answer, tag=tag)
+        raise refusal(Step.PUBLISH, answer, tag=upload.file.filename)
     return decode_release(answer.data)
 
 

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
@@ -45,14 +45,18 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
 
     `url` is the page's own URL. Raises UpstreamError for another content type or a malformed page.
     """
+    is_json = kind_of(content_type, repr(name)) == "json"
+    return _parse_json(name, content, url) if is_json else _parse_html(name, content, url)
+
+
+def kind_of(content_type: str, what: str) -> Literal["json", "html"]:
+    """Return the format that a Content-Type names. Raises UpstreamError if that is not one of the Simple API."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == _JSON:
-        return _parse_json(name, content, url)
+        return "json"
     if kind in _HTML:
-        return _parse_html(name, content, url)
-    raise UpstreamError(
-        f"The extra index answered for {name!r} with the type {kind[:80]!r}, which is no Simple API page."
-    )
+        return "html"
+    raise UpstreamError(f"The index answered for {what} with the type {kind[:80]!r}, which is no Simple API page.")
 
 
 class _Hashes(msgspec.Struct, frozen=True):
@@ -95,15 +99,15 @@ def _parse_json(name: ProjectName, content: bytes, url: str) -> Project:
         _check(name, str(page.meta.api_version), len(page.files))
         found = [msgspec.json.decode(raw, type=_ForeignFile) for raw in page.files]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamError(f"The extra index's page of {name!r} is not a Simple API page: {error}.") from error
+        raise UpstreamError(f"The index's page of {name!r} is not a Simple API page: {error}.") from error
     return _project(name, [_from_json(foreign, url) for foreign in found], page.project_status)
 
 
 def _check(name: ProjectName, version: str, files: int) -> None:
     if not version.startswith("1."):
-        raise UpstreamError(f"The extra index's page of {name!r} has the API version {version[:20]!r}, not 1.x.")
+        raise UpstreamError(f"The index's page of {name!r} has the API version {version[:20]!r}, not 1.x.")
     if files > MAX_FILES:
-        raise UpstreamError(f"The extra index's page of {name!r} has more than {MAX_FILES} files.")
+        raise UpstreamError(f"The index's page of {name!r} has more than {MAX_FILES} files.")
 
 
 def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -> Project:
@@ -191,7 +195,7 @@ def _parse_html(name: ProjectName, content: bytes, url: str) -> Project:
             elif tag == "meta":
                 said.setdefault(given.get("name", ""), given.get("content", ""))
     except ValueError as error:  # a character reference of thousands of digits
-        raise UpstreamError(f"The extra index's page of {name!r} cannot be read: {error}.") from error
+        raise UpstreamError(f"The index's page of {name!r} cannot be read: {error}.") from error
     _check(name, said.get("pypi:repository-version", "1.0"), len(files))
     status = _Status(said.get("pypi:project-status", "active"), said.get("pypi:project-status-reason"))
     return _project(name, files, status)

@@ -1,12 +1,13 @@
 """Write to a file system so that a crash at any byte leaves either the old or the new state."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from pywharf.core.errors import BackendUnavailableError
 LOCK_S = 20.0
 """Seconds to wait for a lock. A lock is held for milliseconds; a longer holder is stopped or gone with its machine."""
 _LOCK_AGAIN_S = 0.005
+_NO_CALL = {errno.ENOSYS, errno.EPERM}
+"""Errors by which a kernel or a container's filter refuses a system call."""
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -34,6 +37,30 @@ def fsync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_group(folder: Path, paths: Iterable[Path]) -> None:
+    """Make the content of many files in `folder` durable.
+
+    One call writes what the folder's whole file system has not written yet, other writers' files included. For more
+    than a few files that takes less time than syncing each. Where the call is missing, each is synced.
+    """
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        syncfs = None
+    if syncfs is not None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if syncfs(fd) == 0:
+                return
+            code = ctypes.get_errno()
+        finally:
+            os.close(fd)
+        if code not in _NO_CALL:
+            raise OSError(code, os.strerror(code))
+    for path in paths:
+        fsync_file(path)
 
 
 def open_fresh(path: Path) -> BinaryIO:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -54,14 +54,6 @@ def _bounded(project: Project, problems: list[str]) -> Project:
     return msgspec.structs.replace(project, files=project.files[:MAX_PROJECT_FILES])
 
 
-def _doubles(project: Project) -> list[str]:
-    return [
-        f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients may take "
-        "either. All are served; remove those that are not meant."
-        for names in duplicates(project.name, (file.filename for file in project.files))
-    ]
-
-
 def _check_size(content: bytes, index_name: str, projects: int) -> None:
     """Refuse an index that servers would not read. Raises TooLargeError; the old index stays."""
     most = max_index_bytes(index_name)
@@ -104,9 +96,16 @@ async def _scanned(packages: Packages, progress: Progress) -> tuple[list[Project
     problems: list[str] = []
     async for scanned in packages.scan(progress):
         problems.extend(scanned.problems)
-        if scanned.project is not None:
-            projects.append(_bounded(scanned.project, problems))
-            problems.extend(await asyncio.to_thread(_doubles, scanned.project))
+        if (project := scanned.project) is not None:
+            projects.append(_bounded(project, problems))
+            doubles: Sequence[tuple[str, ...]] | None = scanned.duplicates
+            if doubles is None:
+                doubles = await asyncio.to_thread(duplicates, project.name, [file.filename for file in project.files])
+            problems.extend(
+                f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients "
+                "may take either. All are served; remove those that are not meant."
+                for names in doubles
+            )
     return projects, problems
 
 

@@ -6,9 +6,7 @@ journal, the staging folder, the writers' lock and the owner's name are next to 
 
 import asyncio
 import contextlib
-import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -17,6 +15,7 @@ from pywharf.backends.file_system.change_probe import FolderProbe
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
+from pywharf.backends.file_system.scanning import StorageScan
 from pywharf.backends.file_system.stamp import CheckedContents
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import FileSystemSpec
@@ -24,13 +23,12 @@ from pywharf.core.errors import (
     BackendUnavailableError,
     DataOwnedByOtherError,
     IndexConflictError,
-    InvalidInputError,
     NotFoundError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
-from pywharf.core.names import ProjectName, normalize
+from pywharf.core.names import ProjectName
 from pywharf.core.os_errors import of_storage, translating
 from pywharf.disk.durable import locked, open_fresh, write_atomically
 from pywharf.index.limits import max_index_bytes
@@ -47,10 +45,10 @@ from pywharf.index.ports import (
 )
 from pywharf.index.threads import CALL_S, submit, within
 
-_LEFTOVER_AGE_S = 24 * 3600
-"""Age of temporary files in seconds after which no upload can still be running, so a crash left them behind."""
-
 _MAX_OWNER_BYTES = 4096
+
+_BATCH = 50
+"""Projects that are scanned in one call in a thread."""
 
 _MAX_CONCURRENT = 16
 """Concurrent calls per repo. The limit leaves threads to other repos when a storage answers slowly."""
@@ -58,7 +56,6 @@ _MAX_CONCURRENT = 16
 _LARGE_S = 300.0
 """Seconds allowed for a call that reads or writes a large file or waits for other writers."""
 
-_logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -110,16 +107,17 @@ class FileSystemBackend:
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         scanned = 0
-        names, problems = await self._call(self._project_names)
-        if problems:
-            yield ScannedProject(None, problems)
-        for name in names:
-            progress(scanned, name)
-            found = await self._bounded(None, self._scan_project, name)
-            if found is not None:
-                scanned += len(found.project.files) if found.project else 0
-                yield found
-        await self._bounded(None, self._remove_leftovers)
+        with contextlib.ExitStack() as stack:
+            scan = await self._call(stack.enter_context, StorageScan(self._folder))
+            names, problems = await self._call(scan.names)
+            if problems:
+                yield ScannedProject(None, problems)
+            for start in range(0, len(names), _BATCH):
+                progress(scanned, names[start])
+                for found in await self._bounded(None, scan.read, names[start : start + _BATCH]):
+                    scanned += len(found.project.files) if found.project else 0
+                    yield found
+            await self._bounded(None, scan.finish)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         return await self._call(self._find_project, name, only)
@@ -227,47 +225,9 @@ class FileSystemBackend:
             (self._storage / superseded).unlink(missing_ok=True)
             return version
 
-    def _project_names(self) -> tuple[list[ProjectName], tuple[str, ...]]:
-        """Return the names of the project folders, and a problem for each other folder."""
-        with os.scandir(self._storage) as entries:
-            folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-        projects, problems = [], []
-        for folder in folders:
-            try:
-                normal = normalize(folder)
-            except InvalidInputError as error:
-                problems.append(f"The folder {folder!r} is left out: {error}")
-                continue
-            if normal == folder:
-                projects.append(normal)
-            else:
-                problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
-        return projects, tuple(problems)
-
     def _find_project(self, name: ProjectName, only: str | None) -> Project | None:
         folder = ProjectFolder(self._storage, name)
         return folder.find() if only is None else folder.find_file(only)
-
-    def _scan_project(self, name: ProjectName) -> ScannedProject | None:
-        return ProjectFolder(self._storage, name).scan()
-
-    def _remove_leftovers(self) -> None:
-        oldest = time.time() - _LEFTOVER_AGE_S
-        leftovers = [
-            *self._staging.iterdir(),
-            *self._folder.glob(".*.tmp"),
-            *self._storage.glob(".*.tmp"),
-            *self._storage.glob("*/.*.tmp"),
-        ]
-        for path in leftovers:
-            try:
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-                    _logger.info("Removed %s, which an interrupted upload had left.", path.name)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -67,6 +67,8 @@ class ScannedProject(msgspec.Struct, frozen=True):
     project: Project | None
     """None: the problems do not belong to a project."""
     problems: tuple[str, ...] = ()
+    duplicates: tuple[tuple[str, ...], ...] | None = None
+    """The groups of its files that mean the same distribution, for a backend that remembers them; None: not known."""
 
 
 class Packages(Protocol):

@@ -1,0 +1,265 @@
+"""Scan a file_system repo: read what has changed since the last scan, and record files that have no record.
+
+Blocking; call it in a thread.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from pywharf.backends.file_system.new_records import NewRecords
+from pywharf.backends.file_system.project_folder import (
+    META_SUFFIX,
+    UNRECORDED,
+    ProjectFolder,
+    distributions,
+    regular,
+    within_limits,
+)
+from pywharf.backends.file_system.scan_cache import CachedFile, CachedProject, ScanCache
+from pywharf.backends.file_system.stamp import Status, digest_of, stamp_of, status_of
+from pywharf.core.archive import read_metadata
+from pywharf.core.distribution import read_distribution, record_of
+from pywharf.core.errors import InvalidConfigError, InvalidInputError
+from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
+from pywharf.core.identity import duplicates
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName, normalize
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import meta_of
+from pywharf.index.ports import ScannedProject
+
+_LEFTOVER_AGE_S = 24 * 3600
+"""Age of temporary files in seconds after which no upload can still be running, so a crash left them behind."""
+_TEMPORARY = ".tmp"
+_logger = logging.getLogger(__name__)
+
+
+class _Draft(msgspec.Struct):
+    """A project that was scanned, before the new records of its batch are in their places."""
+
+    folder: ProjectFolder
+    listed: dict[str, Status | None]
+    cached: CachedProject | None
+    files: dict[str, CachedFile]
+    """By name, in order."""
+    read: set[str]
+    """The names of files that had to be read, because the cache does not have their status."""
+    problems: list[str]
+
+
+class StorageScan:
+    """One scan of a repo's storage. Use it as a context, and call `finish` after all projects were read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._storage = folder / "storage"
+        self._staging = folder / "staging"
+        self._cache = ScanCache(folder)
+        self._records = NewRecords(self._staging, folder / "lock")
+        self._temporaries: list[Path] = []
+
+    def __enter__(self) -> Self:
+        self._cache.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._records.discard()
+        self._cache.__exit__()
+
+    def names(self) -> tuple[list[ProjectName], tuple[str, ...]]:
+        """Return the names of the project folders, sorted, and a problem for each other folder."""
+        with os.scandir(self._storage) as entries:
+            folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        projects, problems = [], []
+        for folder in folders:
+            try:
+                normal = normalize(folder)
+            except InvalidInputError as error:
+                problems.append(f"The folder {folder!r} is left out: {error}")
+                continue
+            if normal == folder:
+                projects.append(normal)
+            else:
+                problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
+        return projects, tuple(problems)
+
+    def read(self, names: Sequence[ProjectName]) -> list[ScannedProject]:
+        """Scan some projects. Those without files, status and problems are left out. Raises OSError."""
+        drafts = [self._draft(name) for name in names]
+        self._records.commit()
+        placed = self._records.take_placed()
+        return [scanned for draft in drafts if (scanned := self._finished(draft, placed)) is not None]
+
+    def finish(self) -> None:
+        """Keep the cache for the next scan, and remove what interrupted uploads left."""
+        self._cache.save()
+        oldest = time.time() - _LEFTOVER_AGE_S
+        elsewhere = (p for folder in (self._folder, self._storage) for p in folder.iterdir() if _is_temporary(p.name))
+        for path in (*self._staging.iterdir(), *elsewhere, *self._temporaries):
+            try:
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+                    _logger.info("Removed %s, which an interrupted upload had left.", path.name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
+
+    def _draft(self, name: ProjectName) -> _Draft:
+        folder = ProjectFolder(self._storage, name)
+        listed = folder.listed_with_status()
+        draft = _Draft(folder, listed, self._cache.take(name), {}, set(), [])
+        known = {one.file.filename: one for one in draft.cached.files} if draft.cached is not None else {}
+        self._temporaries += (folder.path / hidden for hidden in listed if _is_temporary(hidden))
+        for filename in distributions(listed):
+            one = known.get(filename)
+            try:
+                if one is None or one.seen != _seen(draft, filename, with_metadata=one.seen[2] is not None):
+                    draft.read.add(filename)
+                    one = self._read_file(draft, filename, one)
+                draft.files[filename] = one
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except UNRECORDED as error:
+                draft.problems.append(f"{name}/{filename} is left out: {error}")
+        return draft
+
+    def _read_file(self, draft: _Draft, filename: str, known: CachedFile | None) -> CachedFile:
+        """Read a file's record; check and record a file without one, put there by hand or by a crashed upload."""
+        path = draft.folder.path / filename
+        seen = _seen(draft, filename, with_metadata=False)
+        try:
+            file = _confirmed(path, draft.folder.recorded(filename), known)
+        except FileNotFoundError:
+            return CachedFile(self._adopted(draft, filename), seen)
+        if file.metadata_sha256 is None and filename.endswith(".whl"):  # the original did not record it
+            seen = _seen(draft, filename, with_metadata=True)
+            file = self._with_metadata(draft, file)
+        return CachedFile(file, seen)
+
+    def _adopted(self, draft: _Draft, filename: str) -> File:
+        folder = draft.folder
+        path = folder.path / filename
+        parsed = parse_upload_filename(filename)
+        if parsed.project != folder.name:
+            raise InvalidConfigError(f"it belongs into the folder {parsed.project!r}.")
+        regular(path)
+        with path.open("rb") as stream:
+            read = read_distribution(stream, parsed)
+            status = os.fstat(stream.fileno())  # before the digest is taken: a file changed later has a different stamp
+            digest = digest_of(stream)
+        draft.problems.extend(f"{folder.name}/{filename} is published all the same: {note}" for note in read.notes)
+        file = within_limits(
+            record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
+        )
+        if read.offered_metadata is not None:
+            self._records.add(path.with_name(filename + METADATA_SUFFIX), read.offered_metadata, replaces=True)
+        self._records.add(path.with_name(filename + META_SUFFIX), dumps(meta_of(folder.name, file)).encode())
+        return file
+
+    def _with_metadata(self, draft: _Draft, file: File) -> File:
+        """Add the digest of the core metadata to a record."""
+        folder = draft.folder
+        path = folder.path / (file.filename + METADATA_SUFFIX)
+        if path.name in draft.listed:
+            raw = folder.read_metadata(file.filename)
+        else:
+            try:
+                parsed = parse_upload_filename(file.filename)
+                with (folder.path / file.filename).open("rb") as stream:
+                    raw = read_metadata(stream, parsed)
+            except InvalidInputError:
+                return file  # served without core metadata, as in the original
+            self._records.add(path, raw, replaces=True)
+        return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
+
+    def _finished(self, draft: _Draft, placed: Mapping[Path, Status | None]) -> ScannedProject | None:
+        """Return the project, and put it into the cache."""
+        files, kept = [], []
+        for filename, one in draft.files.items():
+            if filename not in draft.read:
+                files.append(one.file)
+                kept.append(one)
+                continue
+            record = draft.folder.path / (filename + META_SUFFIX)
+            if record in placed and placed[record] is None:  # an upload of the same file was faster
+                file = draft.folder.record(filename)
+                if file is not None:
+                    files.append(file)
+                continue
+            files.append(one.file)
+            if (settled := self._settled(one, draft.folder.path, placed)) is not None:
+                kept.append(settled)
+        doubles = self._put(draft, kept, [file.filename for file in files])
+        status, reason = draft.folder.status(draft.listed, draft.problems)
+        if not files and status == "active" and not draft.problems:
+            return None
+        project = Project(name=draft.folder.name, files=tuple(files), status=status, status_reason=reason)
+        return ScannedProject(project, tuple(draft.problems), doubles)
+
+    def _put(self, draft: _Draft, kept: list[CachedFile], names: list[str]) -> tuple[tuple[str, ...], ...]:
+        """Put a project's files into the cache. Return the groups of `names` that mean the same distribution."""
+        cached = draft.cached
+        if cached is not None and [one.file.filename for one in cached.files] == names:
+            doubles = cached.duplicates
+        else:
+            doubles = tuple(duplicates(draft.folder.name, names))
+        if kept:
+            self._cache.put(CachedProject(draft.folder.name, tuple(kept), doubles))
+        return doubles
+
+    def _settled(self, one: CachedFile, folder: Path, placed: Mapping[Path, Status | None]) -> CachedFile | None:
+        """Return a file that was read now with what was seen of it; None if it may change without a change of that."""
+        seen = list(one.seen)
+        if seen[0] is None or one.file.stamp != f"{seen[0][0]}:{seen[0][2]}" or not self._cache.is_settled(seen[0]):
+            return None
+        for number, suffix in enumerate((META_SUFFIX, METADATA_SUFFIX), 1):
+            path = folder / (one.file.filename + suffix)
+            ours = placed.get(path)
+            if ours is not None and (number == 1 or one.seen[1] is not None):
+                # We wrote it before it got its name, and the name changed only its last time.
+                now = seen[number] = status_of(path.stat())
+                if now[:3] != ours[:3]:
+                    return None
+            elif (other := seen[number]) is not None and not self._cache.is_settled(other):
+                return None
+        return CachedFile(one.file, tuple(seen))
+
+
+def _seen(draft: _Draft, filename: str, *, with_metadata: bool) -> tuple[Status | None, Status | None, Status | None]:
+    """Return the status of a file, of its record and, if wanted, of its core metadata."""
+    metadata = None
+    if with_metadata and filename + METADATA_SUFFIX in draft.listed:
+        metadata = status_of((draft.folder.path / (filename + METADATA_SUFFIX)).stat())
+    return draft.listed[filename], draft.listed.get(filename + META_SUFFIX), metadata
+
+
+def _confirmed(path: Path, file: File, known: CachedFile | None) -> File:
+    """Return a record with the current stamp of its file.
+
+    Read the content if neither the record's stamp nor the one of the last scan confirms that it is the recorded one.
+    Raises InvalidConfigError if it is not.
+    """
+    stamp = stamp_of(path.stat())
+    if file.stamp == stamp:
+        return file
+    if known is None or (known.file.stamp, known.file.sha256) != (stamp, file.sha256):
+        with path.open("rb") as opened:
+            digest = digest_of(opened)
+        if digest != file.sha256:
+            raise InvalidConfigError(
+                f"its SHA-256 is {digest}, its record says {file.sha256}: another file was put in its place. "
+                "Put the published one back, or remove its .meta file to publish what lies there."
+            )
+    return msgspec.structs.replace(file, stamp=stamp)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_TEMPORARY)

@@ -47,7 +47,7 @@ from pywharf.index.threads import CALL_S, submit, within
 
 _MAX_OWNER_BYTES = 4096
 
-_BATCH = 50
+_BATCH = 200
 """Projects that are scanned in one call in a thread."""
 
 _MAX_CONCURRENT = 16

@@ -18,7 +18,7 @@ _GROUP = 2_000
 """Files that are synced together."""
 
 
-class _Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True):
     """A file under its temporary name."""
 
     temporary: Path
@@ -27,26 +27,31 @@ class _Written(msgspec.Struct, frozen=True):
     replaces: bool
 
 
+def write_new(staging: Path, final: Path, content: bytes, *, replaces: bool = False) -> Written:
+    """Write a file that will be named `final`. Raises OSError."""
+    temporary = staging / f"{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            return Written(temporary, final, status_of(os.fstat(file.fileno())), replaces)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 class NewRecords:
     """The new files of one scan. `commit` gives the last group its names; `discard` removes it."""
 
     def __init__(self, staging: Path, lock: Path) -> None:
         self._staging = staging
         self._lock = lock
-        self._group: list[_Written] = []
+        self._group: list[Written] = []
         self._placed: dict[Path, Status | None] = {}
 
-    def add(self, final: Path, content: bytes, *, replaces: bool = False) -> None:
-        """Write a file that will be named `final`. Raises OSError."""
-        temporary = self._staging / f"{uuid.uuid4().hex}.tmp"
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                self._group.append(_Written(temporary, final, status_of(os.fstat(file.fileno())), replaces))
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    def add(self, written: "Written") -> None:
+        """Add a file to the group. Raises OSError."""
+        self._group.append(written)
         if len(self._group) >= _GROUP:
             self.commit()
 
@@ -72,7 +77,7 @@ class NewRecords:
         placed, self._placed = self._placed, {}
         return placed
 
-    def _place(self, written: _Written) -> Status | None:
+    def _place(self, written: Written) -> Status | None:
         if written.replaces:
             written.temporary.replace(written.final)
             return written.status

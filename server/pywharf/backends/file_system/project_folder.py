@@ -5,6 +5,8 @@ import stat
 from collections.abc import Container, Iterable
 from pathlib import Path
 
+import msgspec
+
 from pywharf.backends.file_system.stamp import Status, status_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, is_distribution
@@ -65,18 +67,6 @@ class ProjectFolder:
         except (FileNotFoundError, *UNRECORDED):
             return None
 
-    def listed_with_status(self) -> dict[str, Status | None]:
-        """Return the folder's entries; distributions and records with their status, if it can be read."""
-        try:
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        try:
-            with os.scandir(folder) as entries:
-                return {entry.name: _entry_status(entry) for entry in entries}
-        finally:
-            os.close(folder)
-
     def _listed(self) -> set[str]:
         try:
             with os.scandir(self.path) as entries:
@@ -115,13 +105,44 @@ class ProjectFolder:
         return file.completed(size=status.st_size, upload_time=rfc3339(status.st_mtime))
 
 
-def _entry_status(entry: os.DirEntry[str]) -> Status | None:
-    if entry.name.endswith(METADATA_SUFFIX) or entry.name.startswith("."):
-        return None
+class Listing(msgspec.Struct, gc=False):
+    """The entries of a project's folder."""
+
+    distributions: list[str]
+    """Sorted."""
+    statuses: dict[str, Status | None]
+    """All entries; distributions and records with their status, if it can be read."""
+    hidden: list[str]
+
+
+def listing(folder: str) -> Listing:
+    """List a project's folder; a missing one is empty. A scan calls it for each project, so it does little per file."""
+    listed = Listing([], {}, [])
     try:
-        return status_of(entry.stat())
-    except OSError:  # removed meanwhile, or a link that leads nowhere
-        return None
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return listed
+    statuses, found = listed.statuses, listed.distributions
+    try:
+        with os.scandir(opened) as entries:
+            for entry in entries:
+                name = entry.name
+                statuses[name] = None
+                if name[0] == ".":
+                    listed.hidden.append(name)
+                    continue
+                if not name.endswith(META_SUFFIX):
+                    if not is_distribution(name):
+                        continue
+                    found.append(name)
+                try:
+                    statuses[name] = status_of(entry.stat())
+                except OSError:  # removed meanwhile, or a link that leads nowhere
+                    continue
+    finally:
+        os.close(opened)
+    found.sort()
+    return listed
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -42,7 +42,7 @@ class CachedFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     file: File
     """The record, with the stamp of the file whose content has the recorded digest."""
-    seen: tuple[Status | None, ...]
+    seen: tuple[Status | None, Status | None, Status | None]
     """The status of the file, of its record, and of its core metadata if the record does not have their digest."""
 
 
@@ -61,7 +61,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class ScanCache:
-    """The cache of one repo. A scan takes each project's old entry and puts the new one, in the order of the names.
+    """The cache of one repo. A scan takes each project's old entry, and keeps it or puts a new one, sorted by name.
 
     Use it as a context. `save` keeps what was put; without it the old cache stays.
     """
@@ -71,9 +71,9 @@ class ScanCache:
         self._temporary = folder / f".{uuid.uuid4().hex}.tmp"
         self._old: BinaryIO | None = None
         self._new: BinaryIO | None = None
-        self._frames: Iterator[_Frame] = iter(())
-        self._next: _Frame | None = None
-        self._taken: _Frame | None = None
+        self._frames: Iterator[CacheEntry] = iter(())
+        self._next: CacheEntry | None = None
+        self._taken = self._kept = 0
         self._is_changed = False
         self._horizon_ns = 0
 
@@ -104,23 +104,24 @@ class ScanCache:
         """Return whether any later change will change the status, too."""
         return status[3] < self._horizon_ns
 
-    def take(self, name: ProjectName) -> CachedProject | None:
+    def take(self, name: ProjectName) -> "CacheEntry | None":
         """Return a project's old entry, or None. Entries of earlier names are dropped."""
-        self._is_changed |= self._taken is not None  # it was not put
         while self._next is not None and self._next.project.name < name:
             self._next = next(self._frames, None)
             self._is_changed = True
-        self._taken = None
-        if self._next is not None and self._next.project.name == name:
-            self._taken, self._next = self._next, next(self._frames, None)
-        return None if self._taken is None else self._taken.project
+        if self._next is None or self._next.project.name != name:
+            return None
+        taken, self._next = self._next, next(self._frames, None)
+        self._taken += 1
+        return taken
+
+    def keep(self, entry: "CacheEntry") -> None:
+        """Add an old entry as it is."""
+        self._kept += 1
+        self._write(entry.content)
 
     def put(self, project: CachedProject) -> None:
         """Add a project's new entry."""
-        taken, self._taken = self._taken, None
-        if taken is not None and taken.project == project:
-            self._write(taken.content)
-            return
         self._is_changed = True
         body = _ENCODER.encode(project)
         if len(body) <= MAX_PROJECT_BYTES:
@@ -128,7 +129,8 @@ class ScanCache:
 
     def save(self) -> None:
         """Replace the old cache if the new one differs."""
-        if self._new is None or not (self._is_changed or self._next is not None or self._taken is not None):
+        is_changed = self._is_changed or self._next is not None or self._kept != self._taken
+        if self._new is None or not is_changed:
             return
         try:
             self._new.flush()
@@ -154,14 +156,14 @@ class ScanCache:
             self._new = None
 
 
-class _Frame(NamedTuple):
-    """An entry with its bytes in the file."""
+class CacheEntry(NamedTuple):
+    """A project's entry with its bytes in the file."""
 
     project: CachedProject
     content: bytes
 
 
-def _frames(file: BinaryIO) -> Iterator[_Frame]:
+def _frames(file: BinaryIO) -> Iterator[CacheEntry]:
     """Yield the entries up to the first one that is not whole or not in order."""
     last = ""
     while len(head := file.read(_FRAME.size)) == _FRAME.size:
@@ -176,7 +178,7 @@ def _frames(file: BinaryIO) -> Iterator[_Frame]:
         if project.name <= last:
             return
         last = project.name
-        yield _Frame(project, head + body)
+        yield CacheEntry(project, head + body)
 
 
 def _checksum(body: bytes) -> bytes:

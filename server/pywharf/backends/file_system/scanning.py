@@ -13,26 +13,24 @@ from typing import Self
 
 import msgspec
 
-from pywharf.backends.file_system.new_records import NewRecords
+from pywharf.backends.file_system.new_records import NewRecords, write_new
 from pywharf.backends.file_system.project_folder import (
     META_SUFFIX,
+    STATUS_FILENAME,
     UNRECORDED,
+    Listing,
     ProjectFolder,
-    distributions,
-    regular,
-    within_limits,
+    listing,
 )
-from pywharf.backends.file_system.scan_cache import CachedFile, CachedProject, ScanCache
+from pywharf.backends.file_system.scan_cache import CachedFile, CachedProject, CacheEntry, ScanCache
 from pywharf.backends.file_system.stamp import Status, digest_of, stamp_of, status_of
+from pywharf.backends.file_system.unrecorded import UnrecordedReader
 from pywharf.core.archive import read_metadata
-from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.identity import duplicates
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import meta_of
 from pywharf.index.ports import ScannedProject
 
 _LEFTOVER_AGE_S = 24 * 3600
@@ -41,16 +39,24 @@ _TEMPORARY = ".tmp"
 _logger = logging.getLogger(__name__)
 
 
+class _Unchanged(msgspec.Struct, gc=False):
+    """A project with nothing new since the last scan."""
+
+    entry: CacheEntry
+
+
 class _Draft(msgspec.Struct):
     """A project that was scanned, before the new records of its batch are in their places."""
 
     folder: ProjectFolder
-    listed: dict[str, Status | None]
+    listing: Listing
     cached: CachedProject | None
     files: dict[str, CachedFile]
-    """By name, in order."""
+    """By name."""
     read: set[str]
     """The names of files that had to be read, because the cache does not have their status."""
+    unrecorded: list[str]
+    """The names of files that have no record."""
     problems: list[str]
 
 
@@ -63,6 +69,7 @@ class StorageScan:
         self._staging = folder / "staging"
         self._cache = ScanCache(folder)
         self._records = NewRecords(self._staging, folder / "lock")
+        self._unrecorded = UnrecordedReader(self._staging)
         self._temporaries: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -70,6 +77,7 @@ class StorageScan:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._unrecorded.close()
         self._records.discard()
         self._cache.__exit__()
 
@@ -93,12 +101,14 @@ class StorageScan:
     def read(self, names: Sequence[ProjectName]) -> list[ScannedProject]:
         """Scan some projects. Those without files, status and problems are left out. Raises OSError."""
         drafts = [self._draft(name) for name in names]
+        self._record(drafts)
         self._records.commit()
         placed = self._records.take_placed()
         return [scanned for draft in drafts if (scanned := self._finished(draft, placed)) is not None]
 
     def finish(self) -> None:
         """Keep the cache for the next scan, and remove what interrupted uploads left."""
+        self._unrecorded.close()
         self._cache.save()
         oldest = time.time() - _LEFTOVER_AGE_S
         elsewhere = (p for folder in (self._folder, self._storage) for p in folder.iterdir() if _is_temporary(p.name))
@@ -112,13 +122,17 @@ class StorageScan:
             except OSError as error:
                 _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
 
-    def _draft(self, name: ProjectName) -> _Draft:
-        folder = ProjectFolder(self._storage, name)
-        listed = folder.listed_with_status()
-        draft = _Draft(folder, listed, self._cache.take(name), {}, set(), [])
-        known = {one.file.filename: one for one in draft.cached.files} if draft.cached is not None else {}
-        self._temporaries += (folder.path / hidden for hidden in listed if _is_temporary(hidden))
-        for filename in distributions(listed):
+    def _draft(self, name: ProjectName) -> _Draft | _Unchanged:
+        listed = listing(f"{self._storage}/{name}")
+        if listed.hidden:
+            self._temporaries += (self._storage / name / one for one in listed.hidden if _is_temporary(one))
+        entry = self._cache.take(name)
+        if entry is not None and _is_unchanged(entry.project, listed):
+            return _Unchanged(entry)
+        cached = entry.project if entry is not None else None
+        known = {one.file.filename: one for one in cached.files} if cached is not None else {}
+        draft = _Draft(ProjectFolder(self._storage, name), listed, cached, {}, set(), [], [])
+        for filename in listed.distributions:
             one = known.get(filename)
             try:
                 if one is None or one.seen != _seen(draft, filename, with_metadata=one.seen[2] is not None):
@@ -126,49 +140,40 @@ class StorageScan:
                     one = self._read_file(draft, filename, one)
                 draft.files[filename] = one
             except FileNotFoundError:
-                continue  # removed meanwhile
+                draft.unrecorded.append(filename)  # or removed meanwhile
             except UNRECORDED as error:
                 draft.problems.append(f"{name}/{filename} is left out: {error}")
         return draft
 
     def _read_file(self, draft: _Draft, filename: str, known: CachedFile | None) -> CachedFile:
-        """Read a file's record; check and record a file without one, put there by hand or by a crashed upload."""
+        """Read a file's record. Raises FileNotFoundError if it has none."""
         path = draft.folder.path / filename
         seen = _seen(draft, filename, with_metadata=False)
-        try:
-            file = _confirmed(path, draft.folder.recorded(filename), known)
-        except FileNotFoundError:
-            return CachedFile(self._adopted(draft, filename), seen)
+        file = _confirmed(path, draft.folder.recorded(filename), known)
         if file.metadata_sha256 is None and filename.endswith(".whl"):  # the original did not record it
             seen = _seen(draft, filename, with_metadata=True)
             file = self._with_metadata(draft, file)
         return CachedFile(file, seen)
 
-    def _adopted(self, draft: _Draft, filename: str) -> File:
-        folder = draft.folder
-        path = folder.path / filename
-        parsed = parse_upload_filename(filename)
-        if parsed.project != folder.name:
-            raise InvalidConfigError(f"it belongs into the folder {parsed.project!r}.")
-        regular(path)
-        with path.open("rb") as stream:
-            read = read_distribution(stream, parsed)
-            status = os.fstat(stream.fileno())  # before the digest is taken: a file changed later has a different stamp
-            digest = digest_of(stream)
-        draft.problems.extend(f"{folder.name}/{filename} is published all the same: {note}" for note in read.notes)
-        file = within_limits(
-            record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
-        )
-        if read.offered_metadata is not None:
-            self._records.add(path.with_name(filename + METADATA_SUFFIX), read.offered_metadata, replaces=True)
-        self._records.add(path.with_name(filename + META_SUFFIX), dumps(meta_of(folder.name, file)).encode())
-        return file
+    def _record(self, drafts: Sequence[_Draft | _Unchanged]) -> None:
+        """Record the files that have no record."""
+        missing = [(d, filename) for d in drafts if isinstance(d, _Draft) for filename in d.unrecorded]
+        read = self._unrecorded.read((draft.folder.name, draft.folder.path / filename) for draft, filename in missing)
+        for (draft, filename), one in zip(missing, read, strict=True):
+            shown = f"{draft.folder.name}/{filename}"
+            draft.problems.extend(f"{shown} is published all the same: {note}" for note in one.notes)
+            if one.fault is not None:
+                draft.problems.append(f"{shown} is left out: {one.fault}")
+            for written in one.written:
+                self._records.add(written)
+            if one.file is not None:
+                draft.files[filename] = CachedFile(one.file, _seen(draft, filename, with_metadata=False))
 
     def _with_metadata(self, draft: _Draft, file: File) -> File:
         """Add the digest of the core metadata to a record."""
         folder = draft.folder
         path = folder.path / (file.filename + METADATA_SUFFIX)
-        if path.name in draft.listed:
+        if path.name in draft.listing.statuses:
             raw = folder.read_metadata(file.filename)
         else:
             try:
@@ -177,13 +182,18 @@ class StorageScan:
                     raw = read_metadata(stream, parsed)
             except InvalidInputError:
                 return file  # served without core metadata, as in the original
-            self._records.add(path, raw, replaces=True)
+            self._records.add(write_new(self._staging, path, raw, replaces=True))
         return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
 
-    def _finished(self, draft: _Draft, placed: Mapping[Path, Status | None]) -> ScannedProject | None:
+    def _finished(self, draft: _Draft | _Unchanged, placed: Mapping[Path, Status | None]) -> ScannedProject | None:
         """Return the project, and put it into the cache."""
+        if isinstance(draft, _Unchanged):
+            self._cache.keep(draft.entry)
+            cached = draft.entry.project
+            project = Project(name=cached.name, files=tuple([one.file for one in cached.files]))
+            return ScannedProject(project, (), cached.duplicates)
         files, kept = [], []
-        for filename, one in draft.files.items():
+        for filename, one in sorted(draft.files.items()):
             if filename not in draft.read:
                 files.append(one.file)
                 kept.append(one)
@@ -198,7 +208,7 @@ class StorageScan:
             if (settled := self._settled(one, draft.folder.path, placed)) is not None:
                 kept.append(settled)
         doubles = self._put(draft, kept, [file.filename for file in files])
-        status, reason = draft.folder.status(draft.listed, draft.problems)
+        status, reason = draft.folder.status(draft.listing.statuses, draft.problems)
         if not files and status == "active" and not draft.problems:
             return None
         project = Project(name=draft.folder.name, files=tuple(files), status=status, status_reason=reason)
@@ -230,15 +240,32 @@ class StorageScan:
                     return None
             elif (other := seen[number]) is not None and not self._cache.is_settled(other):
                 return None
-        return CachedFile(one.file, tuple(seen))
+        return CachedFile(one.file, (seen[0], seen[1], seen[2]))
+
+
+def _is_unchanged(cached: CachedProject, listed: Listing) -> bool:
+    """Return whether the folder has the cached files alone, each as it was. Other folders are read file by file."""
+    if len(cached.files) != len(listed.distributions) or STATUS_FILENAME in listed.statuses:
+        return False
+    statuses = listed.statuses
+    for filename, one in zip(listed.distributions, cached.files, strict=True):
+        file, record, metadata = one.seen
+        if (
+            one.file.filename != filename
+            or metadata is not None
+            or statuses[filename] != file
+            or statuses.get(filename + META_SUFFIX) != record
+        ):
+            return False
+    return True
 
 
 def _seen(draft: _Draft, filename: str, *, with_metadata: bool) -> tuple[Status | None, Status | None, Status | None]:
     """Return the status of a file, of its record and, if wanted, of its core metadata."""
     metadata = None
-    if with_metadata and filename + METADATA_SUFFIX in draft.listed:
+    if with_metadata and filename + METADATA_SUFFIX in draft.listing.statuses:
         metadata = status_of((draft.folder.path / (filename + METADATA_SUFFIX)).stat())
-    return draft.listed[filename], draft.listed.get(filename + META_SUFFIX), metadata
+    return draft.listing.statuses[filename], draft.listing.statuses.get(filename + META_SUFFIX), metadata
 
 
 def _confirmed(path: Path, file: File, known: CachedFile | None) -> File:

@@ -17,15 +17,18 @@ from pywharf.core.errors import (
     StorageFullError,
 )
 from pywharf.core.identity import find_duplicate
-from pywharf.core.model import File, Project
+from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.egress.sessions import Egress
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
+    Action,
     Authority,
     Backend,
+    Change,
     Content,
+    Delete,
     IndexStore,
     JournalEntry,
     JournalRead,
@@ -37,6 +40,8 @@ from pywharf.index.ports import (
     RateLimited,
     RedirectContent,
     ScannedProject,
+    SetStatus,
+    SetYanked,
     StoredIndex,
     StreamContent,
     Unchanged,
@@ -45,13 +50,17 @@ from pywharf.index.ports import (
 
 __all__ = [
     "UNCHANGED",
+    "Action",
     "Authority",
     "Backend",
     "BackendCommand",
     "BackendSpec",
     "BackendType",
     "BackendUnavailableError",
+    "Change",
     "Content",
+    "Delete",
+    "Deletion",
     "Egress",
     "File",
     "FileExistsInRepoError",
@@ -69,6 +78,7 @@ __all__ = [
     "Progress",
     "Project",
     "ProjectName",
+    "ProjectStatus",
     "PywharfError",
     "RateLimit",
     "RateLimited",
@@ -76,6 +86,8 @@ __all__ = [
     "RedirectContent",
     "RepoName",
     "ScannedProject",
+    "SetStatus",
+    "SetYanked",
     "StorageFullError",
     "StoredIndex",
     "StreamContent",

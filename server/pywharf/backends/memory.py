@@ -5,19 +5,26 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
+
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import MemorySpec
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
 from pywharf.core.identity import find_duplicate
-from pywharf.core.model import File, Project
+from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (
     UNCHANGED,
+    Action,
+    Change,
     Content,
+    Delete,
     JournalEntry,
     JournalRead,
     Progress,
     ScannedProject,
+    SetStatus,
+    SetYanked,
     StoredIndex,
     StreamContent,
     Unchanged,
@@ -37,6 +44,9 @@ class MemoryBackend:
         self._journal: list[JournalEntry] = []
         self._folds = 0
         self._projects: dict[ProjectName, Project] = {}
+        self._deleted: dict[ProjectName, dict[str, Deletion]] = {}
+        self._freed: set[tuple[ProjectName, str]] = set()
+        """Deleted files whose names may be published again."""
         self._contents: dict[tuple[ProjectName, str], tuple[bytes, bytes]] = {}
 
     @property
@@ -82,7 +92,7 @@ class MemoryBackend:
             project = self._projects[name]
             progress(scanned, name)
             scanned += len(project.files)
-            yield ScannedProject(project)
+            yield ScannedProject(project, deleted=tuple(self._taken(name)))
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         del only
@@ -93,14 +103,64 @@ class MemoryBackend:
         stored = project.file(upload.file.filename)
         if stored is not None and stored.sha256 == upload.file.sha256:
             return stored
-        double = find_duplicate(upload.file.filename, upload.project, (f.filename for f in project.files))
-        if stored is not None or double is not None:
-            raise FileExistsInRepoError(upload.file.filename, double)
-        content = upload.staged.read_bytes()
-        self._contents[upload.project, upload.file.filename] = (content, upload.metadata)
-        self._projects[upload.project] = project.with_files([upload.file])
-        self._journal.append(JournalEntry(upload.project, upload.file))
-        return upload.file
+        name = upload.file.filename
+        taken = self._taken(upload.project)
+        double = find_duplicate(name, upload.project, [*(f.filename for f in project.files), *taken])
+        if stored is not None or double is not None or name in taken:
+            raise FileExistsInRepoError(name, double, is_deleted=(double or name) in taken)
+        deletion = self._deleted.get(upload.project, {}).pop(name, None)
+        revision = deletion.revision + 1 if deletion is not None else upload.file.revision
+        file = msgspec.structs.replace(upload.file, revision=revision)
+        self._contents[upload.project, name] = (upload.staged.read_bytes(), upload.metadata)
+        self._projects[upload.project] = project.with_files([file])
+        self._journal.append(JournalEntry(upload.project, file))
+        return file
+
+    def _taken(self, name: ProjectName) -> list[str]:
+        """Return the names of deleted files that may not be published again, sorted."""
+        return sorted(f for f in self._deleted.get(name, ()) if (name, f) not in self._freed)
+
+    async def change(self, change: Change) -> JournalEntry:
+        project = self._projects.get(change.project)
+        if project is None:
+            raise NotFoundError(f"The storage holds no project {change.project!r}.")
+        entry = self._changed(project, change.action)
+        if entry not in self._journal:
+            self._journal.append(entry)
+        return entry
+
+    def _changed(self, project: Project, action: Action) -> JournalEntry:
+        """Change the project as asked, and return the entry for the journal."""
+        name = project.name
+        match action:
+            case SetStatus():
+                status = ProjectStatus(project.status, project.status_reason, project.status_revision)
+                if (status.status, status.reason) != (action.status, action.reason):
+                    status = ProjectStatus(action.status, action.reason, status.revision + 1)
+                    self._projects[name] = project.with_status(status)
+                return JournalEntry(name, status=status)
+            case SetYanked():
+                file = self._recorded(project, action.filename)
+                if file.yanked != action.reason:
+                    file = msgspec.structs.replace(file, yanked=action.reason, revision=file.revision + 1)
+                    self._projects[name] = project.with_files([file])
+                return JournalEntry(name, file=file)
+            case Delete():
+                deleted = self._deleted.setdefault(name, {})
+                if action.filename not in deleted:
+                    file = self._recorded(project, action.filename)
+                    deletion = deleted[action.filename] = Deletion(file.filename, file.revision + 1)
+                    self._projects[name] = project.with_changes([deletion])
+                    del self._contents[name, action.filename]
+                if action.frees_name:
+                    self._freed.add((name, action.filename))
+                return JournalEntry(name, deletion=deleted[action.filename])
+
+    def _recorded(self, project: Project, filename: str) -> File:
+        file = project.file(filename)
+        if file is None:
+            raise NotFoundError(f"The storage holds no file {filename!r}.")
+        return file
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         content, _ = self._stored(project, file)

@@ -21,6 +21,10 @@ ENVIRONMENT_COMMAND = "PYWHARF_COMMAND"
 _OWN = {
     "server": "pywharf.cli.server:server",
     "update_index": "pywharf.cli.update_index:update_index_command",
+    "yank": "pywharf.cli.changes:yank",
+    "unyank": "pywharf.cli.changes:unyank",
+    "delete": "pywharf.cli.changes:delete",
+    "set_status": "pywharf.cli.changes:set_status",
 }
 _USAGE_ERROR = 2
 

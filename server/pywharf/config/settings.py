@@ -109,8 +109,8 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         check_endpoints(self.allowed_endpoints)
 
 
-class UpdateIndexSettings(Redacted, frozen=True, kw_only=True):
-    """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
+class TargetSettings(Redacted, frozen=True, kw_only=True):
+    """The settings of every command that works on one repo, besides type, name and the backend's own fields."""
 
     secret: Annotated[
         str | None,
@@ -124,9 +124,49 @@ class UpdateIndexSettings(Redacted, frozen=True, kw_only=True):
     allowed_endpoints: Annotated[
         str | None, Meta(description="Hosts that may be connected to; as the server's flag of this name.")
     ] = None
+
+    def __post_init__(self) -> None:
+        check_endpoints(self.allowed_endpoints)
+
+
+class UpdateIndexSettings(TargetSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf update_index`, besides type, name and the backend's own fields."""
+
     report: Annotated[
         str | None, Meta(description="Path of a file for the summary, or the error, as JSON of at most 4096 bytes.")
     ] = None
 
-    def __post_init__(self) -> None:
-        check_endpoints(self.allowed_endpoints)
+
+class FilesSettings(TargetSettings, frozen=True, kw_only=True):
+    """The settings of every command that changes published files."""
+
+    filename: Annotated[str | None, Meta(description="Name of the one file to change.")] = None
+    version: Annotated[str | None, Meta(description="Version of the release whose files are all changed.")] = None
+
+
+class YankSettings(FilesSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf yank`."""
+
+    reason: Annotated[str, Meta(description="Why; installers show it to those who pin the version.")] = ""
+
+
+class UnyankSettings(FilesSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf unyank`."""
+
+
+class DeleteSettings(FilesSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf delete`."""
+
+    yes: Annotated[bool, Meta(description="Delete without asking.")] = False
+    free_name: Annotated[
+        bool, Meta(description="Let the deleted names be published again, with other content, too.")
+    ] = False
+
+
+class SetStatusSettings(TargetSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf set_status`."""
+
+    status: Annotated[
+        Literal["active", "archived", "quarantined", "deprecated"], Meta(description="The project's status (PEP 792).")
+    ]
+    reason: Annotated[str | None, Meta(description="Why; pages show it.")] = None

@@ -27,7 +27,8 @@
     │   ├── BackendUnavailableError
     │   │   └── RateLimitedError
     │   ├── DataOwnedByOtherError
-    │   └── IndexConflictError
+    │   ├── IndexConflictError
+    │   └── ChangeIncompleteError
     └── StorageFullError
 
 A sentence that several modules raise is written once, here: by the class, if it has only that one, otherwise by a
@@ -184,7 +185,7 @@ class NotAcceptableError(PywharfError):
 
 
 class FileExistsInRepoError(PywharfError):
-    """The repo holds this name with other content, or the same distribution under another name.
+    """The repo holds this name with other content, held it once, or holds the distribution under another name.
 
     A published file never changes. The message begins `File already exists`, by which twine, uv and poetry identify it.
     """
@@ -193,9 +194,11 @@ class FileExistsInRepoError(PywharfError):
     code = "file-exists"
     title = "File already exists"
 
-    def __init__(self, filename: str, double: str | None = None) -> None:
-        """Say that the name is taken, or that its distribution is stored under the name `double`."""
+    def __init__(self, filename: str, double: str | None = None, *, is_deleted: bool = False) -> None:
+        """Say that the name is taken, that its distribution is stored as `double`, or that it was deleted."""
         other = "with other content" if double is None else f"is the same distribution as {double}"
+        if is_deleted:
+            other = "was deleted, and its name stays taken" if double is None else f"{other}, which was deleted"
         super().__init__(f"File already exists: {filename} {other}. Publish a new version.")
 
 
@@ -299,6 +302,21 @@ class IndexConflictError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("The index was replaced by another writer; run update_index again.")
+
+
+class ChangeIncompleteError(UnavailableError):
+    """A change of several files that failed after some of them. Repeating it completes the rest."""
+
+    code = "change-incomplete"
+    title = "Not all files are changed"
+
+    def __init__(self, cause: PywharfError, changed: tuple[str, ...]) -> None:
+        """Say why the change failed, and how many files it reached before."""
+        super().__init__(f"{len(changed)} files are changed, then this failed: {cause} Repeat the call for the rest.")
+        self.changed = changed
+        """The names of the files that are changed."""
+        if isinstance(cause, UnavailableError):
+            self.retry_after_s = cause.retry_after_s
 
 
 class StorageFullError(PywharfError):

@@ -33,10 +33,29 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Where the backend keeps the content, if that does not follow from the names."""
     stamp: str | None = None
     """Identifies the stored file whose digest was computed, because another file may have replaced it since."""
+    revision: int = 0
+    """The number of changes to the record since the upload. Of two records of a file, the higher revision counts."""
 
     def completed(self, *, size: int, upload_time: str | None) -> "File":
         """Return a copy with the stored file's size and, if none was recorded, with that upload time."""
         return msgspec.structs.replace(self, size=size, upload_time=self.upload_time or upload_time)
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """A file that was deleted. Its name stays taken."""
+
+    filename: str
+    revision: int
+    """Continues the revisions of the file's record, so that an older record does not bring the file back."""
+
+
+class ProjectStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A project's status (PEP 792)."""
+
+    status: str = "active"
+    reason: str | None = None
+    revision: int = 0
+    """The number of changes to the status. Of two statuses of a project, the higher revision counts."""
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -46,6 +65,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     files: tuple[File, ...] = ()
     status: str = "active"
     status_reason: str | None = None
+    status_revision: int = 0
 
     @property
     def offers_files(self) -> bool:
@@ -66,6 +86,28 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         """Return a copy with `files` added. An added file replaces a file of the same name."""
         merged = {f.filename: f for f in self.files} | {f.filename: f for f in files}
         return msgspec.structs.replace(self, files=tuple(merged[name] for name in sorted(merged)))
+
+    def with_changes(self, changes: Iterable[File | Deletion], status: ProjectStatus | None = None) -> "Project":
+        """Return a copy with newer records and without deleted files; what has a lower revision is ignored."""
+        merged = {f.filename: f for f in self.files}
+        for change in changes:
+            known = merged.get(change.filename)
+            if known is not None and known.revision > change.revision:
+                continue
+            if isinstance(change, File):
+                merged[change.filename] = change
+            else:
+                merged.pop(change.filename, None)
+        project = msgspec.structs.replace(self, files=tuple(merged[name] for name in sorted(merged)))
+        return project if status is None else project.with_status(status)
+
+    def with_status(self, status: ProjectStatus) -> "Project":
+        """Return a copy with the status, unless its own has a higher revision."""
+        if status.revision < self.status_revision:
+            return self
+        return msgspec.structs.replace(
+            self, status=status.status, status_reason=status.reason, status_revision=status.revision
+        )
 
 
 def rfc3339(seconds: float) -> str:

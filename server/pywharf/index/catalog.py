@@ -1,9 +1,9 @@
-"""What a server knows about one repo: the index it read, and the uploads that the index does not hold yet."""
+"""What a server knows about one repo: the index it read, and the journal's changes that it does not hold yet."""
 
 import bisect
 from collections.abc import Iterable
 
-from pywharf.core.model import File, Project
+from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import EMPTY_INDEX, Index
 from pywharf.index.ports import JournalEntry
@@ -13,11 +13,12 @@ _RECENT_FILES = 20_000
 
 
 class Catalog:
-    """An index with a journal over it. If both have a file, the journal's record is the newer one."""
+    """An index with a journal over it. If both have a file in the same revision, the journal's record counts."""
 
     def __init__(self, index: Index = EMPTY_INDEX, entries: Iterable[JournalEntry] = ()) -> None:
         self.index = index
-        self._added: dict[ProjectName, dict[str, File]] = {}
+        self._changes: dict[ProjectName, dict[str, File | Deletion]] = {}
+        self._statuses: dict[ProjectName, ProjectStatus] = {}
         self._sources: dict[ProjectName, object] = {}
         self._recent = RecentProjects(_RECENT_FILES)
         self._names: list[ProjectName] | None = None
@@ -26,21 +27,49 @@ class Catalog:
             self.add(entry)
 
     def add(self, entry: JournalEntry) -> None:
-        """Add an upload; adding it twice changes nothing."""
-        added = self._added.setdefault(entry.project, {})
-        if not added and entry.project not in self.index and self._names is not None:
-            bisect.insort(self._names, entry.project)
-            self._names_page = None
-        if added.get(entry.file.filename) == entry.file:
+        """Add an upload or a change. One that is already known, or has a lower revision, changes nothing."""
+        name, change = entry.project, entry.file or entry.deletion
+        if change is not None:
+            self._add_change(name, change)
+        if entry.status is not None:
+            self._set_status(name, entry.status)
+
+    def _add_change(self, name: ProjectName, change: File | Deletion) -> None:
+        changes = self._changes.get(name, {})
+        known = changes.get(change.filename)
+        if known is not None and (known == change or known.revision > change.revision):
             return
-        if self._sources.pop(entry.project, None) is not None:
-            added = self._added[entry.project] = dict(added)  # the old dict is part of a source that was handed out
-        added[entry.file.filename] = entry.file
-        self._recent.drop(entry.project)
+        self._before_change(name)
+        if self._sources.pop(name, None) is not None or not changes:
+            changes = self._changes[name] = dict(changes)  # the old dict is part of a source that was handed out
+        changes[change.filename] = change
+
+    def _set_status(self, name: ProjectName, status: ProjectStatus) -> None:
+        known = self._statuses.get(name)
+        if known is not None and (known == status or known.revision > status.revision):
+            return
+        self._before_change(name)
+        self._sources.pop(name, None)
+        self._statuses[name] = status
+
+    def _before_change(self, name: ProjectName) -> None:
+        """Drop what is cached of the project; add its name if it is new."""
+        if self._names is not None and name not in self.index and not self._is_changed(name):
+            bisect.insort(self._names, name)
+            self._names_page = None
+        self._recent.drop(name)
+
+    def _is_changed(self, name: ProjectName) -> bool:
+        return name in self._changes or name in self._statuses
 
     def entries(self) -> list[JournalEntry]:
-        """Return the added uploads."""
-        return [JournalEntry(name, file) for name, files in self._added.items() for file in files.values()]
+        """Return what was added."""
+        changes = [
+            JournalEntry(name, file=change) if isinstance(change, File) else JournalEntry(name, deletion=change)
+            for name, changes in self._changes.items()
+            for change in changes.values()
+        ]
+        return changes + [JournalEntry(name, status=status) for name, status in self._statuses.items()]
 
     def project(self, name: ProjectName) -> Project | None:
         """Return a project, or None if neither the index nor the journal has it."""
@@ -48,9 +77,9 @@ class Catalog:
         if project is not None:
             return project
         project = self.index.project(name)
-        added = self._added.get(name)
-        if added:
-            project = (project or Project(name=name)).with_files(added.values())
+        if self._is_changed(name):
+            changes = self._changes.get(name, {})
+            project = (project or Project(name=name)).with_changes(changes.values(), self._statuses.get(name))
         if project is not None:
             self._recent.put(project)
         return project
@@ -59,17 +88,17 @@ class Catalog:
         """Return an object that compares equal while the project is unchanged, or None if there is no project."""
         source = self._sources.get(name)
         if source is None:
-            indexed, added = self.index.source(name), self._added.get(name)
-            if indexed is None and added is None:
+            indexed, changes, status = self.index.source(name), self._changes.get(name), self._statuses.get(name)
+            if indexed is None and changes is None and status is None:
                 return None
-            source = self._sources[name] = (indexed, added)
+            source = self._sources[name] = (indexed, changes, status)
         return source
 
     def names(self) -> tuple[ProjectName, ...]:
         """Return all projects, sorted; the same tuple as long as they are the same."""
         if self._names is None:
             # An index is already sorted. A dict, unlike a set, keeps that order, so sorting costs next to nothing.
-            self._names = sorted(dict.fromkeys([*self.index, *self._added]))
+            self._names = sorted(dict.fromkeys([*self.index, *self._changes, *self._statuses]))
         if self._names_page is None:
             self._names_page = tuple(self._names)
         return self._names_page

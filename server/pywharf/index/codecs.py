@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.filenames import extension_of
-from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.model import STATUSES, File, Project, ProjectStatus
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
@@ -30,6 +30,7 @@ _NO_REASON = "true"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UPLOAD_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
 _SIZE = re.compile(r"\d{1,15}\Z", re.ASCII)
+_REVISION = re.compile(r"\d{1,15}\Z", re.ASCII)
 _STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
 
 _IN_ONE_GO = 1024 * 1024
@@ -76,6 +77,7 @@ class Index:
             files=tuple(file for file in body.files if fault_of(file) is None),
             status=body.status,
             status_reason=body.status_reason and body.status_reason[:MAX_TEXT],
+            status_revision=body.status_revision,
         )
 
     def source(self, name: ProjectName) -> object:
@@ -92,6 +94,7 @@ class _ProjectBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: tuple[File, ...] = ()
     status: str = "active"
     status_reason: str | None = None
+    status_revision: int = 0
 
 
 def _decode_project(raw: memoryview) -> _ProjectBody:
@@ -161,7 +164,7 @@ class IndexEncoder:
         if self._bodies is None:
             self._projects.append(project)
             return
-        body = _ProjectBody(project.files, project.status, project.status_reason)
+        body = _ProjectBody(project.files, project.status, project.status_reason, project.status_revision)
         self._bodies.append(b"%b:%b" % (msgspec.json.encode(project.name), msgspec.json.encode(body)))
 
     def encoded(self, mtime: int) -> bytes:
@@ -237,6 +240,7 @@ class _TomlProject(msgspec.Struct, frozen=True):
     name: str
     status: str = "active"
     reason: str | None = None
+    revision: int = 0
 
 
 @warmed_up
@@ -268,13 +272,14 @@ def _decode_toml(text: str, source: str) -> Index:
             files=tuple(own[f] for f in sorted(own)),
             status=status.status if status else "active",
             status_reason=status.reason and status.reason[:MAX_TEXT] if status else None,
+            status_revision=status.revision if status else 0,
         )
     return Index(document.mtime, projects)
 
 
 def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, location: LocationField) -> bytes:
     pkgs: list[dict[str, Any]] = []
-    statuses: list[dict[str, str]] = []
+    statuses: list[dict[str, Any]] = []
     for project in projects:
         for file in project.files:
             extension = extension_of(file.filename) or ""
@@ -289,9 +294,10 @@ def _encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, loc
             if own is not None:
                 entry[own[0]] = own[1]
             pkgs.append(entry | {"meta": meta_of(project.name, file)})
-        if project.status != "active" or not project.files:
+        if project.status != "active" or project.status_revision or not project.files:
             reason = {} if project.status_reason is None else {"reason": project.status_reason}
-            statuses.append({"name": project.name, "status": project.status} | reason)
+            revision = {"revision": project.status_revision} if project.status_revision else {}
+            statuses.append({"name": project.name, "status": project.status} | reason | revision)
     document: dict[str, Any] = {"mtime": mtime, "pkgs": pkgs}
     if statuses:
         document["projects"] = statuses
@@ -312,6 +318,8 @@ def meta_of(project: ProjectName, file: File) -> dict[str, str]:
     meta |= {key: value for key, value in given.items() if value is not None}
     if file.yanked is not None:
         meta["yanked"] = file.yanked or _NO_REASON
+    if file.revision:
+        meta["revision"] = str(file.revision)
     return meta
 
 
@@ -335,6 +343,7 @@ def file_from_meta(filename: str, meta: Mapping[str, str], location: str | None 
         yanked="" if yanked == _NO_REASON else yanked,
         location=location,
         stamp=_formed(meta, "stamp", _STAMP),
+        revision=int(_formed(meta, "revision", _REVISION) or 0),
     )
 
 
@@ -355,16 +364,32 @@ def parse_meta(text: str, source: str) -> dict[str, str]:
     return table
 
 
-def parse_status(text: str, source: str) -> tuple[str, str | None]:
-    """Parse a project's status file (PEP 792): `status` and, optionally, `reason`. Raises InvalidConfigError."""
+def parse_status(text: str, source: str) -> ProjectStatus:
+    """Parse a project's status file (PEP 792): `status`, and optionally `reason` and `revision`.
+
+    A file that somebody wrote by hand needs no revision. Raises InvalidConfigError.
+    """
     table = loads(text, source)
-    status, reason = table.get("status"), table.get("reason")
-    if status not in STATUSES or not isinstance(reason, str | None) or table.keys() - {"status", "reason"}:
+    status, reason, revision = table.get("status"), table.get("reason"), table.get("revision", 0)
+    if (
+        status not in STATUSES
+        or not isinstance(reason, str | None)
+        or type(revision) is not int
+        or revision < 0
+        or table.keys() - {"status", "reason", "revision"}
+    ):
         raise InvalidConfigError(
-            f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason`, nothing else."
+            f"{source}: status must be one of {', '.join(STATUSES)}, with an optional text `reason` and number "
+            "`revision`, nothing else."
         )
     if reason is not None and len(reason) > MAX_TEXT:
         raise InvalidConfigError(
             f"{source}: its reason has {len(reason)} characters; at most {MAX_TEXT} are allowed. Shorten it."
         )
-    return status, reason
+    return ProjectStatus(status, reason, revision)
+
+
+def status_text(status: ProjectStatus) -> str:
+    """Return the text of a project's status file, which `parse_status` reads."""
+    reason = {} if status.reason is None else {"reason": status.reason}
+    return dumps({"status": status.status, **reason, "revision": status.revision})

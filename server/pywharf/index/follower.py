@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import IndexNotLoadedError, PywharfError
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName
 from pywharf.index.catalog import Catalog
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
@@ -153,17 +155,24 @@ class Follower:
         return await asyncio.to_thread(decode_index, stored.content, stored.filename), stored.version
 
     async def note(self, entry: JournalEntry) -> None:
-        """Show an upload that this process accepted, before the next read of the journal; notify the other workers."""
+        """Show an upload or change that this process accepted, before the next read of the journal.
+
+        The other workers are notified.
+        """
         if self._generation is not None:
             self._generation.renew()
         async with self._lock:
             if self._catalog is None:
                 return
-            project = self._catalog.project(entry.project)
-            known = project.file(entry.file.filename) if project is not None else None
-            # A run of update_index may have been faster: the index's record of the file is then newer.
-            if known is None or known.sha256 != entry.file.sha256:
+            if entry.file is None or self._is_newer(self._catalog, entry.project, entry.file):
                 self._catalog.add(entry)
+
+    @staticmethod
+    def _is_newer(catalog: Catalog, name: ProjectName, file: File) -> bool:
+        """Return whether a record is newer than the known one. A run of update_index may have been faster."""
+        project = catalog.project(name)
+        known = project.file(file.filename) if project is not None else None
+        return known is None or known.sha256 != file.sha256 or known.revision < file.revision
 
     async def run(self) -> None:
         """Poll until cancelled. A failure is logged when it begins and when it is over."""

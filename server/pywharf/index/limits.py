@@ -5,7 +5,8 @@ each server's memory. Past a limit, only that text, file or index is refused; th
 """
 
 from pywharf.core.filenames import MAX_FILENAME
-from pywharf.core.model import File
+from pywharf.core.model import STATUSES, File
+from pywharf.index.ports import JournalEntry
 
 MAX_TEXT = 4_096
 """Characters of one text that pages show: Requires-Python, the reason of a yank or of a project's status."""
@@ -22,6 +23,8 @@ MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 MAX_PROJECTS = 200_000
 MAX_PROJECT_FILES = 50_000
 """Files of one project, which one page lists; the largest projects of PyPI have a third of that."""
+MAX_RELEASE_FILES = 2_000
+"""Files of one release that one request changes; the largest releases of PyPI have some two hundred."""
 MAX_PROJECT_BYTES = 64 * 1024 * 1024
 """Bytes of one project in an index.json, which is decoded in one call."""
 MAX_INDEX_BYTES = {"toml": 32 * 1024 * 1024, "json": 128 * 1024 * 1024}
@@ -49,3 +52,20 @@ def fault_of(file: File) -> str | None:
         if text is not None and len(text) > most:
             return f"{what} has {len(text)} characters; at most {most} are allowed. Shorten it."
     return None
+
+
+def fault_of_entry(entry: JournalEntry) -> str | None:
+    """Return what is wrong with a stored journal entry, as the rest of a sentence, or None."""
+    if entry.file is not None:
+        return fault_of(entry.file)
+    if entry.deletion is not None:
+        length = len(entry.deletion.filename)
+        return (
+            f"its name has {length} characters; at most {MAX_FILENAME} are allowed." if length > MAX_FILENAME else None
+        )
+    if entry.status is not None:
+        if entry.status.status not in STATUSES:
+            return f"its status is none of {', '.join(STATUSES)}."
+        length = len(entry.status.reason or "")
+        return f"its reason has {length} characters; at most {MAX_TEXT} are allowed." if length > MAX_TEXT else None
+    return "it is of a kind that this version does not know; update_index will find what it is about."

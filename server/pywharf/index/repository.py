@@ -14,6 +14,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.simple import project_html, project_json, root_html, root_json
+from pywharf.index.changes import Changed, Request, change
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import Page
 from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
@@ -182,6 +183,10 @@ class Repository:
         """Check and store an upload. See `pywharf.index.publish`."""
         slot = self._check_slot()
         return await publish(self._backend, self._follower, filename, form, staged, secret=secret, slot=slot)
+
+    async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
+        """Change a project or its files. See `pywharf.index.changes`."""
+        return await change(self._backend, self._follower, name, request, secret=secret)
 
     @contextlib.asynccontextmanager
     async def _check_slot(self) -> AsyncIterator[None]:

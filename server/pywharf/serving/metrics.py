@@ -42,6 +42,9 @@ class Metrics:
             **own,
         )
         self.uploads = Counter("pywharf_uploads", "Uploads by repo and result.", ["repo", "result"], **own)
+        self.changes = Counter(
+            "pywharf_changes", "Yanks, deletions and other changes by result.", ["repo", "action", "result"], **own
+        )
         self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)
         self.config_valid = Gauge(
             "pywharf_config_valid",

@@ -16,7 +16,7 @@ from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
-from pywharf.web import login, simple, status, unrouted, upload
+from pywharf.web import changes, login, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
@@ -63,6 +63,8 @@ def build_app(
         _add(app, "project", "GET", simple.without_slash, prefix + r"/simple/{project}")
         _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
+    _add(app, "change", "POST", changes.change, changes.PATH)
+    _add(app, "change", "GET", changes.only_post, changes.PATH)
     # Only a repo's clients learn that an address does not exist; anybody else gets 401, as anywhere in a repo.
     _add(app, "none", "GET", simple.nothing, rf"/simple/{_REST}", "/repo/{repo}", rf"/repo/{{repo}}/{_REST}")
     _add(app, "login", "GET", login.form, "/login", "/login/")

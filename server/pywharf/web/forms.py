@@ -1,4 +1,4 @@
-"""Readers of forms, and the errors of bodies that are not valid forms.
+"""Readers of forms and small bodies, and the errors of bodies that are not valid forms.
 
 A client's headers never choose a codec or a decompressor: some of Python's codecs take hours for a megabyte
 (punycode), and a compressed body may expand to any size.
@@ -163,6 +163,27 @@ async def read_small_form(request: web.Request, max_bytes: int, longest_s: float
         raise InvalidInputError(f"The body is not a form that can be read: {reason_of(error)}.") from error
 
 
+async def read_json(request: web.Request, max_bytes: int, longest_s: float) -> bytes:
+    """Read a JSON body into memory. Raises InvalidInputError, TooLargeError.
+
+    A form of another site cannot have this Content-Type, so a browser's session alone sends no such body.
+    """
+    if request.content_type != "application/json":
+        raise InvalidInputError(f"Content-Type is {request.content_type[:80]!r}; send application/json.")
+    try:
+        _refuse_packed(request)
+        _check_charset(request.charset)
+        if (request.content_length or 0) > max_bytes:
+            raise _over(max_bytes)
+        await ask_for_body(request)
+        async with asyncio.timeout(longest_s):
+            return await _read_body(request, Allowance(max_bytes))
+    except TimeoutError as error:
+        raise InvalidInputError(f"The body did not arrive within {longest_s:.0f} seconds.") from error
+    except UNREADABLE as error:
+        raise InvalidInputError(f"The body cannot be read: {reason_of(error)}.") from error
+
+
 def _check_charset(charset: str | None) -> None:
     if charset is not None and charset.lower() not in _CHARSETS:
         raise ValueError(f"its charset is {charset[:80]!r}; send UTF-8")
@@ -203,4 +224,4 @@ async def _read_multipart(request: web.Request, allowance: Allowance) -> dict[st
 
 
 def _over(max_bytes: int) -> TooLargeError:
-    return TooLargeError(f"The form is over {max_bytes} bytes.")
+    return TooLargeError(f"The body is over {max_bytes} bytes.")

@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.errors import (
+    ChangeIncompleteError,
     MethodNotAllowedError,
     NotFoundError,
     PywharfError,
@@ -38,6 +39,11 @@ def nothing_at(request: web.BaseRequest) -> NotFoundError:
     return NotFoundError(f"There is nothing at {request.rel_url.raw_path[:200]!r}.")
 
 
+def _members_of(error: PywharfError) -> dict[str, object]:
+    """Return what an error's JSON says besides (RFC 9457, section 3.2)."""
+    return {"changed": error.changed} if isinstance(error, ChangeIncompleteError) else {}
+
+
 def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
     """Return the answer for an error. Its reason phrase is the beginning of the message, because twine shows it."""
     detail = str(error)
@@ -55,14 +61,13 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
         body = problem_page(request, error)
         content_type = "text/html"
     else:
-        body = msgspec.json.encode(
-            {
-                "type": f"urn:pywharf:problem:{error.code}",
-                "title": error.title,
-                "status": error.status,
-                "detail": detail,
-            }
-        )
+        said = {
+            "type": f"urn:pywharf:problem:{error.code}",
+            "title": error.title,
+            "status": error.status,
+            "detail": detail,
+        }
+        body = msgspec.json.encode(said | _members_of(error))
         content_type = PROBLEM_TYPE
     response = web.Response(
         status=error.status,

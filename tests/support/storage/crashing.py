@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pywharf.index.ports import StoredIndex
+from pywharf.core.names import ProjectName
+from pywharf.index.ports import Action, Change, Delete, SetStatus, SetYanked, StoredIndex
 from support.storage.faults import CALLS, Fault, injected
 from support.storage.storages import STORAGES
 from support.storage.uploads import publish
@@ -64,10 +65,18 @@ async def _fold(root: Path, wheel: Path) -> None:
     await backend.fold_journal((await backend.read_journal()).cursor)
 
 
+async def _change(root: Path, action: Action) -> None:
+    backend = STORAGES["file_system"].make(root)("index.json")
+    await backend.change(Change(ProjectName("foo"), action))
+
+
 OPERATIONS: Mapping[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
     "publish": _publish,
     "write_index": _write_index,
     "fold": _fold,
+    "yank": lambda root, _wheel: _change(root, SetYanked("foo-1.0-py3-none-any.whl", "broken")),
+    "delete": lambda root, _wheel: _change(root, Delete("foo-1.0-py3-none-any.whl")),
+    "archive": lambda root, _wheel: _change(root, SetStatus("archived", "use bar")),
 }
 
 

@@ -87,4 +87,4 @@ async def scanned(backend: Backend) -> tuple[list[Project], list[str]]:
 
 async def journal(backend: Backend) -> dict[str, File]:
     """Return all files of the journal by file name."""
-    return {e.file.filename: e.file for e in (await backend.read_journal()).entries}
+    return {e.file.filename: e.file for e in (await backend.read_journal()).entries if e.file is not None}

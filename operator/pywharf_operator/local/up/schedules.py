@@ -10,6 +10,7 @@ from typing import Self
 
 import msgspec
 
+from pywharf.cli.repo_target import RepoTarget
 from pywharf.cli.update_index import run_update
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import PywharfError
@@ -118,7 +119,7 @@ class Schedules:
 
     async def _run(self, job: Job) -> None:
         try:
-            summary = await run_update(job.spec, name=job.name, root=self._root, secret=job.secret, egress=self.egress)
+            summary = await run_update(RepoTarget(job.name, job.spec, self._root, job.secret, self.egress))
         except PywharfError as error:
             _logger.error("Index of %s: not updated: %s It is tried again at its next time.", job.name, error)  # noqa: TRY400
             return

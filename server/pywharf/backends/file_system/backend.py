@@ -1,7 +1,8 @@
 """A backend that keeps packages in a folder: `<ROOT>/cache/<name>/storage/<project>/<file>`.
 
 The layout is the original's. Each file has a record, `<file>.meta`; its core metadata is in `<file>.metadata`. The
-journal, the staging folder, the writers' lock and the owner's name are next to `storage`.
+record of a deleted file stays, so that its name is not published again. The journal, the staging folder, the writers'
+lock and the owner's name are next to `storage`.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from pywharf.backends.file_system.change_probe import FolderProbe
+from pywharf.backends.file_system.changing import FileChanger
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
@@ -34,7 +36,9 @@ from pywharf.disk.durable import locked, open_fresh, write_atomically
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
+    Change,
     Content,
+    JournalEntry,
     JournalRead,
     LocalContent,
     Progress,
@@ -70,6 +74,7 @@ class FileSystemBackend:
         self._lock = folder / "lock"
         self._journal = FileJournal(folder / "journal")
         self._publisher = FilePublisher(folder, self._journal)
+        self._changer = FileChanger(folder, self._journal)
         self._contents = CheckedContents()
         stem, _, extension = index_name.rpartition(".")
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
@@ -108,7 +113,7 @@ class FileSystemBackend:
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         scanned = 0
         with contextlib.ExitStack() as stack:
-            scan = await self._call(stack.enter_context, StorageScan(self._folder))
+            scan = await self._call(stack.enter_context, StorageScan(self._folder, self._changer))
             names, problems = await self._call(scan.names)
             if problems:
                 yield ScannedProject(None, problems)
@@ -124,6 +129,9 @@ class FileSystemBackend:
 
     async def publish(self, upload: Upload) -> File:
         return await self._bounded(_LARGE_S, self._publisher.publish, upload)
+
+    async def change(self, change: Change) -> JournalEntry:
+        return await self._bounded(_LARGE_S, self._changer.change, change)
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         return LocalContent(self._path(project, file.filename), lambda opened: self._contents.check(opened, file))

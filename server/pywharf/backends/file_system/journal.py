@@ -1,4 +1,4 @@
-"""The journal of a file_system repo: one append-only file with a JSON line for each upload.
+"""The journal of a file_system repo: one append-only file with a JSON line for each upload and change.
 
 The file has a fixed name and readers find it by opening it: NFS caches folders and file times for up to a minute, but
 revalidates a file on open. Its first line holds a random generation. Folding replaces the file and with it the
@@ -19,7 +19,7 @@ import msgspec
 from pywharf.core.errors import BackendUnavailableError, TooLargeError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.disk.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
-from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of
+from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of_entry
 from pywharf.index.ports import JournalEntry, JournalRead
 
 _NOTHING = "none:0"
@@ -69,7 +69,7 @@ class FileJournal:
         line = msgspec.json.encode(entry) + b"\n"
         if len(line) > MAX_LINE_BYTES:
             raise TooLargeError(
-                f"The record of {entry.file.filename!r} has {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed."
+                f"The record of {_subject(entry)!r} has {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed."
             )
         with self._locked() as fd:
             if self._repair(fd):
@@ -167,11 +167,17 @@ def _entry(line: bytes) -> JournalEntry | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _logger.warning("A journal line cannot be read (%s); the next update_index will find the file.", error)
         return None
-    fault = fault_of(entry.file)
+    fault = fault_of_entry(entry)
     if fault is not None:
-        _logger.warning("The journal's entry of %.255r is ignored: %s", entry.file.filename, fault)
+        _logger.warning("The journal's entry of %.255r is ignored: %s", _subject(entry), fault)
         return None
     return entry
+
+
+def _subject(entry: JournalEntry) -> str:
+    """Return the name of the file, or of the project, that an entry is about."""
+    changed = entry.file or entry.deletion
+    return changed.filename if changed is not None else entry.project
 
 
 def _write_all(fd: int, content: bytes) -> None:

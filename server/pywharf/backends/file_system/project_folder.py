@@ -2,24 +2,25 @@
 
 import os
 import stat
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 
 import msgspec
 
 from pywharf.backends.file_system.stamp import Status, status_of
+from pywharf.backends.file_system.tombstones import META_SUFFIX, FileDeletedError, tombstones
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, is_distribution
 from pywharf.core.metadata import MAX_METADATA_BYTES
-from pywharf.core.model import File, Project, rfc3339
+from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import file_from_meta, parse_meta, parse_status
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
+from pywharf.index.tombstones import Tombstone, is_deleted
 
-META_SUFFIX = ".meta"
 STATUS_FILENAME = ".status.toml"
 """Name of the file that holds the project's status (PEP 792)."""
-UNRECORDED = (InvalidConfigError, InvalidInputError, UnicodeDecodeError)
+UNRECORDED = (FileDeletedError, InvalidConfigError, InvalidInputError, UnicodeDecodeError)
 """Errors raised for an unusable record, or for an unusable file without a record."""
 
 
@@ -31,13 +32,13 @@ class ProjectFolder:
         self.name = name
 
     def find(self) -> Project | None:
-        """Return the project with its recorded files; None if the folder has no files at all.
+        """Return the project with its recorded files; None if the folder has no files, deleted names or status at all.
 
         A file without a record is not listed, but from the moment it exists the project's name belongs to the repo.
         """
         listed = self._listed()
         names = distributions(listed)
-        if not names:
+        if not names and STATUS_FILENAME not in listed and not self.tombstones(listed):
             return None
         files = []
         for filename in names:
@@ -45,8 +46,7 @@ class ProjectFolder:
                 files.append(self.recorded(filename))
             except (FileNotFoundError, *UNRECORDED):
                 continue  # not published yet, or left for update_index to repair
-        status, reason = self.status(listed, [])
-        return Project(name=self.name, files=tuple(files), status=status, status_reason=reason)
+        return Project(name=self.name, files=tuple(files)).with_status(self.status(listed))
 
     def find_file(self, filename: str) -> Project | None:
         """Return the project with only that file; None if it is not recorded. Other files add no cost."""
@@ -57,8 +57,8 @@ class ProjectFolder:
         except (FileNotFoundError, NotADirectoryError, *UNRECORDED):
             return None
         has_status = (self.path / STATUS_FILENAME).exists()
-        status, reason = self.status({STATUS_FILENAME} if has_status else set(), [])
-        return Project(name=self.name, files=(file,), status=status, status_reason=reason)
+        status = self.status({STATUS_FILENAME} if has_status else set())
+        return Project(name=self.name, files=(file,)).with_status(status)
 
     def record(self, filename: str) -> File | None:
         """Return the record of a file that exists; None if there is no usable record."""
@@ -67,6 +67,11 @@ class ProjectFolder:
         except (FileNotFoundError, *UNRECORDED):
             return None
 
+    def tombstones(self, listed: Collection[str] | None = None) -> list[Tombstone]:
+        """Return the records of deleted files that are gone, sorted by name."""
+        listed = self._listed() if listed is None else listed
+        return list(tombstones(self.path, listed, listed))
+
     def _listed(self) -> set[str]:
         try:
             with os.scandir(self.path) as entries:
@@ -74,17 +79,19 @@ class ProjectFolder:
         except (FileNotFoundError, NotADirectoryError):
             return set()
 
-    def status(self, listed: Container[str], problems: list[str]) -> tuple[str, str | None]:
-        """Return the project's status and its reason. What is wrong with its file is added to `problems`."""
+    def status(self, listed: Container[str] | None = None, problems: list[str] | None = None) -> ProjectStatus:
+        """Return the project's status; "quarantined" if its file cannot be read. The reason is added to `problems`."""
+        listed = self._listed() if listed is None else listed
         if STATUS_FILENAME not in listed:
-            return "active", None
+            return ProjectStatus()
         try:
             text = _read(self.path / STATUS_FILENAME, MAX_STATUS_BYTES).decode("utf-8")
             return parse_status(text, f"{self.name}/{STATUS_FILENAME}")
         except UNRECORDED as error:
             # Fail closed: files that may be quarantined stay hidden from clients until someone repairs the status file.
-            problems.append(str(error))
-            return "quarantined", "its status file cannot be read"
+            if problems is not None:
+                problems.append(str(error))
+            return ProjectStatus("quarantined", "its status file cannot be read")
 
     def read_metadata(self, filename: str) -> bytes:
         """Return a file's core metadata. Raises FileNotFoundError, InvalidConfigError if it is too long."""
@@ -98,7 +105,10 @@ class ProjectFolder:
         path = self.path / filename
         sidecar = filename + META_SUFFIX
         text = _read(path.with_name(sidecar), MAX_RECORD_BYTES).decode("utf-8")
-        file = within_limits(file_from_meta(filename, parse_meta(text, f"{self.name}/{sidecar}")))
+        meta = parse_meta(text, f"{self.name}/{sidecar}")
+        if is_deleted(meta):
+            raise FileDeletedError("it was deleted.")
+        file = within_limits(file_from_meta(filename, meta))
         status = regular(path)
         if file.size is not None and file.size != status.st_size:
             raise InvalidConfigError(f"it has {status.st_size} bytes, its record says {file.size}.")
@@ -113,6 +123,8 @@ class Listing(msgspec.Struct, gc=False):
     statuses: dict[str, Status | None]
     """All entries; distributions and records with their status, if it can be read."""
     hidden: list[str]
+    records: int = 0
+    """The number of records, those of deleted files included."""
 
 
 def listing(folder: str) -> Listing:
@@ -135,6 +147,8 @@ def listing(folder: str) -> Listing:
                     if not is_distribution(name):
                         continue
                     found.append(name)
+                else:
+                    listed.records += 1
                 try:
                     statuses[name] = status_of(entry.stat())
                 except OSError:  # removed meanwhile, or a link that leads nowhere

@@ -5,41 +5,34 @@ distribution's identity (the claim) while it checks for doubles, places the file
 Blocking; call it in a thread.
 """
 
-import contextlib
-import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from pywharf.backends.file_system.claims import Claims
 from pywharf.backends.file_system.journal import FileJournal
-from pywharf.backends.file_system.project_folder import META_SUFFIX, ProjectFolder, distributions
+from pywharf.backends.file_system.project_folder import ProjectFolder, distributions
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
-from pywharf.core.errors import FileExistsInRepoError
+from pywharf.backends.file_system.tombstones import META_SUFFIX, remove_deleted, tombstone_of, tombstones
+from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import find_duplicate, identity
+from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File
 from pywharf.core.toml_text import dumps
 from pywharf.disk.durable import (
     fsync_file,
     fsync_folder,
-    locked,
     place_new,
     write_atomically,
     write_temporary,
 )
 from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
-
-_CLAIM_DIGITS = 2
-"""Hex digits of the identity's digest that name a lock file: at most 256 files.
-
-Two distributions that share a lock file wait for each other.
-"""
+from pywharf.index.tombstones import Tombstone, meta_of_deleted
 
 
 class FilePublisher:
@@ -47,7 +40,7 @@ class FilePublisher:
 
     def __init__(self, folder: Path, journal: FileJournal) -> None:
         self._storage = folder / "storage"
-        self._claims = folder / "claims"
+        self._claims = Claims(folder)
         self._lock = folder / "lock"
         self._journal = journal
 
@@ -57,19 +50,26 @@ class FilePublisher:
         final = folder / upload.file.filename
         new_folder = not folder.exists()
         folder.mkdir(exist_ok=True)
+        freed = tombstone_of(final)
+        if freed is not None:
+            # The revisions of a freed name go on, so that its deletion does not hide the new file.
+            upload = msgspec.structs.replace(
+                upload, file=msgspec.structs.replace(upload.file, revision=freed.file.revision + 1)
+            )
         with _Prepared(upload, final) as prepared:
             if not final.exists():
                 prepared.write()  # before the claim, because a large file's fsync takes long
-            with self._claimed(upload):
+            with self._claims.of_file(upload.project, final.name):
+                _check_not_deleted(final, freed)
+                if freed is not None:
+                    remove_deleted(final, freed)  # its deletion may have been killed
                 if final.exists():
                     return self._complete(upload, final)
-                names = distributions(path.name for path in folder.iterdir())
-                double = find_duplicate(upload.file.filename, upload.project, names)
-                if double is not None:
-                    raise FileExistsInRepoError(upload.file.filename, double)
+                self._check_single(upload)
                 prepared.write()
                 for path in prepared.records:
-                    path.unlink(missing_ok=True)  # left from a removed file; they would be taken for the new one's
+                    if freed is None:
+                        path.unlink(missing_ok=True)  # left from a removed file; they would be taken for the new one's
                 try:
                     place_new(upload.staged, final, self._lock)
                 except FileExistsError:  # placed by an older version, which does not lock the claim
@@ -81,18 +81,23 @@ class FilePublisher:
                         fsync_folder(self._storage)
                     self._journal.append(JournalEntry(upload.project, prepared.file))
                 except BaseException:
-                    for path in (*prepared.records, final):
-                        path.unlink(missing_ok=True)
+                    prepared.withdraw(freed)
                     raise
                 return prepared.file
 
-    @contextlib.contextmanager
-    def _claimed(self, upload: Upload) -> Iterator[None]:
-        """Lock the distribution's identity. Other processes respect the lock; a crash releases it."""
-        key = f"{upload.project}/{identity(upload.file.filename, upload.project)}"
-        self._claims.mkdir(exist_ok=True)
-        with locked(self._claims / hashlib.sha256(key.encode()).hexdigest()[:_CLAIM_DIGITS]):
-            yield
+    def _check_single(self, upload: Upload) -> None:
+        """Raise FileExistsInRepoError if another name, of a file or a deleted one, means the same distribution."""
+        folder = self._storage / upload.project
+        listed = {path.name for path in folder.iterdir()}
+        double = find_duplicate(upload.file.filename, upload.project, distributions(listed))
+        if double is not None:
+            raise FileExistsInRepoError(
+                upload.file.filename, double, is_deleted=tombstone_of(folder / double) is not None
+            )
+        deleted = [one.file.filename for one in tombstones(folder, listed, listed) if not one.is_free]
+        double = find_duplicate(upload.file.filename, upload.project, deleted)
+        if double is not None:
+            raise FileExistsInRepoError(upload.file.filename, double, is_deleted=True)
 
     def _complete(self, upload: Upload, final: Path) -> File:
         """Complete a killed upload of the same bytes. Raises FileExistsInRepoError if the bytes differ."""
@@ -125,6 +130,15 @@ class FilePublisher:
         return record
 
 
+def _check_not_deleted(final: Path, freed: Tombstone | None) -> None:
+    """Check the tombstone again, now under the claim. `freed` is what it was before."""
+    now = tombstone_of(final)
+    if now is not None and not now.is_free:
+        raise FileExistsInRepoError(final.name, is_deleted=True)
+    if now != freed and now is not None:
+        raise BackendUnavailableError(f"{final.name!r} was just deleted and its name freed; upload it again.")
+
+
 class _Prepared:
     """The upload's records under temporary names. Those not yet placed are removed when the context is left."""
 
@@ -153,6 +167,15 @@ class _Prepared:
         self.records = _records(self._upload, self.file, self._final)
         for path, content in self.records.items():
             self._temporaries[path] = write_temporary(path.parent, content)
+
+    def withdraw(self, freed: Tombstone | None) -> None:
+        """Remove the placed files; the tombstone comes back if there was one."""
+        if freed is not None:
+            meta = dumps(meta_of_deleted(self._upload.project, freed)).encode()
+            write_atomically(self._final.with_name(self._final.name + META_SUFFIX), meta)
+        for path in (*self.records, self._final):
+            if freed is None or not path.name.endswith(META_SUFFIX):
+                path.unlink(missing_ok=True)
 
     def place_records(self) -> None:
         """Give the records their final names. The record that makes the file visible comes last."""

@@ -13,9 +13,9 @@ from typing import Self
 
 import msgspec
 
+from pywharf.backends.file_system.changing import FileChanger
 from pywharf.backends.file_system.new_records import NewRecords, write_new
 from pywharf.backends.file_system.project_folder import (
-    META_SUFFIX,
     STATUS_FILENAME,
     UNRECORDED,
     Listing,
@@ -24,12 +24,13 @@ from pywharf.backends.file_system.project_folder import (
 )
 from pywharf.backends.file_system.scan_cache import CachedFile, CachedProject, CacheEntry, ScanCache
 from pywharf.backends.file_system.stamp import Status, digest_of, stamp_of, status_of
+from pywharf.backends.file_system.tombstones import META_SUFFIX, FileDeletedError, tombstones
 from pywharf.backends.file_system.unrecorded import UnrecordedReader
 from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.identity import duplicates
-from pywharf.core.model import File, Project
+from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, normalize
 from pywharf.index.ports import ScannedProject
 
@@ -63,7 +64,8 @@ class _Draft(msgspec.Struct):
 class StorageScan:
     """One scan of a repo's storage. Use it as a context, and call `finish` after all projects were read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, changer: FileChanger) -> None:
+        self._changer = changer
         self._folder = folder
         self._storage = folder / "storage"
         self._staging = folder / "staging"
@@ -139,6 +141,8 @@ class StorageScan:
                     draft.read.add(filename)
                     one = self._read_file(draft, filename, one)
                 draft.files[filename] = one
+            except FileDeletedError:
+                self._finish_deletion(draft, filename)
             except FileNotFoundError:
                 draft.unrecorded.append(filename)  # or removed meanwhile
             except UNRECORDED as error:
@@ -154,6 +158,13 @@ class StorageScan:
             seen = _seen(draft, filename, with_metadata=True)
             file = self._with_metadata(draft, file)
         return CachedFile(file, seen)
+
+    def _finish_deletion(self, draft: _Draft, filename: str) -> None:
+        """Remove a file that a killed deletion left."""
+        try:
+            self._changer.finish_deletion(draft.folder.name, filename)
+        except UNRECORDED as error:
+            draft.problems.append(f"{draft.folder.name}/{filename} is left out: {error}")
 
     def _record(self, drafts: Sequence[_Draft | _Unchanged]) -> None:
         """Record the files that have no record."""
@@ -191,7 +202,7 @@ class StorageScan:
             self._cache.keep(draft.entry)
             cached = draft.entry.project
             project = Project(name=cached.name, files=tuple([one.file for one in cached.files]))
-            return ScannedProject(project, (), cached.duplicates)
+            return ScannedProject(project, duplicates=cached.duplicates)
         files, kept = [], []
         for filename, one in sorted(draft.files.items()):
             if filename not in draft.read:
@@ -208,11 +219,14 @@ class StorageScan:
             if (settled := self._settled(one, draft.folder.path, placed)) is not None:
                 kept.append(settled)
         doubles = self._put(draft, kept, [file.filename for file in files])
-        status, reason = draft.folder.status(draft.listing.statuses, draft.problems)
-        if not files and status == "active" and not draft.problems:
+        folder, listed = draft.folder, draft.listing.statuses
+        status = folder.status(listed, draft.problems)
+        present = {file.filename for file in files}
+        deleted = tuple(one.file.filename for one in tombstones(folder.path, listed, present) if not one.is_free)
+        if not files and status == ProjectStatus() and not draft.problems and not deleted:
             return None
-        project = Project(name=draft.folder.name, files=tuple(files), status=status, status_reason=reason)
-        return ScannedProject(project, tuple(draft.problems), doubles)
+        project = Project(name=folder.name, files=tuple(files)).with_status(status)
+        return ScannedProject(project, tuple(draft.problems), deleted, doubles)
 
     def _put(self, draft: _Draft, kept: list[CachedFile], names: list[str]) -> tuple[tuple[str, ...], ...]:
         """Put a project's files into the cache. Return the groups of `names` that mean the same distribution."""
@@ -245,7 +259,7 @@ class StorageScan:
 
 def _is_unchanged(cached: CachedProject, listed: Listing) -> bool:
     """Return whether the folder has the cached files alone, each as it was. Other folders are read file by file."""
-    if len(cached.files) != len(listed.distributions) or STATUS_FILENAME in listed.statuses:
+    if not len(cached.files) == len(listed.distributions) == listed.records or STATUS_FILENAME in listed.statuses:
         return False
     statuses = listed.statuses
     for filename, one in zip(listed.distributions, cached.files, strict=True):

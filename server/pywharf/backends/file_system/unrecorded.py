@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from pywharf.backends.file_system.new_records import Written, write_new
-from pywharf.backends.file_system.project_folder import META_SUFFIX, UNRECORDED, regular, within_limits
+from pywharf.backends.file_system.project_folder import UNRECORDED, regular, within_limits
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
+from pywharf.backends.file_system.tombstones import META_SUFFIX
 from pywharf.core.distribution import read_distribution, record_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename

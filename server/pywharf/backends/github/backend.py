@@ -1,6 +1,7 @@
 """The github backend: one repo's releases. It reads with the server's token, and writes with the client's if sent."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -14,9 +15,12 @@ from github.Auth import Auth
 
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.assets import Assets
+from pywharf.backends.github.branch import BranchFolder
+from pywharf.backends.github.changes_file import Changes, ChangesFile, changes_name
+from pywharf.backends.github.changing import ReleaseChanger, recorded_revision
 from pywharf.backends.github.credentials import is_token, parse_client_token, parse_credentials
-from pywharf.backends.github.index_file import IndexFile
-from pywharf.backends.github.journal import ReleaseJournal
+from pywharf.backends.github.index_file import IndexFile, index_names
+from pywharf.backends.github.journal import EntryChain, ReleaseJournal
 from pywharf.backends.github.listing import Listing
 from pywharf.backends.github.publishing import publish_release, withdraw_release
 from pywharf.backends.github.releases import (
@@ -24,6 +28,7 @@ from pywharf.backends.github.releases import (
     Release,
     decode_release,
     entry_of,
+    tombstone_in,
     upload_began,
     with_address,
 )
@@ -40,18 +45,21 @@ from pywharf.core.errors import (
 )
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.identity import find_duplicate, identity
-from pywharf.core.model import File, Project
+from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.egress.sessions import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,
+    Change,
     Content,
+    JournalEntry,
     JournalRead,
     Progress,
     RateLimit,
     RedirectContent,
     ScannedProject,
+    SetStatus,
     StoredIndex,
     StreamContent,
     Unchanged,
@@ -71,6 +79,10 @@ _RECENT = 4096
 _RIVAL_CHECKS = 5
 _RIVAL_PAUSE_S = 1.0
 """Seconds between two checks whether a release of the same distribution and second has been withdrawn."""
+_LISTING_S = 0.25
+"""Seconds for which a poll's listing of the branch counts for its read of the index."""
+_CURSORS = "/"
+"""What separates the cursors of releases and changes."""
 _MIN_PROBE_INTERVAL_S = 0.25
 """Least seconds between two probes triggered by requests. GitHub's limit per minute counts free probes, too."""
 
@@ -92,7 +104,14 @@ class GithubBackend:
         self._writing.max_wait_s = _UPLOAD_MAX_WAIT_S
         self._releases = f"/repos/{spec.owner}/{spec.repo}/releases"
         self._listing = Listing(self._api, spec.owner, spec.repo)
-        self._index = IndexFile(self._api, spec.owner, spec.repo, spec.branch, spec.index_name)
+        names = (*index_names(spec.index_name), changes_name(spec.index_name))
+        self._branch = BranchFolder(self._api, spec.owner, spec.repo, spec.branch, names)
+        self._index = IndexFile(self._branch, spec.index_name)
+        self._changes = ChangesFile(self._branch, spec.index_name)
+        self._changer = ReleaseChanger(self._releases, self._changes, self._find_release)
+        self._change_lock = asyncio.Lock()
+        self._listed_at = -_LISTING_S
+        """Monotonic time when a poll listed the branch, for its read of the index."""
         self._assets = Assets(self._api, spec.owner, spec.repo)
         self._indexed_until = 0.0
         """Unix seconds. Everything published before then is in the index that was read last."""
@@ -151,7 +170,8 @@ class GithubBackend:
         return Permission.WRITE if may_push else Permission.READ
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
-        stored = await self._index.read(known)
+        is_listed, self._listed_at = time.monotonic() - self._listed_at < _LISTING_S, -_LISTING_S
+        stored = await self._index.read(known, is_listed=is_listed)
         if stored is None:
             self._indexed_until = 0.0
         elif stored is not UNCHANGED:
@@ -166,27 +186,58 @@ class GithubBackend:
         return None if file.location is None else ("url", file.location)
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """Read the journal (see Backend): the newest releases, in the order of their publishing."""
+        """Read the journal (see Backend): the newest releases and the file of changes."""
         if not self._is_job:
             await self._probe_now()
-        return self._journal.read(cursor)
+        changes = await self._changes.read()
+        if cursor is not None or self._is_job:
+            # A poll reads the index next, which needs no second listing of the branch.
+            self._listed_at = time.monotonic()
+        newest, _, changed = (cursor or "").partition(_CURSORS)
+        chains = ((self._journal, newest), (_chain(changes), changed))
+        reads = [chain.read(after) for chain, after in chains]
+        restarted = any(read.restarted for read in reads)
+        entries = (
+            [entry for chain, _ in chains for entry in chain.entries]
+            if restarted
+            else [entry for read in reads for entry in read.entries]
+        )
+        return JournalRead(tuple(entries), _CURSORS.join(read.cursor for read in reads), restarted)
 
     async def fold_journal(self, cursor: str) -> None:
-        """Do nothing: releases stay where they are."""
+        """Remove the entries before the cursor from the file of changes. Releases stay where they are."""
+        _, _, changed = cursor.partition(_CURSORS)
+
+        def fold(now: Changes) -> Changes:
+            count = _chain(now).count_before(changed)
+            return now.without_first(count) if count else now
+
+        await self._changes.update(fold)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
+        changes = await self._changes.read()
+        pending = {
+            changed.filename: entry
+            for entry in changes.entries
+            if entry is not None and (changed := entry.file or entry.deletion) is not None
+        }
         releases = await self._listing.all(lambda count: progress(count, "releases"), self._complete)
-        files: dict[ProjectName, list[File]] = {}
+        files: dict[ProjectName, list[File]] = {name: [] for name in (*changes.statuses, *changes.deleted)}
+        deleted: dict[ProjectName, set[str]] = {name: set(names) for name, names in changes.deleted.items()}
         problems: list[str] = []
         for release in sorted(releases, key=lambda one: one.tag_name):
             if release.draft:
                 continue
             try:
-                entry = entry_of(release)
+                entry = await self._settled(release, pending.get(release.tag_name))
             except InvalidConfigError as error:
                 problems.append(str(error))
                 continue
-            files.setdefault(entry.project, []).append(entry.file)
+            own = files.setdefault(entry.project, [])
+            if entry.file is not None:
+                own.append(entry.file)
+            elif (tombstone := tombstone_in(release)) is None or not tombstone.is_free:
+                deleted.setdefault(entry.project, set()).add(release.tag_name)
         await self._remove_leftovers(releases)
         if problems:
             yield ScannedProject(None, tuple(problems))
@@ -194,48 +245,98 @@ class GithubBackend:
         for name in sorted(files):
             progress(scanned, name)
             scanned += len(files[name])
-            yield ScannedProject(Project(name=name).with_files(files[name]))
+            project = Project(name=name).with_files(files[name])
+            status = changes.statuses.get(name, ProjectStatus())
+            yield ScannedProject(project.with_status(status), deleted=tuple(sorted(deleted.get(name, ()))))
+
+    async def _settled(self, release: Release, pending: JournalEntry | None) -> JournalEntry:
+        """Return a release's entry. Complete a change that the file of changes has and the release lacks.
+
+        Raises InvalidConfigError.
+        """
+        changed = (pending.file or pending.deletion) if pending is not None else None
+        if pending is not None and changed is not None and recorded_revision(release) < changed.revision:
+            whole = await self._find_release(release.tag_name)
+            if whole is not None:
+                await self._changer.complete(self._api, whole, pending)
+                return pending
+        entry = entry_of(release)
+        if entry.deletion is not None and release.assets and (whole := await self._find_release(release.tag_name)):
+            await self._changer.complete(self._api, whole, entry)
+        return entry
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
-        """Find a project among the newest releases (see Backend). Older releases are in the index."""
+        """Find a project among the newest releases and changes (see Backend). Older releases are in the index."""
         del only
         await self._probe_now()
-        files = [entry.file for entry in self._journal.entries if entry.project == name]
-        return Project(name=name).with_files(files) if files else None
+        changes = await self._changes.read()
+        entries = [entry for entry in (*self._journal.entries, *changes.entries) if entry is not None]
+        own = [entry for entry in entries if entry.project == name]
+        status = changes.statuses.get(name)
+        if not own and status is None and name not in changes.deleted:
+            return None
+        changed = [one for entry in own if (one := entry.file or entry.deletion) is not None]
+        return Project(name=name).with_changes(sorted(changed, key=lambda one: one.revision), status)
 
     async def publish(self, upload: Upload) -> File:
         """Publish an upload (see Backend), with the client's own token if it has one."""
-        if upload.secret is None:
-            return await self._publish(self._writing, upload)
-        api = self._api_of(upload.secret)
+        async with self._writing_as(upload.secret) as api:
+            return await self._publish(api, upload)
+
+    async def change(self, change: Change) -> JournalEntry:
+        """Change a release or a status (see Backend), with the client's own token if it has one."""
+        async with self._writing_as(change.secret) as api, self._change_lock:
+            if isinstance(change.action, SetStatus):
+                found = await self.find_project(change.project)
+                return await self._changer.set_status(api, change, change.action, found)
+            return await self._changer.change_file(api, change, change.action)
+
+    @contextlib.asynccontextmanager
+    async def _writing_as(self, secret: str | None) -> AsyncIterator[GithubApi]:
+        """Provide the API client to write with: the client's own, or the server's."""
+        if secret is None:
+            yield self._writing
+            return
+        api = self._api_of(secret)
         api.max_wait_s = _UPLOAD_MAX_WAIT_S
         try:
-            return await self._publish(api, upload)
+            yield api
         finally:
             await api.aclose()
 
     async def _publish(self, api: GithubApi, upload: Upload) -> File:
         name = upload.file.filename
         known = [f.filename for f in upload.known.files] if upload.known is not None else []
-        double = find_duplicate(name, upload.project, [*known, *self._newest_names(upload.project)])
+        taken = self._newest_names(upload.project)
+        double = find_duplicate(name, upload.project, [*known, *taken])
+        if double is not None and taken.get(double):
+            raise FileExistsInRepoError(name, double, is_deleted=True)
         if double is not None and name not in known:
             found = await self._find_release(double)
             if found is not None and not found.draft:
-                raise FileExistsInRepoError(name, double)
+                raise FileExistsInRepoError(name, double, is_deleted=tombstone_in(found) is not None)
         published = await publish_release(api, self._releases, self._spec.branch, upload)
         release = published.release
+        if published.revived is not None:
+            entry = JournalEntry(upload.project, file=published.revived)
+            await self._changes.update(lambda now: now.with_entry(entry), api)
+            return published.revived
         if not published.is_new:
-            return entry_of(release).file
+            return entry_of(release).file or upload.file
         if (double := await self._lost_to(upload, release)) is not None:
             await withdraw_release(api, f"/repos/{self._spec.owner}/{self._spec.repo}", release)
-            raise FileExistsInRepoError(name, double)
+            is_deleted = self._newest_names(upload.project).get(double, False)
+            raise FileExistsInRepoError(name, double, is_deleted=is_deleted)
         if release.content is not None:
             self._own[name] = release.content.url
         return upload.file
 
-    def _newest_names(self, project: ProjectName) -> list[str]:
-        """Return the project's file names among the newest releases, as last probed."""
-        return [entry.file.filename for entry in self._journal.entries if entry.project == project]
+    def _newest_names(self, project: ProjectName) -> dict[str, bool]:
+        """Return the project's names that are taken by the newest releases and by deleted files, as last read.
+
+        The value is whether the file was deleted.
+        """
+        return self._journal.names(project) | dict.fromkeys(self._changes.last.deleted.get(project, ()), True)
 
     async def _lost_to(self, upload: Upload, mine: Release) -> str | None:
         """Return the tag of another release of the same distribution that stays; None if this one stays.
@@ -338,6 +439,8 @@ class GithubBackend:
         if self._known is None:
             stored = await self._index.read(None)
             self._known = await _decoded(stored) if isinstance(stored, StoredIndex) else EMPTY_INDEX
+        if entry.file is None:
+            return release  # a deleted file needs no address
         project = self._known.project(entry.project)
         file = project.file(entry.file.filename) if project is not None else None
         if file is None or file.location is None or file.sha256 != entry.file.sha256:
@@ -363,6 +466,10 @@ class GithubBackend:
         """Return an API client with a client's token."""
         auth = parse_client_token(token)
         return GithubApi(self._spec.api_url, lambda: auth, egress=self._egress, is_clients=True, threads=1)
+
+
+def _chain(changes: Changes) -> EntryChain:
+    return EntryChain(changes.journal, changes.entries)
 
 
 async def _decoded(stored: StoredIndex) -> Index:

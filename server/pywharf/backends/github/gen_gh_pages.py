@@ -62,14 +62,16 @@ def _remote(settings: GenGhPagesSettings, spec: GithubSpec) -> Index:
 async def _read(spec: GithubSpec, secret: str) -> Index:
     # Imported here, because a local index does not need PyGithub.
     from pywharf.backends.github.api import GithubApi  # noqa: PLC0415
+    from pywharf.backends.github.branch import BranchFolder  # noqa: PLC0415
     from pywharf.backends.github.credentials import parse_credentials  # noqa: PLC0415
-    from pywharf.backends.github.index_file import IndexFile  # noqa: PLC0415
+    from pywharf.backends.github.index_file import IndexFile, index_names  # noqa: PLC0415
 
     parse_credentials(secret)
     api = GithubApi(spec.api_url, lambda: parse_credentials(secret), threads=1)
     api.max_wait_s = _MAX_WAIT_S
     try:
-        stored = await IndexFile(api, spec.owner, spec.repo, spec.branch, spec.index_name).read(None)
+        folder = BranchFolder(api, spec.owner, spec.repo, spec.branch, index_names(spec.index_name))
+        stored = await IndexFile(folder, spec.index_name).read(None)
     finally:
         await api.aclose()
     if not isinstance(stored, StoredIndex):

@@ -15,13 +15,21 @@ import msgspec
 from pywharf.backends.github.answer import Answer
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.refusals import Step, refusal
-from pywharf.backends.github.releases import Release, body_of, decode_release, recorded_sha256
+from pywharf.backends.github.releases import (
+    Release,
+    body_of,
+    decode_release,
+    entry_of,
+    recorded_sha256,
+    tombstone_in,
+)
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
     PywharfError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.model import File
 from pywharf.index.ports import Upload
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +41,8 @@ class Published(msgspec.Struct, frozen=True):
     release: Release
     is_new: bool
     """Whether this upload created it. Otherwise the same bytes had been published before."""
+    revived: File | None = None
+    """The file's record if its name had been deleted and freed. The release may be an old one."""
 
 
 async def publish_release(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
@@ -61,7 +71,19 @@ async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Pub
     there = await api.get(f"{releases}/tags/{quote(upload.file.filename, safe='')}")
     if there.status != HTTPStatus.OK:
         return None
-    return Published(await _completed(api, releases, upload, there.data), is_new=False)
+    tombstone = tombstone_in(decode_release(there.data))
+    if tombstone is None:
+        return Published(await _completed(api, releases, upload, there.data), is_new=False)
+    if not tombstone.is_free:
+        raise FileExistsInRepoError(upload.file.filename, is_deleted=True)
+    # The revisions of a freed name go on, so that its deletion does not hide the new file.
+    file = msgspec.structs.replace(upload.file, revision=tombstone.file.revision + 1)
+    for asset in decode_release(there.data).assets:
+        if asset.sha256 == tombstone.file.sha256 != file.sha256:  # left by a killed deletion
+            await api.send("DELETE", f"{releases}/assets/{asset.url.rpartition('/')[2]}")
+            there = await api.get(f"{releases}/{there.data['id']}")
+    release = await _completed(api, releases, msgspec.structs.replace(upload, file=file), there.data)
+    return Published(release, is_new=False, revived=entry_of(release).file)
 
 
 async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
@@ -106,7 +128,7 @@ async def _completed(api: GithubApi, releases: str, upload: Upload, data: Any) -
         await _add_assets(api, str(data["upload_url"]), upload)
     elif asset.size != file.size or (asset.sha256 or recorded_sha256(release)) != file.sha256:
         raise FileExistsInRepoError(file.filename)
-    elif recorded_sha256(release) == file.sha256:
+    elif recorded_sha256(release) == file.sha256 and tombstone_in(release) is None:
         return release
     elif release.metadata is None:
         await _add_metadata(api, str(data["upload_url"]), upload)

@@ -61,7 +61,10 @@ class Step(enum.Enum):
     LIST_RELEASES = enum.auto()
     FIND_FILE = enum.auto()
     PUBLISH = enum.auto()
+    CHANGE = enum.auto()
+    """Change a release: yank or delete its file."""
     WRITE_INDEX = enum.auto()
+    WRITE_CHANGES = enum.auto()
     SHOW_REPOSITORY = enum.auto()
     PREPARE_REPOSITORY = enum.auto()
     """An action of `github.init_pkg_repo`."""
@@ -153,6 +156,25 @@ _TABLE: Final[Mapping[Step, tuple[tuple[_Condition, _Error], ...]]] = {
         (_status(404), _says(ForbiddenError, "This token may not publish in the GitHub repository ({reason}).")),
         (_is_empty, _unavailable("The GitHub repository is empty: a release needs a first commit to point at.")),
         (_any, _says(InvalidUploadError, "GitHub does not take {tag!r}: {reason}.")),
+    ),
+    Step.CHANGE: (
+        # GitHub answers 404 also for what a token may not write.
+        (
+            _status(404),
+            _says(ForbiddenError, "This token may not change releases of the GitHub repository ({reason})."),
+        ),
+        (_any, _unavailable("GitHub does not change the release {tag!r}: {line}; try again.")),
+    ),
+    Step.WRITE_CHANGES: (
+        (_status(404), _says(ForbiddenError, "The branch {branch!r} is not there, or this token may not write to it.")),
+        (_is_race, lambda _answer, _names: IndexConflictError()),
+        (
+            _any,
+            _unavailable(
+                "GitHub does not take the change into the branch {branch!r}: {line}. Where a rule protects the branch, "
+                "let the token or App pass it by, or name another branch."
+            ),
+        ),
     ),
     Step.WRITE_INDEX: (
         (

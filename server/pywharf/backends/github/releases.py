@@ -1,9 +1,11 @@
 """A release as GitHub describes it, and the package file that it holds. Pure.
 
 Its tag is the file's name. Its body holds the flat strings of a `.meta` sidecar. Its assets are the file and, for a
-wheel, `<file>.metadata`. The original's releases can be read as well.
+wheel, `<file>.metadata`. The release of a deleted file stays without assets, so that its name does. The original's
+releases can be read as well.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +20,7 @@ from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
 from pywharf.index.limits import MAX_RECORD_BYTES, fault_of
 from pywharf.index.ports import JournalEntry
+from pywharf.index.tombstones import Tombstone, tombstone_from_meta
 
 _UPLOADED = "uploaded"
 
@@ -95,6 +98,24 @@ def recorded_sha256(release: Release) -> str | None:
         return None
 
 
+def tombstone_in(release: Release) -> Tombstone | None:
+    """Return the record of a release's deleted file; None if the file was not deleted, or the text is no record."""
+    try:
+        return tombstone_from_meta(release.tag_name, parse_meta(release.body or "", ""))
+    except InvalidConfigError:
+        return None
+
+
+def body_of_changed(release: Release, meta: Mapping[str, str]) -> str:
+    """Return a release's text with a changed record, and with what else stands there: the original kept the form."""
+    try:
+        before = parse_meta(release.body or "", "")
+    except InvalidConfigError:
+        before = {}
+    before.pop("yanked", None)
+    return dumps({**before, **meta})
+
+
 def upload_began(release: Release) -> float | None:
     """Return the start of the upload in Unix seconds; None if the body does not show that pywharf made the release."""
     try:
@@ -112,7 +133,10 @@ def with_address(release: Release, url: str) -> Release:
 
 
 def entry_of(release: Release) -> JournalEntry:
-    """Return the journal entry of a release's file. Raises InvalidConfigError with a sentence on why there is none."""
+    """Return the journal entry of a release's file or deletion.
+
+    Raises InvalidConfigError with a sentence on why there is none.
+    """
     tag = release.tag_name
     if extension_of(tag) is None:
         raise InvalidConfigError(f"The release {tag[:250]!r} is left out: its tag is no distribution's file name.")
@@ -121,13 +145,12 @@ def entry_of(release: Release) -> JournalEntry:
             f"The release {tag[:250]!r} is left out: its text has over {MAX_RECORD_BYTES} characters. Shorten it."
         )
     meta = parse_meta(release.body or "", f"the release {tag!r}")
+    if (tombstone := tombstone_from_meta(tag, meta)) is not None:
+        return JournalEntry(_project_of(tag, meta), deletion=tombstone.deletion)
     asset = release.content
     if asset is None:
         raise InvalidConfigError(f"The release {tag!r} is left out: it must have one asset, the file.")
-    try:
-        project = normalize(meta["distrib"])
-    except InvalidNameError as error:
-        raise InvalidConfigError(f"The release {tag!r} is left out: {error}") from None
+    project = _project_of(tag, meta)
     file = file_from_meta(tag, meta, asset.url or None)
     if asset.sha256 not in {None, file.sha256}:
         raise InvalidConfigError(
@@ -140,3 +163,10 @@ def entry_of(release: Release) -> JournalEntry:
         raise InvalidConfigError(f"The release {tag!r} is left out: {fault}")
     # GitHub's own data about the content is newer than what was written into the body.
     return JournalEntry(project, file.completed(size=asset.size, upload_time=release.published_at))
+
+
+def _project_of(tag: str, meta: Mapping[str, str]) -> ProjectName:
+    try:
+        return normalize(meta["distrib"])
+    except InvalidNameError as error:
+        raise InvalidConfigError(f"The release {tag!r} is left out: {error}") from None

@@ -16,21 +16,29 @@ from pywharf.index.ports.index_store import (
     Unchanged,
 )
 from pywharf.index.ports.packages import (
+    Action,
+    Change,
     Content,
+    Delete,
     LocalContent,
     Packages,
     Progress,
     RedirectContent,
     ScannedProject,
+    SetStatus,
+    SetYanked,
     StreamContent,
     Upload,
 )
 
 __all__ = [
     "UNCHANGED",
+    "Action",
     "Authority",
     "Backend",
+    "Change",
     "Content",
+    "Delete",
     "IndexStore",
     "JournalEntry",
     "JournalRead",
@@ -42,6 +50,8 @@ __all__ = [
     "RateLimited",
     "RedirectContent",
     "ScannedProject",
+    "SetStatus",
+    "SetYanked",
     "StoredIndex",
     "StreamContent",
     "Unchanged",

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from pywharf.core.model import File
+from pywharf.core.model import Deletion, File, ProjectStatus
 from pywharf.core.names import ProjectName
 
 
@@ -29,11 +29,14 @@ class Unchanged(enum.Enum):
 UNCHANGED = Unchanged.UNCHANGED
 
 
-class JournalEntry(msgspec.Struct, frozen=True):
-    """One upload that the index may not hold yet."""
+class JournalEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One upload or change that the index may not hold yet. One field besides `project` is set."""
 
     project: ProjectName
-    file: File
+    file: File | None = None
+    """The record of a new file, or a newer record of a file."""
+    deletion: Deletion | None = None
+    status: ProjectStatus | None = None
 
 
 class JournalRead(msgspec.Struct, frozen=True):
@@ -49,8 +52,8 @@ class JournalRead(msgspec.Struct, frozen=True):
 class IndexStore(Protocol):
     """Where a repo keeps its index and its journal.
 
-    `Packages` writes the journal: it adds an entry for each upload. Every method may raise BackendUnavailableError;
-    every write may raise StorageFullError. No method blocks the event loop.
+    `Packages` writes the journal: it adds an entry for each upload and each change. Every method may raise
+    BackendUnavailableError; every write may raise StorageFullError. No method blocks the event loop.
     """
 
     @property
@@ -97,14 +100,14 @@ class IndexStore(Protocol):
         """
 
     async def read_journal(self, cursor: str | None = None) -> JournalRead:
-        """Read what was published after `cursor`.
+        """Read what was published and changed after `cursor`.
 
         Parameters:
             cursor: The cursor of an earlier read, by any reader of this storage; None reads the whole journal.
 
         Returns:
-            The entries in the order of their publishing. If the journal was folded since the cursor was taken, all
-            entries that are left, and `restarted`.
+            The entries, those of one file or status in the order of their revisions. If the journal was folded since
+            the cursor was taken, all entries that are left, and `restarted`.
         """
 
     async def fold_journal(self, cursor: str) -> None:

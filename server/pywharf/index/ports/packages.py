@@ -8,6 +8,7 @@ import msgspec
 
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
+from pywharf.index.ports.index_store import JournalEntry
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -32,6 +33,51 @@ class Upload(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Return a text without the secret."""
         return f"Upload({self.file.filename})"
+
+
+class SetYanked(msgspec.Struct, frozen=True):
+    """Yank a file, or unyank it (PEP 592). Installers take a yanked file only if its version is pinned."""
+
+    filename: str
+    reason: str | None
+    """The reason, possibly empty; None unyanks the file."""
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete a file: its content, its core metadata and its record."""
+
+    filename: str
+    frees_name: bool = False
+    """Whether the name may be published again. Otherwise it stays taken, as on PyPI."""
+
+
+class SetStatus(msgspec.Struct, frozen=True):
+    """Set a project's status (PEP 792)."""
+
+    status: str
+    reason: str | None = None
+
+
+Action = SetYanked | Delete | SetStatus
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of something that is already published."""
+
+    project: ProjectName
+    action: Action
+    secret: str | None = None
+    """The client's own secret, if the storage itself let the client in (Authority)."""
+    known: Project | None = None
+    """The project in index and journal, as far as the caller knows."""
+
+    def known_file(self, filename: str) -> File | None:
+        """Return the caller's record of a file, or None."""
+        return self.known.file(filename) if self.known is not None else None
+
+    def __repr__(self) -> str:
+        """Return a text without the secret."""
+        return f"Change({self.project}, {self.action})"
 
 
 class LocalContent(msgspec.Struct, frozen=True):
@@ -67,6 +113,8 @@ class ScannedProject(msgspec.Struct, frozen=True):
     project: Project | None
     """None: the problems do not belong to a project."""
     problems: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """The names of deleted files that stay taken. A project with none but those keeps its name, too."""
     duplicates: tuple[tuple[str, ...], ...] | None = None
     """The groups of its files that mean the same distribution, for a backend that remembers them; None: not known."""
 
@@ -105,7 +153,7 @@ class Packages(Protocol):
             only: The name of the one file that is needed, so that the others may be left out. It may be any text.
 
         Returns:
-            The project with its files; None if the storage holds no file of it.
+            The project with its files; None if the storage holds no file of it, no deleted name and no status.
         """
 
     async def publish(self, upload: Upload) -> File:
@@ -122,8 +170,25 @@ class Packages(Protocol):
             The record that the storage has of the file: an earlier one, if the same bytes were there.
 
         Raises:
-            FileExistsInRepoError: Other bytes have the name, or another name means the same distribution
-                (`pywharf.core.identity`). Nothing was changed.
+            FileExistsInRepoError: Other bytes have the name, another name means the same distribution
+                (`pywharf.core.identity`), or the name was deleted. Nothing was changed.
+        """
+
+    async def change(self, change: Change) -> JournalEntry:
+        """Change a published file or a project durably, and add the change to the journal.
+
+        The new record has the next revision. A change that is already in the storage gets no new revision; if a killed
+        change was not journaled, that is completed. Changes of one file through any number of servers happen one after
+        the other. A deletion removes content and metadata last, so that a crash never leaves a record without them.
+
+        Parameters:
+            change: What to change, and of which project.
+
+        Returns:
+            The entry that is in the journal: the file's new record, its deletion, or the project's status.
+
+        Raises:
+            NotFoundError: The storage does not hold the file, or no file, deleted name or status of the project.
         """
 
     async def open_file(self, project: ProjectName, file: File) -> Content:

@@ -41,8 +41,8 @@ class Runs:
         self.secrets: set[str | None] = set()
         self._running: set[str] = set()
 
-    async def __call__(self, spec, *, name, root, secret, egress):
-        del egress
+    async def __call__(self, target):
+        name, secret = target.name, target.secret
         self.overlapped |= name in self._running
         self._running.add(name)
         self.names.append(name)

@@ -1,0 +1,84 @@
+"""The JSON API that changes what is published: POST /repo/<repo>/-/projects/<project>/<action>."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from pywharf.core.access import Permission
+from pywharf.core.errors import ChangeIncompleteError, InvalidInputError, MethodNotAllowedError, PywharfError
+from pywharf.core.msgspec_warmup import warmed_up
+from pywharf.core.names import ProjectName, normalize
+from pywharf.core.struct_errors import describe
+from pywharf.index.changes import Changed, DeleteRequest, Request, StatusRequest, UnyankRequest, YankRequest
+from pywharf.web.auth import Access, authorize
+from pywharf.web.forms import read_json
+from pywharf.web.keys import METRICS, REPO, UPLOADS
+
+_REQUESTS: Final[Mapping[str, type[Request]]] = {
+    "yank": warmed_up(YankRequest),
+    "unyank": warmed_up(UnyankRequest),
+    "delete": warmed_up(DeleteRequest),
+    "status": warmed_up(StatusRequest),
+}
+PATH = rf"/repo/{{repo}}/-/projects/{{project}}/{{action:{'|'.join(_REQUESTS)}}}"
+_MAX_BYTES = 64 * 1024
+"""Bytes of a body: a reason of the greatest length, each character of it escaped."""
+_LONGEST_S = 30.0
+_LOGGED_FILES = 20
+_logger = logging.getLogger(__name__)
+
+
+async def change(request: web.Request) -> web.Response:
+    """Answer POST …/-/projects/<project>/<action>: change the project or its files, and name what is changed."""
+    access = await authorize(request, Permission.WRITE)
+    name, action, results = access.repository.name, request.match_info["action"], request.app[METRICS].changes
+    try:
+        with request.app[UPLOADS].one(name):
+            changed = await _change(request, access, action)
+    except PywharfError as error:
+        results.labels(name, action, error.code).inc()
+        raise
+    results.labels(name, action, "changed").inc()
+    return web.Response(
+        body=msgspec.json.encode(changed), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def only_post(request: web.Request) -> web.Response:
+    """Answer another method at that address: 405, but only to the repo's clients."""
+    await authorize(request, Permission.READ)
+    raise MethodNotAllowedError(f"{request.method[:20]} is not allowed here; use POST.", frozenset({"POST"}))
+
+
+async def _change(request: web.Request, access: Access, action: str) -> Changed:
+    project = normalize(request.match_info["project"])
+    asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S), _REQUESTS[action])
+    try:
+        changed = await access.repository.change(project, asked, access.own_secret)
+    except ChangeIncompleteError as error:
+        _log(request, project, asked, error.changed)
+        raise
+    _log(request, project, asked, changed.files)
+    return changed
+
+
+def _parsed(body: bytes, kind: type[Request]) -> Request:
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError(f"The body is no JSON: {error}.") from None
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(describe(error, data, "The body")) from None
+
+
+def _log(request: web.Request, project: ProjectName, asked: Request, files: tuple[str, ...]) -> None:
+    """Log who changed what. The line holds no secret, and nothing that a terminal interprets."""
+    said = {"action": request.match_info["action"], "project": project, "files": files[:_LOGGED_FILES]}
+    texts = {"status": getattr(asked, "status", None), "reason": getattr(asked, "reason", None)}
+    line = msgspec.json.encode(said | {key: text for key, text in texts.items() if text}).decode()
+    _logger.info("Changed in %s by %s, %d files: %s", request[REPO], request.remote, len(files), line)

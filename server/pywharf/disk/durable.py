@@ -5,6 +5,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -63,6 +64,38 @@ def sync_group(folder: Path, paths: Iterable[Path]) -> None:
         fsync_file(path)
 
 
+class SharedSync:
+    """Syncs of one growing file. Threads that wait for one at the same time share it."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._is_running = False
+        self._asked = 0
+        self._done = 0
+
+    def sync(self, fd: int) -> None:
+        """Make everything durable that was written before the call. Raises OSError."""
+        with self._condition:
+            self._asked += 1
+            mine = self._asked
+            while self._is_running:
+                self._condition.wait()
+            if self._done >= mine:
+                return
+            self._is_running = True
+            most = self._asked
+        try:
+            os.fdatasync(fd)
+        except BaseException:
+            most = 0  # the others sync through their own descriptors, which report the same error
+            raise
+        finally:
+            with self._condition:
+                self._done = max(self._done, most)
+                self._is_running = False
+                self._condition.notify_all()
+
+
 def open_fresh(path: Path) -> BinaryIO:
     """Open a file to read. NFS caches that a file is missing for up to a minute, unless the folder is opened, too."""
     try:
@@ -84,14 +117,15 @@ def is_current(fd: int, path: Path) -> bool:
         os.close(other)
 
 
-def write_temporary(folder: Path, content: bytes) -> Path:
-    """Write a new hidden file in `folder` durably, and return its path. A failure leaves nothing behind."""
+def write_temporary(folder: Path, content: bytes, *, durably: bool = True) -> Path:
+    """Write a new hidden file in `folder`, and return its path. A failure leaves nothing behind."""
     path = folder / f".{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
     except BaseException:
         path.unlink(missing_ok=True)
         raise

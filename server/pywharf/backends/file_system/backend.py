@@ -19,6 +19,7 @@ from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
 from pywharf.backends.file_system.scanning import StorageScan
 from pywharf.backends.file_system.stamp import CheckedContents
+from pywharf.backends.file_system.tombstones import META_SUFFIX
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.errors import (
@@ -32,7 +33,7 @@ from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.core.os_errors import of_storage, translating
-from pywharf.disk.durable import locked, open_fresh, write_atomically
+from pywharf.disk.durable import locked, open_fresh, sync_group, write_atomically
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
@@ -108,20 +109,22 @@ class FileSystemBackend:
         return await self._call(self._journal.read, cursor)
 
     async def fold_journal(self, cursor: str) -> None:
-        await self._bounded(_LARGE_S, self._journal.fold, cursor)
+        await self._bounded(_LARGE_S, self._journal.fold, cursor, self._sync_records)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         scanned = 0
         with contextlib.ExitStack() as stack:
-            scan = await self._call(stack.enter_context, StorageScan(self._folder, self._changer))
+            scan = await self._call(stack.enter_context, StorageScan(self._folder, self._journal, self._changer))
             names, problems = await self._call(scan.names)
             if problems:
                 yield ScannedProject(None, problems)
             for start in range(0, len(names), _BATCH):
-                progress(scanned, names[start])
-                for found in await self._bounded(None, scan.read, names[start : start + _BATCH]):
-                    scanned += len(found.project.files) if found.project else 0
-                    yield found
+                batch = names[start : start + _BATCH]
+                for name, found in zip(batch, await self._bounded(None, scan.read, batch), strict=True):
+                    progress(scanned, name)
+                    if found is not None:
+                        scanned += len(found.project.files) if found.project else 0
+                        yield found
             await self._bounded(None, scan.finish)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
@@ -139,6 +142,9 @@ class FileSystemBackend:
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         path = self._path(project, file.filename + METADATA_SUFFIX)
         raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
+        if file.metadata_sha256 is not None and not (raw or b"").strip(b"\0"):  # a power cut may empty it
+            folder = ProjectFolder(self._storage, project)
+            raw = await self._bounded(_LARGE_S, folder.restore_metadata, file)
         if raw is None:
             raise NotFoundError.no_core_metadata(file.filename)
         return raw
@@ -232,6 +238,12 @@ class FileSystemBackend:
             version = _version(filename, write_atomically(self._storage / filename, content))
             (self._storage / superseded).unlink(missing_ok=True)
             return version
+
+    def _sync_records(self) -> None:
+        """Make the records of the journal's entries durable, which uploads leave to this."""
+        entries = self._journal.read(None).entries
+        paths = (self._storage / e.project / (e.file.filename + META_SUFFIX) for e in entries if e.file is not None)
+        sync_group(self._storage, (path for path in paths if path.exists()))
 
     def _find_project(self, name: ProjectName, only: str | None) -> Project | None:
         folder = ProjectFolder(self._storage, name)

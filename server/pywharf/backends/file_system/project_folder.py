@@ -1,5 +1,6 @@
 """A project's folder in a file_system repo: its files, their records, its status. Blocking; call it in a thread."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Container, Iterable
@@ -9,11 +10,13 @@ import msgspec
 
 from pywharf.backends.file_system.stamp import Status, status_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, FileDeletedError, tombstones
+from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
-from pywharf.core.filenames import METADATA_SUFFIX, is_distribution
+from pywharf.core.filenames import METADATA_SUFFIX, is_distribution, parse_upload_filename
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
+from pywharf.disk.durable import write_atomically
 from pywharf.index.codecs import file_from_meta, parse_meta, parse_status
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
 from pywharf.index.tombstones import Tombstone, is_deleted
@@ -96,6 +99,19 @@ class ProjectFolder:
     def read_metadata(self, filename: str) -> bytes:
         """Return a file's core metadata. Raises FileNotFoundError, InvalidConfigError if it is too long."""
         return _read(self.path / (filename + METADATA_SUFFIX), MAX_METADATA_BYTES)
+
+    def restore_metadata(self, file: File) -> bytes | None:
+        """Write a wheel's core metadata again, from the wheel. Return None if they are not those of the record."""
+        try:
+            parsed = parse_upload_filename(file.filename)
+            with (self.path / file.filename).open("rb") as stream:
+                raw = read_metadata(stream, parsed)
+        except (FileNotFoundError, InvalidInputError):
+            return None
+        if hashlib.sha256(raw).hexdigest() != file.metadata_sha256:
+            return None
+        write_atomically(self.path / (file.filename + METADATA_SUFFIX), raw)
+        return raw
 
     def recorded(self, filename: str) -> File:
         """Return a file's record from its sidecar. What the original did not record is read from the storage.

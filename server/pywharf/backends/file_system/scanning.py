@@ -3,6 +3,7 @@
 Blocking; call it in a thread.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Self
 import msgspec
 
 from pywharf.backends.file_system.changing import FileChanger
+from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.new_records import NewRecords, write_new
 from pywharf.backends.file_system.project_folder import (
     STATUS_FILENAME,
@@ -32,6 +34,8 @@ from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.identity import duplicates
 from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, normalize
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import meta_of
 from pywharf.index.ports import ScannedProject
 
 _LEFTOVER_AGE_S = 24 * 3600
@@ -64,7 +68,8 @@ class _Draft(msgspec.Struct):
 class StorageScan:
     """One scan of a repo's storage. Use it as a context, and call `finish` after all projects were read."""
 
-    def __init__(self, folder: Path, changer: FileChanger) -> None:
+    def __init__(self, folder: Path, journal: FileJournal, changer: FileChanger) -> None:
+        self._journal = journal
         self._changer = changer
         self._folder = folder
         self._storage = folder / "storage"
@@ -100,13 +105,13 @@ class StorageScan:
                 problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
         return projects, tuple(problems)
 
-    def read(self, names: Sequence[ProjectName]) -> list[ScannedProject]:
-        """Scan some projects. Those without files, status and problems are left out. Raises OSError."""
+    def read(self, names: Sequence[ProjectName]) -> list[ScannedProject | None]:
+        """Scan some projects; None for one of which nothing is to be reported. Raises OSError."""
         drafts = [self._draft(name) for name in names]
         self._record(drafts)
         self._records.commit()
         placed = self._records.take_placed()
-        return [scanned for draft in drafts if (scanned := self._finished(draft, placed)) is not None]
+        return [self._finished(draft, placed) for draft in drafts]
 
     def finish(self) -> None:
         """Keep the cache for the next scan, and remove what interrupted uploads left."""
@@ -153,7 +158,15 @@ class StorageScan:
         """Read a file's record. Raises FileNotFoundError if it has none."""
         path = draft.folder.path / filename
         seen = _seen(draft, filename, with_metadata=False)
-        file = _confirmed(path, draft.folder.recorded(filename), known)
+        try:
+            recorded = draft.folder.recorded(filename)
+        except FileDeletedError:
+            raise
+        except (FileNotFoundError, *UNRECORDED):
+            if (restored := self._restored(draft.folder, path)) is None:
+                raise
+            return CachedFile(restored, seen)
+        file = _confirmed(path, recorded, known)
         if file.metadata_sha256 is None and filename.endswith(".whl"):  # the original did not record it
             seen = _seen(draft, filename, with_metadata=True)
             file = self._with_metadata(draft, file)
@@ -179,6 +192,26 @@ class StorageScan:
                 self._records.add(written)
             if one.file is not None:
                 draft.files[filename] = CachedFile(one.file, _seen(draft, filename, with_metadata=False))
+
+    def _restored(self, folder: ProjectFolder, path: Path) -> File | None:
+        """Write a record again that a power cut has damaged, while the journal has it. Return None if it has not."""
+        file = self._journaled.get((folder.name, path.name))
+        if file is None or file.stamp != stamp_of(path.stat()):
+            return None
+        record = path.with_name(path.name + META_SUFFIX)
+        self._records.add(write_new(self._staging, record, dumps(meta_of(folder.name, file)).encode(), replaces=True))
+        return file
+
+    @functools.cached_property
+    def _journaled(self) -> dict[tuple[ProjectName, str], File]:
+        """The latest record of each file that the journal has."""
+        found: dict[tuple[ProjectName, str], File] = {}
+        for entry in self._journal.read(None).entries:
+            if entry.file is not None:
+                found[entry.project, entry.file.filename] = entry.file
+            elif entry.deletion is not None:
+                found.pop((entry.project, entry.deletion.filename), None)
+        return found
 
     def _with_metadata(self, draft: _Draft, file: File) -> File:
         """Add the digest of the core metadata to a record."""

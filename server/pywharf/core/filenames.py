@@ -76,7 +76,14 @@ def may_be_stored(filename: str) -> bool:
 
 def extension_of(filename: str) -> str | None:
     """Return the known extension that `filename` ends in, with its dot, or None."""
+    if not is_distribution(filename):
+        return None
     return next((e for e in _EXTENSIONS if len(filename) > len(e) and filename.endswith(e)), None)
+
+
+def is_distribution(filename: str) -> bool:
+    """Return whether `filename` has a known extension. Costs little, because a scan asks for each entry of a folder."""
+    return filename.endswith(_EXTENSIONS) and filename not in _EXTENSIONS
 
 
 def parse_upload_filename(filename: str) -> DistributionFilename:

@@ -146,14 +146,51 @@ def decode_index(content: bytes, filename: str) -> Index:
         ) from error
 
 
+class IndexEncoder:
+    """An encoder of one index file, whose projects are added in the order of their names.
+
+    It keeps a JSON project as bytes, which take a third of the memory of its records.
+    """
+
+    def __init__(self, filename: str, *, backend_type: str, location: LocationField) -> None:
+        """`filename`'s extension selects the codec."""
+        self._backend_type = backend_type
+        self._location = location
+        self._bodies: list[bytes] | None = [] if filename.endswith(".json") else None
+        self._projects: list[Project] = []
+
+    def add(self, project: Project) -> None:
+        """Add the next project."""
+        if self._bodies is None:
+            self._projects.append(project)
+            return
+        body = _ProjectBody(project.files, project.status, project.status_reason, project.status_revision)
+        self._bodies.append(b"%b:%b" % (msgspec.json.encode(project.name), msgspec.json.encode(body)))
+
+    def encoded(self, mtime: int) -> bytes:
+        """Return the file's content, with `mtime` in Unix seconds."""
+        if self._bodies is None:
+            return _encode_toml(mtime, self._projects, self._backend_type, self._location)
+        return b"".join(_joined(b'{"format":%d,"mtime":%d,"projects":{' % (_FORMAT, mtime), self._bodies, b"}}"))
+
+
 def encode_index(
     filename: str, mtime: int, projects: Iterable[Project], *, backend_type: str, location: LocationField
 ) -> bytes:
-    """Encode the index file of `projects`; the file name's extension selects the codec."""
-    if filename.endswith(".json"):
-        bodies = {p.name: _ProjectBody(p.files, p.status, p.status_reason, p.status_revision) for p in projects}
-        return msgspec.json.encode({"format": _FORMAT, "mtime": mtime, "projects": bodies})
-    return _encode_toml(mtime, projects, backend_type, location)
+    """Encode the index file of `projects`, as IndexEncoder does."""
+    encoder = IndexEncoder(filename, backend_type=backend_type, location=location)
+    for project in projects:
+        encoder.add(project)
+    return encoder.encoded(mtime)
+
+
+def _joined(head: bytes, parts: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
+    yield head
+    for number, part in enumerate(parts):
+        if number:
+            yield b","
+        yield part
+    yield tail
 
 
 def _decode_json(content: bytes) -> Index:

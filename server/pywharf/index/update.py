@@ -1,17 +1,18 @@
 """update_index: read the whole storage, write the index."""
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import msgspec
 
 from pywharf.core.errors import IndexConflictError, PywharfError, TooLargeError
 from pywharf.core.identity import duplicates
 from pywharf.core.model import Project
-from pywharf.index.codecs import decode_index, encode_index
+from pywharf.index.codecs import IndexEncoder, decode_index
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
-from pywharf.index.ports import Backend, IndexStore, Packages, Progress, StoredIndex
+from pywharf.index.ports import Backend, IndexStore, Packages, Progress, StoredIndex, Unchanged
 
 _ATTEMPTS = 3
 
@@ -54,14 +55,6 @@ def _bounded(project: Project, problems: list[str]) -> Project:
     return msgspec.structs.replace(project, files=project.files[:MAX_PROJECT_FILES])
 
 
-def _doubles(project: Project) -> list[str]:
-    return [
-        f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients may take "
-        "either. All are served; remove those that are not meant."
-        for names in duplicates(project.name, (file.filename for file in project.files))
-    ]
-
-
 def _check_size(content: bytes, index_name: str, projects: int) -> None:
     """Refuse an index that servers would not read. Raises TooLargeError; the old index stays."""
     most = max_index_bytes(index_name)
@@ -79,41 +72,64 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     began = int(time.time())
     # The following scan includes all current journal entries; later ones stay in the journal.
     journal = await backend.read_journal()
-    current = await backend.read_index()
-    assert current is None or isinstance(current, StoredIndex)  # noqa: S101 - no version was given
-    projects, problems = await _scanned(backend, progress)
-
-    def encode(mtime: int) -> bytes:
-        return encode_index(index_name, mtime, projects, backend_type=backend_type, location=backend.index_location)
-
-    changed = await _replace(backend, current, encode, began, index_name=index_name, projects=len(projects))
+    stored = await backend.read_index()
+    assert not isinstance(stored, Unchanged)  # noqa: S101 - no version was given
+    current = await asyncio.to_thread(_known, stored) if stored is not None else None
+    del stored  # it may be large
+    encoder = IndexEncoder(index_name, backend_type=backend_type, location=backend.index_location)
+    summary = await _scan(backend, encoder, progress)
+    changed = await _replace(backend, current, encoder, began, index_name=index_name, projects=summary.projects)
     await backend.fold_journal(journal.cursor)
-    files = [file for project in projects for file in project.files]
-    return Summary(
-        projects=len(projects),
-        files=len(files),
-        bytes=sum(file.size or 0 for file in files),
-        changed=changed,
-        problems=tuple(problems),
-    )
+    return msgspec.structs.replace(summary, changed=changed)
 
 
-async def _scanned(packages: Packages, progress: Progress) -> tuple[list[Project], list[str]]:
-    """Read all packages. Return the projects, bounded, and what could not be indexed."""
-    projects: list[Project] = []
+class _Known(msgspec.Struct, frozen=True):
+    """The stored index, without its content."""
+
+    filename: str
+    version: str
+    mtime: int | None
+    """None if it cannot be decoded."""
+    digest: bytes
+
+
+def _known(stored: StoredIndex) -> _Known:
+    try:
+        mtime = decode_index(stored.content, stored.filename).mtime
+    except PywharfError:
+        mtime = None
+    return _Known(stored.filename, stored.version, mtime, hashlib.sha256(stored.content).digest())
+
+
+async def _scan(packages: Packages, encoder: IndexEncoder, progress: Progress) -> Summary:
+    """Read all packages and encode them, bounded. Return what was found and what could not be indexed."""
+    projects = files = size = 0
     problems: list[str] = []
     async for scanned in packages.scan(progress):
         problems.extend(scanned.problems)
-        if scanned.project is not None:
-            projects.append(_bounded(scanned.project, problems))
-            problems.extend(await asyncio.to_thread(_doubles, scanned.project))
-    return projects, problems
+        if scanned.project is None:
+            continue
+        project = _bounded(scanned.project, problems)
+        projects += 1
+        files += len(project.files)
+        size += sum([file.size or 0 for file in project.files])
+        encoder.add(project)
+        doubles: Sequence[tuple[str, ...]] | None = scanned.duplicates
+        if doubles is None:
+            names = [file.filename for file in scanned.project.files]
+            doubles = await asyncio.to_thread(duplicates, project.name, names)
+        problems.extend(
+            f"{project.name}: {' and '.join(repr(name) for name in names)} are the same distribution, so clients may "
+            "take either. All are served; remove those that are not meant."
+            for names in doubles
+        )
+    return Summary(projects=projects, files=files, bytes=size, changed=False, problems=tuple(problems))
 
 
 async def _replace(  # noqa: PLR0913 - the index, and what it replaces
     store: IndexStore,
-    current: StoredIndex | None,
-    encode: Callable[[int], bytes],
+    current: _Known | None,
+    encoder: IndexEncoder,
     began: int,
     *,
     index_name: str,
@@ -123,16 +139,13 @@ async def _replace(  # noqa: PLR0913 - the index, and what it replaces
 
     def is_current() -> bool:
         """Return whether the same index is already stored, only written at another time."""
-        if current is None or current.filename != index_name:
+        if current is None or current.filename != index_name or current.mtime is None:
             return False
-        try:
-            return encode(decode_index(current.content, index_name).mtime) == current.content
-        except PywharfError:
-            return False
+        return hashlib.sha256(encoder.encoded(current.mtime)).digest() == current.digest
 
     if await asyncio.to_thread(is_current):
         return False
-    content = await asyncio.to_thread(encode, began)
+    content = await asyncio.to_thread(encoder.encoded, began)
     _check_size(content, index_name, projects)
     await store.write_index(content, expected=current.version if current else None)
     return True

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "FAULTS"
-CALLS = ("os.link", "os.fsync", "os.replace", "os.rename", "os.write", "os.mkdir", "file.open", "file.write")
+CALLS = (
+    "os.link",
+    "os.fsync",
+    "os.fdatasync",
+    "os.replace",
+    "os.rename",
+    "os.write",
+    "os.mkdir",
+    "file.open",
+    "file.write",
+)
 PROGRAM = (sys.executable, __file__)
 
 

@@ -7,9 +7,7 @@ lock and the owner's name are next to `storage`.
 
 import asyncio
 import contextlib
-import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -19,22 +17,23 @@ from pywharf.backends.file_system.changing import FileChanger
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
+from pywharf.backends.file_system.scanning import StorageScan
 from pywharf.backends.file_system.stamp import CheckedContents
+from pywharf.backends.file_system.tombstones import META_SUFFIX
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.errors import (
     BackendUnavailableError,
     DataOwnedByOtherError,
     IndexConflictError,
-    InvalidInputError,
     NotFoundError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project
-from pywharf.core.names import ProjectName, normalize
+from pywharf.core.names import ProjectName
 from pywharf.core.os_errors import of_storage, translating
-from pywharf.disk.durable import locked, open_fresh, write_atomically
+from pywharf.disk.durable import locked, open_fresh, sync_group, write_atomically
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,
@@ -51,10 +50,10 @@ from pywharf.index.ports import (
 )
 from pywharf.index.threads import CALL_S, submit, within
 
-_LEFTOVER_AGE_S = 24 * 3600
-"""Age of temporary files in seconds after which no upload can still be running, so a crash left them behind."""
-
 _MAX_OWNER_BYTES = 4096
+
+_BATCH = 200
+"""Projects that are scanned in one call in a thread."""
 
 _MAX_CONCURRENT = 16
 """Concurrent calls per repo. The limit leaves threads to other repos when a storage answers slowly."""
@@ -62,7 +61,6 @@ _MAX_CONCURRENT = 16
 _LARGE_S = 300.0
 """Seconds allowed for a call that reads or writes a large file or waits for other writers."""
 
-_logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -111,20 +109,23 @@ class FileSystemBackend:
         return await self._call(self._journal.read, cursor)
 
     async def fold_journal(self, cursor: str) -> None:
-        await self._bounded(_LARGE_S, self._journal.fold, cursor)
+        await self._bounded(_LARGE_S, self._journal.fold, cursor, self._sync_records)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         scanned = 0
-        names, problems = await self._call(self._project_names)
-        if problems:
-            yield ScannedProject(None, problems)
-        for name in names:
-            progress(scanned, name)
-            found = await self._bounded(None, self._scan_project, name)
-            if found is not None:
-                scanned += len(found.project.files) if found.project else 0
-                yield found
-        await self._bounded(None, self._remove_leftovers)
+        with contextlib.ExitStack() as stack:
+            scan = await self._call(stack.enter_context, StorageScan(self._folder, self._journal, self._changer))
+            names, problems = await self._call(scan.names)
+            if problems:
+                yield ScannedProject(None, problems)
+            for start in range(0, len(names), _BATCH):
+                batch = names[start : start + _BATCH]
+                for name, found in zip(batch, await self._bounded(None, scan.read, batch), strict=True):
+                    progress(scanned, name)
+                    if found is not None:
+                        scanned += len(found.project.files) if found.project else 0
+                        yield found
+            await self._bounded(None, scan.finish)
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
         return await self._call(self._find_project, name, only)
@@ -141,6 +142,9 @@ class FileSystemBackend:
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         path = self._path(project, file.filename + METADATA_SUFFIX)
         raw = await self._call(_read_if_there, path, MAX_METADATA_BYTES)
+        if file.metadata_sha256 is not None and not (raw or b"").strip(b"\0"):  # a power cut may empty it
+            folder = ProjectFolder(self._storage, project)
+            raw = await self._bounded(_LARGE_S, folder.restore_metadata, file)
         if raw is None:
             raise NotFoundError.no_core_metadata(file.filename)
         return raw
@@ -235,47 +239,15 @@ class FileSystemBackend:
             (self._storage / superseded).unlink(missing_ok=True)
             return version
 
-    def _project_names(self) -> tuple[list[ProjectName], tuple[str, ...]]:
-        """Return the names of the project folders, and a problem for each other folder."""
-        with os.scandir(self._storage) as entries:
-            folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-        projects, problems = [], []
-        for folder in folders:
-            try:
-                normal = normalize(folder)
-            except InvalidInputError as error:
-                problems.append(f"The folder {folder!r} is left out: {error}")
-                continue
-            if normal == folder:
-                projects.append(normal)
-            else:
-                problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
-        return projects, tuple(problems)
+    def _sync_records(self) -> None:
+        """Make the records of the journal's entries durable, which uploads leave to this."""
+        entries = self._journal.read(None).entries
+        paths = (self._storage / e.project / (e.file.filename + META_SUFFIX) for e in entries if e.file is not None)
+        sync_group(self._storage, (path for path in paths if path.exists()))
 
     def _find_project(self, name: ProjectName, only: str | None) -> Project | None:
         folder = ProjectFolder(self._storage, name)
         return folder.find() if only is None else folder.find_file(only)
-
-    def _scan_project(self, name: ProjectName) -> ScannedProject | None:
-        return ProjectFolder(self._storage, name).scan(lambda filename: self._changer.finish_deletion(name, filename))
-
-    def _remove_leftovers(self) -> None:
-        oldest = time.time() - _LEFTOVER_AGE_S
-        leftovers = [
-            *self._staging.iterdir(),
-            *self._folder.glob(".*.tmp"),
-            *self._storage.glob(".*.tmp"),
-            *self._storage.glob("*/.*.tmp"),
-        ]
-        for path in leftovers:
-            try:
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-                    _logger.info("Removed %s, which an interrupted upload had left.", path.name)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                _logger.warning("%s is left from an interrupted upload and cannot be removed: %s", path.name, error)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,16 @@ import msgspec
 
 from pywharf.core.errors import BackendUnavailableError, TooLargeError
 from pywharf.core.msgspec_warmup import warmed_up
-from pywharf.disk.durable import LOCK_S, fsync_folder, is_current, kept_locked, lock, open_fresh, write_atomically
+from pywharf.disk.durable import (
+    LOCK_S,
+    SharedSync,
+    fsync_folder,
+    is_current,
+    kept_locked,
+    lock,
+    open_fresh,
+    write_atomically,
+)
 from pywharf.index.limits import MAX_JOURNAL_BYTES, MAX_LINE_BYTES, fault_of_entry
 from pywharf.index.ports import JournalEntry, JournalRead
 
@@ -41,6 +50,7 @@ class FileJournal:
         self._path = path
         self._writers = threading.Lock()
         """Serializes this process' writers, so that they wait for each other without polling."""
+        self._syncs = SharedSync()
 
     def read(self, cursor: str | None) -> JournalRead:
         """Return the entries after `cursor`. An unfinished last line (its writer is not done) is left for later."""
@@ -81,15 +91,36 @@ class FileJournal:
                 )
             try:
                 _write_all(fd, line)
-                os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, size)
-                # A reader may have read the line already. A new generation makes all readers start from the beginning.
-                os.pwrite(fd, _new_header(), 0)
                 raise
+            written = os.open(self._path, os.O_RDWR)  # not a duplicate, which would keep the lock
+        # Synced without the lock, so that appends under way share a sync. If a fold replaces the file meanwhile, it
+        # copies the line durably.
+        try:
+            self._syncs.sync(written)
+        except OSError:
+            self._withdraw(line)
+            raise
+        finally:
+            os.close(written)
 
-    def fold(self, cursor: str) -> None:
-        """Drop the entries before `cursor`, unless another fold came first."""
+    def _withdraw(self, line: bytes) -> None:
+        """Remove a line that is not durable. This takes no room on the disk."""
+        with self._locked() as fd:
+            content = _read_from(fd, 0)
+            at = content.rfind(line)
+            if at < 0:
+                return
+            if at + len(line) == len(content):
+                os.ftruncate(fd, at)
+            else:
+                os.pwrite(fd, b" " * (len(line) - 1) + b"\n", at)
+            # A reader may have read the line already. A new generation makes all readers start from the beginning.
+            os.pwrite(fd, _new_header(), 0)
+
+    def fold(self, cursor: str, before: Callable[[], None] = lambda: None) -> None:
+        """Drop the entries before `cursor`, unless another fold came first. If there are any, call `before` first."""
         generation, _, position = cursor.partition(":")
         if not self._path.exists():
             return
@@ -97,6 +128,7 @@ class FileJournal:
             self._repair(fd)
             if _generation(os.pread(fd, _HEADER_BYTES, 0)) != generation or int(position) <= _HEADER_BYTES:
                 return
+            before()
             write_atomically(self._path, _new_header() + _read_from(fd, int(position)))
 
     @contextlib.contextmanager
@@ -156,7 +188,7 @@ def _read_entries(file: BinaryIO, position: int) -> tuple[list[JournalEntry], in
         position, length, size = position + size, size, 0
         if length > MAX_LINE_BYTES:
             _logger.warning("A journal line of %d bytes is ignored; at most %d are allowed.", length, MAX_LINE_BYTES)
-        elif (entry := _entry(part)) is not None:
+        elif not part.isspace() and (entry := _entry(part)) is not None:  # a withdrawn line is blank
             entries.append(entry)
     return entries, position
 

@@ -1,8 +1,9 @@
 """Publish into a file_system repo in steps; a crash may follow any of them.
 
-A distribution is published by one upload at a time, even under different spellings of its name. The upload locks the
-distribution's identity (the claim) while it checks for doubles, places the file and appends it to the journal.
-Blocking; call it in a thread.
+An upload waits for three syncs: of the content, of the folder that holds its name, and of the journal. A distribution
+is published by one upload at a time, even under different spellings of its name. The upload locks the distribution's
+identity (the claim) while it checks for doubles, places the file and appends it to the journal. Blocking; call it in a
+thread.
 """
 
 import os
@@ -33,6 +34,9 @@ from pywharf.disk.durable import (
 from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
 from pywharf.index.tombstones import Tombstone, meta_of_deleted
+
+_SMALL = 4_096
+"""Bytes that a crash leaves whole or not at all."""
 
 
 class FilePublisher:
@@ -159,14 +163,18 @@ class _Prepared:
             path.unlink(missing_ok=True)
 
     def write(self) -> None:
-        """Make the content and the records durable. A second call does nothing."""
+        """Make the content durable, and write the records. A second call does nothing.
+
+        Small records are not synced: until a fold makes them durable, the journal's entry has what they say, and the
+        core metadata is in the file itself.
+        """
         if self.records:
             return
         fsync_file(self._upload.staged)
         self.file = msgspec.structs.replace(self._upload.file, stamp=stamp_of(self._upload.staged.stat()))
         self.records = _records(self._upload, self.file, self._final)
         for path, content in self.records.items():
-            self._temporaries[path] = write_temporary(path.parent, content)
+            self._temporaries[path] = write_temporary(path.parent, content, durably=len(content) > _SMALL)
 
     def withdraw(self, freed: Tombstone | None) -> None:
         """Remove the placed files; the tombstone comes back if there was one."""

@@ -21,9 +21,18 @@ _MAX_CONCURRENT = 4
 _reading = threading.BoundedSemaphore(_MAX_CONCURRENT)
 
 
+Status = tuple[int, int, int, int]
+"""A file's inode, size, and the times of the last change of its content and of anything, in nanoseconds."""
+
+
 def stamp_of(status: os.stat_result) -> str:
     """Return a text that differs if another file replaces this one, even one of the same size."""
     return f"{status.st_ino}:{status.st_mtime_ns}"
+
+
+def status_of(status: os.stat_result) -> Status:
+    """Return what differs after a file was changed or replaced."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def digest_of(opened: BinaryIO) -> str:

@@ -115,6 +115,8 @@ class ScannedProject(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     """The names of deleted files that stay taken. A project with none but those keeps its name, too."""
+    duplicates: tuple[tuple[str, ...], ...] | None = None
+    """The groups of its files that mean the same distribution, for a backend that remembers them; None: not known."""
 
 
 class Packages(Protocol):

@@ -26,6 +26,7 @@ from pywharf_operator.render.pod.pod_template import (
     ROOT,
     TMP,
     TMP_VOLUME,
+    account_name,
     claim_name,
     surroundings,
     with_defaults,
@@ -123,8 +124,9 @@ def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest
 
 def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest:
     server = shared.server
+    uses_lent_identity = _uses_lent_identity(repo, spec)
     pod: Manifest = {
-        "serviceAccountName": object_name(server, "index"),
+        "serviceAccountName": account_name(server) if uses_lent_identity else object_name(server, "index"),
         "automountServiceAccountToken": False,
         # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
@@ -136,9 +138,7 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
     storage = server.spec.storage
     if isinstance(spec, FileSystemSpec) and storage is not None and not storage.shared and server.most_replicas > 0:
         pod["affinity"] = _beside_the_server(server)
-    return job_template(
-        server, pod, shared.around, {REPO_LABEL: repo.name}, uses_lent_identity=_uses_lent_identity(repo, spec)
-    )
+    return job_template(server, pod, shared.around, {REPO_LABEL: repo.name}, uses_lent_identity=uses_lent_identity)
 
 
 def _uses_lent_identity(repo: RepoVerdict, spec: BackendSpec) -> bool:

@@ -56,6 +56,11 @@ def claim_name(server: PackageServer) -> str | None:
     return storage.existing_claim or object_name(server, "data")
 
 
+def account_name(server: PackageServer) -> str:
+    """Return the name of the ServiceAccount that a cloud's identity is bound to."""
+    return server.spec.service_account.name or object_name(server)
+
+
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
     """Return the template without `spec.podTemplateRemovals` and with `spec.podTemplate` merged in.
 
@@ -139,7 +144,7 @@ def _check_part(path: str, part: object, known: set[str] | None) -> None:
 
 def _template(server: PackageServer, environment: Environment) -> Manifest:
     spec: Manifest = {
-        "serviceAccountName": object_name(server),
+        "serviceAccountName": account_name(server),
         "automountServiceAccountToken": False,
         # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,

@@ -6,7 +6,6 @@ from msgspec import Meta
 
 from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
-from pywharf.core.urls import check_url
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,
     TIME_ZONE_PATTERN,
@@ -41,24 +40,6 @@ NAMESPACE = Form(
     must_be="lower-case letters, digits and '-', starting and ending with a letter or digit",
 )
 SECRET_KEY = Form(pattern="^[-._a-zA-Z0-9]+$", max_length=253, must_be="letters, digits, '-', '_' and '.'")
-_URL = (
-    r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-    r"(/[A-Za-z0-9._~!$&()*+,;=:%/-]*)?"
-)
-URL = Form(
-    pattern=f"^{_URL}$",
-    max_length=2048,
-    must_be="an http or https URL without user info, query or fragment",
-    check=lambda text: check_url(text, "it"),
-    may_hold_secret=True,
-)
-ENDPOINT = Form(
-    pattern=f"^({_URL})?$",
-    max_length=2048,
-    must_be="empty, or an http or https URL without user info, query or fragment",
-    check=lambda text: check_url(text, "it") if text else None,
-    may_hold_secret=True,
-)
 SCHEDULE = Form(
     pattern=SCHEDULE_PATTERN,
     max_length=100,
@@ -95,23 +76,6 @@ QUANTITY = Form(
     max_length=64,
     must_be="a Kubernetes quantity such as 10Gi, 500m or 2",
 )
-BUCKET = Form(
-    pattern="^[a-z0-9][a-z0-9._-]*[a-z0-9]$",
-    max_length=222,
-    must_be="a bucket's name: lower-case letters, digits, '-', '_' and '.'",
-)
-AZURE_ACCOUNT = Form(pattern="^[a-z0-9]{3,24}$", max_length=24, must_be="3 to 24 lower-case letters and digits")
-AZURE_CONTAINER = Form(
-    pattern="^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
-    max_length=63,
-    must_be="3 to 63 lower-case letters, digits and '-'",
-)
-PREFIX = Form(
-    pattern="^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*$",
-    max_length=512,
-    must_be="empty, or folders each ended by '/', such as python/team-a/",
-)
-REGION = Form(pattern="^[a-z0-9-]*$", max_length=64, must_be="empty, or a region such as eu-west-1")
 DURATION = Form(
     pattern="^[1-9][0-9]{0,5}(ms|s|m|h)$",
     max_length=8,
@@ -142,19 +106,12 @@ ObjectName = Annotated[str, Meta(extra={"form": OBJECT_NAME})]
 StorageClassName = Annotated[str, Meta(extra={"form": STORAGE_CLASS})]
 Namespace = Annotated[str, Meta(extra={"form": NAMESPACE})]
 SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
-Url = Annotated[str, Meta(extra={"form": URL})]
-Endpoint = Annotated[str, Meta(extra={"form": ENDPOINT})]
 ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
 TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]
 NamePattern = Annotated[str, Meta(extra={"form": NAME_PATTERN})]
 Host = Annotated[str, Meta(extra={"form": HOST})]
 HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
 Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]
-Bucket = Annotated[str, Meta(extra={"form": BUCKET})]
-AzureAccount = Annotated[str, Meta(extra={"form": AZURE_ACCOUNT})]
-AzureContainer = Annotated[str, Meta(extra={"form": AZURE_CONTAINER})]
-Prefix = Annotated[str, Meta(extra={"form": PREFIX})]
-Region = Annotated[str, Meta(extra={"form": REGION})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from pywharf.config.forms import Url
 from pywharf.core.names import RepoName
 from pywharf_operator.spec.backends import Backend
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
@@ -17,7 +18,6 @@ from pywharf_operator.spec.forms import (
     ScheduleText,
     SecretKey,
     TimeZone,
-    Url,
 )
 from pywharf_operator.spec.metadata import ObjectKey, Resource
 from pywharf_operator.spec.model import Model, Rule

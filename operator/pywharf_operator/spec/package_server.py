@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from pywharf.config.forms import Url
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel, Text
 from pywharf_operator.spec.exposure import HttpRoute, Ingress
@@ -17,7 +18,6 @@ from pywharf_operator.spec.forms import (
     PodPath,
     Quantity,
     StorageClassName,
-    Url,
 )
 from pywharf_operator.spec.jobs import Jobs
 from pywharf_operator.spec.limits import Limits

@@ -137,8 +137,11 @@ IN_A = "config, table [a]: "
         ("[credentials_revision]\ntype = 'memory'", "config: 'credentials_revision' is the configuration's own key;"),
         (table() + table(name="A"), "config: the repo 'a' stands there twice (upper and lower case are the same"),
         (table() + table(), "config is not valid TOML: Cannot declare ('a',) twice (at line 3, column 3)."),
-        ("[a]\n", f"{IN_A}type is missing; name one of file_system, github, memory."),
-        ("[a]\ntype = 1\n", f"{IN_A}type is '1'; the backends installed here are file_system, github, memory."),
+        ("[a]\n", f"{IN_A}type is missing; name one of azure, file_system, gcs, github, memory, s3."),
+        (
+            "[a]\ntype = 1\n",
+            f"{IN_A}type is '1'; the backends installed here are azure, file_system, gcs, github, memory, s3.",
+        ),
         ("[a]\ntype = 'File_System'\n", f"{IN_A}type is 'File_System'; the backends installed here are"),
         (table("reed_secret = 'x'"), f"{IN_A}the field 'reed_secret' is unknown; check its spelling"),
         (table("owner = 1"), f"{IN_A}owner is 1: expected `str | null`, got `int`."),
@@ -359,7 +362,9 @@ def test_another_backend_s_table():
     assert parse_config(table("bucket = 'x'", kind="bucket"), "", specs=specs).repos == {"a": BucketSpec(bucket="x")}
     with pytest.raises(InvalidConfigError, match=r"table \[a\]: object missing required field `bucket`"):
         parse_config(table(kind="bucket"), "", specs=specs)
-    with pytest.raises(InvalidConfigError, match="installed here are bucket, file_system, github, memory"):
+    with pytest.raises(
+        InvalidConfigError, match="installed here are azure, bucket, file_system, gcs, github, memory, s3"
+    ):
         parse_config(table(kind="pail"), "", specs=specs)
 
 

@@ -101,7 +101,7 @@ def test_secret_of_no_letters(load):
     [
         (b"\xff\xfe", "is not UTF-8 text."),
         (b"a = ", "config.toml is not valid TOML: Invalid value (at end of document)."),
-        (b"[a]\n", "config.toml, table [a]: type is missing; name one of file_system, github, memory."),
+        (b"[a]\n", "config.toml, table [a]: type is missing; name one of azure, file_system, gcs, github, memory, s3."),
     ],
 )
 def test_fault_of_the_file(load, tmp_path, content, said):

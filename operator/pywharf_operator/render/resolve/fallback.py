@@ -19,7 +19,15 @@ from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
 from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdict
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
-_CHANGEABLE: Final = {"upstream", "anonymous_read", "sync_index_interval", "read_secret", "write_secret"}
+_CHANGEABLE: Final = {
+    "upstream",
+    "anonymous_read",
+    "download",
+    "poll_interval",
+    "read_secret",
+    "sync_index_interval",
+    "write_secret",
+}
 """Settings that may differ between two tables of the same packages and the same owner."""
 _FIELDS: Final = {"read": "read_secret", "write": "write_secret"}
 

@@ -48,10 +48,17 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
         "NoCredentials": "Add the reference that the message names under `spec.credentials`.",
+        "AmbientIdentityNotAllowed": (
+            "Name the storage's keys by `credentials.backendSecretRef`, or have the server's "
+            "`spec.ambientIdentity.namespaces` list the repo's namespace."
+        ),
         "SecretNotFound": "Create the Secret in the repo's own namespace, with the label; no other namespace is read.",
         "SecretNotLabelled": 'Label the Secret with `pywharf.dev/credentials: "true"`.',
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
-        "SecretInvalid": "Give the key a value that is a text, not empty and at most 16 KiB.",
+        "SecretInvalid": (
+            "Give the key a value that is a text, not empty and at most 16 KiB; a bucket's keys need the fields that "
+            "the message names."
+        ),
     },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",

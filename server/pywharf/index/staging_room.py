@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from pywharf.core.errors import BusyError
+from pywharf.core.errors import BusyError, TooLargeError
 
 
 class StagingRoom:
@@ -15,19 +15,22 @@ class StagingRoom:
         self._most_bytes = most_bytes
         self._taken: Counter[str] = Counter()
 
-    @property
-    def largest_file(self) -> int | None:
-        """Most bytes of one file; None: any."""
-        return None if self._most_bytes is None else self._most_bytes // 2
-
     def share_of(self, repo: str) -> "StagingShare":
         """Return the share of one upload of the repo; it holds nothing yet."""
         return StagingShare(self, repo)
 
-    def take(self, repo: str, count: int) -> None:
-        """Take bytes. Raises BusyError if there are none for this repo."""
+    def take(self, repo: str, count: int, held: int = 0) -> None:
+        """Take bytes for an upload that holds `held`.
+
+        Raises BusyError if there are none for this repo now, TooLargeError if there are never as many.
+        """
         if self._most_bytes is None:
             return
+        if held + count > self._most_bytes // 2:
+            raise TooLargeError(
+                f"The file is over {self._most_bytes // 2} bytes, and the server has no room to receive a larger one; "
+                "have its --max_staged_bytes raised (spec.staging.sizeLimit of the PackageServer)."
+            )
         if self._taken[repo] + count > self._most_bytes - self._taken.total() - count:
             raise BusyError(
                 f"Uploads under way take {self._taken.total()} of the {self._most_bytes} bytes that the server keeps "
@@ -51,8 +54,8 @@ class StagingShare:
         self._held = 0
 
     def take(self, count: int) -> None:
-        """Take bytes. Raises BusyError if there are none."""
-        self._room.take(self._repo, count)
+        """Take bytes. Raises BusyError, TooLargeError."""
+        self._room.take(self._repo, count, self._held)
         self._held += count
 
     def close(self) -> None:

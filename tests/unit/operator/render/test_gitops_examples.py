@@ -50,6 +50,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": (True, HEALTHY),
         "NoCredentials": (False, DEGRADED),
+        "AmbientIdentityNotAllowed": (False, DEGRADED),
         "SecretNotFound": (False, DEGRADED),
         "SecretNotLabelled": (False, DEGRADED),
         "SecretKeyMissing": (False, DEGRADED),

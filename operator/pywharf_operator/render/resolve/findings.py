@@ -36,6 +36,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "A repo is told the same where there is no such server in that namespace."
         ),
         "NameConflict": "An older PackageRepo has the name on this server: make a new one with another `repoName`.",
+        "StorageTaken": (
+            "Choose another bucket or prefix, or name keys of your own: an older repo of another namespace is there "
+            "with the server's cloud identity."
+        ),
         "StorageMissing": "Give the PackageServer a `spec.storage`, or the repo another backend.",
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
         "EndpointNotAllowed": "Add the host to the server's `spec.allowedEndpoints`, or use an allowed one.",

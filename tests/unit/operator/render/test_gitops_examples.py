@@ -38,6 +38,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ServerNotFound": (False, DEGRADED),
         "NamespaceNotAllowed": (False, DEGRADED),
         "NameConflict": (False, DEGRADED),
+        "StorageTaken": (False, DEGRADED),
         "StorageMissing": (False, DEGRADED),
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),

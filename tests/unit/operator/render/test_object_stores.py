@@ -3,12 +3,15 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from pywharf.config.object_stores import AzureSpec, GcsSpec, ObjectStoreSpec, S3Spec
+from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.local.render_command import text_of
-from pywharf_operator.render import Environment, RenderedServer, Resolution, render_server, resolve
+from pywharf_operator.render import Environment, KeptRepo, RenderedServer, Resolution, render_server, resolve
+from pywharf_operator.spec import ObjectKey
 from support.operator.manifest_text import parsed
 from support.operator.spec_changes import CERTIFICATE
 from support.operator.store_keys import AZURE_KEY, GCS_ACCOUNT, S3_KEYS
@@ -208,3 +211,108 @@ def test_which_endpoints_are_allowed(endpoint, listed, accepted):
     server = {} if listed is None else {"allowedEndpoints": listed}
     (verdict,) = folder("s3", secret=S3_KEYS, server=server, endpoint=endpoint).repos
     assert verdict.accepted.reason == ("Accepted" if accepted else "EndpointNotAllowed")
+
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"
+
+
+def lent_repo(name: str, namespace: str, created: str, backend: dict[str, Any], **credentials: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "pywharf.dev/v1alpha1",
+        "kind": "PackageRepo",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created},
+        "spec": {
+            "serverRef": {"namespace": "servers"},
+            "backend": backend,
+            "credentials": CLIENTS | credentials,
+        },
+    }
+
+
+LENDING = {
+    "apiVersion": "pywharf.dev/v1alpha1",
+    "kind": "PackageServer",
+    "metadata": {"name": "pywharf", "namespace": "servers"},
+    "spec": {"allowedNamespaces": {"from": "All"}, "ambientIdentity": {"namespaces": ["b", "c"]}},
+}
+
+
+def reasons_of(*repos: dict[str, Any], kept: tuple[KeptRepo, ...] = ()) -> dict[str, str]:
+    keys = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys", "namespace": "c", "labels": {"pywharf.dev/credentials": "true"}},
+        "stringData": {"backend": S3_KEYS},
+    }
+    found = parsed("\n---\n".join(json.dumps(one) for one in (LENDING, keys, *repos)))
+    assert found.problems == ()
+    snapshot = msgspec.structs.replace(snapshot_of(found), kept=kept)
+    return {str(one.repo.key): one.accepted.reason for one in resolve(snapshot, ENVIRONMENT).repos}
+
+
+def at(prefix: str, bucket: str = "wheels") -> dict[str, Any]:
+    return {"s3": {"bucket": bucket, "prefix": prefix}}
+
+
+PLACES = [
+    # the older repo's backend, the newer one's, whether both are accepted
+    (at("a/"), at("b/"), True),
+    (at("a/"), at("ab/"), True),
+    (at("a/"), at("a/", "other"), True),
+    (at("a/"), {"gcs": {"bucket": "wheels", "prefix": "a/"}}, True),
+    (at("a/"), at("a/"), False),
+    (at(""), at("a/"), False),
+    (at("a/"), at(""), False),
+    (at("a/b/"), at("a/"), False),
+    (at("a/"), at("a/b/c/"), False),
+    (
+        {"azure": {"account": "acme", "container": "wheels"}},
+        {"azure": {"account": "acme", "container": "wheels", "prefix": "a/"}},
+        False,
+    ),
+    (
+        {"azure": {"account": "acme", "container": "wheels"}},
+        {"azure": {"account": "other", "container": "wheels"}},
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("older", "newer", "both"), PLACES, ids=range(len(PLACES)))
+def test_no_repo_reaches_another_namespace_s_packages_by_the_lent_identity(older, newer, both):
+    found = reasons_of(lent_repo("new", "b", NEW, newer), lent_repo("old", "c", OLD, older))
+    assert found == {"b/new": "Accepted" if both else "StorageTaken", "c/old": "Accepted"}
+
+
+def test_repos_of_one_namespace_may_share_a_bucket():
+    found = reasons_of(lent_repo("new", "b", NEW, at("a/")), lent_repo("old", "b", OLD, at("")))
+    assert set(found.values()) == {"Accepted"}
+
+
+def test_a_repo_with_keys_of_its_own_neither_holds_nor_lacks_a_place():
+    own = {"backendSecretRef": {"name": "keys", "key": "backend"}}
+    for created in (OLD, NEW):
+        found = reasons_of(lent_repo("one", "b", NEW, at("a/")), lent_repo("own", "c", created, at("a/"), **own))
+        assert set(found.values()) == {"Accepted"}
+
+
+def test_a_repo_keeps_its_place_while_it_is_broken_or_unreadable():
+    broken = lent_repo("old", "c", OLD, at("a/"))
+    broken["spec"]["index"] = {"schedule": "* * * * *"}
+    found = reasons_of(lent_repo("new", "b", NEW, at("a/")), broken)
+    assert found == {"b/new": "StorageTaken", "c/old": "ScheduleTooFrequent"}
+    table = {"type": "s3", "bucket": "wheels", "prefix": "a/", "ambient_identity": True}
+    server, repo = ObjectKey("servers", "pywharf"), ObjectKey("c", "old")
+    one = KeptRepo(server=server, repo=repo, name=RepoName("old"), table=table, admin_table=None)
+    assert reasons_of(lent_repo("new", "b", NEW, at("a/")), kept=(one,)) == {"b/new": "StorageTaken"}
+
+
+def test_the_message_tells_no_tenant_about_another():
+    repos = lent_repo("new", "b", NEW, at("a/")), lent_repo("old", "c", OLD, at("a/"))
+    found = parsed("\n---\n".join(json.dumps(one) for one in (LENDING, *repos)))
+    (refused, _) = resolve(snapshot_of(found), ENVIRONMENT).repos
+    assert refused.accepted.message == (
+        "An older PackageRepo of another namespace keeps its packages in this part of the bucket, with the cloud "
+        "identity of PackageServer servers/pywharf; choose another prefix or bucket, or name keys of your own by "
+        "spec.credentials.backendSecretRef."
+    )

@@ -298,6 +298,7 @@ def test_every_reason_is_listed_and_met():
     met |= {("PackageRepo SecretsResolved", resolved) for _, (_, resolved), _ in CASES}
     met |= {("PackageServer Accepted", reason) for _, reason in SERVER_CASES}
     met.add(("PackageRepo Accepted", "NameConflict"))  # tested below
+    met.add(("PackageRepo Accepted", "StorageTaken"))  # test_object_stores.py
     bounds = ("TableTooLarge", "TooManyRepos", "ServerFull", "ScheduleTooFrequent")  # test_bounds.py
     met |= {("PackageRepo Accepted", reason) for reason in bounds}
     # These come from parsing and reading, before anything is resolved.

@@ -18,6 +18,7 @@ FOLDERS = {
     "quickstart": CHECKOUT / "examples" / "quickstart",
     "two-teams": CHECKOUT / "examples" / "two-teams",
     "github": CHECKOUT / "examples" / "github",
+    "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }

@@ -104,7 +104,7 @@ test: lint ## Every check and test this machine can run; names what it leaves ou
 cluster: ## Build the Kubernetes, helm and the linters that the tests run (needs go)
 	@$(PYTHON) tests/support/cluster/build.py $(CLUSTER)
 
-CLUSTER := cluster lint helm helm-docs
+CLUSTER := cluster lint helm helm-docs versitygw
 NODE := cluster node containers coredns helm
 
 # Without go, or without a way to its modules, the tests that need a cluster are left out and say why.

@@ -10,7 +10,7 @@ import pytest
 from support.examples import register
 from support.parts import REQUIRE_ALL, all_required
 
-pytest_plugins = [f"support.{name}.fixtures" for name in ("cluster", "github", "kubelet", "node")]
+pytest_plugins = [f"support.{name}.fixtures" for name in ("cluster", "github", "kubelet", "node", "object_stores")]
 
 # nohup and a shell's `&` set these signals to ignored, and children inherit that: servers that the tests start would
 # not end on them. A handler that does nothing protects the run as well, and children do not inherit it.

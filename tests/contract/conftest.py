@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from pywharf.index.ports import Backend
-from support.storage.storages import ALL, FOLDING, GITHUB, GIVEN, MADE, Open, github_storage
+from support.storage.storages import (
+    ALL,
+    FOLDING,
+    GITHUB,
+    GIVEN,
+    MADE,
+    OBJECT_STORES,
+    Open,
+    bucket_storage,
+    github_storage,
+)
 
 # These test one backend; the others test any.
 collect_ignore = ["test_example_backend.py", "test_file_system.py", "test_github.py"] if GIVEN is not None else []
@@ -17,6 +27,8 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     """Open the test's storage. Close every opened backend after the test."""
     if request.param == GITHUB:
         open_storage = github_storage(request.getfixturevalue("github"), tmp_path)
+    elif request.param in OBJECT_STORES:
+        open_storage = bucket_storage(request.getfixturevalue(request.param), tmp_path)
     else:
         open_storage = MADE[request.param].make(tmp_path)
     backends: dict[int, Backend] = {}

@@ -25,7 +25,8 @@
     │   ├── BusyError
     │   ├── IndexNotLoadedError
     │   ├── BackendUnavailableError
-    │   │   └── RateLimitedError
+    │   │   ├── RateLimitedError
+    │   │   └── PreconditionsIgnoredError
     │   ├── DataOwnedByOtherError
     │   └── IndexConflictError
     └── StorageFullError
@@ -284,6 +285,21 @@ class RateLimitedError(BackendUnavailableError):
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class PreconditionsIgnoredError(BackendUnavailableError):
+    """An object store that lacks what concurrent servers rely on, so that one could overwrite another's files."""
+
+    code = "preconditions-ignored"
+    title = "The store ignores preconditions"
+    retry_after_s = 60
+
+    def __init__(self, what: str) -> None:
+        """Say what the store does, as the rest of a sentence."""
+        super().__init__(
+            f"The store {what}, so servers could overwrite each other's files. Use a store with conditional writes; "
+            "docs/object-stores.md lists some."
+        )
 
 
 class DataOwnedByOtherError(UnavailableError):

@@ -15,6 +15,7 @@ from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec, 
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Backend
 from support.github.repository import BRANCH, OWNER, Github
+from support.object_stores.store import ObjectStore
 from support.storage.foreign_backend import ForeignBackend, given_backend
 
 REPO = RepoName("team-a")
@@ -64,14 +65,16 @@ STORAGES: Mapping[str, Kind] = {
 
 GITHUB = "github"
 """The name of GitHub's storage; it needs the fixture of that name."""
+OBJECT_STORES = ("s3", "azure", "gcs")
+"""The names of the object stores' storages; each needs the fixture of that name."""
 GIVEN = given_backend()
 """The backend that is tested instead of the built-in ones, if any."""
 MADE: Mapping[str, Kind] = STORAGES if GIVEN is None else {GIVEN.type: _foreign(GIVEN)}
 """The tested storages that need no fixture."""
-ALL = [*MADE] if GIVEN is not None else [*MADE, GITHUB]
-FOLDING = [*MADE] if GIVEN is None or GIVEN.folding else []
+ALL = [*MADE] if GIVEN is not None else [*MADE, GITHUB, *OBJECT_STORES]
+FOLDING = [*(MADE if GIVEN is not None else (*MADE, *OBJECT_STORES))] if GIVEN is None or GIVEN.folding else []
 """Storages with a journal apart from the files; update_index removes the entries that the index holds."""
-SHARED = [name for name in ALL if name == GITHUB or MADE[name].is_shared]
+SHARED = [name for name in ALL if name not in MADE or MADE[name].is_shared]
 
 
 def github_storage(github: Github, folder: Path) -> Open:
@@ -90,3 +93,9 @@ def github_storage(github: Github, folder: Path) -> Open:
         return open_backend(OpenBackend(made, REPO, folder / os.urandom(4).hex(), repository.token_of("write")))
 
     return open_
+
+
+def bucket_storage(store: ObjectStore, folder: Path) -> Open:
+    """Return a function that opens a new, empty storage in an object store."""
+    table = store.table()
+    return lambda index: store.open(table | {"index_filename": index}, folder / os.urandom(4).hex())

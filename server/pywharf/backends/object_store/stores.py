@@ -1,0 +1,155 @@
+"""Make obstore's stores from a repo's table and its credentials.
+
+obstore would read AWS_*, GOOGLE_* and AZURE_* variables for whatever its caller leaves out: a tenant's repo would be
+served with the server's own identity. So these variables are taken out of the process before the first store is made, and
+only a store with the server's identity gets them back, as settings of its own.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from pywharf.config.object_stores import AzureSpec, GcsSpec, ObjectStoreSpec, S3Spec
+from pywharf.config.store_credentials import (
+    AzureAccountKey,
+    AzureClient,
+    AzureSasToken,
+    GcsServiceAccount,
+    S3Keys,
+    StoreCredentials,
+)
+
+Store = S3Store | GCSStore | AzureStore
+
+_PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
+_RETRIES = 2
+_CALL_S = 10
+_CONNECT_S = 5
+_READ_S = 20
+"""Seconds that a stream may pause."""
+
+
+class Stores(msgspec.Struct, frozen=True):
+    """The stores of one bucket: one for calls, one for what takes longer, such as a large file."""
+
+    calls: Store
+    streams: Store
+
+
+@functools.cache
+def cloud_variables() -> Mapping[str, str]:
+    """Take the clouds' variables out of this process's environment, once, and return them."""
+    names = [name for name in os.environ if name.upper().startswith(_PREFIXES)]
+    return {name: os.environ.pop(name) for name in names}
+
+
+def make_stores(spec: ObjectStoreSpec, credentials: StoreCredentials | None) -> Stores:
+    """Make the stores of a repo. Without credentials they have the server's own identity. Call it after a fork.
+
+    Raises ValueError, whose text may hold a secret.
+    """
+    variables = cloud_variables()
+    settings = _settings(spec, credentials)
+    if credentials is None:
+        settings = _ambient(spec, variables) | settings
+    return Stores(
+        calls=_store(spec, settings, {"timeout": f"{_CALL_S}s"}, retry_s=_CALL_S),
+        streams=_store(spec, settings, {"timeout": "1h", "read_timeout": f"{_READ_S}s"}, retry_s=3 * _READ_S),
+    )
+
+
+def _store(spec: ObjectStoreSpec, settings: Mapping[str, Any], timeouts: Mapping[str, str], *, retry_s: int) -> Store:
+    client: dict[str, Any] = {
+        "allow_http": spec.allow_http,
+        "connect_timeout": f"{_CONNECT_S}s",
+        "user_agent": "pywharf",
+        **timeouts,
+    }
+    if spec.ca_bundle:
+        client["root_certificate"] = spec.ca_bundle
+    options: dict[str, Any] = {
+        "config": dict(settings),
+        "client_options": client,
+        "retry_config": {
+            "max_retries": _RETRIES,
+            "retry_timeout": timedelta(seconds=retry_s),
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+        },
+    }
+    match spec:
+        case S3Spec():
+            return S3Store(spec.bucket, **options)
+        case GcsSpec():
+            return GCSStore(spec.bucket, **options)
+        case AzureSpec():
+            return AzureStore(spec.container, **options)
+    raise AssertionError(spec)  # pragma: no cover - there are three stores
+
+
+def _settings(spec: ObjectStoreSpec, credentials: StoreCredentials | None) -> dict[str, Any]:
+    settings: dict[str, Any]
+    match spec:
+        case S3Spec():
+            settings = {"region": spec.region_name, "copy_if_not_exists": "multipart", "conditional_put": "etag"}
+            if spec.endpoint:
+                # Other stores than Amazon's may lack the bulk request.
+                settings |= {"endpoint": spec.endpoint, "disable_bulk_delete": True}
+        case GcsSpec():
+            settings = {"base_url": spec.endpoint} if spec.endpoint else {}
+        case AzureSpec():
+            settings = {"account_name": spec.account} | ({"endpoint": spec.endpoint} if spec.endpoint else {})
+        case _:  # pragma: no cover - there are three stores
+            raise AssertionError(spec)
+    match credentials:
+        case S3Keys(access_key_id, secret_access_key, session_token):
+            settings |= {"access_key_id": access_key_id, "secret_access_key": secret_access_key}
+            settings |= {"session_token": session_token} if session_token else {}
+        case AzureAccountKey(key):
+            settings |= {"account_key": key, "credential_type": "access_key"}
+        case AzureSasToken(token):
+            settings |= {"sas_key": token.removeprefix("?"), "credential_type": "sas_token"}
+        case AzureClient(client_id, client_secret, tenant_id):
+            settings |= {"client_id": client_id, "client_secret": client_secret, "tenant_id": tenant_id}
+            settings |= {"credential_type": "client_secret"}
+        case GcsServiceAccount(text):
+            settings |= {"service_account_key": text}
+        case None:
+            pass
+    return settings
+
+
+def _ambient(spec: ObjectStoreSpec, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that the server's identity consists of; not those that would lead to another store."""
+    kept = {"s3": _AWS_IDENTITY, "gcs": _GOOGLE_IDENTITY, "azure": _AZURE_IDENTITY}[
+        str(type(spec).__struct_config__.tag)
+    ]
+    return {name.lower(): value for name, value in variables.items() if name.upper() in kept}
+
+
+_AWS_IDENTITY = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_METADATA_ENDPOINT",
+}
+_GOOGLE_IDENTITY = {"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"}
+_AZURE_IDENTITY = {
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
+    "AZURE_AUTHORITY_HOST",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_MSI_ENDPOINT",
+}

@@ -77,9 +77,7 @@ LINT = Programs(
 )
 HELM = Programs(TESTS / "cluster" / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 HELM_DOCS = Programs(TESTS / "cluster" / "helm-docs", {"helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs"})
-VERSITYGW = Programs(
-    TESTS / "cluster" / "versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}
-)
+VERSITYGW = Programs(TESTS / "cluster" / "versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"})
 SETS = {
     "cluster": CLUSTER,
     "node": NODE,

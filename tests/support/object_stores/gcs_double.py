@@ -90,7 +90,9 @@ class GcsDouble:
             if (one := self.objects[key])
         )
         more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if len(keys) > len(page) else ""
-        return web.Response(text=f"<ListBucketResult>{contents}{more}</ListBucketResult>", content_type="application/xml")
+        return web.Response(
+            text=f"<ListBucketResult>{contents}{more}</ListBucketResult>", content_type="application/xml"
+        )
 
     def _get(self, request: web.Request, key: str) -> web.Response:
         found = self.objects.get(key)
@@ -144,7 +146,9 @@ class GcsDouble:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def _error(status: int, code: str) -> web.Response:

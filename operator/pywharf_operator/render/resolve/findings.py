@@ -75,6 +75,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
         ),
+        "PreconditionsIgnored": (
+            "Use another store, or a newer version of it: with this one replicas could overwrite each other's files."
+        ),
         "BrokenOnReplica": "Correct what the message says; the replica cannot open the repo's storage.",
         "ConfigNotRendered": "See the condition ConfigRendered of the PackageServer.",
         "NotServed": "See Accepted and SecretsResolved.",

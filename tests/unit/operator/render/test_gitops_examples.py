@@ -63,6 +63,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "DataOwnedByOther": (False, DEGRADED),
+        "PreconditionsIgnored": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
         "ConfigNotRendered": (False, DEGRADED),
         "NotServed": (False, DEGRADED),

@@ -2,12 +2,12 @@
 
 import base64
 import contextlib
-import datetime
 import hashlib
 import hmac
 import os
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from support.cluster.control_plane import free_ports
@@ -40,7 +40,7 @@ def running_azure(folder: Path) -> Iterator[ObjectStore]:
 
 def _create_container(url: str, key: str) -> None:
     """Create the container with a request signed by the account's key ("Authorize with Shared Key", Azure's docs)."""
-    date = datetime.datetime.now(datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     headers = f"x-ms-date:{date}\nx-ms-version:2021-12-02"
     resource = f"/{ACCOUNT}/{ACCOUNT}/{CONTAINER}\nrestype:container"
     text = "PUT" + "\n" * 12 + f"{headers}\n{resource}"

@@ -31,6 +31,7 @@ class Adoption:
         self,
         client: ObjectClient,
         layout: Layout,
+        *,
         records: Records,
         claims: Claims,
         staging: Path,

@@ -153,14 +153,16 @@ def _parts(settings: Settings, staging: Path, client: ObjectClient) -> _Parts:
     layout = Layout(settings.prefix)
     records, claims = Records(client, layout), Claims(client, layout)
     journal = BucketJournal(client, layout.journal)
-    adoption = Adoption(client, layout, records, claims, staging, settings.max_file_bytes)
+    adoption = Adoption(
+        client, layout, records=records, claims=claims, staging=staging, max_file_bytes=settings.max_file_bytes
+    )
     return _Parts(
         client=client,
         layout=layout,
         journal=journal,
         index=BucketIndex(client, layout, settings.index_name),
         contents=BucketContents(client, layout, settings.url_life),
-        publisher=BucketPublisher(client, layout, records, claims, journal),
+        publisher=BucketPublisher(client, layout, records=records, claims=claims, journal=journal),
         changer=BucketChanger(client, layout, records, journal),
         scanner=BucketScanner(client, layout, records, claims, adoption),
     )

@@ -1,7 +1,7 @@
 """Give a file's content: a signed URL of the store, or the bytes passed on.
 
-A signed URL is given to everybody until a third of its life is left, so that caches keyed by URL work. It never outlives
-the credentials that signed it.
+A signed URL is given to everybody until a third of its life is left, so that caches keyed by URL work. It never
+outlives the credentials that signed it.
 """
 
 import time
@@ -34,7 +34,7 @@ class UrlLife(msgspec.Struct, frozen=True):
 LONG = UrlLife(3600, 2400.0)
 """For keys without an end."""
 SHORT = UrlLife(900, 240.0)
-"""For keys that expire at a time that is not known here. Those of a cloud's identity are renewed five minutes before."""
+"""For keys that expire at an unknown time. Those of a cloud's identity are renewed five minutes before."""
 
 
 class _Seen(msgspec.Struct, frozen=True, gc=False):
@@ -73,7 +73,7 @@ class BucketContents:
             raise NotFoundError.file_removed(file.filename) from error
         if file.size is not None and stat.size != file.size:
             raise BackendUnavailableError(
-                f"The object of {file.filename!r} has {stat.size} bytes, its record says {file.size}; remove one of both."
+                f"The object of {file.filename!r} has {stat.size} bytes, its record says {file.size}; remove one."
             )
         now = self._clock()
         if self._life is None:

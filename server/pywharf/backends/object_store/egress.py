@@ -1,9 +1,8 @@
 """Decide whether the server may connect to a repo's store.
 
-A store that a repo names must be among the allowed endpoints; the clouds' own hosts are allowed, as no tenant chooses what
-lies there. obstore resolves names by itself. So the addresses of a named host are checked here before it is used, and again
-every few seconds: a host that is allowed by name alone, and changes to a private address in between, is not noticed
-immediately.
+A store that a repo names must be among the allowed endpoints. The clouds' own hosts are allowed: their names are made
+of parts that hold no dot. obstore resolves names by itself. So the addresses of a named host are checked before it is
+used, and again every few seconds; an address that changes in between is noticed only then.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Translate the store's errors: what is wrong, and what to do. Pure; nothing of a request's secrets is shown.
 
-obstore reports a failed request as text: the method, the URL, the status and the store's answer. Only the status and the
-store's error code are read from it.
+obstore reports a failed request as text: the method, the URL, the status and the store's answer. Only the status and
+the store's error code are read from it.
 """
 
 import re
@@ -19,6 +19,7 @@ _READ = 20_000
 """Characters of a message that are read; a store's answer may be long."""
 
 _KEYS = "put valid keys into the repo's secret"
+_RIGHTS = "denies access; give the credentials the rights that docs/object-stores.md lists"
 _REMEDIES: Final[Mapping[str, str]] = {
     "InvalidAccessKeyId": f"does not know the access key; {_KEYS}",
     "XAdminUserNotFound": f"does not know the access key; {_KEYS}",
@@ -30,11 +31,11 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "InvalidToken": "rejects the session token; put new credentials into the repo's secret",
     "TokenRefreshRequired": "says that the credentials have expired; put new ones into the repo's secret",
     "RequestTimeTooSkewed": "says that this machine's clock is wrong; set it",
-    "AccessDenied": "denies access; give the credentials the rights that docs/object-stores.md lists",
+    "AccessDenied": _RIGHTS,
     "AllAccessDisabled": "denies all access to the bucket; look at the account's state",
     "AuthorizationFailure": "denies access; look at the account's firewall and at the rights of the credentials",
-    "AuthorizationPermissionMismatch": "denies access; give the credentials the rights that docs/object-stores.md lists",
-    "InsufficientAccountPermissions": "denies access; give the credentials the rights that docs/object-stores.md lists",
+    "AuthorizationPermissionMismatch": _RIGHTS,
+    "InsufficientAccountPermissions": _RIGHTS,
     "AccountIsDisabled": "says that the account is disabled; enable it",
     "SlowDown": "asks for fewer requests (SlowDown); it is tried again",
     "ServerBusy": "asks for fewer requests (ServerBusy); it is tried again",
@@ -97,10 +98,8 @@ def failure(error: Exception, bucket: str) -> BackendUnavailableError | StorageF
         return BackendUnavailableError(f"The {bucket} does not exist; create it, or correct the repo's settings.")
     if reply.code == "AuthorizationHeaderMalformed" and reply.region:
         said = f"keeps the bucket in the region {reply.region}; set the repo's region to that"
-    elif reply.code in _REMEDIES:
-        said = _REMEDIES[reply.code]
-    elif reply.status in _BY_STATUS:
-        said = _BY_STATUS[reply.status]
+    elif (known := _REMEDIES.get(reply.code or "") or _BY_STATUS.get(reply.status or 0)) is not None:
+        said = known
     elif reply.status is not None:
         said = f"answered with the status {reply.status}{f' ({reply.code})' if reply.code else ''}; try again"
     else:
@@ -111,20 +110,23 @@ def failure(error: Exception, bucket: str) -> BackendUnavailableError | StorageF
     return made
 
 
+_NO_REPLY: Final = (
+    (r"timed? ?out|TimedOut", "did not answer in time; check it, and try again"),
+    (r"dns error|failed to lookup", "has a host name that cannot be resolved; check the endpoint"),
+    (
+        r"[Cc]ertificate|UnknownIssuer",
+        "has a certificate that is not trusted; set the repo's ca_bundle, or correct the endpoint",
+    ),
+    (r"BadScheme|URL scheme is not allowed", "leads to plain HTTP, which the repo does not allow"),
+    (r"kind: Connect|Connection refused", "cannot be connected to; check the endpoint and the network"),
+    (r"private key|InvalidKey|PEM", "cannot be used with the private key of the repo's secret; put it there unchanged"),
+    (r"[Mm]etadata|[Cc]redential", "cannot be used: the server got no credentials from its cloud; check its identity"),
+)
+"""Words of the HTTP client's errors, and what they mean. The first that matches counts."""
+
+
 def _without_reply(text: str) -> str:
-    """Say why there was no answer. The text names kinds of errors of the HTTP client, in several libraries' words."""
-    if re.search(r"timed? ?out|TimedOut", text):
-        return "did not answer in time; check it, and try again"
-    if re.search(r"dns error|failed to lookup", text):
-        return "has a host name that cannot be resolved; check the endpoint"
-    if re.search(r"certificate|UnknownIssuer", text, re.IGNORECASE):
-        return "has a certificate that is not trusted; set the repo's ca_bundle, or correct the endpoint"
-    if "BadScheme" in text or "URL scheme is not allowed" in text:
-        return "redirects to plain HTTP, which the repo does not allow"
-    if re.search(r"kind: Connect|Connection refused", text):
-        return "cannot be connected to; check the endpoint and the network"
-    if re.search(r"private key|InvalidKey|PEM|decoding", text):
-        return "cannot be used with the private key of the repo's secret; put the key as the cloud gave it there"
-    if re.search(r"metadata|InstanceCredential|credential", text, re.IGNORECASE):
-        return "cannot be used: the server got no credentials from its cloud; check its identity"
-    return "broke off the connection, or its answer cannot be read; check it, and try again"
+    return next(
+        (said for pattern, said in _NO_REPLY if re.search(pattern, text)),
+        "broke off the connection, or its answer cannot be read; check it, and try again",
+    )

@@ -20,7 +20,7 @@ _OTHER_CODEC_S = 30.0
 
 
 class BucketIndex:
-    """The index of one repo: an object for the codec in use. After a change of the codec there may be two for a while."""
+    """The index of one repo: an object for the codec in use. While the codec is changed, there are two."""
 
     def __init__(self, client: ObjectClient, layout: Layout, index_name: str) -> None:
         self._client = client

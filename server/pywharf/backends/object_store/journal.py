@@ -1,11 +1,10 @@
 """The journal in a bucket: an object for each entry, under keys that sort by time.
 
 Readers list what is new. The keys' times come from the writers, whose clocks may differ, and a slow writer's entry may
-appear after a later one was read. So a writer's times never go back behind those it has read, a poll lists again what was
-new in the last minutes, and now and then everything.
+appear after a later one was read. So a writer's times never go back behind those it has read, a poll lists again what
+was new in the last minutes, and now and then everything.
 
-An object whose key sorts last says how often the journal was folded. A list has it always, so readers see a fold without a
-request more.
+An object whose key sorts last changes with each fold. Every list has it, so readers see a fold without another request.
 """
 
 import asyncio

@@ -93,7 +93,7 @@ class ObstoreClient:
             result = await obstore.get_async(self._stores.streams, key, options={"range": (first, last + 1)})
             async for chunk in result.stream(min_chunk_size=_CHUNK):
                 # A view, not a copy; the server writes it to a socket.
-                yield cast("bytes", memoryview(cast("bytes", chunk)))
+                yield cast("bytes", memoryview(chunk))
 
     async def create(self, key: str, content: bytes) -> Version:
         return await self._put(key, content, "create")
@@ -171,7 +171,7 @@ class ObstoreClient:
         try:
             async with within(seconds, f"The store of the {self._bucket}"), self._slots if slot else _nothing():
                 yield
-        except (FileNotFoundError, exceptions.NotFoundError) as error:
+        except FileNotFoundError as error:
             reply = reply_of(error)
             if reply.is_missing_bucket or reply.is_rejection:
                 raise failure(error, self._bucket) from None
@@ -180,8 +180,6 @@ class ObstoreClient:
             raise ObjectExistsError from None
         except exceptions.PreconditionError:
             raise ObjectChangedError from None
-        except exceptions.NotSupportedError:
-            raise
         except exceptions.BaseError as error:
             raise failure(error, self._bucket) from None  # its text may hold a signature
         except (ValueError, TypeError) as error:

@@ -34,9 +34,9 @@ def open_object_store(
         # Only now: the client's threads would not survive a fork.
         try:
             stores = make_stores(spec, credentials)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever obstore refuses settings with
             raise BackendUnavailableError(
-                f"The {bucket_of(spec)} cannot be opened ({type(error).__name__}): check the repo's settings and secret."
+                f"The {bucket_of(spec)} cannot be opened ({type(error).__name__}); check the repo's table and secret."
             ) from None  # its text may hold a secret
         return ObstoreClient(stores, bucket_of(spec), StoreEgress(request.egress, spec.endpoint).check)
 

@@ -1,4 +1,4 @@
-"""Try out whether a store keeps the promises that the backend relies on. Several stores ignore preconditions silently."""
+"""Try out whether a store keeps the promises that the backend relies on; several ignore preconditions silently."""
 
 import uuid
 

@@ -1,8 +1,8 @@
 """Publish a file to a bucket, so that a name has one content for everyone, whoever sends it, and however often.
 
-The order decides. A claim settles which spelling of a distribution's name counts. Creating the content settles which bytes
-the name has. Core metadata and record follow, and then the journal's entry; only the record makes the file visible. After a
-crash anywhere, the same upload again completes what is left.
+The order decides. A claim settles which spelling of a distribution's name counts. Creating the content settles which
+bytes the name has. Core metadata and record follow, and then the journal's entry; only the record makes the file
+visible. After a crash anywhere, the same upload again completes what is left.
 """
 
 import asyncio
@@ -41,10 +41,11 @@ _ATTEMPTS = 10
 class BucketPublisher:
     """Publishes the files of one repo."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads and writes
         self,
         client: ObjectClient,
         layout: Layout,
+        *,
         records: Records,
         claims: Claims,
         journal: BucketJournal,
@@ -150,7 +151,7 @@ class BucketPublisher:
         raise BackendUnavailableError(f"Too many uploads of {name!r} run at once; try again.")
 
     async def _is_abandoned(self, upload: Upload, filename: str) -> bool:
-        """Return whether a name with an old claim is free: its upload never got further, or it was deleted and freed."""
+        """Return whether a name with an old claim is free: its upload never went on, or it was deleted and freed."""
         record = await self._records.usable(upload.project, filename)
         if record is not None:
             return record.is_freed

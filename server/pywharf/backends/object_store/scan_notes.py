@@ -1,7 +1,7 @@
 """What a scan notes in the bucket, so that the next one reads only what has changed.
 
-A file's fingerprint stands for the versions of its objects. If it is the same as when an index was written, that index has
-the file's record. The notes name the index that they belong to; with any other index, everything is read.
+A file's fingerprint stands for the versions of its objects. If it is the same as when an index was written, that index
+has the file's record. The notes name the index that they belong to; with any other index, everything is read.
 """
 
 from collections.abc import Mapping

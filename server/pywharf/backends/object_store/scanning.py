@@ -11,7 +11,7 @@ from pywharf.backends.object_store.claims import CLAIM_S, Claims
 from pywharf.backends.object_store.client import ObjectClient, ObjectMissingError
 from pywharf.backends.object_store.layout import Layout
 from pywharf.backends.object_store.listing import ListedFile, ListedProject, list_project, list_projects
-from pywharf.backends.object_store.records import Records
+from pywharf.backends.object_store.records import Record, Records
 from pywharf.backends.object_store.scan_notes import FREED, TAKEN, ScanNotes
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.model import File, Project, ProjectStatus
@@ -133,36 +133,40 @@ class BucketScanner:
 
     async def _read(self, listed: ListedProject, filename: str, problems: list[str]) -> File | str | None:
         """Return a file's record; TAKEN or FREED for a deleted one; None if there is nothing to index."""
-        name, objects = listed.name, listed.files[filename]
+        objects = listed.files[filename]
         try:
             if not objects.record:
-                return await self._unrecorded(name, filename, objects, problems)
-            record = await self._records.get(name, filename)
+                return await self._unrecorded(listed.name, filename, objects, problems)
+            record = await self._records.get(listed.name, filename)
             if record is None:
                 return None
             if record.is_deleted:
-                if record.is_taken and objects.size is not None:
-                    # A deletion that was interrupted.
-                    keys = [self._layout.metadata(name, filename), self._layout.content(name, filename)]
-                    await self._client.delete(keys)
-                return FREED if record.is_freed else TAKEN
-            if objects.size is None:
-                problems.append(
-                    f"{name}/{filename} is left out: its record is there, but not the object itself; publish the same "
-                    "file again, or delete it."
-                )
-                return None
-            file = record.file
-            if file.size not in {None, objects.size}:
-                raise InvalidConfigError(f"it has {objects.size} bytes, its record says {file.size}.")
-            file = msgspec.structs.replace(file, size=objects.size)
-            if file.metadata_sha256 is None and filename.endswith(".whl"):
-                return await self._adoption.with_metadata(name, file, is_stored=objects.has_metadata)
+                return await self._deleted(listed.name, record, objects)
+            return await self._checked(listed.name, record.file, objects)
         except ObjectMissingError:
             return None  # removed meanwhile
         except _UNUSABLE as error:
-            problems.append(f"{name}/{filename} is left out: {error}")
+            problems.append(f"{listed.name}/{filename} is left out: {error}")
             return None
+
+    async def _deleted(self, name: ProjectName, record: Record, objects: ListedFile) -> str:
+        if record.is_taken and objects.size is not None:
+            # A deletion that was interrupted.
+            filename = record.file.filename
+            await self._client.delete([self._layout.metadata(name, filename), self._layout.content(name, filename)])
+        return FREED if record.is_freed else TAKEN
+
+    async def _checked(self, name: ProjectName, file: File, objects: ListedFile) -> File:
+        """Return the record of a file whose content is there and has the recorded size."""
+        if objects.size is None:
+            raise InvalidConfigError(
+                "its record is there, but not the object itself; publish the same file again, or delete it."
+            )
+        if file.size not in {None, objects.size}:
+            raise InvalidConfigError(f"it has {objects.size} bytes, its record says {file.size}.")
+        file = msgspec.structs.replace(file, size=objects.size)
+        if file.metadata_sha256 is None and file.filename.endswith(".whl"):
+            return await self._adoption.with_metadata(name, file, is_stored=objects.has_metadata)
         return file
 
     async def _unrecorded(

@@ -1,15 +1,15 @@
 """Make obstore's stores from a repo's table and its credentials.
 
 obstore would read AWS_*, GOOGLE_* and AZURE_* variables for whatever its caller leaves out: a tenant's repo would be
-served with the server's own identity. So these variables are taken out of the process before the first store is made, and
-only a store with the server's identity gets them back, as settings of its own.
+served with the server's own identity. So these variables are taken out of the process before the first store is made,
+and only a store with the server's identity gets them back, as settings of its own.
 """
 
 import functools
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -92,35 +92,34 @@ def _store(spec: ObjectStoreSpec, settings: Mapping[str, Any], timeouts: Mapping
 
 
 def _settings(spec: ObjectStoreSpec, credentials: StoreCredentials | None) -> dict[str, Any]:
-    settings: dict[str, Any]
+    identity = {} if credentials is None else _identity(credentials)
     match spec:
         case S3Spec():
             settings = {"region": spec.region_name, "copy_if_not_exists": "multipart", "conditional_put": "etag"}
-            if spec.endpoint:
-                # Other stores than Amazon's may lack the bulk request.
-                settings |= {"endpoint": spec.endpoint, "disable_bulk_delete": True}
+            return settings | ({"endpoint": spec.endpoint} if spec.endpoint else {}) | identity
         case GcsSpec():
-            settings = {"base_url": spec.endpoint} if spec.endpoint else {}
+            return ({"base_url": spec.endpoint} if spec.endpoint else {}) | identity
         case AzureSpec():
-            settings = {"account_name": spec.account} | ({"endpoint": spec.endpoint} if spec.endpoint else {})
-        case _:  # pragma: no cover - there are three stores
-            raise AssertionError(spec)
+            return {"account_name": spec.account} | ({"endpoint": spec.endpoint} if spec.endpoint else {}) | identity
+    raise AssertionError(spec)  # pragma: no cover - there are three stores
+
+
+def _identity(credentials: StoreCredentials) -> dict[str, str]:
     match credentials:
         case S3Keys(access_key_id, secret_access_key, session_token):
-            settings |= {"access_key_id": access_key_id, "secret_access_key": secret_access_key}
-            settings |= {"session_token": session_token} if session_token else {}
+            keys = {"access_key_id": access_key_id, "secret_access_key": secret_access_key}
+            return keys | ({"session_token": session_token} if session_token else {})
         case AzureAccountKey(key):
-            settings |= {"account_key": key, "credential_type": "access_key"}
+            return {"account_key": key, "credential_type": "access_key"}
         case AzureSasToken(token):
-            settings |= {"sas_key": token.removeprefix("?"), "credential_type": "sas_token"}
+            return {"sas_key": token.removeprefix("?"), "credential_type": "sas_token"}
         case AzureClient(client_id, client_secret, tenant_id):
-            settings |= {"client_id": client_id, "client_secret": client_secret, "tenant_id": tenant_id}
-            settings |= {"credential_type": "client_secret"}
+            client = {"client_id": client_id, "client_secret": client_secret, "tenant_id": tenant_id}
+            return client | {"credential_type": "client_secret"}
         case GcsServiceAccount(text):
-            settings |= {"service_account_key": text}
-        case None:
-            pass
-    return settings
+            return {"service_account_key": text}
+        case _:
+            assert_never(credentials)
 
 
 def _ambient(spec: ObjectStoreSpec, variables: Mapping[str, str]) -> dict[str, str]:

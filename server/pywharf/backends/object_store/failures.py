@@ -111,7 +111,7 @@ def failure(error: Exception, bucket: str) -> BackendUnavailableError | StorageF
 
 
 _NO_REPLY: Final = (
-    (r"timed? ?out|TimedOut", "did not answer in time; check it, and try again"),
+    (r"timed out|TimedOut", "did not answer in time; check it, and try again"),
     (r"dns error|failed to lookup", "has a host name that cannot be resolved; check the endpoint"),
     (
         r"[Cc]ertificate|UnknownIssuer",

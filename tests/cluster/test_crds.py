@@ -21,6 +21,7 @@ PREFIXES = {
 
 PAST_THE_SCHEMA = (
     "endpoint is 'https://s3:99999'",
+    "caBundle is 'a': it must hold certificates",
     "no month that it names has a day 30",
     "its minute has the range 30-10",
     "the IANA time zone database has no such name",

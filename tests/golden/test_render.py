@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
+from pywharf.config.object_stores import S3Spec
+from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.manifests import load_folder
 from pywharf_operator.local.render_command import rendered, text_of
 from pywharf_operator.render import Environment
@@ -17,15 +18,10 @@ FOLDERS = {
     "quickstart": CHECKOUT / "examples" / "quickstart",
     "two-teams": CHECKOUT / "examples" / "two-teams",
     "github": CHECKOUT / "examples" / "github",
+    "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }
-
-
-class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
-    bucket: str
-    prefix: str
-    allow_http: bool
 
 
 # The output must not depend on which backends are installed.

@@ -186,16 +186,16 @@ REFUSED: dict[str, tuple[Json, str]] = {
         {"upstream": {"mode": "Pages", "url": "http://169.254.169.254/simple/"}},
         "EndpointNotAllowed",
     ),
-    "a backend that is not installed": (
+    "a store that is not listed": (
         {
-            "backend": {"s3": {"bucket": "wheels"}},
+            "backend": {"s3": {"bucket": "wheels", "endpoint": "https://minio.storage.svc:9000"}},
             "credentials": {
                 "readSecretRef": {"name": "refused", "key": "read"},
                 "writeSecretRef": {"name": "refused", "key": "write"},
                 "backendSecretRef": {"name": "refused", "key": "read"},
             },
         },
-        "BackendNotInstalled",
+        "EndpointNotAllowed",
     ),
 }
 

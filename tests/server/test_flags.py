@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "keepalive_timeout": ("2.5", 2.5),
     "max_connections": ("100", 100),
     "max_uploads": ("3", 3),
+    "max_staged_bytes": ("1000", 1000),
     "allowed_endpoints": ("index.example.com,*.example.org:8443", "index.example.com,*.example.org:8443"),
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),

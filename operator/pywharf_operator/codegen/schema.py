@@ -23,6 +23,8 @@ Schema = dict[str, Any]
 _MAP_TYPE = "x-kubernetes-map-type"
 _LIST_TYPE = "x-kubernetes-list-type"
 _ANY_FIELD = "x-kubernetes-preserve-unknown-fields"
+_LONGEST_IN_CEL = 2048
+"""Characters of a text that a rule may match. The operator alone checks the form of a longer one."""
 
 
 def schema_of(kind: type[msgspec.Struct]) -> Schema:
@@ -181,8 +183,10 @@ def _with_form(schema: Schema, kind: inspect.Metadata) -> Schema:
         return schema
     if "x-kubernetes-int-or-string" in schema:
         return schema | {"pattern": form.pattern}  # for CEL such a value has no type
-    rule = Rule(cel=_cel(form), message=f"it must be {form.must_be}")
-    return schema | {"maxLength": form.max_length} | _validations((rule,))
+    bounded = schema | {"maxLength": form.max_length}
+    if form.max_length > _LONGEST_IN_CEL:
+        return bounded
+    return bounded | _validations((Rule(cel=_cel(form), message=f"it must be {form.must_be}"),))
 
 
 def _cel(form: Form) -> str:

@@ -7,10 +7,10 @@ key. It stores everything else as given.
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 from pywharf_operator.cluster.live import Steps
+from pywharf_operator.spec.quantities import quantity
 
 _KEYS: Final = {
     "containers": "name",
@@ -71,15 +71,6 @@ _DEFAULTED: Final = {
 """Fields whose empty string or zero the API server replaces with its default."""
 _AMOUNTS: Final = {"capacity", "limits", "requests"}
 _AMOUNT: Final = {"averageValue", "divisor", "sizeLimit", "storage"}
-_QUANTITY = re.compile(r"([+-]?[0-9.]{1,40}(?:[eE][+-]?[0-9]{1,2})?)([KMGTPE]i|[numkMGTPE])?\Z")
-_UNITS: Final = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "": Decimal(1),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
-}
 
 
 def first_difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Steps | None:
@@ -103,15 +94,6 @@ def path_of(steps: Steps) -> str:
             case (_, value):
                 made += f"[{value}]"
     return made
-
-
-def quantity(value: object) -> Decimal | None:
-    """Return the amount that a Kubernetes quantity stands for, or None if it is not one."""
-    found = _QUANTITY.match(str(value)) if isinstance(value, str | int) else None
-    try:
-        return None if found is None else Decimal(found[1]) * _UNITS[found[2] or ""]
-    except ArithmeticError:
-        return None
 
 
 def _with_data_alone(secret: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,9 +7,10 @@ import msgspec
 
 from pywharf.core.backoff import backoff_s
 from pywharf_operator.cluster.live import Steps, annotations_of, covers, other_managers
-from pywharf_operator.reconciling.comparison import first_difference, path_of, quantity
+from pywharf_operator.reconciling.comparison import first_difference, path_of
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.spec.names import MANAGER, RENDERED_ANNOTATION
+from pywharf_operator.spec.quantities import quantity
 
 REPLICAS_MANAGER: Final = f"{MANAGER}-replicas"
 """Field manager that owns the number of replicas until an autoscaler writes it."""

@@ -12,12 +12,14 @@ from pywharf.config.forms import (
     AzureContainer,
     Branch,
     Bucket,
+    CaBundle,
     Download,
     Endpoint,
     FileBytes,
     GithubOwner,
     GithubRepo,
     IndexFilename,
+    PollSeconds,
     Prefix,
     Region,
     Url,
@@ -25,8 +27,6 @@ from pywharf.config.forms import (
 from pywharf_operator.spec.model import Model, Rule, exactly_one, fields_of
 
 _INDEX_FILENAME = "Name of the index file in the storage. Its extension chooses the codec: .json reads fastest."
-_PREFIX = "Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."
-_ALLOW_HTTP = "Whether `endpoint` may be plain HTTP, over which credentials travel readable."
 
 MaxFileBytes = Annotated[FileBytes, Meta(description="The largest file that is taken, in bytes.")]
 
@@ -45,17 +45,6 @@ class BackendModel(Model, frozen=True, kw_only=True):
     def endpoints(self) -> dict[str, str]:
         """The URLs that the repo's owner chose, by field name."""
         return {}
-
-
-def _https_unless_allowed(backend: "S3 | Gcs | Azure") -> bool:
-    return backend.allow_http or not backend.endpoint.startswith("http:")
-
-
-_PLAIN_HTTP = Rule(
-    cel="self.allowHTTP || !self.endpoint.startsWith('http:')",
-    message="endpoint is plain http; use https, or say allowHTTP: true",
-    holds=_https_unless_allowed,
-)
 
 
 class FileSystem(BackendModel, frozen=True, kw_only=True):
@@ -93,60 +82,106 @@ class Github(BackendModel, frozen=True, kw_only=True):
         return {"apiURL": self.api_url}
 
 
-class S3(BackendModel, frozen=True, kw_only=True):
+def _https_unless_allowed(backend: "ObjectStore") -> bool:
+    return backend.allow_http or not backend.endpoint.startswith("http:")
+
+
+class ObjectStore(BackendModel, frozen=True, kw_only=True):
+    """What all object stores share."""
+
+    rules = (
+        Rule(
+            cel="self.allowHTTP || !self.endpoint.startsWith('http:')",
+            message="endpoint is plain http; use https, or say allowHTTP: true",
+            holds=_https_unless_allowed,
+        ),
+    )
+
+    prefix: Annotated[
+        Prefix,
+        Meta(description="Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."),
+    ] = ""
+    endpoint: Annotated[
+        Endpoint,
+        Meta(
+            description=(
+                "The store's URL, whose host the server's `allowedEndpoints` must list. Empty: the cloud's own, which "
+                "need not be listed."
+            )
+        ),
+    ] = ""
+    allow_http: Annotated[
+        bool,
+        Meta(description="Whether `endpoint` may be plain HTTP, over which files and signed requests travel readable."),
+    ] = False
+    ca_bundle: Annotated[
+        CaBundle,
+        Meta(
+            description=(
+                "Certificates of private authorities, in PEM form, that the store's certificate may be signed by. "
+                "Empty: those of the image and of SSL_CERT_FILE alone."
+            )
+        ),
+    ] = ""
+    download: Annotated[
+        Download,
+        Meta(
+            description=(
+                "How clients get files. redirect: from the store, by a signed URL that expires. stream: through the "
+                "server, where they cannot reach the store."
+            )
+        ),
+    ] = "redirect"
+    poll_interval_seconds: Annotated[
+        PollSeconds,
+        Meta(
+            description=(
+                "Seconds between two polls of each replica for what others have published or changed. A poll is a LIST "
+                "and a GET, which clouds charge for."
+            )
+        ),
+    ] = 1
+    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
+    max_file_bytes: MaxFileBytes = LARGEST_FILE
+
+    def table(self) -> dict[str, Any]:
+        """See BackendModel. The server's table calls its seconds `poll_interval`."""
+        made = super().table()
+        made["poll_interval"] = made.pop("poll_interval_seconds")
+        return made
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"endpoint": self.endpoint} if self.endpoint else {}
+
+
+class S3(ObjectStore, frozen=True, kw_only=True):
     """A bucket of Amazon S3 or of a storage that speaks its protocol."""
 
     type_name = "s3"
-    rules = (_PLAIN_HTTP,)
 
     bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
-    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
-    region: Annotated[Region, Meta(description="The bucket's region. Empty: the storage's default.")] = ""
-    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Amazon's, of that region.")] = ""
-    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
-    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = LARGEST_FILE
-
-    def endpoints(self) -> dict[str, str]:
-        """See BackendModel."""
-        return {"endpoint": self.endpoint} if self.endpoint else {}
+    region: Annotated[
+        Region,
+        Meta(description=("The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept.")),
+    ] = ""
 
 
-class Gcs(BackendModel, frozen=True, kw_only=True):
+class Gcs(ObjectStore, frozen=True, kw_only=True):
     """A bucket of Google Cloud Storage."""
 
     type_name = "gcs"
-    rules = (_PLAIN_HTTP,)
 
     bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
-    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
-    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: Google's.")] = ""
-    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
-    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = LARGEST_FILE
-
-    def endpoints(self) -> dict[str, str]:
-        """See BackendModel."""
-        return {"endpoint": self.endpoint} if self.endpoint else {}
 
 
-class Azure(BackendModel, frozen=True, kw_only=True):
+class Azure(ObjectStore, frozen=True, kw_only=True):
     """A container of Azure Blob Storage."""
 
     type_name = "azure"
-    rules = (_PLAIN_HTTP,)
 
     account: Annotated[AzureAccount, Meta(description="The storage account's name.")]
     container: Annotated[AzureContainer, Meta(description="The container's name.")]
-    prefix: Annotated[Prefix, Meta(description=_PREFIX)] = ""
-    endpoint: Annotated[Endpoint, Meta(description="The storage's URL. Empty: the account's at Azure.")] = ""
-    allow_http: Annotated[bool, Meta(description=_ALLOW_HTTP)] = False
-    index_filename: Annotated[IndexFilename, Meta(description=_INDEX_FILENAME)] = "index.json"
-    max_file_bytes: MaxFileBytes = LARGEST_FILE
-
-    def endpoints(self) -> dict[str, str]:
-        """See BackendModel."""
-        return {"endpoint": self.endpoint} if self.endpoint else {}
 
 
 BACKEND_FIELDS = ("file_system", "github", "s3", "gcs", "azure")
@@ -177,6 +212,12 @@ class Backend(Model, frozen=True, kw_only=True):
     s3: Annotated[S3 | None, Meta(description="A bucket of Amazon S3 or of a compatible storage.")] = None
     gcs: Annotated[Gcs | None, Meta(description="A bucket of Google Cloud Storage.")] = None
     azure: Annotated[Azure | None, Meta(description="A container of Azure Blob Storage.")] = None
+
+    @property
+    def object_store(self) -> "ObjectStore | None":
+        """The one that is given, if it is an object store."""
+        chosen = self.chosen
+        return chosen if isinstance(chosen, ObjectStore) else None
 
     @property
     def chosen(self) -> BackendModel:

@@ -29,6 +29,8 @@ from pywharf_operator.spec.resources import Resources
 from pywharf_operator.spec.security import Security
 from pywharf_operator.spec.selector import LabelSelector
 from pywharf_operator.spec.service import Service
+from pywharf_operator.spec.service_account import ServiceAccount
+from pywharf_operator.spec.staging import Staging
 
 PACKAGE_SERVER = "PackageServer"
 MAX_NAME_LENGTH = 50
@@ -130,7 +132,10 @@ class AmbientIdentity(Model, frozen=True, kw_only=True):
         tuple[Namespace, ...],
         Meta(
             max_length=256,
-            description="Namespaces whose s3, gcs and azure repos may do without a backendSecretRef.",
+            description=(
+                "Namespaces whose s3, gcs and azure repos may do without a backendSecretRef. Each of their repos "
+                "reaches whatever the identity may reach. Empty: none."
+            ),
         ),
     ] = ()
 
@@ -216,6 +221,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
         Storage | None,
         Meta(description="The volume that fileSystem repos are kept on. Absent: no volume, so such repos are refused."),
     ] = None
+    staging: Annotated[
+        Staging, Meta(description="The folder in which uploads lie until they are stored, on a server without storage.")
+    ] = Staging()
     allowed_namespaces: Annotated[
         AllowedNamespaces, Meta(description="From which namespaces repos may name this server.")
     ] = AllowedNamespaces()
@@ -231,6 +239,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
         ),
     ] = None
     limits: Annotated[Limits, Meta(description="How much of the server one namespace may take.")] = Limits()
+    service_account: Annotated[
+        ServiceAccount, Meta(description="The ServiceAccount that a cloud's identity is bound to.")
+    ] = ServiceAccount()
     ambient_identity: Annotated[
         AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
     ] = AmbientIdentity()

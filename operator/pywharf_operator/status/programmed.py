@@ -14,7 +14,7 @@ from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 _REMEMBERED: Final = 32
 """Number of configurations that are remembered. A replica is hardly ever more than one behind."""
 _SHOWN: Final = 300
-_REASONS: Final = {"data-owned-by-other": "DataOwnedByOther"}
+_REASONS: Final = {"data-owned-by-other": "DataOwnedByOther", "preconditions-ignored": "PreconditionsIgnored"}
 """Reasons of faults that somebody must resolve, by the faults' codes."""
 
 

@@ -27,6 +27,7 @@ from pywharf.egress.sessions import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import Backend
 from pywharf.index.shared_resources import SharedResources
+from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import url_host
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
@@ -176,13 +177,18 @@ async def _repos(
         opener = RepoOpener(
             open_repo,
             gatekeeper,
-            SharedResources(ExtraIndex(client)),
+            SharedResources(ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings))),
             metrics,
             extra_index_url=settings.extra_index_url,
             generations=shared.generations,
         )
         async with ServedRepos(opener, gatekeeper, metrics) as repos:
             yield repos
+
+
+def _staged_bytes(settings: ServerSettings) -> int | None:
+    """Return this worker's part of the room for uploads."""
+    return None if settings.max_staged_bytes is None else settings.max_staged_bytes // settings.workers
 
 
 async def _apply_first(

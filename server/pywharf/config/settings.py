@@ -93,6 +93,15 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
             description="Uploads received at once by a worker, at most half of them of one repo; others get 503.",
         ),
     ] = 256
+    max_staged_bytes: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(
+            description=(
+                "Bytes on disk of all uploads that are being received, at most half of them of one repo; others get "
+                "503. Workers share them evenly. Default: as many as fit."
+            )
+        ),
+    ] = None
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),

@@ -78,6 +78,7 @@ class Repository:
         self._upstream = upstream
         self._max_file_bytes = max_file_bytes
         self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
+        self._staging = shared.staging
         self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
         self._following: asyncio.Task[None] | None = None
@@ -175,7 +176,7 @@ class Repository:
 
     def stage(self) -> StagedFile:
         """Return a file for an upload, to receive it within its context; a file not published is then removed."""
-        return StagedFile(self._backend.staging_folder, self._max_file_bytes)
+        return StagedFile(self._backend.staging_folder, self._max_file_bytes, self._staging.share_of(self.name))
 
     async def publish(
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None

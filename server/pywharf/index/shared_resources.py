@@ -7,6 +7,7 @@ import msgspec
 
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.page_cache import PageCache
+from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
 
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
@@ -22,3 +23,5 @@ class SharedResources(msgspec.Struct, frozen=True):
     change_probes: ChangeProbes = msgspec.field(default_factory=ChangeProbes)
     checks: asyncio.Semaphore = msgspec.field(default_factory=partial(asyncio.Semaphore, _MAX_CONCURRENT_CHECKS))
     """Slots for uploads whose content is being checked."""
+    staging: StagingRoom = msgspec.field(default_factory=StagingRoom)
+    """The room on disk for uploads that are being received."""

@@ -11,6 +11,7 @@ from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
 
 from pywharf.core.errors import TooLargeError
 from pywharf.core.os_errors import of_upload
+from pywharf.index.staging_room import StagingRoom, StagingShare
 from pywharf.index.threads import on_storage
 
 _CALL_S = 300.0
@@ -29,12 +30,13 @@ class _Digest(Protocol):
 class StagedFile:
     """A temporary file, removed on leaving the context unless a backend has moved it."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, share: StagingShare | None = None) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.tmp"
         self.size = 0
         self.notes: tuple[str, ...] = ()
         """The checks' remarks on an old sdist that is accepted, a sentence each."""
         self._max_bytes = max_bytes
+        self._share = share or StagingRoom().share_of("")
         self._buffer = bytearray()
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
@@ -54,7 +56,10 @@ class StagedFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # In a thread: deleting a large file takes the file system a while.
-        await self._call(self._remove)
+        try:
+            await self._call(self._remove)
+        finally:
+            self._share.close()
 
     def _open(self) -> None:
         with self._in_use:
@@ -72,10 +77,11 @@ class StagedFile:
                 self.path.unlink()
 
     async def write(self, chunk: bytes) -> None:
-        """Add bytes. Raises TooLargeError over the limit and StorageFullError on a full disk."""
+        """Add bytes. Raises TooLargeError over the limit, BusyError without room, StorageFullError on a full disk."""
         self.size += len(chunk)
         if self.size > self._max_bytes:
             raise TooLargeError(f"The file is over this repo's limit of {self._max_bytes} bytes (max_file_bytes).")
+        self._share.take(len(chunk))
         self._buffer += chunk
         if len(self._buffer) >= _BUFFER:
             await self._flush()

@@ -79,6 +79,25 @@ MALFORMED = [
         REPO + "  backend: {azure: {account: a, container: abc}}",
         "account is 'a': it must be 3 to 24 lower-case letters",
     ),
+    (REPO + "  backend: {s3: {bucket: abc, region: 'eu west'}}", "region is 'eu west': it must be empty, or a region"),
+    (
+        REPO + "  backend: {s3: {bucket: abc, download: link}}",
+        "download is 'link'; it must be one of redirect",
+    ),
+    (
+        REPO + "  backend: {gcs: {bucket: abc, pollIntervalSeconds: 0}}",
+        "IntervalSeconds is 0: expected `int` >= 1.",
+    ),
+    (REPO + "  backend: {gcs: {bucket: abc, caBundle: a}}", "caBundle is 'a': it must hold certificates in PEM form"),
+    (
+        REPO + f"  backend: {{gcs: {{bucket: abc, caBundle: {'a' * 65537}}}}}",
+        "at most 65536 characters are allowed, not 65537",
+    ),
+    (
+        REPO + "  backend: {azure: {account: abc, container: abc, endpoint: 'http://a.example'}}",
+        "endpoint is plain http; use https, or say allowHTTP: true",
+    ),
+    (REPO + "  backend: {s3: {bucket: abc}, azure: {account: abc, container: abc}}", "spec.backend must hold exactly"),
     # credentials
     (
         REPO + GOOD + "  credentials: {readSecretRef: demo}",
@@ -150,6 +169,16 @@ MALFORMED = [
         SERVER + "  allowedEndpoints: ['https://a.example']",
         "allowedEndpoints is 'https://a.example': it must be a host such",
     ),
+    (SERVER + "  staging: {sizeLimit: much}", "staging.sizeLimit is 'much': it must be a Kubernetes quantity such as"),
+    (
+        SERVER + "  serviceAccount: {name: a, annotations: {b: c}}",
+        "serviceAccount: annotations are for the one that is made; leave them out, or the name",
+    ),
+    (
+        SERVER + "  serviceAccount: {annotations: {pywharf.dev/a: b}}",
+        "annotations: keys that begin with pywharf.dev/",
+    ),
+    (SERVER + "  ambientIdentity: {namespaces: [A]}", "namespaces is 'A': it must be lower-case letters"),
     (SERVER + "  image: 'a b'", "spec.image is 'a b': it must be a container image's reference."),
     (SERVER + "  tls: {secretRef: {}}", "spec.tls.secretRef.name is missing; add it."),
     # Secret
@@ -170,6 +199,10 @@ WELL_FORMED = [
     REPO + GOOD + "  index: {schedule: '*/15 0-6,22 1 jan-MAR MON-FRI', timeZone: Europe/Paris}",
     REPO + GOOD + "  index: {schedule: '0 0 30 2 MON'}",
     REPO + "  backend: {s3: {bucket: abc, endpoint: 'http://s3:9000', allowHTTP: true, prefix: a/b/}}",
+    REPO + "  backend: {gcs: {bucket: abc, download: stream, pollIntervalSeconds: 3600, caBundle: ''}}",
+    SERVER + "  serviceAccount: {name: cloud}\n  ambientIdentity: {namespaces: [ml]}\n  staging: {sizeLimit: 1Gi}",
+    SERVER + "  serviceAccount: {annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::1:role/a'}}",
+    SERVER + "  serviceAccount: {name: cloud, annotations: {}}",
     REPO + GOOD + "  upstream: {url: 'https://[2001:db8::1]:8443/simple/', mode: None}",
     SERVER,
     SERVER + "  replicas: 2\n  podTemplate: {spec: {nodeSelector: {a: b}}}",

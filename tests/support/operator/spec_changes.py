@@ -17,23 +17,39 @@ FILES = {
     "index": {"schedule": "1 * * * *", "timeZone": "Etc/UTC", "suspend": False, "syncIntervalSeconds": 5},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"], "allowShadowing": ["b"]},
 }
-NO_CLIENTS = {"anonymousRead": True, "readOnly": True, "backendSecretRef": {"name": "one", "key": "backend"}}
 
 
-def stored(**backend: Json) -> Json:
-    """Return a spec of a repo on the backend, without clients' secrets."""
-    return {"backend": backend, "credentials": NO_CLIENTS}
+def stored(key: str = "backend", **backend: Json) -> Json:
+    """Return a spec of a repo on the backend, without clients' secrets. `key` is that of the backend's secret."""
+    ref = {"name": "one", "key": key}
+    return {"backend": backend, "credentials": {"anonymousRead": True, "readOnly": True, "backendSecretRef": ref}}
 
 
-COMMON = {"prefix": "a/", "endpoint": "https://a.example", "allowHTTP": False}
+COMMON = {
+    "prefix": "a/",
+    "endpoint": "https://a.example",
+    "allowHTTP": False,
+    "caBundle": "",
+    "download": "redirect",
+    "pollIntervalSeconds": 1,
+}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 FILE = {"indexFilename": "a.json", "maxFileBytes": 7}
 S3 = stored(s3={"bucket": "abc", "region": "a", **COMMON, **FILE})
-GCS = stored(gcs={"bucket": "abc", **COMMON, **FILE})
-AZURE = stored(azure={"account": "abc", "container": "abc", **COMMON, **FILE})
+GCS = stored("backend-gcs", gcs={"bucket": "abc", **COMMON, **FILE})
+AZURE = stored("backend-azure", azure={"account": "abc", "container": "abc", **COMMON, **FILE})
 HUB = {"owner": "a", "repo": "a", "branch": "a", "apiURL": "https://a.example", "download": "redirect", **FILE}
 GITHUB = {"backend": {"github": HUB}, "credentials": {"backendSecretRef": {"name": "one", "key": "backend"}}}
 OF_FILES = {"indexFilename": "b.json", "maxFileBytes": 8}
-OF_COMMON = {"prefix": "b/", "endpoint": "https://b.example", "allowHTTP": True, **OF_FILES}
+OF_COMMON = {
+    "prefix": "b/",
+    "endpoint": "https://b.example",
+    "allowHTTP": True,
+    "caBundle": CERTIFICATE,
+    "download": "stream",
+    "pollIntervalSeconds": 2,
+    **OF_FILES,
+}
 
 
 def under(path: str, spec: Json, values: Json) -> dict[str, tuple[Json, object]]:
@@ -80,6 +96,7 @@ FIXED = {
     },
     "allowedEndpoints": ["a.example"],
     "limits": {"reposPerNamespace": 5, "repoTableBytes": 4096, "minScheduleIntervalSeconds": 60},
+    "serviceAccount": {"annotations": {"a": "a"}},
     "ambientIdentity": {"namespaces": ["other"]},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"]},
     "authReadExpires": 1,
@@ -112,6 +129,8 @@ FIXED = {
     },
 }
 BY_PORTS = FIXED | {"service": {"type": "NodePort"}}
+STATELESS = {"staging": {"sizeLimit": "1Gi"}, "allowedEndpoints": ["a.example"]}
+NAMED = {"serviceAccount": {"name": "a"}}
 SCALED = {
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
     "storage": {"existingClaim": "a", "accessModes": ["ReadWriteMany"]},
@@ -133,6 +152,9 @@ SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     "allowedEndpoints": (FIXED, ["b.example"]),
     # A second repo of the namespace, a table of about 1,500 bytes, and a schedule of every 15 minutes.
     **under("limits", FIXED, {"reposPerNamespace": 1, "repoTableBytes": 1024, "minScheduleIntervalSeconds": 1000}),
+    "staging.sizeLimit": (STATELESS, "2Gi"),
+    "serviceAccount.annotations": (FIXED, {"a": "b"}),
+    "serviceAccount.name": (FIXED | NAMED, "b"),
     "ambientIdentity.namespaces": (FIXED, ["third"]),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
     "authReadExpires": (FIXED, 2),

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from pywharf.config.object_stores import ObjectStoreSpec
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, type_of
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest, metadata, object_name, selector
@@ -26,6 +27,7 @@ from pywharf_operator.render.pod.pod_template import (
     ROOT,
     TMP,
     TMP_VOLUME,
+    account_name,
     claim_name,
     surroundings,
     with_defaults,
@@ -58,7 +60,15 @@ _RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
     "limits": {"memory": "1Gi", "ephemeral-storage": "10Gi"},
 }
-_OF_CLIENTS: Final = {"read_secret", "write_secret", "anonymous_read", "sync_index_interval", "upstream", "download"}
+_OF_CLIENTS: Final = {
+    "anonymous_read",
+    "download",
+    "poll_interval",
+    "read_secret",
+    "sync_index_interval",
+    "upstream",
+    "write_secret",
+}
 """Settings that do not affect an index."""
 
 
@@ -123,8 +133,9 @@ def _cron_job(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest
 
 def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Manifest:
     server = shared.server
+    uses_lent_identity = _uses_lent_identity(spec)
     pod: Manifest = {
-        "serviceAccountName": object_name(server, "index"),
+        "serviceAccountName": account_name(server) if uses_lent_identity else object_name(server, "index"),
         "automountServiceAccountToken": False,
         # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
@@ -136,14 +147,12 @@ def _pod_template(shared: _Shared, repo: RepoVerdict, spec: BackendSpec) -> Mani
     storage = server.spec.storage
     if isinstance(spec, FileSystemSpec) and storage is not None and not storage.shared and server.most_replicas > 0:
         pod["affinity"] = _beside_the_server(server)
-    return job_template(
-        server, pod, shared.around, {REPO_LABEL: repo.name}, uses_lent_identity=_uses_lent_identity(repo, spec)
-    )
+    return job_template(server, pod, shared.around, {REPO_LABEL: repo.name}, uses_lent_identity=uses_lent_identity)
 
 
-def _uses_lent_identity(repo: RepoVerdict, spec: BackendSpec) -> bool:
+def _uses_lent_identity(spec: BackendSpec) -> bool:
     """Return whether the Job reads its storage with the identity of the server's pods."""
-    return repo.secrets.backend is None and not isinstance(spec, FileSystemSpec)
+    return isinstance(spec, ObjectStoreSpec) and spec.ambient_identity
 
 
 def _container(server: PackageServer, repo: RepoVerdict, spec: BackendSpec, environment: Environment) -> Manifest:

@@ -1,6 +1,8 @@
 """The pod template of a server: a restricted pod that holds only its configuration and its volume."""
 
 from collections.abc import Mapping
+from decimal import Decimal
+from math import ceil
 from typing import Final
 
 from pywharf_operator.render.labels import Manifest, labels, object_name, pod_metadata, selector
@@ -13,7 +15,9 @@ from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.quantities import quantity
 from pywharf_operator.spec.resources import Resources
+from pywharf_operator.spec.staging import DEFAULT_STAGING_SIZE
 
 CONTAINER: Final = "server"
 ROOT: Final = "/var/lib/pywharf"
@@ -42,10 +46,15 @@ _SPARE_S = 10
 _RESOURCES: Final = {
     # An autoscaler measures usage relative to the requests. No CPU limit: docs/decisions/0009-resources-and-images.md.
     # Memory: 83 MB were measured with 100,000 files; rendered pages take up to 128 MiB more, the extra index some.
-    # Ephemeral storage: uploads in progress, of at most 5 GB.
     "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "256Mi"},
-    "limits": {"memory": "1Gi", "ephemeral-storage": "20Gi"},
+    "limits": {"memory": "1Gi"},
 }
+_OTHER_DISK_GI: Final = 4
+"""GiB that a container may take on its node's disk besides uploads in progress: for its log and its temporary files."""
+_GI: Final = 1024**3
+_MOST_BYTES: Final = Decimal(2**53)
+_USABLE: Final = Decimal("0.9")
+"""Fraction of the staging folder that uploads may take. A kubelet evicts the pod past the whole, counting in blocks."""
 
 
 def claim_name(server: PackageServer) -> str | None:
@@ -54,6 +63,11 @@ def claim_name(server: PackageServer) -> str | None:
     if storage is None:
         return None
     return storage.existing_claim or object_name(server, "data")
+
+
+def account_name(server: PackageServer) -> str:
+    """Return the name of the ServiceAccount that a cloud's identity is bound to."""
+    return server.spec.service_account.name or object_name(server)
 
 
 def pod_template(server: PackageServer, environment: Environment) -> Manifest:
@@ -139,7 +153,7 @@ def _check_part(path: str, part: object, known: set[str] | None) -> None:
 
 def _template(server: PackageServer, environment: Environment) -> Manifest:
     spec: Manifest = {
-        "serviceAccountName": object_name(server),
+        "serviceAccountName": account_name(server),
         "automountServiceAccountToken": False,
         # Otherwise variables derived from Services' names, such as PYWHARF_COMMAND_…, would be read as flags.
         "enableServiceLinks": False,
@@ -165,7 +179,7 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
         ],
-        "resources": with_defaults(server.spec.resources, _RESOURCES),
+        "resources": with_defaults(server.spec.resources, _resources(server)),
         "securityContext": container_security(),
         # A pod has 2 minutes to start, without other probes. Then it leaves the Service after 4 seconds without an
         # answer, as another replica may answer. It is killed only after 2 minutes, as a restart is no faster than
@@ -176,6 +190,20 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         # All are read-only except the ROOT and /tmp.
         "volumeMounts": _mounts(server),
     }
+
+
+def _resources(server: PackageServer) -> Mapping[str, Mapping[str, str]]:
+    """Return what a replica asks for and may use, if its server does not say."""
+    limit = server.spec.staging.size_limit if claim_name(server) is None else DEFAULT_STAGING_SIZE
+    size = ceil((quantity(limit) or 0) / _GI) + _OTHER_DISK_GI
+    return {**_RESOURCES, "limits": {**_RESOURCES["limits"], "ephemeral-storage": f"{size}Gi"}}
+
+
+def _max_staged_bytes(server: PackageServer) -> int:
+    """Return how many bytes uploads may take on a server without a volume, before a kubelet evicts the pod."""
+    own = (server.spec.resources and server.spec.resources.limits) or {}
+    limits = (quantity(server.spec.staging.size_limit), quantity(own.get("ephemeral-storage")))
+    return max(1, int(min(_MOST_BYTES, *(limit for limit in limits if limit is not None)) * _USABLE))
 
 
 def _arguments(server: PackageServer) -> list[str]:
@@ -193,6 +221,8 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",
     ]
+    if claim_name(server) is None:
+        made.append(f"--max_staged_bytes={_max_staged_bytes(server)}")
     if server.spec.tls is not None:
         made += [f"--tls_cert={TLS_FOLDER}/tls.crt", f"--tls_key={TLS_FOLDER}/tls.key"]
     return made
@@ -237,7 +267,11 @@ def _volumes(server: PackageServer) -> list[Manifest]:
     claim = claim_name(server)
     made: list[Manifest] = [
         {"name": DATA_VOLUME}
-        | ({"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}),
+        | (
+            {"emptyDir": {"sizeLimit": str(server.spec.staging.size_limit)}}
+            if claim is None
+            else {"persistentVolumeClaim": {"claimName": claim}}
+        ),
         {"name": TMP_VOLUME, "emptyDir": {}},
         {"name": _CONFIG_VOLUME, "projected": {"defaultMode": FILE_MODE, "sources": _sources(server)}},
         {

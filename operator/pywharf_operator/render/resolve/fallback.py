@@ -19,7 +19,15 @@ from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
 from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdict
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
-_CHANGEABLE: Final = {"upstream", "anonymous_read", "sync_index_interval", "read_secret", "write_secret", "download"}
+_CHANGEABLE: Final = {
+    "upstream",
+    "anonymous_read",
+    "download",
+    "poll_interval",
+    "read_secret",
+    "sync_index_interval",
+    "write_secret",
+}
 """Settings that may differ between two tables of the same packages and the same owner.
 
 `max_file_bytes` is not among them: who may no longer upload large files must not do so by an old configuration.

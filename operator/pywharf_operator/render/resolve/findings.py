@@ -36,6 +36,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "A repo is told the same where there is no such server in that namespace."
         ),
         "NameConflict": "An older PackageRepo has the name on this server: make a new one with another `repoName`.",
+        "StorageTaken": (
+            "Choose another bucket or prefix, or name keys of your own: an older repo of another namespace is there "
+            "with the server's cloud identity."
+        ),
         "StorageMissing": "Give the PackageServer a `spec.storage`, or the repo another backend.",
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
         "EndpointNotAllowed": "Add the host to the server's `spec.allowedEndpoints`, or use an allowed one.",
@@ -48,10 +52,17 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
         "NoCredentials": "Add the reference that the message names under `spec.credentials`.",
+        "AmbientIdentityNotAllowed": (
+            "Name the storage's keys by `credentials.backendSecretRef`, or have the server's "
+            "`spec.ambientIdentity.namespaces` list the repo's namespace."
+        ),
         "SecretNotFound": "Create the Secret in the repo's own namespace, with the label; no other namespace is read.",
         "SecretNotLabelled": 'Label the Secret with `pywharf.dev/credentials: "true"`.',
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
-        "SecretInvalid": "Give the key a value that is a text, not empty and at most 16 KiB.",
+        "SecretInvalid": (
+            "Give the key a value that is a text, not empty and at most 16 KiB; a bucket's keys need the fields that "
+            "the message names."
+        ),
     },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",
@@ -63,6 +74,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
+        ),
+        "PreconditionsIgnored": (
+            "Use another store, or a newer version of it: with this one replicas could overwrite each other's files."
         ),
         "BrokenOnReplica": "Correct what the message says; the replica cannot open the repo's storage.",
         "ConfigNotRendered": "See the condition ConfigRendered of the PackageServer.",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pywharf.config.repo_config import BackendSpec, parse_spec
+from pywharf_operator.render.resolve.secret_refs import lends_identity
 from pywharf_operator.spec import PackageRepo, PackageServer
 
 
@@ -28,6 +29,8 @@ def repo_table(
         table[f"{permission}_secret"] = {"file": path}
     if spec.backend.file_system is not None:
         table["owner"] = str(repo.key)
+    if lends_identity(server, repo):
+        table["ambient_identity"] = True
     return parse_spec(table, specs, f"spec.backend.{spec.backend.chosen_field}")
 
 

@@ -22,6 +22,7 @@ from pywharf_operator.render.resolve.endpoints import allowed
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
+from pywharf_operator.render.resolve.lent_storage import storage_conflicts
 from pywharf_operator.render.resolve.repo_config import repo_table
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, resolve_secrets
@@ -101,6 +102,8 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     refused |= crowded
     admitted = [repo for repo in admitted if repo.key not in crowded]
     refused |= name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
+    admitted = [repo for repo in admitted if refused[repo.key] is None]
+    refused |= storage_conflicts(admitted, kept, servers)
     verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
     verdicts = _with_room(verdicts, kept, servers, environment)
     found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))

@@ -6,6 +6,7 @@ import msgspec
 
 from pywharf.core.secret_text import secret_text
 from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.store_secrets import fault_of_store_secret
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
 
 MAX_BYTES = 16 * 1024
@@ -39,7 +40,7 @@ def resolve_secrets(
         "write": credentials.write_secret_ref,
         "backend": credentials.backend_secret_ref,
     }
-    faults = [("NoCredentials", sentence) for sentence in _lacking(repo, server)]
+    faults = _lacking(repo, server)
     found: dict[str, bytes] = {}
     for use, ref in refs.items():
         if ref is None:
@@ -55,8 +56,15 @@ def resolve_secrets(
     return Finding(status=True, reason="Resolved", message="Every secret was found."), RepoSecrets(**found)
 
 
-def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[str]:
-    """Return a sentence for each reference that this backend needs and the repo lacks."""
+def lends_identity(server: PackageServer | None, repo: PackageRepo) -> bool:
+    """Return whether the repo, which has no secret of its own, uses the cloud identity of the server's pods."""
+    if server is None or repo.spec.backend.object_store is None or repo.spec.credentials.backend_secret_ref is not None:
+        return False
+    return repo.key.namespace in server.spec.ambient_identity.namespaces
+
+
+def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[tuple[str, str]]:
+    """Return a reason and a sentence for each reference that this backend needs and the repo lacks."""
     credentials, backend = repo.spec.credentials, repo.spec.backend
     sentences = []
     if backend.github is None:
@@ -70,18 +78,20 @@ def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[str]:
                 "spec.credentials.writeSecretRef is missing: name the secret that clients publish with, "
                 "or say readOnly: true."
             )
-    if backend.file_system is None and credentials.backend_secret_ref is None:
-        lends = server is not None and repo.key.namespace in server.spec.ambient_identity.namespaces
-        if backend.github is not None:
-            sentences.append(
-                "spec.credentials.backendSecretRef is missing: name the GitHub token or App that the server uses."
-            )
-        elif not lends:
-            sentences.append(
-                "spec.credentials.backendSecretRef is missing: name the storage's keys, or let the server's "
-                f"spec.ambientIdentity.namespaces list {repo.key.namespace}."
-            )
-    return sentences
+    faults = [("NoCredentials", sentence) for sentence in sentences]
+    if credentials.backend_secret_ref is not None:
+        return faults
+    if backend.github is not None:
+        needed = "spec.credentials.backendSecretRef is missing: name the GitHub token or App that the server uses."
+        faults.append(("NoCredentials", needed))
+    if backend.object_store is not None and not lends_identity(server, repo):
+        needed = (
+            "spec.credentials.backendSecretRef is missing: name the storage's keys; or, for the cloud identity of the "
+            f"server's pods, have spec.ambientIdentity.namespaces of PackageServer {repo.server_key} list "
+            f"{repo.key.namespace}, which it does not."
+        )
+        faults.append(("AmbientIdentityNotAllowed", needed))
+    return faults
 
 
 def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None) -> bytes | tuple[str, str]:
@@ -105,6 +115,10 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
         return "SecretKeyMissing", f"{field}: {where} has no key {ref.key!r}; add it, or correct the reference."
     if (fault := _fault(value)) is not None:
         return "SecretInvalid", f"{field}: the value of {ref.key!r} in {where} {fault}"
+    if use == "backend":
+        fault = fault_of_store_secret(repo.spec.backend.chosen.type_name, secret_text(value))
+        if fault is not None:
+            return "SecretInvalid", f"{field}: the value of {ref.key!r} in {where} cannot be used. {fault}"
     return value
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywharf.cli.update_index import update_index_command
-from pywharf.config.repo_config import BackendSpec, FileSystemSpec
+from pywharf.config import object_stores
+from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import default_server, snapshot_of
@@ -22,12 +23,10 @@ from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.spec import PackageServer
 from support.distributions.wheels import wheel
 from support.operator.manifest_text import parsed
+from support.operator.store_keys import S3_KEYS
 
 
-class S3Spec(BackendSpec, frozen=True, kw_only=True, tag="s3"):
-    bucket: str
-    prefix: str = ""
-    allow_http: bool = False
+class S3Spec(object_stores.S3Spec, frozen=True, kw_only=True, tag="s3"):
     lists: tuple[str, ...] = ("a",)
 
 
@@ -41,7 +40,7 @@ spec: SPEC
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: ml, labels: {pywharf.dev/credentials: "true"}}
-stringData: {read: a-read, write: a-write, backend: a-backend}
+stringData: {read: a-read, write: a-write, backend: BACKEND}
 ---
 apiVersion: pywharf.dev/v1alpha1
 kind: PackageRepo
@@ -76,7 +75,7 @@ NO_KEYS = "{anonymousRead: true, readOnly: true}"
 def jobs(spec=STORAGE, credentials=KEYS):
     """Render the CronJobs, by repo name."""
     text = SERVER.replace("SPEC", f"{{allowedNamespaces: {{from: All}}, {spec}}}")
-    found = parsed(text.replace("CREDENTIALS", credentials))
+    found = parsed(text.replace("CREDENTIALS", credentials).replace("BACKEND", json.dumps(S3_KEYS)))
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), ENVIRONMENT).servers
     # Jobs of a refused server are never rendered; here they show that each refused template would fit none.
@@ -146,7 +145,7 @@ def test_when_it_runs():
             KEYS,
             [
                 *("update_index", "s3", "wheels_1", "--root=/tmp"),
-                *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
+                *("--index_filename=index.json", "--prefix=a/", "--allow_http=true", "--bucket=abc"),
                 "--report=/dev/termination-log",
                 f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
                 "--secret_file=/etc/pywharf/wheels_1.backend",
@@ -157,7 +156,8 @@ def test_when_it_runs():
             NO_KEYS,
             [
                 *("update_index", "s3", "wheels_1", "--root=/tmp"),
-                *("--index_filename=index.json", "--bucket=abc", "--prefix=a/", "--allow_http=true"),
+                *("--index_filename=index.json", "--prefix=a/", "--allow_http=true", "--ambient_identity=true"),
+                "--bucket=abc",
                 "--report=/dev/termination-log",
                 f"--allowed_endpoints={','.join(PUBLIC_ENDPOINTS)}",
             ],
@@ -254,7 +254,7 @@ def test_a_restricted_pod():
         assert only["terminationMessagePath"] == "/dev/termination-log"
         assert only["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert set(only["resources"]) == {"requests", "limits"}
-        assert "a-backend" not in str(job)
+        assert "s3-secret-value" not in str(job)
 
 
 POD_TEMPLATE = """podTemplate: {

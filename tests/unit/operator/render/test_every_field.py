@@ -9,30 +9,15 @@ import re
 
 import pytest
 
-from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
+from pywharf.config.object_stores import AzureSpec, GcsSpec, S3Spec
+from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.codegen.schema import schema_of
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer
-from support.operator.backend_specs import S3Spec
 from support.operator.manifest_text import parsed_each
 from support.operator.spec_changes import FILES, REPO_CHANGES, S3, SERVER_CHANGES
-
-
-class GcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
-    bucket: str
-    prefix: str = ""
-    endpoint: str = ""
-    allow_http: bool = False
-
-
-class AzureSpec(BackendSpec, frozen=True, kw_only=True, tag="azure"):
-    account: str
-    container: str
-    prefix: str = ""
-    endpoint: str = ""
-    allow_http: bool = False
-
+from support.operator.store_keys import AZURE_KEY, GCS_ACCOUNT, S3_KEYS
 
 ENVIRONMENT = Environment(
     specs={
@@ -55,7 +40,11 @@ def manifest(kind, name, namespace, spec):
 
 
 def secret(name, namespace):
-    values = {"read": f"{name}-r", "write": f"{name}-w", "backend": f"{name}-b", "other": f"{name}-o"}
+    values = {"read": f"{name}-r", "write": f"{name}-w"}
+    for key in ("backend", "other"):
+        values[key] = S3_KEYS.replace("s3-secret-value", f"{name}-{key}")
+        values[f"{key}-azure"] = AZURE_KEY
+        values[f"{key}-gcs"] = GCS_ACCOUNT
     metadata = {"name": name, "namespace": namespace, "labels": LABEL}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
@@ -121,7 +110,7 @@ def test_fields_of_a_server(path):
             manifest("PackageServer", "pywharf", "ml", spec),
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other", "labels": labels}},
             secret("one", "ml"),
-            manifest("PackageRepo", "a", "ml", {**FILES, "upstream": {}}),
+            manifest("PackageRepo", "a", "ml", {**FILES, "upstream": {}} if "storage" in spec else S3),
             manifest("PackageRepo", "b", "other", {**lent, **of_server}),
             manifest("PackageRepo", "c", "ml", {**FILES, "repoName": "c", "upstream": {"reserved": long_names}}),
             manifest("PackageRepo", "d", "ml", {**FILES, "repoName": "d", "upstream": {}, "index": each_quarter}),

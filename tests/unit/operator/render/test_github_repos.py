@@ -160,7 +160,7 @@ def test_it_needs_no_volume():
     volumes = {one["name"]: one for one in pod["volumes"]}
     mounts = {one["mountPath"]: one for one in pod["containers"][0]["volumeMounts"]}
     root = mounts["/var/lib/pywharf"]
-    assert volumes[root["name"]] == {"name": root["name"], "emptyDir": {}}
+    assert volumes[root["name"]] == {"name": root["name"], "emptyDir": {"sizeLimit": "16Gi"}}
     assert "readOnly" not in root
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"] == 65532
     assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True

@@ -38,6 +38,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ServerNotFound": (False, DEGRADED),
         "NamespaceNotAllowed": (False, DEGRADED),
         "NameConflict": (False, DEGRADED),
+        "StorageTaken": (False, DEGRADED),
         "StorageMissing": (False, DEGRADED),
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),
@@ -50,6 +51,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo SecretsResolved": {
         "Resolved": (True, HEALTHY),
         "NoCredentials": (False, DEGRADED),
+        "AmbientIdentityNotAllowed": (False, DEGRADED),
         "SecretNotFound": (False, DEGRADED),
         "SecretNotLabelled": (False, DEGRADED),
         "SecretKeyMissing": (False, DEGRADED),
@@ -61,6 +63,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "DataOwnedByOther": (False, DEGRADED),
+        "PreconditionsIgnored": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
         "ConfigNotRendered": (False, DEGRADED),
         "NotServed": (False, DEGRADED),

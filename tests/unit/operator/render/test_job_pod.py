@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from pywharf.config.object_stores import S3Spec
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, resolve
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.pod.job_pod import CONTAINER, INHERITED, NOT_INHERITED, inherited_removals
-from support.operator.backend_specs import S3Spec
 from support.operator.manifest_text import parsed_each
+from support.operator.store_keys import S3_KEYS
 
 ENVIRONMENT = Environment(specs={"s3": S3Spec}, image="p:1")
 NODE: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
@@ -103,7 +104,7 @@ def job(fields, *, lent=False, removals=()):
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "keys", "labels": {"pywharf.dev/credentials": "true"}},
-            "stringData": {"keys": "x"},
+            "stringData": {"keys": S3_KEYS},
         },
         {
             "apiVersion": "pywharf.dev/v1alpha1",

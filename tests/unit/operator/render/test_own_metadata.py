@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pywharf.config.object_stores import S3Spec
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec
 from pywharf_operator.cluster.live import metadata_change
 from pywharf_operator.local.folder import snapshot_of
@@ -18,7 +19,6 @@ from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec.kinds import JOB, OWNED, kind_of
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 from pywharf_operator.spec.own_metadata import RESERVED_KEYS, RESERVED_PREFIXES
-from support.operator.backend_specs import S3Spec
 from support.operator.manifest_text import parsed, parsed_each
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import hmac
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pywharf.config.object_stores import S3Spec
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, SecretRef, config_digest, parse_config
 from pywharf.core.names import RepoName
 from pywharf_operator.local.folder import snapshot_of
@@ -15,8 +17,8 @@ from pywharf_operator.render import Environment, render_server, resolve, schedul
 from pywharf_operator.render.objects.credentials import revision
 from pywharf_operator.render.pod.strategic_merge import merged_pod_template
 from pywharf_operator.spec import PackageRepo
-from support.operator.backend_specs import S3Spec
 from support.operator.manifest_text import parsed
+from support.operator.store_keys import S3_KEYS
 
 SPECS: dict[str, type[BackendSpec]] = {"file_system": FileSystemSpec, "s3": S3Spec}
 FOLDER = """
@@ -28,7 +30,7 @@ spec: {storage: {size: 1Gi}}
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: ml, labels: {pywharf.dev/credentials: "true"}}
-stringData: {read: READ, write: "w\\u00e4ite \\\\x41", backend: storage-keys}
+stringData: {read: READ, write: "w\\u00e4ite \\\\x41", backend: KEYS}
 ---
 apiVersion: pywharf.dev/v1alpha1
 kind: PackageRepo
@@ -50,7 +52,7 @@ spec:
 
 def rendered(text=FOLDER, **environment):
     made = Environment(specs=SPECS, **environment)
-    found = parsed(text)
+    found = parsed(text.replace("KEYS", json.dumps(S3_KEYS)))
     assert found.problems == ()
     (server,) = resolve(snapshot_of(found), made).servers
     return render_server(server, made)
@@ -80,7 +82,7 @@ def test_the_server_reads_what_is_rendered():
     assert secrets == {
         "one.two.read": b"READ",
         "one.two.write": "w\u00e4ite \\x41".encode(),
-        "wheels.backend": b"storage-keys",
+        "wheels.backend": S3_KEYS.encode(),
         "revision-0": (config.credentials_revision or "").encode(),
     }
 
@@ -109,7 +111,7 @@ def test_the_pod_template_is_made_once(monkeypatch):
 def test_no_secret_stands_in_the_config_map():
     text = str(rendered().config_map)
     assert "READ" not in text
-    assert "storage-keys" not in text
+    assert "s3-secret-value" not in text
 
 
 def test_metadata():

@@ -1,20 +1,22 @@
 """Which server serves which repo: every reason is covered, and the fault of one repo does not affect another."""
 
 import itertools
+import json
 
 import pytest
 
+from pywharf.config.object_stores import S3Spec
 from pywharf.config.repo_config import BackendSpec, FileSystemSpec, GithubSpec
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import ObjectKey
-from support.operator.backend_specs import S3Spec
 from support.operator.manifest_text import parsed_each
+from support.operator.store_keys import AZURE_KEY, GCS_ACCOUNT, S3_KEYS
 
 
 class PickyGcsSpec(BackendSpec, frozen=True, kw_only=True, tag="gcs"):
-    """The spec of an installed backend in another version, which does not know `bucket`."""
+    """The spec of an installed backend in another version, which knows none of the fields."""
 
 
 ENVIRONMENT = Environment(
@@ -32,7 +34,8 @@ SECRET = """
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: NAMESPACE, labels: {pywharf.dev/credentials: "true"}}
-stringData: {read: a-read, write: a-write, backend: a-backend, empty: "", lines: "\\r\\n", long: LONG}
+stringData: {read: a-read, write: a-write, backend: KEYS, azure: AZURE, gcs: GCS,
+  empty: "", lines: "\\r\\n", long: LONG}
 data: {binary: /w==}
 ---
 """
@@ -56,7 +59,10 @@ def server(name="pywharf", namespace="ml", spec="{storage: {size: 1Gi}}"):
 
 
 def secret(namespace="ml"):
-    return SECRET.replace("NAMESPACE", namespace).replace("LONG", "x" * 16385)
+    text = SECRET.replace("NAMESPACE", namespace).replace("LONG", "x" * 16385)
+    for name, value in (("KEYS", S3_KEYS), ("AZURE", AZURE_KEY), ("GCS", GCS_ACCOUNT)):
+        text = text.replace(name, json.dumps(value))
+    return text
 
 
 def repo(name="a", namespace="ml", *, repo_name=None, backend="{fileSystem: {}}", credentials=REFS, extra="", meta=""):
@@ -96,15 +102,22 @@ CASES = [
         [
             server(),
             secret(),
-            repo(backend="{azure: {account: abc, container: abc}}", credentials=f"{REFS}, {BACKEND_REF}"),
+            repo(
+                backend="{azure: {account: abc, container: abc}}",
+                credentials=f"{REFS}, {BACKEND_REF.replace('backend}', 'azure}')}",
+            ),
         ],
         ("BackendNotInstalled", "Resolved"),
         "spec.backend.azure: this backend is not installed (installed: file_system, gcs",
     ),
     (
-        [server(), secret(), repo(backend="{gcs: {bucket: abc}}", credentials=f"{REFS}, {BACKEND_REF}")],
+        [
+            server(),
+            secret(),
+            repo(backend="{gcs: {bucket: abc}}", credentials=f"{REFS}, {BACKEND_REF.replace('backend}', 'gcs}')}"),
+        ],
         ("InvalidBackend", "Resolved"),
-        "spec.backend.gcs: the field 'bucket' is unknown",
+        "spec.backend.gcs: the field 'allow_http' is unknown",
     ),
     (
         [
@@ -198,13 +211,35 @@ CASES = [
         ("Accepted", "Resolved"),
         "",
     ),
-    ([server(), secret(), repo(backend=S3)], ("Accepted", "NoCredentials"), "spec.ambientIdentity.namespaces list ml"),
+    (
+        [server(), secret(), repo(backend=S3)],
+        ("Accepted", "AmbientIdentityNotAllowed"),
+        "server's pods, have spec.ambientIdentity.namespaces of PackageServer ml/pywharf list ml, which it does not.",
+    ),
+    (
+        [server(), secret(), repo(backend=S3, credentials="")],
+        ("Accepted", "NoCredentials"),
+        "ambientIdentity.namespaces",
+    ),
     ([server(), secret(), repo(backend=S3, credentials=f"{REFS}, {BACKEND_REF}")], ("Accepted", "Resolved"), ""),
     ([server(spec="{ambientIdentity: {namespaces: [ml]}}"), secret(), repo(backend=S3)], ("Accepted", "Resolved"), ""),
     (
         [server(spec="{ambientIdentity: {namespaces: [other]}}"), secret(), repo(backend=S3)],
-        ("Accepted", "NoCredentials"),
+        ("Accepted", "AmbientIdentityNotAllowed"),
         "",
+    ),
+    (
+        [secret(), repo(backend=S3)],
+        ("ServerNotFound", "AmbientIdentityNotAllowed"),
+        "have spec.ambientIdentity.namespaces of PackageServer ml/pywharf list ml",
+    ),
+    (
+        [
+            server(spec="{ambientIdentity: {namespaces: [ml]}}"),
+            repo(backend=S3, credentials=f"readOnly: true, anonymousRead: true, {BACKEND_REF}"),
+        ],
+        ("Accepted", "SecretNotFound"),
+        "spec.credentials.backendSecretRef: there is no Secret ml/keys",
     ),
     (
         [server(), secret(), repo(backend=GITHUB, credentials="")],
@@ -263,6 +298,7 @@ def test_every_reason_is_listed_and_met():
     met |= {("PackageRepo SecretsResolved", resolved) for _, (_, resolved), _ in CASES}
     met |= {("PackageServer Accepted", reason) for _, reason in SERVER_CASES}
     met.add(("PackageRepo Accepted", "NameConflict"))  # tested below
+    met.add(("PackageRepo Accepted", "StorageTaken"))  # test_object_stores.py
     bounds = ("TableTooLarge", "TooManyRepos", "ServerFull", "ScheduleTooFrequent")  # test_bounds.py
     met |= {("PackageRepo Accepted", reason) for reason in bounds}
     # These come from parsing and reading, before anything is resolved.

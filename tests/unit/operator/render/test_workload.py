@@ -125,6 +125,7 @@ def test_flags(spec):
         "shutdown_delay": 5,
         "shutdown_timeout": 60,
         "allowed_endpoints": ",".join(PUBLIC_ENDPOINTS),
+        "max_staged_bytes": 9 * 16 * 1024**3 // 10,
     }
     found = msgspec.structs.asdict(settings(spec))
     default = msgspec.structs.asdict(ServerSettings(root="/var/lib/pywharf"))
@@ -146,8 +147,28 @@ def test_the_configuration_is_one_volume():
     assert [source["secret"].get("optional", False) for source in shards] == [True] * (MAX_SHARDS - 1) + [False]
 
 
+STAGING = {
+    "{}": ("16Gi", 9 * 16 * 1024**3 // 10, "20Gi"),
+    "{staging: {sizeLimit: 1G}}": ("1G", 900_000_000, "5Gi"),
+    "{staging: {sizeLimit: 2000000000}}": ("2000000000", 1_800_000_000, "6Gi"),
+    # The kubelet counts every file of the container.
+    "{staging: {sizeLimit: 8Gi}, resources: {limits: {ephemeral-storage: 1G}}}": ("8Gi", 900_000_000, "1G"),
+    "{staging: {sizeLimit: 100m}}": ("100m", 1, "5Gi"),
+    "{staging: {sizeLimit: 9E}}": ("9E", 9 * 2**53 // 10, f"{9 * 10**18 // 1024**3 + 5}Gi"),
+    "{storage: {size: 1Gi}, staging: {sizeLimit: 1Gi}}": (None, None, "20Gi"),
+}
+
+
+@pytest.mark.parametrize("spec", STAGING)
+def test_uploads_fit_into_their_folder(spec):
+    """The server refuses an upload before the kubelet evicts the pod for it."""
+    found = volumes(spec)["data"].get("emptyDir", {}).get("sizeLimit")
+    limits = container(spec)["resources"]["limits"]
+    assert (found, settings(spec).max_staged_bytes, limits["ephemeral-storage"]) == STAGING[spec]
+
+
 DATA = {
-    "{}": {"emptyDir": {}},
+    "{}": {"emptyDir": {"sizeLimit": "16Gi"}},
     "{storage: {size: 1Gi}}": {"persistentVolumeClaim": {"claimName": "wharf-data"}},
     "{storage: {existingClaim: old}}": {"persistentVolumeClaim": {"claimName": "old"}},
 }
@@ -353,7 +374,7 @@ def test_the_autoscaler():
 
 def test_accounts_give_no_token():
     found = verdict()
-    accounts = [server_account(found, ENVIRONMENT), index_account(found, ENVIRONMENT)]
+    accounts = [made for made in (server_account(found, ENVIRONMENT), index_account(found, ENVIRONMENT)) if made]
     assert [account["metadata"]["name"] for account in accounts] == ["wharf", "wharf-index"]
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
     components = [account["metadata"]["labels"]["app.kubernetes.io/component"] for account in accounts]

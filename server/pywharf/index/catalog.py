@@ -97,8 +97,10 @@ class Catalog:
     def names(self) -> tuple[ProjectName, ...]:
         """Return all projects, sorted; the same tuple as long as they are the same."""
         if self._names is None:
-            # An index is already sorted. A dict, unlike a set, keeps that order, so sorting costs next to nothing.
-            self._names = sorted(dict.fromkeys([*self.index, *self._changes, *self._statuses]))
+            # An index is already sorted, so sorting costs next to nothing.
+            others = self._changes.keys() | self._statuses.keys()
+            self._names = [*self.index, *(name for name in others if name not in self.index)]
+            self._names.sort()
         if self._names_page is None:
             self._names_page = tuple(self._names)
         return self._names_page

@@ -1,6 +1,7 @@
 """The two forms of the index file, `index.toml` (the original's) and `index.json`, and the `.meta` sidecar."""
 
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,8 +36,12 @@ _STAMP = re.compile(r"\d{1,20}:-?\d{1,20}\Z", re.ASCII)
 
 _IN_ONE_GO = 1024 * 1024
 """Bytes up to which an index.json is decoded in one call; no other thread runs meanwhile."""
-_FIRST_PROJECT = re.compile(rb'\{"([a-z0-9][a-z0-9-]*)":')
-_NEXT_PROJECT = re.compile(rb'\},"([a-z0-9][a-z0-9-]*)":')
+_WINDOW = 1024 * 1024
+"""Bytes that are searched in one call."""
+_HEAD = re.compile(rb'\{"format":(\d{1,9}),"mtime":(\d{1,15}),"projects":\{')
+_NAME = re.compile(rb'"([a-z0-9][a-z0-9-]{0,1000})":')
+_BETWEEN = b'},"'
+"""The text between two projects, with the last character of the first one."""
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A function that returns a backend's own field of an entry and its value, or None."""
@@ -45,29 +50,30 @@ LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 class Index:
     """A decoded index file. Projects of an `index.json` are decoded on first use."""
 
-    __slots__ = ("_projects", "mtime")
+    __slots__ = ("_bodies", "_projects", "mtime")
 
-    def __init__(self, mtime: int, projects: Mapping[ProjectName, "Project | msgspec.Raw"]) -> None:
+    def __init__(self, mtime: int, projects: "Mapping[ProjectName, Project] | _Bodies") -> None:
         self.mtime = mtime
         """Unix seconds at which the run that wrote the index began."""
-        self._projects = projects
+        self._bodies = projects if isinstance(projects, _Bodies) else _NO_BODIES
+        self._projects = {} if isinstance(projects, _Bodies) else projects
 
     def __contains__(self, name: ProjectName) -> bool:
-        return name in self._projects
+        return name in self._bodies.numbers or name in self._projects
 
     def __iter__(self) -> Iterator[ProjectName]:
-        return iter(self._projects)
+        return iter(self._bodies.numbers or self._projects)
 
     def __len__(self) -> int:
-        return len(self._projects)
+        return len(self._bodies.numbers) or len(self._projects)
 
     def project(self, name: ProjectName) -> Project | None:
         """Return one project, or None. Raises BackendUnavailableError if its part of the file cannot be decoded."""
-        found = self._projects.get(name)
-        if found is None or isinstance(found, Project):
-            return found
+        found = self._bodies.find(name)
+        if found is None:
+            return self._projects.get(name)
         try:
-            body = _decode_project(memoryview(found))
+            body = _decode_project(found)
         except _UNDECODABLE as error:
             raise BackendUnavailableError(
                 f"The index's entry of {name!r} cannot be read ({error}); run update_index to write it again."
@@ -82,10 +88,39 @@ class Index:
 
     def source(self, name: ProjectName) -> object:
         """Return an object that compares equal while the project is unchanged, without decoding the project."""
-        found = self._projects.get(name)
-        return bytes(found) if isinstance(found, msgspec.Raw) else found
+        found = self._bodies.find(name)
+        return self._projects.get(name) if found is None else bytes(found)
 
 
+class _Bodies:
+    """The projects of an `index.json`: the file's content, and where each one lies in it.
+
+    An object for each project would take more memory than its text, and freeing all of them would hold up the server.
+    """
+
+    __slots__ = ("_content", "_ends", "_starts", "numbers")
+
+    def __init__(self, content: bytes) -> None:
+        self._content = memoryview(content)
+        self._starts, self._ends = array("Q"), array("Q")
+        self.numbers: dict[ProjectName, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, name: ProjectName, start: int, end: int) -> None:
+        """Add a project whose text is between the positions. Of two with one name, the later one counts."""
+        self.numbers[name] = len(self._starts)
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def find(self, name: ProjectName) -> memoryview | None:
+        """Return a project's text, or None."""
+        number = self.numbers.get(name)
+        return None if number is None else self._content[self._starts[number] : self._ends[number]]
+
+
+_NO_BODIES = _Bodies(b"")
 EMPTY_INDEX = Index(0, {})
 
 
@@ -118,13 +153,6 @@ class _IndexDocument(msgspec.Struct, frozen=True):
     format: int
     mtime: int
     projects: dict[str, msgspec.Raw]
-
-
-@warmed_up
-class _LargeIndexDocument(msgspec.Struct, frozen=True):
-    format: int
-    mtime: int
-    projects: msgspec.Raw
 
 
 def decode_index(content: bytes, filename: str) -> Index:
@@ -194,35 +222,58 @@ def _joined(head: bytes, parts: Iterable[bytes], tail: bytes) -> Iterator[bytes]
 
 
 def _decode_json(content: bytes) -> Index:
-    document: _IndexDocument | _LargeIndexDocument
     if len(content) > _IN_ONE_GO:
-        document = msgspec.json.decode(content, type=_LargeIndexDocument)
-    else:
-        document = msgspec.json.decode(content, type=_IndexDocument)
-    if document.format != _FORMAT:
-        raise msgspec.ValidationError(f"its format is {document.format}, this version reads {_FORMAT}")
+        return _split(content)
+    document = msgspec.json.decode(content, type=_IndexDocument)
+    _check_format(document.format)
     # The names were normalized when the file was written.
-    if isinstance(document, _IndexDocument):
-        return Index(document.mtime, {ProjectName(name): body for name, body in document.projects.items()})
-    return Index(document.mtime, dict(_split(memoryview(document.projects))))
+    bodies = _Bodies(b"".join(bytes(body) for body in document.projects.values()))
+    at = 0
+    for name, body in document.projects.items():
+        size = len(bytes(body))
+        bodies.add(ProjectName(name), at, at + size)
+        at += size
+    return Index(document.mtime, bodies)
 
 
-def _split(projects: memoryview) -> Iterator[tuple[ProjectName, msgspec.Raw]]:
-    """Yield the projects of a large index one by one, so that other threads run in between.
+def _check_format(number: int) -> None:
+    if number != _FORMAT:
+        raise msgspec.ValidationError(f"its format is {number}, this version reads {_FORMAT}")
+
+
+def _split(content: bytes) -> Index:
+    """Find the projects of a large index one by one, so that other threads run in between.
 
     The text is split where update_index ends a project. That sequence occurs nowhere else: in a JSON string each
     quotation mark has a backslash before it.
     """
-    first = _FIRST_PROJECT.match(projects)
-    if first is None or projects[-1:].tobytes() != b"}":
+    head = _HEAD.match(content)
+    if head is None or not content.endswith(b"}}}"):
         raise msgspec.ValidationError("it was not written by update_index")
-    name, start = first[1], first.end()
-    for count, found in enumerate(_NEXT_PROJECT.finditer(projects, start), 2):
-        if count > MAX_PROJECTS:
-            raise msgspec.ValidationError(f"it has more than {MAX_PROJECTS} projects")
-        yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start : found.start() + 1])
-        name, start = found[1], found.end()
-    yield ProjectName(str(name, "ascii")), msgspec.Raw(projects[start:-1])
+    _check_format(int(head[1]))
+    bodies = _Bodies(content)
+    at, last = head.end(), len(content) - 2
+    while at < last:
+        name = _NAME.match(content, at, last)
+        if name is None or len(bodies.numbers) >= MAX_PROJECTS:
+            raise msgspec.ValidationError(
+                f"it was not written by update_index, or has more than {MAX_PROJECTS} projects"
+            )
+        end = _end_of_project(content, name.end(), last)
+        bodies.add(ProjectName(str(name[1], "ascii")), name.end(), end)
+        at = end + 1
+    return Index(int(head[2]), bodies)
+
+
+def _end_of_project(content: bytes, start: int, last: int) -> int:
+    """Return the position after the project that begins at `start`. One search holds up the other threads."""
+    while start < last:
+        window = start + _WINDOW
+        found = content.find(_BETWEEN, start, min(window + len(_BETWEEN) - 1, last))
+        if found >= 0:
+            return found + 1
+        start = window
+    return last
 
 
 @warmed_up
@@ -264,7 +315,7 @@ def _decode_toml(text: str, source: str) -> Index:
             continue  # update_index names it
         files.setdefault(normalize(entry.distrib), {})[filename] = file
     statuses = {normalize(p.name): p for p in document.projects}
-    projects: dict[ProjectName, Project | msgspec.Raw] = {}
+    projects: dict[ProjectName, Project] = {}
     for name in sorted(files.keys() | statuses.keys()):
         own, status = files.get(name, {}), statuses.get(name)
         projects[name] = Project(

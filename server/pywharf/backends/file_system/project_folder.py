@@ -23,6 +23,8 @@ from pywharf.index.tombstones import Tombstone, is_deleted
 
 STATUS_FILENAME = ".status.toml"
 """Name of the file that holds the project's status (PEP 792)."""
+SMALL = 4_096
+"""Bytes of a file that a power cut leaves whole, empty, or not at all, if it was not synced."""
 UNRECORDED = (FileDeletedError, InvalidConfigError, InvalidInputError, UnicodeDecodeError)
 """Errors raised for an unusable record, or for an unusable file without a record."""
 

@@ -16,7 +16,7 @@ import msgspec
 
 from pywharf.backends.file_system.claims import Claims
 from pywharf.backends.file_system.journal import FileJournal
-from pywharf.backends.file_system.project_folder import ProjectFolder, distributions
+from pywharf.backends.file_system.project_folder import SMALL, ProjectFolder, distributions
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, remove_deleted, tombstone_of, tombstones
 from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
@@ -34,9 +34,6 @@ from pywharf.disk.durable import (
 from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
 from pywharf.index.tombstones import Tombstone, meta_of_deleted
-
-_SMALL = 4_096
-"""Bytes that a crash leaves whole or not at all."""
 
 
 class FilePublisher:
@@ -174,7 +171,7 @@ class _Prepared:
         self.file = msgspec.structs.replace(self._upload.file, stamp=stamp_of(self._upload.staged.stat()))
         self.records = _records(self._upload, self.file, self._final)
         for path, content in self.records.items():
-            self._temporaries[path] = write_temporary(path.parent, content, durably=len(content) > _SMALL)
+            self._temporaries[path] = write_temporary(path.parent, content, durably=len(content) > SMALL)
 
     def withdraw(self, freed: Tombstone | None) -> None:
         """Remove the placed files; the tombstone comes back if there was one."""

@@ -3,6 +3,7 @@
 Blocking; call it in a thread.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -18,6 +19,7 @@ from pywharf.backends.file_system.changing import FileChanger
 from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.new_records import NewRecords, write_new
 from pywharf.backends.file_system.project_folder import (
+    SMALL,
     STATUS_FILENAME,
     UNRECORDED,
     Listing,
@@ -194,11 +196,14 @@ class StorageScan:
                 draft.files[filename] = CachedFile(one.file, _seen(draft, filename, with_metadata=False))
 
     def _restored(self, folder: ProjectFolder, path: Path) -> File | None:
-        """Write a record again that a power cut has damaged, while the journal has it. Return None if it has not."""
+        """Write a record again that a power cut has emptied, while the journal has it. Return None for any other."""
+        record = path.with_name(path.name + META_SUFFIX)
+        with contextlib.suppress(FileNotFoundError), record.open("rb") as opened:
+            if opened.read(SMALL).strip(b"\0"):
+                return None  # somebody has edited it
         file = self._journaled.get((folder.name, path.name))
         if file is None or file.stamp != stamp_of(path.stat()):
             return None
-        record = path.with_name(path.name + META_SUFFIX)
         self._records.add(write_new(self._staging, record, dumps(meta_of(folder.name, file)).encode(), replaces=True))
         return file
 

@@ -1,4 +1,4 @@
-"""The order of the run, and a summary at its end of what this machine could not test."""
+"""The order of the run, and a summary at its end: what this machine could not test, which files take longest."""
 
 import signal
 from collections import Counter, defaultdict
@@ -23,6 +23,7 @@ register()
 # Fast folders first, so that a simple mistake shows in seconds. A folder that is not listed comes last.
 FOLDERS = ("unit", "suite", "contract", "golden", "server", "cluster", "chart", "operator", "e2e")
 HERE = Path(__file__).parent
+_LONGEST_FILES = 15
 
 
 def _folder(item: pytest.Item) -> int:
@@ -79,7 +80,21 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+def _show_longest_files(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the files whose tests take longest in sum, if the run asks for durations."""
+    if not terminalreporter.config.getoption("durations"):
+        return
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section(f"longest files, of {sum(seconds.values()):.0f} s in all processes", blue=True)
+    for file, took in sorted(seconds.items(), key=lambda item: -item[1])[:_LONGEST_FILES]:
+        terminalreporter.line(f"{took:6.0f} s {file}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    _show_longest_files(terminalreporter)
     left_out = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
     terminalreporter.section("left out", blue=True)
     for reason, count in sorted(left_out.items()):

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pywharf_operator.spec import kinds
+from pywharf_operator.spec.kinds import Kind
 from support.cluster.kube_client import Json, KubeClient
 from support.cluster.resources import (
     apply,
@@ -23,27 +25,27 @@ from support.waiting import stretched, wait_for
 
 PUT_BACK_S = 30.0
 LABEL = "pywharf.dev/server"
-SERVER: dict[str, Any] = {
-    "replicas": 2,
-    "storage": {"size": "1Gi", "accessModes": ["ReadWriteMany"]},
-    "ingress": {"host": "packages.example.com"},
+SHARED = {"size": "1Gi", "accessModes": ["ReadWriteMany"]}
+SERVER: dict[str, Any] = {"replicas": 2, "storage": SHARED, "ingress": {"host": "packages.example.com"}}
+SCALED: dict[str, Any] = {"autoscaling": {"maxReplicas": 3}, "storage": SHARED}
+CORE = "/api/v1"
+Changes = dict[Kind, tuple[str, Json]]
+"""By kind: the name, and the change that somebody makes."""
+OWNED: Changes = {
+    kinds.CONFIG_MAP: ("pywharf-config", {"data": {"config.toml": ""}}),
+    kinds.SECRET: ("pywharf-credentials", {"data": {"team-a.read": "b3RoZXI="}}),
+    kinds.SERVICE: ("pywharf", {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}}),
+    kinds.SERVICE_ACCOUNT: ("pywharf", {"automountServiceAccountToken": True}),
+    kinds.DEPLOYMENT: ("pywharf", {"spec": {"replicas": 5}}),
+    kinds.CRON_JOB: ("pywharf-index-team-a", {"spec": {"suspend": True, "schedule": "0 0 1 1 *"}}),
+    kinds.NETWORK_POLICY: ("pywharf", {"spec": {"ingress": []}}),
+    kinds.INGRESS: ("pywharf", {"spec": {"rules": [{"host": "other.example.com"}]}}),
+    kinds.DISRUPTION_BUDGET: ("pywharf", {"spec": {"maxUnavailable": 2}}),
 }
-CORE, APPS, BATCH, NETWORKING, POLICY = (
-    "/api/v1",
-    *(f"/apis/{group}" for group in ("apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1")),
-)
-OWNED: dict[str, tuple[str, str, Json]] = {
-    "configmaps": ("pywharf-config", CORE, {"data": {"config.toml": ""}}),
-    "secrets": ("pywharf-credentials", CORE, {"data": {"team-a.read": "b3RoZXI="}}),
-    "services": ("pywharf", CORE, {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}}),
-    "serviceaccounts": ("pywharf", CORE, {"automountServiceAccountToken": True}),
-    "deployments": ("pywharf", APPS, {"spec": {"replicas": 5}}),
-    "cronjobs": ("pywharf-index-team-a", BATCH, {"spec": {"suspend": True, "schedule": "0 0 1 1 *"}}),
-    "networkpolicies": ("pywharf", NETWORKING, {"spec": {"ingress": []}}),
-    "ingresses": ("pywharf", NETWORKING, {"spec": {"rules": [{"host": "other.example.com"}]}}),
-    "poddisruptionbudgets": ("pywharf", POLICY, {"spec": {"maxUnavailable": 2}}),
+OWNED_IF_SCALED: Changes = {
+    kinds.AUTOSCALER: ("pywharf", {"spec": {"maxReplicas": 9}}),
+    kinds.DEPLOYMENT: ("pywharf", {"spec": {"revisionHistoryLimit": 9}}),
 }
-"""By plural: the name, the group and the change that somebody makes."""
 
 
 def content(found: Json) -> Any:
@@ -54,9 +56,16 @@ def content(found: Json) -> Any:
     return content
 
 
-def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_path):
-    apply(kube, namespace, server(**SERVER), secret_of("team-a"), repo("team-a"))
-    wheres = {plural: path(plural, namespace, name, group) for plural, (name, group, _) in OWNED.items()}
+def test_every_kind_has_a_case():
+    """A volume's claim is never deleted nor changed, and test clusters lack the optional kinds."""
+    assert OWNED.keys() | OWNED_IF_SCALED.keys() == {*kinds.OWNED} - {kinds.VOLUME_CLAIM, *kinds.OPTIONAL}
+
+
+@pytest.mark.parametrize(("spec", "owned"), [(SERVER, OWNED), (SCALED, OWNED_IF_SCALED)], ids=["fixed", "scaled"])
+def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_path, spec, owned: Changes):
+    apply(kube, namespace, server(**spec), secret_of("team-a"), repo("team-a"))
+    wheres = {kind.plural: kind.path(namespace, name) for kind, (name, _) in owned.items()}
+    edits = {kind.plural: edit for kind, (_, edit) in owned.items()}
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
 
         def all_there() -> bool:
@@ -66,7 +75,7 @@ def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_pa
         before = {plural: kube.get(where) for plural, where in wheres.items()}
         for plural, where in wheres.items():
             others = {"metadata": {"labels": {LABEL: "other"}, "annotations": {"other": "stays"}}}
-            edited = kube.patch(where, OWNED[plural][2] | others)
+            edited = kube.patch(where, edits[plural] | others)
             assert content(edited) != content(before[plural]), plural
 
         def differing() -> list[str]:
@@ -154,7 +163,7 @@ def test_it_goes_on_by_itself_when_the_other_is_gone(cluster, kube, namespace, t
 def test_there_and_back_within_a_second(cluster, kube, namespace, tmp_path):
     apply(kube, namespace, server(), secret_of("team-a"), repo("team-a", index={"schedule": "1 1 * * *"}))
     where = path("packagerepos", namespace, "team-a")
-    cron_job = path("cronjobs", namespace, "pywharf-index-team-a", BATCH)
+    cron_job = kinds.CRON_JOB.path(namespace, "pywharf-index-team-a")
     with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
         wait_for_condition(kube, where, "Accepted", "True")
         first = config_text(kube, namespace)

@@ -12,6 +12,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import pytest
 
+from pywharf_operator.spec import kinds
 from support.certificates import certificates
 from support.clients.computer import Computer, Index
 from support.clients.publishing import upload
@@ -39,23 +40,9 @@ from support.waiting import wait_for
 
 SERVER_LABEL = "pywharf.dev/server"
 READ, WRITE = "team-a-read-value", "team-a-write-value"
-OWNED = {
-    "configmaps": "/api/v1",
-    "secrets": "/api/v1",
-    "services": "/api/v1",
-    "serviceaccounts": "/api/v1",
-    "persistentvolumeclaims": "/api/v1",
-    "pods": "/api/v1",
-    "deployments": "/apis/apps/v1",
-    "replicasets": "/apis/apps/v1",
-    "cronjobs": "/apis/batch/v1",
-    "jobs": "/apis/batch/v1",
-    "networkpolicies": "/apis/networking.k8s.io/v1",
-    "ingresses": "/apis/networking.k8s.io/v1",
-    "poddisruptionbudgets": "/apis/policy/v1",
-    "horizontalpodautoscalers": "/apis/autoscaling/v2",
-}
-"""Every kind of object that exists because of a server, and its API group."""
+REPLICA_SET = kinds.Kind("apps/v1", "ReplicaSet", "replicasets")
+OWNED = (*(kind for kind in kinds.OWNED if not kind.optional), kinds.POD, kinds.JOB, REPLICA_SET)
+"""Every kind of object that exists because of a server."""
 
 
 @pytest.fixture
@@ -69,9 +56,9 @@ def operator(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[opera
 def objects_of(kube: KubeClient, namespace: str, name: str = SERVER_NAME) -> set[str]:
     """Return `plural/name` of every object of the server."""
     return {
-        f"{plural}/{one['metadata']['name']}"
-        for plural, group in OWNED.items()
-        for one in kube.list(path(plural, namespace, group=group), labelSelector=f"{SERVER_LABEL}={name}")
+        f"{kind.plural}/{one['metadata']['name']}"
+        for kind in OWNED
+        for one in kube.list(kind.path(namespace), labelSelector=f"{SERVER_LABEL}={name}")
     }
 
 

@@ -54,7 +54,12 @@ async def test_keys_are_worked_on_together_but_never_one_twice():
 
 async def test_work_can_ask_whether_it_is_superseded():
     answers = []
+    listed = asyncio.Event()
     queue: WorkQueue
+
+    async def listing():
+        listed.set()
+        return ()
 
     async def work(key, superseded):
         answers.append(superseded())
@@ -62,8 +67,9 @@ async def test_work_can_ask_whether_it_is_superseded():
             queue.add(key)
             answers.append(superseded())
 
-    queue = WorkQueue(work, timing=QUICK)
+    queue = WorkQueue(work, listing=listing, timing=QUICK)
     async with running(queue):
+        await listed.wait()  # the first resync, which queues every known key
         queue.add(A)
         await until(lambda: len(answers) == 3)
     assert answers == [False, True, False]

@@ -160,6 +160,7 @@ def many(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(max(120, FILES))
 def test_killed_three_times_and_completed(root, many):
     """Each run is killed with -9 at another point of publishing; the last one completes, and copies on with state."""
     arguments = ("copy", str(many), "file_system:demo", f"--root={root}", "--parallel=3")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from support.certificates import certificates
 from support.distributions.wheels import sdist, wheel
 from support.github.repository import BRANCH, OWNER
 from support.parts import BENCH_PEERS, CHECKOUT, missing
@@ -160,6 +161,7 @@ def many(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(max(120, FILES))
 def test_killed_three_times_and_completed(root, many):
     """Each run is killed with -9 at another point of publishing; the last one completes, and copies on with state."""
     arguments = ("copy", str(many), "file_system:demo", f"--root={root}", "--parallel=3")
@@ -224,7 +226,9 @@ def test_from_a_server_of_our_own(tmp_path, root, packages):
     source = tmp_path / "source"
     source.mkdir()
     copied(str(packages), "file_system:demo", f"--root={source}")
-    with running(tmp_path / "server", config=CONFIG, root=source) as server:
+    made = certificates(tmp_path / "certificates")
+    trusting = {"SSL_CERT_FILE": str(made.authority)}
+    with running(tmp_path / "server", made.flags, config=CONFIG, root=source) as server:
         server.secrets.add("demo-read")
         arguments = (
             server.repo(),
@@ -233,9 +237,11 @@ def test_from_a_server_of_our_own(tmp_path, root, packages):
             "--from_user=demo",
             "--from_secret_env=SECRET",
         )
-        summary = copied(*arguments, env={"SECRET": "demo-read"})
+        summary = copied(*arguments, env={"SECRET": "demo-read", **trusting})
         assert (summary["copied"], summary["unverified"], summary["problems"]) == (3, 0, [])
-        said = finished(start("copy", *arguments, env={"SECRET": "guess"}), status=1)
+        said = finished(start("copy", *arguments, env={"SECRET": "demo-read"}), status=1)
+        assert "certificate is not trusted; name its CA with SSL_CERT_FILE" in said
+        said = finished(start("copy", *arguments, env={"SECRET": "guess", **trusting}), status=1)
         assert "denies access" in said
         assert "guess" not in said
     assert tree(root) == tree(source)

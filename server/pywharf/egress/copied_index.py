@@ -127,7 +127,8 @@ def _translating() -> Iterator[None]:
     except aiohttp.InvalidURL as error:
         raise UpstreamError("The index links to what is no URL.") from error
     except aiohttp.ClientError as error:
-        raise UnavailableError(f"The index cannot be reached or read ({type(error).__name__}).") from error
+        reason = str(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+        raise UnavailableError(f"The index cannot be reached or read ({reason}).") from error
     except ValueError as error:
         raise UpstreamError(f"The index's answer cannot be read: {error}.") from error
 

@@ -84,6 +84,8 @@ class Sessions:
         self._timeout = timeout
         self._headers = headers or {}
         self._made: dict[Reach, aiohttp.ClientSession] = {}
+        self._names: list[Names] = []
+        """The sessions' resolvers, which aiohttp leaves open."""
 
     def way(self, url: str, *, configured: str) -> tuple[aiohttp.ClientSession, str | None]:
         """Return the session and the proxy for a request. Raises EndpointNotAllowedError."""
@@ -95,6 +97,7 @@ class Sessions:
     def _session(self, reach: Reach) -> aiohttp.ClientSession:
         if reach not in self._made:
             names = Names(reach)
+            self._names.append(names)
             self._made[reach] = aiohttp.ClientSession(
                 timeout=self._timeout,
                 headers=self._headers,
@@ -106,8 +109,10 @@ class Sessions:
         return self._made[reach]
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections, and end the threads that resolve names."""
         async with contextlib.AsyncExitStack() as stack:
+            for names in self._names:
+                stack.push_async_callback(names.close)
             for session in self._made.values():
                 stack.push_async_callback(session.close)
 

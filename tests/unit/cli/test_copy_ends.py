@@ -1,4 +1,4 @@
-"""What `pywharf copy` says of wrong arguments, and how it tells FROM's and TO's flags apart."""
+"""What `pywharf copy` says of wrong arguments, and how it splits the flags of FROM and TO."""
 
 import click
 import pytest
@@ -41,7 +41,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, arguments, says):
     assert [p.name for p in tmp_path.iterdir()] == ["packages"]
 
 
-def test_fields_are_told_apart_by_their_side(monkeypatch):
+def test_fields_are_split_by_their_side(monkeypatch):
     monkeypatch.setenv("PYWHARF_COMMAND_TO_BRANCH", "main")
     monkeypatch.setenv("PYWHARF_COMMAND_TO_ROOT", "a setting, no field")
     arguments = ["--from_owner=acme", "--to-owner", "other", "--to_index-filename=a-b.json", "--from-repo", "x"]

@@ -6,6 +6,7 @@ What the target has already is not read again, so a run that was interrupted is 
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import msgspec
 from pywharf.core.errors import (
     FileExistsInRepoError,
     ForbiddenError,
+    IndexConflictError,
     InvalidInputError,
     NotFoundError,
     PywharfError,
@@ -29,6 +31,7 @@ from pywharf.index.copying.source import Source, SourceProject
 from pywharf.index.copying.summary import CopySummary, Sentences
 from pywharf.index.ports import Action, Change, Packages, Progress, ScannedProject, Upload
 
+_logger = logging.getLogger(__name__)
 MAX_FILES = 1_000_000
 """Files of one run that are missing at the target. Further projects are left for the next run."""
 CHECKPOINT_FILES = 50_000
@@ -180,6 +183,7 @@ class Copier:
                     group.create_task(work())
         except BaseExceptionGroup as failed:
             first = next((e for e in failed.exceptions if isinstance(e, PywharfError)), failed.exceptions[0])
+            _logger.warning("%d files were copied before that; run the same command again to go on.", self._copied)
             raise first from None
 
     def _steps(self, plans: Iterable[Plan]) -> Iterator[Callable[[], Awaitable[object]]]:
@@ -238,7 +242,9 @@ class Copier:
         self._bytes += upload.file.size or 0
         self._unverified += is_unverified(self._source, file)
         if self._checkpoint is not None and self._copied % CHECKPOINT_FILES == 0:
-            await self._checkpoint()
+            # If another update_index was faster, the index is as new.
+            with contextlib.suppress(IndexConflictError):
+                await self._checkpoint()
         return True
 
     async def _received(self, plan: Plan, file: File, stack: contextlib.AsyncExitStack) -> Received:

@@ -25,9 +25,11 @@ from pywharf.core.names import ProjectName, RepoName
 from pywharf.egress.sessions import Egress
 from pywharf.index.ports import Backend, Change, Delete, JournalEntry, SetStatus, SetYanked, StoredIndex, Upload
 from pywharf.index.update import update_index
+from support.certificates import certificates
 from support.distributions.wheels import wheel
 from support.object_stores.fault_proxy import FaultProxy, StoreFault, fault_proxy
 from support.object_stores.store import ObjectStore
+from support.object_stores.versitygw import running_s3
 from support.storage.storages import OBJECT_STORES, Open, bucket_storage
 from support.storage.uploads import content, file_of, publish, scanned
 from support.waiting import stretched
@@ -424,3 +426,86 @@ async def test_an_idle_repo_costs_a_list_and_a_request_for_the_index_a_poll(behi
     lists = [path for _, path in proxy.seen if "list-type" in path]
     assert len(lists) == 10
     assert len(proxy.seen) - len(lists) == 10
+
+
+# Hostile stores, and private authorities.
+
+
+def page(*keys: str) -> str:
+    """Return a page of a list that says it is not the last one."""
+    objects = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size><ETag>x</ETag><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+        "</Contents>"
+        for key in keys
+    )
+    return (
+        "<?xml version='1.0'?><ListBucketResult><IsTruncated>true</IsTruncated>"
+        f"<NextContinuationToken>again</NextContinuationToken>{objects}</ListBucketResult>"
+    )
+
+
+@pytest.mark.parametrize(
+    "keys", [("{prefix}journal/a", "{prefix}journal/b"), ("{prefix}journal/b", "{prefix}journal/a")]
+)
+async def test_a_list_without_end_or_order_is_an_error(s3, proxy, tmp_path, keys):
+    table = s3.table(endpoint=proxy.url)
+    backend = s3.open(table, tmp_path)
+    await backend.read_journal()
+    body = page(*(key.format(prefix=table["prefix"]) for key in keys))
+    proxy.faults = [StoreFault("GET", "list-type", 200, times=10**6, body=body)]
+    for call in (backend.read_journal, lambda: scanned(backend), lambda: backend.find_project(FOO)):
+        with pytest.raises(BackendUnavailableError, match="unsorted or has no end"):
+            await call()
+    proxy.faults = []
+    assert (await backend.read_journal()).entries == ()
+
+
+async def test_objects_that_are_too_large_or_not_ours_are_refused_alone(behind, proxy, made):
+    backend = behind()
+    file = await publish(backend, wheel(made, "foo"))
+    assert isinstance(backend, ObjectStoreBackend)
+    parts = await backend._open()  # noqa: SLF001 - the hand
+    other = "bar-1-py3-none-any.whl"
+    bar = ProjectName("bar")
+    await parts.client.put(parts.layout.content(bar, other), b"x")
+    for content_ in (b"x" * 3_000_000, b"\xff", b"[", b"distrib = 1", b'distrib = "bar"\nsha256 = "x"'):
+        await parts.client.put(parts.layout.record(bar, other), content_)
+        projects, problems = await scanned(backend)
+        assert [f for p in projects for f in p.files] == [file]
+        assert len(problems) == 1
+        assert problems[0].startswith(f"bar/{other} is left out: ")
+        with pytest.raises(BackendUnavailableError, match="Mend or remove the object"):
+            await backend.change(Change(bar, SetYanked(other, "")))
+    for name, content_ in (("00000000000000001-0123456789ab.json", b"x" * 100_000), ("junk", b""), ("9" * 40, b"{}")):
+        await parts.client.put(f"{parts.layout.journal}/{name}", content_)
+    for status in (b"", b"status = 1", b'status = "archived"\nreason = "%s"' % (b"x" * 5000), b"x" * 100_000):
+        await parts.client.put(parts.layout.status(FOO), status)
+        found = await backend.find_project(FOO)
+        assert found is not None
+        assert found.status == "quarantined"
+    assert [e.file for e in await entries(backend)] == [file]
+
+
+async def test_a_store_s_redirect_leads_nowhere_else(s3, proxy, tmp_path):
+    """The library follows redirects, and a tenant's store could lead it to a host that only the server reaches."""
+    with fault_proxy(s3.endpoint) as elsewhere:
+        backend = s3.open(s3.table(endpoint=proxy.url), tmp_path)
+        await backend.read_journal()
+        proxy.faults = [
+            StoreFault(
+                "GET", "list-type", 307, times=9, location=f"{elsewhere.url.replace('127.0.0.1', 'localhost')}/metadata"
+            )
+        ]
+        with pytest.raises(BackendUnavailableError):
+            await backend.read_journal()
+        assert elsewhere.seen == []
+
+
+async def test_a_private_authority(tmp_path, made):
+    made_ = certificates(tmp_path / "tls")
+    with running_s3(tmp_path / "data", tls=made_) as store:
+        table = store.table(endpoint=store.endpoint, allow_http=False)
+        with pytest.raises(BackendUnavailableError, match="certificate that is not trusted; set the repo's ca_bundle"):
+            await store.open(table, tmp_path).read_journal()
+        trusted = store.open(table | {"ca_bundle": made_.authority.read_text()}, tmp_path)
+        await publish(trusted, wheel(made, "foo"))

@@ -7,9 +7,15 @@ from pywharf.backends.opening import spec_types
 from pywharf.config.repo_config import parse_spec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.forms import Form, form_of
-from pywharf_operator.spec.backends import BackendModel, FileSystem, Github
+from pywharf_operator.spec.backends import S3, Azure, BackendModel, FileSystem, Gcs, Github
 
-REQUIRED = {"github": {"owner": "acme", "repo": "wheels"}, "file_system": {}}
+REQUIRED = {
+    "github": {"owner": "acme", "repo": "wheels"},
+    "file_system": {},
+    "s3": {"bucket": "wheels"},
+    "gcs": {"bucket": "wheels"},
+    "azure": {"account": "acme", "container": "wheels"},
+}
 OWN = {("github", "api_url")}
 """Fields whose form is stricter in a manifest: the API server checks it by a pattern, a server by parsing the URL."""
 
@@ -20,7 +26,7 @@ def forms(struct: type[msgspec.Struct]) -> dict[str, Form]:
     return {field.name: form for field in info.fields if (form := form_of(field.type)) is not None}
 
 
-@pytest.mark.parametrize("model", [FileSystem, Github])
+@pytest.mark.parametrize("model", [FileSystem, Github, S3, Gcs, Azure])
 def test_both_structs_name_the_same_forms(model: type[BackendModel]):
     spec = forms(spec_types()[model.type_name])
     manifest = {name: form for name, form in forms(model).items() if (model.type_name, name) not in OWN}
@@ -30,7 +36,20 @@ def test_both_structs_name_the_same_forms(model: type[BackendModel]):
 
 @pytest.mark.parametrize("value", ["", "-x", "..", "a/b\n", "x" * 300, "https://user:secret@host/", "index.xml"])
 @pytest.mark.parametrize(
-    ("model", "field"), [(Github, "owner"), (Github, "repo"), (Github, "branch"), (FileSystem, "index_filename")]
+    ("model", "field"),
+    [
+        (Github, "owner"),
+        (Github, "repo"),
+        (Github, "branch"),
+        (FileSystem, "index_filename"),
+        (S3, "bucket"),
+        (S3, "prefix"),
+        (S3, "region"),
+        (S3, "endpoint"),
+        (Gcs, "bucket"),
+        (Azure, "account"),
+        (Azure, "container"),
+    ],
 )
 def test_both_say_the_same(model, field, value):
     required = REQUIRED[model.type_name]

@@ -387,8 +387,10 @@ def test_a_repo_without_a_secret_is_refused_unless_it_may_have_the_servers_ident
     with pytest.raises(InvalidConfigError, match=r"has no admin secret.*or set ambient_identity = true"):
         open_backend(opening(s3.table(), None))
     with pytest.raises(InvalidConfigError, match="has both a secret and ambient_identity"):
-        open_backend(opening(s3.table(ambient_identity=True), s3.secret))
-    open_backend(opening(s3.table(ambient_identity=True), None))
+        open_backend(opening(s3.table(ambient_identity=True, endpoint=""), s3.secret))
+    open_backend(opening(s3.table(ambient_identity=True, endpoint=""), None))
+    with pytest.raises(ValueError, match="endpoint and ambient_identity do not go together"):
+        opening(s3.table(ambient_identity=True), None)
 
 
 @pytest.mark.parametrize(

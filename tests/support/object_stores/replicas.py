@@ -40,8 +40,13 @@ class Balancer:
     targets: list[str] = field(default_factory=list)
     url: str = ""
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):
             for _ in range(len(self.targets)):
                 target = self.targets[next(self._numbers) % len(self.targets)]
                 host, _, port = target.rpartition("/")[2].partition(":")
@@ -55,6 +60,7 @@ class Balancer:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
+        self.tasks: set[asyncio.Task[None]] = set()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,13 +80,17 @@ def balancer(*targets: str) -> Iterator[Balancer]:
     running_: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
-        server = await asyncio.start_server(made._handle, "127.0.0.1", 0)  # noqa: SLF001 - its own
+        server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ended = asyncio.Event()
         running_.append((asyncio.get_running_loop(), ended))
         started.set()
         await ended.wait()
         server.close()
+        for task in list(made.tasks):
+            task.cancel()
+        await asyncio.gather(*made.tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()

@@ -129,7 +129,7 @@ class BucketJournal:
             keys = list(itertools.islice(known.keys, known.cursors[cursor][1]))
             if not keys:
                 return
-            # Readers start anew when they see the marker, so all is removed before; what is left after a crash is
+            # Readers restart when they see the marker, so all is removed before; what is left after a crash is
             # folded by the next run.
             await self._client.delete(keys)
             await self._client.put(f"{self._folder}/{_FOLDED}", uuid.uuid4().hex.encode())

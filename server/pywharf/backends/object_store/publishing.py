@@ -1,4 +1,4 @@
-"""Publish a file to a bucket, so that a name has one content for everyone, whoever sends it, and however often.
+"""Publish a file to a bucket, so that a name has one content for everyone, however many send it, and however often.
 
 The order decides. A claim settles which spelling of a distribution's name counts. Creating the content settles which
 bytes the name has. Core metadata and record follow, and then the journal's entry; only the record makes the file

@@ -1,6 +1,7 @@
 """Tests of the limits on what a client can make a server hold or do. Over a limit, only that client is refused."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from support.distributions.wheels import wheel
 from support.server.calling import Reply, basic, call, dial, form, read_to_end, request_head, statuses
+from support.server.index_client import IndexClient
 from support.server.serving import Server, running
 from support.waiting import wait_for
 
@@ -183,6 +185,23 @@ def test_concurrent_uploads_are_bounded_and_shared(server, tmp_path):
         return again[-1] == 200
 
     wait_for(published, "a slot to be free again")
+
+
+def test_the_room_for_uploads_is_bounded_and_shared(tmp_path):
+    """An unfinished upload holds what has arrived; another repo still gets its part, and the first once it is free."""
+    large, room = (wheel(tmp_path, f"file-{size}", payload=os.urandom(size)) for size in (2_100_000, 600_000))
+    # What arrives last is not counted yet: it may be the beginning of the form's end.
+    held = part(f'name="content"; filename="{room.name}"', b"x" * 1_950_000)[:-2]
+    with running(tmp_path / "work", ["--max_staged_bytes=4000000"]) as server:
+        demo, other = IndexClient.of(server), IndexClient.of(server, "other")
+        refused = demo.upload(large)
+        assert refused.status == 413, refused
+        assert "over 2000000 bytes, and the server has no room to receive a larger one" in refused.reason
+        with unfinished(server, "demo", 1, held):
+            wait_for(lambda: demo.upload(room).status == 503, "the unfinished upload to have arrived")
+            assert "that the server keeps for them" in demo.upload(room).reason
+            assert other.upload(room).status == 200
+        wait_for(lambda: demo.upload(room).status == 200, "the room to be free again")
 
 
 def test_concurrent_logins_are_bounded(server):

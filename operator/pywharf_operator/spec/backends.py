@@ -163,7 +163,7 @@ class S3(ObjectStore, frozen=True, kw_only=True):
     bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
     region: Annotated[
         Region,
-        Meta(description=("The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept.")),
+        Meta(description="The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept."),
     ] = ""
 
 

@@ -19,8 +19,9 @@ class Staging(Model, frozen=True, kw_only=True):
         Meta(
             description=(
                 "Most bytes of all uploads that a replica receives concurrently, as a size on its node's disk such as "
-                "16Gi; at most half of it for one repo. Give it twice the size of the largest file at least. Uploads "
-                "beyond it are refused, to be tried again. With `storage` that volume is used, and this has no effect."
+                "16Gi; at most half of it for one repo. Make it 2.5 times the size of the largest file, or more. "
+                "Uploads beyond it are refused, to be tried again. With `storage` that volume is used, and this has no "
+                "effect."
             )
         ),
     ] = DEFAULT_STAGING_SIZE

@@ -31,6 +31,11 @@ class KeptRepo(msgspec.Struct, frozen=True, kw_only=True):
     admin_table: Mapping[str, Any] | None
     secrets: RepoSecrets = RepoSecrets()
 
+    @property
+    def is_lent_identity(self) -> bool:
+        """Whether it uses the cloud identity of the server's pods."""
+        return self.table.get("ambient_identity") is True
+
     def __repr__(self) -> str:
         """Hide the secrets."""
         return f"KeptRepo({self.repo})"

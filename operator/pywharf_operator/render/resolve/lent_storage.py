@@ -83,7 +83,7 @@ def _of_repos(repos: Iterable[PackageRepo], servers: Mapping[ObjectKey, PackageS
 
 def _of_kept(kept: Iterable[KeptRepo]) -> Iterator[_Place]:
     for repo in kept:
-        if repo.table.get("ambient_identity") is True:
+        if repo.is_lent_identity:
             yield _place((float("-inf"), repo.repo), repo.repo, repo.server, repo.table)
 
 

@@ -25,7 +25,7 @@ from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.lent_storage import storage_conflicts
 from pywharf_operator.render.resolve.repo_config import repo_table
 from pywharf_operator.render.resolve.schedule import schedule_of
-from pywharf_operator.render.resolve.secret_refs import RepoSecrets, resolve_secrets
+from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
 from pywharf_operator.render.resolve.shares import age_of
 from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
@@ -139,7 +139,7 @@ def _server_verdict(
 def _kept(
     snapshot: Snapshot, servers: Mapping[ObjectKey, PackageServer], admitted: Iterable[PackageRepo]
 ) -> list[KeptRepo]:
-    """Return the kept repos that their server still admits.
+    """Return the kept repos that their server still admits, and to which it still lends what they were lent.
 
     One of unknown namespace gives way to an admitted repo of the same name.
     """
@@ -147,7 +147,7 @@ def _kept(
     kept = []
     for one in snapshot.kept:
         server = servers.get(one.server)
-        if server is None:
+        if server is None or (one.is_lent_identity and not lends_to(server, one.repo.namespace)):
             continue
         if one.repo.namespace == UNKNOWN:
             if (one.server, one.name) not in taken:

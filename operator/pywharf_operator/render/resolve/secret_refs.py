@@ -56,11 +56,16 @@ def resolve_secrets(
     return Finding(status=True, reason="Resolved", message="Every secret was found."), RepoSecrets(**found)
 
 
+def lends_to(server: PackageServer, namespace: str) -> bool:
+    """Return whether repos of the namespace may use the cloud identity of the server's pods."""
+    return namespace in server.spec.ambient_identity.namespaces
+
+
 def lends_identity(server: PackageServer | None, repo: PackageRepo) -> bool:
     """Return whether the repo, which has no secret of its own, uses the cloud identity of the server's pods."""
     if server is None or repo.spec.backend.object_store is None or repo.spec.credentials.backend_secret_ref is not None:
         return False
-    return repo.key.namespace in server.spec.ambient_identity.namespaces
+    return lends_to(server, repo.key.namespace)
 
 
 def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[tuple[str, str]]:

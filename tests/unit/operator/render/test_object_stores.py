@@ -229,7 +229,7 @@ def lent_repo(name: str, namespace: str, created: str, backend: dict[str, Any], 
     }
 
 
-LENDING = {
+LENDING: dict[str, Any] = {
     "apiVersion": "pywharf.dev/v1alpha1",
     "kind": "PackageServer",
     "metadata": {"name": "pywharf", "namespace": "servers"},
@@ -316,3 +316,14 @@ def test_the_message_tells_no_tenant_about_another():
         "identity of PackageServer servers/pywharf; choose another prefix or bucket, or name keys of your own by "
         "spec.credentials.backendSecretRef."
     )
+
+
+@pytest.mark.parametrize(("listed", "served"), [(["c"], True), (["b"], False), ([], False)])
+def test_a_repo_that_cannot_be_read_loses_an_identity_that_is_no_longer_lent(listed, served):
+    table = {"type": "s3", "bucket": "wheels", "ambient_identity": True}
+    server, repo = ObjectKey("servers", "pywharf"), ObjectKey("c", "old")
+    one = KeptRepo(server=server, repo=repo, name=RepoName("old"), table=table, admin_table=None)
+    spec = LENDING["spec"] | {"ambientIdentity": {"namespaces": listed}}
+    found = parsed(json.dumps(LENDING | {"spec": spec}))
+    (verdict,) = resolve(msgspec.structs.replace(snapshot_of(found), kept=(one,)), ENVIRONMENT).servers
+    assert verdict.kept == ((one,) if served else ())

@@ -280,6 +280,8 @@ class StorageScan:
     def _settled(self, one: CachedFile, folder: Path, placed: Mapping[Path, Status | None]) -> CachedFile | None:
         """Return a file that was read now with what was seen of it; None if it may change without a change of that."""
         seen = list(one.seen)
+        if one.file.metadata_sha256 is None and one.file.filename.endswith(".whl"):
+            return None  # somebody may put its core metadata there
         if seen[0] is None or one.file.stamp != f"{seen[0][0]}:{seen[0][2]}" or not self._cache.is_settled(seen[0]):
             return None
         for number, suffix in enumerate((META_SUFFIX, METADATA_SUFFIX), 1):

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import control_plane, data, github_calls, large_index, mixed, pages, publishing, servers
+from bench import control_plane, data, github_calls, large_index, mixed, pages, publishing, scanning, servers
 from bench.data import Data
 from bench.report import Row, table
 from bench.settings import Settings
@@ -37,6 +37,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     for workers in (1, 2):
         yield f"mixed load, {workers} workers", functools.partial(mixed.measure, settings, workers)
     yield "uploads", functools.partial(publishing.measure, settings)
+    yield "scans of 100,000 files", functools.partial(scanning.measure, settings)
     for extension, changes in CHANGES.items():
         yield f"start with index.{extension}", functools.partial(large_index.measure_start, settings, extension)
         yield (

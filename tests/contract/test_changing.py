@@ -117,8 +117,7 @@ async def test_unyanking_what_is_not_yanked_changes_nothing(backend, made):
 # --- delete --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [wheel, sdist])
-@pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.parametrize(("make", "is_indexed"), [(wheel, False), (sdist, True)])
 async def test_a_deleted_file_is_gone_for_everybody(backend, other, made, make, is_indexed):
     path, kept = make(made, "foo"), wheel(made, "foo", "2.0")
     file, _ = await publish(backend, path), await publish(backend, kept)
@@ -153,11 +152,10 @@ async def test_a_deleted_name_stays_taken(backend, other, made, tmp_path):
     for is_folded in (False, True):
         if is_folded:
             await update(backend)
-        for one in (backend, other):
-            for attempt in (path, other_bytes):
-                with pytest.raises(FileExistsInRepoError, match=rf"^File already exists: {path.name} was deleted"):
-                    await publish(one, attempt)
-            assert await filenames(one) == ["foo-2.0-py3-none-any.whl"]
+        for one, attempt in ((backend, path), (backend, other_bytes), (other, other_bytes)):
+            with pytest.raises(FileExistsInRepoError, match=rf"^File already exists: {path.name} was deleted"):
+                await publish(one, attempt)
+        assert await filenames(other) == ["foo-2.0-py3-none-any.whl"]
 
 
 SPELLINGS = ["Foo-1.0-py3-none-any.whl", "foo-1.0.0-py3-none-any.whl", "foo-1.0-py3.py3-none-any.whl"]
@@ -179,12 +177,12 @@ async def test_a_deleted_distribution_stays_taken_in_any_spelling(backend, other
     await change(other, Delete("foo-1.0-py3-none-any.whl"))
     if is_folded:
         await update(backend)
-    for name in SPELLINGS:
-        for one in (backend, other):
-            await one.read_journal()
-            said = r"is the same distribution as foo-1.0-py3-none-any.whl, which was deleted"
-            with pytest.raises(FileExistsInRepoError, match=said):
-                await one.publish(upload_of(one, name, b"x"))
+    for number, name in enumerate(SPELLINGS):
+        one = (backend, other)[number % 2]
+        await one.read_journal()
+        said = r"is the same distribution as foo-1.0-py3-none-any.whl, which was deleted"
+        with pytest.raises(FileExistsInRepoError, match=said):
+            await one.publish(upload_of(one, name, b"x"))
     assert await filenames(backend) == []
 
 
@@ -251,12 +249,12 @@ async def test_each_status_is_seen_by_everybody(backend, other, made):
         assert entry == JournalEntry(FOO, status=ProjectStatus(status, reason, revision))
         if number % 2:
             await update(backend)
-        for one in (backend, other):
-            for project in (await one.find_project(FOO), await followed(one)):
-                assert project is not None
-                assert (project.status, project.status_reason) == (status, reason)
-                assert project.status_revision == revision
-                assert project.files == (file,)
+        one = (other, backend)[number % 2]
+        for project in (await one.find_project(FOO), await followed(one)):
+            assert project is not None
+            assert (project.status, project.status_reason) == (status, reason)
+            assert project.status_revision == revision
+            assert project.files == (file,)
     await update(other)
     assert await indexed(backend) == Project(name=FOO, files=(file,), status_revision=4)
 
@@ -275,17 +273,16 @@ async def test_a_status_of_a_project_without_files(backend, other, made):
 # --- what is missing -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "filename",
-    ["foo-9.0-py3-none-any.whl", "../foo-1.0-py3-none-any.whl", "", ".", "x" * 300 + ".whl", "a\0.whl", "\ud800"],
-)
-async def test_a_missing_file_cannot_be_changed(backend, made, filename):
-    await publish(backend, wheel(made, "foo"))
+MISSING = ["foo-9.0-py3-none-any.whl", "../foo-1.0-py3-none-any.whl", "", ".", "x" * 300 + ".whl", "a\0.whl", "\ud800"]
+
+
+async def test_a_missing_file_cannot_be_changed(backend, made):
+    file = await publish(backend, wheel(made, "foo"))
     before = (await backend.read_journal()).entries
-    for action in (SetYanked(filename, "x"), Delete(filename), Delete(filename, frees_name=True)):
-        for name in (FOO, ProjectName("bar")):
+    for name, filename in [*((FOO, one) for one in MISSING), (ProjectName("bar"), file.filename)]:
+        for action in (SetYanked(filename, "x"), Delete(filename), Delete(filename, frees_name=True)):
             with pytest.raises(NotFoundError):
-                await change(backend, action, name)
+                await backend.change(Change(name, action))
     assert (await backend.read_journal()).entries == before
 
 
@@ -335,7 +332,7 @@ async def test_concurrent_deletions_are_one(backend, other, made):
 
 
 async def test_no_change_is_lost_while_update_index_runs(backend, other, made):
-    files = [await publish(backend, wheel(made, "foo", f"{n}.0")) for n in range(9)]
+    files = [await publish(backend, wheel(made, "foo", f"{n}.0")) for n in range(6)]
     done = asyncio.Event()
 
     async def loop() -> None:
@@ -350,7 +347,7 @@ async def test_no_change_is_lost_while_update_index_runs(backend, other, made):
             shown = await followed(backend)
             assert shown is not None
             if n % 3 == 0:
-                assert shown.file(file.filename).yanked == f"r{n}"
+                assert f"r{n}" in {f.yanked for f in shown.files if f.filename == file.filename}
             if n % 3 == 1:
                 assert shown.file(file.filename) is None
             if n % 3 == 2:
@@ -364,7 +361,7 @@ async def test_no_change_is_lost_while_update_index_runs(backend, other, made):
         assert {f.filename: f.yanked for f in project.files} == {
             file.filename: f"r{n}" if n % 3 == 0 else None for n, file in enumerate(files) if n % 3 != 1
         }
-        assert project.status_reason == "s8"
+        assert project.status_reason == "s5"
 
 
 async def test_a_change_between_the_scan_and_the_index_is_shown(backend, other, made):

@@ -11,7 +11,7 @@ from support.parts import CHECKOUT
 from support.storage.example_backend import FOLDER, install_example
 from support.storage.foreign_backend import VARIABLE
 
-LEAST = 81
+LEAST = 103
 """Tests that the suite has for one backend."""
 
 

@@ -67,16 +67,17 @@ def option(field: str, kind: Any, default: Any, description: str, limits: msgspe
     """
     shared: dict[str, Any] = {"help": description, "envvar": environment_name(field), "show_envvar": False}
     if default is msgspec.NODEFAULT:
-        default, shared["required"] = None, True
+        shared["required"] = True  # without any default: click takes None for one
+    else:
+        shared["default"] = default
     if limits and limits.extra and OWN_TYPE in limits.extra:
-        return click.Option([f"--{field}"], type=limits.extra[OWN_TYPE], default=default, show_default=True, **shared)
+        return click.Option([f"--{field}"], type=limits.extra[OWN_TYPE], show_default=True, **shared)
     if kind is bool:
-        return click.Option([f"--{field}/--no_{field}"], default=default, show_default=True, **shared)
+        return click.Option([f"--{field}/--no_{field}"], show_default=True, **shared)
     return _Option(
         [f"--{field}"],
         type=_click_type(kind, limits),
-        default=default,
-        show_default=default is not None,
+        show_default=shared.get("default") is not None,
         **shared,
     )
 

@@ -1,6 +1,7 @@
 """A client of one repo that checks everything: it uploads, lists, downloads and compares."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ class IndexClient:
         )
         headers = {"Content-Type": content_type}
         return call(self.index, "POST", auth=self._auth, headers=headers, body=body, timeout_s=timeout_s)
+
+    def change(self, project: str, action: str, *, timeout_s: float = 60.0, **body: object) -> Reply:
+        """Send a change after publishing: `yank`, `unyank`, `delete` or `status`."""
+        url = f"{self.url}/repo/{self.name}/-/projects/{project}/{action}"
+        headers = {"Content-Type": "application/json"}
+        content = json.dumps(body).encode()
+        return call(url, "POST", auth=self._auth, headers=headers, body=content, timeout_s=timeout_s)
 
     def projects(self) -> list[str]:
         """Return all names that the root page lists."""

@@ -12,6 +12,7 @@ import msgspec
 
 from pywharf.backends.api import (
     UNCHANGED,
+    Change,
     Content,
     File,
     FileExistsInRepoError,
@@ -30,6 +31,7 @@ from pywharf.backends.api import (
     find_duplicate,
     max_index_bytes,
 )
+from pywharf_sqlite.changing import add_entry, apply_change, deleted_in, forget_deletion, status_of
 from pywharf_sqlite.database import Database
 
 _CHUNK = 256 * 1024
@@ -63,11 +65,18 @@ class SqliteBackend:
             project = await self.find_project(name)
             if project is not None:
                 scanned += len(project.files)
-                yield ScannedProject(project)
+                yield ScannedProject(project, deleted=await asyncio.to_thread(self._taken, name))
+
+    def _taken(self, name: ProjectName) -> tuple[str, ...]:
+        with self._database.transaction() as connection:
+            return tuple(sorted(key for key, one in deleted_in(connection, name).items() if not one.is_free))
 
     def _names(self) -> list[ProjectName]:
         with self._database.transaction() as connection:
-            rows = connection.execute("SELECT DISTINCT project FROM files ORDER BY project").fetchall()
+            rows = connection.execute(
+                "SELECT project FROM files UNION SELECT project FROM deleted UNION SELECT project FROM statuses"
+                " ORDER BY project"
+            ).fetchall()
         return [ProjectName(name) for (name,) in rows]
 
     async def find_project(self, name: ProjectName, only: str | None = None) -> Project | None:
@@ -80,7 +89,11 @@ class SqliteBackend:
                 " ORDER BY filename",
                 {"name": name, "only": _text(only)},
             ).fetchall()
-        return Project(name=name, files=tuple(_record(row) for row in rows)) if rows else None
+            status = status_of(connection, name)
+            if not rows and status is None and not deleted_in(connection, name):
+                return None
+        project = Project(name=name, files=tuple(_record(row) for row in rows))
+        return project if status is None else project.with_status(status)
 
     async def publish(self, upload: Upload) -> File:
         return await asyncio.to_thread(self._publish, upload)
@@ -94,9 +107,16 @@ class SqliteBackend:
             same = stored.get(file.filename)
             if same is not None and same.sha256 == file.sha256:
                 return same
-            duplicate = find_duplicate(file.filename, upload.project, stored)
-            if same is not None or duplicate is not None:
-                raise FileExistsInRepoError(file.filename, duplicate)
+            deleted = deleted_in(connection, upload.project)
+            taken = [name for name, one in deleted.items() if not one.is_free]
+            duplicate = find_duplicate(file.filename, upload.project, [*stored, *taken])
+            if same is not None or duplicate is not None or file.filename in taken:
+                is_deleted = (duplicate or file.filename) in taken
+                raise FileExistsInRepoError(file.filename, duplicate, is_deleted=is_deleted)
+            if file.filename in deleted:
+                # The revisions go on, so that the deletion does not hide the new file.
+                file = msgspec.structs.replace(file, revision=deleted[file.filename].revision + 1)
+                forget_deletion(connection, upload.project, file.filename)
             added = connection.execute(
                 "INSERT INTO files (project, filename, record, metadata, content) VALUES (?, ?, ?, ?, zeroblob(?))",
                 (upload.project, file.filename, msgspec.json.encode(file), upload.metadata, file.size),
@@ -105,8 +125,19 @@ class SqliteBackend:
             with upload.staged.open("rb") as staged, connection.blobopen("files", "content", added) as content:
                 while chunk := staged.read(_CHUNK):
                     content.write(chunk)
-            connection.execute("INSERT INTO journal (file) VALUES (?)", (added,))
+            add_entry(connection, JournalEntry(upload.project, file))
         return file
+
+    async def change(self, change: Change) -> JournalEntry:
+        return await asyncio.to_thread(self._change, change)
+
+    def _change(self, change: Change) -> JournalEntry:
+        # The change and its journal entry are one transaction, so a killed change leaves neither.
+        with self._database.transaction(writes=True) as connection:
+            entry, is_new = apply_change(connection, change)
+            if is_new:
+                add_entry(connection, entry)
+        return entry
 
     async def open_file(self, project: ProjectName, file: File) -> Content:
         row, size = await asyncio.to_thread(self._row_of, project, file)
@@ -205,11 +236,9 @@ class SqliteBackend:
             known, after = _parsed(cursor)
             restarted = known != generation
             rows = connection.execute(
-                "SELECT journal.id, project, record FROM journal JOIN files ON files.id = file"
-                " WHERE journal.id > ? ORDER BY journal.id",
-                (0 if restarted else after,),
+                "SELECT id, entry FROM journal WHERE id > ? ORDER BY id", (0 if restarted else after,)
             ).fetchall()
-        entries = tuple(JournalEntry(ProjectName(project), _record((record,))) for _, project, record in rows)
+        entries = tuple(msgspec.json.decode(entry, type=JournalEntry) for _, entry in rows)
         last = rows[-1][0] if rows else 0 if restarted else after
         return JournalRead(entries, f"{generation}:{last}", restarted)
 

@@ -17,9 +17,20 @@ CREATE TABLE IF NOT EXISTS files (
     content BLOB NOT NULL,
     UNIQUE (project, filename)
 );
+CREATE TABLE IF NOT EXISTS deleted (
+    project TEXT NOT NULL,
+    filename TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    is_free INTEGER NOT NULL,  -- whether the name may be published again
+    UNIQUE (project, filename)
+);
+CREATE TABLE IF NOT EXISTS statuses (
+    project TEXT PRIMARY KEY,
+    status BLOB NOT NULL  -- a ProjectStatus as JSON
+);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, so that it can be a cursor
-    file INTEGER NOT NULL REFERENCES files (id)
+    entry BLOB NOT NULL  -- a JournalEntry as JSON
 );
 CREATE TABLE IF NOT EXISTS folds (
     generation TEXT NOT NULL  -- one row, replaced when the journal is folded

@@ -15,7 +15,6 @@ from pywharf.config.settings import ServerSettings
 from pywharf.core.struct_errors import convert
 from support.server.calling import call
 from support.server.serving import CONFIG, PYWHARF, clean_environment, running
-from support.waiting import wait_for
 
 # For every flag: a value other than the default, and the resulting setting
 VALUES: dict[str, tuple[str, object]] = {
@@ -245,7 +244,7 @@ def test_environment_mode(tmp_path):
     with running(tmp_path, env=environment, root=tmp_path / "data", arguments=False) as server:
         assert call(f"{server.url}/simple/", auth="demo:demo-read").status == 200
         assert (tmp_path / "data").is_dir()
-        wait_for(lambda: '"path":"/simple/"' in server.text(), "the line of the access log")
+        assert '"path":"/simple/"' in server.settled_text()
 
 
 @pytest.mark.parametrize(
@@ -280,6 +279,7 @@ def test_the_environment_fills_in_for_flags_that_are_not_given(tmp_path):
     environment = {environment_name("port"): "1", environment_name("access_log"): "off"}
     with running(tmp_path, ["--port=0"], env=environment) as server:
         assert call(f"{server.url}/simple/", auth="demo:demo-read").status == 200
+        assert server.stop() == 0
         assert "/simple/" not in server.text()
 
 

@@ -178,18 +178,18 @@ async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[
             loaded = await asyncio.to_thread(source.load)
             await apply(loaded)
         except InvalidConfigError as error:
-            _logger.error("The new configuration is refused, the last good one stays: %s", error)  # noqa: TRY400
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
+            _logger.error("The new configuration is refused, the last good one stays: %s", error)  # noqa: TRY400
         except Exception:
             # After any error, the next configuration must still be noticed.
-            _logger.exception("The new configuration cannot be served, the last good one stays.")
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
+            _logger.exception("The new configuration cannot be served, the last good one stays.")
         else:
-            _logger.info("A new configuration is served: %d repos.", len(loaded.repos))
             metrics.reloads.labels("applied").inc()
             metrics.config_valid.set(1)
+            _logger.info("A new configuration is served: %d repos.", len(loaded.repos))
 
 
 def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:

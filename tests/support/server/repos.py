@@ -50,7 +50,7 @@ class Repo:
         return self.server.root / "cache" / self.name / "storage"
 
     def served(self) -> list[Served]:
-        """Return the requests to this repo so far: those at its own address and those logged with its name."""
+        """Return the answered requests to this repo: those at its own address and those logged with its name."""
         return [s for s in served(self.server) if s.repo == self.name or s.path.startswith(f"/repo/{self.name}/")]
 
     def fetched(self) -> set[str]:
@@ -59,8 +59,8 @@ class Repo:
 
 
 def served(server: Server) -> list[Served]:
-    """Return the lines of the access log so far."""
-    entries = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
+    """Return the lines of the access log, with those of all requests that have been answered."""
+    entries = [json.loads(line) for line in server.settled_text().splitlines() if line.startswith("{")]
     return [Served(e["method"], e["path"], e["status"], e["repo"], e["agent"]) for e in entries]
 
 

@@ -4,13 +4,18 @@ import base64
 import contextlib
 import os
 import re
+import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from support.server.calling import call
+from support.waiting import wait_for
 
 PYWHARF = str(Path(sys.executable).with_name("pywharf"))
 START_S = 20.0
@@ -60,8 +65,25 @@ class Server:
         return self.process.wait(timeout_s)
 
     def text(self) -> str:
-        """Return the log so far."""
+        """Return the log so far. It may lack the last lines of what clients have already received: `settled_text`."""
         return self.log.read_text()
+
+    def settled_text(self) -> str:
+        """Return the log after all requests that have been answered so far are in it.
+
+        The server writes a request's line just after the response, so a client may end before the line is there. A
+        request on a new connection is answered after that: the event loop needs at most two rounds from a response's
+        last byte to its line, and more than that to accept a connection. This holds for one process, with its access
+        log on.
+        """
+        assert self.text().count("Serving on") == 1, "several processes write this log"
+        path = f"/marker-{secrets.token_hex(8)}"
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        call(f"{self.url}{path}", context=context)
+        wait_for(lambda: path in self.text(), "a line of the access log")
+        before = self.text().partition(path)[0]
+        return before[: before.rfind("\n") + 1]
 
 
 _SECRET = re.compile(r"""\w*(?:secret|raw)\w*\s*=\s*["']([^"']{6,})["']""")

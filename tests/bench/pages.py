@@ -1,6 +1,7 @@
 """Benchmark of pages and files: pywharf with basic authentication and its peers without, alternately."""
 
 import contextlib
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -89,11 +90,24 @@ def measure(reading: Reading, made: Data, settings: Settings) -> Row:
             simpleindex.until_200(f"/{reading.path}")
             asked["simpleindex"] = simpleindex, f"/{reading.path}", reading.connections
         runs: dict[str, list[Load]] = {name: [] for name in asked}
+        micros: dict[str, list[float]] = {name: [] for name in asked}
         for name in [*asked] * settings.runs:
             server, at, connections = asked[name]
+            cpu = server.cpu_seconds()
             run = load.read(server, at, headers, folder, seconds=settings.seconds, connections=connections)
             runs[name].append(run)
+            micros[name].append(1e6 * (server.cpu_seconds() - cpu) / max(1.0, run.per_second * settings.seconds))
+    notes.append(_processor_time({name: statistics.median(values) for name, values in micros.items()}))
     return _row(reading, runs, notes)
+
+
+def _processor_time(micros: Mapping[str, float]) -> str:
+    """Return what a response costs each server. On a busy machine it says more than responses per second."""
+    own = micros["pywharf"]
+    shown = [
+        f"{name} {value:.0f} µs ({own / value:.1f}x)" for name, value in micros.items() if name != "pywharf" and value
+    ]
+    return f"processor time of a response: {', '.join([f'pywharf {own:.0f} µs', *shown])}"
 
 
 def _row(reading: Reading, runs: Mapping[str, list[Load]], notes: list[str]) -> Row:

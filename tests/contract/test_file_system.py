@@ -162,6 +162,28 @@ def test_publishing_killed_at_each_step(start, tmp_path):
             raise
 
 
+def test_recording_a_file_put_there_by_hand_killed_at_each_step(start):
+    path = next((start / "new").iterdir())
+    new = file_of(path)[1]
+
+    async def check(crash: Crash) -> None:
+        backend = open_(crash.root)
+        record = crash.root / "cache" / REPO / "storage" / "foo" / f"{new.filename}.meta"
+        assert not record.exists() or f'sha256 = "{new.sha256}"' in record.read_text()
+        summary = await update(backend)
+        assert (summary.files, summary.problems) == (3, ())
+        found = (await indexed(backend))[new.filename]
+        assert (found.sha256, found.metadata_sha256) == (new.sha256, new.metadata_sha256)
+        assert hashlib.sha256(await backend.read_metadata(FOO, found)).hexdigest() == new.metadata_sha256
+        assert (await update(backend)).changed is False
+        _age(crash.root)
+        await scanned(backend)
+        assert temporary_files(crash.root) == []
+
+    for crash in _of_each_step(crashes(start, "adopt"), at_least=6):
+        asyncio.run(check(crash))
+
+
 def _age(root: Path) -> None:
     for path in root.rglob("*.tmp"):
         os.utime(path, (time.time() - OLD_S,) * 2)

@@ -17,7 +17,7 @@ from typing import Any
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import Action, Change, Delete, SetStatus, SetYanked, StoredIndex
 from support.storage.faults import CALLS, Fault, injected
-from support.storage.storages import STORAGES
+from support.storage.storages import REPO, STORAGES
 from support.storage.uploads import publish
 
 HERE = Path(__file__).resolve()
@@ -53,6 +53,14 @@ async def _publish(root: Path, wheel: Path) -> None:
     await publish(STORAGES["file_system"].make(root)("index.json"), wheel)
 
 
+async def _adopt(root: Path, wheel: Path) -> None:
+    """Scan a storage where somebody has put the wheel."""
+    shutil.copy(wheel, root / "cache" / REPO / "storage" / "foo")
+    backend = STORAGES["file_system"].make(root)("index.json")
+    async for _ in backend.scan(lambda _n, _what: None):
+        pass
+
+
 async def _write_index(root: Path, wheel: Path) -> None:
     backend = STORAGES["file_system"].make(root)("index.json")
     current = await backend.read_index()
@@ -72,6 +80,7 @@ async def _change(root: Path, action: Action) -> None:
 
 OPERATIONS: Mapping[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
     "publish": _publish,
+    "adopt": _adopt,
     "write_index": _write_index,
     "fold": _fold,
     "yank": lambda root, _wheel: _change(root, SetYanked("foo-1.0-py3-none-any.whl", "broken")),

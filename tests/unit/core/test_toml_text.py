@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.toml_text import dumps, encode_string, loads
+from pywharf.core.toml_text import dumps, dumps_flat, encode_string, loads
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -101,3 +101,8 @@ def test_any_text_is_read_or_refused(text):
         assert str(error).startswith("there is not ")  # noqa: PT017
     else:
         assert document == tomllib.loads(text)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_0-9]{1,8}", fullmatch=True), texts))
+def test_flat_strings_are_written_as_dumps_writes_them(strings):
+    assert tomllib.loads(dumps_flat(strings)) == strings

@@ -6,7 +6,6 @@ Blocking; call it in a thread.
 """
 
 import os
-import uuid
 from pathlib import Path
 
 import msgspec
@@ -21,20 +20,20 @@ _GROUP = 2_000
 class Written(msgspec.Struct, frozen=True):
     """A file under its temporary name."""
 
-    temporary: Path
-    final: Path
+    temporary: str
+    final: str
     status: Status
     replaces: bool
 
 
-def write_new(staging: Path, final: Path, content: bytes, *, replaces: bool = False) -> Written:
+def write_new(staging: Path, final: str, content: bytes, *, replaces: bool = False) -> Written:
     """Write a file that will be named `final`. Raises OSError."""
-    temporary = staging / f"{uuid.uuid4().hex}.tmp"
+    temporary = staging / f"{os.urandom(16).hex()}.tmp"
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
-            return Written(temporary, final, status_of(os.fstat(file.fileno())), replaces)
+            return Written(str(temporary), final, status_of(os.fstat(file.fileno())), replaces)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -47,7 +46,7 @@ class NewRecords:
         self._staging = staging
         self._lock = lock
         self._group: list[Written] = []
-        self._placed: dict[Path, Status | None] = {}
+        self._placed: dict[str, Status | None] = {}
 
     def add(self, written: "Written") -> None:
         """Add a file to the group. Raises OSError."""
@@ -60,29 +59,34 @@ class NewRecords:
         if not self._group:
             return
         try:
-            sync_group(self._staging, [written.temporary for written in self._group])
+            sync_group(self._staging, (Path(written.temporary) for written in self._group))
             for written in self._group:
                 self._placed[written.final] = self._place(written)
-        finally:
+        except BaseException:
             self.discard()
+            raise
+        self._group = []
 
     def discard(self) -> None:
         """Remove what is left of the group under temporary names."""
         group, self._group = self._group, []
         for written in group:
-            written.temporary.unlink(missing_ok=True)
+            Path(written.temporary).unlink(missing_ok=True)
 
-    def take_placed(self) -> dict[Path, Status | None]:
+    def take_placed(self) -> dict[str, Status | None]:
         """Return the files placed since the last call, each with its status before; None for names that were taken."""
         placed, self._placed = self._placed, {}
         return placed
 
     def _place(self, written: Written) -> Status | None:
+        temporary, final = Path(written.temporary), Path(written.final)
         if written.replaces:
-            written.temporary.replace(written.final)
+            temporary.replace(final)
             return written.status
         try:
-            place_new(written.temporary, written.final, self._lock)
+            place_new(temporary, final, self._lock)
         except FileExistsError:  # an upload of the same file was faster; its record may say more
             return None
+        finally:
+            temporary.unlink(missing_ok=True)
         return written.status

@@ -23,7 +23,7 @@ from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File
-from pywharf.core.toml_text import dumps
+from pywharf.core.toml_text import dumps_flat
 from pywharf.disk.durable import (
     fsync_file,
     fsync_folder,
@@ -176,7 +176,7 @@ class _Prepared:
     def withdraw(self, freed: Tombstone | None) -> None:
         """Remove the placed files; the tombstone comes back if there was one."""
         if freed is not None:
-            meta = dumps(meta_of_deleted(self._upload.project, freed)).encode()
+            meta = dumps_flat(meta_of_deleted(self._upload.project, freed)).encode()
             write_atomically(self._final.with_name(self._final.name + META_SUFFIX), meta)
         for path in (*self.records, self._final):
             if freed is None or not path.name.endswith(META_SUFFIX):
@@ -194,5 +194,5 @@ def _records(upload: Upload, file: File, final: Path) -> dict[Path, bytes]:
     records: dict[Path, bytes] = {}
     if file.metadata_sha256 is not None:
         records[final.with_name(final.name + METADATA_SUFFIX)] = upload.metadata
-    records[final.with_name(final.name + META_SUFFIX)] = dumps(meta_of(upload.project, file)).encode()
+    records[final.with_name(final.name + META_SUFFIX)] = dumps_flat(meta_of(upload.project, file)).encode()
     return records

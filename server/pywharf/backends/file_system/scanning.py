@@ -36,7 +36,7 @@ from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.identity import duplicates
 from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.toml_text import dumps
+from pywharf.core.toml_text import dumps_flat
 from pywharf.index.codecs import meta_of
 from pywharf.index.ports import ScannedProject
 
@@ -204,7 +204,9 @@ class StorageScan:
         file = self._journaled.get((folder.name, path.name))
         if file is None or file.stamp != stamp_of(path.stat()):
             return None
-        self._records.add(write_new(self._staging, record, dumps(meta_of(folder.name, file)).encode(), replaces=True))
+        self._records.add(
+            write_new(self._staging, str(record), dumps_flat(meta_of(folder.name, file)).encode(), replaces=True)
+        )
         return file
 
     @functools.cached_property
@@ -231,10 +233,10 @@ class StorageScan:
                     raw = read_metadata(stream, parsed)
             except InvalidInputError:
                 return file  # served without core metadata, as in the original
-            self._records.add(write_new(self._staging, path, raw, replaces=True))
+            self._records.add(write_new(self._staging, str(path), raw, replaces=True))
         return msgspec.structs.replace(file, metadata_sha256=hashlib.sha256(raw).hexdigest())
 
-    def _finished(self, draft: _Draft | _Unchanged, placed: Mapping[Path, Status | None]) -> ScannedProject | None:
+    def _finished(self, draft: _Draft | _Unchanged, placed: Mapping[str, Status | None]) -> ScannedProject | None:
         """Return the project, and put it into the cache."""
         if isinstance(draft, _Unchanged):
             self._cache.keep(draft.entry)
@@ -247,7 +249,7 @@ class StorageScan:
                 files.append(one.file)
                 kept.append(one)
                 continue
-            record = draft.folder.path / (filename + META_SUFFIX)
+            record = f"{draft.folder.path}/{filename}{META_SUFFIX}"
             if record in placed and placed[record] is None:  # an upload of the same file was faster
                 file = draft.folder.record(filename)
                 if file is not None:
@@ -277,17 +279,19 @@ class StorageScan:
             self._cache.put(CachedProject(draft.folder.name, tuple(kept), doubles))
         return doubles
 
-    def _settled(self, one: CachedFile, folder: Path, placed: Mapping[Path, Status | None]) -> CachedFile | None:
+    def _settled(self, one: CachedFile, folder: Path, placed: Mapping[str, Status | None]) -> CachedFile | None:
         """Return a file that was read now with what was seen of it; None if it may change without a change of that."""
         seen = list(one.seen)
+        if one.file.metadata_sha256 is None and one.file.filename.endswith(".whl"):
+            return None  # somebody may put its core metadata there
         if seen[0] is None or one.file.stamp != f"{seen[0][0]}:{seen[0][2]}" or not self._cache.is_settled(seen[0]):
             return None
         for number, suffix in enumerate((META_SUFFIX, METADATA_SUFFIX), 1):
-            path = folder / (one.file.filename + suffix)
+            path = f"{folder}/{one.file.filename}{suffix}"
             ours = placed.get(path)
             if ours is not None and (number == 1 or one.seen[1] is not None):
                 # We wrote it before it got its name, and the name changed only its last time.
-                now = seen[number] = status_of(path.stat())
+                now = seen[number] = status_of(Path(path).stat())
                 if now[:3] != ours[:3]:
                     return None
             elif (other := seen[number]) is not None and not self._cache.is_settled(other):

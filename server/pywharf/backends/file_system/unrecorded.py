@@ -22,7 +22,7 @@ from pywharf.core.errors import InvalidConfigError
 from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
-from pywharf.core.toml_text import dumps
+from pywharf.core.toml_text import dumps_flat
 from pywharf.index.codecs import meta_of
 
 _MANY = 500
@@ -112,8 +112,6 @@ def _recorded(staging: Path, name: ProjectName, path: Path) -> Unrecorded:
     )
     written = []
     if read.offered_metadata is not None:
-        metadata = path.with_name(path.name + METADATA_SUFFIX)
-        written.append(write_new(staging, metadata, read.offered_metadata, replaces=True))
-    record = path.with_name(path.name + META_SUFFIX)
-    written.append(write_new(staging, record, dumps(meta_of(name, file)).encode()))
+        written.append(write_new(staging, f"{path}{METADATA_SUFFIX}", read.offered_metadata, replaces=True))
+    written.append(write_new(staging, f"{path}{META_SUFFIX}", dumps_flat(meta_of(name, file)).encode()))
     return Unrecorded(file, read.notes, tuple(written))

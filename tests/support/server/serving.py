@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.server.calling import call
-from support.waiting import wait_for
+from support.waiting import stretched, wait_for
 
 PYWHARF = str(Path(sys.executable).with_name("pywharf"))
 START_S = 20.0
@@ -191,8 +191,8 @@ def _read_if_there(path: Path) -> str:
 
 def _url(process: subprocess.Popen[bytes], log: Path) -> str:
     """Wait for the log line with the server's URL and return that URL."""
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
+    began = time.monotonic()
+    while time.monotonic() < began + stretched(START_S):
         found = re.search(r"Serving on (https?://\S+)", log.read_text())
         if found:
             return found[1]

@@ -1,6 +1,7 @@
 """Changes of GitHub releases: of old ones, killed between their steps, with a client's token, and what they cost."""
 
 import base64
+import hashlib
 import json
 
 import msgspec
@@ -13,12 +14,12 @@ from pywharf.core.errors import (
     PywharfError,
     RateLimitedError,
 )
-from pywharf.core.model import Deletion, Project, ProjectStatus
+from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps, loads
 from pywharf.index.codecs import decode_index
 from pywharf.index.follower import Follower
-from pywharf.index.ports import Action, Backend, Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.ports import Action, Backend, Change, Delete, JournalEntry, SetStatus, SetYanked, Upload
 from pywharf.index.update import Summary, update_index
 from support.distributions.wheels import wheel
 from support.github.faults import Fault, secondary_limit
@@ -239,3 +240,32 @@ async def test_a_status_of_an_old_project_by_the_caller_s_word(repository, open_
     entry = await open_().change(Change(OLD, SetStatus("archived"), known=known))
     assert entry.status == ProjectStatus("archived", None, 1)
     assert msgspec.structs.replace(await followed(follower, OLD), status="active", status_revision=0) == known
+
+
+async def test_a_freed_old_name_is_published_again(repository, open_, made):
+    """The release is an old one, so the file of changes shows the new file; also after the upload was killed."""
+    seed(repository, 130)
+    await update(open_(is_job=True))
+    follower, server = Follower("team-a", open_()), open_()
+    known = await followed(follower, OLD)
+    await server.change(Change(OLD, Delete(OLD_NAME, frees_name=True), known=known))
+    assert (await update(open_(is_job=True))).problems == ()
+    digest = hashlib.sha256(b"new").hexdigest()
+    for fault in (Fault("PUT", rf"/contents/{CHANGES}"), None):
+        if fault is not None:
+            repository.fail(fault)
+        staged = server.staging_folder / "staged"
+        staged.write_bytes(b"new")
+        file = File(filename=OLD_NAME, sha256=digest, size=3)
+        upload = Upload(OLD, file, staged, b"", known=await followed(follower, OLD))
+        if fault is not None:
+            with pytest.raises(BackendUnavailableError):
+                await server.publish(upload)
+        else:
+            assert (await server.publish(upload)).revision == 2
+    shown = (await followed(follower, OLD)).file(OLD_NAME)
+    assert shown is not None
+    assert (shown.sha256, shown.revision) == (digest, 2)
+    assert "deleted" not in release(repository, OLD_NAME).body
+    assert (await update(open_(is_job=True))).problems == ()
+    assert (await followed(follower, OLD)).file(OLD_NAME) == shown

@@ -15,6 +15,8 @@ from pywharf.index.codecs import file_from_meta, meta_of
 _DELETED = "deleted"
 _FREED = "freed"
 _TRUE = "true"
+CHANGING_KEYS = frozenset({"yanked", _DELETED, _FREED})
+"""Keys of a record that a change may remove. Other keys that are not in the new record are kept."""
 
 
 class Tombstone(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from pywharf.disk.durable import write_atomically
 from pywharf.index.codecs import meta_of, parse_meta, status_text
 from pywharf.index.limits import MAX_RECORD_BYTES
 from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
-from pywharf.index.tombstones import Tombstone, meta_of_deleted
+from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, meta_of_deleted
 
 
 class FileChanger:
@@ -158,8 +158,7 @@ def _rewrite_record(path: Path, meta: dict[str, str]) -> None:
     """Write a file's record, with what else its sidecar holds: the original kept the whole form there."""
     with path.with_name(path.name + META_SUFFIX).open("rb") as opened:
         before = parse_meta(opened.read(MAX_RECORD_BYTES).decode(), path.name)
-    before.pop("yanked", None)
-    _write_record(path, before | meta)
+    _write_record(path, {key: value for key, value in before.items() if key not in CHANGING_KEYS} | meta)
 
 
 def _write_record(path: Path, meta: dict[str, str]) -> None:

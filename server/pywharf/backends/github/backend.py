@@ -319,12 +319,12 @@ class GithubBackend:
                 raise FileExistsInRepoError(name, double, is_deleted=tombstone_in(found) is not None)
         published = await publish_release(api, self._releases, self._spec.branch, upload)
         release = published.release
-        if published.revived is not None:
-            entry = JournalEntry(upload.project, file=published.revived)
-            await self._changes.update(lambda now: now.with_entry(entry), api)
-            return published.revived
         if not published.is_new:
-            return entry_of(release).file or upload.file
+            stored = entry_of(release).file or upload.file
+            if stored.revision and not upload.is_shown(stored.sha256):
+                # The release of a freed name may be an old one, which is not among the newest.
+                await self._changes.update(lambda now: now.with_newer(upload.project, stored), api)
+            return stored
         if (double := await self._lost_to(upload, release)) is not None:
             await withdraw_release(api, f"/repos/{self._spec.owner}/{self._spec.repo}", release)
             is_deleted = self._newest_names(upload.project).get(double, False)

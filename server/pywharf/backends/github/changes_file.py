@@ -76,6 +76,12 @@ class Changes:
         statuses = self.statuses if entry.status is None else self.statuses | {entry.project: entry.status}
         return type(self)(statuses, self.deleted, (*self.journal, msgspec.json.encode(entry)))
 
+    def with_newer(self, project: ProjectName, file: File) -> Self:
+        """Add a file's record unless the journal has it, or a newer one."""
+        newest = self.newest(project, file.filename)
+        is_known = newest is not None and newest.revision >= file.revision
+        return self if is_known else self.with_entry(JournalEntry(project, file=file))
+
     def with_deleted(self, project: ProjectName, filename: str, *, is_taken: bool) -> Self:
         """Note a deleted file whose name is taken, or no longer."""
         others = tuple(name for name in self.deleted.get(project, ()) if name != filename)

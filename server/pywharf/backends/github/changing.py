@@ -5,7 +5,7 @@ release is edited. A repeat of the change or the next scan completes what a cras
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.changes_file import Changes, ChangesFile
 from pywharf.backends.github.refusals import Step, refusal
-from pywharf.backends.github.releases import Release, body_of_changed, decode_release, entry_of, tombstone_in
+from pywharf.backends.github.releases import Asset, Release, body_of_changed, decode_release, entry_of, tombstone_in
 from pywharf.core.errors import InvalidConfigError, NotFoundError
 from pywharf.core.model import Deletion, File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
@@ -67,12 +67,14 @@ class ReleaseChanger:
         def decide(now: Changes) -> Changes:
             nonlocal entry
             journaled = now.newest(change.project, action.filename)
-            is_first = not isinstance(stored, Deletion) and not isinstance(journaled, Deletion)
+            was_taken = action.filename in now.deleted.get(change.project, ())
+            if was_taken and not isinstance(action, Delete):
+                raise _deleted(action.filename)  # after the release was read
+            is_first = isinstance(_newer(journaled, stored), File)
             entry, is_new = _decided(journaled, stored, change, action)
             wanted = now.with_entry(entry) if is_new else now
             if not isinstance(action, Delete):
                 return wanted
-            was_taken = action.filename in now.deleted.get(change.project, ())
             is_taken = (was_taken or is_first) and not action.frees_name
             return (
                 wanted
@@ -109,9 +111,9 @@ class ReleaseChanger:
             release = await self._edit(
                 api, release, meta_of_deleted(entry.project, _tombstone(release, entry.deletion, frees_name=frees_name))
             )
-        for asset in release.assets:
+        for asset in _left_assets(release):
             await api.send("DELETE", f"{self._releases}/assets/{asset.url.rpartition('/')[2]}")
-        return msgspec.structs.replace(release, assets=())
+        return release
 
     async def _edit(self, api: GithubApi, release: Release, meta: dict[str, str]) -> Release:
         body = {"body": body_of_changed(release, meta)}
@@ -128,6 +130,15 @@ def entry_for(project: ProjectName, changed: File | Deletion) -> JournalEntry:
     return JournalEntry(project, deletion=changed)
 
 
+def _left_assets(release: Release) -> Sequence[Asset]:
+    """Return the assets of a deleted file. If its name is free, others are those of an upload under way."""
+    tombstone = tombstone_in(release)
+    if tombstone is None or not tombstone.is_free:
+        return release.assets
+    own = {None, tombstone.file.sha256, tombstone.file.metadata_sha256}
+    return [asset for asset in release.assets if asset.sha256 in own]
+
+
 def _stored(release: Release | None, change: Change) -> File | Deletion | None:
     """Return what the release says; None if it is no file of the project."""
     if release is None or release.draft:
@@ -139,12 +150,16 @@ def _stored(release: Release | None, change: Change) -> File | Deletion | None:
     return entry.changed if entry.project == change.project else None
 
 
+def _newer(journaled: File | Deletion | None, stored: File | Deletion) -> File | Deletion:
+    return stored if journaled is None or journaled.revision < stored.revision else journaled
+
+
 def _decided(
     journaled: File | Deletion | None, stored: File | Deletion, change: Change, action: SetYanked | Delete
 ) -> tuple[JournalEntry, bool]:
     """Return the entry for an action, and whether the journal lacks it."""
     known = change.known_file(action.filename)
-    now = stored if journaled is None or journaled.revision < stored.revision else journaled
+    now = _newer(journaled, stored)
     revision = max(now.revision, known.revision if known is not None else 0) + 1
     if isinstance(action, Delete):
         if isinstance(now, File):
@@ -152,12 +167,16 @@ def _decided(
         is_shown = now == journaled or (change.known is not None and known is None)
         return JournalEntry(change.project, deletion=now), not is_shown
     if isinstance(now, Deletion):
-        raise NotFoundError(f"The file {action.filename!r} was deleted.")
+        raise _deleted(action.filename)
     if now.yanked != action.reason or (known is not None and known.revision > now.revision):
         changed = msgspec.structs.replace(now, yanked=action.reason, revision=revision)
         return JournalEntry(change.project, file=changed), True
     is_shown = now.revision == 0 or now == journaled or (known is not None and known.revision == now.revision)
     return JournalEntry(change.project, file=now), not is_shown
+
+
+def _deleted(filename: str) -> NotFoundError:
+    return NotFoundError(f"The file {filename!r} was deleted.")
 
 
 def _revision(entry: JournalEntry) -> int:

@@ -20,7 +20,6 @@ from pywharf.backends.github.releases import (
     Release,
     body_of,
     decode_release,
-    entry_of,
     recorded_sha256,
     tombstone_in,
 )
@@ -30,7 +29,7 @@ from pywharf.core.errors import (
     PywharfError,
 )
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.model import File, rfc3339
+from pywharf.core.model import rfc3339
 from pywharf.index.ports import Upload
 
 _logger = logging.getLogger(__name__)
@@ -42,8 +41,6 @@ class Published(msgspec.Struct, frozen=True):
     release: Release
     is_new: bool
     """Whether this upload created it. Otherwise the same bytes had been published before."""
-    revived: File | None = None
-    """The file's record if its name had been deleted and freed. The release may be an old one."""
 
 
 async def publish_release(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:
@@ -83,8 +80,9 @@ async def _published_again(api: GithubApi, releases: str, upload: Upload) -> Pub
         if asset.sha256 == tombstone.file.sha256 != file.sha256:  # left by a killed deletion
             await api.send("DELETE", f"{releases}/assets/{asset.url.rpartition('/')[2]}")
             there = await api.get(f"{releases}/{there.data['id']}")
-    release = await _completed(api, releases, msgspec.structs.replace(upload, file=file), there.data)
-    return Published(release, is_new=False, revived=entry_of(release).file)
+    return Published(
+        await _completed(api, releases, msgspec.structs.replace(upload, file=file), there.data), is_new=False
+    )
 
 
 async def _publish_new(api: GithubApi, releases: str, branch: str, upload: Upload) -> Published:

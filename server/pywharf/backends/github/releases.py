@@ -20,7 +20,7 @@ from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
 from pywharf.index.limits import MAX_RECORD_BYTES, fault_of
 from pywharf.index.ports import JournalEntry
-from pywharf.index.tombstones import Tombstone, tombstone_from_meta
+from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, tombstone_from_meta
 
 _UPLOADED = "uploaded"
 
@@ -112,8 +112,7 @@ def body_of_changed(release: Release, meta: Mapping[str, str]) -> str:
         before = parse_meta(release.body or "", "")
     except InvalidConfigError:
         before = {}
-    before.pop("yanked", None)
-    return dumps({**before, **meta})
+    return dumps({key: value for key, value in before.items() if key not in CHANGING_KEYS} | dict(meta))
 
 
 def upload_began(release: Release) -> float | None:

@@ -1,15 +1,26 @@
 """Fixtures that open a storage of each kind as often as a test needs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pywharf.backends.opening import open_backend
+from pywharf.backends.registration import OpenBackend
+from pywharf.config.repo_config import GithubSpec
 from pywharf.index.ports import Backend
-from support.storage.storages import ALL, FOLDING, GITHUB, GIVEN, MADE, Open, github_storage
+from support.github.repository import BRANCH, OWNER, Github, TestRepository
+from support.storage.storages import ALL, FOLDING, GITHUB, GIVEN, MADE, REPO, Open, github_storage
 
 # These test one backend; the others test any.
-_OF_ONE = ["test_example_backend.py", "test_file_system.py", "test_file_system_changing.py", "test_github.py"]
+_OF_ONE = [
+    "test_example_backend.py",
+    "test_file_system.py",
+    "test_file_system_changing.py",
+    "test_github.py",
+    "test_github_changing.py",
+]
 collect_ignore = _OF_ONE if GIVEN is not None else []
 
 
@@ -55,3 +66,29 @@ def made(tmp_path: Path) -> Path:
     folder = tmp_path / "made"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def repository(github: Github) -> Iterator[TestRepository]:
+    """Create a GitHub repository."""
+    made = github.repository()
+    yield made
+    made.mend()
+    github.api.list_cap, github.api.signed_s = 10_000, 300
+
+
+@pytest.fixture
+async def open_(repository: TestRepository, tmp_path: Path) -> AsyncIterator[Callable[..., Backend]]:
+    """Return a function that opens the GitHub repository as one more server would."""
+    opened: list[Backend] = []
+
+    def open_(token: str | None = None, *, is_job: bool = False, **fields: Any) -> Backend:
+        spec = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url} | fields
+        secret = token or repository.token_of("write")
+        backend = open_backend(OpenBackend(GithubSpec(**spec), REPO, tmp_path / str(len(opened)), secret, is_job))
+        opened.append(backend)
+        return backend
+
+    yield open_
+    for backend in opened:
+        await backend.aclose()

@@ -347,7 +347,7 @@ async def test_no_change_is_lost_while_update_index_runs(backend, other, made):
             shown = await followed(backend)
             assert shown is not None
             if n % 3 == 0:
-                assert shown.file(file.filename).yanked == f"r{n}"
+                assert f"r{n}" in {f.yanked for f in shown.files if f.filename == file.filename}
             if n % 3 == 1:
                 assert shown.file(file.filename) is None
             if n % 3 == 2:

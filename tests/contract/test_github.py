@@ -14,9 +14,6 @@ import pytest
 
 from pywharf.backends.github.listing import Listing
 from pywharf.backends.github.refusals import limited
-from pywharf.backends.opening import open_backend
-from pywharf.backends.registration import OpenBackend
-from pywharf.config.repo_config import GithubSpec
 from pywharf.core.access import Permission
 from pywharf.core.errors import (
     BackendUnavailableError,
@@ -32,12 +29,11 @@ from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
 from pywharf.index.codecs import decode_index
 from pywharf.index.follower import Follower
-from pywharf.index.ports import Backend, RateLimit, RateLimited, RedirectContent, StreamContent, Upload
+from pywharf.index.ports import RateLimit, RateLimited, RedirectContent, StreamContent, Upload
 from pywharf.index.update import update_index
 from support.distributions.wheels import wheel
 from support.github.faults import PRIMARY, Fault, secondary_limit
-from support.github.repository import BRANCH, OWNER
-from support.storage.storages import REPO
+from support.github.repository import OWNER
 from support.storage.uploads import content, file_of, journal, publish, scanned
 
 FOO = ProjectName("foo")
@@ -45,31 +41,6 @@ WHEEL = "foo-1.0-py3-none-any.whl"
 ASSETS = r"/releases/\d+/assets"
 ONE = r"/releases/\d+"
 ASSET = r"/releases/assets/\d+"
-
-
-@pytest.fixture
-def repository(github):
-    made = github.repository()
-    yield made
-    made.mend()
-    github.api.list_cap, github.api.signed_s = 10_000, 300
-
-
-@pytest.fixture
-async def open_(repository, tmp_path):
-    """Return a function that opens the repository as one more server would."""
-    opened: list[Backend] = []
-
-    def open_(token=None, *, is_job=False, **fields):
-        spec = {"owner": OWNER, "repo": repository.name, "branch": BRANCH, "api_url": repository.github.url} | fields
-        secret = token or repository.token_of("write")
-        backend = open_backend(OpenBackend(GithubSpec(**spec), REPO, tmp_path / str(len(opened)), secret, is_job))
-        opened.append(backend)
-        return backend
-
-    yield open_
-    for backend in opened:
-        await backend.aclose()
 
 
 @pytest.fixture

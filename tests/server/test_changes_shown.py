@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from support.server.index_client import JSON, IndexClient
 from support.server.repos import Repo
 from support.server.serving import Server, running
 from support.server.updating import finished, update_index
-from support.waiting import stretched, wait_for
+from support.waiting import wait_for
 
 WITHIN_S = 2.0
 GONE = (OSError, EOFError)
@@ -79,34 +80,31 @@ def test_workers_and_replicas_show_a_change_within_two_seconds(tmp_path):
         for number in range(3):
             path = wheel(tmp_path, "acme", f"{number}.0")
             assert client.upload(path).status == 200
-            _see(others, lambda one, name=path.name: one.file("acme", name) is not None)
-            assert client.change("acme", "yank", filename=path.name, reason=f"r{number}").status == 200
-            for one in own:
-                assert (one.file("acme", path.name) or {}).get("yanked") == f"r{number}"
-            _see(others, lambda one, name=path.name, n=number: (one.file("acme", name) or {}).get("yanked") == f"r{n}")
+            _see(others, path.name, lambda file: file is not None)
+            reason = f"r{number}"
+            assert client.change("acme", "yank", filename=path.name, reason=reason).status == 200
+            assert {(one.file("acme", path.name) or {}).get("yanked") for one in own} == {reason}
+            _see(others, path.name, lambda file: file is not None and file["yanked"] is not False)
             assert client.change("acme", "delete", filename=path.name).status == 200
             for one in own:
                 assert one.file("acme", path.name) is None
                 assert one.get(f"acme/{path.name}").status == 404
-            for each in (
-                lambda one, name=path.name: one.file("acme", name) is None,
-                lambda one, name=path.name: one.get(f"acme/{name}").status == 404,
-            ):
-                _see(others, each)
+            _see(others, path.name, lambda file: file is None)
+            assert {one.get(f"acme/{path.name}").status for one in others} == {404}
         assert client.change("acme", "status", status="quarantined", reason="x").status == 200
         for one in own:
             assert one.get("acme/").json()["project-status"]["status"] == "quarantined"
-        _see(others, lambda one: one.get("acme/").json()["project-status"]["status"] == "quarantined")
+        wait_for(
+            lambda: all(b"quarantined" in one.get("acme/").body for one in others), "the status", longest_s=WITHIN_S
+        )
         wait_for(lambda: len(summaries) >= 2, "update_index has run twice")
         for one in (*own, *others):
             assert one.get("acme/").json()["files"] == []
 
 
-def _see(clients: list[Pinned], sees: Callable[[Pinned], bool]) -> None:
-    began = time.monotonic()
-    for one in clients:
-        wait_for(lambda one=one: sees(one), "the change is shown")
-    assert time.monotonic() - began < stretched(WITHIN_S)
+def _see(clients: list[Pinned], name: str, is_seen: Callable[[dict[str, object] | None], bool]) -> None:
+    """Wait until all clients see a file of the project acme as it should be."""
+    wait_for(lambda: all(is_seen(one.file("acme", name)) for one in clients), name, longest_s=WITHIN_S)
 
 
 # --- real clients ----------------------------------------------------------------------------------------------------
@@ -211,7 +209,7 @@ def test_no_acknowledged_change_is_lost_while_a_replica_is_killed(tmp_path):
             killer.start()
             try:
                 for number, path in enumerate(wheels):
-                    reply = _until_answered(clients(), lambda client, path=path: client.upload(path))
+                    reply = _until_answered(clients(), partial(_upload, path))
                     assert reply.status == 200, str(reply)
                     wanted.published.add(path.name)
                     _change_some(number, chosen, clients(), wanted)
@@ -222,7 +220,7 @@ def test_no_acknowledged_change_is_lost_while_a_replica_is_killed(tmp_path):
         finished(update_index(root, "--index_filename=index.json", name="other"))
         for server in (first, dying[-1]):
             client = IndexClient.of(server, "other")
-            wait_for(lambda client=client: _served(client).keys() == wanted.published, "the final state is shown")
+            wait_for(partial(_serves, client, wanted.published), "the final state is shown")
             assert {name: reason for name, reason in _served(client).items() if reason} == wanted.yanked
             assert all(client.get(f"{name.partition('-')[0]}/{name}").status == 404 for name in wanted.deleted)
     assert len(wanted.deleted) == DELETES
@@ -245,6 +243,14 @@ def _change_some(number: int, chosen: random.Random, clients: list[IndexClient],
         wanted.deleted.add(name)
         wanted.published.discard(name)
         wanted.yanked.pop(name, None)
+
+
+def _upload(path: Path, client: IndexClient) -> Reply:
+    return client.upload(path)
+
+
+def _serves(client: IndexClient, names: set[str]) -> bool:
+    return _served(client).keys() == names
 
 
 def _served(client: IndexClient) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Catalog:
 
     def add(self, entry: JournalEntry) -> None:
         """Add an upload or a change. One that is already known, or has a lower revision, changes nothing."""
-        name, change = entry.project, entry.file or entry.deletion
+        name, change = entry.project, entry.changed
         if change is not None:
             self._add_change(name, change)
         if entry.status is not None:

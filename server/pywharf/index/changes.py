@@ -15,7 +15,7 @@ from pywharf.core.model import STATUSES, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.follower import Follower
 from pywharf.index.limits import MAX_RELEASE_FILES, MAX_TEXT
-from pywharf.index.ports import Action, Change, Delete, JournalEntry, Packages, SetStatus, SetYanked
+from pywharf.index.ports import Action, Change, Delete, Packages, SetStatus, SetYanked
 from pywharf.index.threads import within
 
 _CALL_S = 120.0
@@ -91,32 +91,44 @@ async def change(
     """
     known = (await follower.latest()).project(name)
     found = known
-    if isinstance(request, OfFiles) and request.version is not None:
+    by_version = isinstance(request, OfFiles) and request.version is not None
+    if by_version:
         # Another server may have accepted a file of the release a moment ago.
         async with within(_CALL_S):
             stored = await packages.find_project(name)
         if stored is not None:
             found = (known or Project(name=name)).with_changes(stored.files)
-    done: list[str] = []
-    for action in actions_of(request, name, found):
-        try:
-            async with within(_CALL_S):
-                entry = await packages.change(Change(name, action, secret, known))
-        except NotFoundError:
-            if isinstance(request, OfFiles) and request.version is not None:
-                continue  # somebody else deleted this file of the release
-            raise
-        except PywharfError as error:
-            if not done:
-                raise
-            raise ChangeIncompleteError(error, tuple(done)) from error
-        await follower.note(entry)
-        done += _filenames(entry)
+    wanted = [Change(name, action, secret, known) for action in actions_of(request, name, found)]
+    done = await _apply(packages, follower, wanted, skip_missing=by_version)
     if isinstance(request, StatusRequest):
         return Changed(project=name, status=request.status)
     if not done:
         raise _no_release(name, request.version or "")
     return Changed(project=name, files=tuple(done))
+
+
+async def _apply(
+    packages: Packages, follower: Follower, changes: Sequence[Change], *, skip_missing: bool
+) -> Sequence[str]:
+    """Apply and show each change. Return the names of the changed files.
+
+    `skip_missing`: a file may be missing, because somebody else has just deleted it.
+    """
+    done: list[str] = []
+    for one in changes:
+        try:
+            async with within(_CALL_S):
+                entry = await packages.change(one)
+        except PywharfError as error:
+            if isinstance(error, NotFoundError) and skip_missing:
+                continue
+            if not done:
+                raise
+            raise ChangeIncompleteError(error, tuple(done)) from error
+        await follower.note(entry)
+        if entry.changed is not None:
+            done.append(entry.changed.filename)
+    return done
 
 
 def actions_of(request: Request, name: ProjectName, project: Project | None) -> Sequence[Action]:
@@ -181,8 +193,3 @@ def _checked_reason(reason: str | None) -> str:
 
 def _no_release(name: ProjectName, version: str) -> NotFoundError:
     return NotFoundError(f"This repo has no file of version {version[:80]!r} of the project {name!r}.")
-
-
-def _filenames(entry: JournalEntry) -> list[str]:
-    changed = entry.file or entry.deletion
-    return [changed.filename] if changed is not None else []

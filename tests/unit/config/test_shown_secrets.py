@@ -8,11 +8,13 @@ import pytest
 from pywharf.backends.github.settings import GenGhPagesSettings, InitPkgRepoSettings
 from pywharf.backends.opening import spec_types
 from pywharf.backends.registration import OpenBackend
+from pywharf.cli.repo_target import RepoTarget
 from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import FileSystemSpec, parse_config
-from pywharf.config.settings import ServerSettings, UpdateIndexSettings
+from pywharf.config.settings import ServerSettings, UpdateIndexSettings, YankSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
+from pywharf.egress.sessions import Egress
 from pywharf.serving.config_source import ConfigGiven, SubmittedConfig
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 
@@ -34,6 +36,8 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
             root="root", config=SECRET, admin_secret=SECRET, session_secret=SECRET, initialize_secret=SECRET
         ),
         UpdateIndexSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
+        YankSettings(secret=SECRET, config=SECRET, admin_secret=SECRET),
+        RepoTarget(RepoName("demo"), SPEC, pathlib.Path(), SECRET, Egress()),
         InitPkgRepoSettings(name="a", owner="b", repo="c", secret=SECRET, workflow_secret=SECRET),
         GenGhPagesSettings(owner="b", repo="c", secret=SECRET),
         ConfigGiven(config=SECRET, admin_secret=SECRET, can_be_text=True),

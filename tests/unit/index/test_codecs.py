@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
-from pywharf.core.model import STATUSES, File, Project
+from pywharf.core.model import STATUSES, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import (
     EMPTY_INDEX,
@@ -20,6 +20,7 @@ from pywharf.index.codecs import (
     meta_of,
     parse_meta,
     parse_status,
+    status_text,
 )
 
 A, B = "a" * 64, "b" * 64
@@ -323,8 +324,10 @@ def test_sidecar():
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_status_file(status):
-    assert parse_status(f"status = '{status}'", "here") == (status, None)
-    assert parse_status(f"status = '{status}'\nreason = 'x'", "here") == (status, "x")
+    assert parse_status(f"status = '{status}'", "here") == ProjectStatus(status)
+    assert parse_status(f"status = '{status}'\nreason = 'x'", "here") == ProjectStatus(status, "x")
+    for wanted in (ProjectStatus(status, 'a "b"\n', 7), ProjectStatus(status, None, 1)):
+        assert parse_status(status_text(wanted), "here") == wanted
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config.copy_settings import CopySettings
 from pywharf.config.repo_config import AdminSecret, Upstream
-from pywharf.config.settings import ServerSettings, UpdateIndexSettings
+from pywharf.config.settings import (
+    DeleteSettings,
+    ServerSettings,
+    SetStatusSettings,
+    UnyankSettings,
+    UpdateIndexSettings,
+    YankSettings,
+)
 from pywharf.serving.metrics import Metrics
 from pywharf_operator.local.render_command import RenderOptions
 from pywharf_operator.local.up import UpOptions
@@ -34,9 +41,21 @@ def test_every_backend_s_command_is_documented():
     assert missing == set()
 
 
-@pytest.mark.parametrize(
-    "struct", [ServerSettings, UpdateIndexSettings, CopySettings, UpOptions, RenderOptions, Options]
-)
+COMMANDS = [
+    ServerSettings,
+    UpdateIndexSettings,
+    YankSettings,
+    UnyankSettings,
+    DeleteSettings,
+    SetStatusSettings,
+    CopySettings,
+    UpOptions,
+    RenderOptions,
+    Options,
+]
+
+
+@pytest.mark.parametrize("struct", COMMANDS)
 def test_every_flag_is_documented(struct):
     named = {name.strip("`-") for name in re.findall(r"`--[a-z_]+`", DOCS["commands.md"])} | {"root", "folder"}
     assert set(struct.__struct_fields__) - named == set()

@@ -176,8 +176,7 @@ def _entry(line: bytes) -> JournalEntry | None:
 
 def _subject(entry: JournalEntry) -> str:
     """Return the name of the file, or of the project, that an entry is about."""
-    changed = entry.file or entry.deletion
-    return changed.filename if changed is not None else entry.project
+    return entry.changed.filename if entry.changed is not None else entry.project
 
 
 def _write_all(fd: int, content: bytes) -> None:

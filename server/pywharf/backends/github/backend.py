@@ -221,7 +221,7 @@ class GithubBackend:
         pending = {
             changed.filename: entry
             for entry in changes.entries
-            if entry is not None and (changed := entry.file or entry.deletion) is not None
+            if entry is not None and (changed := entry.changed) is not None
         }
         releases = await self._listing.all(lambda count: progress(count, "releases"), self._complete)
         files: dict[ProjectName, list[File]] = {name: [] for name in (*changes.statuses, *changes.deleted)}
@@ -256,7 +256,7 @@ class GithubBackend:
 
         Raises InvalidConfigError.
         """
-        changed = (pending.file or pending.deletion) if pending is not None else None
+        changed = pending.changed if pending is not None else None
         if pending is not None and changed is not None and recorded_revision(release) < changed.revision:
             whole = await self._find_release(release.tag_name)
             if whole is not None:
@@ -277,7 +277,7 @@ class GithubBackend:
         status = changes.statuses.get(name)
         if not own and status is None and name not in changes.deleted:
             return None
-        changed = [one for entry in own if (one := entry.file or entry.deletion) is not None]
+        changed = [one for entry in own if (one := entry.changed) is not None]
         return Project(name=name).with_changes(sorted(changed, key=lambda one: one.revision), status)
 
     async def publish(self, upload: Upload) -> File:

@@ -67,9 +67,7 @@ class Changes:
 
     def newest(self, project: ProjectName, filename: str) -> File | Deletion | None:
         """Return the journal's newest record or deletion of a file."""
-        found = [
-            entry.file or entry.deletion for entry in self.entries if entry is not None and entry.project == project
-        ]
+        found = [entry.changed for entry in self.entries if entry is not None and entry.project == project]
         own = [one for one in found if one is not None and one.filename == filename]
         return max(own, key=lambda one: one.revision, default=None)
 

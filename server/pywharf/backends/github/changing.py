@@ -136,7 +136,7 @@ def _stored(release: Release | None, change: Change) -> File | Deletion | None:
         entry = entry_of(release)
     except InvalidConfigError:
         return None
-    return (entry.file or entry.deletion) if entry.project == change.project else None
+    return entry.changed if entry.project == change.project else None
 
 
 def _decided(
@@ -161,8 +161,7 @@ def _decided(
 
 
 def _revision(entry: JournalEntry) -> int:
-    changed = entry.file or entry.deletion
-    return changed.revision if changed is not None else 0
+    return entry.changed.revision if entry.changed is not None else 0
 
 
 def recorded_revision(release: Release) -> int:

@@ -79,6 +79,7 @@ class Listing:
                 break
         for beyond in [n for n in self._pages if n > number]:
             del self._pages[beyond]
+            changed = True  # its releases are in the index by now, and may have been changed since
         return tuple(found), changed
 
     async def all(self, progress: Callable[[int], None], known: Known) -> list[Release]:

@@ -38,6 +38,11 @@ class JournalEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     deletion: Deletion | None = None
     status: ProjectStatus | None = None
 
+    @property
+    def changed(self) -> File | Deletion | None:
+        """Return what the entry says of a file; None if it is about the project."""
+        return self.file or self.deletion
+
 
 class JournalRead(msgspec.Struct, frozen=True):
     """The journal's entries after a cursor."""

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -66,10 +67,14 @@ def test_an_upload_shows_on_the_other_replica_within_two_seconds(pair, tmp_path)
         assert taker.upload(path).status == 200
         taken_at = time.monotonic()
         assert path.name in taker.files("known")
-        wait_for(lambda path=path, other=other: path.name in other.files("known"), f"{path.name} on the other replica")
+        wait_for(functools.partial(_shows, other, path.name), f"{path.name} on the other replica")
         slowest = max(slowest, time.monotonic() - taken_at)
     print(f"shown on the other replica after {slowest:.2f} s at most")
     assert slowest < stretched(WITHIN_S)
+
+
+def _shows(client: IndexClient, filename: str) -> bool:
+    return filename in client.files("known")
 
 
 def test_a_download_is_a_redirect_whose_url_stays(pair, tmp_path):
@@ -188,7 +193,7 @@ async def _change(backend: Backend, to_yank: list[Path], to_delete: list[Path], 
         name = path.name
         if name in storm.yanked | storm.deleted:
             continue
-        await until(lambda name=name: name in storm.uploaded, f"{name} is there", longest_s=300)
+        await until(functools.partial(storm.uploaded.get, name), f"{name} is there", longest_s=300)
         is_yank = path in to_yank
         action = SetYanked(name, "storm") if is_yank else Delete(name)
         while True:

@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pywharf.backends.object_store import publishing, scanning
 from pywharf.backends.object_store.backend import ObjectStoreBackend
+from pywharf.backends.object_store.client import ObjectMissingError
 from pywharf.backends.object_store.journal import BucketJournal
 from pywharf.backends.object_store.stores import cloud_variables
 from pywharf.backends.opening import open_backend
@@ -301,6 +303,62 @@ async def test_an_object_without_a_record_gets_one(opened, made):
     (file,) = found.files
     assert (file.sha256, file.metadata_sha256) == (file_of(path)[1].sha256, file_of(path)[1].metadata_sha256)
     assert await backend.read_metadata(FOO, file) == file_of(path)[2]
+
+
+async def test_what_uploads_left_behind_is_removed_after_a_day(opened, monkeypatch):
+    backend = opened("index.json")
+    assert isinstance(backend, ObjectStoreBackend)
+    parts = await backend._open()  # noqa: SLF001 - the hand
+    await parts.client.put(f"{parts.layout.staging}/left", b"x")
+    for age_s, left in ((24 * 3600, 1), (-3600, 0)):
+        monkeypatch.setattr(scanning, "_LEFTOVER_AGE_S", age_s)
+        await scanned(backend)
+        assert len([stat async for page in parts.client.pages(parts.layout.staging) for stat in page]) == left
+
+
+async def test_a_claim_whose_upload_never_went_on_is_taken_over_after_an_hour(opened, made, monkeypatch):
+    backend = opened("index.json")
+    path = wheel(made, "foo")
+    other = "Foo-1.0.0-py3-none-any.whl"
+    assert isinstance(backend, ObjectStoreBackend)
+    parts = await backend._open()  # noqa: SLF001 - the hand
+    await parts.client.put(parts.layout.claim(FOO, other), f"{other} x".encode())
+    with pytest.raises(FileExistsInRepoError, match=f"is the same distribution as {other}"):
+        await publish(backend, path)
+    monkeypatch.setattr(publishing, "CLAIM_S", -3600.0)
+    await publish(backend, path)
+    renamed = path.with_name(other)
+    path.rename(renamed)
+    with pytest.raises(FileExistsInRepoError, match=r"is the same distribution as foo-1\.0"):
+        await publish(backend, renamed)
+
+
+async def test_a_file_that_an_interrupted_upload_left_is_recorded_after_an_hour(opened, made, monkeypatch):
+    backend, path = opened("index.json"), wheel(made, "foo")
+    assert isinstance(backend, ObjectStoreBackend)
+    parts = await backend._open()  # noqa: SLF001 - the hand
+    await parts.client.put(parts.layout.claim(FOO, path.name), f"{path.name} x".encode())
+    await parts.client.put(parts.layout.content(FOO, path.name), path.read_bytes())
+    assert await scanned(backend) == ([], [])
+    monkeypatch.setattr(scanning, "CLAIM_S", -3600.0)
+    projects, problems = await scanned(backend)
+    assert [file.filename for project in projects for file in project.files] == [path.name]
+    assert problems == []
+
+
+async def test_an_interrupted_deletion_is_completed(opened, made):
+    """By the same deletion again, or by update_index."""
+    backend = opened("index.json")
+    assert isinstance(backend, ObjectStoreBackend)
+    parts = await backend._open()  # noqa: SLF001 - the hand
+    for finish in (lambda file: backend.change(Change(FOO, Delete(file.filename))), lambda _: scanned(backend)):
+        path = wheel(made, "foo", f"{time.monotonic_ns()}")
+        file = await publish(backend, path)
+        await backend.change(Change(FOO, Delete(file.filename)))
+        await parts.client.put(parts.layout.content(FOO, path.name), path.read_bytes())  # as if never removed
+        await finish(file)
+        with pytest.raises(ObjectMissingError):
+            await parts.client.head(parts.layout.content(FOO, path.name))
 
 
 async def test_a_second_scan_reads_only_what_changed(behind, proxy, made):

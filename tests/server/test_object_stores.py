@@ -59,10 +59,6 @@ def test_real_clients_through_one_address(pair, computer: Computer, tmp_path):
             assert python.value("acme_twine") == "setuptools"
 
 
-def _shows(index: IndexClient, filename: str) -> bool:
-    return filename in index.files("known")
-
-
 def test_an_upload_shows_on_the_other_replica_within_two_seconds(pair, tmp_path):
     slowest = 0.0
     for number in range(4):
@@ -75,6 +71,10 @@ def test_an_upload_shows_on_the_other_replica_within_two_seconds(pair, tmp_path)
         slowest = max(slowest, time.monotonic() - taken_at)
     print(f"shown on the other replica after {slowest:.2f} s at most")
     assert slowest < stretched(WITHIN_S)
+
+
+def _shows(client: IndexClient, filename: str) -> bool:
+    return filename in client.files("known")
 
 
 def test_a_download_is_a_redirect_whose_url_stays(pair, tmp_path):
@@ -193,7 +193,7 @@ async def _change(backend: Backend, to_yank: list[Path], to_delete: list[Path], 
         name = path.name
         if name in storm.yanked | storm.deleted:
             continue
-        await until(functools.partial(storm.uploaded.__contains__, name), f"{name} is there", longest_s=300)
+        await until(functools.partial(storm.uploaded.get, name), f"{name} is there", longest_s=300)
         is_yank = path in to_yank
         action = SetYanked(name, "storm") if is_yank else Delete(name)
         while True:

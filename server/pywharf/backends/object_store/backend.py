@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_file_bytes: int
     url_life: UrlLife | None
     """None: the server passes files on."""
+    is_job: bool = False
 
 
 class ObjectStoreBackend:
@@ -58,6 +59,7 @@ class ObjectStoreBackend:
         self._parts: _Parts | None = None
         self._opening = asyncio.Lock()
         self._notes: ScanNotes | None = None
+        self._kept: StoredIndex | None = None
 
     @property
     def staging_folder(self) -> Path:
@@ -68,7 +70,10 @@ class ObjectStoreBackend:
         return self._settings.poll_interval_s
 
     async def read_index(self, known: str | None = None) -> StoredIndex | Unchanged | None:
-        return await (await self._open()).index.read(known)
+        found = await (await self._open()).index.read(known)
+        if self._settings.is_job and isinstance(found, StoredIndex):
+            self._kept = found
+        return found
 
     async def write_index(self, content: bytes, *, expected: str | None) -> str:
         return await (await self._open()).index.write(content, expected)
@@ -87,9 +92,7 @@ class ObjectStoreBackend:
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
         parts = await self._open()
-        stored = await parts.index.read()
-        assert stored is None or isinstance(stored, StoredIndex)  # noqa: S101 - no version was given
-        notes = await read_notes(parts.client, parts.layout, stored)
+        notes = await read_notes(parts.client, parts.layout, await self._index_before(parts))
         self._notes = None
         async for found in parts.scanner.scan(notes, progress):
             yield found
@@ -125,6 +128,12 @@ class ObjectStoreBackend:
                 await try_preconditions(parts.client, parts.layout)
                 self._parts = parts
         return self._parts
+
+    async def _index_before(self, parts: "_Parts") -> StoredIndex | None:
+        """Return the index as it is now. A job that has just read it keeps one copy of it."""
+        kept, self._kept = self._kept, None
+        found = await parts.index.read(kept.version if kept is not None else None)
+        return kept if not isinstance(found, StoredIndex | None) else found
 
     def _make_staging(self) -> None:
         self._staging.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -73,12 +74,12 @@ class ObstoreClient:
             stat = _stat(result.meta)
             if stat.size > most:
                 return Got(b"", stat)
-            content = bytearray()
+            content = io.BytesIO()  # its value is not copied, which would hold up the event loop
             async for chunk in result.stream(min_chunk_size=_CHUNK):
-                content += chunk
-                if len(content) > most:  # more than the headers said
+                content.write(chunk)
+                if content.tell() > most:  # more than the headers said
                     return Got(b"", stat)
-            return Got(bytes(content), stat)
+            return Got(content.getvalue(), stat)
 
     async def head(self, key: str) -> Stat:
         self.gets += 1

@@ -46,6 +46,7 @@ def open_object_store(
         poll_interval_s=float(spec.poll_interval),
         max_file_bytes=spec.max_file_bytes,
         url_life=_url_life(spec, credentials),
+        is_job=request.is_job,
     )
     return ObjectStoreBackend(settings, request.root / "cache" / request.name / "staging", connect)
 

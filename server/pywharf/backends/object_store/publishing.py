@@ -118,10 +118,21 @@ class BucketPublisher:
             async with self._staged(upload, size) as staged:
                 await self._create_content(upload, staged)
             await self._put_metadata(upload)
+            await self._withdraw_if_deleted(upload)
         entry = JournalEntry(upload.project, file)
         if not upload.is_shown(file.sha256) and not await self._journal.holds(entry):
             await self._journal.add(entry)
         return file
+
+    async def _withdraw_if_deleted(self, upload: Upload) -> None:
+        """Remove content that was missing because of a deletion. Raises FileExistsInRepoError if it was."""
+        project, filename = upload.project, upload.file.filename
+        record = await self._records.usable(project, filename)
+        if record is not None and record.is_taken:
+            await self._client.delete(
+                [self._layout.metadata(project, filename), self._layout.content(project, filename)]
+            )
+            raise FileExistsInRepoError(filename, is_deleted=True)
 
     def _refuse_known_duplicate(self, upload: Upload) -> None:
         """Refuse another name of a distribution that has no claim, as one that was put there by hand."""

@@ -30,17 +30,23 @@ class _Notes(msgspec.Struct, frozen=True):
 
 
 class ScanNotes:
-    """The notes of the last scan, and those of the next one."""
+    """The notes of the last scan, which are dropped project by project, and those for the next one."""
 
-    def __init__(self, notes: Mapping[str, Mapping[str, str]], index: Index, index_version: str | None) -> None:
+    def __init__(self, notes: dict[str, dict[str, str]], index: Index, index_version: str | None) -> None:
         self._old = notes
         self._index = index
         self._index_version = index_version
         self._new: dict[str, dict[str, str]] = {}
+        self._left = sum(len(files) for files in notes.values())
+        """Old notes that were not noted again unchanged."""
+        self._has_news = False
 
     def known(self, project: ProjectName, fingerprints: Mapping[str, str]) -> Mapping[str, File | str]:
-        """Return what is known of files with these fingerprints: a record, or for a deleted one TAKEN or FREED."""
-        old = self._old.get(project)
+        """Return what is known of files with these fingerprints: a record, or for a deleted one TAKEN or FREED.
+
+        What is returned is noted. Ask once for each project.
+        """
+        old = self._old.pop(project, None)
         if old is None:
             return {}
         known: dict[str, File | str] = {}
@@ -48,19 +54,25 @@ class ScanNotes:
         for filename, fingerprint in fingerprints.items():
             noted = old.get(filename)
             if noted == fingerprint:
-                if indexed is not None and (file := indexed.file(filename)) is not None:
-                    known[filename] = file
+                if indexed is None or (file := indexed.file(filename)) is None:
+                    continue
+                known[filename] = file
             elif noted is not None and noted.endswith(f" {fingerprint}"):
                 known[filename] = noted[: len(TAKEN)]
+            else:
+                continue
+            self._new.setdefault(project, {})[filename] = noted
+            self._left -= 1
         return known
 
     def note(self, project: ProjectName, filename: str, fingerprint: str) -> None:
-        """Note a file that was scanned."""
+        """Note a file that was read."""
         self._new.setdefault(project, {})[filename] = fingerprint
+        self._has_news = True
 
     async def save(self, client: ObjectClient, layout: Layout, index_version: str) -> None:
         """Write the new notes, unless the bucket has them already."""
-        if (index_version, self._new) == (self._index_version, self._old):
+        if index_version == self._index_version and not self._left and not self._has_news:
             return
         await client.put(layout.scan, msgspec.json.encode(_Notes(index_version, self._new)))
 

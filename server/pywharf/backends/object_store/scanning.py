@@ -120,11 +120,10 @@ class BucketScanner:
                 fingerprint = fingerprints[filename]
                 if isinstance(one, File):
                     files.append(one)
-                    notes.note(listed.name, filename, fingerprint)
-                elif one is not None:
-                    notes.note(listed.name, filename, one + fingerprint)
-                    if one == TAKEN:
-                        deleted.append(filename)
+                elif one == TAKEN:
+                    deleted.append(filename)
+                if one is not None and filename not in known:
+                    notes.note(listed.name, filename, fingerprint if isinstance(one, File) else one + fingerprint)
         status = await self._status(listed.name, problems) if listed.has_status else ProjectStatus()
         project = None
         if files or deleted or status.revision or status.status != "active" or problems:

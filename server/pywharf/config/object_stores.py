@@ -40,6 +40,9 @@ class ObjectStoreSpec(BackendSpec, frozen=True, kw_only=True):
         super().__post_init__()
         if self.endpoint.startswith("http:") and not self.allow_http:
             raise ValueError("endpoint is plain http; use https, or set allow_http = true")
+        if self.ambient_identity and self.endpoint:
+            # The owner of another store would receive the identity's token.
+            raise ValueError("endpoint and ambient_identity do not go together: the server's identity is for its cloud")
 
     @property
     def urls(self) -> Mapping[str, str]:

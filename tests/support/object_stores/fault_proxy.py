@@ -30,6 +30,8 @@ class StoreFault:
     do: Literal["cut", "lost", "hang", "half"] | int
     times: int = 1
     body: str = SLOW_DOWN
+    location: str | None = None
+    """Where an answer with a status redirects to."""
 
     def fits(self, method: str, path: str) -> bool:
         return (
@@ -60,7 +62,8 @@ class FaultProxy:
                 await asyncio.sleep(3600)
             case int() as status:
                 assert fault is not None
-                return web.Response(status=status, text=fault.body, content_type="application/xml")
+                moved = {} if fault.location is None else {"Location": fault.location}
+                return web.Response(status=status, headers=moved, text=fault.body, content_type="application/xml")
         headers = {
             name: value for name, value in request.headers.items() if name.lower() not in {*_HOP, *self.stripped}
         }

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.certificates import Certificates
 from support.cluster.build import VERSITYGW, BuildError, build
 from support.cluster.control_plane import free_ports
 from support.object_stores.store import ObjectStore, answers, process
@@ -28,14 +29,15 @@ def secret_of(access: str, key: str) -> str:
 
 
 @contextlib.contextmanager
-def running_s3(folder: Path, port: int | None = None, log: Path | None = None) -> Iterator[ObjectStore]:
+def running_s3(folder: Path, tls: Certificates | None = None) -> Iterator[ObjectStore]:
     """Run the server within the context. Its data are in the folder, which may hold some."""
     program = versitygw_program()
-    port = port or free_ports(1)[0]
+    (port,) = free_ports(1)
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     access, key = "access-of-tests", secrets.token_hex(12)
-    command = [str(program), "--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+    secure = [] if tls is None else [f"--cert={tls.cert}", f"--key={tls.key}"]
+    command = [str(program), "--quiet", "--keep-alive", *secure, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
     environment = {"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": key}
-    url = f"http://127.0.0.1:{port}"
-    with process(command, log or folder.with_name("versitygw.log"), environment, lambda: answers(port)):
+    url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
+    with process(command, folder.with_name("versitygw.log"), environment, lambda: answers(port)):
         yield ObjectStore("s3", url, secret_of(access, key), {"bucket": BUCKET}, folder / BUCKET)

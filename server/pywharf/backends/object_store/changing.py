@@ -1,7 +1,7 @@
 """Change what is published in a bucket: yank, delete, set a project's status.
 
-The record is replaced by compare-and-swap, so the changes of one file happen one after the other, on any number of servers. A
-deletion keeps the record, marked, and removes content and core metadata afterwards. The name is freed last.
+The record is replaced by compare-and-swap, so the changes of one file happen one after the other, on any number of
+servers. A deletion keeps the record, marked, and removes content and core metadata afterwards. The name is freed last.
 """
 
 from typing import assert_never

@@ -1,6 +1,6 @@
 """Claims: which name of a distribution counts, so that two spellings of it are never both published.
 
-All names of a distribution share one key. The upload that creates the object there goes on; the object's content is the name.
+All names of a distribution share one key. The upload that creates the object there goes on; its content is the name.
 """
 
 import uuid

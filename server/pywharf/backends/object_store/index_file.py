@@ -50,8 +50,10 @@ class BucketIndex:
             else:
                 if not await self._has_other(filename):
                     return UNCHANGED if got is None else _stored(filename, got)
-        # Twice: between the two requests, an index of the other codec may have replaced the first one.
-        newest = await self._newest() or await self._newest()
+        newest = await self._newest()
+        if newest is None and known is not None:
+            # Between the two requests, an index of the other codec may have replaced the first one.
+            newest = await self._newest()
         if newest is None:
             return None
         return UNCHANGED if newest.version == known else newest

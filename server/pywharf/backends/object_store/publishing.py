@@ -6,10 +6,11 @@ visible. After a crash anywhere, the same upload again completes what is left.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -35,6 +36,8 @@ _FINISH_S = CLAIM_S / 3
 """Seconds for what follows the claim, so that nobody takes it over meanwhile."""
 _READ_S = 300.0
 _CONCURRENT_SMALL = 4
+_CONCURRENT_LARGE = 2
+"""Large files that are sent concurrently; each takes a few parts of memory."""
 _ATTEMPTS = 10
 
 
@@ -57,29 +60,38 @@ class BucketPublisher:
         self._journal = journal
         self._clock = clock
         self._in_memory = asyncio.Semaphore(_CONCURRENT_SMALL)
+        self._large = asyncio.Semaphore(_CONCURRENT_LARGE)
 
     async def publish(self, upload: Upload) -> File:
         """See Packages.publish."""
         size = upload.file.size if upload.file.size is not None else await on_storage(_READ_S, _size, upload)
-        staged = None
-        try:
-            record = await self._checked_record(upload)
-            if record is not None and not record.is_deleted:
-                return await self._complete(upload, record, size)
-            self._refuse_known_duplicate(upload)
-            if size > SMALL_BYTES:
-                # Before the claim, which must not wait for it.
-                staged = f"{self._layout.staging}/{uuid.uuid4().hex}"
-                await self._client.upload(staged, upload.staged)
-            async with within(_FINISH_S):
-                await self._claim(upload, record)
-                await self._create_content(upload, staged)
-                stored = await self._record(upload, record)
-            await self._journal.add(JournalEntry(upload.project, stored))
-        finally:
-            if staged is not None:
-                await self._client.delete([staged])
+        record = await self._checked_record(upload)
+        if record is not None and not record.is_deleted:
+            return await self._complete(upload, record, size)
+        self._refuse_known_duplicate(upload)
+        # A large file goes into the bucket before the claim, which others could otherwise take for abandoned.
+        async with self._staged(upload, size) as staged, within(_FINISH_S):
+            await self._claim(upload, record)
+            await self._create_content(upload, staged)
+            stored = await self._record(upload, record)
+        await self._journal.add(JournalEntry(upload.project, stored))
         return stored
+
+    @contextlib.asynccontextmanager
+    async def _staged(self, upload: Upload, size: int) -> AsyncIterator[str | None]:
+        """Put a large file into the bucket under a key of its own; yield the key. A small file needs none."""
+        if size <= SMALL_BYTES:
+            yield None
+            return
+        key = f"{self._layout.staging}/{uuid.uuid4().hex}"
+        try:
+            async with self._large:
+                await self._client.upload(key, upload.staged)
+            yield key
+        finally:
+            # Otherwise update_index removes it after a day.
+            with contextlib.suppress(BackendUnavailableError):
+                await self._client.delete([key])
 
     async def _checked_record(self, upload: Upload) -> Record | None:
         """Return the file's record, if any. Raises FileExistsInRepoError if the upload cannot become that file."""
@@ -103,14 +115,8 @@ class BucketPublisher:
                 "object, and publish the file again."
             )
         if stat is None:
-            staged = f"{self._layout.staging}/{uuid.uuid4().hex}" if size > SMALL_BYTES else None
-            if staged is not None:
-                await self._client.upload(staged, upload.staged)
-            try:
+            async with self._staged(upload, size) as staged:
                 await self._create_content(upload, staged)
-            finally:
-                if staged is not None:
-                    await self._client.delete([staged])
             await self._put_metadata(upload)
         entry = JournalEntry(upload.project, file)
         if not upload.is_shown(file.sha256) and not await self._journal.holds(entry):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, assert_never
+from urllib.parse import urlsplit
 
 import msgspec
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -23,6 +24,7 @@ from pywharf.config.store_credentials import (
     S3Keys,
     StoreCredentials,
 )
+from pywharf.egress.sessions import proxy_for
 
 Store = S3Store | GCSStore | AzureStore
 
@@ -30,6 +32,8 @@ _PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
 _RETRIES = 2
 _CALL_S = 10
 _CONNECT_S = 5
+_NOWHERE = "http://127.0.0.1:1"
+_AZURE_TOKENS = "login.microsoftonline.com"
 _READ_S = 20
 """Seconds that a stream may pause."""
 
@@ -57,10 +61,28 @@ def make_stores(spec: ObjectStoreSpec, credentials: StoreCredentials | None) -> 
     settings = _settings(spec, credentials)
     if credentials is None:
         settings = _ambient(spec, variables) | settings
+    way = _way(spec, credentials)
     return Stores(
-        calls=_store(spec, settings, {"timeout": f"{_CALL_S}s"}, retry_s=_CALL_S),
-        streams=_store(spec, settings, {"timeout": "1h", "read_timeout": f"{_READ_S}s"}, retry_s=3 * _READ_S),
+        calls=_store(spec, settings, way | {"timeout": f"{_CALL_S}s"}, retry_s=_CALL_S),
+        streams=_store(spec, settings, way | {"timeout": "1h", "read_timeout": f"{_READ_S}s"}, retry_s=3 * _READ_S),
     )
+
+
+def _way(spec: ObjectStoreSpec, credentials: StoreCredentials | None) -> dict[str, str]:
+    """Return how the store is reached.
+
+    The library follows redirects, and no setting forbids it. So whatever leads to another host than the repo's endpoint
+    is sent to a proxy that does not exist.
+    """
+    if not spec.endpoint or credentials is None:
+        return {}
+    proxy = proxy_for(spec.endpoint)
+    if proxy is not None:
+        return {"proxy_url": proxy}  # it decides itself where it leads
+    hosts = [urlsplit(spec.endpoint).hostname or ""]
+    if isinstance(credentials, AzureClient):
+        hosts.append(_AZURE_TOKENS)
+    return {"proxy_url": _NOWHERE, "proxy_excludes": ",".join(hosts)}
 
 
 def _store(spec: ObjectStoreSpec, settings: Mapping[str, Any], timeouts: Mapping[str, str], *, retry_s: int) -> Store:

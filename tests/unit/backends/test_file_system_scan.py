@@ -31,7 +31,7 @@ def backend(tmp_path) -> FileSystemBackend:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "repo" / "storage" / "foo"
 
 

@@ -15,6 +15,7 @@ _TAGS = frozenset({"a"})
 _MAX_PROBLEMS = 100
 
 
+@warmed_up
 class _Listed(msgspec.Struct, frozen=True):
     name: str
 

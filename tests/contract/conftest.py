@@ -19,7 +19,8 @@ from support.storage.storages import (
 )
 
 # These test one backend; the others test any.
-collect_ignore = ["test_example_backend.py", "test_file_system.py", "test_github.py"] if GIVEN is not None else []
+_OF_ONE = ["test_example_backend.py", "test_file_system.py", "test_github.py", "test_object_stores.py"]
+collect_ignore = _OF_ONE if GIVEN is not None else []
 
 
 @pytest.fixture(params=ALL)

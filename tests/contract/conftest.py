@@ -31,6 +31,7 @@ _OF_ONE = [
     "test_file_system_changing.py",
     "test_github.py",
     "test_github_changing.py",
+    "test_object_stores.py",
 ]
 collect_ignore = _OF_ONE if GIVEN is not None else []
 

@@ -49,10 +49,6 @@ class ObstoreClient:
         self._check = check
         self._bucket = bucket
         self._slots = asyncio.Semaphore(_CALLS)
-        self.lists = 0
-        """The number of LIST requests sent, for measurements."""
-        self.gets = 0
-        """The number of requests sent that read an object, for measurements."""
 
     async def get(self, key: str, most: int) -> Got:
         got = await self._get(key, most, {})
@@ -65,7 +61,6 @@ class ObstoreClient:
     async def _get(self, key: str, most: int, options: Mapping[str, Any]) -> Got | None:
         store = self._stores.calls if most <= _SMALL else self._stores.streams
         deadline = _CALL_S if most <= _SMALL else _CONTENT_S
-        self.gets += 1
         async with self._translated(deadline):
             try:
                 result = await obstore.get_async(store, key, options=cast("Any", dict(options)))
@@ -82,14 +77,12 @@ class ObstoreClient:
             return Got(content.getvalue(), stat)
 
     async def head(self, key: str) -> Stat:
-        self.gets += 1
         async with self._translated(_CALL_S):
             return _stat(await obstore.head_async(self._stores.calls, key))
 
     async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
         if last < first:
             return
-        self.gets += 1
         async with self._translated(None, slot=False):
             result = await obstore.get_async(self._stores.streams, key, options={"range": (first, last + 1)})
             async for chunk in result.stream(min_chunk_size=_CHUNK):
@@ -146,7 +139,6 @@ class ObstoreClient:
         listed = obstore.list(self._stores.calls, folder, offset=after, chunk_size=_PAGE).__aiter__()
         for number in itertools.count(1):
             async with self._translated(_CALL_S):
-                self.lists += 1
                 try:
                     page = [_stat(meta) for meta in await listed.__anext__()]
                 except StopAsyncIteration:

@@ -11,6 +11,7 @@ from support.server.calling import call
 from support.server.index_client import IndexClient
 from support.server.metrics import metric
 from support.server.serving import CONFIG, Server, running
+from support.storage.faults import PROGRAM, Fault, environment
 
 CONFIG_HERE = (
     CONFIG
@@ -233,3 +234,20 @@ def test_the_log_says_who_changed_what(tmp_path):
         }
         assert metric(server, "pywharf_changes_total", "yank", "demo", "changed") == 1
         assert metric(server, "pywharf_changes_total", "delete", "demo", "not-found") == 1
+
+
+def test_a_release_of_which_one_file_fails(tmp_path):
+    """The disk is full at the second file: the answer names the first, and the same call completes the rest."""
+    full = Fault("os.replace", r"\.tar\.gz\.meta$", do="ENOSPC", nth=2)  # the first one is that of its upload
+    with running(tmp_path, program=PROGRAM, env=environment(full)) as server:
+        client = IndexClient.of(server)
+        first, second = published(client, tmp_path, "halves")
+        reply = client.change("halves", "yank", version="1.0", reason="x")
+        assert reply.status == 503, str(reply)
+        said = reply.json()
+        assert (said["type"], said["changed"]) == ("urn:pywharf:problem:change-incomplete", [first])
+        assert "1 files are changed, then this failed: The storage is full" in said["detail"]
+        assert reply.header("Retry-After")
+        assert yanked(client, "halves") == {first: "x"}
+        assert client.change("halves", "yank", version="1.0", reason="x").json()["files"] == [first, second]
+        assert yanked(client, "halves") == {first: "x", second: "x"}

@@ -134,7 +134,7 @@ def refused(server, tmp_path_factory) -> list[str]:
         ("yank", b"\xff{}", 400, "The body is no JSON"),
         ("yank", b"[" * 60_000, 400, "The body is no JSON"),
         ("yank", b'{"version":1}', 400, "version is 1: expected `str | null`"),
-        ("yank", b'{"releases":"1"}', 400, "the field 'releases' is unknown"),
+        ("yank", b'{"files":"1"}', 400, "the field 'files' is unknown"),
         ("delete", b'{"version":"1.0","free_name":true}', 400, "the field 'free_name' is unknown"),
         ("unyank", b'{"version":"1.0","reason":"x"}', 400, "the field 'reason' is unknown"),
         ("yank", b"{}", 400, "Give either the filename"),

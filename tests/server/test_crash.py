@@ -170,7 +170,7 @@ def test_server_killed_at_random_moments_while_it_takes_uploads(tmp_path):
 
 UPLOAD_STEPS = {
     "the staged file's fsync": Fault("os.fsync", r"staging/\w+\.tmp$", "kill"),
-    "the sidecar's fsync": Fault("os.fsync", r"storage/one/\.\w+\.tmp$", "kill"),
+    "the sidecar's writing": Fault("file.write", r"storage/one/\.\w+\.tmp$", "kill", when="after"),
     "the link": Fault("os.link", r"one-2\.0", "kill"),
     "after the link": Fault("os.link", r"one-2\.0", "kill", when="after"),
     "the first sidecar's place": Fault("os.replace", r"one-2\.0", "kill"),
@@ -180,7 +180,8 @@ UPLOAD_STEPS = {
     "the journal": Fault("os.write", r"journal$", "kill"),
     "the middle of the journal's line": Fault("os.write", r"journal$", "half"),
     "after the journal": Fault("os.write", r"journal$", "kill", when="after"),
-    "the journal's fsync": Fault("os.fsync", r"journal$", "kill", when="after"),
+    "the journal's fsync": Fault("os.fdatasync", r"journal$", "kill"),
+    "after the journal's fsync": Fault("os.fdatasync", r"journal$", "kill", when="after"),
 }
 
 
@@ -279,7 +280,15 @@ def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
         root = tmp_path / str(number)
         shutil.copytree(indexed_roots[codec], root)
         # Half of the runs are slowed down at writes, so that more kills hit them.
-        slow = [Fault("os.fsync", do="sleep 0.02"), Fault("os.replace", do="sleep 0.02")] if number % 2 else []
+        slow = (
+            [
+                Fault("os.fsync", do="sleep 0.02"),
+                Fault("os.fdatasync", do="sleep 0.02"),
+                Fault("os.replace", do="sleep 0.02"),
+            ]
+            if number % 2
+            else []
+        )
         process = update_index(root, flag, program=PROGRAM, env=environment(*slow))
         time.sleep(chosen.uniform(0.3, 1.3) * whole_run_s)
         process.kill()
@@ -290,7 +299,9 @@ def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
 
 
 UPDATE_STEPS = {
-    "the first record's fsync": Fault("os.fsync", r"\.tmp$", "kill", nth=1),
+    "the first record's writing": Fault("file.write", r"staging/\w+\.tmp$", "kill", nth=1, when="after"),
+    "the first record's link": Fault("os.link", r"\.meta$", "kill", nth=1),
+    "after the first record's link": Fault("os.link", r"\.meta$", "kill", nth=1, when="after"),
     "the first record's place": Fault("os.replace", r"\.tmp$", "kill", nth=1, when="after"),
     "the index's fsync": Fault("os.fsync", r"storage/\.\w+\.tmp$", "kill"),
     "the index's place": Fault("os.replace", r"storage/index\.\w+$", "kill"),

@@ -193,7 +193,6 @@ UPLOAD_STEPS = {
     "the project's folder": Fault("os.mkdir", r"storage/two$"),
     "first sidecar: writing": Fault("file.write", r"storage/two/\.\w+\.tmp$", nth=1),
     "second sidecar: writing": Fault("file.write", r"storage/two/\.\w+\.tmp$", nth=2),
-    "sidecar: fsync": Fault("os.fsync", r"storage/two/\.\w+\.tmp$"),
     "the link": Fault("os.link", r"two-1\.0"),
     "first sidecar: its place": Fault("os.replace", r"two-1\.0", nth=1),
     "second sidecar: its place": Fault("os.replace", r"two-1\.0", nth=2),
@@ -201,11 +200,13 @@ UPLOAD_STEPS = {
     "the storage's fsync": Fault("os.fsync", r"storage$"),
     "journal: writing": Fault("os.write", r"journal$"),
     "journal: writing half a line": Fault("os.write", r"journal$", "short ENOSPC"),
-    "journal: fsync": Fault("os.fsync", r"journal$"),
+    "journal: fsync": Fault("os.fdatasync", r"journal$"),
 }
 UPDATE_STEPS = {
-    "a record: writing": Fault("file.write", r"storage/two/\.\w+\.tmp$"),
-    "a record: its place": Fault("os.replace", r"storage/two/"),
+    "a record: writing": Fault("file.write", r"staging/\w+\.tmp$", nth=1),
+    "another record: writing": Fault("file.write", r"staging/\w+\.tmp$", nth=2),
+    "core metadata: their place": Fault("os.replace", r"storage/two/"),
+    "a record: its place": Fault("os.link", r"storage/two/"),
     "index: writing": Fault("file.write", r"storage/\.\w+\.tmp$"),
     "index: fsync": Fault("os.fsync", r"storage/\.\w+\.tmp$"),
     "index: its place": Fault("os.replace", r"storage/index\.toml$"),
@@ -280,7 +281,7 @@ def test_a_reader_that_saw_a_line_which_then_failed_starts_again(tmp_path, monke
         raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", fsync)
+        patched.setattr(os, "fdatasync", fsync)
         with pytest.raises(OSError, match="full"):
             journal.append(entry("gone"))
     assert [e.project for e in seen[0].entries] == ["gone"]

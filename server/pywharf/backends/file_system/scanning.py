@@ -186,12 +186,12 @@ class StorageScan:
         missing = [(d, filename) for d in drafts if isinstance(d, _Draft) for filename in d.unrecorded]
         read = self._unrecorded.read((draft.folder.name, draft.folder.path / filename) for draft, filename in missing)
         for (draft, filename), one in zip(missing, read, strict=True):
+            for written in one.written:  # first, so that they are removed if anything fails
+                self._records.add(written)
             shown = f"{draft.folder.name}/{filename}"
             draft.problems.extend(f"{shown} is published all the same: {note}" for note in one.notes)
             if one.fault is not None:
                 draft.problems.append(f"{shown} is left out: {one.fault}")
-            for written in one.written:
-                self._records.add(written)
             if one.file is not None:
                 draft.files[filename] = CachedFile(one.file, _seen(draft, filename, with_metadata=False))
 

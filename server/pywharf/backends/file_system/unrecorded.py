@@ -8,7 +8,7 @@ import functools
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -54,19 +54,22 @@ class UnrecordedReader:
         self._may_start = True
         self._processes: concurrent.futures.ProcessPoolExecutor | None = None
 
-    def read(self, files: Iterable[tuple[ProjectName, Path]]) -> list[Unrecorded]:
-        """Read files and write their records. Raises OSError."""
+    def read(self, files: Iterable[tuple[ProjectName, Path]]) -> Iterator[Unrecorded]:
+        """Read files and write their records. Yield each one, in their order. Raises OSError."""
         given = [(name, str(path)) for name, path in files]
         self._seen += len(given)
         call = functools.partial(_read, str(self._staging))
+        done = 0
         if self._seen > _MANY and (processes := self._started()) is not None:
             try:
-                return list(processes.map(call, given, chunksize=_CHUNK))
+                for one in processes.map(call, given, chunksize=_CHUNK):
+                    done += 1
+                    yield one
             except concurrent.futures.BrokenExecutor:
                 _logger.warning("A process that reads new files has ended; they are read in this one.")
                 self.close()
                 self._may_start = False
-        return [call(one) for one in given]
+        yield from map(call, given[done:])
 
     def close(self) -> None:
         """End the processes."""
@@ -110,8 +113,13 @@ def _recorded(staging: Path, name: ProjectName, path: Path) -> Unrecorded:
     file = within_limits(
         record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))
     )
-    written = []
-    if read.offered_metadata is not None:
-        written.append(write_new(staging, f"{path}{METADATA_SUFFIX}", read.offered_metadata, replaces=True))
-    written.append(write_new(staging, f"{path}{META_SUFFIX}", dumps_flat(meta_of(name, file)).encode()))
+    written: list[Written] = []
+    try:
+        if read.offered_metadata is not None:
+            written.append(write_new(staging, f"{path}{METADATA_SUFFIX}", read.offered_metadata, replaces=True))
+        written.append(write_new(staging, f"{path}{META_SUFFIX}", dumps_flat(meta_of(name, file)).encode()))
+    except BaseException:
+        for one in written:
+            Path(one.temporary).unlink(missing_ok=True)
+        raise
     return Unrecorded(file, read.notes, tuple(written))

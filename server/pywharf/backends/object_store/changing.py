@@ -4,6 +4,7 @@ The record is replaced by compare-and-swap, so the changes of one file happen on
 servers. A deletion keeps the record, marked, and removes content and core metadata afterwards. The name is freed last.
 """
 
+import time
 from typing import assert_never
 
 import msgspec
@@ -13,7 +14,7 @@ from pywharf.backends.object_store.journal import BucketJournal
 from pywharf.backends.object_store.layout import Layout, is_distribution
 from pywharf.backends.object_store.records import Record, Records
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, NotFoundError
-from pywharf.core.model import Deletion, File, ProjectStatus
+from pywharf.core.model import Deletion, File, ProjectStatus, rfc3339
 from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
 
 _ATTEMPTS = 30
@@ -64,7 +65,7 @@ class BucketChanger:
                 file = msgspec.structs.replace(record.file, revision=record.file.revision + 1)
                 try:
                     record = await self._records.replace(
-                        change.project, record, Record(file, record.version, is_deleted=True)
+                        change.project, record, Record(file, record.version, rfc3339(time.time()))
                     )
                 except ObjectChangedError:
                     continue

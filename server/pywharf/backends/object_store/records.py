@@ -1,22 +1,19 @@
 """The records in a bucket, `<file>.meta` and `.status.toml`: read, created, and changed by compare-and-swap.
 
-A record outlives its file: after a deletion it says that the name is taken, or that it was freed.
+A record outlives its file: after a deletion it is a tombstone (`pywharf.index.tombstones`).
 """
-
-from collections.abc import Mapping
 
 import msgspec
 
 from pywharf.backends.object_store.client import ObjectClient, ObjectMissingError, Version
-from pywharf.backends.object_store.layout import Layout
+from pywharf.backends.object_store.layout import STATUS_FILENAME, Layout
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
-from pywharf.core.model import STATUSES, Deletion, File, ProjectStatus, rfc3339
+from pywharf.core.model import Deletion, File, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
-from pywharf.core.toml_text import dumps, loads
-from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
-from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, MAX_TEXT, fault_of
-
-_TAKEN, _FREED = "taken", "freed"
+from pywharf.core.toml_text import dumps
+from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status, status_text
+from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
+from pywharf.index.tombstones import Tombstone, meta_of_deleted, tombstone_from_meta
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -25,9 +22,15 @@ class Record(msgspec.Struct, frozen=True):
     file: File
     """The file; after its deletion, as it last was, with the deletion's revision."""
     version: Version
-    is_deleted: bool = False
+    deleted: str | None = None
+    """The time of the deletion (RFC 3339); None while the file is published."""
     is_freed: bool = False
     """Whether the name of a deleted file may be published again. Its content is then removed."""
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file was deleted."""
+        return self.deleted is not None
 
     @property
     def deletion(self) -> Deletion:
@@ -67,8 +70,10 @@ class Records:
         )
         if (fault := fault_of(file)) is not None:
             raise InvalidConfigError(fault)
-        deleted = meta.get("deleted")
-        return Record(file, got.stat.version, is_deleted=deleted is not None, is_freed=deleted == _FREED)
+        tombstone = tombstone_from_meta(filename, meta)
+        if tombstone is None:
+            return Record(file, got.stat.version)
+        return Record(file, got.stat.version, tombstone.deleted, tombstone.is_free)
 
     async def usable(self, project: ProjectName, filename: str) -> Record | None:
         """Read a file's record before a write. Raises BackendUnavailableError for one that cannot be used."""
@@ -81,14 +86,17 @@ class Records:
 
     async def create(self, project: ProjectName, file: File) -> Record:
         """Create a file's record. Raises ObjectExistsError."""
-        version = await self._client.create(self._layout.record(project, file.filename), _content(project, file))
-        return Record(file, version)
+        content = dumps(meta_of(project, file)).encode()
+        return Record(file, await self._client.create(self._layout.record(project, file.filename), content))
 
     async def replace(self, project: ProjectName, old: Record, new: Record) -> Record:
         """Replace a record that was read. Raises ObjectChangedError."""
-        state = (_FREED if new.is_freed else _TAKEN) if new.is_deleted else None
+        if new.deleted is None:
+            meta = meta_of(project, new.file)
+        else:
+            meta = meta_of_deleted(project, Tombstone(new.file, new.deleted, new.is_freed))
         key = self._layout.record(project, old.file.filename)
-        version = await self._client.replace(key, _content(project, new.file, state), old.version)
+        version = await self._client.replace(key, dumps(meta).encode(), old.version)
         return msgspec.structs.replace(new, version=version)
 
     async def status(self, project: ProjectName) -> tuple[ProjectStatus, Version] | None:
@@ -97,33 +105,18 @@ class Records:
             got = await self._client.get(self._layout.status(project), MAX_STATUS_BYTES)
         except ObjectMissingError:
             return None
-        return _parse_status(got.content, f"{project}/.status.toml"), got.stat.version
+        source = f"{project}/{STATUS_FILENAME}"
+        if got.stat.size > MAX_STATUS_BYTES:
+            raise InvalidConfigError(f"{source} has more than {MAX_STATUS_BYTES} bytes; shorten or remove it.")
+        try:
+            return parse_status(got.content.decode(), source), got.stat.version
+        except UnicodeDecodeError as error:
+            raise InvalidConfigError(f"{source} is no UTF-8 text.") from error
 
     async def set_status(self, project: ProjectName, status: ProjectStatus, old: Version | None) -> None:
         """Write a project's status. Raises ObjectExistsError or ObjectChangedError."""
-        table: dict[str, str | int] = {"status": status.status, "revision": status.revision}
-        if status.reason is not None:
-            table["reason"] = status.reason
-        content = dumps(table).encode()
+        content = status_text(status).encode()
         if old is None:
             await self._client.create(self._layout.status(project), content)
         else:
             await self._client.replace(self._layout.status(project), content, old)
-
-
-def _content(project: ProjectName, file: File, state: str | None = None) -> bytes:
-    deleted = {} if state is None else {"deleted": state}
-    return dumps(meta_of(project, file) | deleted).encode()
-
-
-def _parse_status(content: bytes, source: str) -> ProjectStatus:
-    try:
-        table: Mapping[str, object] = loads(content.decode(), source)
-    except UnicodeDecodeError as error:
-        raise InvalidConfigError(f"{source} is no UTF-8 text.") from error
-    status, reason, revision = table.get("status"), table.get("reason"), table.get("revision", 0)
-    if status not in STATUSES or not isinstance(reason, str | None) or not isinstance(revision, int):
-        raise InvalidConfigError(f"{source}: status must be one of {', '.join(STATUSES)}, with an optional reason.")
-    if reason is not None and len(reason) > MAX_TEXT:
-        raise InvalidConfigError(f"{source}: its reason has over {MAX_TEXT} characters; shorten it.")
-    return ProjectStatus(str(status), reason, revision)

@@ -189,6 +189,52 @@ def test_killed_three_times_and_completed(root, many):
     assert b"yanked" in b"".join(tree(root, "next").values())
 
 
+def _killed_at(count: int, stored: Path, process: "subprocess.Popen[str]") -> None:
+    """Kill a run as soon as so many files are recorded."""
+    wait_for(lambda: len(list(stored.rglob("*.meta"))) >= count or process.poll() is not None, "files", longest_s=FILES)
+    assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate(timeout=60)
+
+
+@pytest.mark.timeout(max(120, FILES))
+def test_through_a_bucket_killed_three_times_and_copied_on_with_its_state(root, many, s3):
+    table = {key: str(value).lower() if isinstance(value, bool) else value for key, value in s3.table().items()}
+    fields = {key: value for key, value in table.items() if key != "type"}
+    stored = s3.folder / table["prefix"] / "storage"
+    host, secret = s3.endpoint.removeprefix("http://"), {"KEYS": s3.secret}
+    there = ("--to_secret_env=KEYS", *(f"--to_{key}={value}" for key, value in fields.items()))
+    arguments = (
+        "copy",
+        str(many),
+        "s3:team",
+        f"--root={root}",
+        "--parallel=3",
+        f"--allowed_endpoints={host}",
+        *there,
+    )
+    for number in range(1, 4):
+        _killed_at(FILES // 5 * number, stored, start(*arguments, env=secret))
+    summary = copied(*arguments[1:], env=secret)
+    assert (summary["copied"] + summary["present"], summary["problems"]) == (FILES, [])
+    assert 0 < summary["copied"] < FILES
+    assert summary["index"]["files"] == FILES
+
+    own = (f"--root={root}", f"--allowed_endpoints={host}", "--secret_env=KEYS")
+    own += tuple(f"--{key}={value}" for key, value in fields.items())
+    finished(start("yank", "s3", "team", "project-1", "--version=1.1", "--reason=broken", *own, env=secret))
+    finished(start("set_status", "s3", "team", "project-2", "--status=archived", *own, env=secret))
+    back = ("--from_secret_env=KEYS", *(f"--from_{key}={value}" for key, value in fields.items()))
+    copied("s3:team", "file_system:demo", f"--root={root}", f"--allowed_endpoints={host}", *back, env=secret)
+    found = tree(root)
+    for path in many.iterdir():
+        name = f"{path.name.partition('-')[0].replace('_', '-')}/{path.name}"
+        assert found[name] == path.read_bytes()
+    yanked = {name for name, content in found.items() if name.endswith(".meta") and b'yanked = "broken"' in content}
+    assert yanked == {f"project-1/{name}.meta" for name in ("project_1-1.1.tar.gz", "project_1-1.1-py3-none-any.whl")}
+    assert b"archived" in found["project-2/.status.toml"]
+
+
 def test_interrupted_by_hand_it_ends_soon_and_leaves_nothing_staged(root, many):
     slow = Fault("os.fsync", r"storage/", "sleep 0.05")
     process = start("copy", str(many), "file_system:demo", f"--root={root}", program=PROGRAM, env=environment(slow))

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -110,7 +112,11 @@ def check_parts() -> None:
     """Check that the required programs are installed. Raises MissingError."""
     packages = {"wrk": "wrk", "nginx": "nginx-light", "taskset": "util-linux"}
     missing = [f"{program} (apt-get install {package})" for program, package in packages.items() if not _found(program)]
-    missing += [f"{name} (make .venv-bench)" for name in ("pypi-server", "simpleindex") if not peer(name).exists()]
+    missing += [
+        f"{name} (make .venv-bench)"
+        for name in ("pypi-server", "simpleindex", "devpi-server")
+        if not peer(name).exists()
+    ]
     if missing:
         msg = f"Not installed: {', '.join(missing)}."
         raise MissingError(msg)
@@ -167,6 +173,35 @@ def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
     env = {"GUNICORN_CMD_ARGS": "--log-level=error"}
     with _running(name, command, port, folder, env=env) as server:
         yield server
+
+
+@contextlib.contextmanager
+def devpi(folder: Path) -> Iterator[Server]:
+    """Run devpi-server with an index `/bench/uploads/` that the server's headers may publish to."""
+    port = _free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "devpi"
+    subprocess.run([peer("devpi-init"), "--serverdir", data, "--no-root-pypi"], capture_output=True, check=True)
+    command = [str(peer("devpi-server")), "--serverdir", str(data), "--host", "127.0.0.1", "--port", str(port)]
+    with _running("devpi", command, port, folder, headers=authorization("bench")) as server:
+        server.until_200("/+api")
+        _put(port, "/bench", {"password": SECRET}, {})
+        login = _put(port, "/+login", {"user": "bench", "password": SECRET}, {}, method="POST")
+        token = base64.b64encode(f"bench:{login['result']['password']}".encode()).decode()
+        _put(port, "/bench/uploads", {"type": "stage", "bases": []}, {"X-Devpi-Auth": token})
+        yield server
+
+
+def _put(port: int, path: str, value: object, headers: Mapping[str, str], method: str = "PUT") -> Any:
+    """Send JSON to devpi's API. Return the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+    with contextlib.closing(connection):
+        sent = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        connection.request(method, path, json.dumps(value), sent)
+        response = connection.getresponse()
+        content = response.read()
+    assert response.status < http.HTTPStatus.BAD_REQUEST, (path, response.status, content[:300])
+    return json.loads(content)
 
 
 @contextlib.contextmanager

@@ -136,6 +136,8 @@ def test_an_identity_is_lent_to_listed_namespaces(kube, namespace, operator, s3)
     """The list alone changes what the repo is, and under which account its Job runs."""
     _, lent = bucket(s3)
     del lent["spec"]["credentials"]["backendSecretRef"]
+    for field in ("endpoint", "allowHTTP"):  # the identity is for its own cloud alone
+        del lent["spec"]["backend"]["s3"][field]
     apply(kube, namespace, secret("wheels", read=READ, write=WRITE), lent, stateless(s3, **LENDING))
     expected = "have spec.ambientIdentity.namespaces of PackageServer"
     found = wait_for_condition(

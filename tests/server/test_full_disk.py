@@ -102,7 +102,7 @@ def test_a_full_volume(tmp_path):
         run = run_update_index(root, "--index_filename=index.json")
         assert "The storage is full" in finished(run, status=1)
         assert index.read_bytes() == before
-        assert repo_files(root) == {*of(one), "storage/index.toml", "storage/one/unused"}
+        assert repo_files(root) == {*of(one), "storage/index.toml", "storage/one/unused", "scan-cache"}
         disk.free()
         assert client.upload(large).status == 200
         assert client.upload(small).status == 200

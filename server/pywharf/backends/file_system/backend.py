@@ -112,7 +112,6 @@ class FileSystemBackend:
         await self._bounded(_LARGE_S, self._journal.fold, cursor, self._sync_records)
 
     async def scan(self, progress: Progress) -> AsyncIterator[ScannedProject]:
-        scanned = 0
         with contextlib.ExitStack() as stack:
             scan = await self._call(stack.enter_context, StorageScan(self._folder, self._journal, self._changer))
             names, problems = await self._call(scan.names)
@@ -120,10 +119,8 @@ class FileSystemBackend:
                 yield ScannedProject(None, problems)
             for start in range(0, len(names), _BATCH):
                 batch = names[start : start + _BATCH]
-                for name, found in zip(batch, await self._bounded(None, scan.read, batch), strict=True):
-                    progress(scanned, name)
+                for found in await self._bounded(None, scan.read, batch, progress):
                     if found is not None:
-                        scanned += len(found.project.files) if found.project else 0
                         yield found
             await self._bounded(None, scan.finish)
 

@@ -78,12 +78,15 @@ class ScanCache:
         self._horizon_ns = 0
 
     def __enter__(self) -> Self:
-        """Open the old cache and begin a new one. Raises OSError if nothing can be written."""
-        self._new = self._temporary.open("xb")
-        self._new.write(_MAGIC)
-        self._new.flush()
-        # Read the clock of the file system, because on a network volume it is the server's.
-        self._horizon_ns = os.fstat(self._new.fileno()).st_mtime_ns - _FRESH_NS
+        """Open the old cache and begin a new one."""
+        try:
+            self._new = self._temporary.open("xb")
+            self._new.write(_MAGIC)
+            self._new.flush()
+            # Read the clock of the file system, because on a network volume it is the server's.
+            self._horizon_ns = os.fstat(self._new.fileno()).st_mtime_ns - _FRESH_NS
+        except OSError as error:
+            self._give_up(error)
         with contextlib.suppress(OSError):
             self._old = self._path.open("rb")
             if self._old.read(len(_MAGIC)) == _MAGIC:

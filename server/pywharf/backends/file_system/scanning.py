@@ -38,7 +38,7 @@ from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps_flat
 from pywharf.index.codecs import meta_of
-from pywharf.index.ports import ScannedProject
+from pywharf.index.ports import Progress, ScannedProject
 
 _LEFTOVER_AGE_S = 24 * 3600
 """Age of temporary files in seconds after which no upload can still be running, so a crash left them behind."""
@@ -80,6 +80,8 @@ class StorageScan:
         self._records = NewRecords(self._staging, folder / "lock")
         self._unrecorded = UnrecordedReader(self._staging)
         self._temporaries: list[Path] = []
+        self._scanned = 0
+        """Files that were read or recorded so far."""
 
     def __enter__(self) -> Self:
         self._cache.__enter__()
@@ -107,10 +109,15 @@ class StorageScan:
                 problems.append(f"The folder {folder!r} is left out: its project's files belong into {normal!r}.")
         return projects, tuple(problems)
 
-    def read(self, names: Sequence[ProjectName]) -> list[ScannedProject | None]:
+    def read(self, names: Sequence[ProjectName], progress: Progress) -> list[ScannedProject | None]:
         """Scan some projects; None for one of which nothing is to be reported. Raises OSError."""
-        drafts = [self._draft(name) for name in names]
-        self._record(drafts)
+        drafts: list[_Draft | _Unchanged] = []
+        for name in names:
+            progress(self._scanned, name)
+            draft = self._draft(name)
+            drafts.append(draft)
+            self._scanned += len(draft.entry.project.files if isinstance(draft, _Unchanged) else draft.files)
+        self._record(drafts, progress)
         self._records.commit()
         placed = self._records.take_placed()
         return [self._finished(draft, placed) for draft in drafts]
@@ -181,11 +188,14 @@ class StorageScan:
         except UNRECORDED as error:
             draft.problems.append(f"{draft.folder.name}/{filename} is left out: {error}")
 
-    def _record(self, drafts: Sequence[_Draft | _Unchanged]) -> None:
+    def _record(self, drafts: Sequence[_Draft | _Unchanged], progress: Progress) -> None:
         """Record the files that have no record."""
         missing = [(d, filename) for d in drafts if isinstance(d, _Draft) for filename in d.unrecorded]
         read = self._unrecorded.read((draft.folder.name, draft.folder.path / filename) for draft, filename in missing)
-        for (draft, filename), one in zip(missing, read, strict=True):
+        for draft, filename in missing:
+            progress(self._scanned, draft.folder.name)
+            one = next(read)
+            self._scanned += one.file is not None
             for written in one.written:  # first, so that they are removed if anything fails
                 self._records.add(written)
             shown = f"{draft.folder.name}/{filename}"

@@ -138,7 +138,8 @@ class Packages(Protocol):
         """Read the whole storage. Files that lack a record (hash, size …) get one.
 
         Parameters:
-            progress: A function to call before each project with the number of files so far and the project's name.
+            progress: A function to call before each project with the number of files so far and the project's name. It
+                may be called in a thread.
 
         Returns:
             The projects, sorted by name, with every file that was published before the call. A file that cannot be

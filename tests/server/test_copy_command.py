@@ -220,8 +220,8 @@ def test_through_a_bucket_killed_three_times_and_copied_on_with_its_state(root, 
     assert 0 < summary["copied"] < FILES
     assert summary["index"]["files"] == FILES
 
-    own = (f"--root={root}", f"--allowed_endpoints={host}", "--secret_env=KEYS")
-    own += tuple(f"--{key}={value}" for key, value in fields.items())
+    own = [f"--root={root}", f"--allowed_endpoints={host}", "--secret_env=KEYS"]
+    own += [f"--{key}={value}" for key, value in fields.items()]
     finished(start("yank", "s3", "team", "project-1", "--version=1.1", "--reason=broken", *own, env=secret))
     finished(start("set_status", "s3", "team", "project-2", "--status=archived", *own, env=secret))
     back = ("--from_secret_env=KEYS", *(f"--from_{key}={value}" for key, value in fields.items()))

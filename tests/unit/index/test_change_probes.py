@@ -90,7 +90,7 @@ async def test_a_storage_that_does_not_answer_holds_up_no_other():
 
 async def test_a_storage_that_hangs_holds_up_no_other_for_long(monkeypatch):
     """More probes hang than there are slots. A probe that is never answered counts as changed and is dropped."""
-    monkeypatch.setattr("pywharf.index.change_probes._LONGEST_S", 0.5)
+    monkeypatch.setattr("pywharf.index.change_probes._LONGEST_S", 0.2)
     released = threading.Event()
     change_probes = ChangeProbes()
     try:
@@ -120,9 +120,10 @@ async def test_a_call_that_hangs_is_given_up_and_its_thread_stays_counted(tmp_pa
     try:
         with monkeypatch.context() as shorter:
             shorter.setattr("pywharf.backends.file_system.backend.CALL_S", 0.2)
-            for _ in range(20):
-                with pytest.raises(BackendUnavailableError, match="did not answer within"):
-                    await backend.find_project(ProjectName("foo"))
+            asked = (backend.find_project(ProjectName("foo")) for _ in range(20))
+            for error in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(error, BackendUnavailableError)
+                assert "did not answer within" in str(error)
         begun = 0
         while running.acquire(blocking=False):
             begun += 1

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pywharf.core.errors import UpstreamError
+from pywharf.index.limits import MAX_PROJECTS
 from pywharf.index.upstream.root_page import parse_root
 
 JSON, HTML = "application/vnd.pypi.simple.v1+json", "text/html; charset=utf-8"
@@ -48,9 +49,16 @@ def test_names_that_are_none_are_said():
         (b"x", "text/plain"),
         (b"<a href='http://[/'>", HTML),
         (b"<a href='&#" + b"1" * 5000 + b";'>", HTML),
-        (b'<a href="a/">' * 200_001, HTML),
     ],
 )
 def test_what_is_no_list(content, kind):
     with pytest.raises(UpstreamError):
         parse_root(content, kind)
+
+
+def test_a_list_of_too_many_projects_is_refused(monkeypatch):
+    assert MAX_PROJECTS == 200_000
+    monkeypatch.setattr("pywharf.index.upstream.root_page.MAX_PROJECTS", 20)
+    parse_root(b'<a href="a/">' * 20, HTML)
+    with pytest.raises(UpstreamError, match="lists more than 20 projects"):
+        parse_root(b'<a href="a/">' * 21, HTML)

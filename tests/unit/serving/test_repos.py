@@ -60,8 +60,9 @@ def config(credentials: Credentials, size: int, **more: int) -> LoadedConfig:
 
 
 @pytest.mark.parametrize(("credentials", "is_served"), [(OLD, True), (NEW, False)])
-async def test_new_credentials_never_open_what_was_there_before(credentials, is_served):
+async def test_new_credentials_never_open_what_was_there_before(credentials, is_served, monkeypatch):
     """While the new storage is read, only clients who could already read the old one are served from it."""
+    monkeypatch.setattr("pywharf.serving.repos._FIRST_READ_S", 0.2)
     async with serving() as (repos, gatekeeper):
         await repos.apply(config(OLD, 1))
         before = repos.repository(NAME)

@@ -18,10 +18,15 @@ ACCOUNT = "testaccount"
 CONTAINER = "packages"
 
 
+def azurite_modules() -> Path:
+    """Return the folder of Azurite's packages. Skips the calling test if they cannot be installed."""
+    return installed(Path(__file__).with_name("azurite"))
+
+
 @contextlib.contextmanager
 def running_azure(folder: Path) -> Iterator[ObjectStore]:
     """Run the server within the context, with an account of the tests' own."""
-    modules = installed(Path(__file__).with_name("azurite"))
+    modules = azurite_modules()
     (port,) = free_ports(1)
     key = base64.b64encode(os.urandom(32)).decode()
     command = [

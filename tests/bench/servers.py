@@ -19,7 +19,7 @@ import psutil
 
 from bench.data import SECRET
 from bench.report import CACHED, DEFAULT, GUNICORN
-from support.parts import BENCH_PEERS, CHECKOUT
+from support.parts import peer
 from support.server.serving import PYWHARF, clean_environment
 
 START_S = 60.0
@@ -126,10 +126,6 @@ def _found(program: str) -> bool:
     return shutil.which(program, path=PATH) is not None
 
 
-def peer(program: str) -> Path:
-    return Path(os.environ.get(BENCH_PEERS) or CHECKOUT / ".venv-bench" / "bin") / program
-
-
 def versions() -> dict[str, str]:
     """Return the versions of the other servers."""
     pypiserver = subprocess.run([peer("pypi-server"), "--version"], capture_output=True, text=True, check=True)
@@ -158,8 +154,8 @@ def pywharf(
 
 
 PYPISERVER = {
-    DEFAULT: ("--backend=simple-dir",),
-    CACHED: ("--backend=cached-dir",),
+    DEFAULT: ("--backend=simple-dir", "--server=wsgiref"),
+    CACHED: ("--backend=cached-dir", "--server=wsgiref"),
     GUNICORN: ("--backend=cached-dir", "--server=gunicorn"),
 }
 

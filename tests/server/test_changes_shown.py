@@ -149,7 +149,7 @@ def test_twine_is_told_that_a_name_was_deleted(repo: Repo, computer: Computer, t
     assert said in " ".join(output.text.split())
 
 
-# --- everything at once ----------------------------------------------------------------------------------------------
+# --- everything concurrently -----------------------------------------------------------------------------------------
 
 UPLOADS, YANKS, DELETES = 60, 18, 12
 

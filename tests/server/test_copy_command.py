@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from support import parts
 from support.certificates import certificates
 from support.distributions.wheels import sdist, wheel
 from support.github.repository import BRANCH, OWNER
-from support.parts import BENCH_PEERS, CHECKOUT, missing
 from support.server.calling import call
 from support.server.serving import PYWHARF, clean_environment, running
 from support.server.terminal import on_terminal
@@ -294,10 +294,10 @@ def test_from_a_server_of_our_own(tmp_path, root, packages):
 
 
 def peer(program: str) -> str:
-    """Return the path of another server's program."""
-    path = Path(os.environ.get(BENCH_PEERS) or CHECKOUT / ".venv-bench" / "bin") / program
+    """Return the path of another server's program. Skips the calling test if it is missing."""
+    path = parts.peer(program)
     if not path.is_file():
-        missing(program, "make .venv-bench")
+        parts.missing(program, "make .venv-bench")
     return str(path)
 
 
@@ -306,7 +306,9 @@ def serving(command: Sequence[str], log: Path, port: int) -> Iterator[str]:
     """Run another server. Yield its URL."""
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
-        process = subprocess.Popen([*command], stdout=output, stderr=output, env=clean_environment())
+        process = subprocess.Popen(
+            [*command], stdout=output, stderr=output, env=clean_environment({"GUNICORN_CMD_ARGS": "--threads=8"})
+        )
     try:
         wait_for(lambda: _answers(url, process, log), command[0])
         yield url
@@ -341,7 +343,9 @@ def test_from_pypiserver(tmp_path, root, packages, password):
         users, access = str(htpasswd), "list,download"
         flags = ["--from_user=reader", "--from_secret_env=SECRET"]
     command = [peer("pypi-server"), "run", "-i", "127.0.0.1", "-p", str(port), "-P", users, "-a", access]
-    with serving([*command, "--disable-fallback", str(packages)], tmp_path / "log", port) as url:
+    # Its own server takes one connection at a time, and on a busy machine one that sends nothing holds up all others.
+    command += ["--server=gunicorn", "--disable-fallback", str(packages)]
+    with serving(command, tmp_path / "log", port) as url:
         arguments = (f"{url}/simple/", "file_system:demo", f"--root={root}")
         if password is not None:
             assert "give them with --from_user" in finished(start("copy", *arguments), status=1)

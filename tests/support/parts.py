@@ -36,6 +36,11 @@ def require(program: str, hint: str, *other_names: str) -> Path:
     missing(program, hint)
 
 
+def peer(program: str) -> Path:
+    """Return the path that another server's program has once `make .venv-bench` has run."""
+    return Path(os.environ.get(BENCH_PEERS) or CHECKOUT / ".venv-bench" / "bin") / program
+
+
 def chromium() -> Path:
     """Return the browser for playwright's `executable_path`; playwright's own downloads are not used."""
     return require(CHROMIUM_NAMES[0], "apt-get install chromium", *CHROMIUM_NAMES[1:])

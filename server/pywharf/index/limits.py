@@ -65,7 +65,7 @@ def fault_of_entry(entry: JournalEntry) -> str | None:
         )
     if entry.status is not None:
         if entry.status.status not in STATUSES:
-            return f"its status is none of {', '.join(STATUSES)}."
+            return f"its status must be one of {', '.join(STATUSES)}."
         length = len(entry.status.reason or "")
         return f"its reason has {length} characters; at most {MAX_TEXT} are allowed." if length > MAX_TEXT else None
     return "it is of a kind that this version does not know; update_index will find what it is about."

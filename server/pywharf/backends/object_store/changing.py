@@ -124,7 +124,7 @@ class BucketChanger:
 
     @staticmethod
     def _too_many(what: str) -> BackendUnavailableError:
-        return BackendUnavailableError(f"Too many changes of {what!r} run at once; try again.")
+        return BackendUnavailableError(f"Too many changes of {what!r} run concurrently; try again.")
 
 
 def _is_known(change: Change, entry: JournalEntry) -> bool:

@@ -165,7 +165,7 @@ class BucketPublisher:
             except ObjectChangedError:
                 continue
             return
-        raise BackendUnavailableError(f"Too many uploads of {name!r} run at once; try again.")
+        raise BackendUnavailableError(f"Too many uploads of {name!r} run concurrently; try again.")
 
     async def _is_abandoned(self, upload: Upload, filename: str) -> bool:
         """Return whether a name with an old claim is free: its upload never went on, or it was deleted and freed."""
@@ -238,7 +238,7 @@ class BucketPublisher:
                     await self._client.delete([self._layout.content(project, file.filename)])
                 raise FileExistsInRepoError(file.filename, is_deleted=found.is_deleted)
             freed = found
-        raise BackendUnavailableError(f"Too many uploads of {file.filename!r} run at once; try again.")
+        raise BackendUnavailableError(f"Too many uploads of {file.filename!r} run concurrently; try again.")
 
 
 def _size(upload: Upload) -> int:

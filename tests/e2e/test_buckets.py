@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from support.cluster.kube_client import Json, KubeClient
-from support.cluster.resources import apply, condition, get_repo, path, repo, secret, wait_for_condition
+from support.cluster.resources import apply, condition, path, repo, secret, wait_for_condition, wait_for_object
 from support.distributions.wheels import wheel
 from support.node.node import Node, brought
 from support.node.pods import client_pod, restricted_namespace, rolled_out
@@ -109,12 +109,11 @@ def test_from_twine_to_pip_and_uv(site: Site, wheels: str, tmp_path: Path):
     said = site.inside.fails("twine", "upload", "--non-interactive", *where, f"--password={NAME}-write-value", changed)
     assert "File already exists" in said
     site.kube.patch(wheels, {"metadata": {"annotations": {"pywharf.dev/update-index": "now"}}})
+    wait_for_object(site.kube, wheels, has_counted_one, "the count of the Job", longest_s=120)
 
-    def counted() -> bool:
-        status = (get_repo(site.kube, site.namespace, NAME) or {}).get("status", {})
-        return bool(status.get("index", {}).get("files") == 1)
 
-    wait_for(counted, "the count of the Job", longest_s=120)
+def has_counted_one(live: Json) -> bool:
+    return bool(live.get("status", {}).get("index", {}).get("files") == 1)
 
 
 def test_a_yank_is_shown_by_every_replica(site: Site, wheels: str, tmp_path: Path):

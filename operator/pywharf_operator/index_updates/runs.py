@@ -1,6 +1,5 @@
 """The Jobs and pods of a server, as they are now."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -39,9 +38,9 @@ class Runs(msgspec.Struct, frozen=True):
 async def read_runs(kube: Kube, server: ObjectKey, now: datetime) -> Runs:
     """Read every Job and pod of a server, and why Jobs get no pods. Raises KubeError."""
     labels = f"{SERVER_LABEL}={server.name}"
-    jobs, pods = await asyncio.gather(
-        kube.list(JOB, server.namespace, labels), kube.list(POD, server.namespace, labels)
-    )
+    # Pods after Jobs: an older list of pods would show a finished Job's pod as running, and its report would be lost.
+    jobs = await kube.list(JOB, server.namespace, labels)
+    pods = await kube.list(POD, server.namespace, labels)
     of_replicas = selector_of(server.name).items()
     replicas = [pod for pod in pods if of_replicas <= labels_of(pod).items()]
     without = without_pod(jobs, pods)

@@ -1,7 +1,7 @@
 """PackageRepos, PackageServers and their Secrets on a real API server: creating them and reading their state."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from support.cluster.kube_client import Json, KubeClient
@@ -101,20 +101,33 @@ def wait_for_condition(
     longest_s: float = 60.0,
 ) -> Json:
     """Wait until the object at that path has the condition for its current generation; returns the object."""
-    last: Json | None = None
 
-    def holds() -> Json:
+    def holds(live: Json) -> bool:
+        found = condition(live, kind)
+        current = found.get("observedGeneration") == live.get("metadata", {}).get("generation")
+        return bool(current and found.get("status") == status and reason in {None, found.get("reason")})
+
+    return wait_for_object(kube, where, holds, f"{kind}={status} ({reason or 'any reason'})", longest_s=longest_s)
+
+
+def wait_for_object(
+    kube: KubeClient, where: str, holds: Callable[[Json], bool], what: str, *, longest_s: float = 60.0
+) -> Json:
+    """Wait until `holds` is true of the object at that path, empty if there is none; returns the object.
+
+    A failure says the status that the object had last.
+    """
+    last: Json = {}
+
+    def found() -> Json:
         nonlocal last
-        last = kube.get(where)
-        found = condition(last, kind)
-        current = found.get("observedGeneration") == (last or {}).get("metadata", {}).get("generation")
-        fits = current and found.get("status") == status and reason in {None, found.get("reason")}
-        return (last or {}) if fits else {}
+        last = kube.get(where) or {}
+        return last if holds(last) else {}
 
     try:
-        return wait_for(holds, f"{kind}={status} ({reason or 'any reason'}) of {where}", longest_s=longest_s)
+        return wait_for(found, f"{what} of {where}", longest_s=longest_s)
     except AssertionError as error:
-        shown = json.dumps((last or {}).get("status"), indent=1)
+        shown = json.dumps(last.get("status"), indent=1)
         raise AssertionError(f"{error}; its status was {shown}") from None
 
 

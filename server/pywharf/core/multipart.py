@@ -14,7 +14,7 @@ _MAX_HEADERS = 16
 _MAX_HEAD_BYTES = 4096
 """Bytes of one part's headers. Clients send up to three headers and a file name of at most 240 characters."""
 _MAX_SOUGHT_BYTES = 8192
-"""Bytes among which the end of a part's headers is sought. Headers that are too long may have a worse fault to report."""
+"""Bytes in which the end of a part's headers is sought, so that the error names the worst fault of long ones."""
 _MAX_BLANK_BYTES = 100
 """Blank bytes after a boundary on its line, and after the last one."""
 _END = b"\r\n"

@@ -4,6 +4,7 @@ A client's headers never choose a codec: some of Python's codecs take hours for 
 a fixed number of times, whatever the form holds.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
@@ -117,6 +118,7 @@ class FormParser:
         return None, at
 
 
+@functools.lru_cache(maxsize=256)  # a client's fields have the same headers in every form
 def _part(head: bytes) -> Part:
     """Parse a part's headers."""
     headers: dict[str, str] = {}

@@ -16,7 +16,8 @@ from pywharf.core.errors import BackendUnavailableError
 
 LOCK_S = 20.0
 """Seconds to wait for a lock. A lock is held for milliseconds; a longer holder is stopped or gone with its machine."""
-_LOCK_AGAIN_S = 0.005
+_FIRST_LOCK_AGAIN_S, _LOCK_AGAIN_S = 0.0002, 0.005
+"""Seconds between two attempts to lock: at first, and at most. Most holders need less than a millisecond."""
 _NO_CALL = {errno.ENOSYS, errno.EPERM}
 """Errors by which a kernel or a container's filter refuses a system call."""
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -31,11 +32,12 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def fsync_file(path: Path) -> None:
-    """Make a file's content durable."""
+def fsync_file(path: Path) -> os.stat_result:
+    """Make a file's content durable, and return the file's status."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
+        return os.fstat(fd)
     finally:
         os.close(fd)
 
@@ -179,13 +181,15 @@ def locked(path: Path) -> Iterator[None]:
 def lock(fd: int) -> None:
     """Lock an open file until it is closed. Raises BackendUnavailableError if another holder keeps the lock."""
     end = time.monotonic() + LOCK_S
+    pause = _FIRST_LOCK_AGAIN_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise kept_locked() from None
-            time.sleep(_LOCK_AGAIN_S)
+            time.sleep(pause)
+            pause = min(2 * pause, _LOCK_AGAIN_S)
         else:
             return
 

@@ -2,28 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import web
 
 from pywharf.core.access import Permission
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
+from pywharf.core.multipart import Part
 from pywharf.index.publish import CHECKED_FIELDS, check_form
 from pywharf.index.staging import StagedFile
 from pywharf.web.auth import Access, authorize
 from pywharf.web.expecting import ask_for_body
-from pywharf.web.forms import UNREADABLE, Allowance, checked_part, open_form, reason_of
+from pywharf.web.forms import UNREADABLE, Allowance, open_form, reason_of
 from pywharf.web.keys import METRICS, UPLOADS
 
-T = TypeVar("T")
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
 _MAX_CHECKED_BYTES = 1024
 """Bytes of a checked field. The longest valid value is a version in a file name of 240 characters."""
 _CHUNK = 256 * 1024
-_FIELD_CHUNK = 8 * 1024
-"""Bytes per read of a field. Small, because bytes read beyond the field's end are pushed back, which copies them."""
 _WAIT_S = 120.0
 _WAIT_BYTES = 64 * 1024
 
@@ -35,8 +32,8 @@ class _Pace:
         self._left_s = _WAIT_S
         self._missing = _WAIT_BYTES
 
-    async def next(self, reading: Awaitable[T]) -> T:
-        """Wait for a part or a piece of it. Raises InvalidUploadError if too few bytes arrive in time."""
+    async def next(self, reading: Awaitable[bytes]) -> bytes:
+        """Wait for a piece of the body. Raises InvalidUploadError if too few bytes arrive in time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -47,20 +44,62 @@ class _Pace:
                 f"Less than {_WAIT_BYTES} bytes arrived within {_WAIT_S:.0f} seconds; upload the file again."
             ) from error
         self._left_s -= loop.time() - began
-        self._missing -= len(found) if isinstance(found, bytes) else 0
+        self._missing -= len(found)
         if self._missing <= 0:
             self._left_s, self._missing = _WAIT_S, _WAIT_BYTES
         return found
 
 
 class _Received:
-    """The form's checked fields, and the file's name once its part has begun."""
+    """The form's checked fields, and the file's name once its part has begun. The file's content is staged."""
 
-    def __init__(self) -> None:
+    def __init__(self, staged: StagedFile) -> None:
         self.form: dict[str, str] = {}
         self.filename: DistributionFilename | None = None
-        self.allowance = Allowance(_MAX_FORM_BYTES)
-        self.pace = _Pace()
+        self._staged = staged
+        self._allowance = Allowance(_MAX_FORM_BYTES)
+        self._fields = 0
+        self._field: str | None = None
+        """The field that arrives, None for the file."""
+        self._kept: bytearray | None = None
+        """Its content so far; None if it is not kept."""
+
+    def begin(self, part: Part) -> None:
+        """Begin a field or the file; the one before it has ended."""
+        self.end_field()
+        self._allowance.take(part.head_bytes)
+        self._fields += 1
+        if self._fields > _MAX_FIELDS:
+            raise TooLargeError.too_many_fields(_MAX_FIELDS)
+        if part.name == "content":
+            if self.filename is not None:
+                raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
+            self.filename = parse_upload_filename(part.filename or "")
+            check_form(self.form, self.filename)  # the fields before the file; later ones are checked after it
+            return
+        self._field = part.name
+        # The first value of a repeated field counts. Unchecked fields are not kept: descriptions are long.
+        if part.name in CHECKED_FIELDS and part.name not in self.form:
+            self._kept = bytearray()
+
+    async def add(self, content: bytes) -> None:
+        """Add a piece of the content of what has begun."""
+        if self._field is None:
+            await self._staged.write(content)
+            return
+        self._allowance.take(len(content))
+        if self._kept is not None:
+            self._kept += content
+            if len(self._kept) > _MAX_CHECKED_BYTES:
+                raise InvalidUploadError(
+                    f"The field {self._field!r} is over {_MAX_CHECKED_BYTES} bytes; upload what your build tool made."
+                )
+
+    def end_field(self) -> None:
+        """Keep the field that has ended, if it is one to keep."""
+        if self._field is not None and self._kept is not None:
+            self.form[self._field] = self._kept.decode("utf-8", "replace")
+        self._field = self._kept = None
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -82,11 +121,10 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
     if request.content_type != "multipart/form-data":
         raise InvalidUploadError(f"Content-Type is {request.content_type[:80]!r}; uploads are multipart/form-data.")
     access.repository.require_loaded()  # otherwise the client would send the body in vain
-    received = _Received()
     await ask_for_body(request)
     async with access.repository.stage() as staged:
         try:
-            await _receive(open_form(request, received.allowance), received, staged)
+            received = await _receive(request, staged)
         except UNREADABLE as error:
             raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
@@ -95,43 +133,15 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
         return staged.notes
 
 
-async def _receive(form: MultipartReader, received: _Received, staged: StagedFile) -> None:
-    fields = 0
-    while True:
-        found = await received.pace.next(form.next())
-        if found is None:
-            return
-        fields += 1
-        if fields > _MAX_FIELDS:
-            raise TooLargeError.too_many_fields(_MAX_FIELDS)
-        part, name = checked_part(found)
-        if name == "content":
-            await _receive_file(part, received, staged)
-        else:
-            await _receive_field(part, name, received)
+async def _receive(request: web.Request, staged: StagedFile) -> _Received:
+    form, pace, received = open_form(request), _Pace(), _Received(staged)
+    while data := await pace.next(request.content.read(_CHUNK)):
+        for event in form.feed(data):
+            if isinstance(event, Part):
+                received.begin(event)
+            else:
+                await received.add(event)
         await asyncio.sleep(0)  # otherwise a form that has arrived in full would be read without yielding to others
-
-
-async def _receive_file(part: BodyPartReader, received: _Received, staged: StagedFile) -> None:
-    if received.filename is not None:
-        raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
-    received.filename = parse_upload_filename(part.filename or "")
-    check_form(received.form, received.filename)  # the fields before the file; later ones are checked after it
-    while chunk := await received.pace.next(part.read_chunk(_CHUNK)):
-        await staged.write(chunk)
-
-
-async def _receive_field(part: BodyPartReader, name: str, received: _Received) -> None:
-    # The first value of a repeated field counts. Unchecked fields are not kept: descriptions are long.
-    is_kept = name in CHECKED_FIELDS and name not in received.form
-    content = bytearray()
-    while chunk := await received.pace.next(part.read_chunk(_FIELD_CHUNK)):
-        received.allowance.take(len(chunk))
-        if is_kept:
-            content += chunk
-            if len(content) > _MAX_CHECKED_BYTES:
-                raise InvalidUploadError(
-                    f"The field {name!r} is over {_MAX_CHECKED_BYTES} bytes; upload what your build tool made."
-                )
-    if is_kept:
-        received.form[name] = content.decode("utf-8", "replace")
+    form.close()
+    received.end_field()
+    return received

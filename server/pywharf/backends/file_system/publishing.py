@@ -167,8 +167,7 @@ class _Prepared:
         """
         if self.records:
             return
-        fsync_file(self._upload.staged)
-        self.file = msgspec.structs.replace(self._upload.file, stamp=stamp_of(self._upload.staged.stat()))
+        self.file = msgspec.structs.replace(self._upload.file, stamp=stamp_of(fsync_file(self._upload.staged)))
         self.records = _records(self._upload, self.file, self._final)
         for path, content in self.records.items():
             self._temporaries[path] = write_temporary(path.parent, content, durably=len(content) > SMALL)

@@ -26,7 +26,7 @@ from pywharf.backends.object_store.stores import cloud_variables
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import meta_of
+from pywharf.index.sidecars import meta_of
 from support.distributions.wheels import wheel
 from support.object_stores.fault_proxy import fault_proxy
 from support.object_stores.store import ObjectStore

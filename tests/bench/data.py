@@ -17,7 +17,8 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName, normalize, parse_repo_name
 from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import encode_index, meta_of
+from pywharf.index.codecs import encode_index
+from pywharf.index.sidecars import meta_of
 from support.distributions import wheels as distributions
 
 SECRET = "bench-secret"

@@ -299,7 +299,7 @@ def test_update_index_killed_at_random_moments(tmp_path, indexed_roots, codec):
 
 
 UPDATE_STEPS = {
-    "the first record's writing": Fault("file.write", r"staging/\w+\.tmp$", "kill", nth=1, when="after"),
+    "the first record's writing": Fault("os.write", r"staging/\w+\.tmp$", "kill", nth=1, when="after"),
     "the first record's link": Fault("os.link", r"\.meta$", "kill", nth=1),
     "after the first record's link": Fault("os.link", r"\.meta$", "kill", nth=1, when="after"),
     "the first record's place": Fault("os.replace", r"\.tmp$", "kill", nth=1, when="after"),

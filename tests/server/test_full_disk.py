@@ -203,8 +203,8 @@ UPLOAD_STEPS = {
     "journal: fsync": Fault("os.fdatasync", r"journal$"),
 }
 UPDATE_STEPS = {
-    "a record: writing": Fault("file.write", r"staging/\w+\.tmp$", nth=1),
-    "another record: writing": Fault("file.write", r"staging/\w+\.tmp$", nth=2),
+    "a record: writing": Fault("os.write", r"staging/\w+\.tmp$", nth=1),
+    "another record: writing": Fault("os.write", r"staging/\w+\.tmp$", nth=2),
     "core metadata: their place": Fault("os.replace", r"storage/two/"),
     "a record: its place": Fault("os.link", r"storage/two/"),
     "index: writing": Fault("file.write", r"storage/\.\w+\.tmp$"),

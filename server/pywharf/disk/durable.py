@@ -147,7 +147,7 @@ def write_atomically(path: Path, content: bytes) -> os.stat_result:
     return status
 
 
-def place_new(staged: Path, final: Path, lock: Path) -> None:
+def place_new(staged: str | Path, final: str | Path, lock: Path) -> None:
     """Give the staged file its final name. Raises FileExistsError, and changes nothing, if that name is taken.
 
     `lock` serializes writers if the volume has no hard links.
@@ -156,15 +156,15 @@ def place_new(staged: Path, final: Path, lock: Path) -> None:
         os.link(staged, final)
     except FileExistsError:
         # On NFS this also happens if the link was made but the reply was lost, so that the client sent it again.
-        if not os.path.samestat(staged.stat(), final.stat()):
+        if not Path(staged).samefile(final):
             raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         with locked(lock):
-            if final.exists():
+            if Path(final).exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-            staged.rename(final)
+            Path(staged).rename(final)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from pywharf.index.threads import within
 _CALL_S = 120.0
 """Seconds for the change of one file."""
 _NO_REASON = "true"
-"""A record cannot tell this reason from none (see `pywharf.index.codecs`)."""
+"""A record cannot tell this reason from none (see `pywharf.index.sidecars`)."""
 _SHOWN = 240
 
 

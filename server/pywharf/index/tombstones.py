@@ -10,7 +10,7 @@ import msgspec
 
 from pywharf.core.model import Deletion, File
 from pywharf.core.names import ProjectName
-from pywharf.index.codecs import file_from_meta, meta_of
+from pywharf.index.sidecars import file_from_meta, meta_of
 
 _DELETED = "deleted"
 _FREED = "freed"

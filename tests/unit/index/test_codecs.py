@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.model import STATUSES, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
-from pywharf.index.codecs import (
-    EMPTY_INDEX,
-    Index,
-    decode_index,
-    encode_index,
-    file_from_meta,
-    meta_of,
-    parse_meta,
-    parse_status,
-    status_text,
-)
+from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index, encode_index
+from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta, parse_status, status_text
 
 A, B = "a" * 64, "b" * 64
 FOO, BAR = ProjectName("foo"), ProjectName("bar")

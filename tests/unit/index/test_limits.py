@@ -17,13 +17,14 @@ from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
-from pywharf.index import codecs, limits
+from pywharf.index import index_json, limits
 from pywharf.index import update as updating
-from pywharf.index.codecs import decode_index, encode_index, meta_of, parse_status
+from pywharf.index.codecs import decode_index, encode_index
 from pywharf.index.follower import Follower
 from pywharf.index.limits import fault_of, max_index_bytes
 from pywharf.index.ports import JournalEntry, StoredIndex, Upload
 from pywharf.index.publish import publish as publish_checked
+from pywharf.index.sidecars import meta_of, parse_status
 from pywharf.index.staging import StagedFile
 from pywharf.index.update import update_index
 from support.distributions.wheels import wheel
@@ -215,7 +216,7 @@ def test_a_large_index_is_split_where_its_projects_end(monkeypatch, count):
     ]
     content = encode_index("index.json", 1, projects, backend_type="file_system", location=lambda _n, _f: None)
     whole = decode_index(content, "index.json")
-    monkeypatch.setattr(codecs, "_IN_ONE_GO", 10)
+    monkeypatch.setattr(index_json, "_IN_ONE_GO", 10)
     split = decode_index(content, "index.json")
     assert list(split) == list(whole) == [p.name for p in projects]
     assert [split.project(name) for name in split] == projects

@@ -21,9 +21,9 @@ from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
 from pywharf.disk.durable import write_atomically
-from pywharf.index.codecs import meta_of, parse_meta, status_text
 from pywharf.index.limits import MAX_RECORD_BYTES
 from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.sidecars import meta_of, parse_meta, status_text
 from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, meta_of_deleted
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.file_system.stamp import Status, status_of
+from pywharf.backends.file_system.stamp import Status
 from pywharf.backends.file_system.tombstones import META_SUFFIX, FileDeletedError, tombstones
 from pywharf.core.archive import read_metadata
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
@@ -17,8 +17,8 @@ from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.disk.durable import write_atomically
-from pywharf.index.codecs import file_from_meta, parse_meta, parse_status
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
+from pywharf.index.sidecars import file_from_meta, parse_meta, parse_status
 from pywharf.index.tombstones import Tombstone, is_deleted
 
 STATUS_FILENAME = ".status.toml"
@@ -161,16 +161,17 @@ def listing(folder: str) -> Listing:
                 if name[0] == ".":
                     listed.hidden.append(name)
                     continue
-                if not name.endswith(META_SUFFIX):
-                    if not is_distribution(name):
-                        continue
+                if name.endswith(META_SUFFIX):
+                    listed.records += 1
+                elif not name.endswith(METADATA_SUFFIX) and is_distribution(name):
                     found.append(name)
                 else:
-                    listed.records += 1
+                    continue
                 try:
-                    statuses[name] = status_of(entry.stat())
+                    status = entry.stat()
                 except OSError:  # removed meanwhile, or a link that leads nowhere
                     continue
+                statuses[name] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     finally:
         os.close(opened)
     found.sort()
@@ -195,9 +196,9 @@ def within_limits(file: File) -> File:
     return file
 
 
-def regular(path: Path) -> os.stat_result:
+def regular(path: str | Path) -> os.stat_result:
     """Return a file's status. Raises InvalidConfigError for a folder, pipe or device: opening it may fail or block."""
-    status = path.stat()
+    status = os.stat(path)  # noqa: PTH116 - a scan has no Path of it
     if not stat.S_ISREG(status.st_mode):
         raise InvalidConfigError("it is no regular file.")
     return status

@@ -31,8 +31,8 @@ from pywharf.disk.durable import (
     write_atomically,
     write_temporary,
 )
-from pywharf.index.codecs import meta_of
 from pywharf.index.ports import JournalEntry, Upload
+from pywharf.index.sidecars import meta_of
 from pywharf.index.tombstones import Tombstone, meta_of_deleted
 
 

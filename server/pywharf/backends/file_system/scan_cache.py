@@ -36,14 +36,17 @@ _FRESH_NS = 2_000_000_000
 _logger = logging.getLogger(__name__)
 
 
+Seen = tuple[Status | None, Status | None, Status | None]
+"""The status of a file, of its record, and of its core metadata if the record does not have their digest."""
+
+
 @warmed_up
 class CachedFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a scan found out about one file."""
 
     file: File
     """The record, with the stamp of the file whose content has the recorded digest."""
-    seen: tuple[Status | None, Status | None, Status | None]
-    """The status of the file, of its record, and of its core metadata if the record does not have their digest."""
+    seen: Seen
 
 
 @warmed_up

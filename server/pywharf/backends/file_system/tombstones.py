@@ -12,8 +12,8 @@ from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX, extension_of
 from pywharf.disk.durable import fsync_folder
-from pywharf.index.codecs import parse_meta
 from pywharf.index.limits import MAX_RECORD_BYTES
+from pywharf.index.sidecars import parse_meta
 from pywharf.index.tombstones import Tombstone, tombstone_from_meta
 
 META_SUFFIX = ".meta"

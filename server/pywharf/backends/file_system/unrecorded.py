@@ -5,6 +5,7 @@ Reading takes the processor, so many files are read in processes of their own. B
 
 import concurrent.futures
 import functools
+import io
 import logging
 import multiprocessing
 import os
@@ -23,13 +24,15 @@ from pywharf.core.filenames import METADATA_SUFFIX, parse_upload_filename
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps_flat
-from pywharf.index.codecs import meta_of
+from pywharf.index.sidecars import meta_of
 
 _MANY = 500
 """Files from which on further processes take less time than their start."""
 _MAX_PROCESSES = 4
 _CHUNK = 16
 """Files that a process is given in one go."""
+_SMALL = 1024 * 1024
+"""Bytes of a file that is read whole."""
 _logger = logging.getLogger(__name__)
 
 
@@ -54,9 +57,9 @@ class UnrecordedReader:
         self._may_start = True
         self._processes: concurrent.futures.ProcessPoolExecutor | None = None
 
-    def read(self, files: Iterable[tuple[ProjectName, Path]]) -> Iterator[Unrecorded]:
+    def read(self, files: Iterable[tuple[ProjectName, str]]) -> Iterator[Unrecorded]:
         """Read files and write their records. Yield each one, in their order. Raises OSError."""
-        given = [(name, str(path)) for name, path in files]
+        given = list(files)
         self._seen += len(given)
         call = functools.partial(_read, str(self._staging))
         done = 0
@@ -94,21 +97,24 @@ class UnrecordedReader:
 def _read(staging: str, given: tuple[ProjectName, str]) -> Unrecorded:
     name, path = given
     try:
-        return _recorded(Path(staging), name, Path(path))
+        return _recorded(staging, name, path)
     except FileNotFoundError:
         return Unrecorded()
     except UNRECORDED as error:
         return Unrecorded(fault=str(error))
 
 
-def _recorded(staging: Path, name: ProjectName, path: Path) -> Unrecorded:
-    parsed = parse_upload_filename(path.name)
+def _recorded(staging: str, name: ProjectName, path: str) -> Unrecorded:
+    parsed = parse_upload_filename(path.rpartition("/")[2])
     if parsed.project != name:
         raise InvalidConfigError(f"it belongs into the folder {parsed.project!r}.")
     regular(path)
-    with path.open("rb") as stream:
+    with open(path, "rb", buffering=0) as opened:  # noqa: PTH123 - most of a Path's time goes into its parts
+        status = os.fstat(opened.fileno())  # before the content is read: a file changed later has a different stamp
+        # Reading an archive seeks often, so a small file is read whole.
+        content = opened.read(_SMALL) if status.st_size <= _SMALL else b""
+        stream = io.BytesIO(content) if len(content) == status.st_size else io.BufferedReader(opened)
         read = read_distribution(stream, parsed)
-        status = os.fstat(stream.fileno())  # before the digest is taken: a file changed later has a different stamp
         digest = digest_of(stream)
     file = within_limits(
         record_of(read, sha256=digest, size=status.st_size, uploaded_at=status.st_mtime, stamp=stamp_of(status))

@@ -17,8 +17,8 @@ from pywharf.backends.github.releases import Asset, Release, body_of_changed, de
 from pywharf.core.errors import InvalidConfigError, NotFoundError
 from pywharf.core.model import Deletion, File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
-from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
 from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta
 from pywharf.index.tombstones import Tombstone, meta_of_deleted
 
 Find = Callable[[str], Awaitable[Release | None]]

@@ -17,9 +17,9 @@ from pywharf.core.model import File
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import file_from_meta, meta_of, parse_meta
 from pywharf.index.limits import MAX_RECORD_BYTES, fault_of
 from pywharf.index.ports import JournalEntry
+from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta
 from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, tombstone_from_meta
 
 _UPLOADED = "uploaded"

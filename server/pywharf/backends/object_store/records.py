@@ -11,8 +11,8 @@ from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.model import Deletion, File, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
-from pywharf.index.codecs import file_from_meta, meta_of, parse_meta, parse_status, status_text
 from pywharf.index.limits import MAX_RECORD_BYTES, MAX_STATUS_BYTES, fault_of
+from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta, parse_status, status_text
 from pywharf.index.tombstones import Tombstone, meta_of_deleted, tombstone_from_meta
 
 

@@ -58,7 +58,16 @@ class SetStatus(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-Action = SetYanked | Delete | SetStatus
+class Reserve(msgspec.Struct, frozen=True):
+    """Keep a name taken that the storage does not have, as if its file had been deleted. A freed name is taken again.
+
+    A copy brings such names over. Pages do not change, so the journal gets no entry.
+    """
+
+    filename: str
+
+
+Action = SetYanked | Delete | SetStatus | Reserve
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ class Api:
     """An API server whose first answers are errors."""
 
     def __init__(self, errors: list[KubeError]) -> None:
-        self.errors, self.calls, self.written = errors, 0, []
+        self.errors, self.calls = errors, 0
+        self.written: list[Any] = []
 
     async def apply_status(self, kind: Any, key: Any, body: Any, *, uid: str) -> None:
         self.calls += 1

@@ -5,6 +5,7 @@ A change is durable, has a revision, and is seen by every server; repeating it c
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from pywharf.index.ports import (
     Change,
     Delete,
     JournalEntry,
+    Reserve,
     ScannedProject,
     SetStatus,
     SetYanked,
@@ -27,9 +29,12 @@ from pywharf.index.ports import (
 )
 from pywharf.index.update import update_index
 from support.distributions.wheels import sdist, wheel
+from support.storage.storages import ALL, GITHUB, SHARED
 from support.storage.uploads import UPLOAD_TIME, content, file_of, publish
 
 FOO = ProjectName("foo")
+STORED = ("file_system", GITHUB, "s3")
+"""Storages in which a name becomes a path, a key or a tag."""
 
 
 async def change(
@@ -198,11 +203,8 @@ async def test_a_freed_name_is_published_again(backend, other, made, tmp_path, w
     assert scan is None or scan.deleted == ()
     (tmp_path / "again").mkdir()
     again = wheel(tmp_path / "again", "foo", payload=b"other bytes")
-    project, file, metadata = file_of(again)
-    staged = other.staging_folder / "staged"
-    staged.write_bytes(again.read_bytes())
-    await other.read_journal()
-    stored = await other.publish(Upload(project, file, staged, metadata))
+    _, file, _ = file_of(again)
+    stored = await publish_again(other, again)
     assert (stored.sha256, stored.revision) == (file.sha256, 2)
     for one in (backend, other):
         assert await filenames(one) == [path.name]
@@ -214,6 +216,103 @@ async def test_a_freed_name_is_published_again(backend, other, made, tmp_path, w
     assert await filenames(other) == [path.name]
     assert (await change(other, Delete(path.name))).deletion == Deletion(path.name, 3)
     assert await filenames(backend) == []
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["a new project", "a known project"])
+async def test_a_name_that_was_never_there_is_reserved(backend, other, made, is_known):
+    if is_known:
+        await publish(backend, wheel(made, "foo", "2.0"))
+    path = wheel(made, "foo", "1.0")
+    for each in (backend, other, backend):
+        entry = await change(each, Reserve(path.name))
+        assert entry.deletion is not None
+        assert entry.deletion.filename == path.name
+    found = await scan_of(other)
+    assert found is not None
+    assert found.deleted == (path.name,)
+    assert found.project is not None
+    assert len(found.project.files) == is_known
+    assert await journal_of_deletions(other) == []
+    for name in (path.name, "foo-1.0.0-py3-none-any.whl"):
+        again = made / name
+        again.write_bytes(path.read_bytes())
+        with pytest.raises(FileExistsInRepoError, match="deleted"):
+            await publish(other, again)
+    await update(other)
+    shown = await followed(backend)
+    assert shown is not None
+    assert len(shown.files) == is_known
+    assert await scan_of(backend) == found
+
+
+async def journal_of_deletions(backend: Backend) -> list[Deletion]:
+    return [entry.deletion for entry in (await backend.read_journal()).entries if entry.deletion is not None]
+
+
+@pytest.mark.parametrize("was_deleted", [False, True])
+async def test_a_reserved_name_can_be_freed_and_is_then_reserved_again(backend, other, made, was_deleted):
+    path = wheel(made, "foo")
+    if was_deleted:
+        await publish(backend, path)
+        await change(backend, Delete(path.name))
+    await change(backend, Reserve(path.name))
+    await change(other, Delete(path.name, frees_name=True))
+    await change(other, Reserve(path.name))
+    with pytest.raises(FileExistsInRepoError, match="deleted"):
+        await publish(other, path)
+    await change(other, Delete(path.name, frees_name=True))
+    stored = await publish_again(backend, path)
+    for is_folded in (False, True):
+        if is_folded:
+            await update(other)
+        shown = await followed(other)
+        assert shown is not None
+        assert [(file.filename, file.sha256) for file in shown.files] == [(path.name, stored.sha256)]
+
+
+async def publish_again(backend: Backend, path: Path) -> File:
+    """Publish a file whose name was freed; returns its record, whose revision goes on."""
+    project, file, metadata = file_of(path)
+    await backend.read_journal()
+    staged = backend.staging_folder / "staged"
+    staged.write_bytes(path.read_bytes())
+    return await backend.publish(Upload(project, file, staged, metadata))
+
+
+async def test_the_name_of_a_file_that_is_there_cannot_be_reserved(backend, other, made):
+    path = wheel(made, "foo", "1.0")
+    stored = await publish(backend, path)
+    for name in (path.name, "foo-1.0.0-py3-none-any.whl"):
+        with pytest.raises(FileExistsInRepoError):
+            await change(other, Reserve(name))
+    found = await scan_of(other)
+    assert found is not None
+    assert (found.deleted, found.project) == ((), Project(name=FOO, files=(stored,)))
+
+
+@pytest.mark.parametrize("opened", [name for name in STORED if name in ALL], indirect=True)
+@pytest.mark.parametrize("name", ["no distribution", "../foo-1.0.tar.gz", ".foo-1.0.tar.gz", "foo-1.0.egg", "\0.whl"])
+async def test_what_is_no_name_of_a_file_cannot_be_reserved(backend, other, name):
+    with pytest.raises(NotFoundError):
+        await change(backend, Reserve(name))
+    assert await scan_of(other) is None
+
+
+@pytest.mark.parametrize("opened", [name for name in SHARED if name != GITHUB], indirect=True)
+async def test_of_an_upload_and_a_reserve_of_one_name_one_goes_on(backend, other, made):
+    path = wheel(made, "foo")
+    uploaded, reserved = await asyncio.gather(
+        publish(backend, path), change(other, Reserve(path.name)), return_exceptions=True
+    )
+    found = await scan_of(other)
+    assert found is not None
+    assert found.project is not None
+    if isinstance(reserved, JournalEntry):
+        assert isinstance(uploaded, FileExistsInRepoError)
+        assert (found.deleted, found.project.files, found.problems) == ((path.name,), (), ())
+    else:
+        assert isinstance(reserved, FileExistsInRepoError)
+        assert (found.deleted, found.project.files) == ((), (uploaded,))
 
 
 async def test_a_project_without_files_keeps_its_name(backend, other, made):

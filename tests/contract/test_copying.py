@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pywharf.core.errors import BackendUnavailableError, RateLimitedError, StorageFullError
+from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError, RateLimitedError, StorageFullError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.copied_index import CopiedIndexClient
@@ -185,6 +185,18 @@ async def test_what_the_source_deleted_is_named(source, backend):
     assert summary.problems == (
         "foo/foo-1.0.tar.gz was deleted at the source, but the target still has it; delete it there.",
     )
+
+
+async def test_a_name_that_the_source_deleted_before_the_first_copy_stays_taken(source, backend, other, made):
+    await source.change(Change(FOO, Delete("foo-1.0.tar.gz")))
+    await source.change(Change(BAR, Delete("bar-1.0-py3-none-any.whl")))
+    assert (await copy(source, backend, dry_run=True)).changed == 3
+    summary = await copy(source, backend)
+    assert counted(summary) == (1, 0, 3, ())
+    assert await state(other) == await state(source)
+    with pytest.raises(FileExistsInRepoError, match="deleted"):
+        await publish(other, made / "foo-1.0.tar.gz")
+    assert counted(await copy(source, backend)) == (0, 1, 0, ())
 
 
 async def test_a_dry_run_changes_nothing(source, backend, other):

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from pywharf.core.errors import IndexConflictError
+from pywharf.core.errors import FileExistsInRepoError, IndexConflictError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
 from pywharf.index.codecs import Index, decode_index
@@ -42,6 +42,21 @@ async def test_everything_published_is_in_the_index_and_no_longer_in_the_journal
     assert index.project(ProjectName("foo")) == Project(name=ProjectName("foo"), files=(files[0], files[1]))
     assert index.project(ProjectName("bar")) == Project(name=ProjectName("bar"), files=(files[2],))
     assert await journal(backend) == ({} if folds else {file.filename: file for file in files})
+
+
+async def test_a_refused_upload_changes_no_count(backend, other, made, tmp_path):
+    """An empty index is there, so what its scan noted is of no use for the next one."""
+    await update(backend)
+    (tmp_path / "again").mkdir()
+    path, changed = wheel(made, "foo"), wheel(tmp_path / "again", "foo", payload=b"other bytes")
+    file = await publish(backend, path)
+    with pytest.raises(FileExistsInRepoError):
+        await publish(other, changed)
+    for one, is_new in ((other, True), (backend, False)):
+        size = path.stat().st_size
+        assert await update(one) == Summary(projects=1, files=1, bytes=size, changed=is_new)
+        _, index = await index_of(one)
+        assert index.project(ProjectName("foo")) == Project(name=ProjectName("foo"), files=(file,))
 
 
 async def test_a_run_that_finds_nothing_new_writes_nothing(backend, other, made):

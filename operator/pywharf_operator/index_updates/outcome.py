@@ -12,7 +12,7 @@ from pywharf_operator.index_updates.jobs import is_finished
 from pywharf_operator.index_updates.planning import RepoPlan
 from pywharf_operator.index_updates.runs import Runs
 from pywharf_operator.index_updates.starting import Started
-from pywharf_operator.index_updates.state import index_state, last_index
+from pywharf_operator.index_updates.state import index_state
 from pywharf_operator.render import Finding
 from pywharf_operator.spec.package_repo import IndexStatus
 
@@ -28,10 +28,11 @@ def indexes_of(
 
 def _index_of(plan: RepoPlan, started: Started, runs: Runs, now: datetime) -> tuple[Finding, IndexStatus]:
     repo = plan.repo.repo
-    if started.refused is not None:
-        message = f"The API server refuses its Job: {with_remedy(started.refused)}"
-        return Finding(status=False, reason="UpdateStuck", message=message), last_index(repo)
     finding, state = index_state(repo, started.jobs, runs.pods.get(plan.repo.name, []), now)
+    if started.refused is not None:
+        # What an earlier Job has reported counts all the same: it may be gone when the API server takes a new one.
+        message = f"The API server refuses its Job: {with_remedy(started.refused)}"
+        return Finding(status=False, reason="UpdateStuck", message=message), state
     finding = _refused_pod(started.jobs, runs.refused) or finding
     if plan.acts_on is not None:
         return finding, msgspec.structs.replace(state, last_trigger=plan.acts_on)

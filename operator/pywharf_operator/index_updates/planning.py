@@ -126,8 +126,10 @@ def _request(repo: RepoVerdict, trigger: str | None, jobs: Sequence[Mapping[str,
     """Return a text that names the requested update; None if none is requested. The same request starts one Job."""
     uid = repo.repo.metadata.uid or ""
     if trigger is not None:
-        # A value may recur after another one, or for a repo that was created again.
-        return "\0".join((uid, last_index(repo.repo).last_trigger or "", trigger))
+        # A value may recur, or be one of a repo that was created again. Then the Job of before must not count for it.
+        # The last Job becomes known with the trigger that was acted on, so a repeated attempt has the same name.
+        last = last_index(repo.repo)
+        return "\0".join((uid, last.last_trigger or "", last.last_job or "", trigger))
     # No trigger is a uid, and a repo that was created again gets a first update of its own.
     return uid if needs_first_update(repo.repo) and not jobs else None
 

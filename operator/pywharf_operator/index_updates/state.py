@@ -61,59 +61,76 @@ def index_state(
 ) -> tuple[Finding, IndexStatus]:
     """Return the condition IndexUpToDate and `status.index`. What is no longer known stays as in the last status."""
     previous = last_index(repo)
-    finished = sorted((job for job in jobs if _is_newer(job, previous)), key=_order)
+    finished = sorted((job for job in jobs if _is_newer(job, jobs, previous)), key=_order)
     finding, state = (
-        _state_of_last_job(repo, finished[-1], pods, previous) if finished else (_remembered(repo, previous), previous)
+        _state_of_last_job(repo, finished[-1], jobs, pods, previous)
+        if finished
+        else (_remembered(repo, previous), previous)
     )
     kept = _kept_by_sidecar(jobs, pods)
     if kept is not None:
-        name, pod = kept
-        found = _of_pod(name, pod, state)
+        job, pod = kept
+        found = _of_pod(job, pod, jobs, state)
         if found is not None:
             finding, state = _updated(found), found
         message = lingering(pod, now)
         if message is not None:
-            return Finding(status=False, reason="SidecarRunning", message=f"Job {name} {message}"), state
+            text = f"Job {job['metadata']['name']} {message}"
+            return Finding(status=False, reason="SidecarRunning", message=text), state
     return (stuck(jobs, pods, now) or finding), state
 
 
 def _kept_by_sidecar(
     jobs: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
-) -> tuple[str, Mapping[str, Any]] | None:
+) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Return the newest unfinished Job whose index container has succeeded, and its pod; None if there is none."""
-    for job in sorted(jobs, key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True):
+    for job in sorted(jobs, key=_created, reverse=True):
         if is_finished(job):
             continue
-        name = str(job["metadata"]["name"])
-        for pod in pods_of(name, pods):
+        for pod in pods_of(str(job["metadata"]["name"]), pods):
             ended = index_ended(pod)
             if ended is not None and not ended.get("exitCode") and others_running(pod):
-                return name, pod
+                return job, pod
     return None
 
 
-def _of_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
+def _of_pod(
+    job: Mapping[str, Any], pod: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], previous: IndexStatus
+) -> IndexStatus | None:
     """Return the index status from the pod's report; None if it has no report, or one older than what is known."""
     ended = index_ended(pod) or {}
     report, finished = _decoded(ended.get("message")), moment(ended.get("finishedAt"))
     if report is None or finished is None:
         return None
     if previous.last_update_time is not None and finished < previous.last_update_time:
-        return None
-    return _state(report, name, finished, previous)
+        # A node's clock may be slow. So a Job that was created after the known one counts all the same.
+        known = _last_job(jobs, previous)
+        if known is None or _created(job) < _created(known):
+            return None
+    return _state(report, str(job["metadata"]["name"]), finished, previous)
 
 
-def _is_newer(job: Mapping[str, Any], previous: IndexStatus) -> bool:
-    """Return whether the Job finished, and not before the last known update.
+def _is_newer(job: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], previous: IndexStatus) -> bool:
+    """Return whether the Job finished, and not before the last known one.
 
-    Jobs are removed in another order than they were created.
+    Jobs are removed in another order than they were created. While the last known one is there, both times are of one
+    clock; the known time may be of a node's, which may be fast.
     """
-    finished = finished_at(job)
-    return finished is not None and (previous.last_update_time is None or finished >= previous.last_update_time)
+    finished, last = finished_at(job), _last_job(jobs, previous)
+    known = (finished_at(last) if last is not None else None) or previous.last_update_time
+    return finished is not None and (known is None or finished >= known)
+
+
+def _last_job(jobs: Sequence[Mapping[str, Any]], previous: IndexStatus) -> Mapping[str, Any] | None:
+    return next((job for job in jobs if job["metadata"]["name"] == previous.last_job), None)
 
 
 def _state_of_last_job(
-    repo: PackageRepo, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], previous: IndexStatus
+    repo: PackageRepo,
+    job: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    pods: Sequence[Mapping[str, Any]],
+    previous: IndexStatus,
 ) -> tuple[Finding, IndexStatus]:
     name = str(job["metadata"]["name"])
     own = pods_of(name, pods)
@@ -121,7 +138,7 @@ def _state_of_last_job(
         return _remembered(repo, previous), previous  # its pod is gone; its report is in the last status
     if not condition_of(job, "Complete"):
         # Another container of the pod may have failed, or have kept the pod running until the Job's deadline.
-        done = next((found for pod in own[:1] if (found := _state_of_succeeded_pod(name, pod, previous))), None)
+        done = next((found for pod in own[:1] if (found := _state_of_succeeded_pod(job, pod, jobs, previous))), None)
         if done is not None:
             return _updated(done), done
         return _failed(repo, name, _failure(job, name, own), previous)
@@ -132,9 +149,11 @@ def _state_of_last_job(
     return _updated(state), state
 
 
-def _state_of_succeeded_pod(name: str, pod: Mapping[str, Any], previous: IndexStatus) -> IndexStatus | None:
+def _state_of_succeeded_pod(
+    job: Mapping[str, Any], pod: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], previous: IndexStatus
+) -> IndexStatus | None:
     ended = index_ended(pod)
-    return None if ended is None or ended.get("exitCode") else _of_pod(name, pod, previous)
+    return None if ended is None or ended.get("exitCode") else _of_pod(job, pod, jobs, previous)
 
 
 def _state(report: IndexReport, job: str, finished: datetime | None, previous: IndexStatus) -> IndexStatus:
@@ -236,8 +255,12 @@ def _last_line(text: str) -> str:
 
 def _order(job: Mapping[str, Any]) -> tuple[float, str]:
     finished = finished_at(job)
-    created = str(job["metadata"].get("creationTimestamp"))
-    return (finished.timestamp() if finished is not None else 0.0, created)
+    return (finished.timestamp() if finished is not None else 0.0, _created(job))
+
+
+def _created(job: Mapping[str, Any]) -> str:
+    """Return a text by which Jobs sort in the order of their creation."""
+    return str(job["metadata"].get("creationTimestamp"))
 
 
 def _count(number: int | None) -> str:

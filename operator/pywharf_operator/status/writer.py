@@ -11,6 +11,7 @@ import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import key_of
+from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import EVENT, Kind
 from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.status.conditions import EventText, as_json, events_of, same
@@ -19,6 +20,7 @@ _logger = logging.getLogger(__name__)
 _MAX_MESSAGE = 1024
 _CHUNK = 100
 _CONFLICT = 409
+_ATTEMPTS = 3
 Status = msgspec.Struct | Mapping[str, Any]
 
 
@@ -54,8 +56,7 @@ class Statuses:
         events = events_of(raw.get("status"), body)
         key = key_of(raw)
         try:
-            # The status belongs to this very object: one that was created again under its name gets its own.
-            await self._kube.apply_status(kind, key, body, uid=raw["metadata"]["uid"])
+            await self._apply(kind, key, body, raw["metadata"]["uid"])
         except KubeError as error:
             if error.status in {404, _CONFLICT}:
                 return
@@ -68,6 +69,20 @@ class Statuses:
         self._refused.pop(raw["metadata"]["uid"], None)
         for event in events:
             await self._emit_event(kind, raw, event, now)
+
+    async def _apply(self, kind: Kind, key: ObjectKey, body: Json, uid: str) -> None:
+        """Apply the status to this very object: one that was created again under its name gets its own.
+
+        Concurrent writers cause conflicts, too, after which no event would start another reconcile. So it is repeated.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._kube.apply_status(kind, key, body, uid=uid)
+            except KubeError as error:
+                if error.status != _CONFLICT or attempt == _ATTEMPTS:
+                    raise
+            else:
+                return
 
     async def _emit_event(self, kind: Kind, raw: Json, event: EventText, now: datetime) -> None:
         key = key_of(raw)

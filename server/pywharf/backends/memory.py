@@ -15,13 +15,13 @@ from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (
     UNCHANGED,
-    Action,
     Change,
     Content,
     Delete,
     JournalEntry,
     JournalRead,
     Progress,
+    Reserve,
     ScannedProject,
     SetStatus,
     SetYanked,
@@ -121,6 +121,8 @@ class MemoryBackend:
         return sorted(f for f in self._deleted.get(name, ()) if (name, f) not in self._freed)
 
     async def change(self, change: Change) -> JournalEntry:
+        if isinstance(change.action, Reserve):
+            return self._reserve(change.project, change.action.filename)
         project = self._projects.get(change.project)
         if project is None:
             raise NotFoundError(f"The storage holds no project {change.project!r}.")
@@ -129,7 +131,16 @@ class MemoryBackend:
             self._journal.append(entry)
         return entry
 
-    def _changed(self, project: Project, action: Action) -> JournalEntry:
+    def _reserve(self, name: ProjectName, filename: str) -> JournalEntry:
+        project = self._projects.setdefault(name, Project(name=name))
+        double = find_duplicate(filename, name, [f.filename for f in project.files])
+        if double is not None or project.file(filename) is not None:
+            raise FileExistsInRepoError(filename, double)
+        self._freed.discard((name, filename))
+        deletion = self._deleted.setdefault(name, {}).setdefault(filename, Deletion(filename, 1))
+        return JournalEntry(name, deletion=deletion)
+
+    def _changed(self, project: Project, action: SetStatus | SetYanked | Delete) -> JournalEntry:
         """Change the project as asked, and return the entry for the journal."""
         name = project.name
         match action:

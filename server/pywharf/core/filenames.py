@@ -74,6 +74,11 @@ def may_be_stored(filename: str) -> bool:
     return is_plain(filename) and len(filename) <= _MAX_STORED
 
 
+def names_stored_file(filename: str) -> bool:
+    """Return whether a storage may hold a distribution of that name. It may be any text."""
+    return may_be_stored(filename) and not filename.startswith(".") and extension_of(filename) is not None
+
+
 def extension_of(filename: str) -> str | None:
     """Return the known extension that `filename` ends in, with its dot, or None."""
     if not is_distribution(filename):

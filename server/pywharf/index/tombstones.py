@@ -15,6 +15,7 @@ from pywharf.index.sidecars import file_from_meta, meta_of
 _DELETED = "deleted"
 _FREED = "freed"
 _TRUE = "true"
+_NO_DIGEST = "0" * 64
 CHANGING_KEYS = frozenset({"yanked", _DELETED, _FREED})
 """Keys of a record that a change may remove. Other keys that are not in the new record are kept."""
 
@@ -33,6 +34,11 @@ class Tombstone(msgspec.Struct, frozen=True):
     def deletion(self) -> Deletion:
         """Return the deletion for the journal."""
         return Deletion(self.file.filename, self.file.revision)
+
+
+def reserved(filename: str, deleted: str) -> Tombstone:
+    """Return the record of a name that is taken although the storage never had its file. No content has its digest."""
+    return Tombstone(File(filename=filename, sha256=_NO_DIGEST, revision=1), deleted)
 
 
 def is_deleted(meta: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index.copying import planning
 from pywharf.index.copying.planning import Plan, plan_project
 from pywharf.index.copying.source import SourceProject
-from pywharf.index.ports import ScannedProject, SetStatus, SetYanked
+from pywharf.index.ports import Reserve, ScannedProject, SetStatus, SetYanked
 
 FOO = ProjectName("foo")
 A, B = "a" * 64, "b" * 64
@@ -116,12 +116,11 @@ def test_a_project_that_takes_no_files_takes_a_repos_alone(is_repo, copies):
 
 
 def test_names_that_the_source_deleted():
-    source = SourceProject(project(), deleted=("foo-1.0.tar.gz", "foo-2.0.tar.gz", "foo-3.0.tar.gz"))
+    names = ("1.0.tar.gz", "2.0.tar.gz", "2.0.0.tar.gz", "3.0.tar.gz", "3.tar.gz", "4.0.egg", "/../5.0.tar.gz")
+    source = SourceProject(project(), deleted=tuple(f"foo-{name}" for name in names))
     held = ScannedProject(project(file("foo-2.0.tar.gz")), deleted=("foo-3.0.tar.gz",))
     found = plan_project(source, held, is_repo=True, max_file_bytes=MOST)
-    assert found.notes == (
-        "foo: 1 names of files that the source deleted can be published again at the target, such as foo-1.0.tar.gz.",
-    )
+    assert found.reserves == (Reserve("foo-1.0.tar.gz"),)
     assert found.problems == (
         "foo/foo-2.0.tar.gz was deleted at the source, but the target still has it; delete it there.",
     )

@@ -9,12 +9,15 @@ from pywharf.backends.api import (
     Delete,
     Deletion,
     File,
+    FileExistsInRepoError,
     JournalEntry,
     NotFoundError,
     ProjectName,
     ProjectStatus,
+    Reserve,
     SetStatus,
     SetYanked,
+    find_duplicate,
 )
 
 
@@ -48,7 +51,10 @@ def add_entry(connection: sqlite3.Connection, entry: JournalEntry) -> None:
 
 
 def apply_change(connection: sqlite3.Connection, change: Change) -> tuple[JournalEntry, bool]:
-    """Apply a change. Return its journal entry, and whether anything changed. Raises NotFoundError."""
+    """Apply a change. Return its entry, and whether the journal needs it. Raises NotFoundError, FileExistsInRepoError.
+
+    A reserved name changes no page.
+    """
     match change.action:
         case SetStatus():
             return _set_status(connection, change.project, change.action)
@@ -56,6 +62,8 @@ def apply_change(connection: sqlite3.Connection, change: Change) -> tuple[Journa
             return _set_yanked(connection, change.project, change.action)
         case Delete():
             return _delete(connection, change.project, change.action)
+        case Reserve():
+            return _reserve(connection, change.project, change.action), False
 
 
 def _set_status(connection: sqlite3.Connection, name: ProjectName, action: SetStatus) -> tuple[JournalEntry, bool]:
@@ -92,6 +100,19 @@ def _delete(connection: sqlite3.Connection, name: ProjectName, action: Delete) -
         (name, action.filename, deleted.revision, deleted.is_free or action.frees_name),
     )
     return JournalEntry(name, deletion=Deletion(action.filename, deleted.revision)), is_new
+
+
+def _reserve(connection: sqlite3.Connection, name: ProjectName, action: Reserve) -> JournalEntry:
+    files = [row[0] for row in connection.execute("SELECT filename FROM files WHERE project = ?", (name,))]
+    double = find_duplicate(action.filename, name, files)
+    if double is not None or action.filename in files:
+        raise FileExistsInRepoError(action.filename, double)
+    deleted = deleted_in(connection, name).get(action.filename, Deleted(1, is_free=False))
+    connection.execute(
+        "REPLACE INTO deleted (project, filename, revision, is_free) VALUES (?, ?, ?, ?)",
+        (name, action.filename, deleted.revision, False),
+    )
+    return JournalEntry(name, deletion=Deletion(action.filename, deleted.revision))
 
 
 def _stored(connection: sqlite3.Connection, name: ProjectName, filename: str) -> tuple[int, File]:

@@ -12,19 +12,20 @@ import msgspec
 
 from pywharf.backends.file_system.claims import Claims
 from pywharf.backends.file_system.journal import FileJournal
-from pywharf.backends.file_system.project_folder import STATUS_FILENAME, ProjectFolder
+from pywharf.backends.file_system.project_folder import STATUS_FILENAME, ProjectFolder, distributions
 from pywharf.backends.file_system.stamp import stamp_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, remove_deleted, tombstone_of
-from pywharf.core.errors import InvalidConfigError, NotFoundError
-from pywharf.core.filenames import extension_of, may_be_stored
+from pywharf.core.errors import FileExistsInRepoError, InvalidConfigError, NotFoundError
+from pywharf.core.filenames import names_stored_file
+from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps
-from pywharf.disk.durable import write_atomically
+from pywharf.disk.durable import fsync_folder, write_atomically
 from pywharf.index.limits import MAX_RECORD_BYTES
-from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.ports import Change, Delete, JournalEntry, Reserve, SetStatus, SetYanked
 from pywharf.index.sidecars import meta_of, parse_meta, status_text
-from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, meta_of_deleted
+from pywharf.index.tombstones import CHANGING_KEYS, Tombstone, meta_of_deleted, reserved
 
 
 class FileChanger:
@@ -42,9 +43,11 @@ class FileChanger:
             case SetStatus():
                 with self._claims.of_status(change.project):
                     return self._set_status(change, action)
-            case SetYanked() | Delete():
+            case SetYanked() | Delete() | Reserve():
                 path = self._path(change.project, action.filename)
                 with self._claims.of_file(change.project, action.filename):
+                    if isinstance(action, Reserve):
+                        return self._reserve(change.project, path)
                     if isinstance(action, Delete):
                         return self._delete(change, action, path)
                     return self._set_yanked(change, action, path)
@@ -63,7 +66,7 @@ class FileChanger:
                 )
 
     def _path(self, project: ProjectName, filename: str) -> Path:
-        if not may_be_stored(filename) or filename.startswith(".") or extension_of(filename) is None:
+        if not names_stored_file(filename):
             raise _no_file(filename)
         return self._storage / project / filename
 
@@ -107,6 +110,25 @@ class FileChanger:
         entry = self._show(change, JournalEntry(change.project, deletion=tombstone.deletion), is_new=is_new)
         remove_deleted(path, tombstone)
         return entry
+
+    def _reserve(self, project: ProjectName, path: Path) -> JournalEntry:
+        tombstone = tombstone_of(path)
+        if tombstone is None:
+            folder = path.parent
+            is_new = not folder.exists()
+            folder.mkdir(exist_ok=True)
+            present = distributions({found.name for found in folder.iterdir()})
+            double = find_duplicate(path.name, project, present)
+            if double is not None or path.name in present:
+                raise FileExistsInRepoError(path.name, double)
+            tombstone = reserved(path.name, rfc3339(time.time()))
+            _write_record(path, meta_of_deleted(project, tombstone))
+            if is_new:
+                fsync_folder(self._storage)
+        elif tombstone.is_free:
+            tombstone = msgspec.structs.replace(tombstone, is_free=False)
+            _write_record(path, meta_of_deleted(project, tombstone))
+        return JournalEntry(project, deletion=tombstone.deletion)
 
     def _recorded(self, project: ProjectName, path: Path) -> File:
         if tombstone_of(path) is not None:

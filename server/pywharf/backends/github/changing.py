@@ -5,7 +5,7 @@ release is edited. A repeat of the change or the next scan completes what a cras
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -14,10 +14,12 @@ from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.changes_file import Changes, ChangesFile
 from pywharf.backends.github.refusals import Step, refusal
 from pywharf.backends.github.releases import Asset, Release, body_of_changed, decode_release, entry_of, tombstone_in
-from pywharf.core.errors import InvalidConfigError, NotFoundError
+from pywharf.core.errors import FileExistsInRepoError, InvalidConfigError, NotFoundError
+from pywharf.core.filenames import names_stored_file
+from pywharf.core.identity import find_duplicate
 from pywharf.core.model import Deletion, File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
-from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.ports import Change, Delete, JournalEntry, Reserve, SetStatus, SetYanked
 from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta
 from pywharf.index.tombstones import Tombstone, meta_of_deleted
 
@@ -60,6 +62,8 @@ class ReleaseChanger:
         """Yank or delete a release's file."""
         release = await self._find(action.filename)
         stored = _stored(release, change)
+        if release is None and isinstance(action, Delete):
+            return await self._change_reserved(api, change, action)
         if release is None or stored is None:
             raise NotFoundError(f"The storage holds no file {action.filename[:250]!r}.")
         entry: JournalEntry | None = None
@@ -91,6 +95,42 @@ class ReleaseChanger:
             # A later change through another server, whose edit this one may have overwritten.
             await self.complete(api, release, entry_for(change.project, newest))
         return entry
+
+    async def reserve(self, api: GithubApi, change: Change, action: Reserve, taken: Iterable[str]) -> JournalEntry:
+        """Keep a name taken that has no release. `taken` are names of the newest releases.
+
+        Only the file of changes says so. An upload knows it as of its server's last poll.
+        """
+        if not names_stored_file(action.filename):
+            raise NotFoundError(f"{action.filename[:250]!r} cannot be the name of a file.")
+        stored = _stored(await self._find(action.filename), change)
+        known = change.known.files if change.known is not None else ()
+        double = find_duplicate(action.filename, change.project, [*taken, *(file.filename for file in known)])
+        if double is not None or isinstance(stored, File):
+            raise FileExistsInRepoError(action.filename, double)
+
+        def decide(now: Changes) -> Changes:
+            if isinstance(now.newest(change.project, action.filename), File):
+                raise FileExistsInRepoError(action.filename)
+            if action.filename in now.deleted.get(change.project, ()):
+                return now
+            return now.with_deleted(change.project, action.filename, is_taken=True)
+
+        await self._changes.update(decide, api)
+        return entry_for(change.project, stored or Deletion(action.filename, 0))
+
+    async def _change_reserved(self, api: GithubApi, change: Change, action: Delete) -> JournalEntry:
+        """Free a name that has no release, if that is asked for. Raises NotFoundError if it was not taken."""
+
+        def decide(now: Changes) -> Changes:
+            if action.filename not in now.deleted.get(change.project, ()):
+                raise NotFoundError(f"The storage holds no file {action.filename[:250]!r}.")
+            if not action.frees_name:
+                return now
+            return now.with_deleted(change.project, action.filename, is_taken=False)
+
+        await self._changes.update(decide, api)
+        return JournalEntry(change.project, deletion=Deletion(action.filename, 0))
 
     async def complete(
         self, api: GithubApi, release: Release, entry: JournalEntry, *, frees_name: bool = False

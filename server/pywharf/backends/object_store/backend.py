@@ -172,6 +172,6 @@ def _parts(settings: Settings, staging: Path, client: ObjectClient) -> _Parts:
         index=BucketIndex(client, layout, settings.index_name),
         contents=BucketContents(client, layout, settings.url_life),
         publisher=BucketPublisher(client, layout, records=records, claims=claims, journal=journal),
-        changer=BucketChanger(client, layout, records, journal),
+        changer=BucketChanger(client, layout, records=records, claims=claims, journal=journal),
         scanner=BucketScanner(client, layout, records, claims, adoption),
     )

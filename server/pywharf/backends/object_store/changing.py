@@ -9,13 +9,21 @@ from typing import assert_never
 
 import msgspec
 
-from pywharf.backends.object_store.client import ObjectChangedError, ObjectClient, ObjectExistsError
+from pywharf.backends.object_store.claims import Claims
+from pywharf.backends.object_store.client import (
+    ObjectChangedError,
+    ObjectClient,
+    ObjectExistsError,
+    ObjectMissingError,
+)
 from pywharf.backends.object_store.journal import BucketJournal
-from pywharf.backends.object_store.layout import Layout, is_distribution
+from pywharf.backends.object_store.layout import Layout
 from pywharf.backends.object_store.records import Record, Records
-from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, NotFoundError
+from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError, InvalidConfigError, NotFoundError
+from pywharf.core.filenames import names_stored_file
 from pywharf.core.model import Deletion, File, ProjectStatus, rfc3339
-from pywharf.index.ports import Change, Delete, JournalEntry, SetStatus, SetYanked
+from pywharf.index.ports import Change, Delete, JournalEntry, Reserve, SetStatus, SetYanked
+from pywharf.index.tombstones import reserved
 
 _ATTEMPTS = 30
 
@@ -23,10 +31,12 @@ _ATTEMPTS = 30
 class BucketChanger:
     """Changes the files and projects of one repo."""
 
-    def __init__(self, client: ObjectClient, layout: Layout, records: Records, journal: BucketJournal) -> None:
+    def __init__(
+        self, client: ObjectClient, layout: Layout, *, records: Records, claims: Claims, journal: BucketJournal
+    ) -> None:
         self._client = client
         self._layout = layout
-        self._records = records
+        self._records, self._claims = records, claims
         self._journal = journal
 
     async def change(self, change: Change) -> JournalEntry:
@@ -36,6 +46,8 @@ class BucketChanger:
                 entry = await self._yank(change, action)
             case Delete() as action:
                 return await self._delete(change, action)
+            case Reserve() as action:
+                return await self._reserve(change, action.filename)
             case SetStatus() as action:
                 entry = await self._set_status(change, action)
             case _:
@@ -87,6 +99,38 @@ class BucketChanger:
             return entry
         raise self._too_many(action.filename)
 
+    async def _reserve(self, change: Change, filename: str) -> JournalEntry:
+        if not names_stored_file(filename):
+            raise NotFoundError(f"{filename[:250]!r} cannot be the name of a file.")
+        for _ in range(_ATTEMPTS):
+            record = await self._records.usable(change.project, filename)
+            try:
+                if record is None:
+                    await self._claim(change, filename)
+                    # An upload that is under way finds the record, and withdraws.
+                    now = rfc3339(time.time())
+                    record = await self._records.create_deleted(change.project, reserved(filename, now))
+                elif record.is_freed:
+                    record = msgspec.structs.replace(record, is_freed=False)
+                    record = await self._records.replace(change.project, record, record)
+            except (ObjectExistsError, ObjectChangedError):
+                continue
+            if not record.is_deleted:
+                raise FileExistsInRepoError(filename)
+            return JournalEntry(change.project, deletion=record.deletion)
+        raise self._too_many(filename)
+
+    async def _claim(self, change: Change, filename: str) -> None:
+        """Claim a distribution for a name. Raises FileExistsInRepoError if another name has it or there is content."""
+        claim = await self._claims.make(change.project, filename)
+        if claim is not None and claim.filename != filename:
+            raise FileExistsInRepoError(filename, claim.filename)
+        try:
+            await self._client.head(self._layout.content(change.project, filename))
+        except ObjectMissingError:
+            return
+        raise FileExistsInRepoError(filename)
+
     async def _set_status(self, change: Change, action: SetStatus) -> JournalEntry:
         for _ in range(_ATTEMPTS):
             try:
@@ -107,7 +151,7 @@ class BucketChanger:
         raise self._too_many(change.project)
 
     async def _recorded(self, change: Change, filename: str) -> Record:
-        record = await self._records.usable(change.project, filename) if is_distribution(filename) else None
+        record = await self._records.usable(change.project, filename) if names_stored_file(filename) else None
         if record is None:
             raise NotFoundError(f"The storage holds no file {filename!r}.")
         return record

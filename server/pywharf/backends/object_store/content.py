@@ -11,8 +11,9 @@ import msgspec
 from cachetools import LRUCache
 
 from pywharf.backends.object_store.client import ObjectClient, ObjectMissingError
-from pywharf.backends.object_store.layout import Layout, is_distribution
+from pywharf.backends.object_store.layout import Layout
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
+from pywharf.core.filenames import names_stored_file
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
@@ -108,6 +109,6 @@ class BucketContents:
             raise NotFoundError.file_removed(name[1]) from error
 
     def _key(self, project: ProjectName, file: File) -> str:
-        if not is_distribution(file.filename):
+        if not names_stored_file(file.filename):
             raise NotFoundError(f"{file.filename[:240]!r} is not a file of {project!r}.")
         return self._layout.content(project, file.filename)

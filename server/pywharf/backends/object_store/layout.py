@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from pywharf.core.filenames import METADATA_SUFFIX, extension_of, may_be_stored
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.identity import identity
 from pywharf.core.names import ProjectName
 
@@ -65,8 +65,3 @@ class Layout(msgspec.Struct, frozen=True):
         """Return the key that all names of a file's distribution share."""
         digest = hashlib.sha256(identity(filename, project).encode()).hexdigest()[:32]
         return f"{self.prefix}claims/{project}/{digest}"
-
-
-def is_distribution(filename: str) -> bool:
-    """Return whether the storage may hold a distribution of that name. It may be any text."""
-    return may_be_stored(filename) and not filename.startswith(".") and extension_of(filename) is not None

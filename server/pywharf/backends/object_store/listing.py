@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterable
 import msgspec
 
 from pywharf.backends.object_store.client import ObjectClient, Stat
-from pywharf.backends.object_store.layout import META_SUFFIX, STATUS_FILENAME, Layout, is_distribution
+from pywharf.backends.object_store.layout import META_SUFFIX, STATUS_FILENAME, Layout
 from pywharf.core.errors import InvalidInputError
-from pywharf.core.filenames import METADATA_SUFFIX
+from pywharf.core.filenames import METADATA_SUFFIX, names_stored_file
 from pywharf.core.names import ProjectName, normalize
 
 
@@ -46,7 +46,7 @@ class ListedProject(msgspec.Struct):
             return
         kind = next((suffix for suffix in (META_SUFFIX, METADATA_SUFFIX) if filename.endswith(suffix)), "")
         name = filename.removesuffix(kind)
-        if not is_distribution(name):
+        if not names_stored_file(name):
             return
         file = self.files.get(name) or self.files.setdefault(name, ListedFile())
         if kind == METADATA_SUFFIX:

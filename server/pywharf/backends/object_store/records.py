@@ -89,6 +89,12 @@ class Records:
         content = dumps(meta_of(project, file)).encode()
         return Record(file, await self._client.create(self._layout.record(project, file.filename), content))
 
+    async def create_deleted(self, project: ProjectName, tombstone: Tombstone) -> Record:
+        """Create the record of a deleted file. Raises ObjectExistsError."""
+        content = dumps(meta_of_deleted(project, tombstone)).encode()
+        version = await self._client.create(self._layout.record(project, tombstone.file.filename), content)
+        return Record(tombstone.file, version, tombstone.deleted, tombstone.is_free)
+
     async def replace(self, project: ProjectName, old: Record, new: Record) -> Record:
         """Replace a record that was read. Raises ObjectChangedError."""
         if new.deleted is None:

@@ -95,7 +95,7 @@ class Copier:
             copies = [file for plan in plans for file in plan.copies]
             self._copied, self._bytes = len(copies), sum(file.size or 0 for file in copies)
             self._unverified += sum(is_unverified(self._source, file) for file in copies)
-            self._changed = sum(len(plan.yanks) + (plan.status is not None) for plan in plans)
+            self._changed = sum(len(plan.reserves) + len(plan.yanks) + (plan.status is not None) for plan in plans)
         else:
             self._shown.begin(sum(len(plan.copies) for plan in plans))
             await self._carry_out(plans)
@@ -145,7 +145,7 @@ class Copier:
             self._unverified += plan.unverified
             self._problems.add(*plan.problems)
             self._notes.add(*plan.notes)
-            if plan.copies or plan.yanks or plan.status:
+            if plan.copies or plan.reserves or plan.yanks or plan.status:
                 plans.append(plan)
         if not self._files:
             self._problems.add("The source holds no distribution; check FROM, and --projects if it is given.")
@@ -192,15 +192,18 @@ class Copier:
             if plan.status is not None:
                 yield functools.partial(self._project_with_status, plan)
                 continue
-            for yank in plan.yanks:
-                yield functools.partial(self._change, plan, yank)
+            actions: tuple[Action, ...] = (*plan.reserves, *plan.yanks)
+            for action in actions:
+                yield functools.partial(self._change, plan, action)
             for file in plan.copies:
                 yield functools.partial(self._copy, plan, file)
 
     async def _project_with_status(self, plan: Plan) -> None:
         """Set the status before more than one file can be seen: a quarantined project's must never be offered."""
         copies = list(plan.copies)
-        is_known = plan.known is not None
+        for reserve in plan.reserves:
+            await self._change(plan, reserve)
+        is_known = plan.known is not None or bool(plan.reserves)
         while copies and not is_known:
             is_known = await self._copy(plan, copies.pop(0))
         assert plan.status is not None  # noqa: S101 - that is why it is one step

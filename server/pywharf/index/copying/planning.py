@@ -1,16 +1,16 @@
 """Plan what to copy of one project: what the target lacks, which state differs, and what cannot be copied. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pywharf.core.filenames import extension_of, may_be_stored
+from pywharf.core.filenames import extension_of, may_be_stored, names_stored_file
 from pywharf.core.identity import identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.copying.source import SourceProject
 from pywharf.index.limits import MAX_PROJECT_FILES
-from pywharf.index.ports import ScannedProject, SetStatus, SetYanked
+from pywharf.index.ports import Reserve, ScannedProject, SetStatus, SetYanked
 
 _NOTHING = ScannedProject(None)
 
@@ -25,6 +25,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Files that the target lacks, as the source describes them."""
     yanks: tuple[SetYanked, ...] = ()
     status: SetStatus | None = None
+    reserves: tuple[Reserve, ...] = ()
+    """Names that the source deleted and keeps taken."""
     present: int = 0
     """Files that the target has already, with the same digest."""
     unverified: int = 0
@@ -66,7 +68,7 @@ def plan_project(source: SourceProject, held: ScannedProject | None, *, is_repo:
                 if _has(known, name)
             ),
         ),
-        notes=_freed(project.name, [n for n in source.deleted if n not in target.deleted and not _has(known, n)]),
+        reserves=tuple(Reserve(name) for name in source.deleted if sorted_out.may_be_taken(name)),
     )
 
 
@@ -98,6 +100,10 @@ class _SortedOut:
         else:
             self.copies.append(file)
 
+    def may_be_taken(self, deleted: str) -> bool:
+        """Return whether a name that the source deleted is free at the target, in any spelling."""
+        return names_stored_file(deleted) and identity(deleted, self._name) not in self._taken
+
     def refuse(self, status: str) -> None:
         """Leave out all new files, because the target's project takes none."""
         if self.copies:
@@ -125,14 +131,6 @@ class _SortedOut:
         elif len(self.copies) >= self._room:
             fault = f"a project may have at most {MAX_PROJECT_FILES} files."
         return fault
-
-
-def _freed(project: ProjectName, names: Sequence[str]) -> tuple[str, ...]:
-    """Say which names the source keeps taken. No storage can keep the name of a file that it never had."""
-    if not names:
-        return ()
-    note = f"{len(names)} names of files that the source deleted can be published again at the target"
-    return (f"{project}: {note}, such as {names[0]}.",)
 
 
 def _has(project: Project | None, filename: str) -> bool:

@@ -58,7 +58,16 @@ class SetStatus(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-Action = SetYanked | Delete | SetStatus
+class Reserve(msgspec.Struct, frozen=True):
+    """Keep a name taken that the storage does not have, as if its file had been deleted. A freed name is taken again.
+
+    A copy brings such names over. Pages do not change, so the journal gets no entry.
+    """
+
+    filename: str
+
+
+Action = SetYanked | Delete | SetStatus | Reserve
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -186,10 +195,12 @@ class Packages(Protocol):
             change: What to change, and of which project.
 
         Returns:
-            The entry that is in the journal: the file's new record, its deletion, or the project's status.
+            The entry that is in the journal: the file's new record, its deletion, or the project's status. That of a
+            reserved name is its deletion, and need not be in the journal.
 
         Raises:
             NotFoundError: The storage does not hold the file, or no file, deleted name or status of the project.
+            FileExistsInRepoError: A name to reserve is that of a file, in any spelling.
         """
 
     async def open_file(self, project: ProjectName, file: File) -> Content:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from pywharf.core.names import RepoName
@@ -59,6 +60,11 @@ def job(name, *, template="t1", uid="u1", **metadata):
     }
 
 
+def finished(made):
+    ended = {"type": "Complete", "status": "True", "lastTransitionTime": NOW.isoformat()}
+    return made | {"status": {"conditions": [ended]}}
+
+
 def plan_of(repo, *jobs, refused=None):
     runs = Runs({repo.name: list(jobs)}, {}, [], refused or {})
     (plan,) = plan_updates([repo], {repo.name: cron_job(repo.name)}, runs, NOW)
@@ -100,6 +106,14 @@ def test_what_starts(repo, jobs, starts, acts_on, waits):
     plan, _ = plan_of(repo, *jobs)
     assert (len(plan.new_jobs), plan.acts_on) == (starts, acts_on)
     assert (plan.waiting and plan.waiting.reason) == waits
+
+
+def test_a_value_that_recurs_starts_a_job_of_its_own():
+    """The Job of the first time is still there."""
+    first = finished(job(name_of(TRIGGERED)))
+    again = verdict(trigger="b", index=msgspec.structs.replace(KNOWN, last_job="of a, the second time"))
+    plan, _ = plan_of(again, first)
+    assert (len(plan.new_jobs), plan.acts_on) == (1, "b")
 
 
 def test_repos_without_a_slot_wait():
@@ -177,6 +191,12 @@ async def test_a_refused_job_is_reported_to_its_repo():
     assert (finding.status, finding.reason) == (False, "UpdateStuck")
     assert "exceeded quota" in finding.message
     assert index == KNOWN, "the trigger is still due"
+
+
+async def test_what_an_earlier_job_reported_counts_although_a_new_one_is_refused():
+    done = finished(job("done"))
+    _, finding, index = await outcome(TRIGGERED, done, api=Api(KubeError(403, "Forbidden", "exceeded quota: q")))
+    assert (finding.reason, index.last_job, index.last_trigger) == ("UpdateStuck", "done", "a")
 
 
 async def test_an_api_server_that_is_away_is_an_error():

@@ -244,6 +244,34 @@ def test_counts_that_are_seen_after_their_job_are_taken():
     assert (state.projects, state.files, state.bytes) == (4, 5000, 6)
 
 
+def created(job, at):
+    return job | {"metadata": job["metadata"] | {"creationTimestamp": at}}
+
+
+FAST = msgspec.structs.replace(KNOWN, last_update_time=datetime(2026, 1, 1, 14, tzinfo=UTC))
+"""What a pod with a sidecar has reported, by its node's clock."""
+
+
+@pytest.mark.parametrize(
+    ("index", "jobs"),
+    [
+        pytest.param(KNOWN, [created(job("known", LATER), AT_NOON), job()], id="two end within a second"),
+        pytest.param(KNOWN, [job(), created(job("known", LATER), AT_NOON)], id="listed in the other order"),
+        pytest.param(FAST, [job("known", AT_NOON), job()], id="the known one's node has a fast clock"),
+        pytest.param(
+            KNOWN,
+            [job("known", AT_NOON), created(job(), EARLIER)],
+            id="it was created first and could not start for long",
+        ),
+    ],
+)
+def test_a_job_that_ends_after_the_known_one_is_counted_once(index, jobs):
+    pods = [pod("known", GOOD | {"files": 7}), pod(message=GOOD)]
+    finding, state = seen(repo(index), jobs, pods)
+    assert (finding.reason, state.files, state.last_job) == ("Updated", 5000, "new")
+    assert seen(repo(state), jobs, pods) == (finding, state)
+
+
 @pytest.mark.parametrize(
     ("suspend", "index", "reason", "first"),
     [
@@ -363,6 +391,21 @@ def test_a_sidecar_that_runs_on_hides_no_report():
 )
 def test_when_a_sidecar_is_reported(containers, reason):
     assert seen(repo(), [job(kind=None)], [kept_pod(*containers)])[0].reason == reason
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["it still runs", "the deadline has ended it"])
+@pytest.mark.parametrize(
+    ("jobs", "at", "files"),
+    [
+        pytest.param([job("known", AT_NOON)], EARLIER, 5000, id="its node has a slow clock"),
+        pytest.param([], EARLIER, 2, id="older than what is known of a Job that is gone"),
+        pytest.param([job("known", "2026-01-01T15:00:00Z")], EARLIER, 2, id="of before the known one"),
+    ],
+)
+def test_which_report_beside_a_sidecar_counts(jobs, at, files, is_over):
+    late = failed(end="2026-01-01T16:00:00Z", reason="DeadlineExceeded") if is_over else job(kind=None)
+    _, state = seen(repo(KNOWN), [*jobs, created(late, LATER)], [kept_pod(beside(), finished(at=at))])
+    assert state.files == files
 
 
 def test_a_sidecar_s_message_is_no_report():

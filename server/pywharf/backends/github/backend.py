@@ -47,7 +47,7 @@ from pywharf.core.filenames import METADATA_SUFFIX, extension_of, is_plain
 from pywharf.core.identity import find_duplicate, identity
 from pywharf.core.model import File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,

@@ -13,6 +13,7 @@ import msgspec
 from pywharf.core.model import File, Project
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
+from pywharf.index.freeing import free_slowly
 from pywharf.index.limits import MAX_PROJECT_BYTES, MAX_PROJECT_FILES, MAX_PROJECTS
 from pywharf.index.sidecars import is_sha256
 
@@ -36,6 +37,9 @@ class Bodies:
         self._content = memoryview(content)
         self._starts, self._ends = array("Q"), array("Q")
         self.numbers: dict[ProjectName, int] = {}
+
+    def __del__(self) -> None:
+        free_slowly(self.numbers)
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -12,7 +12,7 @@ from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError, 
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.copied_index import CopiedIndexClient
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.copying import copier
 from pywharf.index.copying.copier import Copier
 from pywharf.index.copying.folder import FolderSource

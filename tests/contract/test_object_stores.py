@@ -26,7 +26,7 @@ from pywharf.core.errors import (
 )
 from pywharf.core.model import Deletion, File, ProjectStatus
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.ports import Backend, Change, Delete, JournalEntry, SetStatus, SetYanked, StoredIndex, Upload
 from pywharf.index.update import update_index
 from support.certificates import certificates

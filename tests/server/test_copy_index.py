@@ -13,7 +13,7 @@ from pywharf.core.errors import ForbiddenError, InvalidConfigError, PywharfError
 from pywharf.core.names import ProjectName
 from pywharf.egress import copied_index
 from pywharf.egress.copied_index import CopiedIndexClient
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.copying.copier import Copier
 from pywharf.index.copying.retrying import Retrying
 from pywharf.index.copying.simple_index import SimpleIndexSource

@@ -8,7 +8,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pywharf import __version__
-from pywharf.egress.sessions import proxy_for
+from pywharf.egress.policy import proxy_for
 from pywharf_operator.spec.names import MANAGER
 
 MAX_CONCURRENT: Final = 24

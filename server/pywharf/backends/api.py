@@ -19,7 +19,7 @@ from pywharf.core.errors import (
 from pywharf.core.identity import find_duplicate
 from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.limits import max_index_bytes
 from pywharf.index.ports import (
     UNCHANGED,

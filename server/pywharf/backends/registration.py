@@ -9,7 +9,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec, type_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.ports import Backend
 
 S = TypeVar("S", bound=BackendSpec)

@@ -21,7 +21,7 @@ from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.urls import check_url
 from pywharf.egress.copied_index import CopiedIndexClient
-from pywharf.egress.sessions import egress_of
+from pywharf.egress.policy import egress_of
 from pywharf.index.copying.folder import FolderSource
 from pywharf.index.copying.repo import RepoSource
 from pywharf.index.copying.retrying import Retrying

@@ -20,7 +20,7 @@ from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameE
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text
-from pywharf.egress.sessions import Egress, egress_of
+from pywharf.egress.policy import Egress, egress_of
 from pywharf.index.ports import Backend
 from pywharf.serving.config_source import ConfigGiven, ConfigSource
 

@@ -23,7 +23,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
-from pywharf.egress.sessions import egress_of
+from pywharf.egress.policy import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import Backend
 from pywharf.index.shared_resources import SharedResources

@@ -56,6 +56,8 @@ class DistributionFilename(msgspec.Struct, frozen=True):
 
     def has_version(self, raw: str) -> bool:
         """Return whether `raw`, in any spelling, is this file's version."""
+        if raw == self.version:
+            return True
         if len(raw) > MAX_VERSION:
             return False
         try:

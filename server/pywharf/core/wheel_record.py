@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import io
+from collections.abc import Callable
 from typing import Protocol
 
 from pywharf.core.errors import InvalidDistributionError
@@ -13,7 +14,14 @@ from pywharf.core.zip_reading import Digest
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 _SIGNATURES = (".jws", ".p7s")
 """Suffixes of RECORD's signatures, which RECORD may or may not list."""
-_ALGORITHMS = ("sha256", "sha384", "sha512", "sha224", "sha1", "md5")
+_ALGORITHMS: dict[str, Callable[..., "_Hash"]] = {
+    "sha256": hashlib.sha256,
+    "sha384": hashlib.sha384,
+    "sha512": hashlib.sha512,
+    "sha224": hashlib.sha224,
+    "sha1": hashlib.sha1,
+    "md5": hashlib.md5,
+}
 """Hash algorithms of existing wheels; the specification now allows only the first three."""
 _MAX_SIZE_DIGITS = 20
 
@@ -68,7 +76,8 @@ class WheelRecord:
                 "(`wheel unpack`, `wheel pack`), or build the wheel again."
             )
         algorithm = said.partition("=")[0].lower()
-        self._digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm in _ALGORITHMS else None
+        begin = _ALGORITHMS.get(algorithm)
+        self._digest = begin(usedforsecurity=False) if begin is not None else None
         return self._digest
 
     def end(self, member: ZipMember) -> None:
@@ -85,7 +94,8 @@ class WheelRecord:
             )
         if self._digest is not None:
             actual = self._digest.digest()
-            if said.partition("=")[2].rstrip("=") not in _spellings(actual):
+            found = said.partition("=")[2].rstrip("=")
+            if found != _base64(actual) and found not in _spellings(actual):
                 raise InvalidDistributionError(
                     f"{self._path!r} in {self._shown!r} gives {member.path[:200]!r} the hash {said[:120]!r}; "
                     f"it has {_base64(actual)!r}."

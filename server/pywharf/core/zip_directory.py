@@ -32,6 +32,8 @@ from pywharf.core.zip_format import (
 
 _MAX_DIRECTORY = 64 * 1024 * 1024
 """Maximum bytes of a zip's list of members."""
+_SMALL = 64 * 1024
+"""Bytes of a list whose entries are kept once they are read."""
 _MAX_VERSION = 63
 """The highest version of the specification, times ten, that an installer must know; pip refuses a higher one."""
 _LINK, _FILE_TYPES = 0xA000, 0xF000
@@ -64,6 +66,8 @@ class ZipDirectory:
         self.begins_at, self._raw, self._expected = _find(stream, shown, max_members)
         self._entries: list[tuple[int, int]] = []
         """For each member, the positions of its header and of its entry in the list."""
+        self._kept: dict[int, tuple[ZipMember, int]] | None = {} if len(self._raw) <= _SMALL else None
+        """Entries by position, which are needed three times; None if they would take much memory."""
 
     def members(self) -> Iterator[ZipMember]:
         """Yield each member in the order of the list. Raises the same errors as the constructor."""
@@ -97,6 +101,14 @@ class ZipDirectory:
         raise KeyError(path)
 
     def _entry(self, position: int) -> tuple[ZipMember, int]:
+        """Return the member whose entry is at the position, and the position after the entry."""
+        if self._kept is None:
+            return self._read_entry(position)
+        if (kept := self._kept.get(position)) is None:
+            kept = self._kept[position] = self._read_entry(position)
+        return kept
+
+    def _read_entry(self, position: int) -> tuple[ZipMember, int]:
         try:
             fields = CENTRAL.unpack_from(self._raw, position)
         except struct.error as error:
@@ -115,7 +127,7 @@ class ZipDirectory:
         size, packed_size, header_at, disk = widened(extra, path, (size, packed_size, header_at, disk))
         self._check_entry(path, version, flags, method, disk)
         file_type = (attributes >> 16) & _FILE_TYPES
-        if file_type not in _PLAIN_TYPES | {_LINK}:
+        if file_type not in _PLAIN_TYPES and file_type != _LINK:
             raise InvalidDistributionError.special_member(self._shown, path)
         is_folder = path.endswith("/")
         if is_folder and size:
@@ -187,7 +199,7 @@ def _find_end(tail: bytes, size: int) -> tuple[int, tuple[int, int, int, int, in
         raise UnreadableZipError(f"{after} bytes follow its end")
     if after < 0:
         raise UnreadableZipError("it is cut off at its end")
-    if any(signature in tail[at + END.size :] for signature in SIGNATURES):
+    if comment_size and any(signature in tail[at + END.size :] for signature in SIGNATURES):
         raise UnreadableZipError("its comment may be taken for a part of it")
     disk, first_disk, here, count, directory_size, directory_at = numbers
     return size - len(tail) + at, (disk, first_disk, here, count, directory_size, directory_at)

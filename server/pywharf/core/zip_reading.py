@@ -5,6 +5,7 @@ as it arrives follow the headers, others follow the list. Here both must agree o
 between, before or after them. Nothing is unpacked to disk; a member's content goes through memory in chunks.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from pywharf.core.zip_format import (
 )
 
 _CHUNK = 256 * 1024
+_KEPT_BYTES, _MAX_KEPT = 64 * 1024, 4
+"""The size and the number of members that are kept in memory when they are read alone."""
 _MARK_BYTES = 12
 """Bytes of a signature, a CRC-32 and 32 bits of a size."""
 _MAX_MARKS = 1_000
@@ -47,6 +50,8 @@ class ZipReader:
         self._stream = stream
         self._shown = shown
         self._directory = ZipDirectory(stream, shown, max_members)
+        self._kept: dict[int, tuple[bytes, int]] = {}
+        """By the position of their headers: small members that were read, and how many bytes they take."""
 
     def members(self) -> Iterator[ZipMember]:
         """Yield each member in the order of the list. Raises the same errors as the constructor."""
@@ -65,7 +70,9 @@ class ZipReader:
             raise InvalidDistributionError.too_large_member(self._shown, member.path, max_bytes)
         content = _Collected()
         self._stream.seek(member.header_at)
-        self._read_content(member, content)
+        taken = self._read_content(member, content)
+        if member.size <= _KEPT_BYTES and len(self._kept) < _MAX_KEPT:
+            self._kept[member.header_at] = bytes(content.data), taken
         return bytes(content.data)
 
     def check_contents(self, check: "ContentCheck | None" = None) -> None:
@@ -76,12 +83,22 @@ class ZipReader:
             if member.header_at != at:
                 self._raise_for_gap(at, member.header_at)
             digest = check.begin(member) if check is not None else None
-            at += self._read_content(member, digest)
+            at += self._read_again(member, digest)
             at += self._read_descriptor(member, end - at)
             if check is not None:
                 check.end(member)
         if at != self._directory.begins_at:
             self._raise_for_gap(at, self._directory.begins_at)
+
+    def _read_again(self, member: ZipMember, digest: Digest | None) -> int:
+        """Read a member as `_read_content` does, from memory if it was read before."""
+        if (kept := self._kept.get(member.header_at)) is None:
+            return self._read_content(member, digest)
+        content, taken = kept
+        self._stream.seek(taken, io.SEEK_CUR)
+        if digest is not None:
+            digest.update(content)
+        return taken
 
     def _raise_for_gap(self, at: int, found: int) -> None:
         if at > found:
@@ -110,11 +127,8 @@ class ZipReader:
         said = (flags & checked_flags, method, crc, packed_size, size)
         listed = (member.flags & checked_flags, member.method, member.crc, member.packed_size, member.size)
         later = member.flags & WITH_DESCRIPTOR != 0
-        for what, one, other in zip(("flags", "method", "CRC-32", "packed size", "size"), said, listed, strict=True):
-            if one != other and not (later and one == 0 and what in {"CRC-32", "packed size", "size"}):
-                raise UnreadableZipError(
-                    f"its list of members gives {member.path[:200]!r} the {what} {other}, the member itself {one}"
-                )
+        if said != listed:
+            _check_header(member, said, listed, later=later)
         self._inflate(member, digest, unsized=later and packed_size == 0)
         return len(raw) + len(raw_path) + len(extra) + member.packed_size
 
@@ -180,6 +194,15 @@ class ZipReader:
                 f"what follows {member.path[:200]!r} does not give the sizes that its list of members gives"
             )
         return size
+
+
+def _check_header(member: ZipMember, said: tuple[int, ...], listed: tuple[int, ...], *, later: bool) -> None:
+    """Compare a member's header with the list. `later`: its sizes may follow its content."""
+    for what, one, other in zip(("flags", "method", "CRC-32", "packed size", "size"), said, listed, strict=True):
+        if one != other and not (later and one == 0 and what in {"CRC-32", "packed size", "size"}):
+            raise UnreadableZipError(
+                f"its list of members gives {member.path[:200]!r} the {what} {other}, the member itself {one}"
+            )
 
 
 class ContentCheck(Protocol):

@@ -22,7 +22,8 @@ from pywharf.core.errors import (
 )
 from pywharf.core.unpacking import ACCEPTED
 from pywharf.egress.following import following
-from pywharf.egress.sessions import Egress, Sessions, read
+from pywharf.egress.policy import Egress
+from pywharf.egress.sessions import Sessions, read
 from pywharf.index.copying.source import Opened
 from pywharf.index.upstream.extra_index import FetchedPage
 

@@ -7,7 +7,8 @@ import aiohttp
 from yarl import URL
 
 from pywharf.core.errors import UpstreamError
-from pywharf.egress.sessions import Egress, Sessions
+from pywharf.egress.policy import Egress
+from pywharf.egress.sessions import Sessions
 from pywharf.egress.upstream_addresses import redirected
 
 _MAX_REDIRECTS = 5

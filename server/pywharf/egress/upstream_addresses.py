@@ -4,7 +4,7 @@ from yarl import URL
 
 from pywharf.core.addresses import is_own
 from pywharf.core.errors import UpstreamError
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 
 
 def redirected(here: URL, location: str, *, configured: URL, egress: Egress) -> URL:

@@ -14,7 +14,8 @@ from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
 from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
 from pywharf.egress.following import following
-from pywharf.egress.sessions import Egress, Sessions
+from pywharf.egress.policy import Egress
+from pywharf.egress.sessions import Sessions
 from pywharf.index.upstream.extra_index import FetchedPage
 
 _MAX_BYTES = 64 * 1024 * 1024

@@ -1,5 +1,6 @@
 """Decode an index file in either of its two forms, `index.toml` (the original's) and `index.json`; encode it."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -7,8 +8,8 @@ import msgspec
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, InvalidNameError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
-from pywharf.index.index_json import Bodies, decode_json, decode_project, encode_project, joined
-from pywharf.index.index_toml import LocationField, decode_toml, encode_toml
+from pywharf.index.index_json import Bodies, content_of, decode_json, decode_project, encode_project, json_mtime
+from pywharf.index.index_toml import LocationField, decode_toml, encode_toml, toml_mtime
 from pywharf.index.limits import MAX_TEXT, fault_of, max_index_bytes
 
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -83,6 +84,14 @@ def decode_index(content: bytes, filename: str) -> Index:
         ) from error
 
 
+def written_at(content: bytes, filename: str) -> int | None:
+    """Return the time in Unix seconds that an index file begins with; None if update_index did not write it.
+
+    The rest of the file is not read.
+    """
+    return json_mtime(content) if filename.endswith(".json") else toml_mtime(content)
+
+
 class IndexEncoder:
     """An encoder of one index file, whose projects are added in the order of their names.
 
@@ -105,9 +114,19 @@ class IndexEncoder:
 
     def encoded(self, mtime: int) -> bytes:
         """Return the file's content, with `mtime` in Unix seconds."""
+        return b"".join(self._content(mtime))
+
+    def digest(self, mtime: int) -> bytes:
+        """Return the SHA-256 of what `encoded` returns."""
+        digest = hashlib.sha256()
+        for part in self._content(mtime):
+            digest.update(part)
+        return digest.digest()
+
+    def _content(self, mtime: int) -> Iterable[bytes]:
         if self._bodies is None:
-            return encode_toml(mtime, self._projects, self._backend_type, self._location)
-        return joined(mtime, self._bodies)
+            return (encode_toml(mtime, self._projects, self._backend_type, self._location),)
+        return content_of(mtime, self._bodies)
 
 
 def encode_index(

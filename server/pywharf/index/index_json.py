@@ -13,6 +13,7 @@ import msgspec
 from pywharf.core.model import File, Project
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
+from pywharf.index.freeing import free_slowly
 from pywharf.index.limits import MAX_PROJECT_BYTES, MAX_PROJECT_FILES, MAX_PROJECTS
 from pywharf.index.sidecars import is_sha256
 
@@ -36,6 +37,9 @@ class Bodies:
         self._content = memoryview(content)
         self._starts, self._ends = array("Q"), array("Q")
         self.numbers: dict[ProjectName, int] = {}
+
+    def __del__(self) -> None:
+        free_slowly(self.numbers)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -92,18 +96,20 @@ def encode_project(project: Project) -> bytes:
     return b"%b:%b" % (msgspec.json.encode(project.name), msgspec.json.encode(body))
 
 
-def joined(mtime: int, projects: Iterable[bytes]) -> bytes:
-    """Return the file's content, with `mtime` in Unix seconds."""
-    return b"".join(_parts(b'{"format":%d,"mtime":%d,"projects":{' % (_FORMAT, mtime), projects, b"}}"))
-
-
-def _parts(head: bytes, parts: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
-    yield head
-    for number, part in enumerate(parts):
+def content_of(mtime: int, projects: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the file's content piece by piece, with `mtime` in Unix seconds."""
+    yield b'{"format":%d,"mtime":%d,"projects":{' % (_FORMAT, mtime)
+    for number, part in enumerate(projects):
         if number:
             yield b","
         yield part
-    yield tail
+    yield b"}}"
+
+
+def json_mtime(content: bytes) -> int | None:
+    """Return the time in the head of a file that update_index wrote, or None."""
+    head = _HEAD.match(content)
+    return int(head[2]) if head is not None else None
 
 
 def decode_json(content: bytes) -> tuple[int, Bodies]:

@@ -1,5 +1,6 @@
 """The form of `index.toml`, the original's: a table for each file."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.core.toml_text import dumps, loads
 from pywharf.index.limits import MAX_TEXT, fault_of
 from pywharf.index.sidecars import file_from_meta, meta_of
+
+_HEAD = re.compile(rb"mtime = (\d{1,15})\n")
 
 LocationField = Callable[[ProjectName, File], tuple[str, str] | None]
 """A function that returns a backend's own field of an entry and its value, or None."""
@@ -68,6 +71,12 @@ def decode_toml(text: str, source: str) -> tuple[int, dict[ProjectName, Project]
             status_revision=status.revision if status else 0,
         )
     return document.mtime, projects
+
+
+def toml_mtime(content: bytes) -> int | None:
+    """Return the time in the head of a file that update_index wrote, or None."""
+    head = _HEAD.match(content)
+    return int(head[1]) if head is not None else None
 
 
 def encode_toml(mtime: int, projects: Iterable[Project], backend_type: str, location: LocationField) -> bytes:

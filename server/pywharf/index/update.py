@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pywharf.core.errors import IndexConflictError, PywharfError, TooLargeError
+from pywharf.core.errors import IndexConflictError, TooLargeError
 from pywharf.core.identity import duplicates
 from pywharf.core.model import Project
-from pywharf.index.codecs import IndexEncoder, decode_index
+from pywharf.index.codecs import IndexEncoder, written_at
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
 from pywharf.index.ports import Backend, IndexStore, Packages, Progress, StoredIndex, Unchanged
 
@@ -89,15 +89,12 @@ class _Known(msgspec.Struct, frozen=True):
     filename: str
     version: str
     mtime: int | None
-    """None if it cannot be decoded."""
+    """None if update_index did not write it."""
     digest: bytes
 
 
 def _known(stored: StoredIndex) -> _Known:
-    try:
-        mtime = decode_index(stored.content, stored.filename).mtime
-    except PywharfError:
-        mtime = None
+    mtime = written_at(stored.content, stored.filename)
     return _Known(stored.filename, stored.version, mtime, hashlib.sha256(stored.content).digest())
 
 
@@ -141,7 +138,7 @@ async def _replace(  # noqa: PLR0913 - the index, and what it replaces
         """Return whether the same index is already stored, only written at another time."""
         if current is None or current.filename != index_name or current.mtime is None:
             return False
-        return hashlib.sha256(encoder.encoded(current.mtime)).digest() == current.digest
+        return encoder.digest(current.mtime) == current.digest
 
     if await asyncio.to_thread(is_current):
         return False

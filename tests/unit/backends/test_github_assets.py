@@ -11,7 +11,7 @@ from github.Auth import Token
 from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.assets import Assets
 from pywharf.core.errors import BackendUnavailableError
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 
 ASSET = "https://ghe.example/api/v3/repos/acme/wheels/releases/assets/7"
 

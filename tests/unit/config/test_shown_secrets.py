@@ -14,7 +14,7 @@ from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings, YankSettings
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.serving.config_source import ConfigGiven, SubmittedConfig
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 

@@ -4,7 +4,7 @@ import pytest
 
 from pywharf.core.addresses import Reach
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS, EndpointNotAllowedError, allowed_reach, check_endpoints, entries_of
-from pywharf.egress.sessions import Egress, egress_of
+from pywharf.egress.policy import Egress, egress_of
 
 OWN, PRIVATE, GLOBAL = Reach.OWN, Reach.PRIVATE, Reach.GLOBAL
 

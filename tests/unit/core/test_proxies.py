@@ -3,7 +3,7 @@
 import pytest
 
 from pywharf.core.proxies import bypasses_proxy
-from pywharf.egress.sessions import proxy_for
+from pywharf.egress.policy import proxy_for
 
 # Host, port, NO_PROXY, whether the connection is direct; most are from the tests of golang.org/x/net/http/httpproxy
 CASES = [

@@ -8,8 +8,8 @@ from yarl import URL
 
 from pywharf.core.addresses import Reach
 from pywharf.core.errors import UpstreamError
+from pywharf.egress.policy import Egress
 from pywharf.egress.resolver import Names
-from pywharf.egress.sessions import Egress
 from pywharf.egress.upstream_addresses import redirected
 
 # The configured URL, the URL that redirects, its Location, the target ("": refused; None: the Location itself)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.model import STATUSES, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
-from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index, encode_index
+from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index, encode_index, written_at
 from pywharf.index.sidecars import file_from_meta, meta_of, parse_meta, parse_status, status_text
 
 A, B = "a" * 64, "b" * 64
@@ -74,7 +74,7 @@ def test_round_trip(filename, listed, mtime):
     content = encode(filename, listed, mtime)
     index = decode_index(content, filename)
     assert everything(index) == listed
-    assert index.mtime == mtime
+    assert index.mtime == written_at(content, filename) == mtime
     assert (list(index), len(index)) == ([p.name for p in listed], len(listed))
     assert all(p.name in index for p in listed)
     assert encode(filename, listed, mtime) == content

@@ -18,7 +18,7 @@ from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
 from pywharf.cli.server import serve
 from pywharf.config.settings import ServerSettings
 from pywharf.core.os_errors import reason_of
-from pywharf.egress.sessions import egress_of
+from pywharf.egress.policy import egress_of
 from pywharf_operator.local.flags import FOLDER, TEXT, folder_argument
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.local.up.mounted_config import Delivery

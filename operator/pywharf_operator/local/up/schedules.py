@@ -16,7 +16,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import RepoName
 from pywharf.core.secret_text import secret_text
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf_operator.render import RepoVerdict, schedule_of
 from pywharf_operator.spec.cron import next_time
 

@@ -35,7 +35,7 @@ from pywharf.core.errors import (
     BackendUnavailableError,
     RateLimitedError,
 )
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.ports import RateLimit
 
 _logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from pywharf.core.errors import (
 )
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.codecs import EMPTY_INDEX, Index, decode_index
 from pywharf.index.ports import (
     UNCHANGED,

@@ -26,8 +26,8 @@ from urllib3.util import Retry
 from pywharf.core.addresses import Reach
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.unpacking import ACCEPTED, Body
+from pywharf.egress.policy import Egress, proxy_for
 from pywharf.egress.resolver import RefusedAddressError, resolve
-from pywharf.egress.sessions import Egress, proxy_for
 
 _CHUNK = 64 * 1024
 _MOVED = (301, 307, 308)

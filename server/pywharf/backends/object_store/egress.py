@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pywharf.core.addresses import Reach
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import BackendUnavailableError
+from pywharf.egress.policy import Egress, proxy_for
 from pywharf.egress.resolver import RefusedAddressError, resolve
-from pywharf.egress.sessions import Egress, proxy_for
 from pywharf.index.threads import on_storage
 
 _CHECK_S = 10.0

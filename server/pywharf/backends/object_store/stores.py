@@ -24,7 +24,7 @@ from pywharf.config.store_credentials import (
     S3Keys,
     StoreCredentials,
 )
-from pywharf.egress.sessions import proxy_for
+from pywharf.egress.policy import proxy_for
 
 Store = S3Store | GCSStore | AzureStore
 

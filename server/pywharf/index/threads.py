@@ -6,8 +6,8 @@ other work in threads goes on.
 
 import asyncio
 import concurrent.futures
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 
 from pywharf.core.errors import BackendUnavailableError
@@ -24,16 +24,35 @@ class _Pool:
     threads: concurrent.futures.ThreadPoolExecutor | None = None
 
 
-@contextlib.asynccontextmanager
-async def within(seconds: float | None, what: str = "The storage") -> AsyncIterator[None]:
-    """Limit the duration of the context (None: no limit). Raises BackendUnavailableError past the deadline."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise BackendUnavailableError(
-            f"{what} did not answer within {seconds or 0:.0f} seconds; check it, and try again."
-        ) from error
+class within:  # noqa: N801 - reads as `async with within(…)`
+    """Limit the duration of the context (None: no limit). Raises BackendUnavailableError past the deadline.
+
+    Every download pays for this; a generator is slow.
+    """
+
+    __slots__ = ("_seconds", "_timeout", "_what")
+
+    def __init__(self, seconds: float | None, what: str = "The storage") -> None:
+        self._seconds, self._what = seconds, what
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise self._late() from late
+        if isinstance(error, TimeoutError):
+            raise self._late() from error
+
+    def _late(self) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"{self._what} did not answer within {self._seconds or 0:.0f} seconds; check it, and try again."
+        )
 
 
 def submit(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:

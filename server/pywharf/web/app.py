@@ -57,11 +57,12 @@ def build_app(
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     _add(app, "start", "GET", login.start, "/")
     for prefix in ("", r"/repo/{repo}"):
+        # The framework tries them in this order, so those that are asked for most come first.
+        _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
+        _add(app, "project", "GET", simple.project, prefix + r"/simple/{project}/")
         _add(app, "root", "GET", simple.root, f"{prefix}/simple/")
         _add(app, "root", "GET", simple.without_slash, f"{prefix}/simple")
-        _add(app, "project", "GET", simple.project, prefix + r"/simple/{project}/")
         _add(app, "project", "GET", simple.without_slash, prefix + r"/simple/{project}")
-        _add(app, "file", "GET", simple.file, prefix + r"/simple/{project}/{filename}")
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
     _add(app, "change", "POST", changes.change, changes.PATH)
     _add(app, "change", "GET", changes.only_post, changes.PATH)

@@ -1,6 +1,7 @@
 """The Simple Repository API: pages, files, metadata."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -183,14 +184,13 @@ def _range(request: web.Request, size: int, headers: dict[str, str]) -> tuple[in
 
 
 class _Part(msgspec.Struct):
-    """The part of an open file to send: `count` bytes from `first` on."""
+    """The part of a file to send: the bytes themselves if they are few, otherwise `count` of an open file."""
 
-    file: BinaryIO
     status: int
     first: int
     count: int
     content: bytes | None
-    """The bytes themselves if they are few; otherwise None."""
+    file: BinaryIO | None
 
 
 async def _send_local(
@@ -198,11 +198,11 @@ async def _send_local(
 ) -> web.StreamResponse:
     # One call in a thread: for a small file a second call would cost more than everything else.
     part = await on_storage(CALL_S, _begin, request, content, found, headers)
-    with part.file:
+    if part.file is None:
         if request.method == "HEAD":
             return web.Response(status=part.status, headers={**headers, "Content-Length": str(part.count)})
-        if part.content is not None:
-            return web.Response(status=part.status, headers=headers, body=part.content)
+        return web.Response(status=part.status, headers=headers, body=part.content)
+    with part.file:
         response = web.StreamResponse(status=part.status, headers=headers)
         response.content_length = part.count
         await response.prepare(request)
@@ -217,34 +217,34 @@ async def _send_local(
 
 def _begin(request: web.Request, local: LocalContent, found: File, headers: dict[str, str]) -> _Part:
     opened = _open(local.path, found)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(opened.close)
+        size = os.fstat(opened.fileno()).st_size
+        if found.size is not None and size != found.size:
+            raise BackendUnavailableError(
+                f"The file {found.filename!r} in the storage has not the size that the index says; run update_index."
+            )
         if local.check is not None:
             local.check(opened)
-        first, last, status = _range(request, os.fstat(opened.fileno()).st_size, headers)
+        first, last, status = _range(request, size, headers)
         count = last - first + 1
-        is_small = count <= _SMALL and request.method != "HEAD"
-        return _Part(opened, status, first, count, _read(opened, first, count, found) if is_small else None)
-    except BaseException:
-        opened.close()
-        raise
+        if request.method == "HEAD":
+            return _Part(status, first, count, None, None)
+        if count <= _SMALL:
+            return _Part(status, first, count, _read(opened, first, count, found), None)
+        stack.pop_all()
+        return _Part(status, first, count, None, opened)
 
 
 def _open(path: Path, found: File) -> BinaryIO:
     try:
-        opened = path.open("rb")
+        return path.open("rb", 0)  # a buffer would cost a small file three more system calls
     except OSError as error:
         raise of_opening(error, found.filename) from error
-    if found.size is not None and os.fstat(opened.fileno()).st_size != found.size:
-        opened.close()
-        raise BackendUnavailableError(
-            f"The file {found.filename!r} in the storage has not the size that the index says; run update_index."
-        )
-    return opened
 
 
 def _read(opened: BinaryIO, first: int, count: int, found: File) -> bytes:
-    opened.seek(first)
-    content = opened.read(count)
+    content = os.pread(opened.fileno(), count, first)
     if len(content) != count:
         raise BackendUnavailableError(f"The file {found.filename!r} in the storage became shorter while it was read.")
     return content

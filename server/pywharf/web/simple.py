@@ -38,6 +38,8 @@ _SMALL = 256 * 1024
 """Bytes up to which a file is read into memory instead of being sent by the kernel."""
 _PIECE = 1024 * 1024
 """Bytes of a page that are written in one step."""
+_BUFFERED = 512 * 1024
+"""Bytes of a stream that may wait for a slow client before no more are read; one chunk more may come on top."""
 
 
 async def root(request: web.Request) -> web.StreamResponse:
@@ -266,6 +268,9 @@ async def _send_stream(
     response.content_length = left = last - first + 1
     await response.prepare(request)
     if request.method != "HEAD":
+        if request.transport is not None:
+            # With the default of 64 KiB a server sleeps and wakes several times for each chunk.
+            request.transport.set_write_buffer_limits(high=_BUFFERED)
         async for chunk in content.open(first, last):
             left -= len(chunk)
             await response.write(chunk)

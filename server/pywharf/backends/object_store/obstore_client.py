@@ -34,7 +34,8 @@ _SMALL = 1024 * 1024
 _PAGE = 1000
 _MAX_PAGES = 5_000
 """Pages of one list; a list without end stops there."""
-_CHUNK = 256 * 1024
+_CHUNK = 512 * 1024
+"""Bytes of a stream's chunk. Smaller ones cost more processor time, larger ones memory for each download."""
 _DELETES = 16
 """Concurrent requests to delete."""
 _CALLS = 64

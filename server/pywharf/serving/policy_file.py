@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from pywharf.config.repo_config import ServerConfig
-from pywharf.core.errors import IncompleteConfigError
+from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.policy.document import parse_document
 from pywharf.core.policy.evaluation import CompiledDocument, RepoPolicies
@@ -42,8 +42,7 @@ class PolicyFile:
                 "is taken as soon as they arrive."
             )
         if digest != self._document_digest:
-            self._document = parse_document(text, f"{_WHAT} {path}")
-            self._document_digest = digest
+            self._document, self._document_digest = _parse(text, path), digest
         return ServedPolicies(self._document, digest, self._compile(self._document, parsed.repos))
 
     def _compile(self, document: PolicyDocument, repos: Iterable[RepoName]) -> Mapping[RepoName, RepoPolicies]:
@@ -65,6 +64,13 @@ class PolicyFile:
             found[repo] = by_numbers[numbers]
         self._compiled = compiled
         return found
+
+
+def _parse(text: str, path: str) -> PolicyDocument:
+    try:
+        return parse_document(text.encode())
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{_WHAT}, the file {path}: {error}") from None
 
 
 def _text(path: str, digest: str | None, seen: Seen) -> str:

@@ -63,7 +63,8 @@ class RepoStatus(msgspec.Struct, frozen=True):
 class Repository:
     """One repo: its pages, files, uploads and state. It owns the backend and the follower, and closes them.
 
-    Policies apply to pages, downloads and uploads, and nothing of them is written to the storage. For the rest of the server it is the only way to them. The caller has already checked the client's permission.
+    For the rest of the server it is the only way to them. The caller has already checked the client's permission.
+    Policies apply to pages, downloads and uploads, and nothing of them is written to the storage.
     """
 
     def __init__(  # noqa: PLR0913 - its parts

@@ -29,7 +29,7 @@ class WithheldTally:
 
     def note(self, repo: RepoName, project: ProjectName, withheld: Iterable[Withheld]) -> None:
         """Record what the newest page of a project lacks, in the place of what was recorded before."""
-        counts = Counter((one.policy, one.rule) for one in withheld)
+        counts: Counter[tuple[str, str]] = Counter((one.policy, one.rule) for one in withheld)
         with self._lock:
             self._put((repo, project), counts)
 

@@ -164,14 +164,11 @@ class ServedRepos:
 
     def _take_policies(self, config: LoadedConfig, opened: Iterable[OpenedRepo]) -> None:
         """Apply the policies to all repos, those included that are not served yet."""
-        before = self._policies.document.policies
+        before = {policy.name: policy for policy in self._policies.document.policies}
         self._policies = config.policies
         self._enforce([*self.repositories, *(one.repository for one in opened)])
-        if before:
-            unchanged = {policy.name for policy in before} - {
-                policy.name for policy in set(before) ^ set(config.policies.document.policies)
-            }
-            self._opener.withheld.retain(unchanged, config.repos)
+        unchanged = {policy.name for policy in config.policies.document.policies if before.get(policy.name) == policy}
+        self._opener.withheld.retain(unchanged, config.repos)
 
     def _open_changed(self, config: LoadedConfig, change: _Change) -> None:
         """Open each repo of which more than the credentials changed; keep the others."""

@@ -31,6 +31,4 @@ def entry_of(withheld: Withheld) -> dict[str, str | None]:
 
 def refusal_of(withheld: Withheld) -> WithheldError:
     """Return the error for the download of a withheld file."""
-    return WithheldError(
-        policy=withheld.policy, rule=withheld.rule, reason=withheld.reason, until=end_of(withheld)
-    )
+    return WithheldError(policy=withheld.policy, rule=withheld.rule, reason=withheld.reason, until=end_of(withheld))

@@ -143,6 +143,10 @@ class Repository:
             self._enforcement = Enforcement(self.name, policies, advisories, self._clock)
             self._pages_of = self._enforcement.pages
 
+    def enforces(self, policies: RepoPolicies | None) -> bool:
+        """Return whether these policies are the ones applied."""
+        return policies is (self._enforcement.policies if self._enforcement is not None else None)
+
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of all projects that may have a file. Raises IndexNotLoadedError."""
         names = await self._names()

@@ -47,6 +47,8 @@ class ServedRepos:
         self.digest = ""
         """The digest of the configuration served; "" before the first."""
         self._opener = opener
+        self.tally = opener.withheld
+        """What policies withheld on the pages of all repos."""
         self._gatekeeper = gatekeeper
         self._metrics = metrics
         self._settled_at: float | None = None
@@ -117,12 +119,12 @@ class ServedRepos:
             self._metrics.synchronised.labels(repository.name).set(0 if status.failure else 1)
             if status.rate_limit is not None:
                 self._metrics.rate_limit.labels(repository.name).set(status.rate_limit.remaining)
-        self._metrics.set_withheld(self._opener.withheld.by_rule())
+        self._metrics.set_withheld(self.tally.by_rule())
 
     def withheld(self) -> dict[str, WithheldCount]:
         """Return how much each policy of this configuration withholds, on the pages that this worker made lately."""
         names = {policy.name for policy in self._policies.document.policies}
-        return {name: count for name, count in self._opener.withheld.by_policy().items() if name in names}
+        return {name: count for name, count in self.tally.by_policy().items() if name in names}
 
     def use_advisories(self, advisories: Advisories | None) -> None:
         """Apply these advisories from now on, in one step. Reads nothing."""
@@ -168,7 +170,7 @@ class ServedRepos:
         self._policies = config.policies
         self._enforce([*self.repositories, *(one.repository for one in opened)])
         unchanged = {policy.name for policy in config.policies.document.policies if before.get(policy.name) == policy}
-        self._opener.withheld.retain(unchanged, config.repos)
+        self.tally.retain(unchanged, config.repos)
 
     def _open_changed(self, config: LoadedConfig, change: _Change) -> None:
         """Open each repo of which more than the credentials changed; keep the others."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -79,7 +80,7 @@ class Repo:
             await publish(self.backend, path)
         await self.follower.refresh()
 
-    async def json(self, name: ProjectName = FOO) -> dict[str, object]:
+    async def json(self, name: ProjectName = FOO) -> dict[str, Any]:
         """Return the JSON page, after comparing its files with the HTML page."""
         page = json.loads((await self.served.project_page(name, JSON)).body)
         html = (await self.served.project_page(name, HTML)).body.decode()
@@ -180,7 +181,7 @@ async def test_a_withheld_own_file_is_on_no_page_and_is_not_sent(repo, tmp_path)
     repo.served.enforce(policies(deny(versions="==2.0")))
     page = await repo.json()
     assert (page["versions"], await repo.root()) == (["1.0"], ["bar", "foo"])
-    assert [one["filename"] for one in page["_pywharf"]["withheld"]] == ["foo-2.0-py3-none-any.whl"]  # type: ignore[index]
+    assert [one["filename"] for one in page["_pywharf"]["withheld"]] == ["foo-2.0-py3-none-any.whl"]
     await repo.served.find_file(FOO, "foo-1.0-py3-none-any.whl")
     with pytest.raises(WithheldError) as raised:
         await repo.served.find_file(FOO, "foo-2.0-py3-none-any.whl")
@@ -211,7 +212,7 @@ async def test_yanks_and_statuses_of_a_policy_are_laid_over_and_taken_away_with_
     )
     repo.served.enforce(policies(overlay))
     page = await repo.json()
-    assert [f["yanked"] for f in page["files"]] == ["broken", False]  # type: ignore[index,attr-defined]
+    assert [f["yanked"] for f in page["files"]] == ["broken", False]
     assert page["project-status"] == {"status": "archived", "reason": "use bar"}
     assert b'data-yanked="broken"' in (await repo.served.project_page(FOO, HTML)).body
     repo.served.enforce(None)
@@ -254,7 +255,7 @@ async def test_another_index_s_file_never_stands_in_for_an_own_one_that_is_withh
     repo.served.enforce(policies(by_digest, cooldown(7)))
     page = await repo.json(shadowed)
     assert page["files"] == []
-    assert page["_pywharf"]["withheld-total"] == 2  # type: ignore[index]
+    assert page["_pywharf"]["withheld-total"] == 2
     assert await repo.root() == []
 
 
@@ -293,7 +294,7 @@ async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch)
     real, made = repo.served._pages.get_or_make, []  # noqa: SLF001 - the moment at which it waits
 
     async def slow(*args: object, **kwargs: object) -> Page:
-        page = await real(*args, **kwargs)
+        page: Page = await real(*args, **kwargs)
         made.append(page)
         if len(made) == 1:
             repo.served.enforce(policies(deny()))
@@ -310,7 +311,7 @@ async def test_a_page_names_at_most_a_thousand_withheld_files(repo):
     repo.served.enforce(policies(deny(reason="x" * 512)))
     page = await repo.json()
     found = page["_pywharf"]
-    assert (len(found["withheld"]), found["withheld-total"]) == (1_000, 1_500)  # type: ignore[index,arg-type]
+    assert (len(found["withheld"]), found["withheld-total"]) == (1_000, 1_500)
     assert len((await repo.served.project_page(FOO, JSON)).body) < 1_000_000
 
 
@@ -320,7 +321,7 @@ async def test_upload_times_of_any_year_make_a_page(repo):
     repo.served.enforce(policies(cooldown(3650)))
     page = await repo.json()
     assert page["versions"] == ["2.0"]
-    assert [one["until"] for one in page["_pywharf"]["withheld"]] == [None, None, None]  # type: ignore[index]
+    assert [one["until"] for one in page["_pywharf"]["withheld"]] == [None, None, None]
 
 
 async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_withheld_file_is_refused_in_our_words(place, tmp_path):
         assert (reply.status, reply.reason) == (403, detail)
         assert reply.json() == {
             "type": "urn:pywharf:problem:withheld",
-            "title": "Withheld by policy",
+            "title": "Refused by policy",
             "status": 403,
             "detail": detail,
             "policy": "security/deny",

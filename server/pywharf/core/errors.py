@@ -156,7 +156,7 @@ class WithheldError(PywharfError):
 
     status = 403
     code = "withheld"
-    title = "Withheld by policy"
+    title = "Refused by policy"
 
     def __init__(self, *, policy: str, rule: str, reason: str, until: str | None) -> None:
         """Say which rule of which policy withholds the file, until when (None: without end), and why."""

@@ -5,6 +5,7 @@ from functools import partial
 
 import msgspec
 
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
@@ -25,3 +26,5 @@ class SharedResources(msgspec.Struct, frozen=True):
     """Slots for uploads whose content is being checked."""
     staging: StagingRoom = msgspec.field(default_factory=StagingRoom)
     """The room on disk for uploads that are being received."""
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
+    """What the server's feed of advisories says now."""

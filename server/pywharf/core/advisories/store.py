@@ -70,7 +70,7 @@ class AdvisoryStore:
     def __init__(self, tables: memoryview, place: Place, read: Callable[[int, int], bytes]) -> None:
         """Take the tables, and a function that returns the bytes of the file at a position.
 
-        Raises BrokenStoreError.
+        It takes a moment, because it reads the tables wholly. Raises BrokenStoreError.
         """
         if hashlib.sha256(tables).digest() != place.digest:
             raise BrokenStoreError("its tables are damaged")
@@ -84,7 +84,7 @@ class AdvisoryStore:
         self._groups = parts[5]
         self.meta = msgspec.json.decode(parts[6], type=StoreMeta)
         self._read = read
-        self._revision = place.digest.hex()[:32]
+        self._revision = hashlib.sha256(b"".join((parts[0], parts[5]))).hexdigest()[:32]
         self._unpacked: cachetools.LRUCache[int, Mapping[str, _Project]] = cachetools.LRUCache(
             _CACHED_BYTES, lambda found: sum(map(_size, found.values()))
         )

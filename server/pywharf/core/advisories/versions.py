@@ -89,6 +89,7 @@ def parsed(text: str) -> Version | None:
         return None
 
 
+@functools.lru_cache(maxsize=65536)
 def key_of(text: str) -> str:
     """Return the same key for every spelling of a version; a text that is no version is its own key."""
     version = parsed(text)

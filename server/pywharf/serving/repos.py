@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -41,12 +41,20 @@ class _Change(msgspec.Struct):
 class ServedRepos:
     """The owner of the repos: opens, follows and closes them. Use as an async context."""
 
-    def __init__(self, opener: RepoOpener, gatekeeper: Gatekeeper, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        opener: RepoOpener,
+        gatekeeper: Gatekeeper,
+        metrics: Metrics,
+        is_waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait with readiness while `is_waiting` returns True, but no longer than for a storage."""
         self.digest = ""
         """The digest of the configuration served; "" before the first."""
         self._opener = opener
         self._gatekeeper = gatekeeper
         self._metrics = metrics
+        self._is_waiting = is_waiting
         self._settled_at: float | None = None
         """Monotonic time after which no storage delays the server's readiness; None before a configuration."""
         self._served: Mapping[RepoName, OpenedRepo] = {}
@@ -89,11 +97,13 @@ class ServedRepos:
     def is_ready(self) -> bool:
         """Return whether a configuration is served and, for a bounded time after the first one, each repo was read.
 
+        The first feed of advisories counts as a repo does.
+
         A server that was ready stays ready: a later repo, or one whose storage hangs, must not block the others.
         """
         if self._settled_at is None:
             return False
-        if self.loading() and time.monotonic() < self._settled_at:
+        if (self.loading() or self._is_waiting()) and time.monotonic() < self._settled_at:
             return False
         self._settled_at = 0.0
         return True

@@ -39,10 +39,20 @@ class _Order(msgspec.Struct, frozen=True):
 class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     meta: StoreMeta | None = None
     fault: str = ""
+    """What is wrong with the feed."""
+    problem: str = ""
+    """Why it could not be read; another attempt may succeed."""
+
+
+class CompilingFailedError(Exception):
+    """The error for a feed that could not be read, whatever it holds. The text continues a sentence."""
 
 
 async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last_modified: str = "") -> StoreMeta:
-    """Compile a feed into the file `store`; see `pywharf.core.advisories.feed`. Raises BadFeedError, OSError."""
+    """Compile a feed into the file `store`; see `pywharf.core.advisories.feed`.
+
+    Raises BadFeedError, CompilingFailedError.
+    """
     order = _Order(str(feed), str(store), source, etag, last_modified)
     # -P: the current folder is nobody's to import from.
     process = await asyncio.create_subprocess_exec(
@@ -53,6 +63,7 @@ async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_MAX_ANSWER,
+        start_new_session=True,  # a terminal's Ctrl-C ends the server, and the server ends this
     )
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
@@ -64,17 +75,19 @@ async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last
             answer = await process.stdout.readline()
             status = await process.wait()
     except (TimeoutError, ValueError) as error:
-        raise BadFeedError("reading it takes too long") from error
+        raise CompilingFailedError("reading it takes too long") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
         process.stdin.close()
     if status or not answer:
-        raise BadFeedError(f"the process that read it failed (status {status})")
+        raise CompilingFailedError(f"the process that read it failed (status {status})")
     outcome = msgspec.json.decode(answer, type=_Outcome)
-    if outcome.meta is None:
+    if outcome.fault:
         raise BadFeedError(outcome.fault)
+    if outcome.meta is None:
+        raise CompilingFailedError(outcome.problem)
     return outcome.meta
 
 
@@ -104,9 +117,9 @@ def _outcome(order: _Order) -> _Outcome:
     except BadFeedError as error:
         return _Outcome(fault=str(error))
     except MemoryError:
-        return _Outcome(fault=f"reading it takes more than {_MEMORY_BYTES} bytes of memory")
+        return _Outcome(problem=f"reading it takes more than {_MEMORY_BYTES} bytes of memory")
     except OSError as error:
-        return _Outcome(fault=f"it cannot be read or its tables cannot be written ({reason_of(error)})")
+        return _Outcome(problem=f"it cannot be read or its tables cannot be written ({reason_of(error)})")
     return _Outcome(meta)
 
 

@@ -16,11 +16,12 @@ from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import PywharfError
 from pywharf.core.os_errors import reason_of
+from pywharf.core.urls import is_http
 from pywharf.egress.advisory_feed import FeedClient, FeedUnavailableError, Validators
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.threads import on_storage
 from pywharf.serving.advisories import kept_feed
-from pywharf.serving.advisories.compiling import compiled
+from pywharf.serving.advisories.compiling import CompilingFailedError, compiled
 from pywharf.serving.advisories.opening import open_store
 from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.metrics import Metrics
@@ -53,22 +54,7 @@ class FeedSource(msgspec.Struct, frozen=True):
     text: str
 
     @property
-    def is_url(self) -> bool:
-        """Return whether the feed is fetched from another host."""
-        return is_url(self.text)
-
-    @property
-    def digest(self) -> str:
-        """Return the identity by which a kept feed is known to be of this source."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def is_url(text: str) -> bool:
-    """Return whether a flag's text is a URL rather than a path."""
-    return text.lower().startswith(("http://", "https://"))
-
-
-class FeedFollower:
+    class FeedFollower:
     """The follower of one worker. `folder` is private to the server's workers, on a local disk; `root` is its ROOT."""
 
     def __init__(  # noqa: PLR0913 - what it reads, keeps and reports to
@@ -136,7 +122,7 @@ class FeedFollower:
     async def _lead(self) -> None:
         """Read the feed once this worker is the one to do so."""
         with (self._folder / _LOCK).open("wb") as lock:
-            while not _is_locked(lock.fileno()):
+            while not _is_locked(lock.fileno()):  # noqa: ASYNC110 - the holder may be killed, and then says nothing
                 await asyncio.sleep(_WATCH_S)
             await self._restore()
             attempt = 0
@@ -161,7 +147,7 @@ class FeedFollower:
                 self._meta = (await asyncio.to_thread(open_store, store)).meta
             else:
                 self._meta = await on_storage(_KEEPING_S, kept_feed.restore, self._root, store, self._source.digest)
-        except (OSError, BrokenStoreError, PywharfError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is only a copy
             _logger.warning("The feed of advisories on disk cannot be used (%s); it is read anew.", error)
         if self._meta is not None:
             self._validators = Validators(self._meta.etag, self._meta.last_modified)
@@ -172,15 +158,17 @@ class FeedFollower:
             has_new = await (self._fetch() if self._source.is_url else self._read_file())
         except FeedUnavailableError as error:
             return self._report(str(error), "unreachable")
+        except CompilingFailedError as error:
+            return self._report(str(error), "failed")
         except BadFeedError as error:
             return self._report(str(error), "broken")
         except _OlderFeedError as error:
             return self._report(str(error), "older")
         except OSError as error:
-            return self._report(f"it cannot be stored or read ({reason_of(error)})", "unreachable")
+            return self._report(f"it cannot be stored ({reason_of(error)})", "failed")
         except Exception as error:
             _logger.exception("The feed of advisories cannot be read.")
-            return self._report(f"internal error ({type(error).__name__})", "broken")
+            return self._report(f"internal error ({type(error).__name__})", "failed")
         if has_new:
             self._fault = ""
         self._metrics.advisory_reads.labels("taken" if has_new else "unchanged").inc()
@@ -231,8 +219,10 @@ class FeedFollower:
                     etag=validators.etag,
                     last_modified=validators.last_modified,
                 )
-            finally:
+            except BadFeedError:
                 self._validators, self._mark = validators, mark
+                raise
+            self._validators, self._mark = validators, mark
             last = self._meta
             if last is not None and meta.newest < last.newest:
                 raise _OlderFeedError(

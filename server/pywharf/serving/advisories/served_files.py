@@ -6,15 +6,15 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from pywharf.core.advisories.store import AdvisoryStore
 from pywharf.core.filenames import version_of
 from pywharf.core.names import ProjectName, RepoName
+from pywharf.core.policy.advisories import Advisory
 
 _logger = logging.getLogger(__name__)
 _DAYS: Final = 30
@@ -23,6 +23,8 @@ MAX_FILES: Final = 100_000
 """Files that are remembered, with about 300 bytes each; past it the one that was first given out longest ago goes."""
 _MAX_LINES: Final = 100
 """Lines of the log for one feed."""
+_SHOWN: Final = 5
+"""Identifiers in one line."""
 _STEP: Final = 50
 """Files that are compared before other work of the event loop gets its turn."""
 
@@ -52,56 +54,51 @@ class ServedFiles:
     async def report(self, old: AdvisoryStore | None, new: AdvisoryStore, said: Path) -> None:
         """Count and log each file of the last 30 days with an advisory that was not about it in the old feed.
 
-        `said` is a folder that all workers share, so that one line is logged for each file.
+        `said` is a folder that all workers share, so that one of them logs each line.
         """
         self._forget()
-        kept = sorted(self._days)
-        lines = 0
-        done = 0
-        for project, keys in groupby(sorted(kept, key=lambda key: key[1]), key=lambda key: key[1]):
-            is_known = new.concerns(project)
-            for repo, _, filename in keys:
-                done += 1
-                if done % _STEP == 0:
-                    await asyncio.sleep(0)
-                if is_known and await self._report_file((repo, project, filename), old, new, said, lines < _MAX_LINES):
-                    lines += 1
-        if lines > _MAX_LINES:
-            _logger.warning("New advisories are about %d further files that were served.", lines - _MAX_LINES)
+        found = 0
+        for step, key in enumerate(list(self._days)):
+            if step % _STEP == 0:
+                await asyncio.sleep(0)
+            advisories = _new_ones(key, old, new)
+            if not advisories:
+                continue
+            self._count(key[0], "malware" if any(one.is_malware for one in advisories) else "other")
+            identifiers = [one.id for one in sorted(advisories, key=lambda one: (not one.is_malware, one.id))]
+            if await asyncio.to_thread(_claim, said, f"{key} {identifiers}"):
+                found += 1
+                if found <= _MAX_LINES:
+                    self._log(key, identifiers)
+        if found > _MAX_LINES:
+            _logger.warning("New advisories are about %d further files that were served.", found - _MAX_LINES)
 
-    async def _report_file(
-        self, key: _Key, old: AdvisoryStore | None, new: AdvisoryStore, said: Path, is_logged: bool
-    ) -> bool:
-        """Report one file. Returns whether this worker is the one to log it."""
-        repo, project, filename = key
-        version = version_of(filename, project)
-        before = {advisory.id for advisory in old.matching(project, version)} if old is not None else set()
-        found = [advisory for advisory in new.matching(project, version) if advisory.id not in before]
-        if not found:
-            return False
-        malware = any(advisory.is_malware for advisory in found)
-        self._count(repo, "malware" if malware else "other")
-        identifiers = sorted((advisory.id for advisory in found), key=lambda one: (not one.startswith("MAL-"), one))
-        if not await asyncio.to_thread(_claim, said, f"{repo}/{project}/{filename}/{identifiers}"):
-            return False
-        if is_logged:
-            day = datetime.fromtimestamp(self._days.get(key, 0) * _DAY_S, UTC).date().isoformat()
-            _logger.warning(
-                "New %s %s%s: repo %s served %s, last on %s.",
-                "malware advisory" if malware else "advisory",
-                ", ".join(identifiers[:5]),
-                f" and {len(identifiers) - 5} more" if len(identifiers) > 5 else "",  # noqa: PLR2004
-                repo,
-                filename,
-                day,
-            )
-        return True
+    def _log(self, key: _Key, identifiers: Sequence[str]) -> None:
+        repo, _, filename = key
+        more = len(identifiers) - _SHOWN
+        _logger.warning(
+            "New advisory %s%s: repo %s served %s, last on %s.",
+            ", ".join(identifiers[:_SHOWN]),
+            f" and {more} more" if more > 0 else "",
+            repo,
+            filename,
+            datetime.fromtimestamp(self._days.get(key, 0) * _DAY_S, UTC).date().isoformat(),
+        )
 
     def _forget(self) -> None:
-        """Forget the files that were last given out before that time."""
+        """Forget the files that were last given out more than 30 days ago."""
         oldest = int(self._clock()) // _DAY_S - _DAYS
         while self._days and next(iter(self._days.values())) < oldest:
             self._days.popitem(last=False)
+
+
+def _new_ones(key: _Key, old: AdvisoryStore | None, new: AdvisoryStore) -> list[Advisory]:
+    _, project, filename = key
+    if not new.concerns(project):
+        return []
+    version = version_of(filename, project)
+    before = {advisory.id for advisory in old.matching(project, version)} if old is not None else set()
+    return [advisory for advisory in new.matching(project, version) if advisory.id not in before]
 
 
 def _claim(folder: Path, text: str) -> bool:

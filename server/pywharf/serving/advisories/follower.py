@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ from pywharf.serving.metrics import Metrics
 _logger = logging.getLogger(__name__)
 _WATCH_S: Final = 1.0
 """Seconds between two checks whether another worker has read a feed, or has ended."""
-_PATH_S: Final = 5.0
+_PATH_S: Final = 2.0
 """Seconds between two checks of a feed that is a file."""
 _SETTLED_S: Final = 2.0
 """Seconds that such a file must be unchanged: somebody may still be copying it."""
@@ -54,7 +55,17 @@ class FeedSource(msgspec.Struct, frozen=True):
     text: str
 
     @property
-    class FeedFollower:
+    def is_url(self) -> bool:
+        """Return whether the feed is fetched from another host."""
+        return is_http(self.text)
+
+    @property
+    def digest(self) -> str:
+        """Return the identity by which a kept feed is known to be of this source."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class FeedFollower:
     """The follower of one worker. `folder` is private to the server's workers, on a local disk; `root` is its ROOT."""
 
     def __init__(  # noqa: PLR0913 - what it reads, keeps and reports to
@@ -156,14 +167,8 @@ class FeedSource(msgspec.Struct, frozen=True):
         """Read the feed if it has changed. Returns whether that worked."""
         try:
             has_new = await (self._fetch() if self._source.is_url else self._read_file())
-        except FeedUnavailableError as error:
-            return self._report(str(error), "unreachable")
-        except CompilingFailedError as error:
-            return self._report(str(error), "failed")
-        except BadFeedError as error:
-            return self._report(str(error), "broken")
-        except _OlderFeedError as error:
-            return self._report(str(error), "older")
+        except tuple(_RESULTS) as error:
+            return self._report(str(error), _RESULTS[type(error)])
         except OSError as error:
             return self._report(f"it cannot be stored ({reason_of(error)})", "failed")
         except Exception as error:
@@ -248,6 +253,15 @@ class FeedSource(msgspec.Struct, frozen=True):
 
 class _OlderFeedError(Exception):
     """The error for a feed that is older than the last one. The text continues a sentence."""
+
+
+_RESULTS: Final[Mapping[type[Exception], str]] = {
+    FeedUnavailableError: "unreachable",
+    CompilingFailedError: "failed",
+    BadFeedError: "broken",
+    _OlderFeedError: "older",
+}
+"""What a failure is called in the metrics."""
 
 
 def _mark(path: Path) -> Mark | None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pywharf.backends.memory import MemoryBackend
-from pywharf.core.errors import ForbiddenError, WithheldError
+from pywharf.core.errors import AdvisoriesNotLoadedError, ForbiddenError, WithheldError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import rfc3339
 from pywharf.core.names import ProjectName, RepoName
@@ -27,6 +27,7 @@ from pywharf.core.policy.model import (
     Yank,
 )
 from pywharf.core.reports import WithheldCount
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.repository import Repository, UpstreamPolicy
@@ -62,6 +63,7 @@ class Repo:
         self.other = OtherIndex()
         self.clock = Clock()
         self.tally = WithheldTally()
+        self.advisories: Any = CurrentAdvisories()
         self.follower = Follower(REPO, self.backend)
         self.shadowing: tuple[str, ...] = ("shadowed",)
         self.served = Repository(
@@ -71,7 +73,11 @@ class Repo:
             upstream=UpstreamPolicy(url=URL, allow_shadowing=self.shadowing),
             max_file_bytes=10**9,
             shared=SharedResources(
-                ExtraIndex(self.other), pages=PageCache(10**8, self.clock), clock=self.clock, withheld=self.tally
+                ExtraIndex(self.other),
+                pages=PageCache(10**8, self.clock),
+                clock=self.clock,
+                withheld=self.tally,
+                advisories=self.advisories,
             ),
         )
 
@@ -398,10 +404,25 @@ class Feed(msgspec.Struct, frozen=True):
 
 async def test_newer_advisories_make_pages_anew(repo, tmp_path):
     await repo.publish(wheel(tmp_path, "foo"))
-    block = policies(Policy(name="ns/block", advisories="Block"))
-    repo.served.enforce(block, Feed())
+    repo.served.enforce(policies(Policy(name="ns/block", advisories="Block")))
+    repo.advisories.replace(Feed())
     assert (await repo.versions(), await repo.root()) == (["1.0"], ["foo"])
-    repo.served.enforce(block, Feed(("foo",)))
+    repo.advisories.replace(Feed(("foo",)))
     assert (await repo.versions(), await repo.root()) == ([], [])
     with pytest.raises(WithheldError, match=r"^Withheld by Advisory of the policy ns/block: MAL-2026-1 reports it"):
         await repo.served.find_file(FOO, "foo-1.0-py3-none-any.whl")
+
+
+async def test_a_policy_that_needs_advisories_shows_nothing_without_them(repo, tmp_path):
+    path = wheel(tmp_path, "foo")
+    await repo.publish(path)
+    assert await repo.versions() == ["1.0"]
+    repo.served.enforce(policies(Policy(name="ns/block", advisories="Block")))
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.project_page(FOO, JSON)
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.root_page(HTML)
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.find_file(FOO, path.name)
+    repo.served.enforce(policies(Policy(name="ns/report", advisories="Report")))
+    assert (await repo.versions(), await repo.root()) == (["1.0"], ["foo"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,31 @@ async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch)
     page = await repo.served.project_page(FOO, JSON)
     assert [len(json.loads(one.body)["files"]) for one in made] == [300, 0]
     assert page is made[1]
+
+
+async def test_who_comes_after_a_page_s_time_does_not_get_it_from_somebody_who_came_before(repo):
+    """A large page is made in a thread, for all callers together."""
+    names = [f"foo-{n}-py3-none-any.whl" for n in range(300)]
+    repo.other.add("foo", *names, **{"9.0": rfc3339(NOW)})
+    given = policies(Policy(name="ns/slow", cooldown=Cooldown(minimum_age_s=60, missing_time="Allow")))
+    real, evaluated, go_on = given.evaluate, threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        found = real(project, **more)
+        evaluated.set()
+        assert go_on.wait(20)
+        return found
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    first = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    assert await asyncio.to_thread(evaluated.wait, 20)
+    repo.clock.now = NOW + 60
+    second = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go_on.set()
+    assert [len(json.loads((await asked).body)["files"]) for asked in (first, second)] == [300, 301]
 
 
 async def test_a_page_names_at_most_a_thousand_withheld_files(repo):

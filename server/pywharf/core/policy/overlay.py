@@ -55,3 +55,7 @@ class Overlay:
         if until > self._now:
             self.changes.append(until)
         return until > self._now
+
+
+def _exception_to_status(rules: ProjectRules) -> FileRule | None:
+    return min(rules.exceptions("Status"), key=by_order, default=None)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from pywharf.core.policy.model import (
     Yank,
 )
 
+T = TypeVar("T")
 NOW = 1_800_000_000.0
 DIGESTS = ["a" * 64, "b" * 64]
 REPO = RepoName("team-a")
@@ -154,7 +156,7 @@ def test_an_exception_reaches_its_own_policy_alone(
 
 @given(SETS, PROJECTS, st.randoms(use_true_random=False))
 def test_the_order_does_not_matter(policies: list[Policy], project: Project, shuffled: random.Random) -> None:
-    def mixed(items: Sequence[object]) -> tuple[object, ...]:
+    def mixed(items: Sequence[T]) -> tuple[T, ...]:
         return tuple(shuffled.sample(items, len(items)))
 
     others = [

@@ -196,7 +196,7 @@ class PackagePolicyStatus(StatusModel, frozen=True, kw_only=True):
     observed_generation: Annotated[
         Count | None, Meta(description="The metadata.generation that this status speaks of.")
     ] = None
-    targets: Annotated[Count | None, Meta(description="Repos that it is about.")] = None
+    targets: Annotated[Count | None, Meta(description="Served repos that it is about.")] = None
     rules: Annotated[Count | None, Meta(description="Entries of its lists, and its other rules.")] = None
     exceptions: Annotated[ExceptionCounts | None, Meta(description="How many exceptions it has.")] = None
     withheld: Annotated[Withheld | None, Meta(description="What it withheld on the pages that were made lately.")] = (

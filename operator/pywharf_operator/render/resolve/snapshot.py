@@ -35,8 +35,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[PackagePolicy, ...] = ()
     unparsed_policies: frozenset[ObjectKey] = frozenset()
     """Policies that passed the schema and cannot be parsed."""
-    unlisted_policies: frozenset[str] = frozenset()
-    """Namespaces whose policies cannot be read now."""
+    unlisted_policies: frozenset[str] | None = frozenset()
+    """Namespaces whose policies cannot be read now; None: all."""
     delivered_policies: tuple[Policy, ...] = ()
     """The policies that the server was given last; read only where some of them may have to stay."""
     watched: tuple[str, ...] | None = None

@@ -286,13 +286,16 @@ def _volumes(server: PackageServer) -> list[Manifest]:
 
 
 def _sources(server: PackageServer) -> list[Manifest]:
-    """Return the configuration and every shard that the credentials may have. The two share no key.
+    """Return the configuration, the policies if there are any, and every shard that the credentials may have.
+
+    They share no key. The source of the policies is always there, so that the first one restarts no pod.
 
     If two shards hold the same key, the later source wins: the lowest shard, which therefore stands last.
     """
     shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
         {"configMap": {"name": object_name(server, "config")}},
+        {"configMap": {"name": object_name(server, "policies"), "optional": True}},
         *({"secret": {"name": name, "optional": True}} for name in shards),
         {"secret": {"name": shard_name(server, 0)}},
     ]

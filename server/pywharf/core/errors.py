@@ -13,6 +13,7 @@
     │   └── IncompleteConfigError
     ├── UnauthenticatedError
     ├── ForbiddenError
+    ├── WithheldError
     ├── NotFoundError
     ├── MethodNotAllowedError
     ├── NotAcceptableError
@@ -145,6 +146,28 @@ class ForbiddenError(PywharfError):
     status = 403
     code = "forbidden"
     title = "Not allowed"
+
+
+class WithheldError(PywharfError):
+    """A file that a policy withholds. The repo holds it, and may show it later.
+
+    pip prints the reason phrase, which is the beginning of the message, so what has a bounded length stands first.
+    """
+
+    status = 403
+    code = "withheld"
+    title = "Refused by policy"
+
+    def __init__(self, *, policy: str, rule: str, reason: str, until: str | None) -> None:
+        """Say which rule of which policy withholds the file, until when (None: without end), and why."""
+        end = f" until {until}" if until is not None else ""
+        why = f": {reason}" if reason else "."
+        super().__init__(f"Withheld{end} by {rule} of the policy {policy}{why}")
+        self.policy = policy
+        self.rule = rule
+        self.reason = reason
+        self.until = until
+        """RFC 3339, in whole seconds."""
 
 
 class NotFoundError(PywharfError):

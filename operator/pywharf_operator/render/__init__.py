@@ -71,7 +71,7 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
 
     credentials: tuple[Manifest, ...]
     """The Secrets. They are applied first, as the ConfigMap names their revision."""
-    policies: Manifest | None
+    policies: Manifest | None = None
     """The ConfigMap of the policies, applied before the configuration that names it; None if there are none."""
     config_map: Manifest
     workload: tuple[Manifest, ...]

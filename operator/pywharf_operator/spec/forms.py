@@ -95,6 +95,11 @@ SPECIFIERS = Form(
     check=check_specifiers,
 )
 SHA256 = Form(pattern="^[0-9a-f]{64}$", max_length=64, must_be="64 hexadecimal digits in lower case")
+FEED_PATH = Form(
+    pattern="^/[A-Za-z0-9._/-]+$",
+    max_length=512,
+    must_be="an absolute path such as /advisories/pypi.zip",
+)
 POD_PATH = Form(
     pattern=r"^spec(\.[A-Za-z0-9_-]+|\[[^\[\]]+\])+$",
     max_length=512,
@@ -128,8 +133,10 @@ HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
 Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
 Age = Annotated[str, Meta(extra={"form": AGE})]
-Specifiers = Annotated[str, Meta(extra={"form": SPECIFIERS})]
+Specifiers = Annotated[str, Meta(extra={"form": SPECIFIERS, "costs_much_in_cel": True})]
+"""In a list of 10,000 a rule for it would cost more than the API server allows."""
 Sha256 = Annotated[str, Meta(extra={"form": SHA256})]
+FeedPath = Annotated[str, Meta(extra={"form": FEED_PATH})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
 LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]

@@ -11,7 +11,7 @@ from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.pod.container_text import container_args
 from pywharf_operator.render.pod.removals import without
 from pywharf_operator.render.pod.security import container_security, pod_security
-from pywharf_operator.render.pod.server_flags import flags_of
+from pywharf_operator.render.pod.server_flags import advisory_flags, flags_of
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.spec import PackageServer
@@ -217,6 +217,7 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--port={HTTP_PORT}",
         f"--internal_port={INTERNAL_PORT}",
         *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
+        *(f"--{name}={value}" for name, value in advisory_flags(server).items()),
         f"--shutdown_delay={_DELAY_S}",
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",
@@ -286,13 +287,16 @@ def _volumes(server: PackageServer) -> list[Manifest]:
 
 
 def _sources(server: PackageServer) -> list[Manifest]:
-    """Return the configuration and every shard that the credentials may have. The two share no key.
+    """Return the configuration, the policies if there are any, and every shard that the credentials may have.
+
+    They share no key. The source of the policies is always there, so that the first one restarts no pod.
 
     If two shards hold the same key, the later source wins: the lowest shard, which therefore stands last.
     """
     shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
         {"configMap": {"name": object_name(server, "config")}},
+        {"configMap": {"name": object_name(server, "policies"), "optional": True}},
         *({"secret": {"name": name, "optional": True}} for name in shards),
         {"secret": {"name": shard_name(server, 0)}},
     ]

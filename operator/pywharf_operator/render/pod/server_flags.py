@@ -8,6 +8,7 @@ from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf.core.endpoints import allowed_reach
 from pywharf_operator.render.resolve.endpoints import endpoints_of
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.forms import age_s
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +33,21 @@ def flags_of(server: PackageServer) -> Flags:
     )
 
 
+def advisory_flags(server: PackageServer) -> dict[str, str]:
+    """Return the flags about the server's advisories; empty without a feed."""
+    feed = server.spec.advisories
+    if feed is None:
+        return {}
+    return {"advisories": feed.url or feed.path or "", "advisories_interval": str(age_s(feed.interval))}
+
+
 def _endpoints(server: PackageServer) -> tuple[str, ...]:
-    """Return the server's list with the host of its own upstream, which its owner names in another field."""
+    """Return the server's list with the hosts of its own upstream and feed, which its owner names in other fields."""
     listed = endpoints_of(server)
-    upstream = server.spec.upstream
-    url = (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None
-    if url is None or allowed_reach(listed, url) is not None:
-        return listed
-    return (*listed, urlsplit(url).netloc.lower())
+    upstream, feed = server.spec.upstream, server.spec.advisories
+    own = [
+        (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None,
+        feed.url if feed is not None else None,
+    ]
+    hosts = (urlsplit(url).netloc.lower() for url in own if url is not None and allowed_reach(listed, url) is None)
+    return (*listed, *dict.fromkeys(hosts))

@@ -80,6 +80,9 @@ class Cluster:
     async def list_metadata(self, kind: Any, namespace: Any = None, labels: Any = None, *, only: Any = None) -> Any:
         return [trimmed_metadata(kind, one) for one in await self.list(kind, namespace, labels, only=only)]
 
+    async def listed(self, kind: Any, namespace: Any = None, *, only: Any = None) -> tuple[list[Json], str]:
+        return await self.list(kind, namespace, only=only), "1"
+
     async def list(
         self, kind: Any, namespace: Any = None, labels: Any = None, *, fields: Any = None, only: Any = None
     ) -> list[Json]:

@@ -67,11 +67,13 @@ FORMS: dict[str, Callable[[Iterable[Json | bytes]], bytes]] = {
 }
 
 
-def compiled(feed: bytes, *, now: float | None = None) -> tuple[bytes, StoreMeta]:
+def compiled(
+    feed: bytes, *, now: float | None = None, source: str = "test", validators: tuple[str, str] = ("", "")
+) -> tuple[bytes, StoreMeta]:
     """Compile a feed in memory. Raises BadFeedError."""
     made = io.BytesIO()
     at = time.time() if now is None else now
-    meta = compile_feed(io.BytesIO(feed), made, source="test", validators=("", ""), now=at)
+    meta = compile_feed(io.BytesIO(feed), made, source=source, validators=validators, now=at)
     return made.getvalue(), meta
 
 

@@ -96,9 +96,7 @@ def _one_bad_member() -> bytes:
     [
         pytest.param(b"", "no entry about PyPI", id="nothing"),
         pytest.param(b"<html>not found</html>", "no entry about PyPI .*fault", id="a page"),
-        pytest.param(
-            lines([entry("GHSA-1", affected("x", ecosystem="npm"))]), "no entry", id="another ecosystem"
-        ),
+        pytest.param(lines([entry("GHSA-1", affected("x", ecosystem="npm"))]), "no entry", id="another ecosystem"),
         pytest.param(zipped(GOOD)[:-30], "damaged", id="a zip cut off"),
         pytest.param(zipped(GOOD)[:200], "damaged", id="the beginning of a zip"),
         pytest.param(b"PK", "damaged", id="the signature of a zip"),

@@ -200,6 +200,17 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path):
         assert followed.reads("taken") == 2
 
 
+async def test_other_texts_of_the_same_advisories_are_another_feed_with_the_same_answers(tmp_path):
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(lines([malware("first")]))
+    async with (followed := Followed(str(path), tmp_path)).running():
+        await followed.knowing("first")
+        taken = followed.advisories.required()
+        path.write_bytes(lines([malware("first") | {"details": "more is known"}]))
+        await until(lambda: b"more is known" in (followed.advisories.entries().entry("MAL-2026-first") or b""))
+        assert followed.advisories.required() is taken
+
+
 async def test_the_real_process_compiles_and_refuses(tmp_path):
     feed, store = tmp_path / "feed", tmp_path / "store"
     feed.write_bytes(zipped([malware("first")]))

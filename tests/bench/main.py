@@ -15,7 +15,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bucket, control_plane, data, github_calls, large_index, mixed, pages, publishing, scanning, servers
+from bench import (
+    advisories,
+    bucket,
+    control_plane,
+    data,
+    github_calls,
+    large_index,
+    mixed,
+    pages,
+    publishing,
+    scanning,
+    servers,
+)
 from bench.data import Data
 from bench.report import Row, table
 from bench.settings import Settings
@@ -39,6 +51,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     yield "uploads", functools.partial(publishing.measure, settings)
     yield "bucket", functools.partial(bucket.measure, settings)
     yield "scan of a bucket", functools.partial(bucket.measure_scan, settings)
+    yield "advisories", functools.partial(advisories.measure, settings)
     yield "scans of 100,000 files", functools.partial(scanning.measure, settings)
     for extension, changes in CHANGES.items():
         yield f"start with index.{extension}", functools.partial(large_index.measure_start, settings, extension)

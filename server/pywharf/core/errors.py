@@ -25,6 +25,7 @@
     ├── UnavailableError
     │   ├── BusyError
     │   ├── IndexNotLoadedError
+    │   ├── AdvisoriesNotLoadedError
     │   ├── BackendUnavailableError
     │   │   ├── RateLimitedError
     │   │   └── PreconditionsIgnoredError
@@ -291,6 +292,21 @@ class IndexNotLoadedError(UnavailableError):
 
     code = "index-not-loaded"
     title = "The index is not loaded"
+
+
+class AdvisoriesNotLoadedError(UnavailableError):
+    """The server has not read its feed of advisories yet, or has none, so it does not know what is malware."""
+
+    code = "advisories-not-loaded"
+    title = "The advisories are not loaded"
+    retry_after_s = 10
+
+    def __init__(self, *, has_feed: bool) -> None:
+        super().__init__(
+            "The feed of advisories has not been read yet; try again in some seconds, or see the server's log."
+            if has_feed
+            else "A policy blocks malware, and this server has no feed of advisories; start it with --advisories."
+        )
 
 
 class BackendUnavailableError(UnavailableError):

@@ -30,8 +30,8 @@ class Shown(msgspec.Struct, frozen=True):
 class Enforcement:
     """The policies and advisories of one repo in force. Other ones make another object, with pages of its own.
 
-    An evaluation holds from the moment of the clock that it was made at. So if the clock is set back, what was made
-    before is made anew, as when it goes on.
+    An evaluation holds from the time of the clock at which it was made. So everything is also evaluated again after
+    the clock was set back.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ from pywharf.core.filenames import DistributionFilename, may_be_stored
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
-from pywharf.core.policy.advisories import Advisories
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
@@ -86,6 +85,8 @@ class Repository:
         self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
         self._staging, self._tally, self._clock = shared.staging, shared.withheld, shared.clock
         self._enforcement: Enforcement | None = None
+        self._advisories = shared.advisories
+        self._blocks_malware = False
         self._pages_of: str = name
         """What the keys of project pages begin with: pages made under other policies have other keys."""
         self._listed = ListedProjects()
@@ -131,17 +132,33 @@ class Repository:
         """Return the Unix seconds when the index was written; see Follower. Raises IndexNotLoadedError."""
         return self._follower.index_mtime
 
-    def enforce(self, policies: RepoPolicies | None, advisories: Advisories | None = None) -> None:
-        """Apply these policies and advisories from now on, in one step; None: none. Reads nothing.
+    def enforce(self, policies: RepoPolicies | None) -> None:
+        """Apply these policies from now on, in one step; None: none. Reads nothing.
 
-        Pages stay cached if both are the same objects as before.
+        Pages stay cached if they are the same object as before.
         """
-        current = self._enforcement
-        if policies is None:
-            self._enforcement, self._pages_of = None, self.name
-        elif current is None or current.policies is not policies or current.advisories is not advisories:
-            self._enforcement = Enforcement(self.name, policies, advisories, self._clock)
-            self._pages_of = self._enforcement.pages
+        if not self.enforces(policies):
+            self._use(None if policies is None else self._enforcement_of(policies))
+
+    def _enforcement_of(self, policies: RepoPolicies) -> Enforcement:
+        return Enforcement(self.name, policies, self._advisories.current(), self._clock)
+
+    def _use(self, enforcement: Enforcement | None) -> None:
+        self._enforcement = enforcement
+        self._pages_of = self.name if enforcement is None else enforcement.pages
+        self._blocks_malware = enforcement is not None and enforcement.policies.blocks_malware
+
+    def _in_force(self) -> Enforcement | None:
+        """Return the policies in force, with the newest advisories; None: none.
+
+        Raises AdvisoriesNotLoadedError if a policy needs advisories and there are none yet.
+        """
+        enforcement = self._enforcement
+        if enforcement is not None and self._blocks_malware:
+            if self._advisories.required() is not enforcement.advisories:
+                self._use(self._enforcement_of(enforcement.policies))
+            return self._enforcement
+        return enforcement
 
     def enforces(self, policies: RepoPolicies | None) -> bool:
         """Return whether these policies are the ones applied."""
@@ -160,11 +177,11 @@ class Repository:
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:
-            catalog, enforcement = await self._follower.latest(), self._enforcement
+            catalog, enforcement = await self._follower.latest(), self._in_force()
             if enforcement is None:
                 return catalog.names()
             names = await self._listed.names(catalog, enforcement)
-            if self._enforcement is enforcement:
+            if self._in_force() is enforcement:
                 return names
 
     async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
@@ -179,6 +196,8 @@ class Repository:
             # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
             own = await self._find(name) if source is None else catalog.project(name)
             return await self._looked_up_page(name, own, source, is_json=is_json)
+        if self._blocks_malware:
+            self._in_force()
         page = self._pages.get((self._pages_of, name, is_json), source)
         if page is not None:
             return page
@@ -197,8 +216,8 @@ class Repository:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
-        if self._enforcement is not None:
-            self._enforcement.check_download(project, file)
+        if self._enforcement is not None and (enforcement := self._in_force()) is not None:
+            enforcement.check_download(project, file)
         return file
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
@@ -232,7 +251,7 @@ class Repository:
 
     def _with_status(self, project: Project) -> Project:
         """Return the project with its status under the policies; its files do not matter."""
-        enforcement = self._enforcement
+        enforcement = self._in_force()
         if enforcement is None or not enforcement.concerns(project.name):
             return project
         return enforcement.show(msgspec.structs.replace(project, files=())).project
@@ -300,8 +319,9 @@ class Repository:
     ) -> Page:
         """Return the page under the policies in force when it is complete: waiting for a slot may take long."""
         note = partial(self._tally.note, self.name, key[0])
+        began = self._clock()
         while True:
-            enforcement = self._enforcement
+            enforcement = self._in_force()
             page = await self._pages.get_or_make(
                 (self._pages_of, *key),
                 source,
@@ -309,7 +329,8 @@ class Repository:
                 large=sources.count > _LARGE_PROJECT,
                 source_bytes=source_bytes,
             )
-            if self._enforcement is enforcement:
+            # Another caller may have had it made before this one came, for a time that is over.
+            if self._in_force() is enforcement and (page.since >= began or page.is_right_at(self._clock())):
                 return page
 
     async def _with_sizes(self, project: Project) -> Project:

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
@@ -31,3 +32,5 @@ class SharedResources(msgspec.Struct, frozen=True):
     withheld: WithheldTally = msgspec.field(default_factory=WithheldTally)
     clock: Callable[[], float] = time.time
     """Returns the Unix seconds by which policies are evaluated."""
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
+    """What the server's feed of advisories says now."""

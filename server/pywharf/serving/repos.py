@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +12,6 @@ import msgspec
 from pywharf.core.access import Credentials
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
-from pywharf.core.policy.advisories import Advisories
 from pywharf.core.reports import WithheldCount
 from pywharf.index.repository import Repository
 from pywharf.serving.definitions import NO_POLICIES, LoadedConfig, ServedPolicies
@@ -43,7 +42,14 @@ class _Change(msgspec.Struct):
 class ServedRepos:
     """The owner of the repos: opens, follows and closes them. Use as an async context."""
 
-    def __init__(self, opener: RepoOpener, gatekeeper: Gatekeeper, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        opener: RepoOpener,
+        gatekeeper: Gatekeeper,
+        metrics: Metrics,
+        is_waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait with readiness while `is_waiting` returns True, but no longer than for a storage."""
         self.digest = ""
         """The digest of the configuration served; "" before the first."""
         self._opener = opener
@@ -51,12 +57,12 @@ class ServedRepos:
         """What policies withheld on the pages of all repos."""
         self._gatekeeper = gatekeeper
         self._metrics = metrics
+        self._is_waiting = is_waiting
         self._settled_at: float | None = None
         """Monotonic time after which no storage delays the server's readiness; None before a configuration."""
         self._served: Mapping[RepoName, OpenedRepo] = {}
         self._broken: Mapping[RepoName, str] = {}
         self._policies: ServedPolicies = NO_POLICIES
-        self._advisories: Advisories | None = None
         self._applying = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -95,11 +101,13 @@ class ServedRepos:
     def is_ready(self) -> bool:
         """Return whether a configuration is served and, for a bounded time after the first one, each repo was read.
 
+        The first feed of advisories counts as a repo does.
+
         A server that was ready stays ready: a later repo, or one whose storage hangs, must not block the others.
         """
         if self._settled_at is None:
             return False
-        if self.loading() and time.monotonic() < self._settled_at:
+        if (self.loading() or self._is_waiting()) and time.monotonic() < self._settled_at:
             return False
         self._settled_at = 0.0
         return True
@@ -126,15 +134,10 @@ class ServedRepos:
         names = {policy.name for policy in self._policies.document.policies}
         return {name: count for name, count in self.tally.by_policy().items() if name in names}
 
-    def use_advisories(self, advisories: Advisories | None) -> None:
-        """Apply these advisories from now on, in one step. Reads nothing."""
-        self._advisories = advisories
-        self._enforce(self.repositories)
-
     def _enforce(self, repositories: Iterable[Repository]) -> None:
-        """Have the repos apply the policies and advisories in force, in one step."""
+        """Have the repos apply the policies of this configuration, in one step."""
         for repository in repositories:
-            repository.enforce(self._policies.by_repo.get(repository.name), self._advisories)
+            repository.enforce(self._policies.by_repo.get(repository.name))
 
     async def apply(self, config: LoadedConfig) -> None:
         """Serve this configuration.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from pywharf.backends.memory import MemoryBackend
-from pywharf.core.errors import ForbiddenError, WithheldError
+from pywharf.core.errors import AdvisoriesNotLoadedError, ForbiddenError, WithheldError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import rfc3339
 from pywharf.core.names import ProjectName, RepoName
@@ -27,6 +28,7 @@ from pywharf.core.policy.model import (
     Yank,
 )
 from pywharf.core.reports import WithheldCount
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.repository import Repository, UpstreamPolicy
@@ -62,6 +64,7 @@ class Repo:
         self.other = OtherIndex()
         self.clock = Clock()
         self.tally = WithheldTally()
+        self.advisories: Any = CurrentAdvisories()
         self.follower = Follower(REPO, self.backend)
         self.shadowing: tuple[str, ...] = ("shadowed",)
         self.served = Repository(
@@ -71,7 +74,11 @@ class Repo:
             upstream=UpstreamPolicy(url=URL, allow_shadowing=self.shadowing),
             max_file_bytes=10**9,
             shared=SharedResources(
-                ExtraIndex(self.other), pages=PageCache(10**8, self.clock), clock=self.clock, withheld=self.tally
+                ExtraIndex(self.other),
+                pages=PageCache(10**8, self.clock),
+                clock=self.clock,
+                withheld=self.tally,
+                advisories=self.advisories,
             ),
         )
 
@@ -306,6 +313,31 @@ async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch)
     assert page is made[1]
 
 
+async def test_who_comes_after_a_page_s_time_does_not_get_it_from_somebody_who_came_before(repo):
+    """A large page is made in a thread, for all callers together."""
+    names = [f"foo-{n}-py3-none-any.whl" for n in range(300)]
+    repo.other.add("foo", *names, **{"9.0": rfc3339(NOW)})
+    given = policies(Policy(name="ns/slow", cooldown=Cooldown(minimum_age_s=60, missing_time="Allow")))
+    real, evaluated, go_on = given.evaluate, threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        found = real(project, **more)
+        evaluated.set()
+        assert go_on.wait(20)
+        return found
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    first = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    assert await asyncio.to_thread(evaluated.wait, 20)
+    repo.clock.now = NOW + 60
+    second = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go_on.set()
+    assert [len(json.loads((await asked).body)["files"]) for asked in (first, second)] == [300, 301]
+
+
 async def test_a_page_names_at_most_a_thousand_withheld_files(repo):
     repo.other.add("foo", *(f"foo-{n}-py3-none-any.whl" for n in range(1_500)))
     repo.served.enforce(policies(deny(reason="x" * 512)))
@@ -398,10 +430,25 @@ class Feed(msgspec.Struct, frozen=True):
 
 async def test_newer_advisories_make_pages_anew(repo, tmp_path):
     await repo.publish(wheel(tmp_path, "foo"))
-    block = policies(Policy(name="ns/block", advisories="Block"))
-    repo.served.enforce(block, Feed())
+    repo.served.enforce(policies(Policy(name="ns/block", advisories="Block")))
+    repo.advisories.replace(Feed())
     assert (await repo.versions(), await repo.root()) == (["1.0"], ["foo"])
-    repo.served.enforce(block, Feed(("foo",)))
+    repo.advisories.replace(Feed(("foo",)))
     assert (await repo.versions(), await repo.root()) == ([], [])
     with pytest.raises(WithheldError, match=r"^Withheld by Advisory of the policy ns/block: MAL-2026-1 reports it"):
         await repo.served.find_file(FOO, "foo-1.0-py3-none-any.whl")
+
+
+async def test_a_policy_that_needs_advisories_shows_nothing_without_them(repo, tmp_path):
+    path = wheel(tmp_path, "foo")
+    await repo.publish(path)
+    assert await repo.versions() == ["1.0"]
+    repo.served.enforce(policies(Policy(name="ns/block", advisories="Block")))
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.project_page(FOO, JSON)
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.root_page(HTML)
+    with pytest.raises(AdvisoriesNotLoadedError):
+        await repo.served.find_file(FOO, path.name)
+    repo.served.enforce(policies(Policy(name="ns/report", advisories="Report")))
+    assert (await repo.versions(), await repo.root()) == (["1.0"], ["foo"])

@@ -128,10 +128,25 @@ def test_policies_that_have_not_arrived_yet(delivered):
             b'{"policies": [{"name": "ns/a", "deny": [{"project": "x", "versions": "newest"}]}]}',
             "The policy 'ns/a' cannot be used: the versions 'newest' of 'x' are not version specifiers (PEP 440).",
         ),
+        (text(policy(repos=["Team-A"])).encode(), "The policy 'ns/one' names the repo 'Team-A'; write 'team-a'."),
+        (text(policy(repos=["a b"])).encode(), "a b"),
         (text(*[policy(f"ns/{n}") for n in range(MAX_RULES + 1)]).encode(), f"a server takes {MAX_RULES}."),
         (gzip.compress(b" " * (64 * 1024 * 1024 + 1)), "is over 67108864 bytes."),
     ],
-    ids=["missing", "binary", "empty", "deep", "type", "unknown rule", "surrogate", "specifier", "many", "large"],
+    ids=[
+        "missing",
+        "binary",
+        "empty",
+        "deep",
+        "type",
+        "unknown rule",
+        "surrogate",
+        "specifier",
+        "spelling",
+        "no repo",
+        "many",
+        "large",
+    ],
 )
 def test_policies_that_cannot_be_used_refuse_the_configuration(delivered, content, said):
     delivered.configure()

@@ -48,7 +48,8 @@ class RepoPolicies:
 
     def __init__(self, groups: Iterable[PolicyGroup] = ()) -> None:
         self._groups = tuple(groups)
-        self._block_malware = any(group.blocks_malware for group in self._groups)
+        self.blocks_malware = any(group.blocks_malware for group in self._groups)
+        """Whether a policy needs advisories: without them its answers are those of a server without a feed."""
 
     def concerns(self, name: ProjectName, *, foreign: bool, advisories: Advisories | None = None) -> bool:
         """Return whether an evaluation could change anything about a project.
@@ -56,7 +57,7 @@ class RepoPolicies:
         `foreign`: its files are the extra index's. Without `advisories` a policy that blocks malware concerns every
         project.
         """
-        if self._block_malware and (advisories is None or advisories.concerns(name)):
+        if self.blocks_malware and (advisories is None or advisories.concerns(name)):
             return True
         return any(group.concerns(name, foreign=foreign) for group in self._groups)
 
@@ -66,7 +67,7 @@ class RepoPolicies:
         """Return the own projects that may have no file left, in their order. Evaluate them to know."""
         names = tuple(names)
         found = {name for group in self._groups for name in group.hiding(names)}
-        if self._block_malware and advisories is not None:
+        if self.blocks_malware and advisories is not None:
             found.update(name for name in names if advisories.concerns(name))
         return tuple(name for name in names if name in found) if found else ()
 
@@ -85,7 +86,7 @@ class RepoPolicies:
         feed. `first_seen`: None, if nothing remembers it.
         """
         name = project.name
-        malware = advisories if self._block_malware and advisories is not None and advisories.concerns(name) else None
+        malware = advisories if self.blocks_malware and advisories is not None and advisories.concerns(name) else None
         rules = [
             found
             for group in self._groups

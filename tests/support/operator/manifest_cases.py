@@ -23,7 +23,7 @@ MALFORMED = [
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),
-    (REPO.replace("Repo", "Repos"), "kind is 'PackageRepos'; pywharf.dev/v1alpha1 has PackageRepo and PackageServer."),
+    (REPO.replace("Repo", "Repos"), "kind is 'PackageRepos'; pywharf.dev/v1alpha1 has PackagePolicy and PackageRepo and PackageServer."),
     (REPO.replace("kind: PackageRepo", ""), "kind is missing; pywharf.dev/v1alpha1 has"),
     (REPO.replace("{name: demo}", "{}") + GOOD, "metadata.name is missing; add it."),
     (REPO.replace("metadata: {name: demo}", "") + GOOD, "metadata is missing; add it."),

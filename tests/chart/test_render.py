@@ -130,7 +130,7 @@ def test_crds_may_be_left_out(tmp_path):
     def names(*options):
         return {item["metadata"]["name"] for item in manifests(rendered(tmp_path, {}, *options))}
 
-    crds = {"packagerepos.pywharf.dev", "packageservers.pywharf.dev"}
+    crds = {"packagepolicies.pywharf.dev", "packagerepos.pywharf.dev", "packageservers.pywharf.dev"}
     assert names("--include-crds") - names() == crds
     assert names("--skip-crds") == names()
 

@@ -10,26 +10,42 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import BadRequestError, PywharfError
+from pywharf.index.advisories import CurrentAdvisories
+from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
-from pywharf.web import changes, login, simple, status, unrouted, upload
+from pywharf.web import changes, login, osv, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
-from pywharf.web.keys import GATEKEEPER, LOGINS, METRICS, REPO, REPOS, RUNNING, SESSIONS, UPLOADS
+from pywharf.web.keys import (
+    ADVISORIES,
+    ADVISORY_QUERIES,
+    ADVISORY_TURN,
+    GATEKEEPER,
+    LOGINS,
+    METRICS,
+    REPO,
+    REPOS,
+    RUNNING,
+    SERVED_FILES,
+    SESSIONS,
+    UPLOADS,
+)
 from pywharf.web.problems import nothing_at, problem
 from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _MAX_CONCURRENT_LOGINS = 32
+_MAX_CONCURRENT_ADVISORY_QUERIES = 32
 _SERVER = f"pywharf/{__version__}"
 
 
@@ -43,6 +59,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningRequests
     max_uploads: int
     """Uploads that are received concurrently."""
+    advisories: CurrentAdvisories
+    served_files: ServedFiles | None = None
+    """None on a server without a feed of advisories."""
 
 
 def build_app(
@@ -55,6 +74,14 @@ def build_app(
     app[METRICS], app[RUNNING] = services.metrics, services.running
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
+    app[ADVISORIES] = services.advisories
+    if services.served_files is not None:
+        app[SERVED_FILES] = services.served_files
+        app[ADVISORY_QUERIES] = Slots(_MAX_CONCURRENT_ADVISORY_QUERIES, "queries of advisories")
+        app[ADVISORY_TURN] = asyncio.Lock()
+        _add(app, "osv", "POST", osv.query, "/v1/query")
+        _add(app, "osv", "POST", osv.query_batch, "/v1/querybatch")
+        _add(app, "osv", "GET", osv.entry, "/v1/vulns/{id}")
     _add(app, "start", "GET", login.start, "/")
     for prefix in ("", r"/repo/{repo}"):
         _add(app, "root", "GET", simple.root, f"{prefix}/simple/")

@@ -1,59 +1,24 @@
-"""The policies of a server, compiled to find those rules fast that concern a project."""
+"""The policies of a server, compiled to find fast the rules that are about a project."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-import msgspec
-
-from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.model import Cooldown, Policy, Rule, SetStatus
 from pywharf.core.policy.name_patterns import NamePatterns
-from pywharf.core.policy.selecting import FileRule, FileRules
-
-_QUARANTINED = "quarantined"
+from pywharf.core.policy.selecting import FileRule
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """One rule, as it is found by a project's name."""
+class _Entry(NamedTuple):
+    """A rule of the policy with that number. `kind` is a rule's, or `exception_to` one."""
 
     policy: int
     kind: str
     rule: FileRule | Cooldown | SetStatus
 
 
-class ProjectRules:
-    """The rules of one policy that are about one project."""
-
-    def __init__(self, policy: str, entries: Iterable[_Entry], *, is_allowed: bool, blocks_malware: bool) -> None:
-        self.policy = policy
-        self.is_allowed = is_allowed
-        """Whether the policy's list of upstream projects has this one, or is missing."""
-        self.blocks_malware = blocks_malware
-        self.cooldown: Cooldown | None = None
-        self.statuses: list[SetStatus] = []
-        files: dict[str, list[FileRule]] = {}
-        for entry in entries:
-            match entry.rule:
-                case FileRule() as rule:
-                    files.setdefault(entry.kind, []).append(rule)
-                case Cooldown() as cooldown:
-                    self.cooldown = cooldown
-                case SetStatus() as status:
-                    self.statuses.append(status)
-        self._files = {kind: FileRules(rules) for kind, rules in files.items()}
-
-    @property
-    def name_versions(self) -> bool:
-        """Whether a rule names versions, so that those of the files must be known."""
-        return any(rules.name_versions for rules in self._files.values())
-
-    def find(self, kind: str, file: File | None, version: str | None) -> FileRule | None:
-        """Return the rule about a file that counts, or None.
-
-        `kind`: `Deny`, `Yank`, or `exception_to` a rule. Without a file: the rule about the whole project.
-        """
-        rules = self._files.get(kind)
-        return None if rules is None else rules.find("" if file is None else file.sha256, version)
+_Filed = list[tuple[str, _Entry]]
+"""Rules, each with the pattern of the projects that it is about."""
 
 
 def exception_to(rule: Rule) -> str:
@@ -61,39 +26,56 @@ def exception_to(rule: Rule) -> str:
     return f"exception to {rule}"
 
 
+class ProjectRules:
+    """The rules of one policy that are about one project."""
+
+    def __init__(self, policy: str, entries: Iterable[_Entry], *, is_allowed: bool, blocks_malware: bool) -> None:
+        self.policy = policy
+        """`namespace/name`."""
+        self.is_allowed = is_allowed
+        """False: the policy lists the upstream projects that are shown, and this one is missing."""
+        self.blocks_malware = blocks_malware
+        self.cooldown: Cooldown | None = None
+        self.statuses: list[SetStatus] = []
+        self._of_files: dict[str, list[FileRule]] = {}
+        for _, kind, rule in entries:
+            if isinstance(rule, FileRule):
+                self._of_files.setdefault(kind, []).append(rule)
+            elif isinstance(rule, Cooldown):
+                self.cooldown = rule
+            else:
+                self.statuses.append(rule)
+
+    def of_files(self, kind: str) -> list[FileRule]:
+        """Return the rules about files of a kind: `Deny`, `Yank`, or `exception_to` a rule."""
+        return self._of_files.get(kind, [])
+
+
 class PolicyGroup:
     """Policies that are about the same repos."""
 
     def __init__(self, policies: Iterable[Policy]) -> None:
-        self._names: list[str] = []
-        self._allowed: list[tuple[int, NamePatterns[None]]] = []
-        self._blocking: list[int] = []
-        hiding: list[tuple[str, _Entry]] = []
-        marking: list[tuple[str, _Entry]] = []
-        cooldowns: list[tuple[str, _Entry]] = []
-        exceptions: list[tuple[str, _Entry]] = []
+        policies = tuple(policies)
+        self._names = [policy.name for policy in policies]
+        self._listed = [
+            (number, NamePatterns((pattern, None) for pattern in policy.allow_only))
+            for number, policy in enumerate(policies)
+            if policy.allow_only is not None
+        ]
+        self._blocking = frozenset(number for number, policy in enumerate(policies) if policy.advisories == "Block")
+        hiding: _Filed = []
+        marking: _Filed = []
+        cooldowns: _Filed = []
+        exceptions: _Filed = []
         for number, policy in enumerate(policies):
-            self._names.append(policy.name)
-            if policy.allow_only is not None:
-                self._allowed.append((number, NamePatterns((pattern, None) for pattern in policy.allow_only)))
-            if policy.advisories == "Block":
-                self._blocking.append(number)
+            hiding += _denials(number, policy)
+            marking += _yanks(number, policy)
+            for status in policy.status:
+                filed = hiding if status.status == "quarantined" else marking
+                filed.append((status.project, _Entry(number, "Status", status)))
             if (cooldown := policy.cooldown) is not None:
                 cooldowns += ((pattern, _Entry(number, "Cooldown", cooldown)) for pattern in cooldown.projects)
-            for deny in policy.deny:
-                rule = FileRule.of(deny, (deny.reason,), deny.reason)
-                hiding.append((deny.project, _Entry(number, "Deny", rule)))
-            for yank in policy.yank:
-                rule = FileRule.of(yank, (not yank.reason, yank.reason), yank.reason)
-                marking.append((yank.project, _Entry(number, "Yank", rule)))
-            for status in policy.status:
-                target = hiding if status.status == _QUARANTINED else marking
-                target.append((status.project, _Entry(number, "Status", status)))
-            for exception in policy.exceptions:
-                rule = FileRule.of(exception, (-exception.until,), exception.reason, exception.until)
-                exceptions += (
-                    (exception.project, _Entry(number, exception_to(kind), rule)) for kind in set(exception.of)
-                )
+            exceptions += _exceptions(number, policy)
         self._hiding = NamePatterns(hiding)
         self._marking = NamePatterns(marking)
         self._cooldowns = NamePatterns(cooldowns)
@@ -108,33 +90,63 @@ class PolicyGroup:
         """Return whether any rule is about the project; advisories do not count."""
         if self._hiding.match(name) or self._marking.match(name):
             return True
-        return foreign and (self._cooldowns.match(name) or any(not allowed.match(name) for _, allowed in self._allowed))
+        return foreign and (self._cooldowns.match(name) or any(not listed.match(name) for _, listed in self._listed))
 
     def hiding(self, names: Iterable[ProjectName]) -> list[ProjectName]:
         """Return the projects of which a rule may withhold own files; advisories do not count."""
         return self._hiding.matched(names)
 
     def rules(self, name: ProjectName, *, foreign: bool, has_advisories: bool) -> Iterator[ProjectRules]:
-        """Yield the rules about a project, one for each policy that has some."""
+        """Yield the rules about a project, one object for each policy that has some."""
         found: dict[int, list[_Entry]] = {}
-        for entry in self._entries(name, foreign=foreign):
-            found.setdefault(entry.policy, []).append(entry)
-        not_allowed = {number for number, allowed in self._allowed if foreign and not allowed.match(name)}
-        blocking = set(self._blocking) if has_advisories else set()
-        numbers = found.keys() | not_allowed | blocking
+        filed = (self._hiding, self._marking, self._cooldowns) if foreign else (self._hiding, self._marking)
+        for patterns in filed:
+            _add(found, patterns.matching(name))
+        missing = {number for number, listed in self._listed if foreign and not listed.match(name)}
+        blocking = self._blocking if has_advisories else frozenset()
+        numbers = found.keys() | missing | blocking
         if not numbers:
             return
-        for entry in self._exceptions.matching(name):
-            if entry.policy in numbers:
-                found.setdefault(entry.policy, []).append(entry)
+        _add(found, self._exceptions.matching(name))
         for number in numbers:
             yield ProjectRules(
                 self._names[number],
                 found.get(number, ()),
-                is_allowed=number not in not_allowed,
+                is_allowed=number not in missing,
                 blocks_malware=number in blocking,
             )
 
-    def _entries(self, name: ProjectName, *, foreign: bool) -> list[_Entry]:
-        found = self._hiding.matching(name) + self._marking.matching(name)
-        return found + self._cooldowns.matching(name) if foreign else found
+
+def _add(found: dict[int, list[_Entry]], entries: Iterable[_Entry]) -> None:
+    for entry in entries:
+        found.setdefault(entry.policy, []).append(entry)
+
+
+def _denials(number: int, policy: Policy) -> _Filed:
+    return [
+        (deny.project, _Entry(number, "Deny", FileRule.of(deny, (deny.reason,), deny.reason))) for deny in policy.deny
+    ]
+
+
+def _yanks(number: int, policy: Policy) -> _Filed:
+    """Return the yanks. If several concern a file, one that gives a reason counts."""
+    return [
+        (yank.project, _Entry(number, "Yank", FileRule.of(yank, (not yank.reason, yank.reason), yank.reason)))
+        for yank in policy.yank
+    ]
+
+
+def _exceptions(number: int, policy: Policy) -> _Filed:
+    """Return the exceptions, once for each rule that they loosen. If several concern a file, the longest counts."""
+    return [
+        (
+            exception.project,
+            _Entry(
+                number,
+                exception_to(rule),
+                FileRule.of(exception, (-exception.until,), exception.reason, exception.until),
+            ),
+        )
+        for exception in policy.exceptions
+        for rule in sorted(set(exception.of))
+    ]

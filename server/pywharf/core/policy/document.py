@@ -8,7 +8,7 @@ from packaging.specifiers import InvalidSpecifier
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.policy.model import MAX_RULES, Policy, PolicyDocument, Selected
-from pywharf.core.policy.selecting import specifiers
+from pywharf.core.policy.specifiers import specifier_set
 
 
 def parse_document(content: bytes) -> PolicyDocument:
@@ -47,7 +47,7 @@ def _faults(policy: Policy) -> Iterator[str]:
     rules: tuple[Selected, ...] = (*policy.deny, *policy.yank, *policy.exceptions)
     for rule in rules:
         try:
-            specifiers(rule.versions or "")
+            specifier_set(rule.versions or "")
         except InvalidSpecifier:
             yield f"the versions {rule.versions!r} of {rule.project!r} are not version specifiers (PEP 440)"
     for exception in policy.exceptions:

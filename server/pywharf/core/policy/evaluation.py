@@ -1,23 +1,19 @@
 """Decide which files of a project a repo shows: a pure function of policies, files, time and advisories."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 from msgspec.structs import replace
 
-from pywharf.core.filenames import version_of
-from pywharf.core.model import File, Project
+from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
-from pywharf.core.policy.compiled import PolicyGroup, ProjectRules, exception_to
-from pywharf.core.policy.model import Cooldown, PolicyDocument, Rule
-from pywharf.core.policy.upload_times import LAST_SECOND, unix_seconds
-
-FirstSeen = Callable[[File], float | None]
-"""Return the Unix seconds when a file was first seen, or None if that is not known."""
-
-_STRICTNESS = {"active": 0, "deprecated": 1, "archived": 2, "quarantined": 3}
+from pywharf.core.policy.claims import Claim, Claims, FirstSeen
+from pywharf.core.policy.compiled import PolicyGroup, ProjectRules
+from pywharf.core.policy.model import PolicyDocument, Rule
+from pywharf.core.policy.overlay import Overlay
+from pywharf.core.policy.selecting import ProjectFiles
 
 
 class Withheld(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +48,8 @@ class RepoPolicies:
 
     def __init__(self, groups: Iterable[PolicyGroup] = ()) -> None:
         self._groups = tuple(groups)
-        self._block_malware = any(group.blocks_malware for group in self._groups)
+        self.blocks_malware = any(group.blocks_malware for group in self._groups)
+        """Whether a policy needs advisories: without them its answers are those of a server without a feed."""
 
     def concerns(self, name: ProjectName, *, foreign: bool, advisories: Advisories | None = None) -> bool:
         """Return whether an evaluation could change anything about a project.
@@ -60,7 +57,7 @@ class RepoPolicies:
         `foreign`: its files are the extra index's. Without `advisories` a policy that blocks malware concerns every
         project.
         """
-        if self._block_malware and (advisories is None or advisories.concerns(name)):
+        if self.blocks_malware and (advisories is None or advisories.concerns(name)):
             return True
         return any(group.concerns(name, foreign=foreign) for group in self._groups)
 
@@ -70,7 +67,7 @@ class RepoPolicies:
         """Return the own projects that may have no file left, in their order. Evaluate them to know."""
         names = tuple(names)
         found = {name for group in self._groups for name in group.hiding(names)}
-        if self._block_malware and advisories is not None:
+        if self.blocks_malware and advisories is not None:
             found.update(name for name in names if advisories.concerns(name))
         return tuple(name for name in names if name in found) if found else ()
 
@@ -89,7 +86,7 @@ class RepoPolicies:
         feed. `first_seen`: None, if nothing remembers it.
         """
         name = project.name
-        malware = advisories if self._block_malware and advisories is not None and advisories.concerns(name) else None
+        malware = advisories if self.blocks_malware and advisories is not None and advisories.concerns(name) else None
         rules = [
             found
             for group in self._groups
@@ -97,7 +94,7 @@ class RepoPolicies:
         ]
         if not rules:
             return Verdict(project)
-        return _Evaluation(project, rules, now, malware, first_seen).verdict()
+        return _verdict(project, rules, now, malware, first_seen)
 
 
 def compile_policies(document: PolicyDocument, repo: RepoName) -> RepoPolicies:
@@ -122,161 +119,37 @@ class CompiledDocument:
         return RepoPolicies(group for repos, group in self._groups if repos is None or repo in repos)
 
 
-class _Claim(msgspec.Struct, frozen=True):
-    """A rule that withholds a file from one moment until another."""
-
-    start: float
-    end: float
-    withheld: Withheld
-
-    @property
-    def rank(self) -> tuple[float, str, str, str]:
-        """The order of the claims to a file: of those that hold, the smallest is the one that is shown."""
-        return (-self.end, self.withheld.policy, self.withheld.rule, self.withheld.reason)
-
-
-class _Evaluation:
-    """The evaluation of one project at one moment."""
-
-    def __init__(
-        self,
-        project: Project,
-        rules: list[ProjectRules],
-        now: float,
-        malware: Advisories | None,
-        first_seen: FirstSeen | None,
-    ) -> None:
-        self._project = project
-        self._rules = rules
-        self._now = now
-        self._malware = malware
-        self._first_seen = first_seen
-        self._needs_versions = malware is not None or any(rules.name_versions for rules in rules)
-        self._changes: list[float] = []
-
-    def verdict(self) -> Verdict:
-        """Evaluate every file, and the status."""
-        shown: list[File] = []
-        withheld: list[Withheld] = []
-        for file in self._project.files:
-            version = version_of(file.filename, self._project.name) if self._needs_versions else None
-            claim = self._decisive(list(self._claims(file, version)))
-            if claim is None:
-                shown.append(self._yanked(file, version))
-            else:
-                withheld.append(claim.withheld)
-        project = self._with_status()
-        if withheld or shown != list(self._project.files):
-            project = replace(project, files=tuple(shown))
-        return Verdict(project, tuple(withheld), min(self._changes, default=None))
-
-    def _decisive(self, claims: list[_Claim]) -> _Claim | None:
-        """Return the claim that withholds a file now, and remember when that changes."""
-        if not claims:
-            return None
-        decisive = min((c for c in claims if c.start <= self._now), key=lambda c: c.rank, default=None)
-        moments = [c.start for c in claims if c.start > self._now and (decisive is None or c.rank < decisive.rank)]
-        if decisive is not None and decisive.end != math.inf:
-            moments.append(decisive.end)
-        self._changes += moments
-        return decisive
-
-    def _claims(self, file: File, version: str | None) -> Iterator[_Claim]:
-        """Yield the claims to a file that hold now or later."""
-        for rules in self._rules:
-            for rule, reason, end in self._rules_that_withhold(rules, file, version):
-                start = self._loosened_until(rules, rule, file, version)
-                if start < end:
-                    until = None if end == math.inf else end
-                    yield _Claim(start, end, Withheld(file.filename, rules.policy, rule, reason, until))
-
-    def _rules_that_withhold(
-        self, rules: ProjectRules, file: File, version: str | None
-    ) -> Iterator[tuple[Rule, str, float]]:
-        """Yield rule, reason and end, as if the policy had no exceptions."""
-        if rules.cooldown is not None:
-            end, reason = self._matures(rules.cooldown, file)
-            if end > self._now:
-                yield "Cooldown", reason, end
-        if not rules.is_allowed:
-            yield "AllowOnly", "the policy does not list the project", math.inf
-        denied = rules.find("Deny", file, version)
-        if denied is not None:
-            yield "Deny", denied.reason, math.inf
-        quarantined = next((s for s in rules.statuses if s.status == "quarantined"), None)
-        if quarantined is not None:
-            yield "Status", quarantined.reason or "the project is quarantined", math.inf
-        if rules.blocks_malware and self._malware is not None:
-            found = self._malware.matching(self._project.name, version)
-            malware = min((advisory.id for advisory in found if advisory.is_malware), default=None)
-            if malware is not None:
-                yield "Advisory", f"{malware} reports it as malware", math.inf
-
-    def _matures(self, cooldown: Cooldown, file: File) -> tuple[float, str]:
-        """Return when a file is old enough, in Unix seconds, and why it is not before."""
-        uploaded = None if file.upload_time is None else unix_seconds(file.upload_time)
-        reason = f"younger than {_duration(cooldown.minimum_age_s)}"
-        if uploaded is None:
-            missing = "its upload time is missing" if file.upload_time is None else "its upload time cannot be read"
-            match cooldown.missing_time:
-                case "Allow":
-                    return -math.inf, ""
-                case "Deny":
-                    return math.inf, missing
-                case "FirstSeen":
-                    uploaded = None if self._first_seen is None else self._first_seen(file)
-                    if uploaded is None:
-                        return math.inf, f"{missing}, and when it was first seen is not known"
-                    reason = f"{missing}, and it was first seen less than {_duration(cooldown.minimum_age_s)} ago"
-        end = uploaded + cooldown.minimum_age_s
-        return (end if end <= LAST_SECOND else math.inf), reason
-
-    def _loosened_until(self, rules: ProjectRules, rule: Rule, file: File | None, version: str | None) -> float:
-        """Return the end of the policy's exception to one of its rules, or minus infinity if none holds now."""
-        exception = rules.find(exception_to(rule), file, version)
-        return exception.until if exception is not None and exception.until > self._now else -math.inf
-
-    def _yanked(self, file: File, version: str | None) -> File:
-        """Return a shown file as policies yank it, unless the storage yanked it."""
-        if file.yanked is not None:
-            return file
-        reasons: list[tuple[bool, str, str]] = []
-        for rules in self._rules:
-            yank = rules.find("Yank", file, version)
-            if yank is not None and not self._is_loosened(rules, "Yank", file, version):
-                reasons.append((not yank.reason, rules.policy, yank.reason))
-        return replace(file, yanked=min(reasons)[-1]) if reasons else file
-
-    def _with_status(self) -> Project:
-        """Return the project with the strictest status of the storage and the policies."""
-        own = _STRICTNESS.get(self._project.status, 0)
-        found = [
-            (-_STRICTNESS[status.status], not status.reason, rules.policy, status.reason, status.status)
-            for rules in self._rules
-            for status in rules.statuses
-            if _STRICTNESS[status.status] > own and not self._is_loosened(rules, "Status", None, None)
-        ]
-        if not found:
-            return self._project
-        *_, reason, status = min(found)
-        return replace(self._project, status=status, status_reason=reason or None)
-
-    def _is_loosened(self, rules: ProjectRules, rule: Rule, file: File | None, version: str | None) -> bool:
-        """Return whether an exception holds now, and remember when it ends."""
-        until = self._loosened_until(rules, rule, file, version)
-        if until > self._now:
-            self._changes.append(until)
-        return until > self._now
+def _verdict(
+    project: Project, rules: list[ProjectRules], now: float, malware: Advisories | None, first_seen: FirstSeen | None
+) -> Verdict:
+    """Evaluate a project that some rules are about."""
+    files = ProjectFiles(project)
+    overlay = Overlay(rules, now)
+    changes: list[float] = []
+    withheld: dict[int, Withheld] = {}
+    for position, claims in Claims(project, files, now, malware, first_seen).collect(rules).items():
+        decisive, moments = _decide(claims, now)
+        changes += moments
+        if decisive is not None:
+            withheld[position] = _withheld(project.files[position].filename, decisive)
+    yanked = overlay.yanked(project, files)
+    shown = overlay.with_status(project)
+    if withheld or yanked:
+        remaining = (position for position in files.positions if position not in withheld)
+        shown = replace(shown, files=tuple(yanked.get(position, project.files[position]) for position in remaining))
+    told = tuple(withheld[position] for position in sorted(withheld))
+    return Verdict(shown, told, min((*changes, *overlay.changes), default=None))
 
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+def _decide(claims: list[Claim], now: float) -> tuple[Claim | None, list[float]]:
+    """Return the claim that withholds a file now, and the moments when that may change."""
+    decisive = min((claim for claim in claims if claim.start <= now), default=None)
+    moments = [claim.start for claim in claims if claim.start > now and (decisive is None or claim < decisive)]
+    if decisive is not None and decisive.end != math.inf:
+        moments.append(decisive.end)
+    return decisive, moments
 
 
-def _duration(seconds: int) -> str:
-    """Write a duration in the largest unit that needs no fraction.
-
-    >>> _duration(604_800)
-    '7d'
-    """
-    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0)
-    return f"{seconds // size}{unit}"
+def _withheld(filename: str, claim: Claim) -> Withheld:
+    until = None if claim.end == math.inf else claim.end
+    return Withheld(filename, claim.policy, claim.rule, claim.reason, until)

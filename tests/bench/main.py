@@ -15,7 +15,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bucket, control_plane, data, github_calls, large_index, mixed, pages, publishing, scanning, servers
+from bench import (
+    advisories,
+    bucket,
+    control_plane,
+    data,
+    github_calls,
+    large_index,
+    mixed,
+    pages,
+    policies,
+    publishing,
+    scanning,
+    servers,
+)
 from bench.data import Data
 from bench.report import Row, table
 from bench.settings import Settings
@@ -32,6 +45,9 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     """Yield the name and the function of each measurement, in the order of the table."""
     for reading in pages.readings(made):
         yield reading.name, lambda reading=reading: [pages.measure(reading, made, settings)]  # type: ignore[misc]
+    for name, repo, project in policies.PAGES:
+        yield f"{name} with policies", functools.partial(policies.measure_warm, made, settings, name, repo, project)
+    yield "1,000-file page made anew", functools.partial(policies.measure_made, made)
     yield "operator", functools.partial(control_plane.measure, settings)
     yield "github", functools.partial(github_calls.measure, settings)
     for workers in (1, 2):
@@ -39,6 +55,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     yield "uploads", functools.partial(publishing.measure, settings)
     yield "bucket", functools.partial(bucket.measure, settings)
     yield "scan of a bucket", functools.partial(bucket.measure_scan, settings)
+    yield "advisories", functools.partial(advisories.measure, settings)
     yield "scans of 100,000 files", functools.partial(scanning.measure, settings)
     for extension, changes in CHANGES.items():
         yield f"start with index.{extension}", functools.partial(large_index.measure_start, settings, extension)

@@ -97,11 +97,11 @@ def measure(reading: Reading, made: Data, settings: Settings) -> Row:
             run = load.read(server, at, headers, folder, seconds=settings.seconds, connections=connections)
             runs[name].append(run)
             micros[name].append(1e6 * (server.cpu_seconds() - cpu) / max(1.0, run.per_second * settings.seconds))
-    notes.append(_processor_time({name: statistics.median(values) for name, values in micros.items()}))
+    notes.append(processor_time({name: statistics.median(values) for name, values in micros.items()}))
     return _row(reading, runs, notes)
 
 
-def _processor_time(micros: Mapping[str, float]) -> str:
+def processor_time(micros: Mapping[str, float]) -> str:
     """Return what a response costs each server. On a busy machine it says more than responses per second."""
     own = micros["pywharf"]
     shown = [

@@ -13,6 +13,7 @@ from pywharf.config.repo_config import config_digest
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
 from pywharf.serving import config_source
+from pywharf.serving.config_files import read_text
 from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from support.distributions.wheels import wheel
 from support.operator.mounted_volume import ProjectedVolume
@@ -311,7 +312,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
     source = ConfigSource(ConfigGiven(config=str(config)), spec_types())
-    read = config_source._read  # noqa: SLF001 - the moment of reading
+    read = read_text
     changes = [CONFIG + THIRD]
 
     def change_after_reading(*args):
@@ -320,7 +321,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(tmp_path, monkeypatch):
             replace(config, changes.pop())
         return text
 
-    monkeypatch.setattr(config_source, "_read", change_after_reading)
+    monkeypatch.setattr(config_source, "read_text", change_after_reading)
     assert sorted(source.load().repos) == ["demo", "other", "third"]
     assert not source.changed()
     # While the files keep changing, nothing of them is applied.
@@ -384,7 +385,7 @@ def test_a_repo_is_added_to_many(tmp_path):
     flags = [f"--config={volume.folder}/config.toml", f"--admin_secret={volume.folder}/admin_secret.toml"]
     with running(tmp_path, [*flags, "--internal_port=0"], config=None) as server:
         server.secrets |= {f"secret-{number}" for number in range(100, count + 1)}
-        assert call(f"{server.internal_url}/config").json() == {"digest": first, "broken": {}}
+        assert call(f"{server.internal_url}/config").json() == {"digest": first, "broken": {}, "policies": {}}
         before = call(server.repo("team-0"), auth="team-0:secret-0")
         digest = deliver(count + 1, compressed=True)
         delivered = time.monotonic()

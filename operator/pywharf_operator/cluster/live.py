@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pywharf_operator.render.labels import Manifest
-from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec import PACKAGE_REPO, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.names import MANAGED_BY_LABEL, MANAGER, RENDERED_ANNOTATION
 from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
+
+_TARGETS: Final = (PACKAGE_REPO, PACKAGE_SERVER)
+_MOST_TARGETS: Final = 256
+"""As many as the schema takes."""
 
 Step = str | int | tuple[str, str | int]
 """One step into a value: a field, a position, or the key and the value that identify a list item."""
@@ -139,6 +143,14 @@ def server_named_by(repo: Mapping[str, Any]) -> ObjectKey:
         namespace if isinstance(namespace, str) and namespace else own,
         name if isinstance(name, str) and name else DEFAULT_SERVER_NAME,
     )
+
+
+def targets_of(policy: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the kind and name of each target of a raw PackagePolicy; malformed ones are left out."""
+    listed = mapping(policy, "spec").get("targetRefs")
+    refs = (one for one in (listed if isinstance(listed, list) else [])[:_MOST_TARGETS] if isinstance(one, Mapping))
+    found = ((one.get("kind"), one.get("name")) for one in refs)
+    return tuple((kind, name) for kind, name in found if kind in _TARGETS and isinstance(name, str))
 
 
 def mapping(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:

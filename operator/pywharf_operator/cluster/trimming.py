@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from pywharf_operator.spec.kinds import EVENT, JOB, POD, REPO, SERVER, Json, Kind
+from pywharf_operator.spec.kinds import EVENT, JOB, POD, POLICY, REPO, SERVER, Json, Kind
 
 OVERSIZE: Final = "oversize"
-"""The field added to a PackageRepo whose spec is omitted: the spec's `bytes`, and the `field` that has the most."""
+"""The field added to an object whose spec is omitted: the spec's `bytes`, and the `field` that has the most."""
 MOST_SPEC_BYTES: Final = 64 * 1024
 """Maximum bytes of a PackageRepo's spec as JSON. The table that the server gets for it may be far smaller."""
 _MOST_STATUS_BYTES: Final = 128 * 1024
@@ -89,6 +89,14 @@ def _server(item: Json) -> Json:
     return {**item, "metadata": _metadata(item)}
 
 
+def _policy(item: Json) -> Json:
+    made = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": _metadata(item)}
+    status = item.get("status")
+    if status is not None and _size(status) <= _MOST_STATUS_BYTES:
+        made["status"] = status
+    return made | {field: item[field] for field in ("spec", OVERSIZE) if field in item}
+
+
 def _pod(item: Json) -> Json:
     status = item.get("status")
     status = status if isinstance(status, dict) else {}
@@ -120,6 +128,7 @@ def _size(value: object) -> int:
 _TRIMS: Final[Mapping[Kind, Callable[[Json], Json]]] = {
     REPO: _repo,
     SERVER: _server,
+    POLICY: _policy,
     POD: _pod,
     JOB: _job,
     EVENT: _event,

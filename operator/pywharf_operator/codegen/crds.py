@@ -14,8 +14,8 @@ import msgspec
 import yaml
 
 from pywharf_operator.codegen.schema import Schema, schema_of
-from pywharf_operator.spec import GROUP, VERSION, PackageRepo, PackageServer, Resource
-from pywharf_operator.spec.kinds import REPO, SERVER, Kind
+from pywharf_operator.spec import GROUP, VERSION, PackagePolicy, PackageRepo, PackageServer, Resource
+from pywharf_operator.spec.kinds import POLICY, REPO, SERVER, Kind
 
 DEFAULT_FOLDER = Path("deploy/crds")
 _COMMAND = "python -m pywharf_operator.codegen.crds"
@@ -68,6 +68,19 @@ DEFINITIONS = (
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.selector",
         },
+    ),
+    _Definition(
+        kind=POLICY,
+        short_name="pkgpolicy",
+        struct=PackagePolicy,
+        description="What may be installed from the repos of a PackageServer, or from some PackageRepos.",
+        columns=(
+            _READY_COLUMN,
+            ("Targets", "integer", ".status.targets", "Served repos that it is about."),
+            ("Rules", "integer", ".status.rules", "Entries of its lists, and its other rules."),
+            ("Withheld", "integer", ".status.withheld.files", "Files withheld on the pages that were made lately."),
+            _AGE,
+        ),
     ),
 )
 

@@ -15,7 +15,14 @@ import msgspec
 from pywharf_operator.codegen.schema import Schema, described
 from pywharf_operator.render.pod.job_pod import INHERITED, NOT_INHERITED
 from pywharf_operator.render.resolve.findings import REASONS
-from pywharf_operator.spec import PACKAGE_REPO, PACKAGE_SERVER, PackageRepo, PackageServer
+from pywharf_operator.spec import (
+    PACKAGE_POLICY,
+    PACKAGE_REPO,
+    PACKAGE_SERVER,
+    PackagePolicy,
+    PackageRepo,
+    PackageServer,
+)
 
 DEFAULT_FILE = Path("docs/resources.md")
 _SECTION = re.compile(r"(<!-- begin (?P<name>[^>]+) -->\n)(.*?)(<!-- end (?P=name) -->\n)", re.DOTALL)
@@ -24,7 +31,8 @@ _SECTION = re.compile(r"(<!-- begin (?P<name>[^>]+) -->\n)(.*?)(<!-- end (?P=nam
 def sections() -> dict[str, str]:
     """Return every generated part by the name in its markers."""
     made = {}
-    for kind, struct in ((PACKAGE_REPO, PackageRepo), (PACKAGE_SERVER, PackageServer)):
+    kinds = ((PACKAGE_REPO, PackageRepo), (PACKAGE_SERVER, PackageServer), (PACKAGE_POLICY, PackagePolicy))
+    for kind, struct in kinds:
         schema = described(struct)
         properties = schema["properties"]
         for part in ("spec", "status"):

@@ -91,7 +91,7 @@ def _scalar(kind: inspect.Type) -> Schema:
         case inspect.LiteralType():
             return {"type": "string", "enum": list(kind.values)}
         case inspect.StrType():
-            return {"type": "string"} | _given({"maxLength": kind.max_length})
+            return {"type": "string"} | _given({"minLength": kind.min_length, "maxLength": kind.max_length})
         case inspect.IntType():
             bounds = {"minimum": kind.ge, "maximum": kind.le}
             return {"type": "integer", "format": "int64"} | _given(bounds)
@@ -186,6 +186,8 @@ def _with_form(schema: Schema, kind: inspect.Metadata) -> Schema:
     bounded = schema | {"maxLength": form.max_length}
     if form.max_length > _LONGEST_IN_CEL:
         return bounded
+    if (kind.extra or {}).get("costs_much_in_cel"):
+        return bounded | {"pattern": form.pattern}  # it costs nothing, and explains nothing to the user
     return bounded | _validations((Rule(cel=_cel(form), message=f"it must be {form.must_be}"),))
 
 

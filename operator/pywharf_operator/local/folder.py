@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from pywharf_operator.local.manifests import Manifests
-from pywharf_operator.render import ACCEPTED, SECRETS_RESOLVED, Finding, Resolution, Snapshot
+from pywharf_operator.render import ACCEPTED, SECRETS_RESOLVED, Finding, PolicyReach, Resolution, Snapshot
+from pywharf_operator.render.resolve.policies import accepted
 from pywharf_operator.spec import (
     API_VERSION,
     PACKAGE_SERVER,
     NamespaceObject,
+    ObjectKey,
     ObjectMeta,
+    PackagePolicy,
     PackageRepo,
     PackageServer,
     PackageServerSpec,
@@ -30,6 +33,7 @@ def snapshot_of(manifests: Manifests) -> Snapshot:
         repos=repos,
         servers=tuple(manifests.of(PackageServer)),
         secrets=tuple(manifests.of(Secret)),
+        policies=tuple(manifests.of(PackagePolicy)),
         namespaces={name: {**own, "kubernetes.io/metadata.name": name} for name, own in labels.items()},
     )
 
@@ -44,7 +48,7 @@ def default_server(namespace: str) -> PackageServer:
     )
 
 
-def faults_of(resolution: Resolution) -> tuple[str, ...]:
+def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tuple[str, ...]:
     """Return a line for each condition that is not True."""
     conditions: list[tuple[object, str, Finding]] = [
         (server.server, ACCEPTED, server.accepted) for server in resolution.servers
@@ -52,10 +56,14 @@ def faults_of(resolution: Resolution) -> tuple[str, ...]:
     for repo in resolution.repos:
         conditions.append((repo.repo, ACCEPTED, repo.accepted))
         conditions.append((repo.repo, SECRETS_RESOLVED, repo.secrets_resolved))
+    reaches: dict[ObjectKey, list[PolicyReach]] = {}
+    for reach in (reach for server in resolution.servers for reach in server.reaches):
+        reaches.setdefault(reach.policy, []).append(reach)
+    conditions += [(policy, ACCEPTED, accepted(policy, reaches.get(policy.key, []))) for policy in policies]
     return tuple(
         f"{type(resource).__name__} {resource.key}: {condition} is False ({finding.reason}): {finding.message}"
         for resource, condition, finding in conditions
-        if not finding.status and isinstance(resource, PackageRepo | PackageServer)
+        if not finding.status and isinstance(resource, PackagePolicy | PackageRepo | PackageServer)
     )
 
 

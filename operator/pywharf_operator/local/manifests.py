@@ -11,10 +11,12 @@ from pywharf_operator.local.yaml_text import documents
 from pywharf_operator.spec import (
     API_VERSION,
     GROUP,
+    PACKAGE_POLICY,
     PACKAGE_REPO,
     PACKAGE_SERVER,
     NamespaceObject,
     ObjectKey,
+    PackagePolicy,
     PackageRepo,
     PackageServer,
     Resource,
@@ -29,6 +31,7 @@ _PATCH = "podTemplate"
 _KINDS: Mapping[tuple[str, str], type[Resource]] = {
     (API_VERSION, PACKAGE_REPO): PackageRepo,
     (API_VERSION, PACKAGE_SERVER): PackageServer,
+    (API_VERSION, PACKAGE_POLICY): PackagePolicy,
     ("v1", "Secret"): Secret,
     ("v1", "Namespace"): NamespaceObject,
 }
@@ -179,11 +182,11 @@ def _parse(file: str, number: int, item: object, namespace: str) -> Loaded | tup
 
 def _not_ours(version: object, kind: object) -> tuple[str, bool]:
     """Return why the object is ignored, and whether that is only a note."""
-    ours = {PACKAGE_REPO, PACKAGE_SERVER}
+    ours = {PACKAGE_POLICY, PACKAGE_REPO, PACKAGE_SERVER}
     if kind in ours:
         return f"apiVersion is {_short(version)}; write apiVersion: {API_VERSION}.", False
     if isinstance(version, str) and version.split("/")[0] == GROUP:
-        return f"kind is {_short(kind)}; {API_VERSION} has {' and '.join(sorted(ours))}.", False
+        return f"kind is {_short(kind)}; {API_VERSION} has {', '.join(sorted(ours))}.", False
     if kind == "Secret":
         return f"apiVersion is {_short(version)}; only a Secret of v1 is read, so it is ignored.", True
     return f"its kind is {_short(kind)}, which is not one of pywharf's, so it is ignored.", True

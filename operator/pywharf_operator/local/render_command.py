@@ -71,12 +71,12 @@ def rendered(
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Render every server's objects, in the order in which they are applied. Return them and the faults found."""
     snapshot = snapshot_of(manifests)
-    if not snapshot.servers and snapshot.repos:
+    if not snapshot.servers and (snapshot.repos or snapshot.policies):
         snapshot = with_server(snapshot, default_server(namespace))
     resolution = resolve(snapshot, environment)
     servers = (render_server(server, environment) for server in resolution.servers)
     objects = [item for server in servers for item in server.objects]
-    return objects, faults_of(resolution)
+    return objects, faults_of(resolution, snapshot.policies)
 
 
 def text_of(objects: list[dict[str, Any]]) -> str:

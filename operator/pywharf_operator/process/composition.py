@@ -27,6 +27,7 @@ from pywharf_operator.process.metrics import Metrics
 from pywharf_operator.process.options import Options, lease, lease_metadata
 from pywharf_operator.process.probes import Probes, Pulse
 from pywharf_operator.process.work_queue import Timing, WorkQueue
+from pywharf_operator.reconciling.observe import POLICIES
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import REPO, SERVER
@@ -223,6 +224,8 @@ class Operator:
                 self._namespaces.seen(woken.repo)
         if woken.server is not None:
             self._reconciler.appeared(woken.server)
+        if woken.policies:
+            self.queue.add(POLICIES)
         for key in woken.keys:
             self.queue.add(self._reconciler.key_of_event(key))
         if woken.everything:

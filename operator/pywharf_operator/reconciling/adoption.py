@@ -17,7 +17,7 @@ from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, JOB, SECRET, VOLUME_CLAIM, Kind
 from pywharf_operator.spec.names import COMPONENT_LABEL, COMPONENTS, MANAGER, REPO_LABEL, SERVER_LABEL
 
-_SUFFIXES: Final = ("", "config", "index", "metrics", "session")
+_SUFFIXES: Final = ("", "config", "index", "metrics", "policies", "session")
 """Name suffixes of the objects that a server has once, except its credentials."""
 _OUR_LABEL: Final = ("metadata", "labels", SERVER_LABEL)
 

@@ -87,6 +87,17 @@ class Applier:
             refusals += [refusal for refusal in found if refusal is not None]
         return refusals
 
+    async def replaced(self, server: PackageServer, manifest: Manifest, live: Live) -> Manifest | None:
+        """Return the manifest with the content that an apply of it would replace; None if there is none of ours."""
+        wanted = with_hash(manifest)
+        await self._read_whole(server, [wanted], live)
+        kind, name = kind_of(wanted), wanted["metadata"]["name"]
+        current = live.get((kind, name))
+        if current is None or self._is_known(current, wanted) or not belongs(kind, current, server):
+            return None
+        content = {field: value for field, value in manifest.items() if field in _OF_METADATA}
+        return content | {field: current[field] for field in ("data", "binaryData") if current.get(field)}
+
     async def prune(
         self, server: PackageServer, wanted: Iterable[Manifest], live: Live, keep: set[str]
     ) -> list[Refusal]:

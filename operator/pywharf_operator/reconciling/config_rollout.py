@@ -1,4 +1,4 @@
-"""The rollout of a configuration: credentials first, then the ConfigMap that names them; then pods are notified."""
+"""The rollout of a configuration: credentials and policies first, then the ConfigMap that names them; then the pods."""
 
 import asyncio
 import hashlib
@@ -45,23 +45,30 @@ async def deliver(  # noqa: PLR0913, PLR0917 - what is delivered, and to whom
     session_key: bytes,
     refused_before: bool,  # noqa: FBT001 - what Delivery.config_refused said the last time
 ) -> Delivery:
-    """Apply the credentials, then the configuration that names them: replicas accept only a matching set.
+    """Apply the credentials and the policies, then the configuration that names them.
 
-    If the configuration cannot be applied, the newest secrets are applied for the replicas' present configuration,
-    because a revoked secret must not stay valid. The next rollout tries the configuration first, so that the
-    credentials do not alternate.
+    Replicas accept only a matching set. If the configuration cannot be applied, the newest secrets are applied for the
+    replicas' present configuration, because a revoked secret must not stay valid; and the policies that it names are
+    put back, without which no replica could start. The next rollout tries the configuration first, so that neither
+    alternates.
     """
     server, config = verdict.server, [rendered.config_map]
+    named = [*rendered.credentials, *([] if rendered.policies is None else [rendered.policies])]
+    before = None
     refusals: list[Refusal] = []
     if rendered.config_rendered.status:
         if not refused_before:
-            refusals = await applier.apply(server, rendered.credentials, live)
+            if rendered.policies is not None:
+                before = await applier.replaced(server, rendered.policies, live)
+            refusals = await applier.apply(server, named, live)
             if refusals:
                 return Delivery(tuple(refusals))
         refusals = await applier.apply(server, config, live)
         if not refusals:
-            again = await applier.apply(server, rendered.credentials, live) if refused_before else []
+            again = await applier.apply(server, named, live) if refused_before else []
             return Delivery(tuple(again))
+        if before is not None:
+            refusals += await applier.apply(server, [before], live)
     current = live.get((CONFIG_MAP, rendered.config_map["metadata"]["name"]))
     if current is None or not owned_by(current, server.metadata.uid or ""):
         return Delivery(tuple(refusals), config_refused=True)

@@ -10,14 +10,17 @@ import msgspec
 
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
-from pywharf_operator.cluster.live import is_being_deleted, key_of, server_named_by
+from pywharf_operator.cluster.live import is_being_deleted, key_of, server_named_by, targets_of
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
+from pywharf_operator.cluster.policy_reader import ListedPolicies, PolicyReader
 from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
 from pywharf_operator.render import Finding, NameClaim, Snapshot
 from pywharf_operator.spec import (
+    PACKAGE_SERVER,
     NamespaceObject,
     ObjectKey,
+    PackagePolicy,
     PackageRepo,
     PackageServer,
     Resource,
@@ -25,12 +28,15 @@ from pywharf_operator.spec import (
 )
 from pywharf_operator.spec.explain import explain
 from pywharf_operator.spec.kinds import NAMESPACE, REPO, SECRET, SERVER
+from pywharf_operator.spec.package_policy import PackagePolicyStatus
 from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus
 
 R = TypeVar("R", bound=Resource)
 STRAYS: Final = ObjectKey("", "repos without a server")
 """Stands for every missing server: the repos that name one are reconciled together."""
+POLICIES: Final = ObjectKey("", "policies")
+"""Stands for the statuses of all policies: a policy may be about several servers."""
 _CHUNK = 100
 """Objects that are parsed before other tasks may run."""
 
@@ -64,6 +70,11 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """The watched namespaces; None: all."""
     unreadable: frozenset[str] = frozenset()
     """Namespaces of which nothing could be read; none of their repos is in `repos`."""
+    policies: tuple[PackagePolicy, ...] = ()
+    """The policies that are about the server or its repos."""
+    malformed_policies: tuple[Malformed, ...] = ()
+    unlisted_policies: frozenset[str] | None = frozenset()
+    """Namespaces whose policies could not be read; None: all."""
 
     def __repr__(self) -> str:
         """Hide the secrets."""
@@ -79,6 +90,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
             namespaces=self.namespaces,
             claims=tuple(_claim(one) for one in self.malformed),
             watched=self.watched,
+            policies=self.policies,
+            unparsed_policies=frozenset(one.key for one in self.malformed_policies),
+            unlisted_policies=self.unlisted_policies,
         )
 
 
@@ -90,8 +104,8 @@ class ServerKeys(msgspec.Struct, frozen=True):
 
     @property
     def to_reconcile(self) -> frozenset[ObjectKey]:
-        """The keys of a full resync: every server, and STRAYS for all missing ones."""
-        return self.existing | {STRAYS} if self.missing else self.existing
+        """The keys of a full resync: every server, STRAYS for all missing ones, and POLICIES for all policies."""
+        return self.existing | {POLICIES} | ({STRAYS} if self.missing else frozenset())
 
 
 class Observer:
@@ -103,6 +117,7 @@ class Observer:
         self._watched = watched
         self.namespaces = namespaces or Namespaces(kube, watched)
         self._secrets = SecretReader(kube, cluster_wide=watched is None)
+        self._policies = PolicyReader(kube, watched)
         self._parsed: dict[str, tuple[str, Any]] = {}
         """The resourceVersion and the struct or a Finding, by uid."""
 
@@ -158,7 +173,10 @@ class Observer:
                 malformed.append(Malformed(key_of(raw), raw, parsed))
             else:
                 repos.append(parsed)
-        secrets, without_secrets = await self._credentials(repos)
+        (secrets, without_secrets), found_policies = await asyncio.gather(
+            self._credentials(repos), self._policies_of(key, {key_of(raw) for raw in repos_raw}, server_raw)
+        )
+        policies = await self.parsed_policies(found_policies.items)
         if without_secrets:
             # A namespace that is readable only in part counts as unreadable.
             unreadable |= without_secrets
@@ -175,7 +193,40 @@ class Observer:
             namespaces=namespaces,
             watched=self._watched,
             unreadable=unreadable,
+            policies=tuple(one for one in policies if isinstance(one, PackagePolicy)),
+            malformed_policies=tuple(one for one in policies if isinstance(one, Malformed)),
+            unlisted_policies=found_policies.unlisted,
         )
+
+    async def policies(self) -> ListedPolicies:
+        """List every policy."""
+        return await self._policies.read(lambda _raw: True)
+
+    async def parsed_policies(self, items: list[Json]) -> list[PackagePolicy | Malformed]:
+        """Parse policies. One with thousands of rules takes a while, so each that has changed is parsed in a thread."""
+        made: list[PackagePolicy | Malformed] = []
+        for raw in items:
+            parsed = self._known(raw)
+            if parsed is None:
+                parsed = await asyncio.to_thread(self._parse, raw, PackagePolicy)
+            made.append(Malformed(key_of(raw), raw, parsed) if isinstance(parsed, Finding) else parsed)
+        return made
+
+    async def _policies_of(self, server: ObjectKey, repos: set[ObjectKey], raw: Json | None) -> ListedPolicies:
+        """List the policies that are about the server or its repos; none for repos without a server."""
+        if raw is None:
+            return ListedPolicies([], frozenset())
+
+        def concerns(policy: Json) -> bool:
+            namespace = key_of(policy).namespace
+            refs = ((kind, ObjectKey(namespace, name)) for kind, name in targets_of(policy))
+            return any(key == server if kind == PACKAGE_SERVER else key in repos for kind, key in refs)
+
+        return await self._policies.read(concerns)
+
+    async def servers(self) -> frozenset[ObjectKey]:
+        """Return every server that is not being deleted."""
+        return frozenset(key_of(raw) for raw in await self._servers() if not is_being_deleted(raw))
 
     async def _servers(self) -> list[Json]:
         servers, _ = await self.namespaces.each(SERVER, lambda one: self._kube.list_metadata(SERVER, one))
@@ -226,22 +277,32 @@ class Observer:
         return {one.metadata.name: one.metadata.labels or {} for one in found if isinstance(one, NamespaceObject)}
 
     def _parse(self, raw: Json, struct: type[R]) -> R | Finding:
-        uid, version = str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
-        known = self._parsed.get(uid)
-        if known is not None and known[0] == version:
-            cached: R | Finding = known[1]  # an object never changes its kind
-            return cached
+        known: R | Finding | None = self._known(raw)  # an object never changes its kind
+        if known is not None:
+            return known
         parsed = _parsed(raw, struct)
+        uid, version = _version(raw)
         self._parsed[uid] = (version, parsed)
         return parsed
+
+    def _known(self, raw: Json) -> Any:  # noqa: ANN401 - any kind's struct
+        uid, version = _version(raw)
+        known = self._parsed.get(uid)
+        return known[1] if known is not None and known[0] == version else None
 
     def forget(self) -> None:
         """Clear the cache of parsed objects, which includes those that are gone."""
         self._parsed.clear()
 
 
+def _version(raw: Json) -> tuple[str, str]:
+    return str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
+
+
 def _parsed(raw: Json, struct: type[R]) -> R | Finding:
     if OVERSIZE in raw:
+        if "message" in raw[OVERSIZE]:
+            return Finding(status=False, reason="InvalidSpec", message=str(raw[OVERSIZE]["message"]))
         message = (
             f"spec has {raw[OVERSIZE]['bytes']} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten "
             f"{raw[OVERSIZE]['field']}, which has the most."
@@ -268,6 +329,7 @@ _NAME = re.compile(REPO_NAME_PATTERN)
 _STATUS: dict[type[Resource], type[msgspec.Struct]] = {
     PackageRepo: PackageRepoStatus,
     PackageServer: PackageServerStatus,
+    PackagePolicy: PackagePolicyStatus,
 }
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
-from pywharf_operator.cluster.kube import Kube
+from pywharf_operator.cluster.kube import Json, Kube
 from pywharf_operator.cluster.live import is_ready, key_of, labels_of
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.outcome import indexes_of
@@ -21,9 +21,12 @@ from pywharf_operator.index_updates.starting import start
 from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
+from pywharf_operator.reconciling.kept_policies import kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.memory import Memory
-from pywharf_operator.reconciling.observe import STRAYS, Observed, Observer, ServerKeys
+from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observed, Observer, ServerKeys
+from pywharf_operator.reconciling.policy_board import ServerReport
+from pywharf_operator.reconciling.policy_statuses import PolicyStatuses
 from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.reconciling.session_key import key_or_finding
 from pywharf_operator.reconciling.unserved import UnservedStatuses
@@ -39,13 +42,21 @@ from pywharf_operator.render import (
 )
 from pywharf_operator.render.labels import Manifest, object_name
 from pywharf_operator.render.resolve.missing_kinds import api_missing
+from pywharf_operator.render.resolve.policies import overflows
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.spec.names import REPO_LABEL
 from pywharf_operator.status.programmed import ConfigHistory, unreachable
 from pywharf_operator.status.refusal import Refusal
-from pywharf_operator.status.served import Result, counts_of, programmed_of, repo_statuses, status_of_server
+from pywharf_operator.status.served import (
+    Result,
+    counts_of,
+    policy_reports,
+    programmed_of,
+    repo_statuses,
+    status_of_server,
+)
 from pywharf_operator.status.writer import Statuses
 
 _APIS_FOR_S = 15.0
@@ -89,6 +100,7 @@ class Reconciler:
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._unserved = UnservedStatuses(self._statuses, settings.specs, counted)
+        self._policies = PolicyStatuses(self._observer, self._statuses, http)
         self._announcements = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, Memory] = {}
         self._missing: set[ObjectKey] = set()
@@ -105,6 +117,7 @@ class Reconciler:
         self._observer.forget()
         for gone in self._memories.keys() - keys.existing:
             del self._memories[gone]
+        self._policies.board.forget_gone(keys.existing)
         self._missing &= keys.missing
 
     def key_of_event(self, server: ObjectKey) -> ObjectKey:
@@ -130,6 +143,8 @@ class Reconciler:
             unreadable = self._observer.namespaces.refusing(SERVER)
             await self._unserved.write_strays(observed, unreadable, self._memories, now)
             return None
+        if key == POLICIES:
+            return await self._policies.write(self._now(), superseded)
         found = await self._observer.observe(key)
         if found is None:
             self._note_missing(key)
@@ -137,17 +152,31 @@ class Reconciler:
         self.appeared(key)
         if found.server is None:
             await self._unserved.write_malformed_server(found, self._now())
+            self._report_unconfigured(found)
             return None
         memory = self._memories.setdefault(key, Memory(Applier(self._kube, time.monotonic), ConfigHistory()))
         live, runs = await asyncio.gather(memory.applier.read(key, READ_FIRST), read_runs(self._kube, key, self._now()))
         session_key = await key_or_finding(self._kube, found.server)
         if isinstance(session_key, Finding):
             await self._unserved.write_blocked(found, found.server, session_key, self._now())
+            self._report_unconfigured(found)
             return RETRY_REFUSED_S
         return await self._with_server(found, found.server, memory, live, runs, session_key, superseded)
 
+    def _report_unconfigured(self, observed: Observed) -> None:
+        """Report that the server gets no configuration now, so that no policy of it is newly in force."""
+        message = f"PackageServer {observed.key} cannot be configured now; see its conditions."
+        fault = Finding(status=False, reason="ConfigNotRendered", message=message)
+        self._report(observed.key, ServerReport({}, frozenset(observed.raws), fault=fault))
+
+    def _report(self, server: ObjectKey, report: ServerReport) -> None:
+        if self._policies.board.report(server, report):
+            self._again(POLICIES)
+
     def _note_missing(self, key: ObjectKey) -> None:
         """Leave the repos that name the missing server to the reconcile of STRAYS."""
+        if self._policies.board.servers.pop(key, None) is not None:
+            self._again(POLICIES)
         if key.namespace not in self._observer.namespaces.refusing(SERVER):
             self._memories.pop(key, None)
             self._counted(key, {})
@@ -199,6 +228,9 @@ class Reconciler:
             indexes=indexes_of(plans, started, runs, now),
         )
         serving = programmed_of(result)
+        reported = policy_reports(result)
+        pods = tuple(_address(pod) for pod in runs.server_pods if is_ready(pod))
+        self._report(server.key, ServerReport(reported, frozenset(observed.raws), pods if reported else ()))
         await self._write_statuses(result, observed, serving, now, superseded)
         again = [refusal.retry_after_s for refusal in refusals]
         reasons = (
@@ -207,20 +239,27 @@ class Reconciler:
             (LINGERS_S, runs.has_lingering(now)),
         )
         again += [wait_s for wait_s, applies in reasons if applies]
-        check_s = memory.next_check_s(waiting=bool(reports) and any(not one.status for one in serving.values()))
+        late = any(not one.status for one in serving.values())
+        late |= any(one.reach.delivered and not one.programmed.status for one in reported.values())
+        check_s = memory.next_check_s(waiting=bool(reports) and late)
         if check_s is not None:
             again.append(check_s)
         if memory.announces_again:
-            late = [report.pod for report in reports if report.digest != rendered.digest]
-            await self._announcements.announce(runs.server_pods, rendered.digest, again=late)
+            behind = [report.pod for report in reports if report.digest != rendered.digest]
+            await self._announcements.announce(runs.server_pods, rendered.digest, again=behind)
         return min(again, default=None)
 
     async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
-        """Return the input of rendering, with what is served of repos that cannot be read now."""
-        if not observed.unreadable:
-            return observed.snapshot
-        kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
-        return msgspec.structs.replace(observed.snapshot, kept=kept)
+        """Return the input of rendering, with what is served of repos and policies that cannot be read now."""
+        snapshot = observed.snapshot
+        if observed.unreadable:
+            kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
+            snapshot = msgspec.structs.replace(snapshot, kept=kept)
+        may_stay = observed.unlisted_policies != frozenset() or bool(observed.malformed_policies)
+        if may_stay or (observed.policies and await asyncio.to_thread(overflows, observed.policies)):
+            delivered = await kept_policies(self._kube, server)
+            snapshot = msgspec.structs.replace(snapshot, delivered_policies=delivered)
+        return snapshot
 
     async def _apply(  # noqa: PLR0913, PLR0917 - all that there is
         self,
@@ -308,6 +347,11 @@ def _prunable(verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs
         for (kind, name), item in (live | jobs).items()
         if kind not in stays and not (kind is CRON_JOB and labels_of(item).get(REPO_LABEL) in kept)
     }
+
+
+def _address(pod: Json) -> Json:
+    """Return what is needed to ask a replica: the pod's name and address."""
+    return {"metadata": {"name": pod["metadata"]["name"]}, "status": {"podIP": (pod.get("status") or {}).get("podIP")}}
 
 
 def _repo_of(cron_job: Manifest) -> RepoName:

@@ -41,7 +41,9 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
         return _failed(name, f"it did not answer ({type(error).__name__})", reached=False)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and so is that of invalid UTF-8
         return _failed(name, "its answer cannot be read")
-    return ReplicaReport(pod=name, digest=answer.digest or None, broken=answer.broken, failure=None)
+    return ReplicaReport(
+        pod=name, digest=answer.digest or None, broken=answer.broken, failure=None, policies=answer.policies
+    )
 
 
 def _failed(pod: str, why: str, *, reached: bool = True) -> ReplicaReport:

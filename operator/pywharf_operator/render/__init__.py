@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.autoscaler import autoscaler
 from pywharf_operator.render.objects.configuration import configuration
@@ -24,6 +23,7 @@ from pywharf_operator.render.objects.volume_claim import volume_claim
 from pywharf_operator.render.resolve.findings import ACCEPTED, SECRETS_RESOLVED, Finding
 from pywharf_operator.render.resolve.kept import KeptRepo, repos_applied
 from pywharf_operator.render.resolve.object_sizes import config_rendered
+from pywharf_operator.render.resolve.policies import PolicyReach
 from pywharf_operator.render.resolve.resolution import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
@@ -35,6 +35,7 @@ __all__ = [
     "Finding",
     "KeptRepo",
     "NameClaim",
+    "PolicyReach",
     "RenderedServer",
     "RepoVerdict",
     "Resolution",
@@ -70,6 +71,8 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
 
     credentials: tuple[Manifest, ...]
     """The Secrets. They are applied first, as the ConfigMap names their revision."""
+    policies: Manifest | None = None
+    """The ConfigMap of the policies, applied before the configuration that names it; None if there are none."""
     config_map: Manifest
     workload: tuple[Manifest, ...]
     """The objects that run and expose the server. Empty if the server is not accepted."""
@@ -77,8 +80,11 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
     """One for each repo. Empty if the server is not accepted."""
     config_rendered: Finding
     """The condition ConfigRendered. False: the API server would refuse the configuration."""
-    contents: Mapping[RepoName, str]
-    """A hash, by repo, of everything that the server receives about it. The hashes stay in the operator."""
+    contents: Mapping[str, str]
+    """A hash of everything that the server receives about a repo, by its name, or a policy, by its namespace and name.
+
+    The hashes stay in the operator.
+    """
     digest: str
     """The digest that replicas report while they serve this configuration."""
 
@@ -89,7 +95,8 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def objects(self) -> tuple[Manifest, ...]:
         """All objects, in the order in which they are applied."""
-        return (*self.credentials, self.config_map, *self.workload, *self.cron_jobs)
+        policies = () if self.policies is None else (self.policies,)
+        return (*self.credentials, *policies, self.config_map, *self.workload, *self.cron_jobs)
 
 
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
@@ -103,6 +110,7 @@ def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedS
     workload = (make(verdict, environment) for make in _WORKLOAD) if runs else ()
     return RenderedServer(
         credentials=read.credentials,
+        policies=read.policies,
         config_map=read.config_map,
         workload=tuple(manifest for manifest in workload if manifest is not None),
         cron_jobs=cron_jobs(verdict, environment, shard_count=len(read.credentials)) if runs else (),

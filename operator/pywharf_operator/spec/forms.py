@@ -12,6 +12,7 @@ from pywharf_operator.spec.schedule import (
     check_schedule,
     check_time_zone,
 )
+from pywharf_operator.spec.specifiers import SPECIFIERS_PATTERN, check_specifiers
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
@@ -20,9 +21,10 @@ REPO_NAME = Form(
     max_length=63,
     must_be=(
         "lower-case letters, digits, '.', '-' and '_', starting and ending with a letter or digit, such as team-a, "
-        "and none of the server's own keys credentials_revision and credentials_revision_file"
+        "and none of the server's own keys credentials_revision, credentials_revision_file, policies_file and "
+        "policies_digest"
     ),
-    forbidden=("credentials_revision", "credentials_revision_file"),
+    forbidden=("credentials_revision", "credentials_revision_file", "policies_file", "policies_digest"),
 )
 OBJECT_NAME = Form(
     pattern=rf"^{_LABEL}(\.{_LABEL})*$",
@@ -81,6 +83,28 @@ DURATION = Form(
     max_length=8,
     must_be="a time such as 30s or 1m",
 )
+AGE = Form(
+    pattern="^([1-9][0-9]{0,2}d|[1-9][0-9]{0,3}h|[1-9][0-9]{0,4}m)$",
+    max_length=6,
+    must_be="a number of days, hours or minutes such as 7d, 12h or 90m, at most 999d, 9999h or 99999m",
+)
+SPECIFIERS = Form(
+    pattern=SPECIFIERS_PATTERN,
+    max_length=512,
+    must_be="version specifiers of PEP 440, such as '==1.82.7' or '>=2,<2.3'",
+    check=check_specifiers,
+)
+SHA256 = Form(pattern="^[0-9a-f]{64}$", max_length=64, must_be="64 hexadecimal digits in lower case")
+FEED_INTERVAL = Form(
+    pattern="^([1-7]d|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-9][0-9]{0,3}m)$",
+    max_length=5,
+    must_be="a number of days, hours or minutes such as 1h or 30m, at most 7d, 168h or 9999m",
+)
+FEED_PATH = Form(
+    pattern="^/[A-Za-z0-9._/-]+$",
+    max_length=512,
+    must_be="an absolute path such as /advisories/pypi.zip",
+)
 POD_PATH = Form(
     pattern=r"^spec(\.[A-Za-z0-9_-]+|\[[^\[\]]+\])+$",
     max_length=512,
@@ -113,6 +137,19 @@ Host = Annotated[str, Meta(extra={"form": HOST})]
 HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
 Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]
 Duration = Annotated[str, Meta(extra={"form": DURATION})]
+Age = Annotated[str, Meta(extra={"form": AGE})]
+Specifiers = Annotated[str, Meta(extra={"form": SPECIFIERS, "costs_much_in_cel": True})]
+"""In a list of 10,000 a rule for it would cost more than the API server allows."""
+Sha256 = Annotated[str, Meta(extra={"form": SHA256})]
+FeedInterval = Annotated[str, Meta(extra={"form": FEED_INTERVAL})]
+FeedPath = Annotated[str, Meta(extra={"form": FEED_PATH})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
 LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]
+
+_AGE_UNITS_S = {"d": 86_400, "h": 3600, "m": 60}
+
+
+def age_s(text: str) -> int:
+    """Return the seconds of a text that has the form AGE or FEED_INTERVAL."""
+    return int(text[:-1]) * _AGE_UNITS_S[text[-1]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from pywharf_operator.spec import API_VERSION, PACKAGE_REPO, PACKAGE_SERVER
+from pywharf_operator.spec import API_VERSION, PACKAGE_POLICY, PACKAGE_REPO, PACKAGE_SERVER
 
 Json = dict[str, Any]
 """An object of Kubernetes as JSON, as the API server sends or takes it."""
@@ -37,6 +37,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 REPO = Kind(API_VERSION, PACKAGE_REPO, "packagerepos")
 SERVER = Kind(API_VERSION, PACKAGE_SERVER, "packageservers")
+POLICY = Kind(API_VERSION, PACKAGE_POLICY, "packagepolicies", optional=True)
+"""A cluster lacks it while its CustomResourceDefinitions are those of an earlier version."""
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from pywharf.config.forms import Url
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
+from pywharf_operator.spec.advisories import AdvisoryFeed
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel, Text
 from pywharf_operator.spec.exposure import HttpRoute, Ingress
 from pywharf_operator.spec.forms import (
@@ -248,6 +249,10 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     upstream: Annotated[
         ServerUpstream, Meta(description="What repos answer for projects they do not hold, unless they say.")
     ] = ServerUpstream()
+    advisories: Annotated[
+        AdvisoryFeed | None,
+        Meta(description="The feed of advisories that policies and clients ask for. Absent: there is none."),
+    ] = None
     auth_read_expires: Annotated[
         int, Meta(ge=0, le=31_536_000, description="Seconds for which a read permission is remembered.")
     ] = 3600

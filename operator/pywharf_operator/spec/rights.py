@@ -10,6 +10,7 @@ from pywharf_operator.spec.kinds import (
     NAMESPACE,
     OWNED,
     POD,
+    POLICY,
     REPO,
     SERVER,
     VOLUME_CLAIM,
@@ -23,6 +24,7 @@ _OWN: Final = (*_READ, "create", "patch", "delete")
 _VERBS: Final[Mapping[Kind, tuple[str, ...]]] = {
     REPO: _READ,
     SERVER: _READ,
+    POLICY: _READ,
     **dict.fromkeys(OWNED, _OWN),
     # It holds packages, so it is never deleted.
     VOLUME_CLAIM: (*_READ, "create", "patch"),
@@ -30,7 +32,7 @@ _VERBS: Final[Mapping[Kind, tuple[str, ...]]] = {
     POD: (*_READ, "patch"),
     EVENT: ("create", "list"),
 }
-_STATUSES: Final = (REPO, SERVER)
+_STATUSES: Final = (REPO, SERVER, POLICY)
 
 
 def namespace_rules() -> list[Rule]:

@@ -9,7 +9,7 @@ import msgspec
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
 from pywharf_operator.render.labels import selector
 from pywharf_operator.render.resolve.findings import unreadable_advice
-from pywharf_operator.spec import Condition, PackageRepo, PackageServer
+from pywharf_operator.spec import Condition, PackagePolicy, PackageRepo, PackageServer
 from pywharf_operator.spec.model import fields_of
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
@@ -23,11 +23,14 @@ _QUIET_REASONS: Final = {
     "Pending",
     "Suspended",
     "ConfigNotRendered",
+    "NotDelivered",
     "WaitingForSlot",
     "WaitingForJob",
 }
 """Reasons without an Event: the condition is False or Unknown only for a while, or because another one is."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
+_NOT_DELIVERED: Final = Finding(status=False, reason="NotDelivered", message="The policy cannot be read; see Accepted.")
+_STAYS: Final = "Its version before stays in force, if there was one."
 _MAX_MESSAGE: Final = 32_000
 _STATUS: Final[dict[bool | None, Literal["True", "False", "Unknown"]]] = {True: "True", False: "False", None: "Unknown"}
 
@@ -51,14 +54,14 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
 ) -> PackageRepoStatus:
     """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served."""
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
-    findings = needed | {"IndexUpToDate": index_up_to_date, READY: _ready(needed, "The repo is served.")}
+    findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(
         observed_generation=generation,
         url=url,
         repo_name=verdict.name,
-        conditions=_conditions(findings, previous.conditions, generation, now),
+        conditions=conditions_of(findings, previous.conditions, generation, now),
         index=index if index is not None else previous.index,
     )
 
@@ -80,7 +83,7 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     `namespaces_read` None: unknown now, so the previous condition stays.
     """
     needed = {"Accepted": verdict.accepted, "ConfigRendered": config_rendered}
-    first_fault = _ready(needed, "")
+    first_fault = ready_of(needed, "")
     findings = needed | {READY: ready if first_fault.status else first_fault}
     previous = verdict.server.status or PackageServerStatus()
     if namespaces_read is not None:
@@ -93,7 +96,7 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
         repos=repos,
         replicas=ready_replicas,
         selector=",".join(f"{key}={value}" for key, value in selector(verdict.server).items()),
-        conditions=(*_conditions(findings, previous.conditions, generation, now), *kept),
+        conditions=(*conditions_of(findings, previous.conditions, generation, now), *kept),
     )
 
 
@@ -124,8 +127,8 @@ def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = Non
 def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) -> dict[str, Any]:
     """Return the status, as JSON, of an object that passed the schema but is unreadable.
 
-    The rest of the status stays, except that a repo is no longer served: an unreadable server runs on, an unreadable
-    repo does not.
+    The rest of the status stays, except that a repo is no longer served: an unreadable server runs on and an unreadable
+    policy holds on, an unreadable repo does not.
     """
     status = raw.get("status")
     status = status if isinstance(status, dict) else {}
@@ -137,7 +140,11 @@ def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) ->
     findings, kept = {"Accepted": finding, READY: finding}, {"url", "repos", "replicas", "selector"}
     if raw.get("kind") == PackageRepo.__name__:
         findings, kept = findings | {"Programmed": _NOT_SERVED}, {"repoName", "index"}
-    conditions = _conditions(findings, previous, generation, now)
+    elif raw.get("kind") == PackagePolicy.__name__:
+        finding = msgspec.structs.replace(finding, message=f"{finding.message} {_STAYS}")
+        findings = {"Accepted": finding, "Programmed": _NOT_DELIVERED, READY: finding}
+        kept = {"targets", "rules", "exceptions", "withheld"}
+    conditions = conditions_of(findings, previous, generation, now)
     others = tuple(one for one in previous if one.type not in findings)
     return {
         **{key: value for key, value in status.items() if key in kept},
@@ -146,7 +153,7 @@ def malformed_status(raw: Mapping[str, Any], finding: Finding, now: datetime) ->
     }
 
 
-def _ready(needed: Mapping[str, Finding], good: str) -> Finding:
+def ready_of(needed: Mapping[str, Finding], good: str) -> Finding:
     """Return the first fault, otherwise the first unknown finding, otherwise that all is well."""
     for wanted in (False, None):
         for finding in needed.values():
@@ -155,7 +162,7 @@ def _ready(needed: Mapping[str, Finding], good: str) -> Finding:
     return Finding(status=True, reason=READY, message=good)
 
 
-def _conditions(
+def conditions_of(
     findings: Mapping[str, Finding], previous: Sequence[Condition], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     before = {one.type: one for one in previous}

@@ -1,4 +1,4 @@
-"""PURE. The condition Programmed: whether every replica serves a repo as it is described now."""
+"""PURE. The condition Programmed: whether every replica has a repo or a policy as it is described now."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -6,8 +6,7 @@ from typing import Final
 import msgspec
 from cachetools import FIFOCache
 
-from pywharf.core.names import RepoName
-from pywharf.core.reports import Fault
+from pywharf.core.reports import Fault, WithheldCount
 from pywharf_operator.render import Finding
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 
@@ -28,22 +27,27 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """Repos that it could not open, and why."""
     failure: str | None
     """Why the replica's answer is missing or unusable."""
+    policies: Mapping[str, WithheldCount] = {}
+    """What each policy withholds on the pages that the replica made lately."""
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
 
 class ConfigHistory:
-    """The last configurations, by digest: a hash of each repo's part. If it is lost, only the newest one counts."""
+    """The last configurations, by digest: a hash of each repo's and policy's part.
+
+    If it is lost, only the newest one counts.
+    """
 
     def __init__(self) -> None:
-        self._contents: FIFOCache[str, Mapping[RepoName, str]] = FIFOCache(_REMEMBERED)
+        self._contents: FIFOCache[str, Mapping[str, str]] = FIFOCache(_REMEMBERED)
 
-    def remember(self, digest: str, contents: Mapping[RepoName, str]) -> None:
-        """Remember a rendered configuration, with a hash of each repo's part of it."""
+    def remember(self, digest: str, contents: Mapping[str, str]) -> None:
+        """Remember a rendered configuration, with a hash of each part of it."""
         self._contents[digest] = contents
 
-    def content(self, digest: str | None, name: RepoName) -> str | None:
-        """Return the hash of the repo's part; None if the configuration is unknown or has no such repo."""
+    def content(self, digest: str | None, name: str) -> str | None:
+        """Return the hash of a repo's or a policy's part; None if the configuration is unknown or has none of it."""
         return None if digest is None else self._contents.get(digest, {}).get(name)
 
 
@@ -63,14 +67,14 @@ def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
 
 
 def programmed(
-    name: RepoName,
+    name: str,
     content: str,
     reports: Sequence[ReplicaReport],
     history: ConfigHistory,
     *,
     lost: Finding | None = None,
 ) -> Finding:
-    """Return the condition Programmed of a repo whose part of the configuration has the hash `content`.
+    """Return the condition Programmed of a repo or a policy whose part of the configuration has the hash `content`.
 
     A replica that still serves an older configuration counts if the repo's part is the same there: changes of other
     repos do not matter. `lost` is reported instead of Waiting, once replicas have been unreachable for a while.

@@ -16,6 +16,7 @@ from pywharf_operator.spec.names import REPO_LABEL
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 from pywharf_operator.status.conditions import READY, namespaces_read, ready_replicas, repo_status, server_status
+from pywharf_operator.status.policies import NOT_DELIVERED, PolicyReport
 from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed
 from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
@@ -60,6 +61,22 @@ def programmed_of(result: Result) -> dict[RepoName, Finding]:
         for repo in result.repos
         if repo.served
     }
+
+
+def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
+    """Return what the server makes of each policy that is about it or its repos."""
+    rendered = result.rendered
+    found = {}
+    for reach in result.verdict.reaches:
+        name = str(reach.policy)
+        if not rendered.config_rendered.status:
+            finding = Finding(status=False, reason="ConfigNotRendered", message=rendered.config_rendered.message)
+        elif name in rendered.contents:
+            finding = programmed(name, rendered.contents[name], result.reports, result.history, lost=result.lost)
+        else:
+            finding = NOT_DELIVERED
+        found[reach.policy] = PolicyReport(reach, finding)
+    return found
 
 
 def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: datetime) -> RepoStatuses:

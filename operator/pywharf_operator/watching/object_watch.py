@@ -98,5 +98,5 @@ class ObjectWatch:
 
     def _take(self, event: str | None, item: dict[str, Any]) -> None:
         wakeup = self._waking.woken(self._watch.kind, event, item)
-        if wakeup.keys or wakeup.everything:
+        if wakeup.keys or wakeup.everything or wakeup.policies:
             self._wake(wakeup)

@@ -12,7 +12,7 @@ from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.login import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.spec import CREDENTIALS_LABEL
-from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, REPO, SECRET, SERVER, Kind
+from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, POLICY, REPO, SECRET, SERVER, Kind
 from pywharf_operator.spec.names import SERVER_LABEL
 from pywharf_operator.watching.kopf_session import session_of
 from pywharf_operator.watching.waking import Wakeup, Waking
@@ -31,6 +31,7 @@ class Watch(msgspec.Struct, frozen=True):
 RESOURCES: Final = (
     Watch(REPO),
     Watch(SERVER),
+    Watch(POLICY),
     Watch(SECRET, f"{CREDENTIALS_LABEL}=true"),
     *(Watch(kind, SERVER_LABEL) for kind in (*OWNED, JOB, POD) if kind is not SECRET),
 )
@@ -99,9 +100,10 @@ class LoginRefusedError(Exception):
 
 
 def by_kopf(watches: Sequence[Watch]) -> tuple[Watch, ...]:
-    """Return the watches for kopf: those of the custom resources and, if watched, the Namespaces.
+    """Return the watches for kopf: those of PackageRepos, PackageServers and, if watched, the Namespaces.
 
-    The others are the operator's own watches, which read one object at a time, and of Secrets only the metadata.
+    The others are the operator's own watches, which read one object at a time, and of Secrets only the metadata. A
+    PackagePolicy may be as large as a Secret, and a cluster may lack the kind.
     """
     return tuple(one for one in watches if one.kind in _OF_KOPF)
 

@@ -9,9 +9,20 @@ from typing import Any, Final
 import msgspec
 from cachetools import LRUCache
 
-from pywharf_operator.cluster.live import mapping, server_named_by
+from pywharf_operator.cluster.live import mapping, server_named_by, targets_of
 from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
-from pywharf_operator.spec.kinds import DEPLOYMENT, JOB, METADATA_ONLY, NAMESPACE, POD, REPO, SECRET, SERVER, Kind
+from pywharf_operator.spec.kinds import (
+    DEPLOYMENT,
+    JOB,
+    METADATA_ONLY,
+    NAMESPACE,
+    POD,
+    POLICY,
+    REPO,
+    SECRET,
+    SERVER,
+    Kind,
+)
 from pywharf_operator.spec.names import MANAGER, SERVER_LABEL
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
@@ -36,6 +47,8 @@ class Wakeup(msgspec.Struct, frozen=True):
     """Whether that one was deleted."""
     server: ObjectKey | None = None
     """The PackageServer of the event."""
+    policies: bool = False
+    """Whether a PackagePolicy has changed, so that the statuses of policies must be looked after."""
 
 
 class Waking:
@@ -52,6 +65,8 @@ class Waking:
         """The server that a repo names, by the repo's namespace and name."""
         self._counts: dict[str, Counter[ObjectKey]] = {}
         """How many repos name each server, by the repos' namespace."""
+        self._targets: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {}
+        """The kind and name of each target of a policy, by the policy's namespace and name."""
 
     def woken(self, kind: Kind, event: str | None, manifest: Mapping[str, Any]) -> Wakeup:
         """Return the servers that the event concerns."""
@@ -69,14 +84,15 @@ class Waking:
         before = self._seen.get(name)
         if event == DELETED:
             self._seen.pop(name, None)
-            return Wakeup(self._keys(kind, manifest, gone=True))
+            return Wakeup(self._keys(kind, manifest, gone=True), policies=kind == POLICY)
         now = _digest(kind, manifest)
         if now == before:
             return Wakeup(everything=event is LISTED)
         self._seen[name] = now
         if kind not in _OTHERS and _written_by_operator(manifest):
             return Wakeup(everything=event is LISTED and before is not None)
-        return Wakeup(self._keys(kind, manifest, gone=False), everything=event is LISTED and before is not None)
+        everything = event is LISTED and before is not None
+        return Wakeup(self._keys(kind, manifest, gone=False), everything=everything, policies=kind == POLICY)
 
     def _keys(self, kind: Kind, manifest: Mapping[str, Any], *, gone: bool) -> frozenset[ObjectKey]:
         metadata = mapping(manifest, "metadata")
@@ -86,6 +102,8 @@ class Waking:
             return frozenset({ObjectKey(namespace, name)})
         if kind == REPO:
             return self._of_repo(namespace, name, None if gone else server_named_by(manifest))
+        if kind == POLICY:
+            return self._of_policy(namespace, name, () if gone else targets_of(manifest))
         if kind == NAMESPACE:
             return frozenset(self._counts.get(name, ()))
         keys = set(self._counts.get(namespace, ())) if kind == SECRET and CREDENTIALS_LABEL in labels else set()
@@ -109,6 +127,24 @@ class Waking:
             del self._servers[namespace], self._counts[namespace]
         return frozenset(key for key in (before, server) if key is not None)
 
+    def _of_policy(self, namespace: str, name: str, targets: tuple[tuple[str, str], ...]) -> frozenset[ObjectKey]:
+        """Return the servers that the policy is about now, and those that it was about before.
+
+        A repo that is still unknown wakes its server by an event of its own.
+        """
+        policies = self._targets.setdefault(namespace, {})
+        before = policies.pop(name, ())
+        if targets:
+            policies[name] = targets
+        if not policies:
+            del self._targets[namespace]
+        repos = self._servers.get(namespace, {})
+        found = {
+            ObjectKey(namespace, target) if kind == PACKAGE_SERVER else repos.get(target)
+            for kind, target in {*before, *targets}
+        }
+        return frozenset(key for key in found if key is not None)
+
 
 def _owners(metadata: Mapping[str, Any]) -> Iterator[object]:
     listed = metadata.get("ownerReferences")
@@ -117,7 +153,7 @@ def _owners(metadata: Mapping[str, Any]) -> Iterator[object]:
             yield owner.get("name")
 
 
-_OTHERS: Final = (REPO, SERVER, NAMESPACE, POD, JOB)
+_OTHERS: Final = (REPO, SERVER, POLICY, NAMESPACE, POD, JOB)
 """Kinds whose objects the operator does not apply."""
 
 
@@ -146,7 +182,7 @@ def _relevant_fields(kind: Kind, manifest: Mapping[str, Any]) -> object:  # noqa
     lasting = [metadata.get("uid"), metadata.get("deletionTimestamp"), metadata.get("labels")]
     if kind == REPO:
         return [*lasting, metadata.get("generation"), mapping(metadata, "annotations").get(TRIGGER_ANNOTATION)]
-    if kind == SERVER:
+    if kind in {SERVER, POLICY}:
         return [*lasting, metadata.get("generation")]
     if kind == NAMESPACE:
         return lasting

@@ -168,7 +168,7 @@ def _described(
             f"--config and --{next(iter(given))} do not go together: write the field into the configuration."
         )
     source = ConfigGiven(config=settings.config, admin_secret=settings.admin_secret)
-    loaded = ConfigSource(source, spec_types()).load()
+    loaded = ConfigSource(source, spec_types(), with_policies=False).load()
     definition = loaded.repos.get(repo)
     if definition is None:
         raise InvalidConfigError(f"{settings.config} has no table [{repo}].{nearest(repo, list(loaded.repos))}")

@@ -23,13 +23,17 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
+from pywharf.egress.advisory_feed import FeedClient
 from pywharf.egress.policy import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.ports import Backend
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import url_host
+from pywharf.serving.advisories.follower import FeedFollower, FeedSource
+from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.gatekeeper import Gatekeeper
@@ -50,6 +54,7 @@ from pywharf.web.listening import accepting, files_state, tls_context, watch_tls
 
 _logger = logging.getLogger(__name__)
 _THREADS = 32
+_USER_AGENT = f"pywharf/{__version__}"
 _CLOSING_S = 1.0
 """Seconds for the framework to close the connections, on which no request runs any longer."""
 
@@ -105,8 +110,10 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires)
     source = config_source(settings, shared.folder / "submitted.json")
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
+    advisories = CurrentAdvisories(has_feed=settings.advisories is not None)
     async with contextlib.AsyncExitStack() as stack:
-        repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics))
+        served_files = await stack.enter_async_context(_following_advisories(settings, shared, advisories, metrics))
+        repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
 
         async def apply(config: LoadedConfig) -> None:
             await repos.apply(config)
@@ -125,6 +132,8 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 metrics=metrics,
                 running=running,
                 max_uploads=settings.max_uploads,
+                advisories=advisories,
+                served_files=served_files,
             ),
             Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None, served),
             AccessLog(settings.access_log),
@@ -166,24 +175,53 @@ def tls_of(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Watche
 
 @contextlib.asynccontextmanager
 async def _repos(
-    settings: ServerSettings, shared: Shared, gatekeeper: Gatekeeper, metrics: Metrics
+    settings: ServerSettings, shared: Shared, gatekeeper: Gatekeeper, metrics: Metrics, advisories: CurrentAdvisories
 ) -> AsyncIterator[ServedRepos]:
     egress = egress_of(settings.allowed_endpoints)
 
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
         return open_backend(OpenBackend(spec, name, Path(settings.root), secret, egress=egress))
 
-    async with UpstreamClient(metrics.count_upstream, f"pywharf/{__version__}", egress) as client:
+    async with UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client:
         opener = RepoOpener(
             open_repo,
             gatekeeper,
-            SharedResources(ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings))),
+            SharedResources(ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories),
             metrics,
             extra_index_url=settings.extra_index_url,
             generations=shared.generations,
         )
-        async with ServedRepos(opener, gatekeeper, metrics) as repos:
+        async with ServedRepos(opener, gatekeeper, metrics, advisories.is_loading) as repos:
             yield repos
+
+
+@contextlib.asynccontextmanager
+async def _following_advisories(
+    settings: ServerSettings, shared: Shared, advisories: CurrentAdvisories, metrics: Metrics
+) -> AsyncIterator[ServedFiles | None]:
+    """Follow the feed of advisories within the context, and yield what notes the files that it may be about."""
+    if settings.advisories is None:
+        yield None
+        return
+    source = FeedSource(settings.advisories)
+    served_files = ServedFiles(metrics.count_advisory_hit)
+    async with contextlib.AsyncExitStack() as stack:
+        client = None
+        if source.is_url:
+            client = FeedClient(source.text, _USER_AGENT, egress_of(settings.allowed_endpoints))
+            stack.push_async_callback(client.aclose)
+        follower = FeedFollower(
+            source,
+            settings.advisories_interval,
+            client=client,
+            folder=shared.folder,
+            root=Path(settings.root),
+            advisories=advisories,
+            served=served_files,
+            metrics=metrics,
+        )
+        await stack.enter_async_context(_watching(follower.run))
+        yield served_files
 
 
 def _staged_bytes(settings: ServerSettings) -> int | None:

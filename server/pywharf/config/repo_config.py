@@ -171,11 +171,20 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The content that each `credentials_revision_file` must have for the mounted secrets to belong to this text."""
     credentials_revision_file: tuple[str, ...] = ()
     """Paths of files; several if the secrets are delivered in several parts."""
+    policies_file: str | None = None
+    """Path of the policies' JSON document; None: there are no policies."""
+    policies_digest: str | None = None
+    """SHA-256 of the document that belongs to this text, in hex; None: any document does."""
 
 
 _REVISION = "credentials_revision"
 _REVISION_FILE = "credentials_revision_file"
-_OWN_KEYS = {_REVISION, _REVISION_FILE}
+_POLICIES_FILE = "policies_file"
+_POLICIES_DIGEST = "policies_digest"
+_TEXT_KEYS = {_REVISION, _POLICIES_FILE, _POLICIES_DIGEST}
+OWN_KEYS = frozenset({_REVISION_FILE, *_TEXT_KEYS})
+"""The keys of the configuration itself, which no repo may have as its name."""
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 DIGEST_ROUNDS = 100_000
 
 
@@ -192,11 +201,11 @@ def parse_config(
     Raises InvalidConfigError: one sentence with the table, the field and the remedy.
     """
     repos: dict[RepoName, BackendSpec] = {}
-    revision: str | None = None
+    own: dict[str, str] = {}
     revision_files: tuple[str, ...] = ()
     for key, table in loads(config, source).items():
-        if key == _REVISION and isinstance(table, str):
-            revision = table
+        if key in _TEXT_KEYS and isinstance(table, str):
+            own[key] = table
             continue
         if key == _REVISION_FILE and isinstance(table, str | list):
             revision_files = _revision_files(table, source)
@@ -213,21 +222,24 @@ def parse_config(
                 f"{type_of(repos[name])!r} in {source}; make them equal."
             )
         admin_secrets[name] = secret
+    _check_policies(own, source)
     return ServerConfig(
         repos=repos,
         admin_secrets=admin_secrets,
-        credentials_revision=revision,
+        credentials_revision=own.get(_REVISION),
         credentials_revision_file=revision_files,
+        policies_file=own.get(_POLICIES_FILE),
+        policies_digest=own.get(_POLICIES_DIGEST),
     )
 
 
-def config_digest(config: str, admin_secret: str) -> str:
-    """Return a digest of a configuration's two texts, with which replicas report what they serve.
+def config_digest(config: str, admin_secret: str, policies_digest: str = "") -> str:
+    """Return a digest of a configuration's texts, with which replicas report what they serve.
 
-    Slow (0.1 s regardless of their size), because the digest is public and the texts may hold secrets, which could
-    otherwise be brute-forced.
+    `policies_digest` is that of the policies if `config` itself does not name it. Slow (0.1 s regardless of the size),
+    because the digest is public and the texts may hold secrets, which could otherwise be brute-forced.
     """
-    texts = f"{config}\0{admin_secret}".encode()
+    texts = "\0".join([config, admin_secret, *([policies_digest] if policies_digest else [])]).encode()
     return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", DIGEST_ROUNDS).hex()
 
 
@@ -247,6 +259,18 @@ def type_of(spec: BackendSpec) -> str:
     return str(type(spec).__struct_config__.tag)
 
 
+def _check_policies(own: Mapping[str, str], source: str) -> None:
+    digest = own.get(_POLICIES_DIGEST)
+    if own.get(_POLICIES_FILE) == "":
+        raise InvalidConfigError(f"{source}: {_POLICIES_FILE!r} is empty; give the path of a file, or leave it out.")
+    if digest is None:
+        return
+    if _POLICIES_FILE not in own:
+        raise InvalidConfigError(f"{source}: {_POLICIES_DIGEST!r} needs {_POLICIES_FILE!r}, whose digest it is.")
+    if not _SHA256.match(digest):
+        raise InvalidConfigError(f"{source}: {_POLICIES_DIGEST!r} is no SHA-256 in lower-case hex.")
+
+
 def _revision_files(given: str | list[object], source: str) -> tuple[str, ...]:
     paths = [given] if isinstance(given, str) else given
     if not paths or not all(isinstance(path, str) and path for path in paths):
@@ -263,7 +287,7 @@ def _table_name(key: str, table: object, seen: Mapping[RepoName, object], source
         name = parse_repo_name(key)
     except InvalidNameError as error:
         raise InvalidConfigError(f"{source}: {error}") from None
-    if name in _OWN_KEYS:
+    if name in OWN_KEYS:
         raise InvalidConfigError(f"{source}: {key!r} is the configuration's own key; give the repo another name.")
     if name in seen:
         raise InvalidConfigError(

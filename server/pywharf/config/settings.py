@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pywharf.core.endpoints import check_endpoints
+from pywharf.core.endpoints import allowed_reach, check_endpoints, entries_of
 from pywharf.core.redaction import Redacted
-from pywharf.core.urls import check_url
+from pywharf.core.urls import check_url, is_http
 
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 
@@ -102,6 +102,18 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
             )
         ),
     ] = None
+    advisories: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Feed of advisories in OSV's format, as a URL or a path: a zip with a JSON file for each entry, or "
+                "lines of JSON. Default: none."
+            )
+        ),
+    ] = None
+    advisories_interval: Annotated[
+        float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
+    ] = 3600.0
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
@@ -116,6 +128,21 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
         check_endpoints(self.allowed_endpoints)
+        if self.advisories is not None:
+            _check_advisories(self.advisories, self.allowed_endpoints)
+
+
+def _check_advisories(feed: str, endpoints: str | None) -> None:
+    """Raise ValueError for a feed that can never be read."""
+    if not feed.strip():
+        raise ValueError("--advisories is empty; give a URL or a path, or leave it out")
+    if not is_http(feed):
+        if "://" in feed:
+            raise ValueError("--advisories must be an http or https URL, or a path")
+        return
+    check_url(feed, "advisories")
+    if endpoints is not None and allowed_reach(entries_of(endpoints), feed) is None:
+        raise ValueError("--advisories names a host that is not among --allowed_endpoints; add it there")
 
 
 class TargetSettings(Redacted, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@
     │   └── IncompleteConfigError
     ├── UnauthenticatedError
     ├── ForbiddenError
+    ├── WithheldError
     ├── NotFoundError
     ├── MethodNotAllowedError
     ├── NotAcceptableError
@@ -24,6 +25,7 @@
     ├── UnavailableError
     │   ├── BusyError
     │   ├── IndexNotLoadedError
+    │   ├── AdvisoriesNotLoadedError
     │   ├── BackendUnavailableError
     │   │   ├── RateLimitedError
     │   │   └── PreconditionsIgnoredError
@@ -147,6 +149,28 @@ class ForbiddenError(PywharfError):
     title = "Not allowed"
 
 
+class WithheldError(PywharfError):
+    """A file that a policy withholds. The repo holds it, and may show it later.
+
+    pip prints the reason phrase, which is the beginning of the message, so what has a bounded length stands first.
+    """
+
+    status = 403
+    code = "withheld"
+    title = "Refused by policy"
+
+    def __init__(self, *, policy: str, rule: str, reason: str, until: str | None) -> None:
+        """Say which rule of which policy withholds the file, until when (None: without end), and why."""
+        end = f" until {until}" if until is not None else ""
+        why = f": {reason}" if reason else "."
+        super().__init__(f"Withheld{end} by {rule} of the policy {policy}{why}")
+        self.policy = policy
+        self.rule = rule
+        self.reason = reason
+        self.until = until
+        """RFC 3339, in whole seconds."""
+
+
 class NotFoundError(PywharfError):
     """A page, project or file that does not exist."""
 
@@ -268,6 +292,21 @@ class IndexNotLoadedError(UnavailableError):
 
     code = "index-not-loaded"
     title = "The index is not loaded"
+
+
+class AdvisoriesNotLoadedError(UnavailableError):
+    """The server has not read its feed of advisories yet, or has none, so it does not know what is malware."""
+
+    code = "advisories-not-loaded"
+    title = "The advisories are not loaded"
+    retry_after_s = 10
+
+    def __init__(self, *, has_feed: bool) -> None:
+        super().__init__(
+            "The feed of advisories has not been read yet; try again in some seconds, or see the server's log."
+            if has_feed
+            else "A policy blocks malware, and this server has no feed of advisories; start it with --advisories."
+        )
 
 
 class BackendUnavailableError(UnavailableError):

@@ -21,6 +21,13 @@ class Fault(msgspec.Struct, frozen=True):
     """The reason, in one sentence."""
 
 
+class WithheldCount(msgspec.Struct, frozen=True):
+    """How much one policy withholds, on the pages that a replica made lately."""
+
+    files: _Count = 0
+    projects: _Count = 0
+
+
 class ConfigReport(msgspec.Struct, frozen=True):
     """The answer to GET /config on a replica's internal port."""
 
@@ -28,6 +35,8 @@ class ConfigReport(msgspec.Struct, frozen=True):
     """`config_digest` of the configuration that every worker serves; "" before the first, or while they differ."""
     broken: Mapping[str, Fault] = {}
     """Repos that cannot be served now, each with the reason."""
+    policies: Mapping[str, WithheldCount] = {}
+    """Policies of that configuration, as `namespace/name`, that withhold anything."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,10 +10,15 @@ import msgspec
 from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
+from pywharf.core.policy.evaluation import Withheld
+from pywharf.core.policy.withholding import entry_of
 
 API_VERSION = "1.4"
 _BEFORE_SIZES = "1.0"
 """The API version of a JSON page that lacks some sizes; 1.1 (PEP 700) requires every size."""
+
+_MAX_WITHHELD = 1_000
+"""Withheld files that a JSON page names."""
 
 
 def root_html(names: Sequence[ProjectName]) -> bytes:
@@ -40,8 +45,8 @@ def project_html(project: Project, *, foreign: bool = False) -> bytes:
     return _document(f"Links for {project.name}", links, meta)
 
 
-def project_json(project: Project, *, foreign: bool = False) -> bytes:
-    """Render one project's page as JSON; see `project_html`.
+def project_json(project: Project, *, foreign: bool = False, withheld: Sequence[Withheld] = ()) -> bytes:
+    """Render one project's page as JSON; see `project_html`. It also names the first of the withheld files.
 
     PEP 700 requires every size. So our own page omits a file whose size is not known yet, and a foreign page that lacks
     a size has an older API version.
@@ -55,6 +60,12 @@ def project_json(project: Project, *, foreign: bool = False) -> bytes:
         page["versions"] = versions(project.name, (f.filename for f in offered))
     # Encode each file separately: one call for a page of 100,000 would block the event loop, even from a thread.
     page["files"] = [_file_json(f, _url(f, foreign)) for f in offered if foreign or f.size is not None]
+    if withheld:
+        # A key of our own begins with an underscore (PEP 691).
+        page["_pywharf"] = {
+            "withheld": [entry_of(one) for one in withheld[:_MAX_WITHHELD]],
+            "withheld-total": len(withheld),
+        }
     return msgspec.json.encode(page)
 
 

@@ -6,6 +6,11 @@ from urllib.parse import urlsplit
 _CHARACTERS = re.compile(r"[!-~]*\Z")
 
 
+def is_http(text: str) -> bool:
+    """Return whether a text that is a URL or a path is a URL."""
+    return text.lower().startswith(("http://", "https://"))
+
+
 def check_url(url: str, field: str) -> None:
     """Raise ValueError unless `url` is http(s) with a host and without user info, query or fragment."""
     try:

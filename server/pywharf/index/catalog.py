@@ -17,6 +17,8 @@ class Catalog:
 
     def __init__(self, index: Index = EMPTY_INDEX, entries: Iterable[JournalEntry] = ()) -> None:
         self.index = index
+        self.revision = 0
+        """The number of changes to this catalog."""
         self._changes: dict[ProjectName, dict[str, File | Deletion]] = {}
         self._statuses: dict[ProjectName, ProjectStatus] = {}
         self._sources: dict[ProjectName, object] = {}
@@ -58,6 +60,7 @@ class Catalog:
             bisect.insort(self._names, name)
             self._names_page = None
         self._recent.drop(name)
+        self.revision += 1
 
     def _is_changed(self, name: ProjectName) -> bool:
         return name in self._changes or name in self._statuses

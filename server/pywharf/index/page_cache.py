@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import time
 from collections.abc import Callable, Hashable
+from math import inf
 
 from cachetools import LRUCache
 
@@ -18,15 +20,20 @@ _MAX_CONCURRENT_LARGE = 2
 
 
 class Page:
-    """A body with its entity tags; its gzip form is made on first use."""
+    """A body with its entity tags; its gzip form is made on first use.
 
-    __slots__ = ("_gzipped", "body", "etag", "gzip_etag")
+    It is right from the Unix seconds `since` until just before `until`; infinite: whatever the time.
+    """
 
-    def __init__(self, body: bytes) -> None:
+    __slots__ = ("_gzipped", "body", "etag", "gzip_etag", "since", "until")
+
+    def __init__(self, body: bytes, since: float = -inf, until: float = inf) -> None:
         digest = hashlib.sha256(body).hexdigest()[:32]
         self.body = body
         self.etag = f'"{digest}"'
         self.gzip_etag = f'"{digest}-gzip"'
+        self.since = since
+        self.until = until
         self._gzipped: bytes | None = None
 
     async def gzipped(self) -> bytes | None:
@@ -39,6 +46,10 @@ class Page:
             else:
                 self._gzipped = _compress(self.body)
         return self._gzipped
+
+    def is_right_at(self, now: float) -> bool:
+        """Return whether the page is right at a time, in Unix seconds."""
+        return self.since <= now < self.until
 
     @property
     def weight(self) -> int:
@@ -53,19 +64,23 @@ def _compress(body: bytes) -> bytes:
 class PageCache:
     """Pages by key. The least recently used ones are dropped once all take more than `max_bytes`.
 
-    Each page was made from a source. If the current source compares unequal, the page is made again.
+    Each page was made from a source. If the current source compares unequal, or the time is outside the page's own,
+    the page is made again.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._pages: LRUCache[Hashable, tuple[object, Page, int]] = LRUCache(max_bytes, lambda kept: kept[2])
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
         self._making = SingleFlight[Hashable, Page]()
 
     def get(self, key: Hashable, source: object) -> Page | None:
-        """Return the page if it was made from an equal source, otherwise None."""
+        """Return the page if it was made from an equal source and is right now, otherwise None."""
         try:
             made_from, page, weight = self._pages[key]  # faster than `get`, in every request
         except KeyError:
+            return None
+        if page.until != inf and not page.since <= self._clock() < page.until:
             return None
         if made_from is not source:
             if made_from != source:
@@ -84,20 +99,20 @@ class PageCache:
             self._pages[key] = (source, page, page.weight + source_bytes)
 
     async def get_or_make(
-        self, key: Hashable, source: object, make: Callable[[], bytes], *, large: bool, source_bytes: int = 0
+        self, key: Hashable, source: object, make: Callable[[], Page], *, large: bool, source_bytes: int = 0
     ) -> Page:
         """Return the page, made once for all concurrent callers, and in a thread if it is `large`. See `put`."""
         page = self.get(key, source)
         if page is not None:
             return page
         if not large:
-            page = Page(make())
+            page = make()
             self.put(key, source, page, source_bytes)
             return page
         return await self._making.run(key, lambda: self._make(key, source, make, source_bytes), source)
 
-    async def _make(self, key: Hashable, source: object, make: Callable[[], bytes], source_bytes: int) -> Page:
+    async def _make(self, key: Hashable, source: object, make: Callable[[], Page], source_bytes: int) -> Page:
         async with self._slots:
-            page = await asyncio.to_thread(lambda: Page(make()))
+            page = await asyncio.to_thread(make)
         self.put(key, source, page, source_bytes)
         return page

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pywharf.core.distribution import Distribution, read_distribution, record_of
 from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, Kind
-from pywharf.core.model import File
+from pywharf.core.model import File, Project
 from pywharf.index.follower import Follower
 from pywharf.index.limits import MAX_PROJECT_FILES, fault_of
 from pywharf.index.ports import JournalEntry, Packages, Upload
@@ -39,11 +39,12 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     *,
     secret: str | None = None,
     slot: contextlib.AbstractAsyncContextManager[None],
+    with_status: Callable[[Project], Project] = lambda project: project,
 ) -> File:
     """Check everything that the form and the content claim, store the file and show it.
 
     `secret` is the client's own, if the storage itself let the client in. `slot` is held while the content is read;
-    a hostile archive can occupy a thread for minutes.
+    a hostile archive can occupy a thread for minutes. `with_status` returns a project with the status that counts.
 
     Publishing the same bytes again under the same name changes nothing, so a client may repeat an upload whose response
     was lost. Returns the record that the repo has.
@@ -62,8 +63,10 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     if (fault := fault_of(file)) is not None:
         raise TooLargeError(f"{file.filename!r} cannot be published: {fault}")
     project = (await follower.latest()).project(filename.project)
-    if project is not None and not project.takes_uploads:
-        raise ForbiddenError(f"The project {project.name!r} is {project.status} and takes no uploads.")
+    judged = with_status(project if project is not None else Project(name=filename.project))
+    if not judged.takes_uploads:
+        reason = f": {judged.status_reason}" if judged.status_reason else "."
+        raise ForbiddenError(f"The project {judged.name!r} is {judged.status} and takes no uploads{reason}")
     if project is not None and len(project.files) >= MAX_PROJECT_FILES and project.file(file.filename) is None:
         raise TooLargeError(
             f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
+from functools import partial
 from typing import Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -13,11 +13,15 @@ from pywharf.core.filenames import DistributionFilename, may_be_stored
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
-from pywharf.core.simple import project_html, project_json, root_html, root_json
+from pywharf.core.policy.evaluation import RepoPolicies
+from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
+from pywharf.index.enforcement import Enforcement
 from pywharf.index.follower import Follower
+from pywharf.index.listed_projects import ListedProjects
 from pywharf.index.page_cache import Page
 from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
+from pywharf.index.project_pages import Sources, make_page
 from pywharf.index.publish import publish
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
@@ -59,6 +63,7 @@ class Repository:
     """One repo: its pages, files, uploads and state. It owns the backend and the follower, and closes them.
 
     For the rest of the server it is the only way to them. The caller has already checked the client's permission.
+    Policies apply to pages, downloads and uploads, and nothing of them is written to the storage.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -78,7 +83,13 @@ class Repository:
         self._upstream = upstream
         self._max_file_bytes = max_file_bytes
         self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
-        self._staging = shared.staging
+        self._staging, self._tally, self._clock = shared.staging, shared.withheld, shared.clock
+        self._enforcement: Enforcement | None = None
+        self._advisories = shared.advisories
+        self._blocks_malware = False
+        self._pages_of: str = name
+        """What the keys of project pages begin with: pages made under other policies have other keys."""
+        self._listed = ListedProjects()
         self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
         self._following: asyncio.Task[None] | None = None
@@ -121,16 +132,57 @@ class Repository:
         """Return the Unix seconds when the index was written; see Follower. Raises IndexNotLoadedError."""
         return self._follower.index_mtime
 
+    def enforce(self, policies: RepoPolicies | None) -> None:
+        """Apply these policies from now on, in one step; None: none. Reads nothing.
+
+        Pages stay cached if they are the same object as before.
+        """
+        if not self.enforces(policies):
+            self._use(None if policies is None else self._enforcement_of(policies))
+
+    def _enforcement_of(self, policies: RepoPolicies) -> Enforcement:
+        return Enforcement(self.name, policies, self._advisories.current(), self._clock)
+
+    def _use(self, enforcement: Enforcement | None) -> None:
+        self._enforcement = enforcement
+        self._pages_of = self.name if enforcement is None else enforcement.pages
+        self._blocks_malware = enforcement is not None and enforcement.policies.blocks_malware
+
+    def _in_force(self) -> Enforcement | None:
+        """Return the policies in force, with the newest advisories; None: none.
+
+        Raises AdvisoriesNotLoadedError if a policy needs advisories and there are none yet.
+        """
+        enforcement = self._enforcement
+        if enforcement is not None and self._blocks_malware:
+            if self._advisories.required() is not enforcement.advisories:
+                self._use(self._enforcement_of(enforcement.policies))
+            return self._enforcement
+        return enforcement
+
+    def enforces(self, policies: RepoPolicies | None) -> bool:
+        """Return whether these policies are the ones applied."""
+        return policies is (self._enforcement.policies if self._enforcement is not None else None)
+
     async def root_page(self, page_format: PageFormat) -> Page:
-        """Return the page of all projects. Raises IndexNotLoadedError."""
-        names = (await self._follower.latest()).names()
+        """Return the page of all projects that may have a file. Raises IndexNotLoadedError."""
+        names = await self._names()
         is_json = page_format is PageFormat.JSON
         return await self._pages.get_or_make(
             (self.name, None, is_json),
             names,
-            lambda: root_json(names) if is_json else root_html(names),
+            lambda: Page(root_json(names) if is_json else root_html(names)),
             large=len(names) > _LARGE_ROOT,
         )
+
+    async def _names(self) -> tuple[ProjectName, ...]:
+        while True:
+            catalog, enforcement = await self._follower.latest(), self._in_force()
+            if enforcement is None:
+                return catalog.names()
+            names = await self._listed.names(catalog, enforcement)
+            if self._in_force() is enforcement:
+                return names
 
     async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
         """Return a project's page: the repo's own, otherwise the extra index's; both merged where shadowing is allowed.
@@ -144,13 +196,15 @@ class Repository:
             # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
             own = await self._find(name) if source is None else catalog.project(name)
             return await self._looked_up_page(name, own, source, is_json=is_json)
-        page = self._pages.get((self.name, name, is_json), source)
+        if self._blocks_malware:
+            self._in_force()
+        page = self._pages.get((self._pages_of, name, is_json), source)
         if page is not None:
             return page
         return await self._own_page(name, catalog.project(name), source, is_json=is_json)
 
     async def find_file(self, name: ProjectName, filename: str) -> File:
-        """Return a file that may be downloaded. Raises IndexNotLoadedError, NotFoundError."""
+        """Return a file that may be downloaded. Raises IndexNotLoadedError, NotFoundError, WithheldError."""
         project = (await self._follower.latest()).project(name)
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
@@ -162,6 +216,8 @@ class Repository:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
+        if self._enforcement is not None and (enforcement := self._in_force()) is not None:
+            enforcement.check_download(project, file)
         return file
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
@@ -182,8 +238,23 @@ class Repository:
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
     ) -> File:
         """Check and store an upload. See `pywharf.index.publish`."""
-        slot = self._check_slot()
-        return await publish(self._backend, self._follower, filename, form, staged, secret=secret, slot=slot)
+        return await publish(
+            self._backend,
+            self._follower,
+            filename,
+            form,
+            staged,
+            secret=secret,
+            slot=self._check_slot(),
+            with_status=self._with_status,
+        )
+
+    def _with_status(self, project: Project) -> Project:
+        """Return the project with its status under the policies; its files do not matter."""
+        enforcement = self._in_force()
+        if enforcement is None or not enforcement.concerns(project.name):
+            return project
+        return enforcement.show(msgspec.structs.replace(project, files=())).project
 
     async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
         """Change a project or its files. See `pywharf.index.changes`."""
@@ -225,29 +296,42 @@ class Repository:
 
     async def _foreign_page(self, name: ProjectName, own: Project | None, foreign: Project, *, is_json: bool) -> Page:
         """Return a page with the extra index's files, after the repo's own if it has any."""
-        merged = _merged(own, foreign)
-        return await self._pages.get_or_make(
-            (self.name, name, is_json, self._upstream.url),
-            (own, foreign),
-            lambda: project_json(merged, foreign=True) if is_json else project_html(merged, foreign=True),
-            large=len(merged.files) > _LARGE_PROJECT,
-            source_bytes=len(merged.files) * _FOREIGN_FILE_BYTES,
-        )
+        sources = Sources(own, foreign)
+        key = (name, is_json, self._upstream.url)
+        return await self._page(key, (own, foreign), sources, is_json, source_bytes=sources.count * _FOREIGN_FILE_BYTES)
 
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
             raise NotFoundError(f"This repo has no project {name!r}.")
-        key = (self.name, name, is_json)
-        page = self._pages.get(key, source)
+        page = self._pages.get((self._pages_of, name, is_json), source)
         if page is not None:
             return page
         shown = await self._with_sizes(project) if is_json else project
-        return await self._pages.get_or_make(
-            key,
-            source,
-            lambda: project_json(shown) if is_json else project_html(shown),
-            large=len(shown.files) > _LARGE_PROJECT,
-        )
+        return await self._page((name, is_json), source, Sources(shown), is_json)
+
+    async def _page(
+        self,
+        key: tuple[ProjectName, *tuple[Hashable, ...]],
+        source: object,
+        sources: Sources,
+        is_json: bool,  # noqa: FBT001 - passed on
+        source_bytes: int = 0,
+    ) -> Page:
+        """Return the page under the policies in force when it is complete: waiting for a slot may take long."""
+        note = partial(self._tally.note, self.name, key[0])
+        began = self._clock()
+        while True:
+            enforcement = self._in_force()
+            page = await self._pages.get_or_make(
+                (self._pages_of, *key),
+                source,
+                partial(make_page, sources, enforcement, note, is_json=is_json),
+                large=sources.count > _LARGE_PROJECT,
+                source_bytes=source_bytes,
+            )
+            # Another caller may have had it made before this one came, for a time that is over.
+            if self._in_force() is enforcement and (page.since >= began or page.is_right_at(self._clock())):
+                return page
 
     async def _with_sizes(self, project: Project) -> Project:
         """Add the sizes that the original did not record; a JSON page omits a file without a size."""
@@ -264,13 +348,3 @@ def _sized(file: File, stored: File) -> File:
     if file.size is not None:
         return file
     return msgspec.structs.replace(file, size=stored.size, upload_time=file.upload_time or stored.upload_time)
-
-
-def _merged(own: Project | None, foreign: Project) -> Project:
-    """Merge the repo's own files, whose links stay relative, with the other index's files after them."""
-    if own is None:
-        return foreign
-    files = [msgspec.structs.replace(f, location=quote(f.filename)) for f in own.files if own.offers_files]
-    names = {f.filename for f in files}
-    rest = [f for f in foreign.files if f.filename not in names] if foreign.offers_files else []
-    return msgspec.structs.replace(own, files=(*files, *rest))

@@ -1,14 +1,18 @@
 """What all repos of one worker share, so that many repos together stay within one worker's memory and threads."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
+from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.change_probes import ChangeProbes
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.withheld_tally import WithheldTally
 
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
 _MAX_CONCURRENT_CHECKS = 2
@@ -25,3 +29,8 @@ class SharedResources(msgspec.Struct, frozen=True):
     """Slots for uploads whose content is being checked."""
     staging: StagingRoom = msgspec.field(default_factory=StagingRoom)
     """The room on disk for uploads that are being received."""
+    withheld: WithheldTally = msgspec.field(default_factory=WithheldTally)
+    clock: Callable[[], float] = time.time
+    """Returns the Unix seconds by which policies are evaluated."""
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
+    """What the server's feed of advisories says now."""

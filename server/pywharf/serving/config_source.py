@@ -16,26 +16,23 @@ from pywharf.config.repo_config import BackendSpec, Secret, SecretRef, ServerCon
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
-from pywharf.core.os_errors import reason_of
 from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text, token_text
+from pywharf.serving.config_files import read_text, take_arrived
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition, definitions
 from pywharf.serving.metrics import Metrics
+from pywharf.serving.policy_file import PolicyFile
 from pywharf.serving.watched_files import (
     Seen,
-    UnreadableFileError,
     exists,
     has_changed,
     plain_and_compressed,
-    take,
     take_if_there,
     take_plain_or_compressed,
 )
 
 _logger = logging.getLogger(__name__)
 _POLL_S = 0.25
-_MAX_PATH = 300
-"""Characters of a path that errors show. A longer one is a text, or not worth showing."""
 _READS = 5
 
 
@@ -64,9 +61,16 @@ class ConfigSource:
     """The reader of a configuration. Its calls block, so run them in threads."""
 
     def __init__(
-        self, given: ConfigGiven, specs: Mapping[str, type[BackendSpec]], submitted: Path | None = None
+        self,
+        given: ConfigGiven,
+        specs: Mapping[str, type[BackendSpec]],
+        submitted: Path | None = None,
+        *,
+        with_policies: bool = True,
     ) -> None:
+        """`with_policies` is False for commands that work on a storage, which no policy concerns."""
         self._given = given
+        self._policies = PolicyFile() if with_policies else None
         self._specs = specs
         self._submitted = submitted
         """The file, shared by the workers, that holds a configuration submitted to `/initialize/`."""
@@ -129,6 +133,8 @@ class ConfigSource:
                 )
         if parsed.credentials_revision_file:
             raise InvalidConfigError("config: credentials_revision_file is not taken by /initialize/; leave it out.")
+        if parsed.policies_file is not None:
+            raise InvalidConfigError("config: policies_file is not taken by /initialize/; leave it out.")
         return self._complete(parsed, submitted.config, submitted.admin_secret, {})
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
@@ -137,7 +143,7 @@ class ConfigSource:
             return "", flag
         if self._is_text(given):
             return given, flag
-        return _read(given, flag, seen, take_plain_or_compressed), given
+        return read_text(given, flag, seen, take_plain_or_compressed), given
 
     def _complete(self, parsed: ServerConfig, config: str, admin_secret: str, seen: Seen) -> LoadedConfig:
         self._check_revision(parsed, seen)
@@ -147,7 +153,12 @@ class ConfigSource:
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
         repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
-        return LoadedConfig(repos, config_digest(config, admin_secret))
+        if self._policies is None:
+            return LoadedConfig(repos, config_digest(config, admin_secret))
+        policies = self._policies.load(parsed, seen)
+        # A digest in the text makes the text change with the policies, so that the operator needs only the text.
+        digest = policies.digest if parsed.policies_digest is None else ""
+        return LoadedConfig(repos, config_digest(config, admin_secret, digest), policies)
 
     @staticmethod
     def _check_revision(parsed: ServerConfig, seen: Seen) -> None:
@@ -156,7 +167,7 @@ class ConfigSource:
         if wanted is None:
             return
         for path in parsed.credentials_revision_file:
-            found = token_text(_read(path, "credentials_revision_file", seen, _take_arrived))
+            found = token_text(read_text(path, "credentials_revision_file", seen, take_arrived))
             if found != wanted:
                 raise IncompleteConfigError(
                     f"The secrets of {path} are of the revision {found[:12]!r}, the configuration needs "
@@ -209,35 +220,8 @@ def _resolve(secret: Secret, where: str, seen: Seen) -> str:
         value, origin = os.environ.get(secret.env, ""), f"the environment variable {secret.env}"
     else:
         assert secret.file is not None  # noqa: S101 - a SecretRef has one of the two
-        value, origin = _read(secret.file, where, seen), f"the file {secret.file}"
+        value, origin = read_text(secret.file, where, seen), f"the file {secret.file}"
     value = secret_text(value)
     if not value:
         raise InvalidConfigError(f"{where}: {origin} is empty or not set; give the secret there.")
     return value
-
-
-def _take_arrived(path: str, seen: Seen) -> bytes:
-    """Read a file. Raises IncompleteConfigError if it does not exist yet."""
-    content = take_if_there(path, seen)
-    if content is None:
-        raise IncompleteConfigError(
-            f"The secrets have not all arrived: there is no {path} yet; the configuration is taken as soon as it is."
-        )
-    return content
-
-
-def _read(path: str, what: str, seen: Seen, take: Callable[[str, Seen], bytes] = take) -> str:
-    try:
-        return take(path, seen).decode()
-    except OSError as error:
-        # A text given instead of a path is not shown: it may hold secrets.
-        if len(path) > _MAX_PATH or any(c in path for c in "\n=["):
-            raise InvalidConfigError(
-                f"{what} is the path of a file; what was given looks like the file's text. "
-                "Texts are taken with --config_or_admin_secret_can_be_text."
-            ) from None
-        raise InvalidConfigError(f"{what}: the file {path} cannot be read: {reason_of(error)}.") from error
-    except UnreadableFileError as error:
-        raise InvalidConfigError(f"{what}: the file {path} {error}.") from error
-    except (UnicodeDecodeError, ValueError) as error:
-        raise InvalidConfigError(f"{what}: the file {path[:_MAX_PATH]!r} is not UTF-8 text.") from error

@@ -7,6 +7,8 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec, ServerConfig
 from pywharf.core.access import Credentials
 from pywharf.core.names import RepoName
+from pywharf.core.policy.evaluation import RepoPolicies
+from pywharf.core.policy.model import PolicyDocument
 
 
 class RepoDefinition(msgspec.Struct, frozen=True):
@@ -32,12 +34,26 @@ def _without_credentials(spec: BackendSpec) -> BackendSpec:
     return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False)
 
 
+class ServedPolicies(msgspec.Struct, frozen=True):
+    """The policies of a configuration."""
+
+    document: PolicyDocument = PolicyDocument()
+    digest: str = ""
+    """SHA-256 of the document's text, in hex; "": the configuration names none."""
+    by_repo: Mapping[RepoName, RepoPolicies] = {}
+    """The compiled policies of each repo that has any."""
+
+
+NO_POLICIES = ServedPolicies()
+
+
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """A complete configuration: every secret it names was found."""
+    """A complete configuration: every secret and the policies that it names were found."""
 
     repos: Mapping[RepoName, RepoDefinition]
     digest: str
     """The digest of the texts, as replicas report it."""
+    policies: ServedPolicies = NO_POLICIES
 
 
 def definitions(

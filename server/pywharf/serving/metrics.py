@@ -1,18 +1,23 @@
 """The metrics that `/metrics` reports (Prometheus)."""
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from pywharf.core.advisories.store_format import StoreMeta
+from pywharf.core.policy.model import Rule
+
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes the Prometheus client share counts between processes."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_RULES: tuple[str, ...] = get_args(Rule)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
@@ -68,12 +73,68 @@ class Metrics:
             **own,
         )
         self.upstream = Counter("pywharf_upstream_requests", "Look-ups in the extra index.", ["result"], **own)
+        self._withheld = Gauge(
+            "pywharf_withheld_files",
+            "Files that policies withhold, on the pages made lately.",
+            ["rule"],
+            multiprocess_mode="livemax",
+            **own,
+        )
+        self.refused_downloads = Counter(
+            "pywharf_refused_downloads", "Downloads refused because a policy withholds the file.", ["rule"], **own
+        )
+        self._advisories = Gauge(
+            "pywharf_advisories",
+            "Entries of the feed of advisories by kind; skipped: those that cannot be used.",
+            ["kind"],
+            multiprocess_mode="livemax",
+            **own,
+        )
+        self._advisory_times = Gauge(
+            "pywharf_advisories_timestamp_seconds",
+            "When the newest entry of the feed was changed, and when the feed was last checked, in Unix seconds.",
+            ["of"],
+            multiprocess_mode="livemax",
+            **own,
+        )
+        self.advisory_reads = Counter(
+            "pywharf_advisory_reads", "Attempts to read the feed of advisories, by result.", ["result"], **own
+        )
+        self.advisory_hits = Counter(
+            "pywharf_advisory_hits",
+            "Files served in the last 30 days that a new advisory is about.",
+            ["repo", "kind"],
+            **own,
+        )
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}
 
     def count_upstream(self, result: str) -> None:
         """Count one request to an extra index."""
         self.upstream.labels(result).inc()
+
+    def set_withheld(self, by_rule: Mapping[str, int]) -> None:
+        """Set how many files each rule withholds."""
+        for rule in _RULES:
+            self._withheld.labels(rule).set(by_rule.get(rule, 0))
+
+    def set_advisories(self, feed: StoreMeta) -> None:
+        """Report the feed that is in use."""
+        for kind, count in (
+            ("malware", feed.malware),
+            ("other", feed.entries - feed.malware),
+            ("skipped", feed.skipped),
+        ):
+            self._advisories.labels(kind).set(count)
+        self._advisory_times.labels("newest entry").set(feed.newest)
+
+    def checked_advisories(self) -> None:
+        """Report that the feed was read, or is unchanged, at this moment."""
+        self._advisory_times.labels("check").set(time.time())
+
+    def count_advisory_hit(self, repo: str, kind: str) -> None:
+        """Count a file that was served and that a new advisory is about."""
+        self.advisory_hits.labels(repo, kind).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one response."""

@@ -11,6 +11,7 @@ from pywharf.index.generations import Generations
 from pywharf.index.ports import Backend
 from pywharf.index.repository import Repository, UpstreamPolicy
 from pywharf.index.shared_resources import SharedResources
+from pywharf.index.withheld_tally import WithheldTally
 from pywharf.serving.definitions import RepoDefinition
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
@@ -49,6 +50,11 @@ class RepoOpener:
         """The server's extra index, for the repos that name no other; "": none."""
         self._generations = generations
         """None: there is one worker."""
+
+    @property
+    def withheld(self) -> WithheldTally:
+        """What policies withheld on the pages of all repos."""
+        return self._shared.withheld
 
     def open(self, name: RepoName, definition: RepoDefinition) -> OpenedRepo:
         """Open the repo and begin to follow its storage. Raises what its backend raises."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +12,9 @@ import msgspec
 from pywharf.core.access import Credentials
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
+from pywharf.core.reports import WithheldCount
 from pywharf.index.repository import Repository
-from pywharf.serving.definitions import LoadedConfig
+from pywharf.serving.definitions import NO_POLICIES, LoadedConfig, ServedPolicies
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.opened_repo import OpenedRepo, RepoOpener
@@ -41,16 +42,27 @@ class _Change(msgspec.Struct):
 class ServedRepos:
     """The owner of the repos: opens, follows and closes them. Use as an async context."""
 
-    def __init__(self, opener: RepoOpener, gatekeeper: Gatekeeper, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        opener: RepoOpener,
+        gatekeeper: Gatekeeper,
+        metrics: Metrics,
+        is_waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait with readiness while `is_waiting` returns True, but no longer than for a storage."""
         self.digest = ""
         """The digest of the configuration served; "" before the first."""
         self._opener = opener
+        self.tally = opener.withheld
+        """What policies withheld on the pages of all repos."""
         self._gatekeeper = gatekeeper
         self._metrics = metrics
+        self._is_waiting = is_waiting
         self._settled_at: float | None = None
         """Monotonic time after which no storage delays the server's readiness; None before a configuration."""
         self._served: Mapping[RepoName, OpenedRepo] = {}
         self._broken: Mapping[RepoName, str] = {}
+        self._policies: ServedPolicies = NO_POLICIES
         self._applying = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -89,11 +101,13 @@ class ServedRepos:
     def is_ready(self) -> bool:
         """Return whether a configuration is served and, for a bounded time after the first one, each repo was read.
 
+        The first feed of advisories counts as a repo does.
+
         A server that was ready stays ready: a later repo, or one whose storage hangs, must not block the others.
         """
         if self._settled_at is None:
             return False
-        if self.loading() and time.monotonic() < self._settled_at:
+        if (self.loading() or self._is_waiting()) and time.monotonic() < self._settled_at:
             return False
         self._settled_at = 0.0
         return True
@@ -113,13 +127,25 @@ class ServedRepos:
             self._metrics.synchronised.labels(repository.name).set(0 if status.failure else 1)
             if status.rate_limit is not None:
                 self._metrics.rate_limit.labels(repository.name).set(status.rate_limit.remaining)
+        self._metrics.set_withheld(self.tally.by_rule())
+
+    def withheld(self) -> dict[str, WithheldCount]:
+        """Return how much each policy of this configuration withholds, on the pages that this worker made lately."""
+        names = {policy.name for policy in self._policies.document.policies}
+        return {name: count for name, count in self.tally.by_policy().items() if name in names}
+
+    def _enforce(self, repositories: Iterable[Repository]) -> None:
+        """Have the repos apply the policies of this configuration, in one step."""
+        for repository in repositories:
+            repository.enforce(self._policies.by_repo.get(repository.name))
 
     async def apply(self, config: LoadedConfig) -> None:
         """Serve this configuration.
 
         A repo of which only the credentials changed continues as it is. One of which more changed is replaced once its
         new storage was read, so that its clients notice nothing. If its credentials changed, too, the old repo stops
-        immediately: the new credentials may be somebody else's and must never open what was there before.
+        immediately: the new credentials may be somebody else's and must never open what was there before. Policies
+        apply immediately, also to a repo that is served until its replacement is ready, and reopen nothing.
         """
         async with self._applying:
             self.is_ready()  # if the server was ready, no repo of this configuration changes that
@@ -127,7 +153,9 @@ class ServedRepos:
             change = _Change()
             try:
                 self._open_changed(config, change)
-                # Immediately: revoked access must not last for as long as another repo's storage takes.
+                # Immediately: revoked access must not last for as long as another repo's storage takes, nor may what a
+                # new policy withholds be served for as long.
+                self._take_policies(config, change.opened)
                 await self._serve(self._still_allowed(change.repos, credentials), credentials)
                 await _await_first_reads(change.opened)
             except BaseException:
@@ -138,6 +166,14 @@ class ServedRepos:
             if self._settled_at is None:
                 self._settled_at = time.monotonic() + _READINESS_WAIT_S
             await self._serve(change.repos, credentials)
+
+    def _take_policies(self, config: LoadedConfig, opened: Iterable[OpenedRepo]) -> None:
+        """Apply the policies to all repos, those included that are not served yet."""
+        before = {policy.name: policy for policy in self._policies.document.policies}
+        self._policies = config.policies
+        self._enforce([*self.repositories, *(one.repository for one in opened)])
+        unchanged = {policy.name for policy in config.policies.document.policies if before.get(policy.name) == policy}
+        self.tally.retain(unchanged, config.repos)
 
     def _open_changed(self, config: LoadedConfig, change: _Change) -> None:
         """Open each repo of which more than the credentials changed; keep the others."""

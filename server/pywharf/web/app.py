@@ -9,27 +9,43 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import BadRequestError, PywharfError
+from pywharf.core.errors import BadRequestError, PywharfError, WithheldError
+from pywharf.index.advisories import CurrentAdvisories
+from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
-from pywharf.web import changes, login, simple, status, unrouted, upload
+from pywharf.web import changes, login, osv, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
 from pywharf.web.expecting import is_waiting, leave_to_handler
 from pywharf.web.forms import UNREADABLE_BODY, reason_of
 from pywharf.web.initialize import Initializer
-from pywharf.web.keys import GATEKEEPER, LOGINS, METRICS, REPO, REPOS, RUNNING, SESSIONS, UPLOADS
+from pywharf.web.keys import (
+    ADVISORIES,
+    ADVISORY_QUERIES,
+    ADVISORY_TURN,
+    GATEKEEPER,
+    LOGINS,
+    METRICS,
+    REPO,
+    REPOS,
+    RUNNING,
+    SERVED_FILES,
+    SESSIONS,
+    UPLOADS,
+)
 from pywharf.web.problems import nothing_at, problem
 from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _MAX_CONCURRENT_LOGINS = 32
+_MAX_CONCURRENT_ADVISORY_QUERIES = 32
 _SERVER = f"pywharf/{__version__}"
 
 
@@ -43,6 +59,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningRequests
     max_uploads: int
     """Uploads that are received concurrently."""
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
+    served_files: ServedFiles | None = None
+    """None on a server without a feed of advisories."""
 
 
 def build_app(
@@ -55,6 +74,14 @@ def build_app(
     app[METRICS], app[RUNNING] = services.metrics, services.running
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
+    app[ADVISORIES] = services.advisories
+    if services.served_files is not None:
+        app[SERVED_FILES] = services.served_files
+        app[ADVISORY_QUERIES] = Slots(_MAX_CONCURRENT_ADVISORY_QUERIES, "queries of advisories")
+        app[ADVISORY_TURN] = asyncio.Lock()
+        _add(app, "osv", "POST", osv.query, "/v1/query")
+        _add(app, "osv", "POST", osv.query_batch, "/v1/querybatch")
+        _add(app, "osv", "GET", osv.entry, "/v1/vulns/{id}")
     _add(app, "start", "GET", login.start, "/")
     for prefix in ("", r"/repo/{repo}"):
         # The framework tries them in this order, so those that are asked for most come first.
@@ -151,6 +178,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.writer.output_size:  # part of the answer was sent: only closing the connection reports it
             _logger.error("An answer broke off: %s %s: %s", request.method[:20], request.rel_url.raw_path[:300], error)  # noqa: TRY400
             raise ConnectionAbortedError from error
+        if isinstance(error, WithheldError):
+            request.app[METRICS].refused_downloads.labels(error.rule).inc()
         return problem(request, error)
     except web.HTTPException as error:
         return problem(request, _as_problem(request, error))

@@ -82,6 +82,11 @@ async def read_json(request: web.Request, max_bytes: int, longest_s: float) -> b
     """
     if request.content_type != "application/json":
         raise InvalidInputError(f"Content-Type is {request.content_type[:80]!r}; send application/json.")
+    return await read_body(request, max_bytes, longest_s)
+
+
+async def read_body(request: web.Request, max_bytes: int, longest_s: float) -> bytes:
+    """Read a body of any type into memory. Raises InvalidInputError, TooLargeError."""
     try:
         _refuse_packed(request)
         _check_charset(request.charset)

@@ -1,8 +1,12 @@
 """The keys under which handlers find the server's parts in the application, and facts in the request."""
 
+import asyncio
+
 from aiohttp import web
 
 from pywharf.core.names import RepoName
+from pywharf.index.advisories import CurrentAdvisories
+from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
@@ -19,6 +23,13 @@ UPLOADS: web.AppKey[Slots] = web.AppKey("uploads", Slots)
 """Each slot is held by a repo's name."""
 LOGINS: web.AppKey[Slots] = web.AppKey("logins", Slots)
 """Each slot is held by a client's address: anybody may send a login form."""
+ADVISORIES: web.AppKey[CurrentAdvisories] = web.AppKey("advisories", CurrentAdvisories)
+SERVED_FILES: web.AppKey[ServedFiles] = web.AppKey("served_files", ServedFiles)
+"""Missing on a server without a feed of advisories."""
+ADVISORY_QUERIES: web.AppKey[Slots] = web.AppKey("advisory_queries", Slots)
+"""Each slot is held by a client's address: anybody may ask."""
+ADVISORY_TURN: web.AppKey[asyncio.Lock] = web.AppKey("advisory_turn", asyncio.Lock)
+"""Held by the one call that is being answered."""
 
 REPO: web.RequestKey[RepoName] = web.RequestKey("repo", RepoName)
 """The name of the request's repo, for the logs and cross-origin reading."""

@@ -11,6 +11,7 @@ from pywharf.core.errors import (
     RangeNotSatisfiableError,
     UnauthenticatedError,
     UnavailableError,
+    WithheldError,
 )
 from pywharf.web.pages import PAGE_HEADERS, problem_page, root_of
 from pywharf.web.transport import cookie_name
@@ -41,7 +42,13 @@ def nothing_at(request: web.BaseRequest) -> NotFoundError:
 
 def _members_of(error: PywharfError) -> dict[str, object]:
     """Return what an error's JSON says besides (RFC 9457, section 3.2)."""
-    return {"changed": error.changed} if isinstance(error, ChangeIncompleteError) else {}
+    match error:
+        case ChangeIncompleteError():
+            return {"changed": error.changed}
+        case WithheldError():
+            return {"policy": error.policy, "rule": error.rule, "reason": error.reason, "until": error.until}
+        case _:
+            return {}
 
 
 def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:

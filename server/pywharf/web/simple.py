@@ -23,6 +23,7 @@ from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamCo
 from pywharf.index.repository import Repository
 from pywharf.index.threads import CALL_S, on_storage
 from pywharf.web.auth import authorize
+from pywharf.web.keys import SERVED_FILES
 from pywharf.web.problems import nothing_at
 
 _logger = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ async def file(request: web.Request) -> web.StreamResponse:
     if _matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     content = await repository.open_file(name, found)
+    if (served_files := request.app.get(SERVED_FILES)) is not None:
+        served_files.note(repository.name, name, found.filename)
     return await _send(request, content, found, headers)
 
 

@@ -93,14 +93,18 @@ def _key(item: Json) -> tuple[str, str, str]:
 
 
 def schema() -> Json:
-    """Return values.schema.json with the specs of both kinds taken from their CRDs."""
+    """Return values.schema.json with the specs of all kinds taken from their CRDs."""
     text: Json = json.loads(SCHEMA.read_text())
     made = {_plural(crd): crd for crd in crds().values()}
     specs = {name: _strict(_spec(made[plural])) for name, plural in _SPECS.items()}
     return text | {"$defs": text["$defs"] | specs}
 
 
-_SPECS = {"packageServerSpec": "packageservers", "packageRepoSpec": "packagerepos"}
+_SPECS = {
+    "packageServerSpec": "packageservers",
+    "packageRepoSpec": "packagerepos",
+    "packagePolicySpec": "packagepolicies",
+}
 
 
 def _plural(crd: Mapping[str, Any]) -> str:

@@ -6,9 +6,12 @@ from support.server.calling import call
 from support.server.serving import Server
 
 
-def metric(server: Server, name: str, *labels: str) -> float:
-    """Return the sample with this name and these label values (sorted by label name); 0 if there is none yet."""
-    reply = call(f"{server.url}/metrics")
+def metric(server: Server, name: str, *labels: str, internal: bool = False) -> float:
+    """Return the sample with this name and these label values (sorted by label name); 0 if there is none yet.
+
+    `internal`: the server reports them on its internal port.
+    """
+    reply = call(f"{server.internal_url if internal else server.url}/metrics")
     assert reply.status == 200, reply
     for family in text_string_to_metric_families(reply.body.decode()):
         for sample in family.samples:

@@ -19,6 +19,7 @@ HTML = "text/html"
 _FLOOD_BYTES = 200 * 1024 * 1024
 _CHUNK = bytes(1024 * 1024)
 _DRIP_S = 0.2
+_OLD = "2024-01-02T03:04:05.000000Z"
 
 How = Literal["whole", "hang", "drip", "flood", "cut"]
 
@@ -66,10 +67,21 @@ class Upstream:
         """Return the number of requests for a project's page."""
         return sum(request.path == f"/simple/{project}/" for request in self.requests)
 
-    def offer(self, project: str, *files: Path, formats: tuple[str, ...] = (JSON, HTML)) -> None:
-        """Offer these files of a project on a page in the best of `formats`, with relative links."""
+    def offer(
+        self,
+        project: str,
+        *files: Path,
+        formats: tuple[str, ...] = (JSON, HTML),
+        uploaded: Mapping[str, str] | None = None,
+    ) -> None:
+        """Offer these files of a project on a page in the best of `formats`, with relative links.
+
+        `uploaded` holds upload times by file name; the others are years old.
+        """
         self._files |= {file.name: file for file in files}
-        page = {"meta": {"api-version": "1.1"}, "name": project, "files": [_entry(f) for f in files]}
+        times = uploaded or {}
+        entries = [_entry(f, times.get(f.name, _OLD)) for f in files]
+        page = {"meta": {"api-version": "1.1"}, "name": project, "files": entries}
         as_json = Answer(json.dumps(page).encode())
         as_html = Answer(("<!DOCTYPE html><html><body>" + "".join(_anchor(f) for f in files)).encode(), HTML)
 
@@ -165,7 +177,7 @@ async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
     return response
 
 
-def _entry(file: Path) -> dict[str, object]:
+def _entry(file: Path, uploaded: str) -> dict[str, object]:
     content = file.read_bytes()
     return {
         "filename": file.name,
@@ -173,7 +185,7 @@ def _entry(file: Path) -> dict[str, object]:
         "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
         "size": len(content),
         "requires-python": ">=3.8",
-        "upload-time": "2024-01-02T03:04:05.000000Z",
+        "upload-time": uploaded,
         "yanked": False,
     }
 

@@ -56,7 +56,7 @@ async def test_a_page_is_made_once_for_concurrent_requests(large):
 
     def make():
         made.append(1)
-        return b"page"
+        return Page(b"page")
 
     pages = await asyncio.gather(*(cache.get_or_make(KEY, source, make, large=large) for _ in range(20)))
     assert {id(page) for page in pages} == {id(pages[0])}
@@ -74,11 +74,11 @@ class Slow:
     async def until_begun(self) -> None:
         assert await asyncio.to_thread(self.began.wait, 20)
 
-    def __call__(self) -> bytes:
+    def __call__(self) -> Page:
         self.made += 1
         self.began.set()
         assert self.go_on.wait(20)
-        return self.body
+        return Page(self.body)
 
 
 async def test_a_page_is_made_once_for_all_who_ask_while_an_older_one_is_made():
@@ -123,7 +123,7 @@ async def test_a_page_that_cannot_be_made_is_tried_again(large):
         tries.append(1)
         if len(tries) == 1:
             raise ValueError("broken")
-        return b"page"
+        return Page(b"page")
 
     with pytest.raises(ValueError, match="broken"):
         await cache.get_or_make(KEY, Source(1), make, large=large)

@@ -1,7 +1,6 @@
 """Check a repo's pages and files: its own first, another index's only if nothing forbids it, each looked up once."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,44 +25,14 @@ from pywharf.index.ports import Backend, JournalRead
 from pywharf.index.repository import Repository, RepoStatus, UpstreamPolicy
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
-from pywharf.index.upstream.extra_index import ExtraIndex, FetchedPage
+from pywharf.index.upstream.extra_index import ExtraIndex
 from support.distributions.wheels import wheel
+from support.server.other_index import URL, OtherIndex
 from support.storage.storages import STORAGES
 from support.storage.uploads import publish
 
 FOO, BAR = ProjectName("foo"), ProjectName("bar")
-URL = "http://127.0.0.1:1/simple/"
 JSON, HTML = PageFormat.JSON, PageFormat.TEXT_HTML
-A = "a" * 64
-
-
-class OtherIndex:
-    """A fake of another index, with its pages by project, the URLs requested from it, and the fault it raises."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.fault: Exception | None = None
-        self.status = 200
-        self.answers = asyncio.Event()
-        self.answers.set()
-
-    def add(self, name: str, *filenames: str) -> None:
-        files = [{"filename": f, "url": f"/files/{f}", "hashes": {"sha256": A}, "size": 1} for f in filenames]
-        self.pages[name] = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": files}).encode()
-
-    @contextlib.asynccontextmanager
-    async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
-        assert JSON.value in accept
-        self.asked.append(url)
-        await self.answers.wait()
-        if self.fault is not None:
-            raise self.fault
-        page = self.pages.get(url.removeprefix(URL).rstrip("/"))
-        if page is None:
-            yield FetchedPage(404, "text/html", b"", url)
-        else:
-            yield FetchedPage(self.status, JSON.value, page, url)
 
 
 @pytest.fixture

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from pywharf.backends.memory import MemoryBackend
 from pywharf.config.repo_config import BackendSpec, MemorySpec
 from pywharf.core.access import Credentials
 from pywharf.core.errors import UnavailableError
-from pywharf.core.names import RepoName
+from pywharf.core.names import ProjectName, RepoName
+from pywharf.core.policy.evaluation import Withheld, compile_policies
+from pywharf.core.policy.model import Deny, Policy, PolicyDocument
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import JournalRead
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
-from pywharf.serving.definitions import LoadedConfig, RepoDefinition
+from pywharf.serving.definitions import LoadedConfig, RepoDefinition, ServedPolicies
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.opened_repo import RepoOpener
@@ -86,3 +89,52 @@ async def test_a_backend_that_cannot_be_opened_takes_no_other_repo_down():
         assert repos.repository(RepoName("other")).name == "other"
         with pytest.raises(UnavailableError, match=r"internal error \(ZeroDivisionError\)"):
             repos.repository(NAME)
+
+
+def denying(project: str) -> ServedPolicies:
+    document = PolicyDocument(policies=(Policy(name=f"ns/{project}", deny=(Deny(project=project),)),))
+    return ServedPolicies(document, project, {NAME: compile_policies(document, NAME)})
+
+
+async def test_a_policy_applies_before_a_storage_of_another_repo_is_read_and_reopens_nothing(monkeypatch):
+    monkeypatch.setattr("pywharf.serving.repos._FIRST_READ_S", 0.2)
+    async with serving() as (repos, _):
+        await repos.apply(config(OLD, 1))
+        served = repos.repository(NAME)
+        slow = msgspec.structs.replace(config(OLD, 1, other=2), policies=denying("foo"))
+        applying = asyncio.create_task(repos.apply(slow))
+        await asyncio.sleep(0)
+        assert not applying.done()
+        assert served.enforces(slow.policies.by_repo[NAME])
+        await applying
+        assert repos.repository(NAME) is served
+        await repos.apply(config(OLD, 1, other=2))
+        assert repos.repository(NAME) is served
+        assert served.enforces(None)
+
+
+async def test_a_policy_applies_to_a_repo_that_is_being_replaced_and_to_its_replacement(monkeypatch):
+    monkeypatch.setattr("pywharf.serving.repos._FIRST_READ_S", 0.2)
+    async with serving() as (repos, _):
+        await repos.apply(config(OLD, 1))
+        before = repos.repository(NAME)
+        changed = msgspec.structs.replace(config(OLD, 2), policies=denying("foo"))
+        applying = asyncio.create_task(repos.apply(changed))
+        await asyncio.sleep(0)
+        assert repos.repository(NAME) is before
+        assert before.enforces(changed.policies.by_repo[NAME])
+        await applying
+        assert repos.repository(NAME) is not before
+        assert repos.repository(NAME).enforces(changed.policies.by_repo[NAME])
+
+
+async def test_counts_of_a_policy_are_dropped_with_it():
+    withheld = [Withheld("x", name, "Deny", "", None) for name in ("ns/foo", "ns/bar")]
+    async with serving() as (repos, _):
+        for project, expected in (("foo", {"ns/foo"}), ("bar", {"ns/bar"})):
+            await repos.apply(msgspec.structs.replace(config(OLD, 1), policies=denying(project)))
+            repos.tally.note(NAME, ProjectName("x"), withheld)
+            assert repos.withheld().keys() == expected
+        await repos.apply(config(OLD, 1))
+        assert repos.withheld() == {}
+        assert repos.tally.by_policy() == {}

@@ -118,7 +118,7 @@ true
 {{/* Rules of the operator in each namespace that it watches: those of pywharf_operator/spec/rights.py, in its order. */}}
 {{- define "pywharf.rules" -}}
 - apiGroups: [pywharf.dev]
-  resources: [packagerepos, packageservers]
+  resources: [packagerepos, packageservers, packagepolicies]
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [serviceaccounts, secrets, configmaps, services]
@@ -154,7 +154,7 @@ true
   resources: [events]
   verbs: [create, list]
 - apiGroups: [pywharf.dev]
-  resources: [packagerepos/status, packageservers/status]
+  resources: [packagerepos/status, packageservers/status, packagepolicies/status]
   verbs: [patch]
 {{- end -}}
 

@@ -161,8 +161,8 @@ class Session:
             problems.append(f"The configuration cannot be written ({reason_of(error)}); the last one stays in use.")
         if self._flags is not None and _flags(made) != self._flags:
             notes.append(
-                f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires, allowedEndpoints and "
-                "upstream take effect when `up` is started again."
+                f"PackageServer {made.verdict.server.key}: advisories, authReadExpires, authWriteExpires, "
+                "allowedEndpoints and upstream take effect when `up` is started again."
             )
         self._reporter.problems(problems)
         self._reporter.notes(notes)

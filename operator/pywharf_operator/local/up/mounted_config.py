@@ -19,7 +19,8 @@ _CREDENTIALS = "credentials"
 class Delivery:
     """A private folder (0700, its files 0600) that is deleted when the context ends.
 
-    `config.toml`, `admin_secret.toml` and `credentials` are links through `..data`, which names one complete set.
+    `config.toml`, `admin_secret.toml` and `credentials` are links through `..data`, which names one complete set. The
+    policies lie in `credentials`, because the configuration names them as it names the secrets.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,8 @@ class Delivery:
         self._number += 1
         name = f"..{self._number}"
         secrets = {key: value for shard in rendered.credentials for key, value in shard["data"].items()}
-        _write(self._folder / name, texts_of(rendered.config_map), secrets)
+        policies = {} if rendered.policies is None else texts_of(rendered.policies)
+        _write(self._folder / name, texts_of(rendered.config_map), secrets, policies)
         link = self._folder / "..link"
         link.unlink(missing_ok=True)
         link.symlink_to(name)
@@ -69,12 +71,14 @@ class Delivery:
         self._delivered = rendered
 
 
-def _write(folder: Path, texts: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+def _write(folder: Path, texts: Mapping[str, str], secrets: Mapping[str, Any], policies: Mapping[str, str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     (folder / _CREDENTIALS).mkdir(mode=0o700)
     for key, text in texts.items():
         _create(folder / key, text.encode())
+    for key, text in policies.items():
+        _create(folder / _CREDENTIALS / key, text.encode())
     for key, encoded in secrets.items():
         _create(folder / _CREDENTIALS / key, base64.b64decode(encoded))
 

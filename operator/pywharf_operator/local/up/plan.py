@@ -40,7 +40,7 @@ def plan(
     return Plan(
         verdict=verdict,
         rendered=render_server(verdict, environment),
-        problems=(*map(str, manifests.problems), *faults_of(resolution)),
+        problems=(*map(str, manifests.problems), *faults_of(resolution, snapshot.policies)),
         has_server=not only,
         notes=(*map(str, manifests.notes), *notes),
     )

@@ -27,12 +27,20 @@ _MOST_TEXT_BYTES = 32 * 1024**2
 
 
 def config_text(
-    repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]], revision_hex: str, shard_count: int, folder: str
+    repos: Mapping[RepoName, BackendSpec | Mapping[str, Any]],
+    revision_hex: str,
+    shard_count: int,
+    folder: str,
+    policies: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the revision that every shard of the credentials must have, then a table for each repo."""
+    """Return the revision that every shard of the credentials must have, then a table for each repo.
+
+    `policies` are the server's own keys that name its policies, if it has any.
+    """
     document: dict[str, Any] = {
         "credentials_revision": revision_hex,
         "credentials_revision_file": [f"{folder}/{revision_key(shard)}" for shard in range(shard_count)],
+        **(policies or {}),
     }
     return dumps(document | {name: table_of(repos[name]) for name in sorted(repos)})
 
@@ -61,11 +69,16 @@ def _admin_table(name: RepoName, repo: BackendSpec | Mapping[str, Any], folder: 
 def config_map(server: PackageServer, config: str, admin_secret: str, repos: str = "") -> Manifest:
     """Render the ConfigMap. Its texts are compressed if they are large."""
     texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | ({REPOS_KEY: repos} if repos else {})
+    return map_of_texts(server, "config", texts)
+
+
+def map_of_texts(server: PackageServer, suffix: str, texts: Mapping[str, str]) -> Manifest:
+    """Render the ConfigMap `<server>-<suffix>`. Its texts are compressed if they are large."""
     made: Manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(server, "config"),
-        "data": texts,
+        "metadata": metadata(server, suffix),
+        "data": dict(texts),
     }
     if size_of(made) < LARGE_BYTES:
         return made
@@ -75,7 +88,7 @@ def config_map(server: PackageServer, config: str, admin_secret: str, repos: str
 
 
 def texts_of(made: Manifest) -> dict[str, str]:
-    """Return a ConfigMap's texts by CONFIG_KEY and ADMIN_SECRET_KEY, decompressed if necessary."""
+    """Return a ConfigMap's texts by their keys, decompressed if necessary."""
     compressed = (made.get("binaryData") or {}).items()
     plain_texts: dict[str, str] = made.get("data") or {}
     return plain_texts | {

@@ -16,6 +16,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.config_map import admin_secret_text, config_map, config_text, repos_text
 from pywharf_operator.render.objects.credentials import credentials_content, credentials_secrets, revision, shards
+from pywharf_operator.render.objects.policies import POLICIES_KEY, policies_digest, policies_map, policies_text
 from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
 from pywharf_operator.spec import ObjectKey
@@ -26,11 +27,16 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
     credentials: tuple[Manifest, ...]
     """A Secret for each shard of the credentials."""
+    policies: Manifest | None
+    """The ConfigMap of the policies that the configuration names; None if there are none."""
     config_map: Manifest
     digest: str
     """The digest that replicas report while they serve this configuration."""
-    contents: Mapping[RepoName, str]
-    """A hash, by repo, of everything that the server receives about it. The hashes stay in the operator."""
+    contents: Mapping[str, str]
+    """A hash of everything that the server receives about a repo, by its name, or a policy, by its namespace and name.
+
+    The hashes stay in the operator.
+    """
 
     def __repr__(self) -> str:
         """Hide the secrets."""
@@ -44,13 +50,19 @@ def configuration(verdict: ServerVerdict, environment: Environment) -> Configura
     revision_hex = revision(content, environment.session_key)
     made = shards(content)
     tables, admin = _tables(verdict)
-    config = config_text(tables, revision_hex, len(made), folder)
+    policies = policies_text(verdict.policies)
+    named = {"policies_file": f"{folder}/{POLICIES_KEY}", "policies_digest": policies_digest(policies)}
+    config = config_text(tables, revision_hex, len(made), folder, named if policies else None)
     admin_secret = admin_secret_text(admin, folder)
     return Configuration(
         credentials=credentials_secrets(verdict.server, made, revision_hex),
+        policies=policies_map(verdict.server, policies),
         config_map=config_map(verdict.server, config, admin_secret, repos_text(_owners(verdict))),
         digest=_digest(config, admin_secret),
-        contents={repo.name: _content(repo, environment.session_key) for repo in verdict.repos},
+        contents={
+            **{repo.name: _content(repo, environment.session_key) for repo in verdict.repos},
+            **{one.name: hashlib.sha256(msgspec.json.encode(one)).hexdigest() for one in verdict.policies},
+        },
     )
 
 

@@ -208,6 +208,7 @@ def _max_staged_bytes(server: PackageServer) -> int:
 
 def _arguments(server: PackageServer) -> list[str]:
     flags = flags_of(server)
+    unset = {"advisories", "advisories_interval"} if flags.advisories is None else set()
     made = [
         "server",
         ROOT,
@@ -216,7 +217,7 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--session_secret={SESSION_FOLDER}/{SESSION_KEY}",
         f"--port={HTTP_PORT}",
         f"--internal_port={INTERNAL_PORT}",
-        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
+        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__ if name not in unset),
         f"--shutdown_delay={_DELAY_S}",
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",
@@ -286,13 +287,16 @@ def _volumes(server: PackageServer) -> list[Manifest]:
 
 
 def _sources(server: PackageServer) -> list[Manifest]:
-    """Return the configuration and every shard that the credentials may have. The two share no key.
+    """Return the configuration, the policies if there are any, and every shard that the credentials may have.
+
+    They share no key. The source of the policies is always there, so that the first one restarts no pod.
 
     If two shards hold the same key, the later source wins: the lowest shard, which therefore stands last.
     """
     shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
         {"configMap": {"name": object_name(server, "config")}},
+        {"configMap": {"name": object_name(server, "policies"), "optional": True}},
         *({"secret": {"name": name, "optional": True}} for name in shards),
         {"secret": {"name": shard_name(server, 0)}},
     ]

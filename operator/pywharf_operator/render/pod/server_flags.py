@@ -8,6 +8,7 @@ from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf.core.endpoints import allowed_reach
 from pywharf_operator.render.resolve.endpoints import endpoints_of
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.forms import age_s
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,24 +20,32 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: no extra index."""
     allowed_endpoints: str | None
     """Hosts that the server may connect to, separated by commas. None: those that the configuration names."""
+    advisories: str | None = None
+    """The URL or the path of the feed; None: there is none."""
+    advisories_interval: int = 3600
+    """Seconds between two requests for a newer feed."""
 
 
 def flags_of(server: PackageServer) -> Flags:
     """Return the flags for `server`."""
-    upstream = server.spec.upstream
-    return Flags(
+    upstream, feed = server.spec.upstream, server.spec.advisories
+    own = {} if feed is None else {"advisories": feed.url or feed.path, "advisories_interval": age_s(feed.interval)}
+    flags = Flags(
         auth_read_expires=server.spec.auth_read_expires,
         auth_write_expires=server.spec.auth_write_expires,
         allowed_endpoints=",".join(_endpoints(server)),
         extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else "",
     )
+    return msgspec.structs.replace(flags, **own)
 
 
 def _endpoints(server: PackageServer) -> tuple[str, ...]:
-    """Return the server's list with the host of its own upstream, which its owner names in another field."""
+    """Return the server's list with the hosts of its own upstream and feed, which its owner names in other fields."""
     listed = endpoints_of(server)
-    upstream = server.spec.upstream
-    url = (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None
-    if url is None or allowed_reach(listed, url) is not None:
-        return listed
-    return (*listed, urlsplit(url).netloc.lower())
+    upstream, feed = server.spec.upstream, server.spec.advisories
+    own = [
+        (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None,
+        feed.url if feed is not None else None,
+    ]
+    hosts = (urlsplit(url).netloc.lower() for url in own if url is not None and allowed_reach(listed, url) is None)
+    return (*listed, *dict.fromkeys(hosts))

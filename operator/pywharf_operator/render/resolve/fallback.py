@@ -48,6 +48,8 @@ def fallback_credentials(
         new_config, new_admin = _tables(wanted)
     except (ValueError, TypeError, KeyError, OSError, EOFError):  # somebody else wrote it
         return None
+    for key in ("policies_file", "policies_digest"):
+        config.pop(key, None)
     revision, files = config.pop("credentials_revision", None), config.pop("credentials_revision_file", None)
     count = len(files) if isinstance(files, list) else 1 if isinstance(files, str) else 0
     if not isinstance(revision, str) or not _REVISION.fullmatch(revision) or not 0 < count <= MAX_SHARDS:

@@ -99,6 +99,39 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo Ready": {
         "Ready": "Clients can use the repo: Accepted, SecretsResolved and Programmed are True.",
     },
+    "PackagePolicy Accepted": {
+        "Accepted": "The policy is taken. The message says so where a part of it has no effect.",
+        "InvalidSpec": (
+            "Correct the field that the message names: an operator is stricter than the schema, for example about "
+            "version specifiers. The version before stays in force."
+        ),
+        "TargetNotFound": (
+            "Create the PackageServer or PackageRepo in the policy's own namespace, or correct `spec.targetRefs`. The "
+            "other targets have the policy."
+        ),
+        "TooManyRules": (
+            "Use patterns, or take out rules: a server takes 10,000 of all its policies. The version before stays in "
+            "force where it fits."
+        ),
+        "PolicyTooLarge": (
+            "Shorten reasons, or take out rules: the policies of a server share one ConfigMap. The version before "
+            "stays in force where it fits."
+        ),
+    },
+    "PackagePolicy Programmed": {
+        "Programmed": "Every ready replica applies the policy as it is described now.",
+        "Waiting": "Nothing: a moment passes until each replica has it. The message says how many have.",
+        "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+        "ReplicasUnreachable": (
+            "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
+            "strict mTLS must leave it out."
+        ),
+        "ConfigNotRendered": "See the conditions of the PackageServer.",
+        "NotDelivered": "See Accepted.",
+    },
+    "PackagePolicy Ready": {
+        "Ready": "The policy is in force: Accepted and Programmed are True.",
+    },
     "PackageServer Accepted": {
         "Accepted": "The server can run as it is described.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",

@@ -11,6 +11,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
+from pywharf.core.policy.model import Policy
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.credentials import secret_path
 from pywharf_operator.render.pod.job_pod import check_job_template
@@ -23,6 +24,7 @@ from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.lent_storage import storage_conflicts
+from pywharf_operator.render.resolve.policies import PolicyReach, ServedName, server_policies
 from pywharf_operator.render.resolve.repo_config import repo_table
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
@@ -64,6 +66,10 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Number of repos, by namespace, that are refused because their namespace takes too much."""
     kept: tuple[KeptRepo, ...] = ()
     """Repos that are unreadable now and served as they were last applied."""
+    policies: tuple[Policy, ...] = ()
+    """The policies that the server is given, sorted by name."""
+    reaches: tuple[PolicyReach, ...] = ()
+    """What the server makes of each policy that concerns it."""
     pod: Manifest = {}
     """The template of the server's pods, with `spec.podTemplate` merged in; empty if the server is not accepted."""
 
@@ -118,6 +124,8 @@ def _server_verdict(
     environment: Environment,
 ) -> ServerVerdict:
     own = [verdict for verdict in verdicts if verdict.repo.server_key == server.key]
+    own_kept = tuple(sorted((one for one in kept if one.server == server.key), key=lambda one: one.name))
+    policies = server_policies(server, _names(server, own, own_kept, snapshot), snapshot)
     accepted = _server_finding(server, snapshot.namespaces)
     pod: Manifest = {}
     if accepted.status:
@@ -131,9 +139,22 @@ def _server_verdict(
         accepted=accepted,
         repos=tuple(sorted((verdict for verdict in own if verdict.served), key=lambda verdict: verdict.name)),
         refused=_refused(own),
-        kept=tuple(sorted((one for one in kept if one.server == server.key), key=lambda one: one.name)),
+        kept=own_kept,
+        policies=policies.delivered,
+        reaches=policies.reaches,
         pod=pod,
     )
+
+
+def _names(
+    server: PackageServer, own: Iterable[RepoVerdict], kept: Iterable[KeptRepo], snapshot: Snapshot
+) -> list[ServedName]:
+    """Return every repo that names the server, those that cannot be parsed included."""
+    names = [
+        ServedName(one.repo, RepoName(one.name), served=False) for one in snapshot.claims if one.server == server.key
+    ]
+    names += [ServedName(one.repo.key, one.name, one.served) for one in own]
+    return names + [ServedName(one.repo, one.name, served=True) for one in kept]
 
 
 def _kept(

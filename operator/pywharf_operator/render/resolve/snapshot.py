@@ -6,8 +6,9 @@ from datetime import datetime
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec
+from pywharf.core.policy.model import Policy
 from pywharf_operator.render.resolve.kept import KeptRepo
-from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
+from pywharf_operator.spec import ObjectKey, PackagePolicy, PackageRepo, PackageServer, Secret
 
 CREDENTIALS_FOLDER = "/etc/pywharf"
 """Folder where a pod mounts the configuration and the credentials. Both are one volume, so they lie side by side."""
@@ -31,6 +32,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     claims: tuple[NameClaim, ...] = ()
     kept: tuple[KeptRepo, ...] = ()
     """Unreadable repos that stay served as they were last applied."""
+    policies: tuple[PackagePolicy, ...] = ()
+    unparsed_policies: frozenset[ObjectKey] = frozenset()
+    """Policies that passed the schema and cannot be parsed."""
+    unlisted_policies: frozenset[str] | None = frozenset()
+    """Namespaces whose policies cannot be read now; None: all."""
+    delivered_policies: tuple[Policy, ...] = ()
+    """The policies that the server was given last; read only where some of them may have to stay."""
     watched: tuple[str, ...] | None = None
     """Namespaces that the operator watches; None: all."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None

@@ -1,10 +1,14 @@
-"""The policies of a server, as they are delivered to it: one JSON document for all its repos."""
+"""The policies of a server, as they are delivered to it: one JSON document for all its repos.
+
+A field that a server does not know is an error: it may be a newer operator's rule, without which too much is shown.
+"""
 
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 
 Rule = Literal["Cooldown", "AllowOnly", "Deny", "Yank", "Status", "Advisory"]
@@ -23,7 +27,7 @@ MAX_RULES = 10_000
 """Most rules of all policies of a server together."""
 
 
-class Cooldown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Cooldown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Withhold upstream files until they are old enough."""
 
     minimum_age_s: Annotated[int, Meta(ge=0, le=3650 * 86_400)]
@@ -33,7 +37,7 @@ class Cooldown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     projects: tuple[Pattern, ...] = ("*",)
 
 
-class Selected(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """The files of a project that a rule is about."""
 
     project: Pattern
@@ -43,19 +47,19 @@ class Selected(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The digest of one file; None: every file."""
 
 
-class Deny(Selected, frozen=True, omit_defaults=True, kw_only=True):
+class Deny(Selected, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Withhold files."""
 
     reason: Reason = ""
 
 
-class Yank(Selected, frozen=True, omit_defaults=True, kw_only=True):
+class Yank(Selected, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Show files as yanked (PEP 592)."""
 
     reason: Reason = ""
 
 
-class SetStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class SetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Show projects with a status (PEP 792)."""
 
     project: Pattern
@@ -63,7 +67,7 @@ class SetStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reason: Reason = ""
 
 
-class PolicyException(Selected, frozen=True, omit_defaults=True, kw_only=True):
+class PolicyException(Selected, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Files that some rules of the same policy are not about, until a moment."""
 
     of: tuple[Rule, ...]
@@ -72,7 +76,7 @@ class PolicyException(Selected, frozen=True, omit_defaults=True, kw_only=True):
     reason: Reason
 
 
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One policy. A file is withheld where any policy withholds it; an exception loosens its own policy alone."""
 
     name: Annotated[str, Meta(min_length=1, max_length=320)]
@@ -89,7 +93,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     exceptions: tuple[PolicyException, ...] = ()
 
 
-class PolicyDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Everything that one server is told about policy."""
+@warmed_up
+class PolicyDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """All policies of one server."""
 
     policies: tuple[Policy, ...] = ()

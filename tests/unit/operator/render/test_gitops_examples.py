@@ -18,8 +18,16 @@ from pywharf_operator.local.render_command import rendered
 from pywharf_operator.render import Environment, Finding, RepoVerdict, ServerVerdict
 from pywharf_operator.render.resolve.findings import REASONS
 from pywharf_operator.spec import API_VERSION, PackageRepo, PackageServer
+from pywharf_operator.spec.package_policy import PackagePolicyStatus
 from pywharf_operator.spec.package_server import RepoCounts
-from pywharf_operator.status.conditions import as_json, malformed_status, repo_status, server_status
+from pywharf_operator.status.conditions import (
+    as_json,
+    conditions_of,
+    malformed_status,
+    ready_of,
+    repo_status,
+    server_status,
+)
 from support.operator import lua
 from support.operator.gitops import GITOPS, KUBECTL_S, OVERLAYS, Health, decrypted, health, kustomized, script
 from support.operator.manifest_text import parsed
@@ -82,6 +90,24 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo Ready": {
         "Ready": (True, HEALTHY),
     },
+    "PackagePolicy Accepted": {
+        "Accepted": (True, HEALTHY),
+        "InvalidSpec": (False, DEGRADED),
+        "TargetNotFound": (False, DEGRADED),
+        "TooManyRules": (False, DEGRADED),
+        "PolicyTooLarge": (False, DEGRADED),
+    },
+    "PackagePolicy Programmed": {
+        "Programmed": (True, HEALTHY),
+        "NoReadyReplica": (False, PROGRESSING),
+        "ReplicasUnreachable": (False, DEGRADED),
+        "Waiting": (False, PROGRESSING),
+        "ConfigNotRendered": (False, DEGRADED),
+        "NotDelivered": (False, DEGRADED),
+    },
+    "PackagePolicy Ready": {
+        "Ready": (True, HEALTHY),
+    },
     "PackageServer Accepted": {
         "Accepted": (True, HEALTHY),
         "InvalidSpec": (False, DEGRADED),
@@ -113,6 +139,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
 FINE = {
     "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate"),
     "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
+    "PackagePolicy": ("Accepted", "Programmed"),
 }
 
 
@@ -134,6 +161,9 @@ def instance(kind, **different):
             index=None,
             now=now,
         )
+    elif kind == "PackagePolicy":
+        conditions = conditions_of(found | {"Ready": ready_of(found, "Fine.")}, (), GENERATION, now)
+        status = PackagePolicyStatus(observed_generation=GENERATION, conditions=conditions)
     else:
         server = msgspec.convert(obj, PackageServer)
         status = server_status(
@@ -149,7 +179,7 @@ def instance(kind, **different):
     return {**obj, "status": as_json(status)}
 
 
-def ready_of(obj):
+def shown_ready(obj):
     return next(one for one in obj["status"]["conditions"] if one["type"] == "Ready")
 
 
@@ -165,9 +195,13 @@ def test_every_reason_has_a_decision():
 def test_health_of_each_reason(where, reason):
     kind, aspect = where.split()
     status, expected = DECISIONS[where][reason]
-    given = {} if where == "PackageRepo Ready" else {aspect: Finding(status=status, reason=reason, message="Because.")}
+    given = (
+        {}
+        if where in {"PackageRepo Ready", "PackagePolicy Ready"}
+        else {aspect: Finding(status=status, reason=reason, message="Because.")}
+    )
     obj = instance(kind, **given)
-    message = "Because." if expected != HEALTHY else ready_of(obj)["message"]
+    message = "Because." if expected != HEALTHY else shown_ready(obj)["message"]
     assert health(obj) == Health(expected, message)
 
 
@@ -190,8 +224,8 @@ UNSETTLED = {
     "of an older generation": (lambda obj: obj["status"].update(observedGeneration=GENERATION - 1), OLD),
     "of no generation": (lambda obj: obj["status"].pop("observedGeneration"), OLD),
     "no conditions": (lambda obj: obj["status"].update(conditions=[]), UNREADY),
-    "no Ready": (lambda obj: obj["status"]["conditions"].remove(ready_of(obj)), UNREADY),
-    "Ready unknown": (lambda obj: ready_of(obj).update(status="Unknown", message="Looked at."), "Looked at."),
+    "no Ready": (lambda obj: obj["status"]["conditions"].remove(shown_ready(obj)), UNREADY),
+    "Ready unknown": (lambda obj: shown_ready(obj).update(status="Unknown", message="Looked at."), "Looked at."),
 }
 
 
@@ -260,6 +294,7 @@ def config_map():
         "data": {
             f"{prefix}.health.pywharf.dev_PackageRepo": script("health-packagerepo"),
             f"{prefix}.health.pywharf.dev_PackageServer": script("health-packageserver"),
+            f"{prefix}.health.pywharf.dev_PackagePolicy": script("health-packagepolicy"),
             f"{prefix}.actions.pywharf.dev_PackageRepo": yaml_text(actions),
         },
     }
@@ -343,6 +378,7 @@ def test_flux_waits_for_what_passes_by_itself():
         }
         # These resolve once the other object exists, which Flux may be about to apply.
         passing |= {"ServerNotFound", "NamespaceNotAllowed", "SecretNotFound"} if kind == "PackageRepo" else set()
+        passing |= {"TargetNotFound"} if kind == "PackagePolicy" else set()
         (named,) = re.findall(r"c\.reason in \[([^]]*)\]", check["failed"])
         assert set(re.findall(r"'(\w+)'", named)) == passing
 

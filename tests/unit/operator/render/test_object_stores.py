@@ -61,7 +61,7 @@ def folder(kind: str, *, secret: str | None = None, server: dict[str, Any] | Non
 
 def rendered(resolution: Resolution) -> RenderedServer:
     (verdict,) = resolution.servers
-    assert faults_of(resolution) == ()
+    assert faults_of(resolution, ()) == ()
     return render_server(verdict, ENVIRONMENT)
 
 

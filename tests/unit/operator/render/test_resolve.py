@@ -264,7 +264,7 @@ def test_reasons(texts, expected, words):
     assert verdict.secrets_resolved.status == (expected[1] == "Resolved")
     assert verdict.served == (expected == ("Accepted", "Resolved"))
     assert words in f"{verdict.accepted.message} {verdict.secrets_resolved.message}"
-    assert (len(faults_of(found)) == 0) == verdict.served
+    assert (len(faults_of(found, ())) == 0) == verdict.served
     served = [repo for server in found.servers for repo in server.repos]
     assert served == ([verdict] if verdict.served else [])
 

@@ -80,7 +80,7 @@ def said(text):
     rendered = [render_server(server, ENVIRONMENT) for server in resolution.servers]
     return [
         *map(str, (*found.problems, *found.notes)),
-        *faults_of(resolution),
+        *faults_of(resolution, ()),
         repr(found),
         repr(resolution),
         repr(rendered),

@@ -139,8 +139,10 @@ def test_a_pod_has_time_for_what_its_flags_promise():
 
 def test_the_configuration_is_one_volume():
     server = verdict().server
-    config, *shards = volumes("{}")["config"]["projected"]["sources"]
+    config, policies, *shards = volumes("{}")["config"]["projected"]["sources"]
     assert config == {"configMap": {"name": "wharf-config"}}
+    # Always there, so that the first policy restarts no pod.
+    assert policies == {"configMap": {"name": "wharf-policies", "optional": True}}
     # The last of equal keys wins. Only the first shard always exists.
     names = [source["secret"]["name"] for source in shards]
     assert names == [shard_name(server, number) for number in reversed(range(MAX_SHARDS))]

@@ -1,0 +1,141 @@
+"""The writer of the policies' statuses. A policy may be about several servers, so no server's reconcile writes them."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import aiohttp
+
+from pywharf.core.reports import WithheldCount
+from pywharf_operator.cluster.live import key_of
+from pywharf_operator.reconciling.observe import Malformed, Observer
+from pywharf_operator.reconciling.policy_board import PolicyBoard
+from pywharf_operator.reconciling.replica_client import ask
+from pywharf_operator.render import PolicyReach
+from pywharf_operator.spec import PACKAGE_SERVER, ObjectKey, PackagePolicy
+from pywharf_operator.spec.kinds import POLICY
+from pywharf_operator.spec.package_policy import Withheld
+from pywharf_operator.status.conditions import malformed_status
+from pywharf_operator.status.policies import PolicyReport, next_end_s, policy_status
+from pywharf_operator.status.writer import Status, Statuses
+
+_COUNT_AGAIN_S: Final = 30.0
+"""Seconds between two counts of what the policies withhold."""
+_SOONEST_S: Final = 1.0
+
+
+class PolicyStatuses:
+    """Writes the statuses of all policies. It remembers what the replicas counted last."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        statuses: Statuses,
+        http: aiohttp.ClientSession,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._observer = observer
+        self._statuses = statuses
+        self._http = http
+        self._clock = clock
+        self.board = PolicyBoard()
+        self._counted_at = float("-inf")
+        self._counts: dict[str, Withheld] = {}
+
+    async def write(self, now: datetime, superseded: Callable[[], bool]) -> float | None:
+        """Write what has changed. Return the seconds to the next time, None without any policy. Raises KubeError.
+
+        A policy is left as it is until the servers that it is about have seen it as it is now.
+        """
+        listed = await self._observer.policies()
+        found = await self._observer.parsed_policies(listed.items)
+        existing = await self._observer.servers()
+        policies = [one for one in found if isinstance(one, PackagePolicy)]
+        if policies:
+            await self._count()
+        raws = {key_of(raw): raw for raw in listed.items}
+        wanted: list[tuple[dict[str, object], Status]] = [
+            (one.raw, malformed_status(one.raw, one.finding, now)) for one in found if isinstance(one, Malformed)
+        ]
+        for policy in policies:
+            reports = self._reports(policy, existing)
+            if reports is not None:
+                counted = self._withheld(policy)
+                wanted.append((raws[policy.key], policy_status(policy, reports, counted, now)))
+        await self._statuses.write(POLICY, wanted, now, superseded)
+        ends = [end for policy in policies if (end := next_end_s(policy, now)) is not None]
+        again = [max(_SOONEST_S, end) for end in ends]
+        if any(report.policies for report in self.board.servers.values()):
+            again.append(_COUNT_AGAIN_S)
+        return min(again, default=None)
+
+    def _reports(self, policy: PackagePolicy, existing: frozenset[ObjectKey]) -> Sequence[PolicyReport] | None:
+        """Return what each server says about the policy; None while one that it is about has not seen it yet."""
+        servers = self.board.servers
+        named: set[ObjectKey] = set()
+        for ref in policy.spec.target_refs:
+            target = ObjectKey(policy.key.namespace, ref.name)
+            holders = [target] if ref.kind == PACKAGE_SERVER else self.board.names(target)
+            named.update(one for one in holders if one in existing)
+            if not holders and not existing <= servers.keys():
+                return None  # another server may have the repo
+        reports = []
+        for server in named:
+            report = servers.get(server)
+            if report is None:
+                return None
+            seen = report.policies.get(policy.key)
+            if seen is None and report.fault is not None:
+                seen = PolicyReport(_unconfigured(policy, server, report.repos), report.fault)
+            if seen is None or not _is_current(policy, seen):
+                return None
+            reports.append(seen)
+        return reports
+
+    def _withheld(self, policy: PackagePolicy) -> Withheld:
+        found = self._counts.get(str(policy.key))
+        if found is not None:
+            return found
+        before = policy.status.withheld if policy.status is not None else None
+        # Before the first count, and while no replica can be asked, what was written last stays.
+        return before if before is not None and not self._counts else Withheld()
+
+    async def _count(self) -> None:
+        if self._clock() - self._counted_at < _COUNT_AGAIN_S:
+            return
+        self._counted_at = self._clock()
+        pods = [pod for report in self.board.servers.values() if report.policies for pod in report.pods]
+        answers = [one for one in await ask(self._http, pods) if one.failure is None]
+        if answers:
+            self._counts = most_of(answer.policies.items() for answer in answers)
+
+
+def most_of(answers: Iterable[Iterable[tuple[str, WithheldCount]]]) -> dict[str, Withheld]:
+    """Return, by the policy's name, the most that any replica counts."""
+    found: dict[str, Withheld] = {}
+    for answer in answers:
+        for name, count in answer:
+            known = found.get(name, Withheld())
+            found[name] = Withheld(files=max(known.files, count.files), projects=max(known.projects, count.projects))
+    return found
+
+
+def _unconfigured(policy: PackagePolicy, server: ObjectKey, repos: frozenset[ObjectKey]) -> PolicyReach:
+    """Return the reach of a policy on a server that gets no configuration now."""
+    keys = {ref: ObjectKey(policy.key.namespace, ref.name) for ref in policy.spec.target_refs}
+    targets = {ref for ref, key in keys.items() if (key == server if ref.kind == PACKAGE_SERVER else key in repos)}
+    return PolicyReach(
+        policy=policy.key,
+        uid=policy.metadata.uid,
+        generation=policy.metadata.generation or 0,
+        targets=frozenset(targets),
+        repos=0,
+        delivered=True,
+    )
+
+
+def _is_current(policy: PackagePolicy, seen: PolicyReport) -> bool:
+    reach, metadata = seen.reach, policy.metadata
+    return reach.uid == metadata.uid and reach.generation == (metadata.generation or 0)

@@ -1,0 +1,1 @@
+"""PURE. Advisories of a feed in OSV's format: parse them, keep them compactly, find those about a version."""

@@ -1,0 +1,55 @@
+"""Read the document of policies that a server is given."""
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+from packaging.specifiers import InvalidSpecifier
+
+from pywharf.core.errors import InvalidConfigError
+from pywharf.core.policy.model import MAX_RULES, Policy, PolicyDocument, Selected
+from pywharf.core.policy.specifiers import specifier_set
+
+
+def parse_document(content: bytes) -> PolicyDocument:
+    """Parse and check a JSON document. Raises InvalidConfigError; then no part of it may be used."""
+    try:
+        document = msgspec.json.decode(content, type=PolicyDocument)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidConfigError(f"The policies cannot be read: {error}.") from error
+    check_document(document)
+    return document
+
+
+def check_document(document: PolicyDocument) -> None:
+    """Check what the types do not. Raises InvalidConfigError with the policy's name."""
+    seen: set[str] = set()
+    for policy in document.policies:
+        if policy.name in seen:
+            raise InvalidConfigError(f"Two policies are named {policy.name!r}; names must be unique.")
+        seen.add(policy.name)
+        for fault in _faults(policy):
+            raise InvalidConfigError(f"The policy {policy.name!r} cannot be used: {fault}.")
+    total = sum(rule_count(policy) for policy in document.policies)
+    if total > MAX_RULES:
+        raise InvalidConfigError(f"The policies have {total} rules; a server takes {MAX_RULES}.")
+
+
+def rule_count(policy: Policy) -> int:
+    """Return the number of rules of a policy, as limits count them: each entry of a list is one."""
+    lists = (policy.deny, policy.yank, policy.status, policy.exceptions, policy.allow_only or ())
+    cooldown = 0 if policy.cooldown is None else len(policy.cooldown.projects)
+    return sum(map(len, lists)) + cooldown + (policy.advisories is not None)
+
+
+def _faults(policy: Policy) -> Iterator[str]:
+    """Yield a sentence for each rule that cannot be used."""
+    rules: tuple[Selected, ...] = (*policy.deny, *policy.yank, *policy.exceptions)
+    for rule in rules:
+        try:
+            specifier_set(rule.versions or "")
+        except InvalidSpecifier:
+            yield f"the versions {rule.versions!r} of {rule.project!r} are not version specifiers (PEP 440)"
+    for exception in policy.exceptions:
+        if not math.isfinite(exception.until):
+            yield f"an exception of {exception.project!r} has no end"

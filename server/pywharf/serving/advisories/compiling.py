@@ -1,0 +1,133 @@
+"""Compile a feed in a process of its own, so that no request waits for it and its memory ends with it."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pywharf.core.advisories.feed import BadFeedError, compile_feed
+from pywharf.core.advisories.store_format import StoreMeta
+from pywharf.core.msgspec_warmup import warmed_up
+from pywharf.core.os_errors import reason_of
+
+_LONGEST_S: Final = 1800.0
+_CPU_S: Final = 1200
+_MEMORY_BYTES: Final = 1536 * 1024 * 1024
+"""Addresses of the process, a good part of which are code that is never read."""
+_NICENESS: Final = 10
+"""Requests come first where processors are scarce."""
+_MAX_ANSWER: Final = 64 * 1024
+
+
+@warmed_up
+class _Order(msgspec.Struct, frozen=True):
+    feed: str
+    store: str
+    source: str
+    etag: str
+    last_modified: str
+
+
+@warmed_up
+class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    meta: StoreMeta | None = None
+    fault: str = ""
+    """What is wrong with the feed."""
+    problem: str = ""
+    """Why it could not be read; another attempt may succeed."""
+
+
+class CompilingFailedError(Exception):
+    """The error for a feed that could not be read, whatever it holds. The text continues a sentence."""
+
+
+async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last_modified: str = "") -> StoreMeta:
+    """Compile a feed into the file `store`; see `pywharf.core.advisories.feed`.
+
+    Raises BadFeedError, CompilingFailedError.
+    """
+    order = _Order(str(feed), str(store), source, etag, last_modified)
+    # -P: the current folder is nobody's to import from.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        __name__,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_MAX_ANSWER,
+        start_new_session=True,  # a terminal's Ctrl-C ends the server, and the server ends this
+    )
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            with contextlib.suppress(ConnectionError):  # it has ended early, which its status says
+                process.stdin.write(msgspec.json.encode(order) + b"\n")
+                await process.stdin.drain()
+            answer = await process.stdout.readline()
+            status = await process.wait()
+    except (TimeoutError, ValueError) as error:
+        raise CompilingFailedError("reading it takes too long") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        process.stdin.close()
+    if status or not answer:
+        raise CompilingFailedError(f"the process that read it failed (status {status})")
+    outcome = msgspec.json.decode(answer, type=_Outcome)
+    if outcome.fault:
+        raise BadFeedError(outcome.fault)
+    if outcome.meta is None:
+        raise CompilingFailedError(outcome.problem)
+    return outcome.meta
+
+
+def main() -> None:
+    """Read an order from stdin, and write what became of it to stdout."""
+    os.nice(_NICENESS)
+    for kind, limit in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S)):
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.stdout.buffer.write(msgspec.json.encode(_outcome(order)) + b"\n")
+    sys.stdout.buffer.flush()
+    os._exit(0)  # the thread still reads stdin
+
+
+def _outcome(order: _Order) -> _Outcome:
+    try:
+        with Path(order.feed).open("rb") as feed, Path(order.store).open("wb") as store:
+            meta = compile_feed(
+                feed,
+                store,
+                source=order.source,
+                validators=(order.etag, order.last_modified),
+                now=time.time(),
+            )
+    except BadFeedError as error:
+        return _Outcome(fault=str(error))
+    except MemoryError:
+        return _Outcome(problem=f"reading it takes more than {_MEMORY_BYTES} bytes of memory")
+    except OSError as error:
+        return _Outcome(problem=f"it cannot be read or its tables cannot be written ({reason_of(error)})")
+    return _Outcome(meta)
+
+
+def _end_with_parent() -> None:
+    """End when the server does, for any reason: then the pipe closes."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The policies that a configuration names: read their file, check its digest, and compile them for each repo."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from pywharf.config.repo_config import ServerConfig
+from pywharf.core.errors import IncompleteConfigError, InvalidConfigError, InvalidNameError
+from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.policy.document import parse_document
+from pywharf.core.policy.evaluation import CompiledDocument, RepoPolicies
+from pywharf.core.policy.model import Policy, PolicyDocument
+from pywharf.serving.config_files import read_text
+from pywharf.serving.definitions import NO_POLICIES, ServedPolicies
+from pywharf.serving.watched_files import Seen, take_plain_or_compressed
+
+_WHAT = "policies_file"
+
+
+class PolicyFile:
+    """The reader of the policies. It keeps what it compiled last, so that an unchanged policy keeps its pages."""
+
+    def __init__(self) -> None:
+        self._compiled: Mapping[tuple[Policy, ...], RepoPolicies] = {}
+        """By the policies that are about a repo; most repos of a server have the same."""
+        self._document = PolicyDocument()
+        self._document_digest = ""
+
+    def load(self, parsed: ServerConfig, seen: Seen) -> ServedPolicies:
+        """Read and compile the policies that the configuration names. Blocks.
+
+        Raises IncompleteConfigError if they have not arrived yet, InvalidConfigError if they cannot be used.
+        """
+        path = parsed.policies_file
+        if path is None:
+            return NO_POLICIES
+        wanted = parsed.policies_digest
+        text = read_text(path, _WHAT, seen, take_plain_or_compressed if wanted is None else _take_arrived)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if wanted is not None and digest != wanted:
+            raise IncompleteConfigError(
+                f"The policies of {path} have the digest {digest[:12]!r}, the configuration needs {wanted[:12]!r}; it "
+                "is taken as soon as they arrive."
+            )
+        if digest != self._document_digest:
+            self._document, self._document_digest = _parse(text, path), digest
+        return ServedPolicies(self._document, digest, self._compile(self._document, parsed.repos))
+
+    def _compile(self, document: PolicyDocument, repos: Iterable[RepoName]) -> Mapping[RepoName, RepoPolicies]:
+        """Return the compiled policies of each repo that has any; the same object as long as they are the same."""
+        new = CompiledDocument(document)
+        about = [None if policy.repos is None else frozenset(policy.repos) for policy in document.policies]
+        by_numbers: dict[tuple[int, ...], RepoPolicies] = {}
+        compiled: dict[tuple[Policy, ...], RepoPolicies] = {}
+        found: dict[RepoName, RepoPolicies] = {}
+        for repo in repos:
+            numbers = tuple(n for n, names in enumerate(about) if names is None or repo in names)
+            if not numbers:
+                continue
+            if numbers not in by_numbers:
+                own = tuple(document.policies[n] for n in numbers)
+                known = self._compiled.get(own)
+                compiled[own] = known if known is not None else new.of(repo)
+                by_numbers[numbers] = compiled[own]
+            found[repo] = by_numbers[numbers]
+        self._compiled = compiled
+        return found
+
+
+def _parse(text: str, path: str) -> PolicyDocument:
+    try:
+        document = parse_document(text.encode())
+        for policy in document.policies:
+            _check_repos(policy)
+    except (InvalidConfigError, InvalidNameError) as error:
+        raise InvalidConfigError(f"{_WHAT}, the file {path}: {error}") from None
+    return document
+
+
+def _check_repos(policy: Policy) -> None:
+    """Refuse a name that no repo can have in this form: the policy would apply to nothing."""
+    for name in policy.repos or ():
+        if parse_repo_name(name) != name:
+            raise InvalidConfigError(f"The policy {policy.name!r} names the repo {name!r}; write {name.lower()!r}.")
+
+
+def _take_arrived(path: str, seen: Seen) -> bytes:
+    """Read the file. Raises IncompleteConfigError if it does not exist yet."""
+    try:
+        return take_plain_or_compressed(path, seen)
+    except FileNotFoundError:
+        raise IncompleteConfigError(
+            f"The policies have not arrived: there is no {path} yet; the configuration is taken as soon as it is."
+        ) from None

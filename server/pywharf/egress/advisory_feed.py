@@ -12,7 +12,8 @@ from yarl import URL
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError
 from pywharf.egress.following import following
-from pywharf.egress.sessions import Egress, Sessions
+from pywharf.egress.policy import Egress
+from pywharf.egress.sessions import Sessions
 
 MAX_BYTES: Final = 1024 * 1024 * 1024
 TOTAL_S: Final = 900.0

@@ -3,7 +3,7 @@
 import pytest
 
 from pywharf.egress.advisory_feed import FeedClient, FeedUnavailableError, Validators
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from support.server.feed_host import FeedHost, hosting
 
 

@@ -13,7 +13,7 @@ from pywharf.core.advisories.feed import BadFeedError
 from pywharf.core.errors import AdvisoriesNotLoadedError
 from pywharf.core.names import ProjectName
 from pywharf.egress.advisory_feed import FeedClient
-from pywharf.egress.sessions import Egress
+from pywharf.egress.policy import Egress
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.serving.advisories import follower as following
 from pywharf.serving.advisories.compiling import CompilingFailedError, compiled

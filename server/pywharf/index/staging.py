@@ -91,13 +91,13 @@ class StagedFile:
         await self._flush()
         return self._hash.hexdigest()
 
-    async def md5(self) -> str:
-        """Return the content's MD5 in hex; the legacy upload API may send one."""
-        return await self._call(self._digest, hashlib.md5(usedforsecurity=False))
+    def md5(self) -> str:
+        """Return the content's MD5 in hex; the legacy upload API may send one. Blocking; raises OSError."""
+        return self._digest(hashlib.md5(usedforsecurity=False))
 
-    async def blake2_256(self) -> str:
-        """Return the content's BLAKE2b of 256 bits in hex; the legacy upload API may send one."""
-        return await self._call(self._digest, hashlib.blake2b(digest_size=32))
+    def blake2_256(self) -> str:
+        """Return the content's BLAKE2b of 256 bits in hex, as `md5` does."""
+        return self._digest(hashlib.blake2b(digest_size=32))
 
     def _digest(self, digest: _Digest) -> str:
         with self.path.open("rb") as file:

@@ -45,6 +45,13 @@ def test_a_form_is_the_same_in_pieces_of_any_size(size):
     assert parse([FORM[start : start + size] for start in range(0, len(FORM), size)]) == FOUND
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_line_end_may_come_first(size):
+    """Old versions of setuptools begin with one."""
+    body = b"\r\n" + FORM
+    assert parse([body[start : start + size] for start in range(0, len(body), size)]) == FOUND
+
+
 @given(st.lists(st.binary(max_size=40).map(lambda raw: raw.replace(b"\r\n--b", b"")), max_size=5), st.integers(1, 60))
 def test_any_content_is_found_again(contents, size):
     head = b'\r\n--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n'

@@ -159,6 +159,25 @@ async def test_a_damaged_cache_costs_only_time(tmp_path, backend, damage):
 
 
 @pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("changed", ["a", "c", "e"])
+@pytest.mark.parametrize("removed", ["b", "d", "f"])
+async def test_a_cache_with_a_change_holds_the_rest(tmp_path, backend, read, changed, removed):
+    """What is before the first difference is copied, not written again."""
+    storage = tmp_path / "repo" / "storage"
+    for name in "abcdef":
+        await publish(backend, wheel(tmp_path, name))
+    await update(backend)
+    _append(storage / changed / f"{changed}-1.0-py3-none-any.whl.meta")
+    shutil.rmtree(storage / removed)
+    read.clear()
+    assert (await update(backend)).files == 5
+    assert read == [f"{changed}-1.0-py3-none-any.whl"]
+    read.clear()
+    assert (await update(backend)).changed is False
+    assert read == []
+
+
+@pytest.mark.usefixtures("settled")
 async def test_doubles_are_named_by_each_run(tmp_path, backend, folder):
     await publish(backend, wheel(tmp_path, "foo"))
     shutil.copy(folder / WHEEL, folder / "foo-1.0.0-py3-none-any.whl")

@@ -3,7 +3,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.metadata import parse_email
 
+from pywharf.core import metadata
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.metadata import (
@@ -153,3 +155,39 @@ def test_any_lines_are_read_or_refused(parts):
 def test_a_blank_line_first_is_read_in_an_sdist():
     """Old sdists have one. A wheel's METADATA must not: clients read it, too, and would find no fields."""
     assert parse_metadata(b"\n" + BOTH, parse_upload_filename("foo-bar-1.0.tar.gz")).version == "1.0"
+
+
+NAMES = (
+    "Name",
+    "name",
+    "VERSION",
+    "Version",
+    "Requires-Python",
+    "Content-Type",
+    "MIME-Version",
+    "Summary",
+    "From",
+    "X y",
+)
+LINES = st.one_of(
+    st.builds(
+        "{}:{}".format, st.sampled_from(NAMES), st.sampled_from((" foo", "  1.0 \t", "", " multipart/mixed", " é"))
+    ),
+    st.builds("{}:{}".format, st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"), max_size=8)),
+    st.sampled_from((" continued", "no colon", "From x", ":", "-: x", "")),
+)
+
+
+@given(lines=st.lists(LINES, max_size=6), end=st.sampled_from(("", "\n")))
+def test_plain_fields_are_what_the_parser_of_emails_finds(lines, end):
+    raw = ("\n".join(lines) + end).encode().replace(b"\r", b"")
+    try:
+        expected, unclear = parse_email(raw)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        with pytest.raises(type(error)):
+            metadata._parsed(raw)  # noqa: SLF001
+        return
+    found, found_unclear = metadata._parsed(raw)  # noqa: SLF001
+    needed = ("name", "version", "requires_python")
+    assert [found.get(name) for name in needed] == [expected.get(name) for name in needed]
+    assert ("requires-python" in found_unclear) == ("requires-python" in unclear)

@@ -2,9 +2,9 @@
 
 A scan compares the status of a file and of its record (inode, size, times of change) with the cached one. If they are
 equal, neither is read again. A project's entry is a frame with a checksum, and the frames are in the order of the
-projects' names, so that a scan reads the old cache and writes the new one in one pass. A missing, damaged or foreign
-cache costs time and nothing else: from the first frame that is not whole on, everything is read. Blocking; call it in
-a thread.
+projects' names, so that a scan reads the old cache and writes the new one in one pass. Up to the first difference it
+writes nothing. A missing, damaged or foreign cache costs time and nothing else: from the first frame that is not whole
+on, everything is read. Blocking; call it in a thread.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ _MAGIC = b"pywharf scan cache 1\n"
 _CHECKSUM_BYTES = 16
 _FRAME = struct.Struct(f"<L{_CHECKSUM_BYTES}s")
 """The size and the checksum of an entry, before it."""
+_COPY_BYTES = 1024 * 1024
 _FRESH_NS = 2_000_000_000
 """Nanoseconds in which a file system's clock may stand still, so that a second change leaves the same times."""
 _logger = logging.getLogger(__name__)
@@ -76,8 +77,12 @@ class ScanCache:
         self._new: BinaryIO | None = None
         self._frames: Iterator[CacheEntry] = iter(())
         self._next: CacheEntry | None = None
-        self._taken = self._kept = 0
-        self._is_changed = False
+        self._is_begun = False
+        """Whether the new cache is being written. Before that it is the beginning of the old one."""
+        self._same_until = len(_MAGIC)
+        """The position in the old cache up to which the new one is the same."""
+        self._end = len(_MAGIC)
+        """The size of the old cache."""
         self._horizon_ns = 0
 
     def __enter__(self) -> Self:
@@ -92,10 +97,10 @@ class ScanCache:
             self._give_up(error)
         with contextlib.suppress(OSError):
             self._old = self._path.open("rb")
+            self._end = os.fstat(self._old.fileno()).st_size
             if self._old.read(len(_MAGIC)) == _MAGIC:
                 self._frames = _frames(self._old)
         self._next = next(self._frames, None)
-        self._is_changed = self._old is None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,29 +119,30 @@ class ScanCache:
         """Return a project's old entry, or None. Entries of earlier names are dropped."""
         while self._next is not None and self._next.project.name < name:
             self._next = next(self._frames, None)
-            self._is_changed = True
         if self._next is None or self._next.project.name != name:
             return None
         taken, self._next = self._next, next(self._frames, None)
-        self._taken += 1
         return taken
 
     def keep(self, entry: "CacheEntry") -> None:
         """Add an old entry as it is."""
-        self._kept += 1
-        self._write(entry.content)
+        if not self._is_begun and entry.start == self._same_until:
+            self._same_until = entry.end
+        else:
+            self._copy(entry.start, entry.end)
 
     def put(self, project: CachedProject) -> None:
         """Add a project's new entry."""
-        self._is_changed = True
         body = _ENCODER.encode(project)
         if len(body) <= MAX_PROJECT_BYTES:
             self._write(_FRAME.pack(len(body), _checksum(body)) + body)
 
     def save(self) -> None:
         """Replace the old cache if the new one differs."""
-        is_changed = self._is_changed or self._next is not None or self._kept != self._taken
-        if self._new is None or not is_changed:
+        if not self._is_begun and self._same_until == self._end:
+            return
+        self._begin()
+        if self._new is None:
             return
         try:
             self._new.flush()
@@ -145,7 +151,27 @@ class ScanCache:
         except OSError as error:
             self._give_up(error)
 
+    def _begin(self) -> None:
+        """Begin to write, with the part that is the same as in the old cache."""
+        if not self._is_begun:
+            self._is_begun = True
+            self._copy(len(_MAGIC), self._same_until)
+
+    def _copy(self, start: int, end: int) -> None:
+        """Write a part of the old cache."""
+        self._begin()
+        try:
+            while start < end and self._old is not None and self._new is not None:
+                part = os.pread(self._old.fileno(), min(end - start, _COPY_BYTES), start)
+                if not part:
+                    break  # somebody has cut the old cache; what is not whole is ignored
+                self._new.write(part)
+                start += len(part)
+        except OSError as error:
+            self._give_up(error)
+
     def _write(self, content: bytes) -> None:
+        self._begin()
         if self._new is None:
             return
         try:
@@ -163,15 +189,16 @@ class ScanCache:
 
 
 class CacheEntry(NamedTuple):
-    """A project's entry with its bytes in the file."""
+    """A project's entry, and its position in the file."""
 
     project: CachedProject
-    content: bytes
+    start: int
+    end: int
 
 
 def _frames(file: BinaryIO) -> Iterator[CacheEntry]:
     """Yield the entries up to the first one that is not whole or not in order."""
-    last = ""
+    last, at = "", len(_MAGIC)
     while len(head := file.read(_FRAME.size)) == _FRAME.size:
         size, checksum = _FRAME.unpack(head)
         body = file.read(size) if size <= MAX_PROJECT_BYTES else b""
@@ -183,8 +210,8 @@ def _frames(file: BinaryIO) -> Iterator[CacheEntry]:
             return
         if project.name <= last:
             return
-        last = project.name
-        yield CacheEntry(project, head + body)
+        last, start, at = project.name, at, at + len(head) + size
+        yield CacheEntry(project, start, at)
 
 
 def _checksum(body: bytes) -> bytes:

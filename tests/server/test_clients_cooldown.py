@@ -19,7 +19,7 @@ from support.server.upstream import Upstream, upstream
 
 PROJECTS = 300
 SOME = 40
-"""Projects that pip also installs; they require no others."""
+"""Projects that pip also installs; they require no later ones."""
 REPO = "team-a"
 
 
@@ -104,19 +104,28 @@ def test_uv_lock_and_sync(repo: Repo, computer: Computer, generated: DatedUpstre
     assert Python(computer, folder / ".venv").installed() == _versions(expected)
 
 
-def test_pip_download_and_install(repo: Repo, computer: Computer, generated: DatedUpstream, expected, tmp_path: Path):
+def test_pip_download(repo: Repo, computer: Computer, generated: DatedUpstream, expected, tmp_path: Path):
     index = f"--index-url={repo.reading.with_user}"
     files = tmp_path / "files"
     computer.run("pip", "download", "--quiet", index, f"--dest={files}", *generated.projects)
     downloaded = {canonicalize_name(file.name.split("-")[0]): file.name for file in files.iterdir()}
     assert {name: file.split("-")[1] for name, file in downloaded.items()} == _versions(expected)
     assert all(downloaded[name] in known for name, (_, known) in expected.items())
-    target = tmp_path / "target"
+
+
+def test_pip_install(repo: Repo, computer: Computer, other: Upstream, generated: DatedUpstream, tmp_path: Path):
     some = generated.projects[:SOME]
+    wanted = tmp_path / "wanted.txt"
+    wanted.write_text("\n".join(some))
+    as_of = f"--exclude-newer={rfc3339(time.time() - 7 * DAY_S)}"
+    compiled = computer.run("uv", "pip", "compile", "--no-annotate", f"--default-index={other.url}", as_of, wanted)
+    expected = dict(line.split("==") for line in compiled.stdout.splitlines() if "==" in line)
+    target = tmp_path / "target"
+    index = f"--index-url={repo.reading.with_user}"
     computer.run("pip", "install", "--quiet", "--no-compile", index, f"--target={target}", *some)
     found = (path.name.removesuffix(".dist-info").rpartition("-") for path in target.glob("*.dist-info"))
-    installed = {canonicalize_name(name): version for name, _, version in found}
-    assert installed == {name: _versions(expected)[name] for name in some}
+    assert {canonicalize_name(name): version for name, _, version in found} == expected
+    assert sorted(expected) == some
 
 
 def test_poetry_lock(repo: Repo, computer: Computer, generated: DatedUpstream, expected):

@@ -49,7 +49,8 @@ def generate(index: Upstream, folder: Path, projects: int, seed: int = 7) -> Dat
             if choose.random() < 0.1:
                 files.append(_build(file))
                 times[files[-1].name] = now - choose.choice([a for a in _AGES if a <= age]) * DAY_S
-        index.offer(name, *files, uploaded={file: rfc3339(moment) for file, moment in times.items()})
+        uploaded = {file: rfc3339(moment) for file, moment in times.items()}
+        index.offer(name, *files, uploaded=uploaded, core_metadata=True)
         made.uploaded[name] = times
     return made
 

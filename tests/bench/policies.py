@@ -1,4 +1,4 @@
-"""Benchmark of policies: warm pages beside the same without policies, and a large page made anew."""
+"""Benchmark of policies: warm pages beside the same without policies, and a large page made again."""
 
 import json
 import statistics
@@ -75,7 +75,7 @@ def _warm(made: Data, settings: Settings, rules: int, name: str, repo: str, proj
 
 
 def measure_made(made: Data) -> list[Row]:
-    """Measure what it costs to make the page of 1,000 files anew: decode, evaluate, render."""
+    """Measure what it costs to make the page of 1,000 files again: decode, evaluate, render."""
     return [_made(made, rules) for rules in RULES]
 
 

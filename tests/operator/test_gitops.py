@@ -18,7 +18,7 @@ SERVER_SIDE = {
 }
 # `client-side` is Argo CD without the option ServerSideApply.
 APPLIED = {**SERVER_SIDE, "client-side": ("--field-manager=argocd-controller",)}
-PLURALS = {"PackageRepo": "packagerepos", "PackageServer": "packageservers"}
+PLURALS = {"PackagePolicy": "packagepolicies", "PackageRepo": "packagerepos", "PackageServer": "packageservers"}
 
 
 def manifests(overlay, namespace):

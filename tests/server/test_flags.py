@@ -40,6 +40,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "max_uploads": ("3", 3),
     "max_staged_bytes": ("1000", 1000),
     "allowed_endpoints": ("index.example.com,*.example.org:8443", "index.example.com,*.example.org:8443"),
+    "advisories": ("feeds/pypi.zip", "feeds/pypi.zip"),
+    "advisories_interval": ("60", 60.0),
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }

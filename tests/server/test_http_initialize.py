@@ -132,6 +132,7 @@ BAD = [
     ("an admin secret in a file", [("config", CONFIG), ("admin_secret", ADMIN.replace("raw", "file"))], "file"),
     ("an admin secret in a variable", [("config", CONFIG), ("admin_secret", ADMIN.replace("raw", "env"))], "variable"),
     ("a revision", [("config", 'credentials_revision = "1"\ncredentials_revision_file = "/etc/passwd"\n')], "revision"),
+    ("policies", [("config", 'policies_file = "/etc/passwd"\n')], "policies_file is not taken"),
 ]
 
 

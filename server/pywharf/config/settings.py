@@ -112,7 +112,7 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         ),
     ] = None
     advisories_interval: Annotated[
-        float, Meta(ge=10, le=604_800, description="Seconds between two requests for a newer feed.")
+        float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
     ] = 3600.0
     shutdown_delay: Annotated[
         float,

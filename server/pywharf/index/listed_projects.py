@@ -10,6 +10,8 @@ from pywharf.core.names import ProjectName
 from pywharf.index.catalog import Catalog
 from pywharf.index.enforcement import Enforcement
 
+_LARGE = 2_000
+"""Projects above which choosing the candidates would hold up the event loop."""
 _SLICE_S = 0.005
 """Seconds for which evaluations may hold up the event loop at a time."""
 
@@ -29,6 +31,9 @@ class _Listed(msgspec.Struct, frozen=True):
     enforcement: Enforcement
     catalog: Catalog
     revision: int
+    all_names: tuple[ProjectName, ...]
+    candidates: tuple[ProjectName, ...]
+    """The projects that may be hidden."""
     names: tuple[ProjectName, ...]
     decisions: dict[ProjectName, _Decision]
     since: float
@@ -60,22 +65,31 @@ class ListedProjects:
     async def _list(self, catalog: Catalog, enforcement: Enforcement) -> _Listed:
         before = self._listed
         known = before.decisions if before is not None and before.enforcement is enforcement else {}
-        revision, names = catalog.revision, catalog.names()
+        revision, all_names = catalog.revision, catalog.names()
+        if before is not None and before.enforcement is enforcement and before.all_names is all_names:
+            candidates = before.candidates
+        elif len(all_names) > _LARGE:
+            candidates = await asyncio.to_thread(enforcement.candidates, all_names)
+        else:
+            candidates = enforcement.candidates(all_names)
         decisions: dict[ProjectName, _Decision] = {}
         slice_end = time.monotonic() + _SLICE_S
-        for name in enforcement.candidates(names):
+        for name in candidates:
             decisions[name] = _decide(name, catalog, enforcement, known.get(name))
             if time.monotonic() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.monotonic() + _SLICE_S
+        names = all_names
         if any(decision.is_hidden for decision in decisions.values()):
-            names = tuple(n for n in names if n not in decisions or not decisions[n].is_hidden)
+            names = tuple(n for n in all_names if n not in decisions or not decisions[n].is_hidden)
         if before is not None and before.names == names:
             names = before.names  # its pages are known by it
         self._listed = _Listed(
             enforcement=enforcement,
             catalog=catalog,
             revision=revision,
+            all_names=all_names,
+            candidates=candidates,
             names=names,
             decisions=decisions,
             since=max((decision.since for decision in decisions.values()), default=-math.inf),

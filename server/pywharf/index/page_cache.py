@@ -47,6 +47,10 @@ class Page:
                 self._gzipped = _compress(self.body)
         return self._gzipped
 
+    def is_right_at(self, now: float) -> bool:
+        """Return whether the page is right at a time, in Unix seconds."""
+        return self.since <= now < self.until
+
     @property
     def weight(self) -> int:
         """Return the approximate bytes of memory that the page takes, including its gzip form."""

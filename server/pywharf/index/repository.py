@@ -216,7 +216,7 @@ class Repository:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
-        if (enforcement := self._in_force()) is not None:
+        if self._enforcement is not None and (enforcement := self._in_force()) is not None:
             enforcement.check_download(project, file)
         return file
 
@@ -319,6 +319,7 @@ class Repository:
     ) -> Page:
         """Return the page under the policies in force when it is complete: waiting for a slot may take long."""
         note = partial(self._tally.note, self.name, key[0])
+        began = self._clock()
         while True:
             enforcement = self._in_force()
             page = await self._pages.get_or_make(
@@ -328,7 +329,8 @@ class Repository:
                 large=sources.count > _LARGE_PROJECT,
                 source_bytes=source_bytes,
             )
-            if self._in_force() is enforcement:
+            # Another caller may have had it made before this one came, for a time that is over.
+            if self._in_force() is enforcement and (page.since >= began or page.is_right_at(self._clock())):
                 return page
 
     async def _with_sizes(self, project: Project) -> Project:

@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from pywharf.config.repo_config import ServerConfig
-from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
-from pywharf.core.names import RepoName
+from pywharf.core.errors import IncompleteConfigError, InvalidConfigError, InvalidNameError
+from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.policy.document import parse_document
 from pywharf.core.policy.evaluation import CompiledDocument, RepoPolicies
 from pywharf.core.policy.model import Policy, PolicyDocument
 from pywharf.serving.config_files import read_text
 from pywharf.serving.definitions import NO_POLICIES, ServedPolicies
-from pywharf.serving.watched_files import Seen, plain_and_compressed, take_if_there, take_plain_or_compressed
+from pywharf.serving.watched_files import Seen, take_plain_or_compressed
 
 _WHAT = "policies_file"
 
@@ -33,9 +33,9 @@ class PolicyFile:
         path = parsed.policies_file
         if path is None:
             return NO_POLICIES
-        text = _text(path, parsed.policies_digest, seen)
-        digest = hashlib.sha256(text.encode()).hexdigest()
         wanted = parsed.policies_digest
+        text = read_text(path, _WHAT, seen, take_plain_or_compressed if wanted is None else _take_arrived)
+        digest = hashlib.sha256(text.encode()).hexdigest()
         if wanted is not None and digest != wanted:
             raise IncompleteConfigError(
                 f"The policies of {path} have the digest {digest[:12]!r}, the configuration needs {wanted[:12]!r}; it "
@@ -68,18 +68,26 @@ class PolicyFile:
 
 def _parse(text: str, path: str) -> PolicyDocument:
     try:
-        return parse_document(text.encode())
-    except InvalidConfigError as error:
+        document = parse_document(text.encode())
+        for policy in document.policies:
+            _check_repos(policy)
+    except (InvalidConfigError, InvalidNameError) as error:
         raise InvalidConfigError(f"{_WHAT}, the file {path}: {error}") from None
+    return document
 
 
-def _text(path: str, digest: str | None, seen: Seen) -> str:
-    if digest is not None and not _is_there(path, seen):
+def _check_repos(policy: Policy) -> None:
+    """Refuse a name that no repo can have in this form: the policy would apply to nothing."""
+    for name in policy.repos or ():
+        if parse_repo_name(name) != name:
+            raise InvalidConfigError(f"The policy {policy.name!r} names the repo {name!r}; write {name.lower()!r}.")
+
+
+def _take_arrived(path: str, seen: Seen) -> bytes:
+    """Read the file. Raises IncompleteConfigError if it does not exist yet."""
+    try:
+        return take_plain_or_compressed(path, seen)
+    except FileNotFoundError:
         raise IncompleteConfigError(
             f"The policies have not arrived: there is no {path} yet; the configuration is taken as soon as it is."
-        )
-    return read_text(path, _WHAT, seen, take_plain_or_compressed)
-
-
-def _is_there(path: str, seen: Seen) -> bool:
-    return any(take_if_there(one, seen) is not None for one in plain_and_compressed(path))
+        ) from None

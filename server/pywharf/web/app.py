@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
-from pywharf.core.errors import BadRequestError, PywharfError
+from pywharf.core.errors import BadRequestError, PywharfError, WithheldError
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.gatekeeper import Gatekeeper
@@ -59,7 +59,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningRequests
     max_uploads: int
     """Uploads that are received concurrently."""
-    advisories: CurrentAdvisories
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     served_files: ServedFiles | None = None
     """None on a server without a feed of advisories."""
 
@@ -177,6 +177,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.writer.output_size:  # part of the answer was sent: only closing the connection reports it
             _logger.error("An answer broke off: %s %s: %s", request.method[:20], request.rel_url.raw_path[:300], error)  # noqa: TRY400
             raise ConnectionAbortedError from error
+        if isinstance(error, WithheldError):
+            request.app[METRICS].refused_downloads.labels(error.rule).inc()
         return problem(request, error)
     except web.HTTPException as error:
         return problem(request, _as_problem(request, error))

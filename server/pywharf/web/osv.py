@@ -37,7 +37,7 @@ async def query(request: web.Request) -> web.Response:
     """Answer POST /v1/query: the whole entries about a package, or about one version of it."""
     with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
         asked = parse_query(await read_body(request, _MAX_BYTES, _LONGEST_S))
-        store = request.app[ADVISORIES].required()
+        store = request.app[ADVISORIES].entries()
         async with request.app[ADVISORY_TURN]:
             return _answer(await _in_thread(store, asked))
 
@@ -46,7 +46,7 @@ async def query_batch(request: web.Request) -> web.Response:
     """Answer POST /v1/querybatch: identifier and time of change of each entry, for each query."""
     with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
         asked = parse_batch(await read_body(request, _MAX_BYTES, _LONGEST_S))
-        store = request.app[ADVISORIES].required()
+        store = request.app[ADVISORIES].entries()
         async with request.app[ADVISORY_TURN]:
             return _answer(await _batch(store, asked))
 
@@ -55,7 +55,7 @@ async def entry(request: web.Request) -> web.Response:
     """Answer GET /v1/vulns/<id>: one entry as the feed has it."""
     identifier = request.match_info["id"]
     with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
-        store = request.app[ADVISORIES].required()
+        store = request.app[ADVISORIES].entries()
         found = None
         if is_identifier(identifier):
             async with request.app[ADVISORY_TURN]:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from pywharf.core.access import Permission
-from pywharf.core.errors import BackendUnavailableError, NotFoundError, WithheldError
+from pywharf.core.errors import BackendUnavailableError, NotFoundError
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, normalize
@@ -22,7 +22,7 @@ from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamCo
 from pywharf.index.repository import Repository
 from pywharf.index.threads import CALL_S, on_storage
 from pywharf.web.auth import authorize
-from pywharf.web.keys import METRICS, SERVED_FILES
+from pywharf.web.keys import SERVED_FILES
 from pywharf.web.problems import nothing_at
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     filename = request.match_info["filename"]
     if filename.endswith(METADATA_SUFFIX):
         return await _metadata(request, repository, name, filename.removesuffix(METADATA_SUFFIX))
-    found = await _find(request, repository, name, filename)
+    found = await repository.find_file(name, filename)
     headers = {
         "ETag": f'"{found.sha256}"',
         "Cache-Control": "private, max-age=31536000, immutable",
@@ -87,15 +87,6 @@ async def file(request: web.Request) -> web.StreamResponse:
     if (served_files := request.app.get(SERVED_FILES)) is not None:
         served_files.note(repository.name, name, found.filename)
     return await _send(request, content, found, headers)
-
-
-async def _find(request: web.Request, repository: Repository, name: ProjectName, filename: str) -> File:
-    """Return a file that may be downloaded; count it if a policy refuses it."""
-    try:
-        return await repository.find_file(name, filename)
-    except WithheldError as error:
-        request.app[METRICS].refused_downloads.labels(error.rule).inc()
-        raise
 
 
 async def nothing(request: web.Request) -> web.StreamResponse:
@@ -153,7 +144,7 @@ def _moved(request: web.Request, location: str) -> web.Response:
 async def _metadata(
     request: web.Request, repository: Repository, name: ProjectName, filename: str
 ) -> web.StreamResponse:
-    found = await _find(request, repository, name, filename)
+    found = await repository.find_file(name, filename)
     if found.metadata_sha256 is None:
         raise NotFoundError(f"{filename!r} has no core metadata file.")
     headers = {

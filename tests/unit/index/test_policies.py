@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,32 @@ async def test_a_withheld_own_file_is_on_no_page_and_is_not_sent(repo, tmp_path)
     assert repo.other.asked == [], "a name stays the repo's when none of its files is left"
 
 
+async def test_a_download_is_evaluated_once_while_nothing_changes(repo, tmp_path):
+    paths = [wheel(tmp_path, "foo"), wheel(tmp_path, "foo", "2.0"), wheel(tmp_path, "bar")]
+    await repo.publish(*paths)
+    until = NOW + 60
+    exception = PolicyException(project="foo", of=("Deny",), until=until, reason="in use")
+    given = policies(deny(exceptions=(exception,)))
+    real = given.evaluate
+    evaluated: list[str] = []
+
+    def counting(project, **more):
+        evaluated.extend(f.filename for f in project.files)
+        return real(project, **more)
+
+    given.evaluate = counting  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    for _ in range(3):
+        for path in paths:
+            await repo.served.find_file(ProjectName(path.name[:3]), path.name)
+    assert sorted(evaluated) == sorted(path.name for path in paths[:2])
+    repo.clock.now = until
+    for _ in range(3):
+        with pytest.raises(WithheldError):
+            await repo.served.find_file(FOO, paths[0].name)
+    assert len(evaluated) == 3
+
+
 async def test_a_file_that_only_another_replica_knows_is_withheld_too(repo, tmp_path):
     await publish(repo.backend, wheel(tmp_path, "foo"))
     repo.served.enforce(policies(deny()))
@@ -310,6 +337,31 @@ async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch)
     page = await repo.served.project_page(FOO, JSON)
     assert [len(json.loads(one.body)["files"]) for one in made] == [300, 0]
     assert page is made[1]
+
+
+async def test_who_comes_after_a_page_s_time_does_not_get_it_from_somebody_who_came_before(repo):
+    """A large page is made in a thread, for all callers together."""
+    names = [f"foo-{n}-py3-none-any.whl" for n in range(300)]
+    repo.other.add("foo", *names, **{"9.0": rfc3339(NOW)})
+    given = policies(Policy(name="ns/slow", cooldown=Cooldown(minimum_age_s=60, missing_time="Allow")))
+    real, evaluated, go_on = given.evaluate, threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        found = real(project, **more)
+        evaluated.set()
+        assert go_on.wait(20)
+        return found
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    first = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    assert await asyncio.to_thread(evaluated.wait, 20)
+    repo.clock.now = NOW + 60
+    second = asyncio.create_task(repo.served.project_page(FOO, JSON))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go_on.set()
+    assert [len(json.loads((await asked).body)["files"]) for asked in (first, second)] == [300, 301]
 
 
 async def test_a_page_names_at_most_a_thousand_withheld_files(repo):

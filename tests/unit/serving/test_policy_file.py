@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pywharf.serving import config_source
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import NO_POLICIES, LoadedConfig
 from pywharf.serving.metrics import Metrics
+from support.parts import CHECKOUT
 
 A, B = RepoName("a"), RepoName("b")
 TABLES = '[a]\ntype = "memory"\n[b]\ntype = "memory"\n'
@@ -128,10 +130,25 @@ def test_policies_that_have_not_arrived_yet(delivered):
             b'{"policies": [{"name": "ns/a", "deny": [{"project": "x", "versions": "newest"}]}]}',
             "The policy 'ns/a' cannot be used: the versions 'newest' of 'x' are not version specifiers (PEP 440).",
         ),
+        (text(policy(repos=["Team-A"])).encode(), "The policy 'ns/one' names the repo 'Team-A'; write 'team-a'."),
+        (text(policy(repos=["a b"])).encode(), "a b"),
         (text(*[policy(f"ns/{n}") for n in range(MAX_RULES + 1)]).encode(), f"a server takes {MAX_RULES}."),
         (gzip.compress(b" " * (64 * 1024 * 1024 + 1)), "is over 67108864 bytes."),
     ],
-    ids=["missing", "binary", "empty", "deep", "type", "unknown rule", "surrogate", "specifier", "many", "large"],
+    ids=[
+        "missing",
+        "binary",
+        "empty",
+        "deep",
+        "type",
+        "unknown rule",
+        "surrogate",
+        "specifier",
+        "spelling",
+        "no repo",
+        "many",
+        "large",
+    ],
 )
 def test_policies_that_cannot_be_used_refuse_the_configuration(delivered, content, said):
     delivered.configure()
@@ -201,3 +218,19 @@ def test_a_command_on_a_storage_reads_no_policies(delivered):
     loaded = ConfigSource(given, spec_types(), with_policies=False).load()
     assert loaded.repos.keys() == {A, B}
     assert loaded.policies == NO_POLICIES
+
+
+def test_the_documents_in_the_docs_can_be_used(delivered):
+    examples = re.findall(
+        r"^```json\n(\{\"policies\".*?)^```", (CHECKOUT / "docs" / "commands.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert examples
+    delivered.configure()
+    for example in examples:
+        delivered.path.write_text(example)
+        (found,) = delivered.source.load().policies.document.policies
+        assert {field for field in found.__struct_fields__ if getattr(found, field)} >= {
+            "cooldown",
+            "deny",
+            "exceptions",
+        }

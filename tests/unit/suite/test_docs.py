@@ -18,6 +18,7 @@ from pywharf.config.settings import (
     YankSettings,
 )
 from pywharf.serving.metrics import Metrics
+from pywharf_operator.local.policy import ExplainOptions, TestOptions
 from pywharf_operator.local.render_command import RenderOptions
 from pywharf_operator.local.up import UpOptions
 from pywharf_operator.process.options import Options
@@ -51,6 +52,8 @@ COMMANDS = [
     CopySettings,
     UpOptions,
     RenderOptions,
+    TestOptions,
+    ExplainOptions,
     Options,
 ]
 

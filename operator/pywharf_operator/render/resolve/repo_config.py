@@ -23,7 +23,7 @@ def repo_table(
     table: dict[str, Any] = spec.backend.chosen.table() | {
         "anonymous_read": spec.credentials.anonymous_read,
         "sync_index_interval": spec.index.sync_interval_seconds,
-        "upstream": _upstream(repo, server),
+        "upstream": upstream_table(repo, server),
     }
     for permission, path in secret_files.items():
         table[f"{permission}_secret"] = {"file": path}
@@ -34,7 +34,7 @@ def repo_table(
     return parse_spec(table, specs, f"spec.backend.{spec.backend.chosen_field}")
 
 
-def _upstream(repo: PackageRepo, server: PackageServer) -> dict[str, Any]:
+def upstream_table(repo: PackageRepo, server: PackageServer) -> dict[str, Any]:
     """Merge the upstream settings: the repo's own override the server's; what either reserves is reserved."""
     own, default = repo.spec.upstream, server.spec.upstream
     url = own.url or default.url

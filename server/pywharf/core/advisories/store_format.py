@@ -15,7 +15,7 @@ from pywharf.core.advisories.versions import Interval
 from pywharf.core.msgspec_warmup import warmed_up
 
 MAGIC: Final = b"pywharf advisories 1\n\0\0\0"
-"""Another number is another format: such a file is not read, and the feed is compiled anew."""
+"""Another number is another format: such a file is not read, and the feed is compiled again."""
 ALIGNMENT: Final = 64 * 1024
 """Where the tables may begin: a multiple of every page size that systems map."""
 TRAILER: Final = struct.Struct("<24sQQ32s")

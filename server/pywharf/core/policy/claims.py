@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pywharf.core.model import File, Project
 from pywharf.core.policy.advisories import Advisories
-from pywharf.core.policy.compiled import ProjectRules, exception_to
+from pywharf.core.policy.compiled import ProjectRules
 from pywharf.core.policy.model import Cooldown, Rule
 from pywharf.core.policy.selecting import ProjectFiles
 from pywharf.core.policy.upload_times import LAST_SECOND, unix_seconds
@@ -58,7 +58,7 @@ class Claims:
         found: dict[int, list[Claim]] = {}
         for rules in policies:
             for rule, reasons in self._rules(rules):
-                exceptions = self._files.concerned(rules.of_files(exception_to(rule)))
+                exceptions = self._files.concerned(rules.exceptions(rule))
                 for position, reason, end in reasons:
                     exception = exceptions.get(position)
                     loosened = exception is not None and exception.until > self._now

@@ -10,7 +10,7 @@ from pywharf.core.policy.selecting import FileRule
 
 
 class _Entry(NamedTuple):
-    """A rule of the policy with that number. `kind` is a rule's, or `exception_to` one."""
+    """A rule of the policy with that number. `kind` is a rule's, or `_exception_to` one."""
 
     policy: int
     kind: str
@@ -21,7 +21,7 @@ _Filed = list[tuple[str, _Entry]]
 """Rules, each with the pattern of the projects that it is about."""
 
 
-def exception_to(rule: Rule) -> str:
+def _exception_to(rule: Rule) -> str:
     """Return the kind of the exceptions to a rule."""
     return f"exception to {rule}"
 
@@ -47,8 +47,13 @@ class ProjectRules:
                 self.statuses.append(rule)
 
     def of_files(self, kind: str) -> list[FileRule]:
-        """Return the rules about files of a kind: `Deny`, `Yank`, or `exception_to` a rule."""
+        """Return the rules about files of a kind: `Deny` or `Yank`."""
         return self._of_files.get(kind, [])
+
+    def exceptions(self, rule: Rule) -> list[FileRule]:
+        """Return the policy's exceptions to a rule. A status has only those that are about the whole project."""
+        found = self._of_files.get(_exception_to(rule), [])
+        return [e for e in found if e.is_about_every_file] if rule == "Status" else found
 
 
 class PolicyGroup:
@@ -143,7 +148,7 @@ def _exceptions(number: int, policy: Policy) -> _Filed:
             exception.project,
             _Entry(
                 number,
-                exception_to(rule),
+                _exception_to(rule),
                 FileRule.of(exception, (-exception.until,), exception.reason, exception.until),
             ),
         )

@@ -95,6 +95,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 @warmed_up
 class PolicyDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Everything that one server is told about policy."""
+    """All policies of one server."""
 
     policies: tuple[Policy, ...] = ()

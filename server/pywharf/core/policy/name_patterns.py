@@ -62,7 +62,7 @@ class NamePatterns(Generic[Value]):
         """Return whether any pattern matches the name."""
         if self._every or name in self._exact:
             return True
-        return bool(self._by_gram) and next(iter(self._by_pattern(name)), None) is not None
+        return any(True for _ in self._by_pattern(name))
 
     def matched(self, names: Iterable[ProjectName]) -> list[ProjectName]:
         """Return those of the names that any pattern matches, in their order."""

@@ -1,13 +1,13 @@
 """Lay what policies say over a project: yanked files and the status."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from pywharf.core.model import File, Project
-from pywharf.core.policy.compiled import ProjectRules, exception_to
-from pywharf.core.policy.selecting import FileRule, ProjectFiles
+from pywharf.core.policy.compiled import ProjectRules
+from pywharf.core.policy.selecting import FileRule, ProjectFiles, by_order
 
 _STRICTNESS = {"active": 0, "deprecated": 1, "archived": 2, "quarantined": 3}
 
@@ -25,7 +25,7 @@ class Overlay:
         """Return the yanked files by their position. Those that the storage yanked keep its reason."""
         reasons: dict[int, tuple[bool, str, str]] = {}
         for rules in self._policies:
-            exceptions = files.concerned(rules.of_files(exception_to("Yank")))
+            exceptions = files.concerned(rules.exceptions("Yank"))
             for position, yank in files.concerned(rules.of_files("Yank")).items():
                 if project.files[position].yanked is None and not self._holds(exceptions.get(position)):
                     reason = (not yank.reason, rules.policy, yank.reason)
@@ -41,7 +41,8 @@ class Overlay:
             (-_STRICTNESS[status.status], not status.reason, rules.policy, status.reason, status.status)
             for rules in self._policies
             for status in rules.statuses
-            if _STRICTNESS[status.status] > own and not self._holds(_about_project(rules))
+            if _STRICTNESS[status.status] > own
+            and not self._holds(min(rules.exceptions("Status"), key=by_order, default=None))
         ]
         if not found:
             return project
@@ -56,7 +57,5 @@ class Overlay:
         return until > self._now
 
 
-def _about_project(rules: ProjectRules) -> FileRule | None:
-    """Return the exception to a policy's statuses. One that names versions or a file is not about the project."""
-    exceptions: Iterable[FileRule] = rules.of_files(exception_to("Status"))
-    return min((e for e in exceptions if e.is_about_every_file), key=lambda e: e.order, default=None)
+def _exception_to_status(rules: ProjectRules) -> FileRule | None:
+    return min(rules.exceptions("Status"), key=by_order, default=None)

@@ -124,11 +124,10 @@ class FeedFollower:
             return
         old, new = self._advisories.current(), await asyncio.to_thread(open_store, path)
         self._taken = mark
-        if old is not None and old.revision == new.revision:
-            return
         self._advisories.replace(new)
         self._metrics.set_advisories(new.meta)
-        await self._served.report(old, new, self._folder / _SAID)
+        if old is None or old.revision != new.revision:
+            await self._served.report(old, new, self._folder / _SAID)
 
     async def _lead(self) -> None:
         """Read the feed once this worker is the one to do so."""

@@ -1,0 +1,113 @@
+"""Decide what a repo's policies make of the releases that a lock file pins."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from pywharf.core.filenames import version_of
+from pywharf.core.model import File, Project
+from pywharf.core.names import ProjectName
+from pywharf.core.policy.evaluation import Verdict, Withheld
+from pywharf_operator.local.policy.lock_files import Lock, LockedFile, Pin
+from pywharf_operator.local.policy.subject import Subject
+
+LookUp = Callable[[Iterable[ProjectName]], Mapping[ProjectName, Project]]
+"""Return the extra index's projects of these names, as far as it has them."""
+
+
+class WithheldPin(msgspec.Struct, frozen=True):
+    """A pinned release with files that are withheld."""
+
+    project: ProjectName
+    version: str
+    files: tuple[Withheld, ...]
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What policies make of a lock file."""
+
+    pins: int
+    withheld: tuple[WithheldPin, ...]
+    notes: tuple[str, ...]
+
+
+def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> Judgement:
+    """Evaluate every pin as if the extra index had it, unless its files or name are the repo's own.
+
+    Without `look_up`, a file whose upload time the lock file lacks has none.
+    """
+    by_project: defaultdict[ProjectName, list[Pin]] = defaultdict(list)
+    for pin in lock.pins:
+        by_project[pin.project].append(pin)
+    foreign = {name for name, pins in by_project.items() if _is_foreign(name, pins, subject)}
+    asked = {
+        name
+        for name in foreign
+        if subject.policies.concerns(name, foreign=True) and any(_lacks_times(pin) for pin in by_project[name])
+    }
+    known = look_up(asked) if look_up is not None and asked else {}
+    notes = list(lock.notes)
+    withheld: list[WithheldPin] = []
+    for name in sorted(by_project):
+        is_foreign = name in foreign
+        if is_foreign and look_up is not None and name in asked and name not in known:
+            is_foreign = False
+            notes.append(f"{name!r} is not in the extra index, so it counts as the repo's own project")
+        for pin in by_project[name]:
+            files = _files(pin, known.get(name))
+            verdict = evaluate(subject, Project(name=name, files=files), now, foreign=is_foreign)
+            if verdict.withheld:
+                withheld.append(WithheldPin(name, pin.version, tuple(dict.fromkeys(verdict.withheld))))
+    return Judgement(len(lock.pins), tuple(withheld), tuple(notes))
+
+
+def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -> Verdict:
+    """Evaluate a project without advisories and first sights, which only a server has."""
+    return subject.policies.evaluate(project, foreign=foreign, now=now, advisories=None, first_seen=None)
+
+
+def _is_foreign(name: ProjectName, pins: Sequence[Pin], subject: Subject) -> bool:
+    """Return whether the pins are of the extra index: not if a file's URL is one of the pins' own index."""
+    if not subject.may_be_upstream_s(name):
+        return False
+    return not any(_is_below(file.url, pin.index) for pin in pins for file in pin.files)
+
+
+def _is_below(url: str | None, index: str | None) -> bool:
+    """Return whether the index serves the file itself, as this server does with a repo's own files."""
+    return url is not None and index is not None and url.startswith(index.rstrip("/") + "/")
+
+
+def _lacks_times(pin: Pin) -> bool:
+    return not pin.files or any(file.upload_time is None for file in pin.files)
+
+
+def _files(pin: Pin, known: Project | None) -> tuple[File, ...]:
+    """Return the pin's files; what the lock file does not say of one comes from the extra index's page."""
+    of_release = [
+        file
+        for file in (known.files if known is not None else ())
+        if version_of(file.filename, pin.project) == pin.version
+    ]
+    if not pin.files and of_release:
+        return tuple(of_release)
+    by_digest = {file.sha256: file for file in of_release if file.sha256}
+    by_name = {file.filename: file for file in of_release}
+    made = [
+        _file(pin, locked, by_digest.get(locked.sha256 or "") or by_name.get(locked.filename or ""))
+        for locked in pin.files or (LockedFile(),)
+    ]
+    return tuple(sorted(made, key=lambda file: file.filename))
+
+
+def _file(pin: Pin, locked: LockedFile, known: File | None) -> File:
+    """Return one file. Its version is the pin's, whatever its name says."""
+    filename = locked.filename or (known.filename if known is not None else None)
+    if filename is None or version_of(filename, pin.project) != pin.version:
+        filename = f"{pin.project.replace('-', '_')}-{pin.version}.tar.gz"
+    return File(
+        filename=filename,
+        sha256=locked.sha256 or (known.sha256 if known is not None else ""),
+        upload_time=locked.upload_time or (known.upload_time if known is not None else None),
+    )

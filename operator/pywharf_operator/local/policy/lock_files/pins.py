@@ -1,0 +1,100 @@
+"""What a lock file pins, whatever its format. A lock file is hostile input: each part has a bound."""
+
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from packaging.version import InvalidVersion, Version
+
+from pywharf.core.errors import InvalidConfigError, InvalidNameError
+from pywharf.core.filenames import MAX_VERSION
+from pywharf.core.names import ProjectName, normalize
+
+MAX_PINS = 20_000
+MAX_FILES_OF_PIN = 2_000
+_MAX_SHOWN = 100
+
+
+class LockedFile(msgspec.Struct, frozen=True):
+    """One file of a pinned release, as far as the lock file describes it."""
+
+    filename: str | None = None
+    sha256: str | None = None
+    """Hex digest in lower case."""
+    upload_time: str | None = None
+    """As in the lock file, which should be RFC 3339."""
+    url: str | None = None
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """One release of a project, from an index."""
+
+    project: ProjectName
+    version: str
+    """In the normal form of PEP 440."""
+    files: tuple[LockedFile, ...] = ()
+    """Empty: the lock file names none, so it means every file of the release."""
+    index: str | None = None
+    """The URL of the index, if the lock file records it."""
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """A lock file."""
+
+    pins: tuple[Pin, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is not tested and why, a sentence for each."""
+
+
+class Draft:
+    """The pins and notes of a lock file that is being read."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._pins: list[Pin] = []
+        self._notes: list[str] = []
+
+    def pin(self, name: str, version: str, files: tuple[LockedFile, ...], index: str | None = None) -> None:
+        """Add a pin. Raises InvalidConfigError for a bad name or version, and past the bounds."""
+        try:
+            project = normalize(name)
+        except InvalidNameError as error:
+            self.fail(str(error))
+        try:
+            normal = str(Version(version[: MAX_VERSION + 1]))
+        except (InvalidVersion, ValueError):
+            self.fail(f"{version[:_MAX_SHOWN]!r} of {project!r} is not a version (PEP 440).")
+        if len(version) > MAX_VERSION:
+            self.fail(f"a version of {project!r} is over {MAX_VERSION} characters.")
+        if len(files) > MAX_FILES_OF_PIN:
+            self.fail(f"{project!r} has more than {MAX_FILES_OF_PIN} files.")
+        if len(self._pins) >= MAX_PINS:
+            self.fail(f"it pins more than {MAX_PINS} releases.")
+        self._pins.append(Pin(project, normal, files, index))
+
+    def note(self, what: str, sentence: str) -> None:
+        """Note that a part of the lock file is not tested."""
+        if len(self._notes) < MAX_PINS:
+            self._notes.append(f"{what[:_MAX_SHOWN]!r} {sentence}")
+
+    def fail(self, reason: str) -> NoReturn:
+        """Raise InvalidConfigError for the lock file."""
+        raise InvalidConfigError(f"{self._source}: {reason}")
+
+    def lock(self) -> Lock:
+        """Return what was read."""
+        return Lock(tuple(self._pins), tuple(self._notes))
+
+
+def filename_of(url: str) -> str | None:
+    """Return the name of the file that a URL leads to, or None."""
+    try:
+        return unquote(urlsplit(url).path.rpartition("/")[2]) or None
+    except ValueError:
+        return None
+
+
+def sha256_of(text: str) -> str | None:
+    """Return the digest of `sha256:HEX` in lower case; None for another algorithm."""
+    algorithm, _, digest = text.partition(":")
+    return digest.lower() if algorithm == "sha256" else None

@@ -1,0 +1,64 @@
+"""Parse a requirements file with pinned versions, with or without hashes."""
+
+import re
+from collections.abc import Iterator
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, sha256_of
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_OPTION = re.compile(r"\s--?[A-Za-z]")
+_HASH = re.compile(r"--hash[=\s]\s*(\S+)")
+_OTHER_FILE = re.compile(r"(-r|--requirement|-c|--constraint)[=\s]*")
+_NOT_AN_INDEX_S = re.compile(r"-e|--editable|\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*:|\S+\.(whl|zip|tar\.gz)(\s|$)")
+_MAX_LINE = 1024 * 1024
+
+
+def parse_requirements(text: str, source: str) -> Lock:
+    """Parse a requirements file. Raises InvalidConfigError that names `source`."""
+    draft = Draft(source)
+    for number, line in _lines(text):
+        if len(line) > _MAX_LINE:
+            draft.fail(f"line {number} is over {_MAX_LINE} characters.")
+        if _OTHER_FILE.match(line):
+            draft.note(line, "names another file, which is not read; test it as well")
+        elif _NOT_AN_INDEX_S.match(line):
+            draft.note(line, "does not come from an index, so it is not tested")
+        elif not line.startswith("-"):
+            _pin(draft, number, line)
+    return draft.lock()
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the logical lines with their numbers, without comments; empty ones are left out."""
+    parts: list[str] = []
+    first = 1
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        first = first if parts else number
+        is_comment = line.lstrip().startswith("#")
+        if line.endswith("\\") and not is_comment:
+            parts.append(line[:-1])
+            continue
+        joined = _COMMENT.sub("", "".join([*parts, line])).strip()
+        parts = []
+        if joined:
+            yield first, joined
+
+
+def _pin(draft: Draft, number: int, line: str) -> None:
+    option = _OPTION.search(line)
+    text, options = (line, "") if option is None else (line[: option.start()], line[option.start() :])
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        draft.fail(f"line {number} is not a requirement: {text[:100]!r}.")
+    if requirement.url is not None:
+        draft.note(text, "does not come from an index, so it is not tested")
+        return
+    pinned = [s.version for s in requirement.specifier if s.operator in {"==", "==="} and not s.version.endswith(".*")]
+    if len(requirement.specifier) != 1 or not pinned:
+        draft.note(text, "is not pinned to one version, so it is not tested")
+        return
+    digests = dict.fromkeys(sha256_of(found) for found in _HASH.findall(options))
+    draft.pin(requirement.name, pinned[0], tuple(LockedFile(sha256=d) for d in digests if d is not None))

@@ -1,0 +1,76 @@
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from pywharf.core.errors import InvalidConfigError
+from pywharf.core.policy.document import check_document, parse_document, rule_count
+from pywharf.core.policy.model import MAX_RULES, Cooldown, Deny, Policy, PolicyDocument
+
+GOOD: dict[str, Any] = {"name": "ns/p", "deny": [{"project": "six", "versions": "==1.0", "reason": "stolen"}]}
+
+
+def parse(*policies: dict[str, Any]) -> PolicyDocument:
+    return parse_document(json.dumps({"policies": policies}).encode())
+
+
+def test_a_document_reads_back_equal() -> None:
+    document = parse(GOOD)
+    assert parse_document(msgspec.json.encode(document)) == document
+    assert parse_document(b"{}") == PolicyDocument()
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"deny": [{"project": "six", "versions": "one"}]}, "'ns/p' cannot be used: the versions 'one' of 'six'"),
+        ({"yank": [{"project": "six", "versions": "==1.*.2"}]}, "'ns/p' cannot be used"),
+        ({"deny": [{"project": ""}]}, "cannot be read"),
+        ({"deny": [{"project": "six", "sha256": "A" * 64}]}, "cannot be read"),
+        ({"deny": [{"project": "six", "until": 1}]}, "cannot be read"),
+        ({"cooldown": {"minimum_age_s": -1}}, "cannot be read"),
+        ({"exceptions": [{"project": "six", "of": ["Deny"], "reason": "x"}]}, "cannot be read"),
+        ({"status": [{"project": "six", "status": "active"}]}, "cannot be read"),
+    ],
+)
+def test_a_bad_policy_refuses_the_whole_document(policy: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidConfigError, match=words):
+        parse({"name": "ns/good"}, {"name": "ns/p"} | policy)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"policies": null}', b"[" * 100_000])
+def test_a_document_that_is_none(content: bytes) -> None:
+    with pytest.raises(InvalidConfigError, match="cannot be read"):
+        parse_document(content)
+
+
+def test_two_policies_of_one_name() -> None:
+    with pytest.raises(InvalidConfigError, match="Two policies are named 'ns/p'"):
+        parse(GOOD, GOOD)
+
+
+def test_an_exception_needs_an_end() -> None:
+    document = PolicyDocument(
+        policies=(
+            msgspec.convert(
+                {
+                    "name": "ns/p",
+                    "exceptions": [{"project": "six", "of": ["Deny"], "until": float("inf"), "reason": "x"}],
+                },
+                Policy,
+            ),
+        )
+    )
+    with pytest.raises(InvalidConfigError, match="an exception of 'six' has no end"):
+        check_document(document)
+
+
+def test_rules_are_counted_and_bounded() -> None:
+    policy = Policy(name="ns/p", cooldown=Cooldown(minimum_age_s=1, projects=("a", "b")), allow_only=("c",))
+    assert rule_count(policy) == 3
+    assert rule_count(msgspec.structs.replace(policy, advisories="Report")) == 4
+    many = tuple(Deny(project=f"p{number}", versions=f"=={number}") for number in range(MAX_RULES))
+    check_document(PolicyDocument(policies=(Policy(name="ns/p", deny=many),)))
+    with pytest.raises(InvalidConfigError, match=f"have {MAX_RULES + 3} rules; a server takes {MAX_RULES}"):
+        check_document(PolicyDocument(policies=(Policy(name="ns/q", deny=many), policy)))

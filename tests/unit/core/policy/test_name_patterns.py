@@ -1,0 +1,58 @@
+import fnmatch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pywharf.core.names import ProjectName
+from pywharf.core.policy.name_patterns import NamePatterns, normalized_pattern
+
+NAMES = st.text("ab-", min_size=1, max_size=8)
+PATTERNS = st.text("ab-*", min_size=1, max_size=6)
+
+
+@given(st.lists(PATTERNS, max_size=8), NAMES)
+def test_patterns_match_as_fnmatch_does(patterns: list[str], raw: str) -> None:
+    name = ProjectName(normalized_pattern(raw))
+    expected = [
+        number for number, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, normalized_pattern(pattern))
+    ]
+    compiled = NamePatterns((pattern, number) for number, pattern in enumerate(patterns))
+    assert sorted(compiled.matching(name)) == expected
+    assert compiled.match(name) == bool(expected)
+    assert compiled.matched([name, ProjectName("c")]) == [
+        one for one, found in ((name, expected), ("c", compiled.matching(ProjectName("c")))) if found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("Acme_Tool", "acme-tool", True),
+        ("acme.*", "acme-x", True),
+        ("acme.*", "acme", False),
+        ("a*b*c", "axbxc", True),
+        ("a*a", "a", False),
+        ("ab*ba", "aba", False),
+        ("**", "x", True),
+        ("*-*-*", "a-b-c", True),
+        ("*-*-*", "a-b", False),
+        ("a[bc]", "ab", False),
+        ("a?", "ab", False),
+    ],
+)
+def test_match(pattern: str, name: str, matches: bool) -> None:
+    assert NamePatterns([(pattern, None)]).match(ProjectName(name)) == matches
+
+
+def test_many_patterns_are_not_tried_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def fits(pieces: tuple[str, ...], name: str) -> bool:
+        tried.append(pieces)
+        return name.startswith(pieces[0])
+
+    monkeypatch.setattr("pywharf.core.policy.name_patterns._fits", fits)
+    patterns = NamePatterns((f"acme-{number:05}-*", number) for number in range(10_000))
+    assert patterns.matching(ProjectName("acme-00042-x")) == [42]
+    assert len(tried) < 200

@@ -1,0 +1,123 @@
+"""Which versions an entry is about: lists, ranges, spellings, odd versions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from pywharf.core.names import normalize
+from support.advisories import Json, affected, entry, malware, store_of
+
+FROM_START: Json = {"introduced": "0"}
+
+
+def ranged(*events: Json, versions: list[str] | None = None, kind: str = "ECOSYSTEM") -> Json:
+    return entry("PYSEC-2026-1", affected("acme", versions, events, kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("said", "inside", "outside"),
+    [
+        pytest.param(
+            entry("PYSEC-2026-1", affected("acme", ["1.0", "2.0rc1", "v3"])),
+            ["1.0", "1.0.0", "2.0rc1", "3", "3.0", "1.0+local.1"],
+            ["1.1", "2.0", "2.0rc2", "0.1", "1.0.post1"],
+            id="a list, in any spelling",
+        ),
+        pytest.param(
+            ranged(FROM_START, {"fixed": "2.0"}),
+            ["0.dev0", "0.1", "1.9", "2.0rc1", "1.99"],
+            ["2.0", "2.0.0", "2.0.post1", "3"],
+            id="fixed",
+        ),
+        pytest.param(
+            ranged({"introduced": "1.0"}, {"last_affected": "2.0"}),
+            ["1.0", "1.5", "2.0", "2.0.0", "2.0+cu118"],
+            ["0.9", "1.0rc1", "2.0.post1", "2.0.1"],
+            id="last_affected",
+        ),
+        pytest.param(
+            ranged({"introduced": "3.0"}, FROM_START, {"fixed": "3.5"}, {"fixed": "2.0"}),
+            ["1.0", "3.0", "3.4"],
+            ["2.0", "2.5", "3.5", "4"],
+            id="two intervals, unsorted",
+        ),
+        pytest.param(ranged(FROM_START), ["0.1", "99", "1.0.dev1"], [], id="every version"),
+        pytest.param(ranged({"introduced": "1.0"}), ["1.0", "99"], ["0.9"], id="without an end"),
+        pytest.param(
+            ranged(FROM_START, {"fixed": "2.0"}, versions=["2.5"]), ["1.0", "2.5"], ["2.0"], id="a list and a range"
+        ),
+        pytest.param(
+            ranged(FROM_START, {"fixed": "not a version"}, versions=["1.0"]),
+            ["1.0"],
+            ["0.9"],
+            id="an unreadable range beside a list",
+        ),
+        pytest.param(ranged({"introduced": "1"}, kind="GIT"), [], ["1", "2"], id="another type of range"),
+        pytest.param(entry("PYSEC-2026-1", affected("acme")), [], ["1"], id="neither list nor range"),
+        pytest.param(malware("acme"), ["1", "2.0rc1"], [], id="malware with neither"),
+        pytest.param(malware("acme", "1.0"), ["1.0"], ["1.1"], id="malware of one version"),
+    ],
+)
+def test_versions(said, inside, outside):
+    store = store_of(said)
+    for version in inside:
+        assert [one.id for one in store.matching(normalize("acme"), version)] == [said["id"]], version
+    for version in outside:
+        assert not store.matching(normalize("acme"), version), version
+
+
+def test_a_file_without_a_readable_version_matches_what_is_about_every_version():
+    store = store_of(
+        malware("acme"),
+        entry("PYSEC-2026-1", affected("acme", ["1.0"], [FROM_START, {"fixed": "2"}])),
+        entry("PYSEC-2026-2", affected("acme", ["1.0"], [FROM_START])),
+    )
+    assert {one.id for one in store.matching(normalize("acme"), None)} == {"MAL-2026-acme", "PYSEC-2026-2"}
+
+
+def test_what_is_no_version_is_looked_for_in_lists_as_it_is():
+    store = store_of(entry("PYSEC-2026-1", affected("acme", ["2004-rc", "1.0"], [FROM_START, {"fixed": "2"}])))
+    assert store.matching(normalize("acme"), "2004-rc")
+    assert not store.matching(normalize("acme"), "2005-rc")
+    assert not store.matching(normalize("acme"), "9" * 5000)
+
+
+def test_names_are_compared_in_normal_form():
+    store = store_of(entry("PYSEC-2026-1", affected("Acme_Tool", ["1"]), affected("acme.tool", ["2"])))
+    for version in ("1", "2"):
+        found = store.matching(normalize("ACME.tool"), version)
+        assert [(one.id, one.is_malware) for one in found] == [("PYSEC-2026-1", False)]
+    assert store.concerns(normalize("acme-tool"))
+    assert not store.concerns(normalize("acme"))
+    assert not store.matching(normalize("acme"), "1")
+
+
+def test_withdrawn_entries_and_other_ecosystems_do_not_count():
+    store = store_of(
+        entry("PYSEC-2026-1", affected("acme", ["1"]), withdrawn="2026-01-01T00:00:00Z"),
+        entry("GHSA-2026-2", affected("acme", ["1"], ecosystem="npm")),
+        malware("acme", "1"),
+    )
+    assert [one.id for one in store.matching(normalize("acme"), "1")] == ["MAL-2026-acme"]
+    assert store.entry("PYSEC-2026-1") is not None
+    assert store.entry("GHSA-2026-2") is None
+
+
+def test_the_revision_depends_on_what_the_answers_are():
+    one = store_of(malware("acme", "1"), malware("other"))
+    assert one.revision == store_of(malware("other"), malware("acme", "1", modified="2026-02-01T00:00:00Z")).revision
+    assert one.revision != store_of(malware("acme", "2"), malware("other")).revision
+
+
+_VERSIONS = st.from_regex(r"[0-3](\.[0-3]){0,2}((a|b|rc)[0-2])?(\.post[0-1])?(\.dev[0-1])?", fullmatch=True)
+
+
+@given(begin=_VERSIONS, end=_VERSIONS, version=_VERSIONS, listed=st.lists(_VERSIONS, max_size=8))
+def test_a_list_and_a_range_are_a_union(begin, end, version, listed):
+    events: list[Json] = [{"introduced": begin}, {"fixed": end}]
+    store = store_of(entry("PYSEC-2026-1", affected("acme", listed, events)))
+    low, high, it = Version("0.dev0" if begin == "0" else begin), Version(end), Version(version)
+    # A range whose end is not after its beginning has no end after it.
+    in_range = low <= it and (it < high or high <= low)
+    assert bool(store.matching(normalize("acme"), version)) == (in_range or it in {Version(one) for one in listed})

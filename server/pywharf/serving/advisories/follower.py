@@ -161,7 +161,7 @@ class FeedFollower:
             else:
                 self._meta = await on_storage(_KEEPING_S, kept_feed.restore, self._root, store, self._source.digest)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is only a copy
-            _logger.warning("The feed of advisories on disk cannot be used (%s); it is read anew.", error)
+            _logger.warning("The feed of advisories on disk cannot be used (%s); the feed is read again.", error)
         if self._meta is not None:
             self._validators = Validators(self._meta.etag, self._meta.last_modified)
 
@@ -251,7 +251,7 @@ class FeedFollower:
         try:
             await on_storage(_KEEPING_S, kept_feed.keep, store, self._root)
         except (OSError, PywharfError) as error:
-            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart will read it anew.", error)
+            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart reads the feed again.", error)
 
 
 class _OlderFeedError(Exception):

@@ -23,7 +23,7 @@ MAX_PAGE: Final = 1000
 MAX_BATCH: Final = 3000
 """Entries in the answer to a batch."""
 _PIECE_BYTES: Final = 64 * 1024
-"""Bytes of an answer that are in memory: a client that reads slowly costs no more."""
+"""Bytes of an answer that are in memory: a client that reads slowly costs only that."""
 _AFTER: Final = "after:"
 """A page's token says after which entry the page begins."""
 _PURL: Final = "pkg:pypi/"

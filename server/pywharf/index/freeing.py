@@ -17,7 +17,7 @@ _SLICE = 1_000
 def free_slowly(entries: dict[Any, Any]) -> None:
     """Free a dict that nothing else uses, in a thread of its own if it is large."""
     if len(entries) > _MANY:
-        with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no further threads
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no thread
             threading.Thread(target=_free, args=(entries,), name="pywharf-freeing", daemon=True).start()
 
 

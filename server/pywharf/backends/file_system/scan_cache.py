@@ -139,7 +139,7 @@ class ScanCache:
 
     def save(self) -> None:
         """Replace the old cache if the new one differs."""
-        if not self._is_begun and self._same_until == self._end:
+        if self._old is not None and not self._is_begun and self._same_until == self._end:
             return
         self._begin()
         if self._new is None:

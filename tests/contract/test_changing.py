@@ -277,6 +277,19 @@ async def publish_again(backend: Backend, path: Path) -> File:
     return await backend.publish(Upload(project, file, staged, metadata))
 
 
+@pytest.mark.parametrize("is_free", [False, True])
+async def test_another_spelling_of_a_deleted_name_is_reserved(backend, other, made, is_free):
+    path = wheel(made, "foo", "1.0")
+    await publish(backend, path)
+    await change(backend, Delete(path.name, is_free))
+    await change(other, Reserve("foo-1.0.0-py3-none-any.whl"))
+    with pytest.raises(FileExistsInRepoError, match="deleted"):
+        await publish(other, path)
+    found = await scan_of(backend)
+    assert found is not None
+    assert "foo-1.0.0-py3-none-any.whl" in found.deleted
+
+
 async def test_the_name_of_a_file_that_is_there_cannot_be_reserved(backend, other, made):
     path = wheel(made, "foo", "1.0")
     stored = await publish(backend, path)

@@ -24,7 +24,7 @@ from support.storage.storages import (
     github_storage,
 )
 
-# These test one backend; the others test any.
+# These test one backend, or some; the others test any.
 _OF_ONE = [
     "test_example_backend.py",
     "test_file_system.py",
@@ -32,6 +32,7 @@ _OF_ONE = [
     "test_github.py",
     "test_github_changing.py",
     "test_object_stores.py",
+    "test_reserved_names.py",
 ]
 collect_ignore = _OF_ONE if GIVEN is not None else []
 

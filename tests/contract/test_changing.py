@@ -29,12 +29,10 @@ from pywharf.index.ports import (
 )
 from pywharf.index.update import update_index
 from support.distributions.wheels import sdist, wheel
-from support.storage.storages import ALL, GITHUB, SHARED
+from support.storage.storages import GITHUB, SHARED
 from support.storage.uploads import UPLOAD_TIME, content, file_of, publish
 
 FOO = ProjectName("foo")
-STORED = ("file_system", GITHUB, "s3")
-"""Storages in which a name becomes a path, a key or a tag."""
 
 
 async def change(
@@ -279,6 +277,19 @@ async def publish_again(backend: Backend, path: Path) -> File:
     return await backend.publish(Upload(project, file, staged, metadata))
 
 
+@pytest.mark.parametrize("is_free", [False, True])
+async def test_another_spelling_of_a_deleted_name_is_reserved(backend, other, made, is_free):
+    path = wheel(made, "foo", "1.0")
+    await publish(backend, path)
+    await change(backend, Delete(path.name, is_free))
+    await change(other, Reserve("foo-1.0.0-py3-none-any.whl"))
+    with pytest.raises(FileExistsInRepoError, match="deleted"):
+        await publish(other, path)
+    found = await scan_of(backend)
+    assert found is not None
+    assert "foo-1.0.0-py3-none-any.whl" in found.deleted
+
+
 async def test_the_name_of_a_file_that_is_there_cannot_be_reserved(backend, other, made):
     path = wheel(made, "foo", "1.0")
     stored = await publish(backend, path)
@@ -288,14 +299,6 @@ async def test_the_name_of_a_file_that_is_there_cannot_be_reserved(backend, othe
     found = await scan_of(other)
     assert found is not None
     assert (found.deleted, found.project) == ((), Project(name=FOO, files=(stored,)))
-
-
-@pytest.mark.parametrize("opened", [name for name in STORED if name in ALL], indirect=True)
-@pytest.mark.parametrize("name", ["no distribution", "../foo-1.0.tar.gz", ".foo-1.0.tar.gz", "foo-1.0.egg", "\0.whl"])
-async def test_what_is_no_name_of_a_file_cannot_be_reserved(backend, other, name):
-    with pytest.raises(NotFoundError):
-        await change(backend, Reserve(name))
-    assert await scan_of(other) is None
 
 
 @pytest.mark.parametrize("opened", [name for name in SHARED if name != GITHUB], indirect=True)

@@ -40,7 +40,7 @@ _SMALL = 256 * 1024
 _PIECE = 1024 * 1024
 """Bytes of a page that are written in one step."""
 _BUFFERED = 512 * 1024
-"""Bytes of a stream that may wait for a slow client until which further ones are read; one chunk more may come on top."""
+"""Bytes of a stream that may wait for a slow client before reading pauses; one chunk may come on top."""
 
 
 async def root(request: web.Request) -> web.StreamResponse:

@@ -121,10 +121,17 @@ class BucketChanger:
         raise self._too_many(filename)
 
     async def _claim(self, change: Change, filename: str) -> None:
-        """Claim a distribution for a name. Raises FileExistsInRepoError if another name has it or there is content."""
+        """Claim a distribution for a name. Raises FileExistsInRepoError if another name has it or there is content.
+
+        Raises ObjectChangedError if somebody else claims it now.
+        """
         claim = await self._claims.make(change.project, filename)
         if claim is not None and claim.filename != filename:
-            raise FileExistsInRepoError(filename, claim.filename)
+            other = await self._records.usable(change.project, claim.filename)
+            if other is None or not other.is_deleted:
+                raise FileExistsInRepoError(filename, claim.filename)
+            if other.is_freed:
+                await self._claims.replace(change.project, filename, claim)
         try:
             await self._client.head(self._layout.content(change.project, filename))
         except ObjectMissingError:

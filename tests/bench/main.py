@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import (
+    advisories,
     bucket,
     control_plane,
     data,
@@ -54,6 +55,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     yield "uploads", functools.partial(publishing.measure, settings)
     yield "bucket", functools.partial(bucket.measure, settings)
     yield "scan of a bucket", functools.partial(bucket.measure_scan, settings)
+    yield "advisories", functools.partial(advisories.measure, settings)
     yield "scans of 100,000 files", functools.partial(scanning.measure, settings)
     for extension, changes in CHANGES.items():
         yield f"start with index.{extension}", functools.partial(large_index.measure_start, settings, extension)

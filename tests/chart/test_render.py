@@ -130,7 +130,7 @@ def test_crds_may_be_left_out(tmp_path):
     def names(*options):
         return {item["metadata"]["name"] for item in manifests(rendered(tmp_path, {}, *options))}
 
-    crds = {"packagerepos.pywharf.dev", "packageservers.pywharf.dev"}
+    crds = {"packagepolicies.pywharf.dev", "packagerepos.pywharf.dev", "packageservers.pywharf.dev"}
     assert names("--include-crds") - names() == crds
     assert names("--skip-crds") == names()
 
@@ -230,8 +230,11 @@ def test_who_may_edit_may_not_create_pods(tmp_path):
         labels = role["metadata"]["labels"]
         writes = set(role["rules"][0]["verbs"]) - {"get", "list", "watch"}
         assert bool(writes) != ("rbac.authorization.k8s.io/aggregate-to-view" in labels)
-        assert not writes or role["rules"][0]["resources"] == ["packagerepos"]
-    assert len(found) == 2
+        assert not writes or role["rules"][0]["resources"] in (["packagerepos"], ["packagepolicies"])
+        assert not writes or ("rbac.authorization.k8s.io/aggregate-to-edit" in labels) == (
+            role["rules"][0]["resources"] == ["packagerepos"]
+        ), "who publishes does not decide what may be installed"
+    assert len(found) == 3
 
 
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component")

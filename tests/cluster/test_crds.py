@@ -16,6 +16,7 @@ GROUP = "apis/pywharf.dev/v1alpha1"
 PREFIXES = {
     "PackageRepo": (GROUP, "packagerepos"),
     "PackageServer": (GROUP, "packageservers"),
+    "PackagePolicy": (GROUP, "packagepolicies"),
     "Secret": ("api/v1", "secrets"),
 }
 
@@ -25,6 +26,7 @@ PAST_THE_SCHEMA = (
     "no month that it names has a day 30",
     "its minute has the range 30-10",
     "the IANA time zone database has no such name",
+    "is no version specifier of PEP 440",
 )
 """Parts of the errors that no schema can express: only the operator refuses these manifests."""
 WITHOUT_PATH = ("kind is", "metadata.name is missing", "metadata is missing")
@@ -70,7 +72,7 @@ def test_well_formed_manifests_are_taken(kube, namespace):
 
 def put(kube: KubeClient, namespace: str, plural: str, name: str, spec: dict[str, Any]) -> str:
     """Apply an object. Returns its path."""
-    kind = {"packagerepos": "PackageRepo", "packageservers": "PackageServer"}[plural]
+    kind = next(name for name, (_, own) in PREFIXES.items() if own == plural)
     path = f"/{GROUP}/namespaces/{namespace}/{plural}/{name}"
     kube.apply(path, {"apiVersion": "pywharf.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
     return path
@@ -92,6 +94,7 @@ def test_a_repos_name_stays(kube, namespace, before, after):
 FOLDERS = [
     CHECKOUT / "examples" / "quickstart",
     CHECKOUT / "examples" / "two-teams",
+    CHECKOUT / "examples" / "policy",
     CHECKOUT / "tests" / "golden" / "render" / "every-field",
 ]
 
@@ -133,6 +136,24 @@ def test_a_kustomization_builds(cluster: Cluster, path: Path):
     assert [document for document in yaml.safe_load_all(built) if document["kind"] in PREFIXES]
 
 
+TARGETS = [{"kind": "PackageServer", "name": "pywharf"}]
+
+
+def test_a_policy_of_ten_thousand_rules(kube, namespace):
+    """Each rule of the schema is checked 10,000 times, within what the API server spends on one object."""
+    sha256 = "ab" * 32
+    deny = [
+        {"project": f"stolen-{number}", "versions": ">=2,<2.3", "sha256": sha256 if number % 2 else "cd" * 32}
+        for number in range(10_000)
+    ]
+    path = put(kube, namespace, "packagepolicies", "long", {"targetRefs": TARGETS, "deny": deny})
+    assert len((kube.get(path) or {})["spec"]["deny"]) == 10_000
+    with pytest.raises(ApiError) as refused:
+        put(kube, namespace, "packagepolicies", "longer", {"targetRefs": TARGETS, "deny": [*deny, deny[0]]})
+    assert refused.value.status == 422
+    assert "10000" in refused.value.message
+
+
 def test_columns(cluster: Cluster, kube, namespace):
     put(kube, namespace, "packageservers", "demo", {})
     path = put(kube, namespace, "packagerepos", "demo", {"backend": {"fileSystem": {}}})
@@ -145,7 +166,12 @@ def test_columns(cluster: Cluster, kube, namespace):
     assert re.match(r"demo\s+False\s+7\s", row)
     header, row = cluster.kubectl("get", "pkgserver", where).splitlines()
     assert header.split() == ["NAME", "READY", "URL", "REPOS", "REPLICAS", "AGE"]
-    assert len(cluster.kubectl("get", "pywharf", where, "--output=name").splitlines()) == 2
+    policy = put(kube, namespace, "packagepolicies", "demo", {"targetRefs": TARGETS, "cooldown": {"minimumAge": "7d"}})
+    kube.patch_status(policy, {"conditions": [condition], "targets": 3, "rules": 1, "withheld": {"files": 7}})
+    header, row = cluster.kubectl("get", "pkgpolicy", where).splitlines()
+    assert header.split() == ["NAME", "READY", "TARGETS", "RULES", "WITHHELD", "AGE"]
+    assert re.match(r"demo\s+False\s+3\s+1\s+7\s", row)
+    assert len(cluster.kubectl("get", "pywharf", where, "--output=name").splitlines()) == 3
     with pytest.raises(AssertionError, match="timed out"):
         cluster.kubectl("wait", "--for=condition=Ready", "--timeout=1s", where, "pkgrepo/demo")
     kube.patch_status(path, {"conditions": [condition | {"status": "True"}]})
@@ -155,6 +181,7 @@ def test_columns(cluster: Cluster, kube, namespace):
 def test_the_fields_are_explained(cluster: Cluster):
     assert "fileSystem" in cluster.kubectl("explain", "packagerepo.spec.backend")
     assert "DESCRIPTION" in cluster.kubectl("explain", "packageserver.spec.allowedNamespaces")
+    assert "minimumAge" in cluster.kubectl("explain", "packagepolicy.spec.cooldown")
 
 
 RENDERED = sorted((CHECKOUT / "tests" / "golden" / "render").glob("expected-*.yaml"))

@@ -162,8 +162,9 @@ def test_uv_audit_asks_this_server(server, computer: Computer, tmp_path):
 
 def test_pip_audit_asks_this_server(server, computer: Computer, tmp_path):
     pins = tmp_path / "requirements.txt"
-    audit = ("--requirement", pins, "--no-deps", "--disable-pip", "--vulnerability-service", "osv")
-    audit = (*audit, "--osv-url", f"{server.url}/v1/query", "--progress-spinner", "off", "--format", "json")
+    service = ("--vulnerability-service", "osv", "--osv-url", f"{server.url}/v1/query")
+    shown = ("--progress-spinner", "off", "--format", "json")
+    audit = ("--requirement", pins, "--no-deps", "--disable-pip", *service, *shown)
     pins.write_text("flawed==1.1\nstolen==1.0\nharmless==1\n")
     found = json.loads(computer.run("pip-audit", *audit, fails=True).stdout)
     by_name = {one["name"]: one["vulns"] for one in found["dependencies"]}

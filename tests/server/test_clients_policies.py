@@ -32,20 +32,18 @@ def other(tmp_path_factory) -> Iterator[Upstream]:
 
 
 class Company:
-    """A server with an empty repo a test. A cooldown of a week is for all, and a denial for all but the first repo."""
+    """A server with an empty repo a test. A cooldown of a week is for all, and a denial for all but two repos."""
 
     def __init__(self, folder: Path) -> None:
         self._file = PolicyFile(folder / "policies.json")
         self.config = self._file.config("\n".join(table(name) for name in NAMES))
-        self._file.write(*self._policies(NAMES[1:]))
-        self._left = iter(NAMES[1:])
+        self._standing = (cooldown(7 * 86_400), STOLEN | {"repos": NAMES[2:]})
+        self._file.write(*self._standing)
+        self._left = iter(NAMES[2:])
 
-    @staticmethod
-    def _policies(denied: list[str]) -> tuple[dict[str, object], ...]:
-        return cooldown(7 * 86_400), STOLEN | {"repos": denied}
-
-    def deny_everywhere(self, server: Server) -> None:
-        self._file.serve(server, self.config, *self._policies(NAMES))
+    def add(self, server: Server, *policies: dict[str, object]) -> None:
+        """Have the server apply these policies besides the standing ones."""
+        self._file.serve(server, self.config, *self._standing, *policies)
 
     def repo(self, server: Server) -> Repo:
         return Repo(server, next(self._left))
@@ -109,11 +107,29 @@ def test_an_old_lock_fails_in_our_words(company: Company, server: Server, comput
     published(repo, computer, tmp_path / "own")
     python, _ = install("uv-add", computer, repo.reading, "owned>=1.0")
     assert python.installed()["owned"] == "2.0"
-    company.deny_everywhere(server)
+    company.add(server, STOLEN | {"name": "security/later", "repos": [repo.name]})
     env = {"UV_INDEX_WHARF_USERNAME": repo.reading.user, "UV_INDEX_WHARF_PASSWORD": repo.reading.secret}
     folder = python.folder.parent
     output = computer.run("uv", "sync", "--locked", "--reinstall", "--no-cache", cwd=folder, env=env, fails=True)
-    assert WORDS in output.text
+    assert WORDS.replace("security/deny", "security/later") in output.text
     computer.run("uv", "lock", "--upgrade", cwd=folder, env=env)
     computer.run("uv", "sync", "--locked", cwd=folder, env=env)
     assert python.installed()["owned"] == "1.0"
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_yank_of_a_policy_counts_as_the_storage_s_own_would_and_ends_with_it(
+    company: Company, server: Server, computer: Computer, tmp_path: Path, tool: str
+):
+    repo = Repo(server, NAMES[1])
+    published(repo, computer, tmp_path / "own")
+    broken = {"project": "owned", "versions": ">=2", "reason": "broken on 3.13"}
+    company.add(server, {"name": "team/yank", "yank": [broken], "repos": [repo.name]})
+    python, _ = install(tool, computer, repo.reading, "owned", into="newest")
+    assert python.installed()["owned"] == "1.0"
+    python, output = install(tool, computer, repo.reading, "owned==2.0", into="pinned")
+    assert python.installed()["owned"] == "2.0"
+    assert "broken on 3.13" in output.text
+    company.add(server)
+    python, _ = install(tool, computer, repo.reading, "owned", into="after")
+    assert python.installed()["owned"] == "2.0"

@@ -186,7 +186,7 @@ def _not_ours(version: object, kind: object) -> tuple[str, bool]:
     if kind in ours:
         return f"apiVersion is {_short(version)}; write apiVersion: {API_VERSION}.", False
     if isinstance(version, str) and version.split("/")[0] == GROUP:
-        return f"kind is {_short(kind)}; {API_VERSION} has {' and '.join(sorted(ours))}.", False
+        return f"kind is {_short(kind)}; {API_VERSION} has {', '.join(sorted(ours))}.", False
     if kind == "Secret":
         return f"apiVersion is {_short(version)}; only a Secret of v1 is read, so it is ignored.", True
     return f"its kind is {_short(kind)}, which is not one of pywharf's, so it is ignored.", True

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from pywharf.config.forms import Url
-from pywharf_operator.spec.forms import Age, FeedPath
+from pywharf_operator.spec.forms import FeedInterval, FeedPath
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 
 
@@ -22,12 +22,11 @@ class AdvisoryFeed(Model, frozen=True, kw_only=True):
 
     url: Annotated[
         Url | None,
-        Meta(description="The feed: a zip with one JSON file an entry, or JSON lines. Its host is allowed with it."),
+        Meta(description="The feed: a zip with a JSON file for each entry, or lines of JSON. Its host is allowed."),
     ] = None
     path: Annotated[
-        FeedPath | None,
-        Meta(description="The same as a file or a folder that `podTemplate` mounts, where no host is reached."),
+        FeedPath | None, Meta(description="The feed as a file that `podTemplate` mounts, where no host can be reached.")
     ] = None
     interval: Annotated[
-        Age, Meta(description="How often the feed is looked at: days, hours or minutes, such as 15m.")
-    ] = "15m"
+        FeedInterval, Meta(description="Time between two requests for a newer feed: days, hours or minutes.")
+    ] = "1h"

@@ -95,6 +95,11 @@ SPECIFIERS = Form(
     check=check_specifiers,
 )
 SHA256 = Form(pattern="^[0-9a-f]{64}$", max_length=64, must_be="64 hexadecimal digits in lower case")
+FEED_INTERVAL = Form(
+    pattern="^([1-7]d|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-9][0-9]{0,3}m)$",
+    max_length=5,
+    must_be="a number of days, hours or minutes such as 1h or 30m, at most 7d, 168h or 9999m",
+)
 FEED_PATH = Form(
     pattern="^/[A-Za-z0-9._/-]+$",
     max_length=512,
@@ -136,6 +141,7 @@ Age = Annotated[str, Meta(extra={"form": AGE})]
 Specifiers = Annotated[str, Meta(extra={"form": SPECIFIERS, "costs_much_in_cel": True})]
 """In a list of 10,000 a rule for it would cost more than the API server allows."""
 Sha256 = Annotated[str, Meta(extra={"form": SHA256})]
+FeedInterval = Annotated[str, Meta(extra={"form": FEED_INTERVAL})]
 FeedPath = Annotated[str, Meta(extra={"form": FEED_PATH})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
@@ -145,5 +151,5 @@ _AGE_UNITS_S = {"d": 86_400, "h": 3600, "m": 60}
 
 
 def age_s(text: str) -> int:
-    """Return the seconds of a text that has the form AGE."""
+    """Return the seconds of a text that has the form AGE or FEED_INTERVAL."""
     return int(text[:-1]) * _AGE_UNITS_S[text[-1]]

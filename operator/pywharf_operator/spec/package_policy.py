@@ -127,7 +127,7 @@ class PackagePolicySpec(Model, frozen=True, kw_only=True):
                 + " || ".join(f"(has(self.{name}) && self.{name}.size() > 0)" for name in ("deny", "yank", "status"))
             ),
             message=(
-                "the policy has no rule; give it cooldown, allowOnly, deny, yank, status or advisories, for example "
+                "spec has no rule; give it cooldown, allowOnly, deny, yank, status or advisories, for example "
                 "cooldown: {minimumAge: 7d}"
             ),
             holds=lambda spec: bool(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+from cachetools import LRUCache
 
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
@@ -13,6 +14,8 @@ from pywharf.core.policy.advisories import Advisories
 from pywharf.core.policy.evaluation import RepoPolicies, Withheld
 from pywharf.core.policy.withholding import refusal_of
 
+_MAX_CHECKED = 256
+"""Files of a repo whose check is kept. A project with thousands of rules takes milliseconds to evaluate."""
 _numbers = itertools.count(1)
 _LATEST = sys.float_info.max
 """The end of what no moment changes. It is finite, because a clock that is set back still changes it."""
@@ -44,6 +47,8 @@ class Enforcement:
         self.policies = policies
         self.advisories = advisories
         self.clock = clock
+        self._checked: LRUCache[tuple[ProjectName, str, str], Shown] = LRUCache(_MAX_CHECKED)
+        """Files that were downloaded lately, by project, name and digest."""
         self.pages = f"{repo}#{next(_numbers)}"
         """Stands for the repo in the keys of pages. No repo's name has this form."""
 
@@ -62,9 +67,12 @@ class Enforcement:
         """Raise WithheldError if an own file is withheld now. Only that file is evaluated."""
         if not self.concerns(project.name):
             return
-        shown = self.show(msgspec.structs.replace(project, files=(file,)))
-        if shown.withheld:
-            raise refusal_of(shown.withheld[0])
+        key = (project.name, file.filename, file.sha256)
+        checked = self._checked.get(key)
+        if checked is None or not checked.since <= self.clock() < checked.until:
+            checked = self._checked[key] = self.show(msgspec.structs.replace(project, files=(file,)))
+        if checked.withheld:
+            raise refusal_of(checked.withheld[0])
 
     def candidates(self, names: tuple[ProjectName, ...]) -> tuple[ProjectName, ...]:
         """Return the own projects of which policies may withhold every file."""

@@ -59,7 +59,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningRequests
     max_uploads: int
     """Uploads that are received concurrently."""
-    advisories: CurrentAdvisories
+    advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     served_files: ServedFiles | None = None
     """None on a server without a feed of advisories."""
 

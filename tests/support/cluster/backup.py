@@ -7,6 +7,7 @@ from pywharf_operator.spec.kinds import (
     JOB,
     OPTIONAL,
     OWNED,
+    POLICY,
     REPO,
     SECRET,
     SERVER,
@@ -18,7 +19,7 @@ from pywharf_operator.spec.kinds import (
 from support.cluster.kube_client import ApiError, Json, KubeClient
 
 _FIRST = (VOLUME_CLAIM, SERVICE_ACCOUNT, SECRET, CONFIG_MAP)
-_REST = {*OWNED, JOB, REPO, SERVER} - {*OPTIONAL, *_FIRST}
+_REST = {*OWNED, JOB, REPO, SERVER, POLICY} - {*OPTIONAL, *_FIRST}
 ORDER = (*_FIRST, *sorted(_REST, key=lambda kind: kind.plural))
 """Velero's order: kinds that others need come first, then the rest by name. Test clusters lack the optional kinds."""
 _KEPT = ("name", "namespace", "labels", "annotations")

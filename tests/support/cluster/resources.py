@@ -60,7 +60,19 @@ def server(name: str = SERVER_NAME, **spec: Any) -> Json:
     }
 
 
+def policy(name: str, *targets: Json, **spec: Any) -> Json:
+    """Return a policy about these targets; without any, about the server of the default name."""
+    refs = list(targets) or [{"kind": "PackageServer", "name": SERVER_NAME}]
+    return {
+        "apiVersion": "pywharf.dev/v1alpha1",
+        "kind": "PackagePolicy",
+        "metadata": {"name": name},
+        "spec": {"targetRefs": refs, **spec},
+    }
+
+
 _PLURALS = {
+    "PackagePolicy": ("packagepolicies", API),
     "PackageRepo": ("packagerepos", API),
     "PackageServer": ("packageservers", API),
     "Secret": ("secrets", "/api/v1"),

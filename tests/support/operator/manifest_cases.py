@@ -8,6 +8,17 @@ spec:
 """
 GOOD = "  backend: {fileSystem: {}}\n"
 SERVER = REPO.replace("PackageRepo", "PackageServer")
+POLICY = REPO.replace("PackageRepo", "PackagePolicy") + "  targetRefs: [{kind: PackageServer, name: pywharf}]\n"
+COOLDOWN = "  cooldown: {minimumAge: 7d}\n"
+
+
+def excepting(**changed: str) -> str:
+    """Return a policy with one exception; `changed` replaces its fields, "" leaves one out."""
+    fields = {"project": "a", "of": "[Cooldown]", "until": "'2027-01-31T00:00:00Z'", "reason": "why"} | changed
+    listed = ", ".join(f"{name}: {value}" for name, value in fields.items() if value)
+    return f"{POLICY}{COOLDOWN}  exceptions: [{{{listed}}}]"
+
+
 SECRET = """
 apiVersion: v1
 kind: Secret
@@ -23,7 +34,10 @@ MALFORMED = [
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),
-    (REPO.replace("Repo", "Repos"), "kind is 'PackageRepos'; pywharf.dev/v1alpha1 has PackageRepo and PackageServer."),
+    (
+        REPO.replace("Repo", "Repos"),
+        "kind is 'PackageRepos'; pywharf.dev/v1alpha1 has PackagePolicy, PackageRepo, PackageServer.",
+    ),
     (REPO.replace("kind: PackageRepo", ""), "kind is missing; pywharf.dev/v1alpha1 has"),
     (REPO.replace("{name: demo}", "{}") + GOOD, "metadata.name is missing; add it."),
     (REPO.replace("metadata: {name: demo}", "") + GOOD, "metadata is missing; add it."),
@@ -186,9 +200,56 @@ MALFORMED = [
     (SECRET + "data: {read: '%%%'}", "data.read is not base64; encode it, or write it as plain text under stringData."),
     (SECRET + "stringdata: {read: a}", "the field stringdata is unknown; did you mean stringData?"),
     (SECRET + "stringData: a", "stringData: expected `object`, got `str`."),
+    # policies
+    (POLICY, "spec has no rule; give it cooldown, allowOnly, deny"),
+    (POLICY + "  deny: []", "spec has no rule"),
+    (excepting(until=""), "spec.exceptions[0].until is missing; add it."),
+    (excepting(reason=""), "spec.exceptions[0].reason is missing; add it."),
+    (excepting(reason="''"), "spec.exceptions[0].reason is ''"),
+    (excepting(until="'2027-01-31'"), "spec.exceptions[0].until is '2027-01-31'"),
+    (excepting(until="'2027-01-31T00:00:00'"), "spec.exceptions[0].until is '2027-01-31T00:00:00'"),
+    (excepting(of="[]"), "spec.exceptions[0].of: expected `array` of length >= 1."),
+    (excepting(of="[Hold]"), "spec.exceptions[0].of[0] is 'Hold'; it must be one of"),
+    (excepting(versions="'latest'"), "versions is 'latest': it must be version specifiers of PEP 440"),
+    (POLICY + "  cooldown: {minimumAge: 7}", "spec.cooldown.minimumAge is 7"),
+    (POLICY + "  cooldown: {minimumAge: 1w}", "spec.cooldown.minimumAge is '1w': it must be a number of days"),
+    (POLICY + "  cooldown: {minimumAge: 0d}", "spec.cooldown.minimumAge is '0d': it must be"),
+    (POLICY + "  cooldown: {minimumAge: 1000d}", "spec.cooldown.minimumAge is '1000d'"),
+    (POLICY + "  cooldown: {minimumAge: 7d, projects: []}", "spec.cooldown.projects: expected `array` of length >= 1."),
+    (POLICY + "  deny: [{project: a b}]", "spec.deny[0].project is 'a b': it must be a project's name"),
+    (POLICY + "  deny: [{project: a, versions: '1.0'}]", "spec.deny[0].versions is '1.0': it must be version spec"),
+    (POLICY + "  deny: [{project: a, versions: '==1,'}]", "spec.deny[0].versions is '==1,': it must be version spec"),
+    (POLICY + "  deny: [{project: a, versions: '~=2'}]", "'~=2' is no version specifier of PEP 440"),
+    (POLICY + f"  deny: [{{project: a, sha256: {'A' * 64}}}]", "it must be 64 hexadecimal digits"),
+    (POLICY + "  status: [{project: a, status: gone}]", "spec.status[0].status is 'gone'; it must be one of"),
+    (POLICY + "  advisories: {}", "spec.advisories.mode is missing; add it."),
+    (POLICY.replace("PackageServer", "Pod") + COOLDOWN, "spec.targetRefs[0].kind is 'Pod'; it must be one of"),
+    (POLICY.replace(", name: pywharf", "") + COOLDOWN, "spec.targetRefs[0].name is missing; add it."),
+    (
+        POLICY.replace("name: pywharf", "name: pywharf, namespace: other") + COOLDOWN,
+        "namespace is unknown; did you mean name?",
+    ),
+    (POLICY.replace("[{kind: PackageServer, name: pywharf}]", "[]") + COOLDOWN, "spec.targetRefs: expected `array`"),
+    # advisories
+    (SERVER + "  advisories: {interval: 1h}", "advisories must have exactly one of url and path"),
+    (SERVER + "  advisories: {url: 'https://a.example/a.zip', path: /a.zip}", "exactly one of url and path"),
+    (SERVER + "  advisories: {path: a.zip}", "spec.advisories.path is 'a.zip': it must be an absolute path"),
 ]
 
 WELL_FORMED = [
+    excepting(),
+    excepting(until="'2020-01-31T00:00:00+02:00'", versions="'>=2, <2.3'", of="[Deny, Status]"),
+    POLICY + "  allowOnly: []",
+    POLICY + "  allowOnly: [numpy, 'torch*', '*']",
+    POLICY
+    + "  deny: [{project: a}, {project: 'a*', versions: '==1.*,!=1.2rc1'}, {project: B_c, versions: '===v1.0-1'}]",
+    POLICY + "  deny: [{project: a, versions: '~=2.0.dev3'}, {project: a, versions: '>1!2.post1,==3+local.1'}]",
+    POLICY + "  yank: [{project: a, reason: ''}]",
+    POLICY + "  status: [{project: a, status: quarantined}]\n  advisories: {mode: Report}",
+    POLICY + "  cooldown: {minimumAge: 90m, missingTime: FirstSeen, projects: [a, 'b*']}",
+    POLICY.replace("PackageServer", "PackageRepo") + "  cooldown: {minimumAge: 12h}",
+    SERVER + "  advisories: {url: 'https://a.example/a.zip'}",
+    SERVER + "  advisories: {path: /feed/pypi, interval: 5m}",
     SERVER + "  storage: {size: 1Gi, storageClassName: ''}",
     SERVER + "  podTemplateRemovals: ['spec.volumes[tmp]']",
     REPO + GOOD,

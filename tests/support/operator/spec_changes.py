@@ -128,6 +128,25 @@ FIXED = {
         "podTemplate": {"spec": {"nodeSelector": {"a": "a"}}},
     },
 }
+POLICY = {
+    "targetRefs": [{"kind": "PackageRepo", "name": "a"}],
+    "cooldown": {"minimumAge": "7d", "missingTime": "Deny", "projects": ["a"]},
+    "allowOnly": ["a"],
+    "deny": [{"project": "a", "versions": "==1", "sha256": "a" * 64, "reason": "a"}],
+    "yank": [{"project": "a", "versions": "==1", "sha256": "a" * 64, "reason": "a"}],
+    "status": [{"project": "a", "status": "archived", "reason": "a"}],
+    "advisories": {"mode": "Block"},
+    "exceptions": [
+        {
+            "project": "a",
+            "versions": "==1",
+            "sha256": "a" * 64,
+            "of": ["Deny"],
+            "until": "2027-01-31T00:00:00Z",
+            "reason": "a",
+        }
+    ],
+}
 BY_PORTS = FIXED | {"service": {"type": "NodePort"}}
 STATELESS = {"staging": {"sizeLimit": "1Gi"}, "allowedEndpoints": ["a.example"]}
 NAMED = {"serviceAccount": {"name": "a"}}
@@ -157,6 +176,9 @@ SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     "serviceAccount.name": (FIXED | NAMED, "b"),
     "ambientIdentity.namespaces": (FIXED, ["third"]),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
+    "advisories.url": (FIXED | {"advisories": {"url": "https://a.example/a.zip"}}, "https://b.example/b.zip"),
+    "advisories.path": (FIXED | {"advisories": {"path": "/a.zip"}}, "/b.zip"),
+    "advisories.interval": (FIXED | {"advisories": {"path": "/a.zip", "interval": "1h"}}, "2h"),
     "authReadExpires": (FIXED, 2),
     "authWriteExpires": (FIXED, 2),
     "tls.secretRef.name": (FIXED, "b"),
@@ -179,4 +201,16 @@ SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     **under("jobs.resources", FIXED, {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}),
     **under("jobs", FIXED, {"labels": {"a": "b"}, "annotations": {"b": "a"}}),
     "jobs.podTemplate": (FIXED, {"spec": {"nodeSelector": {"a": "b"}}}),
+}
+
+_SELECTED: Json = {"project": "b", "versions": "==2", "sha256": "b" * 64, "reason": "b"}
+POLICY_CHANGES: dict[str, tuple[Json, object]] = {
+    **under("targetRefs[]", POLICY, {"kind": "PackageServer", "name": "c"}),
+    **under("cooldown", POLICY, {"minimumAge": "8d", "missingTime": "Allow", "projects": ["b"]}),
+    "allowOnly": (POLICY, ["b"]),
+    **under("deny[]", POLICY, _SELECTED),
+    **under("yank[]", POLICY, _SELECTED),
+    **under("status[]", POLICY, {"project": "b", "status": "quarantined", "reason": "b"}),
+    "advisories.mode": (POLICY, "Report"),
+    **under("exceptions[]", POLICY, {**_SELECTED, "of": ["Yank"], "until": "2027-02-01T00:00:00Z"}),
 }

@@ -200,6 +200,32 @@ async def test_a_withheld_own_file_is_on_no_page_and_is_not_sent(repo, tmp_path)
     assert repo.other.asked == [], "a name stays the repo's when none of its files is left"
 
 
+async def test_a_download_is_evaluated_once_while_nothing_changes(repo, tmp_path):
+    paths = [wheel(tmp_path, "foo"), wheel(tmp_path, "foo", "2.0"), wheel(tmp_path, "bar")]
+    await repo.publish(*paths)
+    until = NOW + 60
+    exception = PolicyException(project="foo", of=("Deny",), until=until, reason="in use")
+    given = policies(deny(exceptions=(exception,)))
+    real = given.evaluate
+    evaluated: list[str] = []
+
+    def counting(project, **more):
+        evaluated.extend(f.filename for f in project.files)
+        return real(project, **more)
+
+    given.evaluate = counting  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    for _ in range(3):
+        for path in paths:
+            await repo.served.find_file(ProjectName(path.name[:3]), path.name)
+    assert sorted(evaluated) == sorted(path.name for path in paths[:2])
+    repo.clock.now = until
+    for _ in range(3):
+        with pytest.raises(WithheldError):
+            await repo.served.find_file(FOO, paths[0].name)
+    assert len(evaluated) == 3
+
+
 async def test_a_file_that_only_another_replica_knows_is_withheld_too(repo, tmp_path):
     await publish(repo.backend, wheel(tmp_path, "foo"))
     repo.served.enforce(policies(deny()))

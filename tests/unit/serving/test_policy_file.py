@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pywharf.serving import config_source
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import NO_POLICIES, LoadedConfig
 from pywharf.serving.metrics import Metrics
+from support.parts import CHECKOUT
 
 A, B = RepoName("a"), RepoName("b")
 TABLES = '[a]\ntype = "memory"\n[b]\ntype = "memory"\n'
@@ -216,3 +218,19 @@ def test_a_command_on_a_storage_reads_no_policies(delivered):
     loaded = ConfigSource(given, spec_types(), with_policies=False).load()
     assert loaded.repos.keys() == {A, B}
     assert loaded.policies == NO_POLICIES
+
+
+def test_the_documents_in_the_docs_can_be_used(delivered):
+    examples = re.findall(
+        r"^```json\n(\{\"policies\".*?)^```", (CHECKOUT / "docs" / "commands.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert examples
+    delivered.configure()
+    for example in examples:
+        delivered.path.write_text(example)
+        (found,) = delivered.source.load().policies.document.policies
+        assert {field for field in found.__struct_fields__ if getattr(found, field)} >= {
+            "cooldown",
+            "deny",
+            "exceptions",
+        }

@@ -32,7 +32,7 @@ from pywharf_operator.spec import ObjectKey, PackageRepo
 
 NAMESPACE = "default"
 _POLL_INTERVAL_S = 1.0
-_HELP = """Serve the PackageRepo, PackageServer and Secret manifests in DIR, without a cluster.
+_HELP = """Serve the PackageRepo, PackageServer, PackagePolicy and Secret manifests in DIR, without a cluster.
 
 DIR is looked at every second: a new or changed manifest is served without a restart, a broken one is reported and
 changes nothing else. Index schedules run in this process. Without a PackageServer in DIR one that suits is assumed;
@@ -161,8 +161,8 @@ class Session:
             problems.append(f"The configuration cannot be written ({reason_of(error)}); the last one stays in use.")
         if self._flags is not None and _flags(made) != self._flags:
             notes.append(
-                f"PackageServer {made.verdict.server.key}: authReadExpires, authWriteExpires, allowedEndpoints and "
-                "upstream take effect when `up` is started again."
+                f"PackageServer {made.verdict.server.key}: advisories, authReadExpires, authWriteExpires, "
+                "allowedEndpoints and upstream take effect when `up` is started again."
             )
         self._reporter.problems(problems)
         self._reporter.notes(notes)

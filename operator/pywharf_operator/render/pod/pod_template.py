@@ -11,7 +11,7 @@ from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.pod.container_text import container_args
 from pywharf_operator.render.pod.removals import without
 from pywharf_operator.render.pod.security import container_security, pod_security
-from pywharf_operator.render.pod.server_flags import advisory_flags, flags_of
+from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.spec import PackageServer
@@ -208,6 +208,7 @@ def _max_staged_bytes(server: PackageServer) -> int:
 
 def _arguments(server: PackageServer) -> list[str]:
     flags = flags_of(server)
+    unset = {"advisories", "advisories_interval"} if flags.advisories is None else set()
     made = [
         "server",
         ROOT,
@@ -216,8 +217,7 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--session_secret={SESSION_FOLDER}/{SESSION_KEY}",
         f"--port={HTTP_PORT}",
         f"--internal_port={INTERNAL_PORT}",
-        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__),
-        *(f"--{name}={value}" for name, value in advisory_flags(server).items()),
+        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__ if name not in unset),
         f"--shutdown_delay={_DELAY_S}",
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",

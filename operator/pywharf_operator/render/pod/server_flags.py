@@ -20,25 +20,23 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: no extra index."""
     allowed_endpoints: str | None
     """Hosts that the server may connect to, separated by commas. None: those that the configuration names."""
+    advisories: str | None = None
+    """The URL or the path of the feed; None: there is none."""
+    advisories_interval: int = 3600
+    """Seconds between two requests for a newer feed."""
 
 
 def flags_of(server: PackageServer) -> Flags:
     """Return the flags for `server`."""
-    upstream = server.spec.upstream
-    return Flags(
+    upstream, feed = server.spec.upstream, server.spec.advisories
+    own = {} if feed is None else {"advisories": feed.url or feed.path, "advisories_interval": age_s(feed.interval)}
+    flags = Flags(
         auth_read_expires=server.spec.auth_read_expires,
         auth_write_expires=server.spec.auth_write_expires,
         allowed_endpoints=",".join(_endpoints(server)),
         extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else "",
     )
-
-
-def advisory_flags(server: PackageServer) -> dict[str, str]:
-    """Return the flags about the server's advisories; empty without a feed."""
-    feed = server.spec.advisories
-    if feed is None:
-        return {}
-    return {"advisories": feed.url or feed.path or "", "advisories_interval": str(age_s(feed.interval))}
+    return msgspec.structs.replace(flags, **own)
 
 
 def _endpoints(server: PackageServer) -> tuple[str, ...]:

@@ -15,11 +15,20 @@ from pywharf_operator.codegen import crds as command
 from pywharf_operator.codegen.crds import crds, text_of
 from pywharf_operator.codegen.schema import default_of, described
 from pywharf_operator.local.manifests import parse_file
-from pywharf_operator.spec import ObjectMeta, PackageRepo, PackageServer
+from pywharf_operator.spec import ObjectMeta, PackagePolicy, PackageRepo, PackageServer
 from support.parts import CHECKOUT
 
 CRDS = crds()
-NAMES = {"PackageRepo": "pywharf.dev_packagerepos.yaml", "PackageServer": "pywharf.dev_packageservers.yaml"}
+NAMES = {
+    "PackageRepo": "pywharf.dev_packagerepos.yaml",
+    "PackageServer": "pywharf.dev_packageservers.yaml",
+    "PackagePolicy": "pywharf.dev_packagepolicies.yaml",
+}
+STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "PackageRepo": PackageRepo,
+    "PackageServer": PackageServer,
+    "PackagePolicy": PackagePolicy,
+}
 LARGEST_ANNOTATION = 262_144
 """Most bytes of an annotation. Client-side `kubectl apply` keeps the whole object in one."""
 CEL_TEXT_LIMIT = 5 * 1024
@@ -66,7 +75,7 @@ def test_as_a_module(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "pywharf_operator.codegen.crds", tmp_path], check=True, capture_output=True
     )
-    assert run.stdout.count(b": written") == 2
+    assert run.stdout.count(b": written") == len(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,7 @@ def test_as_a_module(tmp_path):
                 },
             },
         ),
+        ("PackagePolicy", "pkgpolicy", ["Ready", "Targets", "Rules", "Withheld", "Age"], {"status": {}}),
     ],
 )
 def test_names_columns_and_subresources(kind, short, columns, subresources):
@@ -143,14 +153,15 @@ def test_rules_are_bounded(kind, path, schema):
         assert len(rule["rule"]) + len(rule["message"]) < CEL_TEXT_LIMIT
         assert schema.get("type") != "string" or schema["maxLength"] <= 2048
     if schema.get("type") == "array":
-        assert schema["maxItems"] <= 256
+        # tests/cluster/test_crds.py has the API server's own word on the lists of a policy.
+        assert schema["maxItems"] <= (10_000 if kind == "PackagePolicy" else 256)
     if "oldSelf" in str(schema.get("x-kubernetes-validations", "")):
         assert (kind, path) == ("PackageRepo", ".spec")
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
-    """Yield every struct of the two kinds, except their metadata."""
-    pending: list[Any] = [msgspec.inspect.type_info(kind) for kind in (PackageRepo, PackageServer)]
+    """Yield every struct of the kinds, except their metadata."""
+    pending: list[Any] = [msgspec.inspect.type_info(kind) for kind in STRUCTS.values()]
     seen: set[type] = {ObjectMeta}
     while pending:
         found = pending.pop()
@@ -194,14 +205,14 @@ def test_a_map_that_may_become_empty_survives_server_side_apply(kind, path, sche
     below = any(kind == other and path.startswith(f"{whole}.") for other, whole, _ in WHOLE)
     if not in_spec or below or schema.get("type") != "object":
         return
-    never_empty = {".spec.backend", ".spec.storage"}  # a rule requires a field
+    never_empty = {".spec.backend", ".spec.storage", ".spec.advisories"}  # a rule requires a field
     assert "default" in schema or "required" in schema or ATOMIC in schema or path in never_empty
 
 
 @pytest.mark.parametrize(("kind", "path", "schema"), WHOLE, ids=[f"{kind}{path}" for kind, path, _ in WHOLE])
 def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema):
     """A filled-in default would conflict with every other manager. Rules must not rely on a default either."""
-    struct: type[msgspec.Struct] = PackageRepo if kind == "PackageRepo" else PackageServer
+    struct = STRUCTS[kind]
     documented = dict(walk(described(struct)))
     for inner, field in walk(schema):
         assert "default" not in field

@@ -13,7 +13,7 @@ import pytest
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.trimming import trimmed_metadata
-from pywharf_operator.reconciling.observe import STRAYS, Observer
+from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observer
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.reconciling.session_key import session_key
 from pywharf_operator.spec import ObjectKey
@@ -437,7 +437,7 @@ async def test_missing_servers_are_reconciled_together(cluster):
     # Later events of these servers cause no request for each, nor does a resync.
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
     keys = await reconciler.keys()
-    assert keys.to_reconcile == {KEY, STRAYS}
+    assert keys.to_reconcile == {KEY, STRAYS, POLICIES}
     reconciler.forget_gone(keys)
     assert {reconciler.key_of_event(key) for key in named} == {STRAYS}
     cluster.calls.clear()
@@ -470,7 +470,7 @@ async def test_a_server_that_comes_is_reconciled_by_its_own_key(cluster):
         # The event of the other server may be lost: a listing has the same effect.
         cluster.add(SERVER, made | {"metadata": {"name": other.name}})
         keys = await reconciler.keys()
-        assert keys.to_reconcile == {KEY, key, other}
+        assert keys.to_reconcile == {KEY, key, other, POLICIES}
         assert reconciler.key_of_event(other) == STRAYS, "a listing alone changes nothing"
         reconciler.forget_gone(keys)
         assert reconciler.key_of_event(other) == other

@@ -14,9 +14,9 @@ from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.codegen.schema import schema_of
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.spec import PackageRepo, PackageServer
+from pywharf_operator.spec import PackagePolicy, PackageRepo, PackageServer
 from support.operator.manifest_text import parsed_each
-from support.operator.spec_changes import FILES, REPO_CHANGES, S3, SERVER_CHANGES
+from support.operator.spec_changes import FILES, POLICY_CHANGES, REPO_CHANGES, S3, SERVER_CHANGES
 from support.operator.store_keys import AZURE_KEY, GCS_ACCOUNT, S3_KEYS
 
 ENVIRONMENT = Environment(
@@ -121,7 +121,27 @@ def test_fields_of_a_server(path):
     assert made(changed(spec, path, value)) != before
 
 
-@pytest.mark.parametrize(("kind", "changes"), [(PackageRepo, REPO_CHANGES), (PackageServer, SERVER_CHANGES)])
+@pytest.mark.parametrize("path", POLICY_CHANGES)
+def test_fields_of_a_policy(path):
+    spec, value = POLICY_CHANGES[path]
+
+    def made(spec):
+        return made_of(
+            manifest("PackageServer", "pywharf", "ml", SPEC_OF_SERVER),
+            secret("one", "ml"),
+            secret("two", "ml"),
+            manifest("PackageRepo", "a", "ml", {**FILES, "repoName": "a"}),
+            manifest("PackageRepo", "c", "ml", {**FILES, "repoName": "c"}),
+            manifest("PackagePolicy", "p", "ml", spec),
+        )
+
+    assert made(changed(spec, path, value)) != made(spec)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(PackageRepo, REPO_CHANGES), (PackageServer, SERVER_CHANGES), (PackagePolicy, POLICY_CHANGES)],
+)
 def test_no_field_is_left_out(kind, changes):
     found = set(leaves(schema_of(kind)["properties"]["spec"]))
     assert found == set(changes)

@@ -154,11 +154,11 @@ class Repository:
         Raises AdvisoriesNotLoadedError if a policy needs advisories and there are none yet.
         """
         enforcement = self._enforcement
-        if enforcement is not None and self._blocks_malware:
-            if self._advisories.required() is not enforcement.advisories:
-                self._use(self._enforcement_of(enforcement.policies))
-            return self._enforcement
-        return enforcement
+        if enforcement is None or not self._blocks_malware:
+            return enforcement
+        if self._advisories.required() is not enforcement.advisories:
+            self._use(self._enforcement_of(enforcement.policies))
+        return self._enforcement
 
     def enforces(self, policies: RepoPolicies | None) -> bool:
         """Return whether these policies are the ones applied."""
@@ -303,6 +303,7 @@ class Repository:
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
             raise NotFoundError(f"This repo has no project {name!r}.")
+        self._in_force()
         page = self._pages.get((self._pages_of, name, is_json), source)
         if page is not None:
             return page

@@ -1,6 +1,8 @@
 """The policies that a configuration names: read their file, check its digest, and compile them for each repo."""
 
 import hashlib
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from pywharf.config.repo_config import ServerConfig
@@ -20,8 +22,11 @@ class PolicyFile:
     """The reader of the policies. It keeps what it compiled last, so that an unchanged policy keeps its pages."""
 
     def __init__(self) -> None:
-        self._compiled: Mapping[tuple[Policy, ...], RepoPolicies] = {}
-        """By the policies that are about a repo; most repos of a server have the same."""
+        self._numbers: Mapping[Policy, int] = {}
+        """A number for each policy that was read last; equal ones keep theirs."""
+        self._next_number = itertools.count()
+        self._compiled: Mapping[tuple[int, ...], RepoPolicies] = {}
+        """By the numbers of the policies about a repo; most repos of a server have the same."""
         self._document = PolicyDocument()
         self._document_digest = ""
 
@@ -48,22 +53,30 @@ class PolicyFile:
     def _compile(self, document: PolicyDocument, repos: Iterable[RepoName]) -> Mapping[RepoName, RepoPolicies]:
         """Return the compiled policies of each repo that has any; the same object as long as they are the same."""
         new = CompiledDocument(document)
-        about = [None if policy.repos is None else frozenset(policy.repos) for policy in document.policies]
-        by_numbers: dict[tuple[int, ...], RepoPolicies] = {}
-        compiled: dict[tuple[Policy, ...], RepoPolicies] = {}
+        self._numbers = {policy: self._number(policy) for policy in document.policies}
+        about_all: list[int] = []
+        about_one: defaultdict[RepoName, list[int]] = defaultdict(list)
+        for policy, number in self._numbers.items():
+            if policy.repos is None:
+                about_all.append(number)
+            for repo in set(policy.repos or ()):
+                about_one[repo].append(number)
+        compiled: dict[tuple[int, ...], RepoPolicies] = {}
         found: dict[RepoName, RepoPolicies] = {}
         for repo in repos:
-            numbers = tuple(n for n, names in enumerate(about) if names is None or repo in names)
+            numbers = tuple(sorted((*about_all, *about_one.get(repo, ()))))
             if not numbers:
                 continue
-            if numbers not in by_numbers:
-                own = tuple(document.policies[n] for n in numbers)
-                known = self._compiled.get(own)
-                compiled[own] = known if known is not None else new.of(repo)
-                by_numbers[numbers] = compiled[own]
-            found[repo] = by_numbers[numbers]
+            if numbers not in compiled:
+                known = self._compiled.get(numbers)
+                compiled[numbers] = known if known is not None else new.of(repo)
+            found[repo] = compiled[numbers]
         self._compiled = compiled
         return found
+
+    def _number(self, policy: Policy) -> int:
+        known = self._numbers.get(policy)
+        return known if known is not None else next(self._next_number)
 
 
 def _parse(text: str, path: str) -> PolicyDocument:

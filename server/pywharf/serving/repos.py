@@ -169,10 +169,15 @@ class ServedRepos:
 
     def _take_policies(self, config: LoadedConfig, opened: Iterable[OpenedRepo]) -> None:
         """Apply the policies to all repos, those included that are not served yet."""
-        before = {policy.name: policy for policy in self._policies.document.policies}
+        document = self._policies.document
+        before = {policy.name: policy for policy in document.policies}
         self._policies = config.policies
         self._enforce([*self.repositories, *(one.repository for one in opened)])
-        unchanged = {policy.name for policy in config.policies.document.policies if before.get(policy.name) == policy}
+        unchanged = set(before)
+        if self._policies.document is not document:
+            unchanged = {
+                policy.name for policy in self._policies.document.policies if before.get(policy.name) == policy
+            }
         self.tally.retain(unchanged, config.repos)
 
     def _open_changed(self, config: LoadedConfig, change: _Change) -> None:

@@ -382,7 +382,9 @@ async def test_upload_times_of_any_year_make_a_page(repo):
     assert [one["until"] for one in page["_pywharf"]["withheld"]] == [None, None, None]
 
 
-async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path, monkeypatch):
+@pytest.mark.parametrize("large", [0, 10**6])
+async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path, monkeypatch, large):
+    monkeypatch.setattr("pywharf.index.listed_projects._LARGE", large)
     paths = [wheel(tmp_path, f"acme-{n}") for n in range(30)]
     await repo.publish(*paths, wheel(tmp_path, "foo"))
     given = policies(deny("acme-*", versions="==1.0"))

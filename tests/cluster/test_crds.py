@@ -94,6 +94,7 @@ def test_a_repos_name_stays(kube, namespace, before, after):
 FOLDERS = [
     CHECKOUT / "examples" / "quickstart",
     CHECKOUT / "examples" / "two-teams",
+    CHECKOUT / "examples" / "policy",
     CHECKOUT / "tests" / "golden" / "render" / "every-field",
 ]
 

@@ -20,6 +20,7 @@ FOLDERS = {
     "github": CHECKOUT / "examples" / "github",
     "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
+    "policy": CHECKOUT / "examples" / "policy",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }
 

@@ -15,8 +15,8 @@ from pywharf_operator.spec.kinds import POLICY
 
 _logger = logging.getLogger(__name__)
 _FORBIDDEN: Final = 403
-_MOST_BYTES: Final = 8 * 1024**2
-"""Most bytes of the policies of one namespace, as JSON: whoever may write policies may write any number of them."""
+_MOST_BYTES: Final = 3 * 1024**2
+"""Most bytes of the policies of one namespace, as JSON: anybody who may write policies may write any number of them."""
 _SHARE_OUT: Final = (
     f"The policies of the namespace have more than {_MOST_BYTES} bytes together, and this one is past that, so its "
     "version before stays in force, if there was one; delete policies of the namespace, or shorten them."

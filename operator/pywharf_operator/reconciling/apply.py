@@ -88,7 +88,7 @@ class Applier:
         return refusals
 
     async def replaced(self, server: PackageServer, manifest: Manifest, live: Live) -> Manifest | None:
-        """Return the manifest with the content that an apply of it would replace; None if there is none of ours."""
+        """Return the manifest with the content that an apply of it would replace; None if the server has none."""
         wanted = with_hash(manifest)
         await self._read_whole(server, [wanted], live)
         kind, name = kind_of(wanted), wanted["metadata"]["name"]

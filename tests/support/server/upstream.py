@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,14 +74,21 @@ class Upstream:
         *files: Path,
         formats: tuple[str, ...] = (JSON, HTML),
         uploaded: Mapping[str, str] | None = None,
+        core_metadata: bool = False,
     ) -> None:
         """Offer these files of a project on a page in the best of `formats`, with relative links.
 
-        `uploaded` holds upload times by file name; the others are years old.
+        `uploaded` holds upload times by file name; the others are years old. With `core_metadata` the files are wheels
+        whose metadata is offered beside them.
         """
         self._files |= {file.name: file for file in files}
         times = uploaded or {}
         entries = [_entry(f, times.get(f.name, _OLD)) for f in files]
+        if core_metadata:
+            for file, entry in zip(files, entries, strict=True):
+                beside = _write_metadata(file)
+                self._files[beside.name] = beside
+                entry["core-metadata"] = {"sha256": hashlib.sha256(beside.read_bytes()).hexdigest()}
         page = {"meta": {"api-version": "1.1"}, "name": project, "files": entries}
         as_json = Answer(json.dumps(page).encode())
         as_html = Answer(("<!DOCTYPE html><html><body>" + "".join(_anchor(f) for f in files)).encode(), HTML)
@@ -188,6 +196,16 @@ def _entry(file: Path, uploaded: str) -> dict[str, object]:
         "upload-time": uploaded,
         "yanked": False,
     }
+
+
+def _write_metadata(file: Path) -> Path:
+    """Write a wheel's core metadata beside it."""
+    name, version = file.name.split("-")[:2]
+    with zipfile.ZipFile(file) as archive:
+        content = archive.read(f"{name}-{version}.dist-info/METADATA")
+    beside = file.with_name(f"{file.name}.metadata")
+    beside.write_bytes(content)
+    return beside
 
 
 def _anchor(file: Path) -> str:

@@ -57,6 +57,8 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
         for pin in by_project[name]:
             files = _files(pin, known.get(name))
             verdict = evaluate(subject, Project(name=name, files=files), now, foreign=is_foreign)
+            if any(file.yanked is not None for file in verdict.project.files):
+                notes.append(f"{name!r} {pin.version} is shown as yanked")
             if verdict.withheld:
                 withheld.append(WithheldPin(name, pin.version, tuple(dict.fromkeys(verdict.withheld))))
     return Judgement(len(lock.pins), tuple(withheld), tuple(notes))

@@ -47,11 +47,12 @@ def load_subject(folder: Path, namespace: str, wanted: str, own: Sequence[str]) 
     """Read the manifests and find the repo: by the name that clients use, or as NAMESPACE/NAME of its PackageRepo.
 
     `own` are patterns of projects that the repo itself holds. Raises InvalidConfigError for any manifest with a
-    problem: without it the answer could be wrong.
+    problem, without which the answer could be wrong. Secrets are not used, and may be encrypted.
     """
     manifests = load_folder(folder, namespace)
-    if manifests.problems:
-        raise InvalidConfigError("\n".join(f"{problem}" for problem in manifests.problems[:_SHOWN]))
+    problems = [problem for problem in manifests.problems if not problem.object.startswith("Secret ")]
+    if problems:
+        raise InvalidConfigError("\n".join(f"{problem}" for problem in problems[:_SHOWN]))
     repo = _repo(manifests, wanted)
     found = tuple(delivered(policy, None) for policy in manifests.of(PackagePolicy) if _is_about(policy, repo))
     document = PolicyDocument(policies=found)

@@ -32,7 +32,7 @@ from pywharf_operator.spec import ObjectKey, PackageRepo
 
 NAMESPACE = "default"
 _POLL_INTERVAL_S = 1.0
-_HELP = """Serve the PackageRepo, PackageServer and Secret manifests in DIR, without a cluster.
+_HELP = """Serve the PackageRepo, PackageServer, PackagePolicy and Secret manifests in DIR, without a cluster.
 
 DIR is looked at every second: a new or changed manifest is served without a restart, a broken one is reported and
 changes nothing else. Index schedules run in this process. Without a PackageServer in DIR one that suits is assumed;

@@ -1,20 +1,20 @@
 """The policies of a server, compiled to find fast the rules that are about a project."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, get_args
 
 from pywharf.core.names import ProjectName
-from pywharf.core.policy.model import Cooldown, Policy, Rule, SetStatus
-from pywharf.core.policy.name_patterns import NamePatterns
-from pywharf.core.policy.selecting import FileRule
+from pywharf.core.policy.model import Cooldown, Policy, Rule, Selected, SetStatus
+from pywharf.core.policy.name_patterns import NamePatterns, normalized_pattern
+from pywharf.core.policy.selecting import FileRule, FileRules, by_order
 
 
 class _Entry(NamedTuple):
-    """A rule of the policy with that number. `kind` is a rule's, or `_exception_to` one."""
+    """A rule, or the rules about files, of the policy with that number. `kind` is a rule's, or `_exception_to` one."""
 
     policy: int
     kind: str
-    rule: FileRule | Cooldown | SetStatus
+    rule: FileRules | Cooldown | SetStatus
 
 
 _Filed = list[tuple[str, _Entry]]
@@ -37,23 +37,30 @@ class ProjectRules:
         self.blocks_malware = blocks_malware
         self.cooldown: Cooldown | None = None
         self.statuses: list[SetStatus] = []
-        self._of_files: dict[str, list[FileRule]] = {}
+        self._of_files: dict[str, list[FileRules]] = {}
         for _, kind, rule in entries:
-            if isinstance(rule, FileRule):
+            if isinstance(rule, FileRules):
                 self._of_files.setdefault(kind, []).append(rule)
             elif isinstance(rule, Cooldown):
                 self.cooldown = rule
             else:
                 self.statuses.append(rule)
 
-    def of_files(self, kind: str) -> list[FileRule]:
+    def of_files(self, kind: str) -> Sequence[FileRules]:
         """Return the rules about files of a kind: `Deny` or `Yank`."""
-        return self._of_files.get(kind, [])
+        return self._of_files.get(kind, ())
 
-    def exceptions(self, rule: Rule) -> list[FileRule]:
+    def exceptions(self, rule: Rule) -> Sequence[FileRules]:
         """Return the policy's exceptions to a rule. A status has only those that are about the whole project."""
-        found = self._of_files.get(_exception_to(rule), [])
-        return [e for e in found if e.is_about_every_file] if rule == "Status" else found
+        if rule == "Status":
+            exception = self.exception_to_status()
+            return () if exception is None else (FileRules([exception]),)
+        return self._of_files.get(_exception_to(rule), ())
+
+    def exception_to_status(self) -> FileRule | None:
+        """Return the policy's exception to its statuses that counts."""
+        found = [rules.about_every_file for rules in self._of_files.get(_exception_to("Status"), ())]
+        return min((rule for rule in found if rule is not None), key=by_order, default=None)
 
 
 class PolicyGroup:
@@ -127,31 +134,28 @@ def _add(found: dict[int, list[_Entry]], entries: Iterable[_Entry]) -> None:
         found.setdefault(entry.policy, []).append(entry)
 
 
+def _of_files(number: int, kind: str, rules: Iterable[tuple[Selected, FileRule]]) -> _Filed:
+    """Arrange the rules of a policy and kind that are about the same projects together."""
+    by_pattern: dict[str, list[FileRule]] = {}
+    for selected, rule in rules:
+        by_pattern.setdefault(normalized_pattern(selected.project), []).append(rule)
+    return [(pattern, _Entry(number, kind, FileRules(same))) for pattern, same in by_pattern.items()]
+
+
 def _denials(number: int, policy: Policy) -> _Filed:
-    return [
-        (deny.project, _Entry(number, "Deny", FileRule.of(deny, (deny.reason,), deny.reason))) for deny in policy.deny
-    ]
+    return _of_files(number, "Deny", ((deny, FileRule.of(deny, (deny.reason,), deny.reason)) for deny in policy.deny))
 
 
 def _yanks(number: int, policy: Policy) -> _Filed:
     """Return the yanks. If several concern a file, one that gives a reason counts."""
-    return [
-        (yank.project, _Entry(number, "Yank", FileRule.of(yank, (not yank.reason, yank.reason), yank.reason)))
-        for yank in policy.yank
-    ]
+    yanks = ((yank, FileRule.of(yank, (not yank.reason, yank.reason), yank.reason)) for yank in policy.yank)
+    return _of_files(number, "Yank", yanks)
 
 
 def _exceptions(number: int, policy: Policy) -> _Filed:
     """Return the exceptions, once for each rule that they loosen. If several concern a file, the longest counts."""
-    return [
-        (
-            exception.project,
-            _Entry(
-                number,
-                _exception_to(rule),
-                FileRule.of(exception, (-exception.until,), exception.reason, exception.until),
-            ),
-        )
-        for exception in policy.exceptions
-        for rule in sorted(set(exception.of))
-    ]
+    made = [(e, FileRule.of(e, (-e.until, e.reason), e.reason, e.until)) for e in policy.exceptions]
+    filed: _Filed = []
+    for rule in get_args(Rule):
+        filed += _of_files(number, _exception_to(rule), ((e, compiled) for e, compiled in made if rule in e.of))
+    return filed

@@ -137,8 +137,8 @@ def _verdict(
     if withheld or yanked:
         remaining = (position for position in files.positions if position not in withheld)
         shown = replace(shown, files=tuple(yanked.get(position, project.files[position]) for position in remaining))
-    told = tuple(withheld[position] for position in sorted(withheld))
-    return Verdict(shown, told, min((*changes, *overlay.changes), default=None))
+    listed = tuple(withheld[position] for position in sorted(withheld))
+    return Verdict(shown, listed, min((*changes, *overlay.changes), default=None))
 
 
 def _decide(claims: list[Claim], now: float) -> tuple[Claim | None, list[float]]:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from pywharf.core.model import File, Project
 from pywharf.core.policy.compiled import ProjectRules
-from pywharf.core.policy.selecting import FileRule, ProjectFiles, by_order
+from pywharf.core.policy.selecting import FileRule, ProjectFiles
 
 _STRICTNESS = {"active": 0, "deprecated": 1, "archived": 2, "quarantined": 3}
 
@@ -41,8 +41,7 @@ class Overlay:
             (-_STRICTNESS[status.status], not status.reason, rules.policy, status.reason, status.status)
             for rules in self._policies
             for status in rules.statuses
-            if _STRICTNESS[status.status] > own
-            and not self._holds(min(rules.exceptions("Status"), key=by_order, default=None))
+            if _STRICTNESS[status.status] > own and not self._holds(rules.exception_to_status())
         ]
         if not found:
             return project
@@ -55,7 +54,3 @@ class Overlay:
         if until > self._now:
             self.changes.append(until)
         return until > self._now
-
-
-def _exception_to_status(rules: ProjectRules) -> FileRule | None:
-    return min(rules.exceptions("Status"), key=by_order, default=None)

@@ -36,10 +36,24 @@ class FileRule(msgspec.Struct, frozen=True, gc=False):
         only = None if selected.versions is None else _canonical_only(selected.versions)
         return cls(order, reason, selected.versions, only, selected.sha256, until)
 
+
+class FileRules:
+    """Rules of one policy and kind about the same projects, arranged by what they name."""
+
+    def __init__(self, rules: Iterable[FileRule]) -> None:
+        ordered = sorted(rules, key=by_order)
+        self.by_only: dict[str, FileRule] = {}
+        """Those about one version: for each version, the rule that counts."""
+        for rule in ordered:
+            if rule.only is not None and rule.sha256 is None:
+                self.by_only.setdefault(rule.only, rule)
+        self.others = tuple(rule for rule in ordered if rule.only is None or rule.sha256 is not None)
+        """All the others, in order."""
+
     @property
-    def is_about_every_file(self) -> bool:
-        """Whether the rule names neither versions nor a digest."""
-        return self.versions is None and self.sha256 is None
+    def about_every_file(self) -> FileRule | None:
+        """The rule that counts of those that name neither versions nor a digest."""
+        return next((rule for rule in self.others if rule.versions is None and rule.sha256 is None), None)
 
 
 class ProjectFiles:
@@ -54,26 +68,34 @@ class ProjectFiles:
         """The version of each file in normal form; None if it cannot be read."""
         return [version_of(file.filename, self._project.name) for file in self._project.files]
 
-    def concerned(self, rules: Iterable[FileRule]) -> dict[int, FileRule]:
+    def concerned(self, arranged: Iterable[FileRules]) -> dict[int, FileRule]:
         """Return the files that any rule concerns, each with the rule that counts."""
         found: dict[int, FileRule] = {}
+        for rules in arranged:
+            for positions, rule in self._matches(rules):
+                for position in positions:
+                    other = found.get(position)
+                    if other is None or rule.order < other.order:
+                        found[position] = rule
+        return found
+
+    def _matches(self, rules: FileRules) -> Iterator[tuple[Iterable[int], FileRule]]:
+        """Yield rules with the files that they concern; leave out rules and files for which an earlier one counts."""
+        if rules.by_only:
+            for only, positions in self._by_canonical.items():
+                if (rule := rules.by_only.get(only)) is not None:
+                    yield positions, rule
         seen = 0
-        for rule in sorted(rules, key=by_order):
-            if len(found) == len(self.positions):
-                break  # no later rule can count
+        for rule in rules.others:
             if rule.sha256 is not None:
-                concerned = self._of_digest(rule.sha256, rule.versions)
-            elif rule.only is not None:
-                concerned = self._by_canonical.get(rule.only, ())
+                yield self._of_digest(rule.sha256, rule.versions), rule
             elif rule.versions is not None:
                 matching = self._table.matching(specifier_set(rule.versions)) & ~seen
                 seen |= matching
-                concerned = self._of_versions(matching)
+                yield self._of_versions(matching), rule
             else:
-                concerned = self.positions
-            for position in concerned:
-                found.setdefault(position, rule)
-        return found
+                yield self.positions, rule
+                return
 
     def _of_versions(self, matching: int) -> Iterator[int]:
         for text in self._table.texts(matching):

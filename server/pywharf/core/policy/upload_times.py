@@ -13,14 +13,17 @@ LAST_SECOND = 253_402_300_799
 """Unix seconds of 9999-12-31T23:59:59Z. No later time can be written."""
 
 
-@functools.lru_cache(maxsize=65_536)
 def unix_seconds(upload_time: str) -> float | None:
     """Return the Unix seconds of an RFC 3339 time, or None if it is not one.
 
     A time without an offset is not one: it may be of any time zone. A leap second counts as the second after it.
     """
-    if len(upload_time) > _MAX_CHARACTERS:
-        return None
+    # A longer text is not kept in the cache: an index of anybody may send it.
+    return _unix_seconds(upload_time) if len(upload_time) <= _MAX_CHARACTERS else None
+
+
+@functools.lru_cache(maxsize=65_536)
+def _unix_seconds(upload_time: str) -> float | None:
     match = _TIME.match(upload_time)
     if match is None:
         return None

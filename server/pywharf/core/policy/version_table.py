@@ -13,6 +13,8 @@ from packaging.version import Version
 
 from pywharf.core.policy.specifiers import parsed
 
+_FEW = 64
+"""Versions of a set up to which it is faster to take them out one by one than to go through all bits."""
 _Family = tuple[int, tuple[int, ...]]
 """Epoch and release without trailing zeros. Pre-releases, post-releases and local versions share it."""
 
@@ -39,6 +41,9 @@ class VersionTable:
 
     def texts(self, found: int) -> Iterator[str]:
         """Yield the versions of a set, in normal form."""
+        if found.bit_count() > _FEW:
+            yield from (text for text, bit in zip(self._texts, reversed(f"{found:b}"), strict=False) if bit == "1")
+            return
         while found:
             lowest = found & -found
             yield self._texts[lowest.bit_length() - 1]

@@ -60,7 +60,7 @@ def of(**fields: Any) -> Policy:
     return Policy(**({"name": "ns/p"} | fields))
 
 
-def told(verdict: Verdict) -> list[tuple[str, str, float | None]]:
+def reported(verdict: Verdict) -> list[tuple[str, str, float | None]]:
     return [(one.rule, one.reason, one.until) for one in verdict.withheld]
 
 
@@ -111,7 +111,7 @@ WEEK = of(cooldown=Cooldown(minimum_age_s=7 * DAY))
 )
 def test_cooldown(upload_time: str | None, expected: list[tuple[str, str, float | None]]) -> None:
     verdict = evaluate(project("six", uploaded(upload_time)), WEEK)
-    assert told(verdict) == expected
+    assert reported(verdict) == expected
     assert verdict.next_change == (expected[0][2] if expected else None)
 
 
@@ -148,7 +148,7 @@ def test_cooldown_of_a_new_file_of_an_old_release() -> None:
 def test_missing_time(missing_time: Any, first_seen: float | None, expected: object) -> None:
     policy = of(cooldown=Cooldown(minimum_age_s=7 * DAY, missing_time=missing_time))
     verdict = evaluate(project("six", uploaded(None)), policy, first_seen=lambda _: first_seen)
-    assert told(verdict) == expected
+    assert reported(verdict) == expected
 
 
 def test_the_first_sight_never_replaces_a_time_that_is_there() -> None:
@@ -181,7 +181,7 @@ def test_the_age_in_words(age: int, text: str) -> None:
 )
 def test_allow_only(listed: tuple[str, ...] | None, name: str, foreign: bool, shown: bool) -> None:
     verdict = evaluate(project(name, f"{name}-1.0.tar.gz"), of(allow_only=listed), foreign=foreign)
-    assert told(verdict) == ([] if shown else [("AllowOnly", "the policy does not list the project", None)])
+    assert reported(verdict) == ([] if shown else [("AllowOnly", "the policy does not list the project", None)])
 
 
 FILES = ("a_b-1.0rc1.tar.gz", "a_b-1.0.tar.gz", "a_b-1.0+cpu-py3-none-any.whl", "a_b-1!0.5.tar.gz", "a_b-.zip", "x.zip")
@@ -261,7 +261,7 @@ def test_status(own: str, policies: list[Any], status: str, reason: str) -> None
 def test_quarantine_withholds_every_file(reason: str, shown: str) -> None:
     policy = of(status=(SetStatus(project="six", status="quarantined", reason=reason),))
     verdict = evaluate(project("six", "six-1.0.tar.gz"), policy, foreign=False)
-    assert told(verdict) == [("Status", shown, None)]
+    assert reported(verdict) == [("Status", shown, None)]
     assert (verdict.project.status, verdict.project.files) == ("quarantined", ())
     assert verdict.project.status_reason == (reason or None)
 
@@ -278,7 +278,7 @@ def test_quarantine_withholds_every_file(reason: str, shown: str) -> None:
 )
 def test_advisories(mode: Any, feed: Feed | None, filename: str, expected: object) -> None:
     policy = of(advisories=mode)
-    assert told(evaluate(project("litellm", filename), policy, advisories=feed, foreign=False)) == expected
+    assert reported(evaluate(project("litellm", filename), policy, advisories=feed, foreign=False)) == expected
     assert not evaluate(project("six", "six-1.82.7.tar.gz"), policy, advisories=feed).withheld
 
 
@@ -376,7 +376,7 @@ def test_the_withholder_that_is_named(policies: list[Policy], first: int) -> Non
 def test_of_one_policy_the_first_rule_and_reason_are_named() -> None:
     denies = (Deny(project="*", reason="b"), Deny(project="six", versions="==1.0", reason="a"))
     policy = of(deny=denies, status=(SetStatus(project="six", status="quarantined"),))
-    assert told(evaluate(YOUNG, policy, now=NOW + 30 * DAY)) == [("Deny", "a", None)]
+    assert reported(evaluate(YOUNG, policy, now=NOW + 30 * DAY)) == [("Deny", "a", None)]
 
 
 def test_policies_of_other_repos_do_not_count() -> None:

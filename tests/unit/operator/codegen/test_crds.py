@@ -24,7 +24,11 @@ NAMES = {
     "PackageServer": "pywharf.dev_packageservers.yaml",
     "PackagePolicy": "pywharf.dev_packagepolicies.yaml",
 }
-STRUCTS = {"PackageRepo": PackageRepo, "PackageServer": PackageServer, "PackagePolicy": PackagePolicy}
+STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "PackageRepo": PackageRepo,
+    "PackageServer": PackageServer,
+    "PackagePolicy": PackagePolicy,
+}
 LARGEST_ANNOTATION = 262_144
 """Most bytes of an annotation. Client-side `kubectl apply` keeps the whole object in one."""
 CEL_TEXT_LIMIT = 5 * 1024
@@ -208,7 +212,7 @@ def test_a_map_that_may_become_empty_survives_server_side_apply(kind, path, sche
 @pytest.mark.parametrize(("kind", "path", "schema"), WHOLE, ids=[f"{kind}{path}" for kind, path, _ in WHOLE])
 def test_below_what_is_applied_as_a_whole_there_is_no_default(kind, path, schema):
     """A filled-in default would conflict with every other manager. Rules must not rely on a default either."""
-    struct: type[msgspec.Struct] = STRUCTS[kind]
+    struct = STRUCTS[kind]
     documented = dict(walk(described(struct)))
     for inner, field in walk(schema):
         assert "default" not in field

@@ -4,6 +4,8 @@ import base64
 import stat
 from pathlib import Path
 
+import msgspec
+
 from pywharf_operator.local.up.mounted_config import Delivery
 from pywharf_operator.render import Finding, RenderedServer
 
@@ -52,6 +54,15 @@ def test_a_set_is_replaced_atomically():
         delivery.deliver(objects("three"))
         assert not held.exists()
         assert Path(delivery.config).read_text() == "three"
+
+
+def test_the_policies_are_part_of_the_set():
+    with Delivery() as delivery:
+        made = objects("one", read="a")
+        delivery.deliver(msgspec.structs.replace(made, policies={"data": {"policies.json": "{}"}}))
+        assert Path(delivery.credentials_folder, "policies.json").read_text() == "{}"
+        delivery.deliver(made)
+        assert [path.name for path in Path(delivery.credentials_folder).iterdir()] == ["read"]
 
 
 def test_an_unchanged_set_is_left_alone():

@@ -187,7 +187,7 @@ def test_what_has_no_effect_is_said(rest, words):
 def before(made):
     """Return the policies as the operator finds them again in the ConfigMap."""
     (server,) = resolve(made, ENVIRONMENT).servers
-    return policies_applied(policies_map(server.server, policies_text(server.policies)))
+    return policies_applied(policies_map(server.server, policies_text(server.policies)) or {})
 
 
 THEIRS = {"kind": "PackageRepo", "name": "theirs"}
@@ -230,6 +230,7 @@ def test_policies_share_one_config_map():
     )
     (server,) = resolve(made, ENVIRONMENT).servers
     rendered = render_server(server, ENVIRONMENT)
+    assert rendered.policies is not None
     assert size_of(rendered.policies) <= MAX_BYTES
     assert "binaryData" in rendered.policies
     assert reasons(made) == {"home/a": "Accepted", "home/b": "PolicyTooLarge", "home/c": "PolicyTooLarge"}
@@ -256,6 +257,7 @@ def test_the_configuration_names_the_document():
     made = snapshot(SERVER, repo("a"), policy("p"))
     (server,) = resolve(made, ENVIRONMENT).servers
     rendered = render_server(server, ENVIRONMENT)
+    assert rendered.policies is not None
     text = texts_of(rendered.policies)["policies.json"]
     config = texts_of(rendered.config_map)["config.toml"]
     assert 'policies_file = "/etc/pywharf/policies.json"' in config

@@ -114,7 +114,7 @@ def judged(run: Run, lock: str, *args: str, **more: str) -> Result:
         (f"six==1.1 --hash=sha256:{9:064}\n", 1, ["six-1.1.tar.gz: withheld by Cooldown", "is missing"]),
         ("litellm==1.82.7\n", 1, ["withheld by Deny of packages/company: stolen release\n"]),
         ("requests==2.33.1\n", 0, ["None is withheld"]),
-        ("six==0.9\n", 0, ["None is withheld"]),
+        ("six==0.9\n", 0, ["None is withheld", "note: 'six' 0.9 is shown as yanked\n"]),
         ("six==3\n", 1, [f"six-3.tar.gz: {TIMELESS}"]),
         ("acme-x==1\n", 0, ["None is withheld"]),
         ("gone==1\n", 0, ["note: 'gone' is not in the extra index, so it counts as the repo's own project"]),
@@ -285,6 +285,12 @@ def test_a_manifest_with_a_problem(run: Run, tmp_path: Path) -> None:
     failure = judged(run, "six==1.0\n").exception
     assert isinstance(failure, InvalidConfigError)
     assert "policy.yaml, document 1 (PackagePolicy packages/company)" in str(failure)
+
+
+def test_an_encrypted_secret_does_not_matter(run: Run, tmp_path: Path) -> None:
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: team-a, namespace: ml}\ndata: {read: 'ENC[x]'}\nsops: {}\n"
+    (tmp_path / "manifests" / "secret.yaml").write_text(secret)
+    assert judged(run, "six==1.0\n").exit_code == 0
 
 
 @pytest.mark.parametrize("second", ["team-a", "another"])

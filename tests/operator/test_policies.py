@@ -121,8 +121,12 @@ def test_conditions_and_what_holds_while_something_is_wrong(kube, namespace, ope
     assert condition(found, "Programmed")["reason"] == "NoReadyReplica"
     text = texts_of(kube.get(path("configmaps", namespace, "pywharf-config", CORE)))["config.toml"]
     assert 'policies_file = "/etc/pywharf/policies.json"' in text
-    # What only the operator refuses leaves the version before in force, also of a new operator.
     before = document(kube, namespace)
+    kube.delete(path("configmaps", namespace, "pywharf-policies", CORE))
+    wait_for(lambda: document(kube, namespace) == before, "the deleted ConfigMap")
+    kube.patch(path("configmaps", namespace, "pywharf-policies", CORE), {"data": {"policies.json": '{"policies": []}'}})
+    wait_for(lambda: document(kube, namespace) == before, "the changed ConfigMap")
+    # What only the operator refuses leaves the version before in force, also of a new operator.
     apply(kube, namespace, policy("one", target, deny=[{"project": "a", "versions": "~=2"}]))
     found = wait_for_condition(kube, where(namespace, "one"), "Accepted", "False", reason="InvalidSpec")
     assert "stays in force" in condition(found, "Accepted")["message"]

@@ -49,7 +49,7 @@ class FormParser:
         if found is None:
             raise ValueError("its Content-Type has no boundary of 1 to 70 characters")
         self._delimiter = b"\r\n--" + (found[1] or found[2]).encode()
-        self._next: Callable[[bytes, int], _Step] = self._first_boundary
+        self._next: Callable[[FormParser, bytes, int], _Step] = FormParser._first_boundary
         self._left = _END
         """Bytes that are not parsed yet. A line end comes before the form, because a boundary begins with one."""
 
@@ -57,7 +57,7 @@ class FormParser:
         """Yield the parts that begin in `data`, each followed by the pieces of its content. Exhaust the iterator."""
         buffer, at = self._left + data, 0
         while True:
-            event, after = self._next(buffer, at)
+            event, after = self._next(self, buffer, at)
             if event is not None:
                 yield event
             elif after == at:
@@ -67,7 +67,7 @@ class FormParser:
 
     def close(self) -> None:
         """Check that the form has ended."""
-        if self._next != self._epilogue:
+        if self._next is not FormParser._epilogue:
             raise ValueError("it ends before its last boundary")
 
     def _first_boundary(self, buffer: bytes, at: int) -> _Step:
@@ -76,20 +76,20 @@ class FormParser:
             return None, at
         if not buffer.startswith(self._delimiter, begin):
             raise ValueError("it does not begin with its boundary")
-        self._next = self._boundary_line
+        self._next = FormParser._boundary_line
         return None, begin + len(self._delimiter)
 
     def _boundary_line(self, buffer: bytes, at: int) -> _Step:
         """Read the rest of the line of a boundary; "--" is the mark of the last one."""
         if buffer.startswith(b"--", at):
-            self._next = self._epilogue
+            self._next = FormParser._epilogue
             return None, at + 2
         end = buffer.find(_END, at, at + _MAX_BLANK_BYTES)
         if end < 0 and len(buffer) - at < _MAX_BLANK_BYTES:
             return None, at
         if end < 0 or buffer[at:end].strip(b" \t"):
             raise ValueError("a boundary is not alone on its line")
-        self._next = self._head
+        self._next = FormParser._head
         return None, end + 2
 
     def _head(self, buffer: bytes, at: int) -> _Step:
@@ -101,7 +101,7 @@ class FormParser:
         part = _part(buffer[at:end]) if end >= 0 else None
         if part is None or part.head_bytes > _MAX_HEAD_BYTES:
             raise ValueError(f"the headers of a part have over {_MAX_HEAD_BYTES} bytes; send fewer")
-        self._next = self._content
+        self._next = FormParser._content
         return part, end + 4
 
     def _content(self, buffer: bytes, at: int) -> _Step:
@@ -109,7 +109,7 @@ class FormParser:
         if found < 0:  # what has arrived may end within a boundary
             end = max(at, len(buffer) - len(self._delimiter) + 1)
             return buffer[at:end] or None, end
-        self._next = self._boundary_line
+        self._next = FormParser._boundary_line
         return buffer[at:found] or None, found + len(self._delimiter)
 
     def _epilogue(self, buffer: bytes, at: int) -> _Step:

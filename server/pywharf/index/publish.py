@@ -9,7 +9,6 @@ from pywharf.core.distribution import Distribution, read_distribution, record_of
 from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, Kind
 from pywharf.core.model import File, Project
-from pywharf.core.os_errors import of_upload, translating
 from pywharf.index.follower import Follower
 from pywharf.index.limits import MAX_PROJECT_FILES, fault_of
 from pywharf.index.ports import JournalEntry, Packages, Upload
@@ -57,8 +56,8 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     check_form(form, filename)
     sha256 = await staged.finish()
     async with slot:
-        # One call in a thread: each costs a small file as much as reading it.
-        read = await asyncio.to_thread(_read, staged, filename, form, sha256)
+        await _check_digests(form, staged, sha256)
+        read = await asyncio.to_thread(_read, staged, filename)
     staged.notes = read.notes
     file = record_of(read, sha256=sha256, size=staged.size, uploaded_at=time.time())
     if (fault := fault_of(file)) is not None:
@@ -99,10 +98,16 @@ def _expect(form: Mapping[str, str], field: str, allowed: set[str]) -> None:
         raise InvalidUploadError(f"{field} is {value[:80]!r}; this index understands {' or '.join(sorted(allowed))!r}.")
 
 
-def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:
+async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:
     given = form.get("sha256_digest")
     if given and given.lower() != sha256:
         raise InvalidUploadError(_digest_message("sha256_digest", given, sha256))
+    if form.get("md5_digest") or form.get("blake2_256_digest"):
+        # One call in a thread for both: it costs a small file as much as reading it.
+        await staged.in_thread(_check_other_digests, form, staged)
+
+
+def _check_other_digests(form: Mapping[str, str], staged: StagedFile) -> None:
     for field, digest in (("md5_digest", staged.md5), ("blake2_256_digest", staged.blake2_256)):
         given = form.get(field)
         if given:
@@ -115,8 +120,6 @@ def _digest_message(field: str, given: str, actual: str) -> str:
     return f"{field} is {given[:130]!r}, but the content that arrived has {actual!r}; upload the file again."
 
 
-def _read(staged: StagedFile, filename: DistributionFilename, form: Mapping[str, str], sha256: str) -> Distribution:
-    with translating(of_upload):
-        _check_digests(form, staged, sha256)
-        with staged.path.open("rb") as stream:
-            return read_distribution(stream, filename)
+def _read(staged: StagedFile, filename: DistributionFilename) -> Distribution:
+    with staged.path.open("rb") as stream:
+        return read_distribution(stream, filename)

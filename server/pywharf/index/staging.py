@@ -122,6 +122,10 @@ class StagedFile:
 
         await self._call(write)
 
+    async def in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call that reads the file in a thread, as long as the file's own calls may take."""
+        return await self._call(function, *args, **kwargs)
+
     @staticmethod
     async def _call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -50,8 +50,8 @@ class ZipReader:
         self._stream = stream
         self._shown = shown
         self._directory = ZipDirectory(stream, shown, max_members)
-        self._kept: dict[int, tuple[bytes, int]] = {}
-        """By the position of their headers: small members that were read, and how many bytes they take."""
+        self._kept: dict[ZipMember, tuple[bytes, int]] = {}
+        """The content of small members that were read alone, and how many bytes of the file they take."""
 
     def members(self) -> Iterator[ZipMember]:
         """Yield each member in the order of the list. Raises the same errors as the constructor."""
@@ -72,7 +72,7 @@ class ZipReader:
         self._stream.seek(member.header_at)
         taken = self._read_content(member, content)
         if member.size <= _KEPT_BYTES and len(self._kept) < _MAX_KEPT:
-            self._kept[member.header_at] = bytes(content.data), taken
+            self._kept[member] = bytes(content.data), taken
         return bytes(content.data)
 
     def check_contents(self, check: "ContentCheck | None" = None) -> None:
@@ -92,7 +92,7 @@ class ZipReader:
 
     def _read_again(self, member: ZipMember, digest: Digest | None) -> int:
         """Read a member as `_read_content` does, from memory if it was read before."""
-        if (kept := self._kept.get(member.header_at)) is None:
+        if (kept := self._kept.get(member)) is None:
             return self._read_content(member, digest)
         content, taken = kept
         self._stream.seek(taken, io.SEEK_CUR)

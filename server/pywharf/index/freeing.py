@@ -4,6 +4,7 @@ Python frees an object in the thread that drops its last reference, and no other
 """
 
 import contextlib
+import sys
 import threading
 import time
 from typing import Any
@@ -16,7 +17,7 @@ _SLICE = 1_000
 
 def free_slowly(entries: dict[Any, Any]) -> None:
     """Free a dict that nothing else uses, in a thread of its own if it is large."""
-    if len(entries) > _MANY:
+    if len(entries) > _MANY and not sys.is_finalizing():  # then a thread would never start
         with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no thread
             threading.Thread(target=_free, args=(entries,), name="pywharf-freeing", daemon=True).start()
 

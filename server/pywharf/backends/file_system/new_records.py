@@ -38,7 +38,7 @@ def write_new(staging: str, final: str, content: bytes, *, replaces: bool = Fals
             left = left[os.write(fd, left) :]
         return Written(temporary, final, status_of(os.fstat(fd)), replaces)
     except BaseException:
-        Path(temporary).unlink()
+        Path(temporary).unlink(missing_ok=True)
         raise
     finally:
         os.close(fd)

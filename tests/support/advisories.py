@@ -43,8 +43,23 @@ def malware(name: str, *versions: str, modified: str = MODIFIED) -> Json:
     return entry(f"MAL-2026-{name}", affected(name, versions or None), modified=modified)
 
 
-def zipped(entries: Iterable[Json | bytes]) -> bytes:
-    made = io.BytesIO()
+class _Stream(io.BytesIO):
+    """A file that cannot be rewound, so that a zip gives each member's sizes after it."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation
+
+
+def streamed_zip(entries: Iterable[Json | bytes]) -> bytes:
+    """Return a zip as Go's library writes it."""
+    return zipped(entries, _Stream())
+
+
+def zipped(entries: Iterable[Json | bytes], made: io.BytesIO | None = None) -> bytes:
+    made = io.BytesIO() if made is None else made
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, one in enumerate(entries):
             content = one if isinstance(one, bytes) else json.dumps(one).encode()
@@ -62,6 +77,7 @@ def packed_lines(entries: Iterable[Json | bytes]) -> bytes:
 
 FORMS: dict[str, Callable[[Iterable[Json | bytes]], bytes]] = {
     "zip": zipped,
+    "streamed zip": streamed_zip,
     "lines": lines,
     "packed lines": packed_lines,
 }

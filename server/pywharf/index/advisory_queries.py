@@ -1,6 +1,6 @@
 """Questions about advisories as OSV's API asks them, and their answers, one bounded page at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote
@@ -22,8 +22,8 @@ MAX_PAGE: Final = 1000
 """Entries in the answer to one query; the rest is on further pages."""
 MAX_BATCH: Final = 3000
 """Entries in the answer to a batch."""
-MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of an answer with whole entries; an entry that is larger is a page of its own."""
+_PIECE_BYTES: Final = 64 * 1024
+"""Bytes of an answer that are in memory: a client that reads slowly costs only that."""
 _AFTER: Final = "after:"
 """A page's token says after which entry the page begins."""
 _PURL: Final = "pkg:pypi/"
@@ -140,19 +140,29 @@ def brief_page(store: AdvisoryStore, found: Sequence[str], after: str, room: int
     return page
 
 
-def whole_page(store: AdvisoryStore, found: Sequence[str]) -> bytes:
-    """Return the answer to a query as JSON, with whole entries. Blocks. Raises OSError, BrokenStoreError."""
-    vulns: list[msgspec.Raw] = []
-    size, last = 0, ""
+def whole_page(store: AdvisoryStore, found: Sequence[str]) -> Iterator[bytes]:
+    """Yield the answer to a query, as pieces of JSON, with whole entries. Blocks. Raises OSError, BrokenStoreError."""
+    piece = bytearray(b'{"vulns":[')
+    count, last = 0, ""
     for one in found:
+        if count == MAX_PAGE:
+            break
         content = store.entry(one)
-        if content is not None:
-            if vulns and (len(vulns) >= MAX_PAGE or size + len(content) > MAX_PAGE_BYTES):
-                return msgspec.json.encode({"vulns": vulns, "next_page_token": _AFTER + last})
-            vulns.append(msgspec.Raw(content))
-            size += len(content)
-        last = one
-    return msgspec.json.encode({"vulns": vulns} if vulns else {})
+        if content is None:
+            continue
+        piece += b"," + content if count else content
+        count, last = count + 1, one
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if not count:
+        yield b"{}"
+        return
+    if last != found[-1]:
+        piece += b'],"next_page_token":' + msgspec.json.encode(_AFTER + last) + b"}"
+    else:
+        piece += b"]}"
+    yield bytes(piece)
 
 
 def _time(unix_s: float | None) -> str:

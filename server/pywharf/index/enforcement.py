@@ -15,7 +15,7 @@ from pywharf.core.policy.evaluation import RepoPolicies, Withheld
 from pywharf.core.policy.withholding import refusal_of
 
 _MAX_CHECKED = 256
-"""Files of a repo whose check is kept. A project with thousands of rules takes milliseconds to evaluate."""
+"""Files of a repo whose check is kept. An evaluation takes about a tenth of a small file's download."""
 _numbers = itertools.count(1)
 _LATEST = sys.float_info.max
 """The end of what no moment changes. It is finite, because a clock that is set back still changes it."""

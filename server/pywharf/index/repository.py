@@ -16,10 +16,10 @@ from pywharf.core.negotiation import PageFormat
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
-from pywharf.index.enforcement import Enforcement
 from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
 from pywharf.index.page_cache import Page
+from pywharf.index.policies_in_force import PoliciesInForce
 from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
 from pywharf.index.project_pages import Sources, make_page
 from pywharf.index.publish import publish
@@ -83,12 +83,8 @@ class Repository:
         self._upstream = upstream
         self._max_file_bytes = max_file_bytes
         self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
-        self._staging, self._tally, self._clock = shared.staging, shared.withheld, shared.clock
-        self._enforcement: Enforcement | None = None
-        self._advisories = shared.advisories
-        self._blocks_malware = False
-        self._pages_of: str = name
-        """What the keys of project pages begin with: pages made under other policies have other keys."""
+        self._staging, self._tally = shared.staging, shared.withheld
+        self._policies = PoliciesInForce(name, shared.advisories, shared.clock)
         self._listed = ListedProjects()
         self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
@@ -137,32 +133,11 @@ class Repository:
 
         Pages stay cached if they are the same object as before.
         """
-        if not self.enforces(policies):
-            self._use(None if policies is None else self._enforcement_of(policies))
-
-    def _enforcement_of(self, policies: RepoPolicies) -> Enforcement:
-        return Enforcement(self.name, policies, self._advisories.current(), self._clock)
-
-    def _use(self, enforcement: Enforcement | None) -> None:
-        self._enforcement = enforcement
-        self._pages_of = self.name if enforcement is None else enforcement.pages
-        self._blocks_malware = enforcement is not None and enforcement.policies.blocks_malware
-
-    def _in_force(self) -> Enforcement | None:
-        """Return the policies in force, with the newest advisories; None: none.
-
-        Raises AdvisoriesNotLoadedError if a policy needs advisories and there are none yet.
-        """
-        enforcement = self._enforcement
-        if enforcement is None or not self._blocks_malware:
-            return enforcement
-        if self._advisories.required() is not enforcement.advisories:
-            self._use(self._enforcement_of(enforcement.policies))
-        return self._enforcement
+        self._policies.use(policies)
 
     def enforces(self, policies: RepoPolicies | None) -> bool:
         """Return whether these policies are the ones applied."""
-        return policies is (self._enforcement.policies if self._enforcement is not None else None)
+        return self._policies.are(policies)
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of all projects that may have a file. Raises IndexNotLoadedError."""
@@ -177,11 +152,11 @@ class Repository:
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:
-            catalog, enforcement = await self._follower.latest(), self._in_force()
+            catalog, enforcement = await self._follower.latest(), self._policies.current()
             if enforcement is None:
                 return catalog.names()
             names = await self._listed.names(catalog, enforcement)
-            if self._in_force() is enforcement:
+            if self._policies.current() is enforcement:
                 return names
 
     async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
@@ -196,9 +171,9 @@ class Repository:
             # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
             own = await self._find(name) if source is None else catalog.project(name)
             return await self._looked_up_page(name, own, source, is_json=is_json)
-        if self._blocks_malware:
-            self._in_force()
-        page = self._pages.get((self._pages_of, name, is_json), source)
+        if self._policies.need_advisories:
+            self._policies.current()
+        page = self._pages.get((self._policies.pages, name, is_json), source)
         if page is not None:
             return page
         return await self._own_page(name, catalog.project(name), source, is_json=is_json)
@@ -216,7 +191,7 @@ class Repository:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
-        if self._enforcement is not None and (enforcement := self._in_force()) is not None:
+        if self._policies.enforcement is not None and (enforcement := self._policies.current()) is not None:
             enforcement.check_download(project, file)
         return file
 
@@ -251,7 +226,7 @@ class Repository:
 
     def _with_status(self, project: Project) -> Project:
         """Return the project with its status under the policies; its files do not matter."""
-        enforcement = self._in_force()
+        enforcement = self._policies.current()
         if enforcement is None or not enforcement.concerns(project.name):
             return project
         return enforcement.show(msgspec.structs.replace(project, files=())).project
@@ -303,8 +278,8 @@ class Repository:
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
             raise NotFoundError(f"This repo has no project {name!r}.")
-        self._in_force()
-        page = self._pages.get((self._pages_of, name, is_json), source)
+        self._policies.current()
+        page = self._pages.get((self._policies.pages, name, is_json), source)
         if page is not None:
             return page
         shown = await self._with_sizes(project) if is_json else project
@@ -320,18 +295,20 @@ class Repository:
     ) -> Page:
         """Return the page under the policies in force when it is complete: waiting for a slot may take long."""
         note = partial(self._tally.note, self.name, key[0])
-        began = self._clock()
+        began = self._policies.clock()
         while True:
-            enforcement = self._in_force()
+            enforcement = self._policies.current()
             page = await self._pages.get_or_make(
-                (self._pages_of, *key),
+                (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
                 large=sources.count > _LARGE_PROJECT,
                 source_bytes=source_bytes,
             )
             # Another caller may have had it made before this one came, for a time that is over.
-            if self._in_force() is enforcement and (page.since >= began or page.is_right_at(self._clock())):
+            if self._policies.current() is enforcement and (
+                page.since >= began or page.is_right_at(self._policies.clock())
+            ):
                 return page
 
     async def _with_sizes(self, project: Project) -> Project:

@@ -45,7 +45,7 @@ from pywharf.web.transport import secure_transport
 _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _MAX_CONCURRENT_LOGINS = 32
-_MAX_CONCURRENT_ADVISORY_QUERIES = 32
+_MAX_CONCURRENT_ADVISORY_QUERIES = 256
 _SERVER = f"pywharf/{__version__}"
 
 

@@ -5,7 +5,8 @@ It needs no secret, as OSV's needs none: the answers come from the feed alone, a
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -26,20 +27,31 @@ from pywharf.index.advisory_queries import (
 from pywharf.web.forms import read_body
 from pywharf.web.keys import ADVISORIES, ADVISORY_QUERIES, ADVISORY_TURN
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _MAX_BYTES: Final = 1024 * 1024
 """Bytes of a body: a batch of the most queries has some hundred kilobytes."""
 _LONGEST_S: Final = 30.0
+_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _STEP_S: Final = 0.005
 """Seconds of work on a batch before as long a pause: so all these calls take at most half of a worker's time."""
 
 
-async def query(request: web.Request) -> web.Response:
+async def query(request: web.Request) -> web.StreamResponse:
     """Answer POST /v1/query: the whole entries about a package, or about one version of it."""
     with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
         asked = parse_query(await read_body(request, _MAX_BYTES, _LONGEST_S))
         store = request.app[ADVISORIES].entries()
-        async with request.app[ADVISORY_TURN]:
-            return _answer(await _in_thread(store, asked))
+        pieces = whole_page(store, identifiers(store, asked))
+        first = await _in_turn(request, next, pieces, b"")
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(request)
+        while first:
+            await response.write(first)
+            first = await _in_turn(request, next, pieces, b"")
+        await response.write_eof()
+        return response
 
 
 async def query_batch(request: web.Request) -> web.Response:
@@ -48,7 +60,7 @@ async def query_batch(request: web.Request) -> web.Response:
         asked = parse_batch(await read_body(request, _MAX_BYTES, _LONGEST_S))
         store = request.app[ADVISORIES].entries()
         async with request.app[ADVISORY_TURN]:
-            return _answer(await _batch(store, asked))
+            return web.Response(body=await _batch(store, asked), headers=_HEADERS)
 
 
 async def entry(request: web.Request) -> web.Response:
@@ -56,23 +68,19 @@ async def entry(request: web.Request) -> web.Response:
     identifier = request.match_info["id"]
     with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
         store = request.app[ADVISORIES].entries()
-        found = None
-        if is_identifier(identifier):
-            async with request.app[ADVISORY_TURN]:
-                try:
-                    found = await asyncio.to_thread(store.entry, identifier)
-                except (OSError, BrokenStoreError) as error:
-                    raise _unreadable() from error
+        found = await _in_turn(request, store.entry, identifier) if is_identifier(identifier) else None
     if found is None:
         raise NotFoundError(f"The feed has no entry {identifier[:100]!r}.")
-    return _answer(found)
+    return web.Response(body=found, headers=_HEADERS)
 
 
-async def _in_thread(store: AdvisoryStore, asked: Query) -> bytes:
-    try:
-        return await asyncio.to_thread(lambda: whole_page(store, identifiers(store, asked)))
-    except (OSError, BrokenStoreError) as error:
-        raise _unreadable() from error
+async def _in_turn(request: web.Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a call that reads the feed in a thread, one at a time. Raises UnavailableError."""
+    async with request.app[ADVISORY_TURN]:
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except (OSError, BrokenStoreError) as error:
+            raise UnavailableError("The feed cannot be read from the server's disk; try again.") from error
 
 
 async def _batch(store: AdvisoryStore, asked: list[Query]) -> bytes:
@@ -91,11 +99,3 @@ async def _batch(store: AdvisoryStore, asked: list[Query]) -> bytes:
             await asyncio.sleep(spent)
             began = time.perf_counter()
     return msgspec.json.encode({"results": results})
-
-
-def _answer(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def _unreadable() -> UnavailableError:
-    return UnavailableError("The feed of advisories cannot be read from the server's disk; try again.")

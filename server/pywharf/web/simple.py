@@ -84,7 +84,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     if _matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     content = await repository.open_file(name, found)
-    if (served_files := request.app.get(SERVED_FILES)) is not None:
+    if (served_files := request.app.get(SERVED_FILES)) is not None and request.method == hdrs.METH_GET:
         served_files.note(repository.name, name, found.filename)
     return await _send(request, content, found, headers)
 

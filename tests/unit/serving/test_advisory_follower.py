@@ -118,7 +118,7 @@ async def test_a_newer_feed_is_taken_and_a_bad_one_is_not(host: FeedHost, tmp_pa
         host.content = zipped([malware("older", modified=EARLY)])
         await followed.read("older")
         seen = len(host.answers)
-        await followed.read("unchanged", 2)
+        await followed.read("older", 2)
         assert set(host.answers[seen:]) == {304}, "what was refused is not fetched again"
         host.status = 500
         await followed.read("unreachable", 2)

@@ -28,7 +28,7 @@ from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.advisories import Advisory
 
-_CACHED_BYTES: Final = 8 * 1024 * 1024
+_CACHED_BYTES: Final = 3 * 1024 * 1024
 """Bytes, about, of the projects that are kept unpacked."""
 
 
@@ -84,7 +84,9 @@ class AdvisoryStore:
         self._groups = parts[5]
         self.meta = msgspec.json.decode(parts[6], type=StoreMeta)
         self._read = read
-        self._revision = hashlib.sha256(b"".join((parts[0], parts[5]))).hexdigest()[:32]
+        answers = hashlib.sha256(parts[0])
+        answers.update(parts[5])
+        self._revision = answers.hexdigest()[:32]
         self._unpacked: cachetools.LRUCache[int, Mapping[str, _Project]] = cachetools.LRUCache(
             _CACHED_BYTES, lambda found: sum(map(_size, found.values()))
         )
@@ -171,8 +173,10 @@ class _Identified(msgspec.Struct):
 
 def _size(project: _Project) -> int:
     """Return about how many bytes a project takes."""
-    return 150 * len(project.positions) + sum(
-        200 + 8 * len(runs) + 200 * len(intervals) for _, runs, intervals in project.entries
+    return (
+        1000
+        + 150 * len(project.positions)
+        + sum(400 + 40 * len(runs) + 200 * len(intervals) for _, runs, intervals in project.entries)
     )
 
 

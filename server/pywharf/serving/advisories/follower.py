@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import logging
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,6 +98,8 @@ class FeedFollower:
         """Of the last feed that was fetched, even if it was refused: it needs no second look."""
         self._mark: Mark | None = None
         """Of the last file that was read, even if it was refused."""
+        self._refused = ""
+        """Why that feed was refused, as the metrics call it; "" if it was taken."""
         self._fault = ""
         """What was logged last."""
 
@@ -158,7 +161,7 @@ class FeedFollower:
             else:
                 self._meta = await on_storage(_KEEPING_S, kept_feed.restore, self._root, store, self._source.digest)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is only a copy
-            _logger.warning("The feed of advisories on disk cannot be used (%s); it is read anew.", error)
+            _logger.warning("The feed of advisories on disk cannot be used (%s); the feed is read again.", error)
         if self._meta is not None:
             self._validators = Validators(self._meta.etag, self._meta.last_modified)
 
@@ -173,10 +176,10 @@ class FeedFollower:
         except Exception as error:
             _logger.exception("The feed of advisories cannot be read.")
             return self._report(f"internal error ({type(error).__name__})", "failed")
-        if has_new:
+        self._metrics.advisory_reads.labels(self._refused or ("taken" if has_new else "unchanged")).inc()
+        if not self._refused:
             self._fault = ""
-        self._metrics.advisory_reads.labels("taken" if has_new else "unchanged").inc()
-        self._metrics.checked_advisories()
+            self._metrics.checked_advisories()
         return True
 
     def _report(self, fault: str, result: str) -> bool:
@@ -224,11 +227,12 @@ class FeedFollower:
                     last_modified=validators.last_modified,
                 )
             except BadFeedError:
-                self._validators, self._mark = validators, mark
+                self._validators, self._mark, self._refused = validators, mark, "broken"
                 raise
-            self._validators, self._mark = validators, mark
+            self._validators, self._mark, self._refused = validators, mark, ""
             last = self._meta
             if last is not None and meta.newest < last.newest:
+                self._refused = "older"
                 raise _OlderFeedError(
                     f"its newest entry is of {_shown(meta.newest)}, that of the last one of {_shown(last.newest)}"
                 )
@@ -247,7 +251,7 @@ class FeedFollower:
         try:
             await on_storage(_KEEPING_S, kept_feed.keep, store, self._root)
         except (OSError, PywharfError) as error:
-            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart will read it anew.", error)
+            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart reads the feed again.", error)
 
 
 class _OlderFeedError(Exception):
@@ -267,6 +271,8 @@ def _mark(path: Path) -> Mark | None:
     try:
         status = path.stat()
     except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe may never end
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
 

@@ -66,10 +66,11 @@ class ServedFiles:
                 continue
             self._count(key[0], "malware" if any(one.is_malware for one in advisories) else "other")
             identifiers = [one.id for one in sorted(advisories, key=lambda one: (not one.is_malware, one.id))]
-            if await asyncio.to_thread(_claim, said, f"{key} {identifiers}"):
+            if found >= _MAX_LINES:
                 found += 1
-                if found <= _MAX_LINES:
-                    self._log(key, identifiers)
+            elif await asyncio.to_thread(_claim, said, f"{key} {identifiers}"):
+                found += 1
+                self._log(key, identifiers)
         if found > _MAX_LINES:
             _logger.warning("New advisories are about %d further files that were served.", found - _MAX_LINES)
 

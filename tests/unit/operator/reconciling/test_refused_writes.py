@@ -25,6 +25,7 @@ from pywharf_operator.spec.kinds import (
     HTTP_ROUTE,
     JOB,
     POD,
+    POLICY,
     REPO,
     SECRET,
     SERVER,
@@ -242,6 +243,53 @@ async def test_the_configuration_is_announced_only_after_it_is_written(cluster, 
     await reconciler.reconcile(KEY)
     assert cluster.objects["pods", "pod"]["metadata"]["annotations"]["pywharf.dev/config"] != reported
     assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
+
+
+def policy(cluster: Cluster, minimum_age: str) -> None:
+    spec = {
+        "targetRefs": [{"kind": "PackageServer", "name": "pywharf"}],
+        "cooldown": {"minimumAge": minimum_age, "missingTime": "Deny", "projects": ["*"]},
+    }
+    old = cluster.objects.get((POLICY.plural, "company"), {"metadata": {"generation": 0}})
+    metadata = {"name": "company", "generation": old["metadata"]["generation"] + 1}
+    cluster.add(POLICY, {"metadata": metadata, "spec": spec})
+
+
+def policies(cluster: Cluster) -> str:
+    text: str = cluster.objects["configmaps", "pywharf-policies"]["data"]["policies.json"]
+    return text
+
+
+async def test_replicas_can_start_with_the_policies_of_an_older_configuration(cluster, reconciler):
+    """While a configuration is refused, the policies are those that the present one names."""
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    before = policies(cluster)
+    named = cluster.objects["configmaps", "pywharf-config"]["data"]["config.toml"]
+    cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
+    policy(cluster, "8d")
+    for _ in range(3):
+        await reconciler.reconcile(KEY)
+        assert policies(cluster) == before
+    assert cluster.objects["configmaps", "pywharf-config"]["data"]["config.toml"] == named
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert policies(cluster) == before.replace("604800", "691200")
+    # The configuration that names no policies is applied before their ConfigMap is deleted.
+    del cluster.objects[POLICY.plural, "company"]
+    cluster.calls.clear()
+    await reconciler.reconcile(KEY)
+    done = [call for call in cluster.calls if call.startswith(("apply", "delete"))]
+    assert done.index("apply configmaps/pywharf-config") < done.index("delete configmaps/pywharf-policies")
+
+
+async def test_policies_that_cannot_be_written_hold_the_configuration_back(cluster, reconciler):
+    await reconciler.reconcile(KEY)
+    cluster.refuse["apply configmaps/pywharf-policies"] = FORBIDDEN
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    assert "policies_file" not in cluster.objects["configmaps", "pywharf-config"]["data"]["config.toml"]
+    assert cluster.status(SERVER, "pywharf", "Ready") == ("False", "ApplyRefused")
 
 
 async def test_a_kind_that_seems_to_be_missing_for_a_moment_loses_no_object(cluster, reconciler):

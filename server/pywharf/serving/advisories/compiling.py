@@ -20,7 +20,7 @@ from pywharf.core.os_errors import reason_of
 _LONGEST_S: Final = 1800.0
 _CPU_S: Final = 1200
 _MEMORY_BYTES: Final = 768 * 1024 * 1024
-"""Addresses of the process: 200,000 entries take about 350 MB of them. A pod has 1 GiB of memory unless it is changed."""
+"""Addresses of the process, of which 200,000 entries take about 350 MB. The operator gives a pod 1 GiB of memory."""
 _NICENESS: Final = 10
 """Requests come first where processors are scarce."""
 _MAX_ANSWER: Final = 64 * 1024

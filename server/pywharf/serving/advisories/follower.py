@@ -251,7 +251,7 @@ class FeedFollower:
         try:
             await on_storage(_KEEPING_S, kept_feed.keep, store, self._root)
         except (OSError, PywharfError) as error:
-            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart reads the feed again.", error)
+            _logger.warning("The feed of advisories cannot be kept on disk (%s); a restart reads it again.", error)
 
 
 class _OlderFeedError(Exception):

@@ -7,7 +7,7 @@ import msgspec
 
 from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project
-from pywharf.core.names import ProjectName
+from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.evaluation import Verdict, Withheld
 from pywharf_operator.local.policy.lock_files import Lock, LockedFile, Pin
 from pywharf_operator.local.policy.subject import Subject
@@ -70,15 +70,18 @@ def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -
 
 
 def _is_foreign(name: ProjectName, pins: Sequence[Pin], subject: Subject) -> bool:
-    """Return whether the pins are of the extra index: not if a file's URL is one of the pins' own index."""
+    """Return whether the pins are of the extra index: not if the repo's own URL serves one of their files."""
     if not subject.may_be_upstream_s(name):
         return False
-    return not any(_is_below(file.url, pin.index) for pin in pins for file in pin.files)
+    return not any(_serves(subject.repo, pin.index, file.url) for pin in pins for file in pin.files)
 
 
-def _is_below(url: str | None, index: str | None) -> bool:
-    """Return whether the index serves the file itself, as this server does with a repo's own files."""
-    return url is not None and index is not None and url.startswith(index.rstrip("/") + "/")
+def _serves(repo: RepoName, index: str | None, url: str | None) -> bool:
+    """Return whether the index has a repo's URL, and the file lies below it, as only a repo's own files do."""
+    if index is None or url is None:
+        return False
+    folder = index.rstrip("/") + "/"
+    return folder.endswith(f"/repo/{repo}/simple/") and url.startswith(folder)
 
 
 def _lacks_times(pin: Pin) -> bool:

@@ -1,5 +1,6 @@
 """What holds for all policies, projects and times."""
 
+import fnmatch
 import random
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,7 +8,9 @@ from typing import TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from packaging.specifiers import SpecifierSet
 
+from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project, rfc3339
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisory
@@ -220,3 +223,34 @@ def test_a_project_that_nothing_concerns_stays_as_it_is(
         assert verdict == Verdict(project)
     if not foreign and project.files and not verdict.project.files:
         assert compiled.hides_whole_projects([project.name], _Feed()) == (project.name,)
+
+
+def _selects(rule: Deny | PolicyException, file: File) -> bool:
+    """Return whether a rule is about a file of the project a-b, by what `packaging` and `fnmatch` say."""
+    version = version_of(file.filename, ProjectName("a-b"))
+    return (
+        fnmatch.fnmatchcase("a-b", rule.project.lower().replace("_", "-"))
+        and (rule.sha256 is None or rule.sha256 == file.sha256)
+        and (
+            rule.versions is None
+            or (version is not None and SpecifierSet(rule.versions).contains(version, prereleases=True))
+        )
+    )
+
+
+@given(SETS, PROJECTS)
+def test_denials_are_those_of_a_plain_search(policies: list[Policy], project: Project) -> None:
+    only = [Policy(name=policy.name, deny=policy.deny, exceptions=policy.exceptions) for policy in policies]
+    expected = {}
+    for file in project.files:
+        reasons = [
+            (policy.name, deny.reason)
+            for policy in only
+            for deny in policy.deny
+            if _selects(deny, file)
+            and not any(e.until > NOW and "Deny" in e.of and _selects(e, file) for e in policy.exceptions)
+        ]
+        if reasons:
+            expected[file.filename] = min(reasons)
+    verdict = evaluate(only, project)
+    assert {one.filename: (one.policy, one.reason) for one in verdict.withheld} == expected

@@ -7,12 +7,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, sha256_of
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|\s)#.*$")
 _OPTION = re.compile(r"\s--?[A-Za-z]")
 _HASH = re.compile(r"--hash[=\s]\s*(\S+)")
 _OTHER_FILE = re.compile(r"(-r|--requirement|-c|--constraint)[=\s]*")
 _NOT_AN_INDEX_S = re.compile(r"-e|--editable|\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*:|\S+\.(whl|zip|tar\.gz)(\s|$)")
 _MAX_LINE = 1024 * 1024
+_MAX_REQUIREMENT = 4096
+"""Characters of a requirement without its options."""
 
 
 def parse_requirements(text: str, source: str) -> Lock:
@@ -49,6 +51,8 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def _pin(draft: Draft, number: int, line: str) -> None:
     option = _OPTION.search(line)
     text, options = (line, "") if option is None else (line[: option.start()], line[option.start() :])
+    if len(text) > _MAX_REQUIREMENT:
+        draft.fail(f"line {number} has a requirement over {_MAX_REQUIREMENT} characters.")
     try:
         requirement = Requirement(text)
     except InvalidRequirement:

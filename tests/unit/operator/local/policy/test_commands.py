@@ -140,26 +140,31 @@ def test_offline_a_missing_time_is_missing(run: Run, index: Upstream) -> None:
     assert index.requests == []
 
 
+OURS = "https://packages.example/repo/team-a/simple/"
 UV = """version = 1
 [[package]]
 name = "six"
 version = "1.1"
-source = { registry = "https://packages.example/repo/team-a/simple/" }
+source = { registry = "INDEX" }
 sdist = { url = "URL/six-1.1.tar.gz", hash = "sha256:HASH", upload-time = "TIME" }
 """
 
 
 @pytest.mark.parametrize(
-    ("url", "uploaded", "status"),
+    ("index_url", "url", "uploaded", "status"),
     [
-        ("https://files.example", OLD, 0),
-        ("https://files.example", YOUNG, 1),
-        ("https://packages.example/repo/team-a/simple/six", YOUNG, 0),
-        ("https://packages.example/repo/team-ab/six", YOUNG, 1),
+        (OURS, "https://files.example", OLD, 0),
+        (OURS, "https://files.example", YOUNG, 1),
+        (OURS, f"{OURS}six", YOUNG, 0),
+        (OURS.rstrip("/"), f"{OURS}six", YOUNG, 0),
+        (OURS, "https://packages.example/repo/team-ab/six", YOUNG, 1),
+        ("https://proxy.example/simple/", "https://proxy.example/simple/six", YOUNG, 1),
     ],
 )
-def test_a_uv_lock_has_upload_times_and_urls(run: Run, index: Upstream, url: str, uploaded: str, status: int) -> None:
-    lock = UV.replace("URL", url).replace("TIME", uploaded).replace("HASH", "a" * 64)
+def test_a_uv_lock_has_upload_times_and_urls(
+    run: Run, index: Upstream, index_url: str, url: str, uploaded: str, status: int
+) -> None:
+    lock = UV.replace("INDEX", index_url).replace("URL", url).replace("TIME", uploaded).replace("HASH", "a" * 64)
     assert judged(run, lock, name="uv.lock").exit_code == status
     assert index.requests == []
 

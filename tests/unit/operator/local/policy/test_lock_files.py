@@ -161,6 +161,8 @@ def package(name: str = "six", version: str = "1.0") -> str:
         ("requirements.txt", "six == ", "line 1 is not a requirement"),
         ("requirements.txt", "\n" * 7 + "!", "line 8 is not a requirement: '!'"),
         ("requirements.txt", "six==" + "1" * 2_000_000, "line 1 is over"),
+        ("requirements.txt", "six==" + "1" * 9_000, "line 1 has a requirement over 4096 characters"),
+        ("requirements.txt", "six" + " " * 500_000 + "!" * 9_000, "line 1 has a requirement over 4096 characters"),
         ("requirements.txt", "six===one", "'one' of 'six' is not a version"),
         ("requirements.txt", "six==1\n" * (MAX_PINS + 1), f"it pins more than {MAX_PINS} releases"),
         (

@@ -1,5 +1,6 @@
 """What one repo's policies make of its projects: what is shown, what is refused, and for how long that holds."""
 
+import asyncio
 import itertools
 import sys
 import time
@@ -16,6 +17,8 @@ from pywharf.core.policy.withholding import refusal_of
 
 _MAX_CHECKED = 256
 """Files of a repo whose check is kept. An evaluation takes about a tenth of a small file's download."""
+_MANY_RULES = 200
+"""Rules about one project above which an evaluation runs in a thread. A tenant may write thousands about a project."""
 _numbers = itertools.count(1)
 _LATEST = sys.float_info.max
 """The end of what no moment changes. It is finite, because a clock that is set back still changes it."""
@@ -56,6 +59,10 @@ class Enforcement:
         """Return whether `show` may change anything about a project of that name."""
         return self.policies.concerns(name, foreign=foreign, advisories=self.advisories)
 
+    def takes_long(self, name: ProjectName) -> bool:
+        """Return whether an evaluation of the project would hold up the event loop, however few its files are."""
+        return self.policies.effort(name) > _MANY_RULES
+
     def show(self, project: Project, *, foreign: bool = False) -> Shown:
         """Evaluate a project now. `foreign`: it is the extra index's."""
         now = self.clock()
@@ -63,14 +70,20 @@ class Enforcement:
         until = _LATEST if verdict.next_change is None else verdict.next_change
         return Shown(verdict.project, verdict.withheld, now, until)
 
-    def check_download(self, project: Project, file: File) -> None:
+    async def evaluate(self, project: Project) -> Shown:
+        """Evaluate an own project now, in a thread if that takes long."""
+        if self.takes_long(project.name):
+            return await asyncio.to_thread(self.show, project)
+        return self.show(project)
+
+    async def check_download(self, project: Project, file: File) -> None:
         """Raise WithheldError if an own file is withheld now. Only that file is evaluated."""
         if not self.concerns(project.name):
             return
         key = (project.name, file.filename, file.sha256)
         checked = self._checked.get(key)
         if checked is None or not checked.since <= self.clock() < checked.until:
-            checked = self._checked[key] = self.show(msgspec.structs.replace(project, files=(file,)))
+            checked = self._checked[key] = await self.evaluate(msgspec.structs.replace(project, files=(file,)))
         if checked.withheld:
             raise refusal_of(checked.withheld[0])
 

@@ -75,7 +75,7 @@ class ListedProjects:
         decisions: dict[ProjectName, _Decision] = {}
         slice_end = time.monotonic() + _SLICE_S
         for name in candidates:
-            decisions[name] = _decide(name, catalog, enforcement, known.get(name))
+            decisions[name] = await _decide(name, catalog, enforcement, known.get(name))
             if time.monotonic() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.monotonic() + _SLICE_S
@@ -98,12 +98,12 @@ class ListedProjects:
         return self._listed
 
 
-def _decide(name: ProjectName, catalog: Catalog, enforcement: Enforcement, known: _Decision | None) -> _Decision:
+async def _decide(name: ProjectName, catalog: Catalog, enforcement: Enforcement, known: _Decision | None) -> _Decision:
     source = catalog.source(name)
     if known is not None and known.source == source and known.since <= enforcement.clock() < known.until:
         return known
     project = catalog.project(name)
     if project is None:
         return _Decision(source, is_hidden=False, since=-math.inf, until=math.inf)
-    shown = enforcement.show(project)
+    shown = await enforcement.evaluate(project)
     return _Decision(source, bool(shown.withheld) and not shown.project.files, shown.since, shown.until)

@@ -192,7 +192,7 @@ class Repository:
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
         if self._policies.enforcement is not None and (enforcement := self._policies.current()) is not None:
-            enforcement.check_download(project, file)
+            await enforcement.check_download(project, file)
         return file
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
@@ -302,7 +302,7 @@ class Repository:
                 (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
-                large=sources.count > _LARGE_PROJECT,
+                large=sources.count > _LARGE_PROJECT or (enforcement is not None and enforcement.takes_long(key[0])),
                 source_bytes=source_bytes,
             )
             # Another caller may have had it made before this one came, for a time that is over.

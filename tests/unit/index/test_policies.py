@@ -226,6 +226,27 @@ async def test_a_download_is_evaluated_once_while_nothing_changes(repo, tmp_path
     assert len(evaluated) == 3
 
 
+@pytest.mark.parametrize(("rules", "apart"), [(3, False), (300, True)])
+async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, tmp_path, rules, apart):
+    path = wheel(tmp_path, "foo")
+    await repo.publish(path, wheel(tmp_path, "bar"))
+    denials = (Deny(project="f*", versions=f">=2.{n},<2.{n + 1}", reason="stolen") for n in range(rules))
+    given = policies(Policy(name="ns/many", deny=tuple(denials)))
+    threads: dict[str, set[bool]] = {}
+    real = given.evaluate
+
+    def noting(project, **more):
+        threads.setdefault(project.name, set()).add(threading.current_thread() is not threading.main_thread())
+        return real(project, **more)
+
+    given.evaluate = noting  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    assert await repo.root() == ["bar", "foo"]
+    assert await repo.versions() == ["1.0"]
+    assert (await repo.served.find_file(FOO, path.name)).filename == path.name
+    assert threads == {"foo": {apart}}, "the root page, the project's page or the download used the wrong thread"
+
+
 async def test_a_file_that_only_another_replica_knows_is_withheld_too(repo, tmp_path):
     await publish(repo.backend, wheel(tmp_path, "foo"))
     repo.served.enforce(policies(deny()))

@@ -108,6 +108,13 @@ class PolicyGroup:
         """Return the projects of which a rule may withhold own files; advisories do not count."""
         return self._hiding.matched(names)
 
+    def effort(self, name: ProjectName) -> int:
+        """Return how many rules an evaluation of the project tries one by one; advisories do not count."""
+        filed = (self._hiding, self._marking, self._cooldowns, self._exceptions)
+        entries = (entry for patterns in filed for entry in patterns.matching(name))
+        tried = sum(entry.rule.effort if isinstance(entry.rule, FileRules) else 1 for entry in entries)
+        return tried + len(self._listed) + len(self._blocking)
+
     def rules(self, name: ProjectName, *, foreign: bool, has_advisories: bool) -> Iterator[ProjectRules]:
         """Yield the rules about a project, one object for each policy that has some."""
         found: dict[int, list[_Entry]] = {}

@@ -61,6 +61,10 @@ class RepoPolicies:
             return True
         return any(group.concerns(name, foreign=foreign) for group in self._groups)
 
+    def effort(self, name: ProjectName) -> int:
+        """Return how many rules an evaluation of the project tries one by one, each about as long as for a file."""
+        return sum(group.effort(name) for group in self._groups)
+
     def hides_whole_projects(
         self, names: Iterable[ProjectName], advisories: Advisories | None = None
     ) -> tuple[ProjectName, ...]:

@@ -51,6 +51,11 @@ class FileRules:
         """All the others, in order."""
 
     @property
+    def effort(self) -> int:
+        """The rules that are tried one by one for each project."""
+        return 1 + len(self.others)
+
+    @property
     def about_every_file(self) -> FileRule | None:
         """The rule that counts of those that name neither versions nor a digest."""
         return next((rule for rule in self.others if rule.versions is None and rule.sha256 is None), None)
@@ -71,7 +76,7 @@ class ProjectFiles:
     def concerned(self, arranged: Iterable[FileRules]) -> dict[int, FileRule]:
         """Return the files that any rule concerns, each with the rule that counts."""
         found: dict[int, FileRule] = {}
-        for rules in arranged:
+        for rules in arranged if self.positions else ():
             for positions, rule in self._matches(rules):
                 for position in positions:
                     other = found.get(position)

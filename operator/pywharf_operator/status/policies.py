@@ -56,6 +56,17 @@ def next_end_s(policy: PackagePolicy, now: datetime) -> float | None:
 def _programmed(reports: Sequence[PolicyReport]) -> Finding:
     if not reports or any(one.reach.refusal is not None for one in reports):
         return NOT_DELIVERED
+    feeds = (one.reach.without_feed for one in reports if one.reach.delivered)
+    without_feed = next((server for server in feeds if server is not None), None)
+    if without_feed is not None:
+        return Finding(
+            status=False,
+            reason="AdvisoriesMissing",
+            message=(
+                f"advisories.mode is Block, and PackageServer {without_feed} follows no advisories, so the repos "
+                "answer 503 (advisories-not-loaded); set spec.advisories there, or use Report."
+            ),
+        )
     findings = [one.programmed for one in reports if one.reach.delivered]
     return next((one for one in findings if not one.status), findings[0] if findings else _IDLE)
 

@@ -128,6 +128,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         ),
         "ConfigNotRendered": "See the conditions of the PackageServer.",
         "NotDelivered": "See Accepted.",
+        "AdvisoriesMissing": (
+            "Set `spec.advisories` of the PackageServer that the message names, or `advisories.mode: Report`: without "
+            "a feed nobody knows what is malware, so the policy's repos answer 503."
+        ),
     },
     "PackagePolicy Ready": {
         "Ready": "The policy is in force: Accepted and Programmed are True.",

@@ -43,6 +43,8 @@ class PolicyReach(msgspec.Struct, frozen=True, kw_only=True):
     """How many served repos it is about."""
     delivered: bool
     """Whether the server is given it, if only as it was before; not so where none of its repos is served."""
+    without_feed: ObjectKey | None = None
+    """The server, if the policy blocks what advisories call malware and the server follows no feed of them."""
     refusal: Finding | None = None
     """Why the policy is not given to the server as it is described now."""
 
@@ -94,6 +96,7 @@ def server_policies(server: PackageServer, names: Iterable[ServedName], snapshot
             targets=targets,
             repos=len(concerned),
             delivered=given is not None,
+            without_feed=server.key if wanted.advisories == "Block" and server.spec.advisories is None else None,
         )
         if given is not None:
             candidates.append(_Candidate(policy.key, _age(policy), given, before.get(given.name)))

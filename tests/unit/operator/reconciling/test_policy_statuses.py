@@ -158,6 +158,15 @@ async def test_a_refused_policy_is_not_programmed() -> None:
     assert conditions(cluster)["Ready"] == ("False", "TooManyRules")
 
 
+async def test_blocking_without_a_feed_is_not_ready() -> None:
+    cluster = Cluster(policy(SERVER), servers=(HOME,))
+    made = statuses(cluster)
+    made.board.report(HOME, ServerReport({KEY: reported(SERVER, without_feed=HOME)}))
+    await written(made)
+    assert conditions(cluster)["Ready"] == ("False", "AdvisoriesMissing")
+    assert "PackageServer ml/pywharf follows no advisories" in cluster.written[0]["conditions"][1]["message"]
+
+
 async def test_exceptions_end_by_the_clock() -> None:
     ends = (NOW - timedelta(days=1), NOW + timedelta(seconds=10), NOW + timedelta(days=9))
     cluster = Cluster(policy(SERVER, until=ends), servers=(HOME,))

@@ -104,6 +104,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Waiting": (False, PROGRESSING),
         "ConfigNotRendered": (False, DEGRADED),
         "NotDelivered": (False, DEGRADED),
+        "AdvisoriesMissing": (False, DEGRADED),
     },
     "PackagePolicy Ready": {
         "Ready": (True, HEALTHY),

@@ -184,6 +184,17 @@ def test_what_has_no_effect_is_said(rest, words):
     assert words in finding.message
 
 
+@pytest.mark.parametrize(
+    ("mode", "feed", "is_missing"), [("Block", "", True), ("Block", "/feed.zip", False), ("Report", "", False)]
+)
+def test_blocking_needs_a_feed(mode, feed, is_missing):
+    """The policy is delivered all the same: a server that does not know malware must not show it."""
+    server_text = SERVER.replace("{from: All}", f"{{from: All}}, advisories: {{path: {feed}}}") if feed else SERVER
+    made = snapshot(server_text, policy("p", rest=f"advisories: {{mode: {mode}}}"))
+    (server,) = resolve(made, ENVIRONMENT).servers
+    assert [(one.delivered, one.without_feed is not None) for one in server.reaches] == [(True, is_missing)]
+
+
 def before(made):
     """Return the policies as the operator finds them again in the ConfigMap."""
     (server,) = resolve(made, ENVIRONMENT).servers

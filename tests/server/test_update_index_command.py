@@ -256,7 +256,7 @@ def test_the_report_is_written_to_what_cannot_be_replaced(root):
 
 def test_on_a_terminal_there_is_progress_and_a_sentence(root):
     # Slow enough that progress is shown, which happens at most five times a second.
-    slow = Fault("file.write", r"staging/\w+\.tmp$", "sleep 0.3")
+    slow = Fault("os.write", r"staging/\w+\.tmp$", "sleep 0.3")
     command = ["update_index", "file_system", "demo", f"--root={root}"]
     status, shown = on_terminal([*PROGRAM, *command], environment(slow))
     assert status == 0, shown
@@ -277,7 +277,7 @@ def test_interrupted_it_leaves_the_old_index_and_ends_soon(root, number):
     for n in range(40):
         (path / f"more{n}").mkdir()
         wheel(path / f"more{n}", f"more{n}")
-    slow = Fault("file.write", r"staging/\w+\.tmp$", "sleep 0.1")
+    slow = Fault("os.write", r"staging/\w+\.tmp$", "sleep 0.1")
     process = update_index(root, program=PROGRAM, env=environment(slow))
     wait_for(lambda: len(list(path.with_name("staging").glob("*.tmp"))) > 3, "the run is in its middle")
     process.send_signal(number)
@@ -314,7 +314,7 @@ def test_concurrent_runs_leave_a_whole_index(root, filename):
 def test_a_run_that_another_overtook_reads_again(root):
     """The first run is slow after it read the index. It does not lose what the second finds later."""
     storage = root / "cache" / "demo" / "storage"
-    slow = Fault("file.write", r"staging/\w+\.tmp$", "sleep 6", nth=3)  # one file has two records
+    slow = Fault("os.write", r"staging/\w+\.tmp$", "sleep 6", nth=3)  # one file has two records
     first = update_index(root, program=PROGRAM, env=environment(slow))
     staging = storage.with_name("staging")
     wait_for(lambda: len(list(staging.glob("*.tmp"))) > 2, "the first run is in its middle")

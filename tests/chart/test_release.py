@@ -423,9 +423,9 @@ def test_stop_cluster_leaves_crds_that_others_use(bare, tmp_path):
     tools.run_kubectl("create", "namespace", "theirs")
     theirs = ("--namespace=theirs", f"--filename={CHECKOUT / 'examples' / 'quickstart'}")
     tools.run_kubectl("apply", *theirs)
-    both = ["packagerepos.pywharf.dev", "packageservers.pywharf.dev"]
-    assert stopped() == both
-    assert said[-1].startswith("keeping packagerepos.pywharf.dev, packageservers.pywharf.dev")
+    every = ["packagepolicies.pywharf.dev", "packagerepos.pywharf.dev", "packageservers.pywharf.dev"]
+    assert stopped() == every
+    assert said[-1].startswith(f"keeping {', '.join(every)}")
     assert "demo" in tools.run_kubectl("get", "packagerepos", "--namespace=theirs", "--output=name")
     tools.run_kubectl("delete", *theirs)
     assert stopped() == []

@@ -17,7 +17,10 @@ REPO = "demo"
 CHART = CHECKOUT / "deploy" / "helm" / "pywharf"
 QUICKSTART = CHECKOUT / "examples" / "quickstart"
 READY_S = 180
-_CRDS = ("packagerepos.pywharf.dev", "packageservers.pywharf.dev")
+_CRDS = tuple(
+    ".".join(reversed(path.stem.split("_"))) for path in sorted((CHECKOUT / "deploy" / "crds").glob("*_*.yaml"))
+)
+"""The names of all CustomResourceDefinitions, from the files `GROUP_PLURAL.yaml`."""
 
 
 class RunError(Exception):

@@ -189,7 +189,7 @@ def operator_is_done(operator: Operator) -> bool:
         return False
     with contextlib.suppress(AssertionError, OSError):
         return (
-            operator.metric("pywharf_operator_reconciles_total", result="success") >= 1
+            operator.metric("pywharf_operator_reconciles_total", of="server", result="success") >= 1
             and operator.metric("pywharf_operator_queue_depth") == 0
         )
     return False

@@ -67,7 +67,7 @@ def cron_job(kube: KubeClient, namespace: str, name: str) -> Json:
 
 
 def reconciled(operator: Operator) -> float:
-    return operator.metric("pywharf_operator_reconciles_total", result="success")
+    return operator.metric("pywharf_operator_reconciles_total", of="server", result="success")
 
 
 def resync(operator: Operator, kube: KubeClient, namespace: str) -> None:

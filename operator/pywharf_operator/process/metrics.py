@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from pywharf_operator.spec import ObjectKey
 
 _SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SERVER: Final = "server"
 
 
 class Metrics:
@@ -18,7 +19,7 @@ class Metrics:
         registry = CollectorRegistry()
         self._registry = registry
         self._reconciles = Counter(
-            "pywharf_operator_reconciles", "Reconciles by result.", ["result"], registry=registry
+            "pywharf_operator_reconciles", "Reconciles by result.", ["of", "result"], registry=registry
         )
         self._seconds = Histogram(
             "pywharf_operator_reconcile_seconds", "Seconds a reconcile took.", buckets=_SECONDS, registry=registry
@@ -40,7 +41,7 @@ class Metrics:
         self._restarts = Counter("pywharf_operator_kopf_restarts", "Times the watches ended.", registry=registry)
         ProcessCollector(registry=registry)
         for result in ("success", "error"):
-            self._reconciles.labels(result)
+            self._reconciles.labels(_SERVER, result)
         self._by_server: dict[ObjectKey, Counts[tuple[str, str]]] = {}
 
     def watch(self, *, depth: Callable[[], float], leads: Callable[[], bool]) -> None:
@@ -48,9 +49,12 @@ class Metrics:
         self._depth.set_function(depth)
         self._leader.set_function(lambda: float(leads()))
 
-    def reconciled(self, result: str, seconds: float) -> None:
-        """Count one reconcile by its result (`success` or `error`) and its duration."""
-        self._reconciles.labels(result).inc()
+    def reconciled(self, key: ObjectKey, result: str, seconds: float) -> None:
+        """Count one reconcile by what it was of, its result (`success` or `error`) and its duration.
+
+        A key without a namespace is no server's: its name says what it stands for.
+        """
+        self._reconciles.labels(_SERVER if key.namespace else key.name, result).inc()
         self._seconds.observe(seconds)
 
     def requested(self, verb: str, code: str) -> None:

@@ -156,8 +156,8 @@ class WorkQueue:
 
     `work` gets a key and a function that returns whether a newer event has come. It returns the seconds to the key's
     next work (None: at the next event or resync); if it raises, the key is retried. `listing` reads all existing keys,
-    for the resync. `finished` is called with each result and its seconds. `describe` turns an error into a text without
-    secrets.
+    for the resync. `finished` is called with each key, result and seconds. `describe` turns an error into a text
+    without secrets.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are options
@@ -165,7 +165,7 @@ class WorkQueue:
         work: Callable[[ObjectKey, Callable[[], bool]], Awaitable[float | None]],
         *,
         listing: Callable[[], Awaitable[Iterable[ObjectKey]]] = _nothing,
-        finished: Callable[[str, float], None] = lambda _result, _seconds: None,
+        finished: Callable[[ObjectKey, str, float], None] = lambda _key, _result, _seconds: None,
         describe: Callable[[Exception], str] = error_location,
         workers: int = 4,
         timing: Timing | None = None,
@@ -257,7 +257,7 @@ class WorkQueue:
         finally:
             now = self._clock()
             self._agenda.done(key, now, failed=failed, next_s=next_s)
-            self._finished("error" if failed else "success", now - began)
+            self._finished(key, "error" if failed else "success", now - began)
 
     def _log_failure(self, key: ObjectKey, error: Exception) -> None:
         message = self._describe(error)

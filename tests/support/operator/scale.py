@@ -67,7 +67,7 @@ def measure(cluster: Cluster, kube: KubeClient, namespace: str, folder: Path, co
     began = time.monotonic()
     with operating.operating(folder, kubeconfig, namespace) as operator:
         done = "pywharf_operator_reconciles_total"
-        wait_for(lambda: operator.metric(done, result="success") >= 1, "one reconcile", longest_s=60)
+        wait_for(lambda: operator.metric(done, of="server", result="success") >= 1, "one reconcile", longest_s=60)
         idle_s = time.monotonic() - began
         until_quiet(operator)
         idle_writes = writes(operator)

@@ -112,7 +112,8 @@ async def test_idle_connections_take_the_probes_from_nobody():
 async def test_metrics_are_served():
     metrics = Metrics()
     metrics.watch(depth=lambda: 3, leads=lambda: True)
-    metrics.reconciled("success", 0.1)
+    metrics.reconciled(ObjectKey("ml", "a"), "success", 0.1)
+    metrics.reconciled(ObjectKey("", "policies"), "error", 0.2)
     metrics.requested("list", "200")
     metrics.restarted()
     a, b = ObjectKey("ns", "a"), ObjectKey("ns", "b")
@@ -127,9 +128,10 @@ async def test_metrics_are_served():
     ):
         lines = (await answer.text()).splitlines()
     assert {
-        'pywharf_operator_reconciles_total{result="success"} 1.0',
-        'pywharf_operator_reconciles_total{result="error"} 0.0',
-        "pywharf_operator_reconcile_seconds_count 1.0",
+        'pywharf_operator_reconciles_total{of="server",result="success"} 1.0',
+        'pywharf_operator_reconciles_total{of="server",result="error"} 0.0',
+        'pywharf_operator_reconciles_total{of="policies",result="error"} 1.0',
+        "pywharf_operator_reconcile_seconds_count 2.0",
         "pywharf_operator_queue_depth 3.0",
         'pywharf_operator_repos{condition="Ready",status="True"} 7.0',
         'pywharf_operator_api_requests_total{code="200",verb="list"} 1.0',

@@ -85,7 +85,7 @@ async def test_a_failure_is_logged_once_per_message_and_retried(caplog):
         if tries < 6:
             raise RuntimeError("first" if tries < 4 else "second")
 
-    queue = WorkQueue(work, finished=lambda result, _: results.append(result), describe=str, timing=QUICK)
+    queue = WorkQueue(work, finished=lambda _key, result, _seconds: results.append(result), describe=str, timing=QUICK)
     async with running(queue):
         queue.add(A)
         await until(lambda: "success" in results)

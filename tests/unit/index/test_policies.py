@@ -247,6 +247,57 @@ async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, 
     assert threads == {"foo": {apart}}, "the root page, the project's page or the download used the wrong thread"
 
 
+async def test_a_policy_counts_for_downloads_that_wait_for_an_evaluation(repo, tmp_path):
+    """Concurrent downloads share one evaluation, and none is allowed by policies that have ended meanwhile."""
+    paths = [wheel(tmp_path, "foo", f"{n}.0") for n in range(1, 7)]
+    await repo.publish(*paths, wheel(tmp_path, "bar"))
+    many = tuple(Deny(project="*", versions=f">=20.{n},<20.{n + 1}", reason="old") for n in range(5_000))
+    given = policies(Policy(name="ns/many", deny=many))
+    real, evaluated, began, go_on = given.evaluate, [], threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        evaluated.append(project.name)
+        began.set()
+        assert go_on.wait(20)
+        return real(project, **more)
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    downloads = [asyncio.create_task(repo.served.find_file(FOO, path.name)) for path in paths]
+    downloads.append(asyncio.create_task(repo.served.find_file(BAR, "bar-1.0-py3-none-any.whl")))
+    assert await asyncio.to_thread(began.wait, 20)
+    repo.served.enforce(policies(deny("*")))
+    go_on.set()
+    found = await asyncio.gather(*downloads, return_exceptions=True)
+    assert all(isinstance(one, WithheldError) for one in found), found
+    assert evaluated == ["foo"]
+
+
+async def test_downloads_of_a_project_with_many_rules_are_evaluated_together(repo, tmp_path):
+    paths = [wheel(tmp_path, "foo", f"{n}.0") for n in range(1, 7)]
+    await repo.publish(*paths)
+    many = tuple(Deny(project="*", versions=f">=3.{n},<3.{n + 1}", reason="old") for n in range(5_000))
+    exception = PolicyException(project="foo", of=("Deny",), until=NOW + 5, reason="in use")
+    given = policies(Policy(name="ns/many", deny=many, exceptions=(exception,)))
+    real, evaluated = given.evaluate, []
+
+    def noting(project, **more):
+        evaluated.append(len(project.files))
+        return real(project, **more)
+
+    given.evaluate = noting  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    for _ in range(2):
+        await asyncio.gather(*(repo.served.find_file(FOO, path.name) for path in paths))
+    assert evaluated == [6]
+    repo.clock.now = NOW + 5
+    found = await asyncio.gather(*(repo.served.find_file(FOO, p.name) for p in paths), return_exceptions=True)
+    assert [isinstance(one, WithheldError) for one in found] == [n == 3 for n in range(1, 7)]
+    assert evaluated == [6, 6]
+    await publish(repo.backend, wheel(tmp_path, "foo", "7.0"))
+    assert (await repo.served.find_file(FOO, "foo-7.0-py3-none-any.whl")).filename == "foo-7.0-py3-none-any.whl"
+
+
 async def test_a_file_that_only_another_replica_knows_is_withheld_too(repo, tmp_path):
     await publish(repo.backend, wheel(tmp_path, "foo"))
     repo.served.enforce(policies(deny()))
@@ -403,9 +454,7 @@ async def test_upload_times_of_any_year_make_a_page(repo):
     assert [one["until"] for one in page["_pywharf"]["withheld"]] == [None, None, None]
 
 
-@pytest.mark.parametrize("large", [0, 10**6])
-async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path, monkeypatch, large):
-    monkeypatch.setattr("pywharf.index.listed_projects._LARGE", large)
+async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path):
     paths = [wheel(tmp_path, f"acme-{n}") for n in range(30)]
     await repo.publish(*paths, wheel(tmp_path, "foo"))
     given = policies(deny("acme-*", versions="==1.0"))

@@ -23,8 +23,10 @@ T = TypeVar("T")
 
 _MAX_CHECKED = 256
 """Files of a repo whose check is kept, where that does not take long."""
-_MANY_RULES = 200
-"""Rules about one project above which an evaluation runs in a thread. A tenant may write thousands about a project."""
+_MUCH = 4_000
+"""Steps above which an evaluation runs in a thread. Each takes about a microsecond."""
+_ONE_RULE = 10
+"""Steps for a rule or specifier of a project without files."""
 _numbers = itertools.count(1)
 _LATEST = sys.float_info.max
 """The end of what no moment changes. It is finite, because a clock that is set back still changes it."""
@@ -72,9 +74,10 @@ class Enforcement:
         """Return whether `show` may change anything about a project of that name."""
         return self.policies.concerns(name, foreign=foreign, advisories=self.advisories)
 
-    def takes_long(self, name: ProjectName) -> bool:
-        """Return whether an evaluation of the project would hold up the event loop, however few its files are."""
-        return self.policies.effort(name) > _MANY_RULES
+    def takes_long(self, name: ProjectName, files: int) -> bool:
+        """Return whether an evaluation of the project with so many files would hold up the event loop."""
+        # One is added for what is done without any rule: each file's version is read.
+        return (1 + self.policies.effort(name)) * (_ONE_RULE + files) > _MUCH
 
     def show(self, project: Project, *, foreign: bool = False) -> Shown:
         """Evaluate a project now. `foreign`: it is the extra index's."""
@@ -85,13 +88,13 @@ class Enforcement:
 
     async def evaluate(self, project: Project) -> Shown | None:
         """Evaluate an own project now, in a thread if that takes long. None: this enforcement ended before."""
-        if not self.takes_long(project.name):
+        if not self.takes_long(project.name, len(project.files)):
             return self.show(project)
         return await self._in_turn(self.show, project)
 
     async def check(self, project: Project, file: File) -> Withheld | None:
         """Return why an own file is withheld now, or None. Ask again if this enforcement ended before the answer."""
-        if not self.takes_long(project.name):
+        if not self.takes_long(project.name, 1):
             return self._check_alone(project, file)
         began = self.clock()
         key = (file.filename, file.sha256)

@@ -307,7 +307,8 @@ class Repository:
                 (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
-                large=sources.count > _LARGE_PROJECT or (enforcement is not None and enforcement.takes_long(key[0])),
+                large=sources.count > _LARGE_PROJECT
+                or (enforcement is not None and enforcement.takes_long(key[0], sources.count)),
                 source_bytes=source_bytes,
             )
             # Another caller may have had it made before this one came, for a time that is over.

@@ -29,6 +29,7 @@ from pywharf.core.policy.model import (
 )
 from pywharf.core.reports import WithheldCount
 from pywharf.index.advisories import CurrentAdvisories
+from pywharf.index.enforcement import Enforcement
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.repository import Repository, UpstreamPolicy
@@ -226,11 +227,12 @@ async def test_a_download_is_evaluated_once_while_nothing_changes(repo, tmp_path
     assert len(evaluated) == 3
 
 
-@pytest.mark.parametrize(("rules", "apart"), [(3, False), (300, True)])
-async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, tmp_path, rules, apart):
+@pytest.mark.parametrize(("rules", "specifiers", "apart"), [(3, 2, False), (300, 2, True), (30, 20, True)])
+async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, tmp_path, rules, specifiers, apart):
     path = wheel(tmp_path, "foo")
     await repo.publish(path, wheel(tmp_path, "bar"))
-    denials = (Deny(project="f*", versions=f">=2.{n},<2.{n + 1}", reason="stolen") for n in range(rules))
+    more = ",".join(f"!=3.{n}" for n in range(specifiers - 1))
+    denials = (Deny(project="f*", versions=f">=2.{n},{more}", reason="stolen") for n in range(rules))
     given = policies(Policy(name="ns/many", deny=tuple(denials)))
     threads: dict[str, set[bool]] = {}
     real = given.evaluate
@@ -245,6 +247,12 @@ async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, 
     assert await repo.versions() == ["1.0"]
     assert (await repo.served.find_file(FOO, path.name)).filename == path.name
     assert threads == {"foo": {apart}}, "the root page, the project's page or the download used the wrong thread"
+
+
+@pytest.mark.parametrize(("rules", "files", "apart"), [(3, 150, False), (50, 150, True), (0, 5_000, True)])
+def test_what_takes_long_depends_on_rules_and_files(rules, files, apart):
+    denials = tuple(Deny(project="f*", versions=f">={n},<{n + 1}") for n in range(rules))
+    assert Enforcement(REPO, policies(Policy(name="ns/many", deny=denials))).takes_long(FOO, files) == apart
 
 
 async def test_a_policy_counts_for_downloads_that_wait_for_an_evaluation(repo, tmp_path):

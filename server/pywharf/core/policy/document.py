@@ -7,8 +7,8 @@ import msgspec
 from packaging.specifiers import InvalidSpecifier
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.policy.model import MAX_RULES, Policy, PolicyDocument, Selected
-from pywharf.core.policy.specifiers import specifier_set
+from pywharf.core.policy.model import MAX_RULES, MAX_SPECIFIERS, Policy, PolicyDocument, Selected
+from pywharf.core.policy.specifiers import specifier_count, specifier_set
 
 
 def parse_document(content: bytes) -> PolicyDocument:
@@ -46,6 +46,9 @@ def _faults(policy: Policy) -> Iterator[str]:
     """Yield a sentence for each rule that cannot be used."""
     rules: tuple[Selected, ...] = (*policy.deny, *policy.yank, *policy.exceptions)
     for rule in rules:
+        if rule.versions is not None and (count := specifier_count(rule.versions)) > MAX_SPECIFIERS:
+            yield f"a rule about {rule.project!r} has {count} version specifiers; at most {MAX_SPECIFIERS} are allowed"
+            continue
         try:
             specifier_set(rule.versions or "")
         except InvalidSpecifier:

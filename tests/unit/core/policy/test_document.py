@@ -26,6 +26,10 @@ def test_a_document_reads_back_equal() -> None:
     [
         ({"deny": [{"project": "six", "versions": "one"}]}, "'ns/p' cannot be used: the versions 'one' of 'six'"),
         ({"yank": [{"project": "six", "versions": "==1.*.2"}]}, "'ns/p' cannot be used"),
+        (
+            {"deny": [{"project": "six", "versions": ",".join(f"!={n}" for n in range(21))}]},
+            "a rule about 'six' has 21 version specifiers; at most 20 are allowed",
+        ),
         ({"deny": [{"project": ""}]}, "cannot be read"),
         ({"deny": [{"project": "six", "sha256": "A" * 64}]}, "cannot be read"),
         ({"deny": [{"project": "six", "until": 1}]}, "cannot be read"),

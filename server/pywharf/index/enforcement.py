@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import sys
 import time
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 _MAX_CHECKED = 256
 """Files of a repo whose check is kept, where that does not take long."""
+_MAX_NAMES = 1_024
+"""Projects of a repo of which it is kept what their names say: thousands of patterns may have to be tried for one."""
 _MUCH = 4_000
 """Steps above which an evaluation runs in a thread. Each takes about a microsecond."""
 _ONE_RULE = 10
@@ -61,6 +64,8 @@ class Enforcement:
         self.clock = clock
         self.is_over = False
         """Whether other policies or advisories are in force: what waits for a thread need not be evaluated."""
+        self._concerns = functools.lru_cache(_MAX_NAMES)(functools.partial(policies.concerns, advisories=advisories))
+        self._effort = functools.lru_cache(_MAX_NAMES)(policies.effort)
         self._kept = kept or KeptChecks()
         self._slot = asyncio.Lock()
         """A repo occupies one thread at most, so its evaluations leave one to other repos."""
@@ -72,12 +77,12 @@ class Enforcement:
 
     def concerns(self, name: ProjectName, *, foreign: bool = False) -> bool:
         """Return whether `show` may change anything about a project of that name."""
-        return self.policies.concerns(name, foreign=foreign, advisories=self.advisories)
+        return self._concerns(name, foreign=foreign)
 
     def takes_long(self, name: ProjectName, files: int) -> bool:
         """Return whether an evaluation of the project with so many files would hold up the event loop."""
         # One is added for what is done without any rule: each file's version is read.
-        return (1 + self.policies.effort(name)) * (_ONE_RULE + files) > _MUCH
+        return (1 + self._effort(name)) * (_ONE_RULE + files) > _MUCH
 
     def show(self, project: Project, *, foreign: bool = False) -> Shown:
         """Evaluate a project now. `foreign`: it is the extra index's."""

@@ -255,6 +255,27 @@ def test_what_takes_long_depends_on_rules_and_files(rules, files, apart):
     assert Enforcement(REPO, policies(Policy(name="ns/many", deny=denials))).takes_long(FOO, files) == apart
 
 
+async def test_patterns_are_tried_once_for_a_name_and_in_a_thread_for_all_names(repo, tmp_path):
+    await repo.publish(wheel(tmp_path, "foo"), wheel(tmp_path, "bar"))
+    given = policies(deny("*o*x*"))
+    asked, threads = [], set()
+
+    class Noting(RepoPolicies):
+        def concerns(self, name, **more):
+            asked.append(name)
+            return given.concerns(name, **more)
+
+        def hides_whole_projects(self, names, advisories=None):
+            threads.add(threading.current_thread() is not threading.main_thread())
+            return given.hides_whole_projects(names, advisories)
+
+    repo.served.enforce(Noting())
+    for _ in range(5):
+        await repo.served.find_file(FOO, "foo-1.0-py3-none-any.whl")
+        assert await repo.root() == ["bar", "foo"]
+    assert (asked, threads) == ([FOO], {True})
+
+
 async def test_a_policy_counts_for_downloads_that_wait_for_an_evaluation(repo, tmp_path):
     """Concurrent downloads share one evaluation, and none is allowed by policies that have ended meanwhile."""
     paths = [wheel(tmp_path, "foo", f"{n}.0") for n in range(1, 7)]

@@ -255,6 +255,12 @@ def test_what_takes_long_depends_on_rules_and_files(rules, files, apart):
     assert Enforcement(REPO, policies(Policy(name="ns/many", deny=denials))).takes_long(FOO, files) == apart
 
 
+@pytest.mark.parametrize(("advisories", "apart"), [(None, False), ("Report", False), ("Block", True)])
+def test_advisories_count_for_each_file(advisories, apart):
+    enforcement = Enforcement(REPO, policies(Policy(name="ns/x", advisories=advisories)))
+    assert enforcement.takes_long(FOO, 3_000) == apart
+
+
 async def test_patterns_are_tried_once_for_a_name_and_in_a_thread_for_all_names(repo, tmp_path):
     await repo.publish(wheel(tmp_path, "foo"), wheel(tmp_path, "bar"))
     given = policies(deny("*o*x*"))

@@ -13,6 +13,7 @@ from bench.settings import Settings
 from pywharf.core.names import normalize, parse_repo_name
 from pywharf.core.policy.document import parse_document
 from pywharf.core.policy.evaluation import compile_policies
+from pywharf.core.policy.model import MAX_COSTLY_PATTERNS
 from pywharf.index.codecs import decode_index
 from pywharf.index.enforcement import Enforcement
 from pywharf.index.project_pages import Sources, make_page
@@ -36,11 +37,13 @@ def document(rules: int, project: str) -> str:
         "deny": [
             *({"project": project, "versions": f"=={n}.7", "reason": "stolen"} for n in range(quarter)),
             *({"project": f"other-{n}", "versions": f"<{n}", "reason": "broken"} for n in range(quarter)),
-            *({"project": f"*-{n}-*", "reason": "not ours"} for n in range(rules - 3 * quarter - 1)),
         ],
         "yank": [{"project": project, "versions": f"=={n}.5", "reason": "broken"} for n in range(quarter)],
     }
-    return json.dumps({"policies": [policy]})
+    patterns = [{"project": f"*-{n}-*", "reason": "not ours"} for n in range(rules - 3 * quarter - 1)]
+    slices = [patterns[at : at + MAX_COSTLY_PATTERNS] for at in range(0, len(patterns), MAX_COSTLY_PATTERNS)]
+    others = [{"name": f"bench/patterns-{number}", "deny": part} for number, part in enumerate(slices)]
+    return json.dumps({"policies": [policy, *others]})
 
 
 def measure_warm(made: Data, settings: Settings, name: str, repo: str, project: str) -> list[Row]:

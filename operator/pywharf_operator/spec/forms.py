@@ -63,6 +63,14 @@ NAME_PATTERN = Form(
     max_length=200,
     must_be="a project's name, in which * stands for any characters, such as acme-*",
 )
+PROJECT_PATTERN = Form(
+    pattern=(
+        r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+        r"|([A-Za-z0-9][A-Za-z0-9._-]*)?\*([A-Za-z0-9._-]*\*){0,3}([A-Za-z0-9._-]*[A-Za-z0-9])?)$"
+    ),
+    max_length=200,
+    must_be="a project's name, in which up to 4 * stand for any characters, such as acme-*",
+)
 HOST = Form(
     pattern=r"^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?)$",
     max_length=253,
@@ -133,6 +141,8 @@ SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
 ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
 TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]
 NamePattern = Annotated[str, Meta(extra={"form": NAME_PATTERN})]
+ProjectPattern = Annotated[str, Meta(extra={"form": PROJECT_PATTERN})]
+"""What a policy is about: trying a name costs more with each `*`."""
 Host = Annotated[str, Meta(extra={"form": HOST})]
 HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]
 Quantity = Annotated[str | int, Meta(extra={"form": QUANTITY})]

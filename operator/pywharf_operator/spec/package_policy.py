@@ -7,8 +7,9 @@ from msgspec import Meta
 
 from pywharf.core.names import RepoName
 from pywharf.core.policy import model
+from pywharf.core.policy.document import too_many_patterns
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel
-from pywharf_operator.spec.forms import Age, NamePattern, ObjectName, Sha256, Specifiers, age_s
+from pywharf_operator.spec.forms import Age, ObjectName, ProjectPattern, Sha256, Specifiers, age_s
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model
 from pywharf_operator.spec.model import Rule as ModelRule
@@ -19,8 +20,8 @@ _MOST: Final = 10_000
 _MOST_PATTERNS: Final = 1000
 _MOST_EXCEPTIONS: Final = 1000
 
-ProjectPattern = Annotated[
-    NamePattern, Meta(description="A project's name, in which * stands for any characters, such as acme-*.")
+Project = Annotated[
+    ProjectPattern, Meta(description="A project's name, in which * stands for any characters, such as acme-*.")
 ]
 Versions = Annotated[
     Specifiers | None, Meta(description="Version specifiers (PEP 440), such as >=2,<2.3. Absent: every version.")
@@ -55,7 +56,7 @@ class Cooldown(Model, frozen=True, kw_only=True):
         ),
     ] = "Deny"
     projects: Annotated[
-        tuple[NamePattern, ...],
+        tuple[ProjectPattern, ...],
         Meta(min_length=1, max_length=_MOST_PATTERNS, description="The upstream projects that are held back."),
     ] = ("*",)
 
@@ -63,7 +64,7 @@ class Cooldown(Model, frozen=True, kw_only=True):
 class Deny(Model, frozen=True, kw_only=True):
     """Files that are withheld."""
 
-    project: ProjectPattern
+    project: Project
     versions: Versions = None
     sha256: Digest = None
     reason: Reason = ""
@@ -72,7 +73,7 @@ class Deny(Model, frozen=True, kw_only=True):
 class Yank(Model, frozen=True, kw_only=True):
     """Files that are shown as yanked."""
 
-    project: ProjectPattern
+    project: Project
     versions: Versions = None
     sha256: Digest = None
     reason: Reason = ""
@@ -81,7 +82,7 @@ class Yank(Model, frozen=True, kw_only=True):
 class SetStatus(Model, frozen=True, kw_only=True):
     """Projects that are shown with a status."""
 
-    project: ProjectPattern
+    project: Project
     status: Annotated[
         model.Status,
         Meta(
@@ -106,7 +107,7 @@ class Advisories(Model, frozen=True, kw_only=True):
 class PolicyException(Model, frozen=True, kw_only=True):
     """Files that some rules of this policy do not concern, until a moment."""
 
-    project: ProjectPattern
+    project: Project
     versions: Versions = None
     sha256: Digest = None
     of: Annotated[
@@ -149,7 +150,7 @@ class PackagePolicySpec(Model, frozen=True, kw_only=True):
         Meta(description="Withhold upstream files until they are old enough. Absent: no matter how old."),
     ] = None
     allow_only: Annotated[
-        Annotated[tuple[NamePattern, ...], Meta(max_length=_MOST)] | None,
+        Annotated[tuple[ProjectPattern, ...], Meta(max_length=_MOST)] | None,
         Meta(description="The upstream projects that are shown, * for any characters. Empty: none. Absent: all."),
     ] = None
     deny: Annotated[
@@ -173,6 +174,17 @@ class PackagePolicySpec(Model, frozen=True, kw_only=True):
             description="Files that some rules of this policy, never of another one, do not concern for a while.",
         ),
     ] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError as every model, and for what no rule of the schema could count."""
+        Model.__post_init__(self)
+        rules: tuple[Deny | Yank | SetStatus | PolicyException, ...]
+        rules = (*self.deny, *self.yank, *self.status, *self.exceptions)
+        cooled = self.cooldown.projects if self.cooldown is not None else ()
+        if (
+            fault := too_many_patterns((*(rule.project for rule in rules), *(self.allow_only or ()), *cooled))
+        ) is not None:
+            raise ValueError(fault)
 
 
 class ExceptionCounts(StatusModel, frozen=True, kw_only=True):

@@ -5,6 +5,9 @@ from typing import Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from pywharf.core.policy.model import MAX_SPECIFIERS
+from pywharf.core.policy.specifiers import specifier_count
+
 _VERSION: Final = (
     r"v?([0-9]+!)?[0-9]+(\.[0-9]+)*"
     r"([-_.]?(alpha|beta|preview|pre|rc|a|b|c)[-_.]?[0-9]*)?"
@@ -19,7 +22,9 @@ SPECIFIERS_PATTERN: Final = f"^(?i:{_SPECIFIER}(,{_SPECIFIER})*)$"
 
 @functools.lru_cache(maxsize=65536)
 def check_specifiers(text: str) -> None:
-    """Raise ValueError for what PEP 440 refuses, such as `~=2` or `<2.*`."""
+    """Raise ValueError for too many, and for what PEP 440 refuses, such as `~=2` or `<2.*`."""
+    if (count := specifier_count(text)) > MAX_SPECIFIERS:
+        raise ValueError(f"{count} version specifiers are too many; write at most {MAX_SPECIFIERS}, or several rules")
     try:
         SpecifierSet(text)
     except InvalidSpecifier as error:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from pywharf.index import threads
+from pywharf.index import evaluations, threads
 
 _logger = logging.getLogger(__name__)
 _GRACE_S = 3.0
@@ -18,6 +18,7 @@ LATE_S = 8.0
 def leave_hanging_threads(status: int) -> None:
     """End the process with this status, without Python's clean-up, if threads still run after `_GRACE_S`."""
     threads.close()
+    evaluations.close()
     deadline = time.monotonic() + _GRACE_S
     alive = [thread for thread in _others() if not _ends_by(thread, deadline)]
     if alive:

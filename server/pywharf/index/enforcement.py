@@ -1,10 +1,13 @@
 """What one repo's policies make of its projects: what is shown, what is refused, and for how long that holds."""
 
 import asyncio
+import contextlib
+import functools
 import itertools
 import sys
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from cachetools import LRUCache
@@ -13,12 +16,20 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
 from pywharf.core.policy.evaluation import RepoPolicies, Withheld
-from pywharf.core.policy.withholding import refusal_of
+from pywharf.index.evaluations import CheckedFiles, KeptChecks, in_thread
+from pywharf.index.single_flight import SingleFlight
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _MAX_CHECKED = 256
-"""Files of a repo whose check is kept. An evaluation takes about a tenth of a small file's download."""
-_MANY_RULES = 200
-"""Rules about one project above which an evaluation runs in a thread. A tenant may write thousands about a project."""
+"""Files of a repo whose check is kept, where that does not take long."""
+_MAX_NAMES = 1_024
+"""Projects of a repo of which it is kept what their names say: thousands of patterns may have to be tried for one."""
+_MUCH = 4_000
+"""Steps above which an evaluation runs in a thread. Each takes about a microsecond."""
+_ONE_RULE = 10
+"""Steps for a rule or specifier of a project without files."""
 _numbers = itertools.count(1)
 _LATEST = sys.float_info.max
 """The end of what no moment changes. It is finite, because a clock that is set back still changes it."""
@@ -46,10 +57,19 @@ class Enforcement:
         policies: RepoPolicies,
         advisories: Advisories | None = None,
         clock: Callable[[], float] = time.time,
+        kept: KeptChecks | None = None,
     ) -> None:
         self.policies = policies
         self.advisories = advisories
         self.clock = clock
+        self.is_over = False
+        """Whether other policies or advisories are in force: what waits for a thread need not be evaluated."""
+        self._concerns = functools.lru_cache(_MAX_NAMES)(functools.partial(policies.concerns, advisories=advisories))
+        self._effort = functools.lru_cache(_MAX_NAMES)(policies.effort)
+        self._kept = kept or KeptChecks()
+        self._slot = asyncio.Lock()
+        """A repo occupies one thread at most, so its evaluations leave one to other repos."""
+        self._checking = SingleFlight[ProjectName, CheckedFiles | None]()
         self._checked: LRUCache[tuple[ProjectName, str, str], Shown] = LRUCache(_MAX_CHECKED)
         """Files that were downloaded lately, by project, name and digest."""
         self.pages = f"{repo}#{next(_numbers)}"
@@ -57,11 +77,12 @@ class Enforcement:
 
     def concerns(self, name: ProjectName, *, foreign: bool = False) -> bool:
         """Return whether `show` may change anything about a project of that name."""
-        return self.policies.concerns(name, foreign=foreign, advisories=self.advisories)
+        return self._concerns(name, foreign=foreign)
 
-    def takes_long(self, name: ProjectName) -> bool:
-        """Return whether an evaluation of the project would hold up the event loop, however few its files are."""
-        return self.policies.effort(name) > _MANY_RULES
+    def takes_long(self, name: ProjectName, files: int) -> bool:
+        """Return whether an evaluation of the project with so many files would hold up the event loop."""
+        # One is added for what is done without any rule: each file's version is read.
+        return (1 + self._effort(name)) * (_ONE_RULE + files) > _MUCH
 
     def show(self, project: Project, *, foreign: bool = False) -> Shown:
         """Evaluate a project now. `foreign`: it is the extra index's."""
@@ -70,23 +91,57 @@ class Enforcement:
         until = _LATEST if verdict.next_change is None else verdict.next_change
         return Shown(verdict.project, verdict.withheld, now, until)
 
-    async def evaluate(self, project: Project) -> Shown:
-        """Evaluate an own project now, in a thread if that takes long."""
-        if self.takes_long(project.name):
-            return await asyncio.to_thread(self.show, project)
-        return self.show(project)
+    async def evaluate(self, project: Project) -> Shown | None:
+        """Evaluate an own project now, in a thread if that takes long. None: this enforcement ended before."""
+        if not self.takes_long(project.name, len(project.files)):
+            return self.show(project)
+        return await self._in_turn(self.show, project)
 
-    async def check_download(self, project: Project, file: File) -> None:
-        """Raise WithheldError if an own file is withheld now. Only that file is evaluated."""
-        if not self.concerns(project.name):
-            return
+    async def check(self, project: Project, file: File) -> Withheld | None:
+        """Return why an own file is withheld now, or None. Ask again if this enforcement ended before the answer."""
+        if not self.takes_long(project.name, 1):
+            return self._check_alone(project, file)
+        began = self.clock()
+        key = (file.filename, file.sha256)
+        while not self.is_over:
+            checked = self._kept.by_project.get((self.pages, project.name))
+            if checked is None or key not in checked.withheld or not checked.since <= self.clock() < checked.until:
+                checked = await self._checking.run(project.name, lambda: self._check_all(project))
+            if checked is None:
+                break
+            if key in checked.withheld and (checked.since >= began or checked.since <= self.clock() < checked.until):
+                return checked.withheld[key]
+        return None
+
+    def _check_alone(self, project: Project, file: File) -> Withheld | None:
+        """Evaluate that file alone, which takes about a tenth of a small file's download."""
         key = (project.name, file.filename, file.sha256)
         checked = self._checked.get(key)
         if checked is None or not checked.since <= self.clock() < checked.until:
-            checked = self._checked[key] = await self.evaluate(msgspec.structs.replace(project, files=(file,)))
-        if checked.withheld:
-            raise refusal_of(checked.withheld[0])
+            checked = self._checked[key] = self.show(msgspec.structs.replace(project, files=(file,)))
+        return checked.withheld[0] if checked.withheld else None
 
-    def candidates(self, names: tuple[ProjectName, ...]) -> tuple[ProjectName, ...]:
-        """Return the own projects of which policies may withhold every file."""
-        return self.policies.hides_whole_projects(names, self.advisories)
+    async def _check_all(self, project: Project) -> CheckedFiles | None:
+        """Evaluate all files: with many rules that takes about as long as for one. None as of `evaluate`."""
+        checked = await self._in_turn(self._checked_files, project)
+        if checked is not None:
+            with contextlib.suppress(ValueError):  # it is larger than the cache
+                self._kept.by_project[self.pages, project.name] = checked
+        return checked
+
+    def _checked_files(self, project: Project) -> CheckedFiles:
+        shown = self.show(project)
+        withheld = {one.filename: one for one in shown.withheld}
+        found = {(file.filename, file.sha256): withheld.get(file.filename) for file in project.files}
+        return CheckedFiles(found, shown.since, shown.until)
+
+    async def candidates(self, names: tuple[ProjectName, ...]) -> tuple[ProjectName, ...]:
+        """Return the own projects of which policies may withhold every file; anything if this enforcement ended."""
+        return await self._in_turn(self.policies.hides_whole_projects, names, self.advisories) or ()
+
+    async def _in_turn(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run a call in a thread when the repo's earlier ones are over. None: this enforcement ended before."""
+        async with self._slot:
+            if self.is_over:
+                return None
+            return await in_thread(function, *args, **kwargs)

@@ -10,8 +10,6 @@ from pywharf.core.names import ProjectName
 from pywharf.index.catalog import Catalog
 from pywharf.index.enforcement import Enforcement
 
-_LARGE = 2_000
-"""Projects above which choosing the candidates would hold up the event loop."""
 _SLICE_S = 0.005
 """Seconds for which evaluations may hold up the event loop at a time."""
 
@@ -68,10 +66,8 @@ class ListedProjects:
         revision, all_names = catalog.revision, catalog.names()
         if before is not None and before.enforcement is enforcement and before.all_names is all_names:
             candidates = before.candidates
-        elif len(all_names) > _LARGE:
-            candidates = await asyncio.to_thread(enforcement.candidates, all_names)
         else:
-            candidates = enforcement.candidates(all_names)
+            candidates = await enforcement.candidates(all_names)
         decisions: dict[ProjectName, _Decision] = {}
         slice_end = time.monotonic() + _SLICE_S
         for name in candidates:
@@ -106,4 +102,6 @@ async def _decide(name: ProjectName, catalog: Catalog, enforcement: Enforcement,
     if project is None:
         return _Decision(source, is_hidden=False, since=-math.inf, until=math.inf)
     shown = await enforcement.evaluate(project)
+    if shown is None:  # other policies are in force, and nobody uses what follows
+        return _Decision(source, is_hidden=True, since=math.inf, until=-math.inf)
     return _Decision(source, bool(shown.withheld) and not shown.project.files, shown.since, shown.until)

@@ -6,13 +6,17 @@ from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.enforcement import Enforcement
+from pywharf.index.evaluations import KeptChecks
 
 
 class PoliciesInForce:
     """One repo's enforcement, replaced in one step when policies or advisories change."""
 
-    def __init__(self, repo: RepoName, advisories: CurrentAdvisories, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, repo: RepoName, advisories: CurrentAdvisories, clock: Callable[[], float], kept: KeptChecks
+    ) -> None:
         self._repo = repo
+        self._kept = kept
         self._advisories = advisories
         self.clock = clock
         self.enforcement: Enforcement | None = None
@@ -44,9 +48,11 @@ class PoliciesInForce:
         return self.enforcement
 
     def _enforcement_of(self, policies: RepoPolicies) -> Enforcement:
-        return Enforcement(self._repo, policies, self._advisories.current(), self.clock)
+        return Enforcement(self._repo, policies, self._advisories.current(), self.clock, self._kept)
 
     def _use(self, enforcement: Enforcement | None) -> None:
+        if self.enforcement is not None:
+            self.enforcement.is_over = True
         self.enforcement = enforcement
         self.pages = self._repo if enforcement is None else enforcement.pages
         self.need_advisories = enforcement is not None and enforcement.policies.blocks_malware

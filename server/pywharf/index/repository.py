@@ -14,6 +14,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.policy.evaluation import RepoPolicies
+from pywharf.core.policy.withholding import refusal_of
 from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
 from pywharf.index.follower import Follower
@@ -84,7 +85,7 @@ class Repository:
         self._max_file_bytes = max_file_bytes
         self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
         self._staging, self._tally = shared.staging, shared.withheld
-        self._policies = PoliciesInForce(name, shared.advisories, shared.clock)
+        self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.kept_checks)
         self._listed = ListedProjects()
         self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
@@ -191,8 +192,12 @@ class Repository:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
-        if self._policies.enforcement is not None and (enforcement := self._policies.current()) is not None:
-            await enforcement.check_download(project, file)
+        while (enforcement := self._policies.current()) is not None and enforcement.concerns(name):
+            withheld = await enforcement.check(project, file)
+            if self._policies.current() is enforcement:
+                if withheld is not None:
+                    raise refusal_of(withheld)
+                break
         return file
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
@@ -302,7 +307,8 @@ class Repository:
                 (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
-                large=sources.count > _LARGE_PROJECT or (enforcement is not None and enforcement.takes_long(key[0])),
+                large=sources.count > _LARGE_PROJECT
+                or (enforcement is not None and enforcement.takes_long(key[0], sources.count)),
                 source_bytes=source_bytes,
             )
             # Another caller may have had it made before this one came, for a time that is over.

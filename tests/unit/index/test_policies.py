@@ -29,6 +29,7 @@ from pywharf.core.policy.model import (
 )
 from pywharf.core.reports import WithheldCount
 from pywharf.index.advisories import CurrentAdvisories
+from pywharf.index.enforcement import Enforcement
 from pywharf.index.follower import Follower
 from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.repository import Repository, UpstreamPolicy
@@ -226,11 +227,12 @@ async def test_a_download_is_evaluated_once_while_nothing_changes(repo, tmp_path
     assert len(evaluated) == 3
 
 
-@pytest.mark.parametrize(("rules", "apart"), [(3, False), (300, True)])
-async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, tmp_path, rules, apart):
+@pytest.mark.parametrize(("rules", "specifiers", "apart"), [(3, 2, False), (300, 2, True), (30, 20, True)])
+async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, tmp_path, rules, specifiers, apart):
     path = wheel(tmp_path, "foo")
     await repo.publish(path, wheel(tmp_path, "bar"))
-    denials = (Deny(project="f*", versions=f">=2.{n},<2.{n + 1}", reason="stolen") for n in range(rules))
+    more = ",".join(f"!=3.{n}" for n in range(specifiers - 1))
+    denials = (Deny(project="f*", versions=f">=2.{n},{more}", reason="stolen") for n in range(rules))
     given = policies(Policy(name="ns/many", deny=tuple(denials)))
     threads: dict[str, set[bool]] = {}
     real = given.evaluate
@@ -245,6 +247,90 @@ async def test_many_rules_about_one_project_do_not_hold_up_the_event_loop(repo, 
     assert await repo.versions() == ["1.0"]
     assert (await repo.served.find_file(FOO, path.name)).filename == path.name
     assert threads == {"foo": {apart}}, "the root page, the project's page or the download used the wrong thread"
+
+
+@pytest.mark.parametrize(("rules", "files", "apart"), [(3, 150, False), (50, 150, True), (0, 5_000, True)])
+def test_what_takes_long_depends_on_rules_and_files(rules, files, apart):
+    denials = tuple(Deny(project="f*", versions=f">={n},<{n + 1}") for n in range(rules))
+    assert Enforcement(REPO, policies(Policy(name="ns/many", deny=denials))).takes_long(FOO, files) == apart
+
+
+@pytest.mark.parametrize(("advisories", "apart"), [(None, False), ("Report", False), ("Block", True)])
+def test_advisories_count_for_each_file(advisories, apart):
+    enforcement = Enforcement(REPO, policies(Policy(name="ns/x", advisories=advisories)))
+    assert enforcement.takes_long(FOO, 3_000) == apart
+
+
+async def test_patterns_are_tried_once_for_a_name_and_in_a_thread_for_all_names(repo, tmp_path):
+    await repo.publish(wheel(tmp_path, "foo"), wheel(tmp_path, "bar"))
+    given = policies(deny("*o*x*"))
+    asked, threads = [], set()
+
+    class Noting(RepoPolicies):
+        def concerns(self, name, **more):
+            asked.append(name)
+            return given.concerns(name, **more)
+
+        def hides_whole_projects(self, names, advisories=None):
+            threads.add(threading.current_thread() is not threading.main_thread())
+            return given.hides_whole_projects(names, advisories)
+
+    repo.served.enforce(Noting())
+    for _ in range(5):
+        await repo.served.find_file(FOO, "foo-1.0-py3-none-any.whl")
+        assert await repo.root() == ["bar", "foo"]
+    assert (asked, threads) == ([FOO], {True})
+
+
+async def test_a_policy_counts_for_downloads_that_wait_for_an_evaluation(repo, tmp_path):
+    """Concurrent downloads share one evaluation, and none is allowed by policies that have ended meanwhile."""
+    paths = [wheel(tmp_path, "foo", f"{n}.0") for n in range(1, 7)]
+    await repo.publish(*paths, wheel(tmp_path, "bar"))
+    many = tuple(Deny(project="*", versions=f">=20.{n},<20.{n + 1}", reason="old") for n in range(5_000))
+    given = policies(Policy(name="ns/many", deny=many))
+    real, evaluated, began, go_on = given.evaluate, [], threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        evaluated.append(project.name)
+        began.set()
+        assert go_on.wait(20)
+        return real(project, **more)
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    downloads = [asyncio.create_task(repo.served.find_file(FOO, path.name)) for path in paths]
+    downloads.append(asyncio.create_task(repo.served.find_file(BAR, "bar-1.0-py3-none-any.whl")))
+    assert await asyncio.to_thread(began.wait, 20)
+    repo.served.enforce(policies(deny("*")))
+    go_on.set()
+    found = await asyncio.gather(*downloads, return_exceptions=True)
+    assert all(isinstance(one, WithheldError) for one in found), found
+    assert evaluated == ["foo"]
+
+
+async def test_downloads_of_a_project_with_many_rules_are_evaluated_together(repo, tmp_path):
+    paths = [wheel(tmp_path, "foo", f"{n}.0") for n in range(1, 7)]
+    await repo.publish(*paths)
+    many = tuple(Deny(project="*", versions=f">=3.{n},<3.{n + 1}", reason="old") for n in range(5_000))
+    exception = PolicyException(project="foo", of=("Deny",), until=NOW + 5, reason="in use")
+    given = policies(Policy(name="ns/many", deny=many, exceptions=(exception,)))
+    real, evaluated = given.evaluate, []
+
+    def noting(project, **more):
+        evaluated.append(len(project.files))
+        return real(project, **more)
+
+    given.evaluate = noting  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    for _ in range(2):
+        await asyncio.gather(*(repo.served.find_file(FOO, path.name) for path in paths))
+    assert evaluated == [6]
+    repo.clock.now = NOW + 5
+    found = await asyncio.gather(*(repo.served.find_file(FOO, p.name) for p in paths), return_exceptions=True)
+    assert [isinstance(one, WithheldError) for one in found] == [n == 3 for n in range(1, 7)]
+    assert evaluated == [6, 6]
+    await publish(repo.backend, wheel(tmp_path, "foo", "7.0"))
+    assert (await repo.served.find_file(FOO, "foo-7.0-py3-none-any.whl")).filename == "foo-7.0-py3-none-any.whl"
 
 
 async def test_a_file_that_only_another_replica_knows_is_withheld_too(repo, tmp_path):
@@ -403,9 +489,7 @@ async def test_upload_times_of_any_year_make_a_page(repo):
     assert [one["until"] for one in page["_pywharf"]["withheld"]] == [None, None, None]
 
 
-@pytest.mark.parametrize("large", [0, 10**6])
-async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path, monkeypatch, large):
-    monkeypatch.setattr("pywharf.index.listed_projects._LARGE", large)
+async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_path):
     paths = [wheel(tmp_path, f"acme-{n}") for n in range(30)]
     await repo.publish(*paths, wheel(tmp_path, "foo"))
     given = policies(deny("acme-*", versions="==1.0"))

@@ -109,7 +109,7 @@ class PolicyGroup:
         return self._hiding.matched(names)
 
     def effort(self, name: ProjectName) -> int:
-        """Return how many rules an evaluation of the project tries one by one; advisories do not count."""
+        """Return how many specifiers and rules an evaluation tries one by one; a feed of advisories counts as one."""
         filed = (self._hiding, self._marking, self._cooldowns, self._exceptions)
         entries = (entry for patterns in filed for entry in patterns.matching(name))
         tried = sum(entry.rule.effort if isinstance(entry.rule, FileRules) else 1 for entry in entries)

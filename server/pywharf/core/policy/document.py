@@ -1,14 +1,23 @@
 """Read the document of policies that a server is given."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from packaging.specifiers import InvalidSpecifier
 
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.policy.model import MAX_RULES, Policy, PolicyDocument, Selected
-from pywharf.core.policy.specifiers import specifier_set
+from pywharf.core.policy.model import (
+    MAX_COSTLY_PATTERNS,
+    MAX_RULES,
+    MAX_SPECIFIERS,
+    MAX_STARS,
+    Policy,
+    PolicyDocument,
+    Selected,
+)
+from pywharf.core.policy.name_patterns import is_costly
+from pywharf.core.policy.specifiers import specifier_count, specifier_set
 
 
 def parse_document(content: bytes) -> PolicyDocument:
@@ -42,10 +51,38 @@ def rule_count(policy: Policy) -> int:
     return sum(map(len, lists)) + cooldown + (policy.advisories is not None)
 
 
+def too_many_patterns(patterns: Iterable[str]) -> str | None:
+    """Return what is wrong if one policy has too many patterns that must be tried for names, without a full stop."""
+    costly = sum(map(is_costly, patterns))
+    if costly <= MAX_COSTLY_PATTERNS:
+        return None
+    return (
+        f"{costly} patterns have a * that is not their end; at most {MAX_COSTLY_PATTERNS} may, so write names or "
+        "beginnings such as acme-*"
+    )
+
+
+def _patterns(policy: Policy) -> Iterator[str]:
+    selected: tuple[Selected, ...] = (*policy.deny, *policy.yank, *policy.exceptions)
+    yield from (rule.project for rule in selected)
+    yield from (status.project for status in policy.status)
+    yield from policy.allow_only or ()
+    if policy.cooldown is not None:
+        yield from policy.cooldown.projects
+
+
 def _faults(policy: Policy) -> Iterator[str]:
     """Yield a sentence for each rule that cannot be used."""
+    for pattern in _patterns(policy):
+        if pattern.count("*") > MAX_STARS:
+            yield f"the pattern {pattern!r} has more than {MAX_STARS} *"
+    if (fault := too_many_patterns(_patterns(policy))) is not None:
+        yield fault
     rules: tuple[Selected, ...] = (*policy.deny, *policy.yank, *policy.exceptions)
     for rule in rules:
+        if rule.versions is not None and (count := specifier_count(rule.versions)) > MAX_SPECIFIERS:
+            yield f"a rule about {rule.project!r} has {count} version specifiers; at most {MAX_SPECIFIERS} are allowed"
+            continue
         try:
             specifier_set(rule.versions or "")
         except InvalidSpecifier:

@@ -62,7 +62,7 @@ class RepoPolicies:
         return any(group.concerns(name, foreign=foreign) for group in self._groups)
 
     def effort(self, name: ProjectName) -> int:
-        """Return how many rules an evaluation of the project tries one by one, each about as long as for a file."""
+        """Return how many specifiers and rules an evaluation of the project tries one by one, each for all files."""
         return sum(group.effort(name) for group in self._groups)
 
     def hides_whole_projects(

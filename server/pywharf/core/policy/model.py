@@ -25,6 +25,12 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 MAX_RULES = 10_000
 """Most rules of all policies of a server together."""
+MAX_STARS = 4
+"""Most `*` in a pattern."""
+MAX_COSTLY_PATTERNS = 500
+"""Most patterns of a policy that have to be tried for names: all but names, `*` and beginnings such as `acme-*`."""
+MAX_SPECIFIERS = 20
+"""Most specifiers in the `versions` of a rule, so that the number of rules bounds what they cost."""
 
 
 class Cooldown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_version
 from pywharf.core.filenames import version_of
 from pywharf.core.model import Project
 from pywharf.core.policy.model import Selected
-from pywharf.core.policy.specifiers import only_version, parsed, specifier_set
+from pywharf.core.policy.specifiers import only_version, parsed, specifier_count, specifier_set
 from pywharf.core.policy.version_table import VersionTable
 
 by_order = attrgetter("order")
@@ -50,10 +50,10 @@ class FileRules:
         self.others = tuple(rule for rule in ordered if rule.only is None or rule.sha256 is not None)
         """All the others, in order."""
 
-    @property
+    @functools.cached_property
     def effort(self) -> int:
-        """The rules that are tried one by one for each project."""
-        return 1 + len(self.others)
+        """The specifiers, and rules without any, that are tried one by one for each project."""
+        return 1 + sum(1 if rule.versions is None else specifier_count(rule.versions) for rule in self.others)
 
     @property
     def about_every_file(self) -> FileRule | None:

@@ -12,6 +12,11 @@ def specifier_set(text: str) -> SpecifierSet:
     return SpecifierSet(text)
 
 
+def specifier_count(text: str) -> int:
+    """Return how many specifiers a set is written with, without parsing it."""
+    return text.count(",") + 1
+
+
 @functools.lru_cache(maxsize=16_384)
 def parsed(version: str) -> Version:
     """Parse a version. Raises InvalidVersion."""

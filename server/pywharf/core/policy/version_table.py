@@ -6,6 +6,7 @@ versions are sorted once, and a specifier matches a part of that order, written 
 """
 
 import bisect
+import functools
 from collections.abc import Iterable, Iterator
 
 from packaging.specifiers import Specifier, SpecifierSet
@@ -56,7 +57,8 @@ class VersionTable:
     def _matching(self, specifier: Specifier) -> int:
         operator, text = specifier.operator, specifier.version
         if operator == "===":
-            return self._bits(text.lower() == version for version in self._texts)
+            position = self._positions.get(text.lower())
+            return 0 if position is None else 1 << position
         if operator in {"==", "!="}:
             is_prefix = text.endswith(".*")
             found = self._with_prefix(parsed(text.removesuffix(".*"))) if is_prefix else self._equal(parsed(text))
@@ -84,7 +86,8 @@ class VersionTable:
         found = self._range(bisect.bisect_left(self._public, public), bisect.bisect_right(self._public, public))
         if version.local is None:
             return found
-        return found & self._bits(other == version for other in self._versions)
+        # Several texts may be equal versions, such as 1.0+a and 1.0.0+a.
+        return found & sum(1 << position for position in self._local.get(version, ()))
 
     def _after(self, version: Version) -> int:
         """Return where `>` begins to match: after the post-releases of its version, unless that is one itself."""
@@ -106,9 +109,14 @@ class VersionTable:
         stop = self._every if end is None else (1 << end) - 1
         return stop & ~((1 << start) - 1)
 
-    @staticmethod
-    def _bits(flags: Iterable[bool]) -> int:
-        return int("".join("1" if flag else "0" for flag in reversed([*flags])) or "0", 2)
+    @functools.cached_property
+    def _local(self) -> dict[Version, list[int]]:
+        """The positions of the versions that have a local part."""
+        found: dict[Version, list[int]] = {}
+        for position, version in enumerate(self._versions):
+            if version.local is not None:
+                found.setdefault(version, []).append(position)
+        return found
 
 
 def _public(version: Version) -> Version:

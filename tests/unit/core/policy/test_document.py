@@ -26,6 +26,17 @@ def test_a_document_reads_back_equal() -> None:
     [
         ({"deny": [{"project": "six", "versions": "one"}]}, "'ns/p' cannot be used: the versions 'one' of 'six'"),
         ({"yank": [{"project": "six", "versions": "==1.*.2"}]}, "'ns/p' cannot be used"),
+        (
+            {"deny": [{"project": "six", "versions": ",".join(f"!={n}" for n in range(21))}]},
+            "a rule about 'six' has 21 version specifiers; at most 20 are allowed",
+        ),
+        ({"deny": [{"project": "*a*b*c*d*"}]}, r"'ns/p' cannot be used: the pattern '\*a.* has more than 4 \*"),
+        ({"allow_only": ["a*b*c*d*e*f"]}, r"the pattern 'a\*.* has more than 4 \*"),
+        (
+            {"status": [{"project": f"*-{n}", "status": "archived"} for n in range(501)]},
+            r"'ns/p' cannot be used: 501 patterns have a \* that is not their end; at most 500 may",
+        ),
+        ({"cooldown": {"minimum_age_s": 1, "projects": [f"*{n}*" for n in range(501)]}}, "501 patterns"),
         ({"deny": [{"project": ""}]}, "cannot be read"),
         ({"deny": [{"project": "six", "sha256": "A" * 64}]}, "cannot be read"),
         ({"deny": [{"project": "six", "until": 1}]}, "cannot be read"),
@@ -48,6 +59,10 @@ def test_a_document_that_is_none(content: bytes) -> None:
 def test_two_policies_of_one_name() -> None:
     with pytest.raises(InvalidConfigError, match="Two policies are named 'ns/p'"):
         parse(GOOD, GOOD)
+
+
+def test_beginnings_and_names_are_not_bounded_as_other_patterns_are() -> None:
+    parse({"name": "ns/p", "allow_only": ["*", *(f"a-{n}" for n in range(2_000)), *(f"b-{n}*" for n in range(2_000))]})
 
 
 def test_an_exception_needs_an_end() -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,18 @@ def test_a_table_without_versions_matches_nothing() -> None:
 def test_packaging_refuses_a_prefix_of_a_pre_release() -> None:
     with pytest.raises(InvalidSpecifier):
         SpecifierSet("==1.0a1.*")
+
+
+@pytest.mark.parametrize("specifier", ["===1.5", "==1.5+local"])
+def test_a_version_is_looked_up_and_not_compared_with_all(monkeypatch: pytest.MonkeyPatch, specifier: str) -> None:
+    table = VersionTable(str(Version(f"1.{n}{local}")) for n in range(100) for local in ("", "+local"))
+    table.matching(SpecifierSet("==1.5+local"))
+    texts, versions = table._texts, table._versions  # noqa: SLF001 - what must not be gone through
+
+    class Once(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[object]:
+            raise AssertionError("all versions are compared")
+
+    monkeypatch.setattr(table, "_texts", Once(texts))
+    monkeypatch.setattr(table, "_versions", Once(versions))
+    assert table.matching(SpecifierSet(specifier)).bit_count() == 1

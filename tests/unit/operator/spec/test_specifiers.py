@@ -58,3 +58,9 @@ def test_the_pattern_refuses(text: str) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("7d", 604_800), ("12h", 43_200), ("90m", 5400), ("999d", 86_313_600)])
 def test_ages(text: str, seconds: int) -> None:
     assert age_s(text) == seconds
+
+
+def test_the_number_of_specifiers_is_bounded() -> None:
+    check_specifiers(",".join(f"!={n}" for n in range(20)))
+    with pytest.raises(ValueError, match=r"^21 version specifiers are too many; write at most 20, or several rules$"):
+        check_specifiers(",".join(f"!={n}" for n in range(21)))

@@ -44,7 +44,8 @@ BAD: dict[str, bytes | Json] = {
     "no time": {"id": "MAL-1", "affected": [affected("acme", ["1"])]},
     "a time without a zone": entry("MAL-1", affected("acme", ["1"]), modified="2026-01-01T00:00:00"),
     "a name that none has": entry("MAL-1", affected("acme/../x", ["1"])),
-    "an unreadable range alone": entry("MAL-1", affected("acme", None, [{"introduced": "x"}])),
+    "a time before all times": entry("MAL-1", affected("acme", ["1"]), modified="0001-01-01T00:00:00+23:59"),
+    "an unreadable range alone": entry("GHSA-1", affected("acme", None, [{"introduced": "x"}])),
     "versions that are no texts": entry("MAL-1", {"package": {"ecosystem": "PyPI", "name": "acme"}, "versions": [1]}),
     "too many packages": entry("MAL-1", *[affected(f"acme-{number}") for number in range(10_001)]),
 }

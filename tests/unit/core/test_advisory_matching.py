@@ -121,3 +121,56 @@ def test_a_list_and_a_range_are_a_union(begin, end, version, listed):
     # A range whose end is not after its beginning has no end after it.
     in_range = low <= it and (it < high or high <= low)
     assert bool(store.matching(normalize("acme"), version)) == (in_range or it in {Version(one) for one in listed})
+
+
+_BAD_RANGE: list[Json] = [{"introduced": "0"}, {"fixed": "v?"}]
+
+
+@pytest.mark.parametrize(
+    ("concerned", "inside", "outside"),
+    [
+        pytest.param(affected("acme", None, [FROM_START], kind="SEMVER"), ["1", None], [], id="only another type"),
+        pytest.param(affected("acme", None, []), ["1", None], [], id="a range without events"),
+        pytest.param(affected("acme", []), ["1", None], [], id="an empty list"),
+        pytest.param(
+            affected("acme", ["1.0"], [FROM_START, {"fixed": "2"}], _BAD_RANGE),
+            ["1.0", "9", None],
+            [],
+            id="a bad range",
+        ),
+        pytest.param(affected("acme", None, _BAD_RANGE), ["1.0", None], [], id="only a bad range"),
+        pytest.param({**affected("acme"), "versions": ["1.0", None]}, ["1.0"], ["2", None], id="a null version"),
+        pytest.param({**affected("acme"), "versions": [None]}, ["1.0", None], [], id="only a null version"),
+        pytest.param(affected("acme", ["1"], [FROM_START], kind="GIT"), ["1"], ["2"], id="a list beside another type"),
+    ],
+)
+def test_malware_of_which_something_cannot_be_read_is_about_every_version(concerned, inside, outside):
+    store = store_of(entry("MAL-2026-1", concerned))
+    assert all(store.matching(normalize("acme"), version) for version in inside)
+    assert not any(store.matching(normalize("acme"), version) for version in outside)
+
+
+def test_a_good_range_counts_beside_one_that_cannot_be_read():
+    store = store_of(entry("GHSA-1", affected("acme", ["1.0"], [{"introduced": "5"}, {"fixed": "6"}], _BAD_RANGE)))
+    assert [bool(store.matching(normalize("acme"), version)) for version in ("1.0", "5.5", "7")] == [True, True, False]
+
+
+@pytest.mark.parametrize("bad", [affected("acme/../x"), {**affected("other"), "versions": [1]}, {"package": 1}])
+def test_one_package_that_cannot_be_read_takes_nothing_from_the_others(bad):
+    store = store_of(entry("MAL-2026-1", bad, affected("acme", ["1"])))
+    assert [one.id for one in store.matching(normalize("acme"), "1")] == ["MAL-2026-1"]
+
+
+@pytest.mark.parametrize("newest_last", [True, False])
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_of_one_identifier_the_newest_change_counts(newest_last, withdrawn):
+    old = entry("MAL-2026-1", affected("acme", ["1"]), affected("gone"), modified="2026-01-01T00:00:00Z")
+    new = entry("MAL-2026-1", affected("acme", ["2"]), modified="2026-01-02T00:00:00Z")
+    if withdrawn:
+        old["withdrawn"] = "2026-01-01T00:00:00Z"
+    store = store_of(malware("other"), *([old, new] if newest_last else [new, old]))
+    assert store.matching(normalize("acme"), "2")
+    assert not store.matching(normalize("acme"), "1")
+    assert not store.concerns(normalize("gone"))
+    assert (store.meta.malware, store.meta.projects, store.meta.entries) == (2, 2, 2)
+    assert b'["2"]' in (store.entry("MAL-2026-1") or b"")

@@ -82,6 +82,8 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     projects: int
     skipped: int
     """Entries that could not be used."""
+    skipped_malware: int = 0
+    """Those among them that report malware, as far as they can be read."""
     first_skipped: str = ""
     """Why the first of these could not be used."""
 

@@ -60,6 +60,17 @@ def test_a_bad_entry_is_skipped_and_counted(form):
     assert meta.first_skipped
 
 
+def test_malware_that_is_skipped_is_counted_apart():
+    untimed = [{name: value for name, value in one.items() if name != "modified"} for one in GOOD]
+    flaws = [entry(f"GHSA-{number}", affected("acme", ["1"])) for number in range(9)]
+    _, meta = compiled(lines([*flaws, *untimed, b'{"id": "GHSA-x"}', b"{"]))
+    assert (meta.malware, meta.skipped, meta.skipped_malware) == (0, 7, 5)
+
+
+def test_a_last_line_needs_no_end():
+    assert compiled(lines(GOOD).rstrip(b"\n"))[1].entries == len(GOOD)
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_each_bad_entry_says_why(case):
     content = BAD[case]
@@ -104,6 +115,8 @@ def _one_bad_member() -> bytes:
         pytest.param(packed_lines(GOOD)[:-20], "damaged", id="gzip cut off"),
         pytest.param(gzip.compress(zipped(GOOD)), "no entry about PyPI", id="a zip in gzip"),
         pytest.param(b"\x1f\x8bxxxx", "damaged", id="no gzip"),
+        pytest.param(lines(GOOD)[:-20], "last line is cut off", id="lines cut off"),
+        pytest.param(gzip.compress(lines(GOOD)[:-20]), "last line is cut off", id="packed lines cut off"),
         pytest.param(lines([GOOD[0], b"{", b"{", b"{"]), "3 of its entries cannot be used", id="mostly bad"),
     ],
 )

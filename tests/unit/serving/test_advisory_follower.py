@@ -131,6 +131,60 @@ async def test_a_newer_feed_is_taken_and_a_bad_one_is_not(host: FeedHost, tmp_pa
     assert len(messages) == 3, "a fault that lasts is logged once"
 
 
+async def test_a_feed_that_lost_much_of_its_malware_is_refused(tmp_path, caplog):
+    reports = [malware(f"evil-{number}") for number in range(100)]
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(lines(reports))
+    async with (followed := Followed(str(path), tmp_path)).running():
+        await followed.knowing("evil-99")
+        path.write_bytes(lines([*reports[:89], malware("new")]))
+        await followed.knowing("new")
+        path.write_bytes(lines([*reports[:50], malware("newest")]))
+        await followed.read("shrunk", 2)
+        assert followed.knows("evil-88")
+        assert not followed.knows("newest")
+    assert "delete the folder advisories" in caplog.records[-1].getMessage()
+    followed.folder = tmp_path / "another"
+    followed.folder.mkdir()
+    async with followed.running():
+        await followed.read("shrunk", 1)
+        assert followed.knows("evil-88"), "the kept feed is compared as well"
+    (followed.root / "advisories" / "feed").unlink()
+    followed.folder = tmp_path / "third"
+    followed.folder.mkdir()
+    followed.advisories = CurrentAdvisories(has_feed=True)
+    async with followed.running():
+        await followed.knowing("newest")
+
+
+@pytest.mark.parametrize("is_url", [True, False])
+def test_each_failure_makes_the_next_attempt_later(is_url):
+    pauses = [following.pause_s(attempt, 3600.0, is_url=is_url) for attempt in (1, 6, 60)]
+    assert pauses == sorted(pauses)
+    assert pauses[1] > pauses[0] * 8
+    assert 2500 < pauses[2] <= 3600
+
+
+async def test_a_file_that_cannot_be_compiled_is_tried_seldom_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(b"1")
+    compiling, tried = vars(following)["compiled"], list[bytes]()
+
+    async def failing(feed: Path, store: Path, **more: str):
+        tried.append(feed.read_bytes())
+        if len(tried[-1]) == 1:
+            raise CompilingFailedError("the process that read it failed")
+        return await compiling(feed, store, **more)
+
+    monkeypatch.setattr(following, "compiled", failing)
+    monkeypatch.setattr(following, "pause_s", lambda attempt, *_, **__: 3600.0 if attempt else 0.01)
+    async with (followed := Followed(str(path), tmp_path)).running():
+        await followed.read("failed")
+        path.write_bytes(lines([malware("first")]))
+        await followed.knowing("first")
+    assert tried.count(b"1") == 1
+
+
 async def test_the_last_good_feed_outlives_a_restart(host: FeedHost, tmp_path):
     host.content = zipped([malware("first", modified=LATE)])
     async with (before := Followed(host.url, tmp_path)).running():

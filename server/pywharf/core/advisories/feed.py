@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+import msgspec
+
 from pywharf.core.advisories.entry import MAX_ENTRY_BYTES, BadEntryError, parse_entry
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.advisories.writing import Skipped, StoreWriter, TooLargeFeedError
@@ -108,7 +110,18 @@ def _lines(feed: BinaryIO) -> Iterator[bytes | None]:
                 if left < 0:
                     raise _too_large()
         elif not line.isspace():
+            _check_end(line)
             yield line.strip()
+
+
+def _check_end(line: bytes) -> None:
+    """Raise BadFeedError if the feed ends within this line, as a copy does that was interrupted."""
+    if line.endswith(b"\n") or not line.startswith(b"{"):
+        return
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadFeedError("its last line is cut off") from None
 
 
 def _too_large() -> BadFeedError:

@@ -104,10 +104,32 @@ def test_withdrawn_entries_and_other_ecosystems_do_not_count():
     assert store.entry("GHSA-2026-2") is None
 
 
-def test_the_revision_depends_on_what_the_answers_are():
+def test_the_revision_depends_on_what_the_answers_about_malware_are():
     one = store_of(malware("acme", "1"), malware("other"))
-    assert one.revision == store_of(malware("other"), malware("acme", "1", modified="2026-02-01T00:00:00Z")).revision
+    later = store_of(malware("other"), malware("acme", "1", modified="2026-02-01T00:00:00Z"))
+    flawed = store_of(malware("other"), malware("acme", "1"), entry("GHSA-1", affected("acme", ["1"])))
+    assert one.revision == later.revision == flawed.revision
+    assert one.whole_revision == later.whole_revision != flawed.whole_revision
     assert one.revision != store_of(malware("acme", "2"), malware("other")).revision
+
+
+def test_malware_is_found_apart_from_other_entries():
+    flaws = [entry(f"GHSA-{number}", affected("acme", None, [FROM_START])) for number in range(3)]
+    both = [entry(f"MAL-2026-{number}", affected("acme", ["1"])) for number in (7, 5)]
+    store = store_of(*flaws, *both, entry("GHSA-9", affected("flawed", None, [FROM_START])), malware("evil"))
+    acme, flawed, evil = normalize("acme"), normalize("flawed"), normalize("evil")
+    assert [store.concerns_malware(one) for one in (acme, flawed, evil, normalize("other"))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [store.malware_id(acme, version) for version in ("1.0", "2", None)] == ["MAL-2026-5", None, None]
+    assert [store.malware_id(evil, version) for version in ("1.0", None)] == ["MAL-2026-evil"] * 2
+    assert store.malware_id(flawed, "1") is None
+    assert store.concerns(flawed)
+    assert len(store.matching(acme, "1")) == len(store.of_project(acme)) == 5
+    assert store.meta.projects == 3
 
 
 _VERSIONS = st.from_regex(r"[0-3](\.[0-3]){0,2}((a|b|rc)[0-2])?(\.post[0-1])?(\.dev[0-1])?", fullmatch=True)

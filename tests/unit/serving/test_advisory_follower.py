@@ -11,7 +11,7 @@ import pytest
 
 from pywharf.core.advisories.feed import BadFeedError
 from pywharf.core.errors import AdvisoriesNotLoadedError
-from pywharf.core.names import ProjectName
+from pywharf.core.names import ProjectName, RepoName
 from pywharf.egress.advisory_feed import FeedClient
 from pywharf.egress.policy import Egress
 from pywharf.index.advisories import CurrentAdvisories
@@ -21,8 +21,8 @@ from pywharf.serving.advisories.follower import FeedFollower, FeedSource
 from pywharf.serving.advisories.opening import open_store
 from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.metrics import Metrics
+from support.advisories import affected, entry, lines, malware, zipped
 from support.advisories import compiled as compiled_bytes
-from support.advisories import lines, malware, zipped
 from support.server.feed_host import FeedHost, hosting
 from support.waiting import until
 
@@ -62,6 +62,7 @@ class Followed:
             one.mkdir(exist_ok=True)
         self.advisories = CurrentAdvisories(has_feed=True)
         self.metrics = Metrics()
+        self.served = ServedFiles(self.metrics.count_advisory_hit)
         self.source = FeedSource(source)
 
     @contextlib.asynccontextmanager
@@ -74,7 +75,7 @@ class Followed:
             folder=self.folder,
             root=self.root,
             advisories=self.advisories,
-            served=ServedFiles(self.metrics.count_advisory_hit),
+            served=self.served,
             metrics=self.metrics,
         )
         task = asyncio.create_task(follower.run())
@@ -262,6 +263,19 @@ async def test_other_texts_of_the_same_advisories_are_another_feed_with_the_same
         taken = followed.advisories.required()
         path.write_bytes(lines([malware("first") | {"details": "more is known"}]))
         await until(lambda: b"more is known" in (followed.advisories.entries().entry("MAL-2026-first") or b""))
+        assert followed.advisories.required() is taken
+
+
+async def test_a_new_entry_that_is_no_malware_is_reported_but_makes_no_page_anew(tmp_path, caplog):
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(lines([malware("first")]))
+    followed = Followed(str(path), tmp_path)
+    followed.served.note(RepoName("team-a"), ProjectName("acme"), "acme-1.0.tar.gz")
+    async with followed.running():
+        await followed.knowing("first")
+        taken = followed.advisories.required()
+        path.write_bytes(lines([malware("first"), entry("GHSA-1", affected("acme", ["1.0"]))]))
+        await until(lambda: "New advisory GHSA-1: repo team-a served acme-1.0.tar.gz" in caplog.text, "the line")
         assert followed.advisories.required() is taken
 
 

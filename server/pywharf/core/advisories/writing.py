@@ -11,6 +11,7 @@ from pywharf.core.advisories.entry import Affected, Entry
 from pywharf.core.advisories.store_format import (
     ALIGNMENT,
     HEADER,
+    KEY_BYTES,
     MAGIC,
     SIZE_BITS,
     TRAILER,
@@ -32,6 +33,10 @@ MAX_FILE_BYTES: Final = 2 * 1024 * 1024 * 1024
 
 class TooLargeFeedError(ValueError):
     """A feed over a limit."""
+
+
+_Notes = dict[ProjectName, list[bytes]]
+"""What is kept of the entries about each project."""
 
 
 @warmed_up
@@ -78,7 +83,8 @@ class StoreWriter:
         self._seen: dict[str, _Seen] = {}
         """Entries by identifier."""
         self._has_replaced = False
-        self._noted: dict[ProjectName, list[bytes]] = {}
+        self._malware: _Notes = {}
+        self._others: _Notes = {}
         self._noted_bytes = 0
         self._newest = 0.0
 
@@ -105,31 +111,33 @@ class StoreWriter:
         if entry.modified <= newest:
             self._newest = max(self._newest, entry.modified)
         if not entry.is_withdrawn:
+            notes = self._malware if entry.is_malware else self._others
             for affected in entry.affected:
-                self._note(entry.id, place, affected)
+                self._note(notes, entry.id, place, affected)
         return True
 
-    def _note(self, identifier: str, place: int, affected: Affected) -> None:
+    def _note(self, notes: _Notes, identifier: str, place: int, affected: Affected) -> None:
         note = msgspec.msgpack.encode(_Noted(identifier, place, list(affected.versions), affected.intervals))
         self._noted_bytes += len(note)
         if self._noted_bytes > MAX_TABLE_BYTES:
             raise TooLargeFeedError(f"its lists of versions take more than {MAX_TABLE_BYTES} bytes")
-        self._noted.setdefault(affected.project, []).append(note)
+        notes.setdefault(affected.project, []).append(note)
 
-    def _forget_replaced(self) -> None:
+    def _forget_replaced(self, notes: _Notes) -> None:
         """Drop what was noted of entries that newer ones of the same identifier replaced."""
-        for project, notes in list(self._noted.items()):
-            decoded = ((note, msgspec.msgpack.decode(note, type=_Noted)) for note in notes)
+        for project, of_project in list(notes.items()):
+            decoded = ((note, msgspec.msgpack.decode(note, type=_Noted)) for note in of_project)
             kept = [note for note, noted in decoded if self._seen[noted.id].place == noted.place]
             if kept:
-                self._noted[project] = kept
+                notes[project] = kept
             else:
-                del self._noted[project]
+                del notes[project]
 
     def finish(self, source: str, validators: tuple[str, str], skipped: Skipped) -> StoreMeta:
         """Write the tables, and return what the file says about itself. `validators`: ETag and Last-Modified."""
         if self._has_replaced:
-            self._forget_replaced()
+            self._forget_replaced(self._malware)
+            self._forget_replaced(self._others)
         meta = StoreMeta(
             source=source,
             etag=validators[0],
@@ -137,7 +145,7 @@ class StoreWriter:
             newest=self._newest,
             entries=len(self._seen),
             malware=sum(seen.reports_malware for seen in self._seen.values()),
-            projects=len(self._noted),
+            projects=len(self._malware.keys() | self._others.keys()),
             skipped=skipped.entries,
             skipped_malware=skipped.malware,
             first_skipped=skipped.first,
@@ -155,28 +163,37 @@ class StoreWriter:
         self._at += len(content)
 
     def _tables(self, meta: StoreMeta) -> Iterator[bytes]:
-        keys, ends, groups = list[int](), [0], bytearray()
-        for number, projects in _grouped(self._noted):
-            keys.append(number)
-            groups += packed_group(projects)
-            ends.append(len(groups))
         by_key = sorted((key(identifier), seen.place, seen.modified) for identifier, seen in self._seen.items())
         text = msgspec.json.encode(meta)
-        yield HEADER.pack(len(text), len(keys), len(by_key), len(groups))
-        yield _little(keys)
-        yield _little(ends)
+        tables = [_table(notes) for notes in (self._malware, self._others)]
+        sizes = [size for keys, _, groups in tables for size in (len(keys), len(groups))]
+        yield HEADER.pack(len(text), len(by_key), *sizes)
         yield _little([number for number, _, _ in by_key])
         yield _little([place for _, place, _ in by_key])
         yield b"".join(struct.pack("<d", modified) for _, _, modified in by_key)
-        yield bytes(groups)
+        for keys, ends, groups in tables:
+            yield _little(keys)
+            yield _little(ends)
+            yield groups
         yield text
+
+
+def _table(notes: _Notes) -> tuple[list[int], list[int], bytes]:
+    """Return the keys of projects, where each begins, and the projects; and empty `notes`."""
+    keys, ends, groups = list[int](), [0], bytearray()
+    for number, projects in _grouped(notes):
+        keys.append(number)
+        groups += packed_group(projects)
+        ends.append(len(groups))
+    groups += b"\0" * (-len(groups) % KEY_BYTES)  # the next table's numbers are read where they lie
+    return keys, ends, bytes(groups)
 
 
 def _little(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}Q", *numbers)
 
 
-def _grouped(noted: dict[ProjectName, list[bytes]]) -> Iterator[tuple[int, list[ProjectEntries]]]:
+def _grouped(noted: _Notes) -> Iterator[tuple[int, list[ProjectEntries]]]:
     """Yield the projects by their keys, ascending, and take them out of `noted`."""
     names = sorted((key(name), name) for name in noted)
     group: list[ProjectEntries] = []

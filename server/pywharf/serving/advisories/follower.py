@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from pywharf.core.advisories.feed import BadFeedError
-from pywharf.core.advisories.store import BrokenStoreError
+from pywharf.core.advisories.store import AdvisoryStore, BrokenStoreError
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import PywharfError
@@ -94,6 +94,7 @@ class FeedFollower:
         self._advisories = advisories
         self._served = served
         self._metrics = metrics
+        self._opened: AdvisoryStore | None = None
         self._taken: Mark | None = None
         """The compiled feed that this worker uses."""
         self._meta: StoreMeta | None = None
@@ -131,11 +132,11 @@ class FeedFollower:
         mark = _mark(path)
         if mark is None or mark == self._taken:
             return
-        old, new = self._advisories.current(), await asyncio.to_thread(open_store, path)
-        self._taken = mark
+        old, new = self._opened, await asyncio.to_thread(open_store, path)
+        self._taken, self._opened = mark, new
         self._advisories.replace(new)
         self._metrics.set_advisories(new.meta)
-        if old is None or old.revision != new.revision:
+        if old is None or old.whole_revision != new.whole_revision:
             await self._served.report(old, new, self._folder / _SAID)
 
     async def _lead(self) -> None:

@@ -24,11 +24,12 @@ MANY = b'{"queries":[' + b",".join([ACME] * 1000) + b"]}"
 @web.middleware
 async def refusing(request: web.Request, handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        answer: web.StreamResponse = await handler(request)
     except TooLargeError:
         return web.Response(status=413)
     except InvalidInputError:
         return web.Response(status=400)
+    return answer
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +95,7 @@ async def test_a_query_is_read_and_answered_in_a_thread_and_then_there_is_a_paus
         pauses.append(seconds)
         await pausing(0)
 
-    monkeypatch.setattr(osv.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     async with serving() as url:
         assert await post(f"{url}/{call}", body) == 200
     assert threads

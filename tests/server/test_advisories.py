@@ -78,7 +78,8 @@ def test_osvs_calls(server):
         ("POST", "/v1/query", b"{}", 400),
         ("POST", "/v1/query", b"", 400),
         ("POST", "/v1/querybatch", b'{"queries": 1}', 400),
-        ("POST", "/v1/querybatch", b" " * (1024 * 1024 + 1), 413),
+        ("POST", "/v1/querybatch", b" " * (256 * 1024 + 1), 413),
+        ("POST", "/v1/query", b" " * (16 * 1024 + 1), 413),
         ("POST", "/v1/querybatch", json.dumps({"queries": [{"commit": "x"}] * 1001}).encode(), 400),
     ],
 )

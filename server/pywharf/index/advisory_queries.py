@@ -48,7 +48,8 @@ class _Asked(msgspec.Struct, frozen=True):
 
 @warmed_up
 class _AskedBatch(msgspec.Struct, frozen=True):
-    queries: list[_Asked] = []
+    queries: list[msgspec.Raw] = []
+    """They are counted before any is decoded."""
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -64,26 +65,25 @@ class Query(msgspec.Struct, frozen=True):
 
 def parse_query(body: bytes) -> Query:
     """Parse the body of POST /v1/query. Raises InvalidInputError."""
-    return _query(_decoded(body, _Asked))
+    return _query(_decoded(body, _Asked, "The body"))
 
 
 def parse_batch(body: bytes) -> list[Query]:
     """Parse the body of POST /v1/querybatch. Raises InvalidInputError."""
-    asked = _decoded(body, _AskedBatch).queries
+    asked = _decoded(body, _AskedBatch, "The body").queries
     if len(asked) > MAX_QUERIES:
         raise InvalidInputError(f"The batch has {len(asked)} queries; send at most {MAX_QUERIES}.")
-    return [_query(one) for one in asked]
+    return [_query(_decoded(one, _Asked, f"queries[{number}]")) for number, one in enumerate(asked)]
 
 
-def _decoded(body: bytes, kind: type[S]) -> S:
+def _decoded(body: bytes | msgspec.Raw, kind: type[S], source: str) -> S:
     try:
-        data = msgspec.json.decode(body)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(describe(error, msgspec.json.decode(body), source)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(f"The body is no JSON: {error}.") from None
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(describe(error, data, "The body")) from None
 
 
 def _query(asked: _Asked) -> Query:
@@ -127,6 +127,27 @@ def identifiers(store: AdvisoryStore, query: Query) -> list[str]:
         return []
     found = store.of_project(query.project) if query.version is None else store.matching(query.project, query.version)
     return sorted(one.id for one in found if one.id > query.after)
+
+
+def answer(store: AdvisoryStore, body: bytes) -> Iterator[bytes]:
+    """Yield the answer to POST /v1/query, as pieces of JSON. Blocks. Raises InvalidInputError and as `whole_page`."""
+    yield from whole_page(store, identifiers(store, parse_query(body)))
+
+
+def answer_batch(store: AdvisoryStore, body: bytes) -> Iterator[bytes]:
+    """Yield the answer to POST /v1/querybatch, as pieces of JSON, one for each query. Raises InvalidInputError."""
+    known: dict[Query, list[str]] = {}
+    room = MAX_BATCH
+    before = b'{"results":['
+    for one in parse_batch(body):
+        found = known.get(one)
+        if found is None:
+            found = known[one] = identifiers(store, one)
+        page = brief_page(store, found, one.after, room)
+        room -= len(page.get("vulns", ()))
+        yield before + msgspec.json.encode(page)
+        before = b","
+    yield b"]}" if before == b"," else before + b"]}"
 
 
 def brief_page(store: AdvisoryStore, found: Sequence[str], after: str, room: int) -> dict[str, Any]:

@@ -44,7 +44,8 @@ BAD: dict[str, bytes | Json] = {
     "no time": {"id": "MAL-1", "affected": [affected("acme", ["1"])]},
     "a time without a zone": entry("MAL-1", affected("acme", ["1"]), modified="2026-01-01T00:00:00"),
     "a name that none has": entry("MAL-1", affected("acme/../x", ["1"])),
-    "an unreadable range alone": entry("MAL-1", affected("acme", None, [{"introduced": "x"}])),
+    "a time before all times": entry("MAL-1", affected("acme", ["1"]), modified="0001-01-01T00:00:00+23:59"),
+    "an unreadable range alone": entry("GHSA-1", affected("acme", None, [{"introduced": "x"}])),
     "versions that are no texts": entry("MAL-1", {"package": {"ecosystem": "PyPI", "name": "acme"}, "versions": [1]}),
     "too many packages": entry("MAL-1", *[affected(f"acme-{number}") for number in range(10_001)]),
 }
@@ -57,6 +58,17 @@ def test_a_bad_entry_is_skipped_and_counted(form):
     _, meta = compiled(FORMS[form]([*given, *[malware(f"more-{number}") for number in range(30)]]))
     assert (meta.entries, meta.skipped) == (len(GOOD) + 30, len(BAD) + twice)
     assert meta.first_skipped
+
+
+def test_malware_that_is_skipped_is_counted_apart():
+    untimed = [{name: value for name, value in one.items() if name != "modified"} for one in GOOD]
+    flaws = [entry(f"GHSA-{number}", affected("acme", ["1"])) for number in range(9)]
+    _, meta = compiled(lines([*flaws, *untimed, b'{"id": "GHSA-x"}', b"{"]))
+    assert (meta.malware, meta.skipped, meta.skipped_malware) == (0, 7, 5)
+
+
+def test_a_last_line_needs_no_end():
+    assert compiled(lines(GOOD).rstrip(b"\n"))[1].entries == len(GOOD)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -103,6 +115,8 @@ def _one_bad_member() -> bytes:
         pytest.param(packed_lines(GOOD)[:-20], "damaged", id="gzip cut off"),
         pytest.param(gzip.compress(zipped(GOOD)), "no entry about PyPI", id="a zip in gzip"),
         pytest.param(b"\x1f\x8bxxxx", "damaged", id="no gzip"),
+        pytest.param(lines(GOOD)[:-20], "last line is cut off", id="lines cut off"),
+        pytest.param(gzip.compress(lines(GOOD)[:-20]), "last line is cut off", id="packed lines cut off"),
         pytest.param(lines([GOOD[0], b"{", b"{", b"{"]), "3 of its entries cannot be used", id="mostly bad"),
     ],
 )

@@ -104,10 +104,32 @@ def test_withdrawn_entries_and_other_ecosystems_do_not_count():
     assert store.entry("GHSA-2026-2") is None
 
 
-def test_the_revision_depends_on_what_the_answers_are():
+def test_the_revision_depends_on_what_the_answers_about_malware_are():
     one = store_of(malware("acme", "1"), malware("other"))
-    assert one.revision == store_of(malware("other"), malware("acme", "1", modified="2026-02-01T00:00:00Z")).revision
+    later = store_of(malware("other"), malware("acme", "1", modified="2026-02-01T00:00:00Z"))
+    flawed = store_of(malware("other"), malware("acme", "1"), entry("GHSA-1", affected("acme", ["1"])))
+    assert one.revision == later.revision == flawed.revision
+    assert one.whole_revision == later.whole_revision != flawed.whole_revision
     assert one.revision != store_of(malware("acme", "2"), malware("other")).revision
+
+
+def test_malware_is_found_apart_from_other_entries():
+    flaws = [entry(f"GHSA-{number}", affected("acme", None, [FROM_START])) for number in range(3)]
+    both = [entry(f"MAL-2026-{number}", affected("acme", ["1"])) for number in (7, 5)]
+    store = store_of(*flaws, *both, entry("GHSA-9", affected("flawed", None, [FROM_START])), malware("evil"))
+    acme, flawed, evil = normalize("acme"), normalize("flawed"), normalize("evil")
+    assert [store.concerns_malware(one) for one in (acme, flawed, evil, normalize("other"))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [store.malware_id(acme, version) for version in ("1.0", "2", None)] == ["MAL-2026-5", None, None]
+    assert [store.malware_id(evil, version) for version in ("1.0", None)] == ["MAL-2026-evil"] * 2
+    assert store.malware_id(flawed, "1") is None
+    assert store.concerns(flawed)
+    assert len(store.matching(acme, "1")) == len(store.of_project(acme)) == 5
+    assert store.meta.projects == 3
 
 
 _VERSIONS = st.from_regex(r"[0-3](\.[0-3]){0,2}((a|b|rc)[0-2])?(\.post[0-1])?(\.dev[0-1])?", fullmatch=True)
@@ -121,3 +143,56 @@ def test_a_list_and_a_range_are_a_union(begin, end, version, listed):
     # A range whose end is not after its beginning has no end after it.
     in_range = low <= it and (it < high or high <= low)
     assert bool(store.matching(normalize("acme"), version)) == (in_range or it in {Version(one) for one in listed})
+
+
+_BAD_RANGE: list[Json] = [{"introduced": "0"}, {"fixed": "v?"}]
+
+
+@pytest.mark.parametrize(
+    ("concerned", "inside", "outside"),
+    [
+        pytest.param(affected("acme", None, [FROM_START], kind="SEMVER"), ["1", None], [], id="only another type"),
+        pytest.param(affected("acme", None, []), ["1", None], [], id="a range without events"),
+        pytest.param(affected("acme", []), ["1", None], [], id="an empty list"),
+        pytest.param(
+            affected("acme", ["1.0"], [FROM_START, {"fixed": "2"}], _BAD_RANGE),
+            ["1.0", "9", None],
+            [],
+            id="a bad range",
+        ),
+        pytest.param(affected("acme", None, _BAD_RANGE), ["1.0", None], [], id="only a bad range"),
+        pytest.param({**affected("acme"), "versions": ["1.0", None]}, ["1.0"], ["2", None], id="a null version"),
+        pytest.param({**affected("acme"), "versions": [None]}, ["1.0", None], [], id="only a null version"),
+        pytest.param(affected("acme", ["1"], [FROM_START], kind="GIT"), ["1"], ["2"], id="a list beside another type"),
+    ],
+)
+def test_malware_of_which_something_cannot_be_read_is_about_every_version(concerned, inside, outside):
+    store = store_of(entry("MAL-2026-1", concerned))
+    assert all(store.matching(normalize("acme"), version) for version in inside)
+    assert not any(store.matching(normalize("acme"), version) for version in outside)
+
+
+def test_a_good_range_counts_beside_one_that_cannot_be_read():
+    store = store_of(entry("GHSA-1", affected("acme", ["1.0"], [{"introduced": "5"}, {"fixed": "6"}], _BAD_RANGE)))
+    assert [bool(store.matching(normalize("acme"), version)) for version in ("1.0", "5.5", "7")] == [True, True, False]
+
+
+@pytest.mark.parametrize("bad", [affected("acme/../x"), {**affected("other"), "versions": [1]}, {"package": 1}])
+def test_one_package_that_cannot_be_read_takes_nothing_from_the_others(bad):
+    store = store_of(entry("MAL-2026-1", bad, affected("acme", ["1"])))
+    assert [one.id for one in store.matching(normalize("acme"), "1")] == ["MAL-2026-1"]
+
+
+@pytest.mark.parametrize("newest_last", [True, False])
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_of_one_identifier_the_newest_change_counts(newest_last, withdrawn):
+    old = entry("MAL-2026-1", affected("acme", ["1"]), affected("gone"), modified="2026-01-01T00:00:00Z")
+    new = entry("MAL-2026-1", affected("acme", ["2"]), modified="2026-01-02T00:00:00Z")
+    if withdrawn:
+        old["withdrawn"] = "2026-01-01T00:00:00Z"
+    store = store_of(malware("other"), *([old, new] if newest_last else [new, old]))
+    assert store.matching(normalize("acme"), "2")
+    assert not store.matching(normalize("acme"), "1")
+    assert not store.concerns(normalize("gone"))
+    assert (store.meta.malware, store.meta.projects, store.meta.entries) == (2, 2, 2)
+    assert b'["2"]' in (store.entry("MAL-2026-1") or b"")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pywharf.core.filenames import parse_upload_filename
 from pywharf.core.model import rfc3339
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
-from pywharf.core.policy.advisories import Advisory
 from pywharf.core.policy.evaluation import RepoPolicies, Withheld, compile_policies
 from pywharf.core.policy.model import (
     Cooldown,
@@ -553,12 +552,12 @@ class Feed(msgspec.Struct, frozen=True):
     def revision(self) -> str:
         return ",".join(self.names)
 
-    def concerns(self, project: ProjectName) -> bool:
+    def concerns_malware(self, project: ProjectName) -> bool:
         return project in self.names
 
-    def matching(self, project: ProjectName, version: str | None) -> Sequence[Advisory]:
+    def malware_id(self, project: ProjectName, version: str | None) -> str | None:
         del version
-        return [Advisory("MAL-2026-1", is_malware=True)] if project in self.names else []
+        return "MAL-2026-1" if project in self.names else None
 
 
 async def test_newer_advisories_make_pages_anew(repo, tmp_path):

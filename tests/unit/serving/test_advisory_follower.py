@@ -11,7 +11,7 @@ import pytest
 
 from pywharf.core.advisories.feed import BadFeedError
 from pywharf.core.errors import AdvisoriesNotLoadedError
-from pywharf.core.names import ProjectName
+from pywharf.core.names import ProjectName, RepoName
 from pywharf.egress.advisory_feed import FeedClient
 from pywharf.egress.policy import Egress
 from pywharf.index.advisories import CurrentAdvisories
@@ -21,8 +21,8 @@ from pywharf.serving.advisories.follower import FeedFollower, FeedSource
 from pywharf.serving.advisories.opening import open_store
 from pywharf.serving.advisories.served_files import ServedFiles
 from pywharf.serving.metrics import Metrics
+from support.advisories import affected, entry, lines, malware, zipped
 from support.advisories import compiled as compiled_bytes
-from support.advisories import lines, malware, zipped
 from support.server.feed_host import FeedHost, hosting
 from support.waiting import until
 
@@ -62,6 +62,7 @@ class Followed:
             one.mkdir(exist_ok=True)
         self.advisories = CurrentAdvisories(has_feed=True)
         self.metrics = Metrics()
+        self.served = ServedFiles(self.metrics.count_advisory_hit)
         self.source = FeedSource(source)
 
     @contextlib.asynccontextmanager
@@ -74,7 +75,7 @@ class Followed:
             folder=self.folder,
             root=self.root,
             advisories=self.advisories,
-            served=ServedFiles(self.metrics.count_advisory_hit),
+            served=self.served,
             metrics=self.metrics,
         )
         task = asyncio.create_task(follower.run())
@@ -129,6 +130,60 @@ async def test_a_newer_feed_is_taken_and_a_bad_one_is_not(host: FeedHost, tmp_pa
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert ["damaged" in messages[0], "2026-01-01" in messages[1], "500" in messages[2]] == [True] * 3
     assert len(messages) == 3, "a fault that lasts is logged once"
+
+
+async def test_a_feed_that_lost_much_of_its_malware_is_refused(tmp_path, caplog):
+    reports = [malware(f"evil-{number}") for number in range(100)]
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(lines(reports))
+    async with (followed := Followed(str(path), tmp_path)).running():
+        await followed.knowing("evil-99")
+        path.write_bytes(lines([*reports[:89], malware("new")]))
+        await followed.knowing("new")
+        path.write_bytes(lines([*reports[:50], malware("newest")]))
+        await followed.read("shrunk", 2)
+        assert followed.knows("evil-88")
+        assert not followed.knows("newest")
+    assert "delete the folder advisories" in caplog.records[-1].getMessage()
+    followed.folder = tmp_path / "another"
+    followed.folder.mkdir()
+    async with followed.running():
+        await followed.read("shrunk", 1)
+        assert followed.knows("evil-88"), "the kept feed is compared as well"
+    (followed.root / "advisories" / "feed").unlink()
+    followed.folder = tmp_path / "third"
+    followed.folder.mkdir()
+    followed.advisories = CurrentAdvisories(has_feed=True)
+    async with followed.running():
+        await followed.knowing("newest")
+
+
+@pytest.mark.parametrize("is_url", [True, False])
+def test_each_failure_makes_the_next_attempt_later(is_url):
+    pauses = [following.pause_s(attempt, 3600.0, is_url=is_url) for attempt in (1, 6, 60)]
+    assert pauses == sorted(pauses)
+    assert pauses[1] > pauses[0] * 8
+    assert 2500 < pauses[2] <= 3600
+
+
+async def test_a_file_that_cannot_be_compiled_is_tried_seldom_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(b"1")
+    compiling, tried = vars(following)["compiled"], list[bytes]()
+
+    async def failing(feed: Path, store: Path, **more: str):
+        tried.append(feed.read_bytes())
+        if len(tried[-1]) == 1:
+            raise CompilingFailedError("the process that read it failed")
+        return await compiling(feed, store, **more)
+
+    monkeypatch.setattr(following, "compiled", failing)
+    monkeypatch.setattr(following, "pause_s", lambda attempt, *_, **__: 3600.0 if attempt else 0.01)
+    async with (followed := Followed(str(path), tmp_path)).running():
+        await followed.read("failed")
+        path.write_bytes(lines([malware("first")]))
+        await followed.knowing("first")
+    assert tried.count(b"1") == 1
 
 
 async def test_the_last_good_feed_outlives_a_restart(host: FeedHost, tmp_path):
@@ -208,6 +263,19 @@ async def test_other_texts_of_the_same_advisories_are_another_feed_with_the_same
         taken = followed.advisories.required()
         path.write_bytes(lines([malware("first") | {"details": "more is known"}]))
         await until(lambda: b"more is known" in (followed.advisories.entries().entry("MAL-2026-first") or b""))
+        assert followed.advisories.required() is taken
+
+
+async def test_a_new_entry_that_is_no_malware_is_reported_but_makes_no_page_anew(tmp_path, caplog):
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(lines([malware("first")]))
+    followed = Followed(str(path), tmp_path)
+    followed.served.note(RepoName("team-a"), ProjectName("acme"), "acme-1.0.tar.gz")
+    async with followed.running():
+        await followed.knowing("first")
+        taken = followed.advisories.required()
+        path.write_bytes(lines([malware("first"), entry("GHSA-1", affected("acme", ["1.0"]))]))
+        await until(lambda: "New advisory GHSA-1: repo team-a served acme-1.0.tar.gz" in caplog.text, "the line")
         assert followed.advisories.required() is taken
 
 

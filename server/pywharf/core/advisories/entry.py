@@ -1,7 +1,7 @@
 """One entry of a feed, in OSV's format (schema 1.x): what the server needs of it, within bounds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -39,7 +39,7 @@ class _Range(msgspec.Struct, frozen=True):
 
 class _Affected(msgspec.Struct, frozen=True):
     package: _Package | None = None
-    versions: Annotated[list[str], Meta(max_length=50_000)] | None = None
+    versions: Annotated[list[str | None], Meta(max_length=50_000)] | None = None
     ranges: Annotated[list[_Range], Meta(max_length=1000)] | None = None
 
 
@@ -48,7 +48,7 @@ class _Raw(msgspec.Struct, frozen=True):
     id: _Text
     modified: Annotated[datetime, Meta(tz=True)]
     withdrawn: _Text | None = None
-    affected: Annotated[list[_Affected], Meta(max_length=10_000)] | None = None
+    affected: Annotated[list[msgspec.Raw], Meta(max_length=10_000)] | None = None
 
 
 class Affected(msgspec.Struct, frozen=True):
@@ -95,39 +95,79 @@ def parse_entry(content: bytes) -> Entry | None:
         raise BadEntryError(str(error)) from None
     if not is_identifier(raw.id):
         raise BadEntryError(f"its id is {raw.id[:80]!r}")
-    concerned = [one for one in raw.affected or () if one.package is not None and one.package.ecosystem == ECOSYSTEM]
-    if not concerned:
+    found, fault = _by_project(raw.affected or (), malware=is_malware(raw.id))
+    if not found:
+        if fault:
+            raise BadEntryError(fault)
         return None
-    return Entry(
-        id=raw.id,
-        modified=raw.modified.astimezone(UTC).timestamp(),
-        is_withdrawn=bool(raw.withdrawn),
-        affected=tuple(_by_project(concerned, malware=is_malware(raw.id))),
-    )
+    try:
+        modified = raw.modified.astimezone(UTC).timestamp()
+    except (OverflowError, ValueError) as error:
+        raise BadEntryError(f"its time of change: {error}") from None
+    return Entry(id=raw.id, modified=modified, is_withdrawn=bool(raw.withdrawn), affected=found)
 
 
-def _by_project(concerned: list[_Affected], *, malware: bool) -> Iterator[Affected]:
-    """Yield one Affected for each project. Raises BadEntryError."""
+def _by_project(items: Iterable[msgspec.Raw], *, malware: bool) -> tuple[tuple[Affected, ...], str]:
+    """Return one Affected for each project of PyPI, and what is wrong with the first item that cannot be used.
+
+    An item that cannot be used takes nothing from the others.
+    """
     found: dict[ProjectName, tuple[set[str], list[Interval]]] = {}
-    for one in concerned:
-        assert one.package is not None  # noqa: S101 - those without are left out before
+    fault = ""
+    for item in items:
         try:
-            project = normalize(one.package.name)
-        except InvalidNameError:
-            raise BadEntryError(f"it names the project {one.package.name[:80]!r}") from None
+            one = _of_pypi(item)
+            if one is None:
+                continue
+            project, raw = one
+            of_item = _versions(project, raw, malware=malware)
+        except BadEntryError as error:
+            fault = fault or str(error)
+            continue
         versions, intervals = found.setdefault(project, (set(), []))
-        listed = [text for text in one.versions or () if len(text) <= MAX_VERSION]
-        versions.update(map(key_of, listed))
-        ranges = [one for one in one.ranges or () if one.type == "ECOSYSTEM"]
+        versions |= of_item[0]
+        intervals += of_item[1]
+    return tuple(_joined(found)), fault
+
+
+def _of_pypi(item: msgspec.Raw) -> tuple[ProjectName, _Affected] | None:
+    """Return the project and what is said about it; None for another ecosystem. Raises BadEntryError."""
+    try:
+        one = msgspec.json.decode(item, type=_Affected)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadEntryError(f"one of the affected packages: {error}") from None
+    if one.package is None or one.package.ecosystem != ECOSYSTEM:
+        return None
+    try:
+        return normalize(one.package.name), one
+    except InvalidNameError:
+        raise BadEntryError(f"it names the project {one.package.name[:80]!r}") from None
+
+
+def _versions(project: ProjectName, one: _Affected, *, malware: bool) -> tuple[set[str], list[Interval]]:
+    """Return the versions and intervals that are affected. Raises BadEntryError.
+
+    Malware without any that can be read, or with a range that cannot be read, affects every version.
+    """
+    listed = [text for text in one.versions or () if text is not None and len(text) <= MAX_VERSION]
+    intervals: list[Interval] = []
+    fault = ""
+    for of_range in one.ranges or ():
+        if of_range.type != "ECOSYSTEM":
+            continue
         try:
-            intervals += [interval for of_range in ranges for interval in intervals_of(of_range.events)]
+            intervals += intervals_of(of_range.events)
         except ValueError as error:
-            # The list, which feeds derive from the ranges, says the same.
-            if not listed:
-                raise BadEntryError(f"a range of {project}: {error}") from None
-        if malware and not one.versions and not one.ranges:
-            # A malware report that names no version means the whole project.
+            fault = f"a range of {project}: {error}"
+    if malware:
+        if fault or not (listed or intervals):
             intervals.append(EVERYTHING)
+    elif fault and not (listed or intervals):  # the list, which feeds derive from the ranges, says the same
+        raise BadEntryError(fault)
+    return set(map(key_of, listed)), intervals
+
+
+def _joined(found: Mapping[ProjectName, tuple[set[str], list[Interval]]]) -> Iterator[Affected]:
     for project, (versions, intervals) in found.items():
         if any(interval.is_everything for interval in intervals):
             yield Affected(project, frozenset(), (EVERYTHING,))

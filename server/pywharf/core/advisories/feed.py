@@ -4,13 +4,16 @@ One bad entry is skipped and counted. A feed that is damaged as a whole, over a 
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+import msgspec
+
 from pywharf.core.advisories.entry import MAX_ENTRY_BYTES, BadEntryError, parse_entry
 from pywharf.core.advisories.store_format import StoreMeta
-from pywharf.core.advisories.writing import StoreWriter, TooLargeFeedError
+from pywharf.core.advisories.writing import Skipped, StoreWriter, TooLargeFeedError
 from pywharf.core.errors import InvalidDistributionError
 from pywharf.core.zip_format import UnreadableZipError
 from pywharf.core.zip_reading import ZipReader
@@ -19,6 +22,7 @@ MAX_UNPACKED_BYTES: Final = 4 * 1024 * 1024 * 1024
 MAX_MEMBERS: Final = 1_000_000
 _FUTURE_S: Final = 86_400.0
 """Seconds that an entry's time may be ahead of this machine's clock and still count for the age of the feed."""
+_MALWARE: Final = re.compile(rb'"id"\s*:\s*"MAL-')
 _ZIP, _GZIP = b"PK", b"\x1f\x8b"
 _SHOWN = "the feed"
 
@@ -33,7 +37,7 @@ def compile_feed(feed: BinaryIO, store: BinaryIO, *, source: str, validators: tu
     Raises BadFeedError, OSError.
     """
     writer = StoreWriter(store)
-    skipped, first_skipped = 0, ""
+    skipped = Skipped()
     try:
         for content in _entries(feed):
             if content is None:
@@ -46,10 +50,10 @@ def compile_feed(feed: BinaryIO, store: BinaryIO, *, source: str, validators: tu
                 else:
                     if entry is None or writer.add(entry, content, now + _FUTURE_S):
                         continue
-                    fault = f"the feed has {entry.id} twice"
-            skipped += 1
-            first_skipped = first_skipped or fault[:300]
-        meta = writer.finish(source, validators, skipped, first_skipped)
+                    skipped.add(f"the feed has {entry.id} twice", malware=False)
+                    continue
+            skipped.add(fault, malware=content is not None and _MALWARE.search(content) is not None)
+        meta = writer.finish(source, validators, skipped)
     except TooLargeFeedError as error:
         raise BadFeedError(str(error)) from error
     except (UnreadableZipError, InvalidDistributionError, zlib.error, gzip.BadGzipFile, EOFError) as error:
@@ -106,7 +110,18 @@ def _lines(feed: BinaryIO) -> Iterator[bytes | None]:
                 if left < 0:
                     raise _too_large()
         elif not line.isspace():
+            _check_end(line)
             yield line.strip()
+
+
+def _check_end(line: bytes) -> None:
+    """Raise BadFeedError if the feed ends within this line, as a copy does that was interrupted."""
+    if line.endswith(b"\n") or not line.startswith(b"{"):
+        return
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadFeedError("its last line is cut off") from None
 
 
 def _too_large() -> BadFeedError:

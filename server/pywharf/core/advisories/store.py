@@ -28,8 +28,8 @@ from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.advisories import Advisory
 
-_CACHED_BYTES: Final = 3 * 1024 * 1024
-"""Bytes, about, of the projects that are kept unpacked."""
+_CACHED_BYTES: Final = 3 * 1024 * 1024 // 2
+"""Bytes, about, of the projects that are kept unpacked: of those with malware, and of those with other entries."""
 
 
 class BrokenStoreError(ValueError):
@@ -74,57 +74,52 @@ class AdvisoryStore:
         """
         if hashlib.sha256(tables).digest() != place.digest:
             raise BrokenStoreError("its tables are damaged")
-        text_size, projects, entries, groups_size = HEADER.unpack_from(tables)
-        sizes = [projects * KEY_BYTES, (projects + 1) * KEY_BYTES, *[entries * KEY_BYTES] * 3, groups_size, text_size]
+        text_size, entries, *of_tables = HEADER.unpack_from(tables)
+        sizes = [entries * KEY_BYTES] * 3
+        for projects, groups_size in (of_tables[:2], of_tables[2:]):
+            sizes += [projects * KEY_BYTES, (projects + 1) * KEY_BYTES, groups_size]
+        sizes.append(text_size)
         if HEADER.size + sum(sizes) != len(tables):
             raise BrokenStoreError("its tables do not fit")
         parts = list(_parts(tables, HEADER.size, sizes))
-        self._keys, self._ends, self._ids, self._places = (part.cast("Q") for part in parts[:4])
-        self._modified = parts[4].cast("d")
-        self._groups = parts[5]
-        self.meta = msgspec.json.decode(parts[6], type=StoreMeta)
+        self._ids, self._places = (part.cast("Q") for part in parts[:2])
+        self._modified = parts[2].cast("d")
+        self._malware, self._others = _Projects(*parts[3:6]), _Projects(*parts[6:9])
+        self.meta = msgspec.json.decode(parts[9], type=StoreMeta)
         self._read = read
-        answers = hashlib.sha256(parts[0])
-        answers.update(parts[5])
-        self._revision = answers.hexdigest()[:32]
-        self._unpacked: cachetools.LRUCache[int, Mapping[str, _Project]] = cachetools.LRUCache(
-            _CACHED_BYTES, lambda found: sum(map(_size, found.values()))
-        )
-        self._cache_lock = threading.Lock()
 
     @property
     def revision(self) -> str:
-        """Return the identity of the content."""
-        return self._revision
+        """Return the identity of what is known about malware."""
+        return self._malware.revision
+
+    @property
+    def whole_revision(self) -> str:
+        """Return the identity of all that is known about versions."""
+        return f"{self._malware.revision}-{self._others.revision}"
 
     def concerns(self, project: ProjectName) -> bool:
         """Return whether any entry is about the project."""
-        return self._position(project) is not None
+        return self._malware.has(project) or self._others.has(project)
+
+    def concerns_malware(self, project: ProjectName) -> bool:
+        """Return whether any malware report is about the project."""
+        return self._malware.has(project)
+
+    def malware_id(self, project: ProjectName, version: str | None) -> str | None:
+        """Return the first malware report about a version; None: there is none."""
+        found = self._malware.get(project)
+        return None if found is None else min((one.id for one in _matching(found, version)), default=None)
 
     def matching(self, project: ProjectName, version: str | None) -> Sequence[Advisory]:
         """Return the entries about a version; None: those about every version of the project."""
-        found = self._project(project)
-        if found is None:
-            return ()
-        if version is None:
-            return [
-                advisory
-                for advisory, _, intervals in found.entries
-                if any(interval.is_everything for interval in intervals)
-            ]
-        wanted = asked(version)
-        listed = [found.positions[one] for one in wanted.keys if one in found.positions]
-        return [
-            advisory
-            for advisory, runs, intervals in found.entries
-            if any(bisect.bisect_right(runs, position) & 1 for position in listed)
-            or any(one.is_everything or (wanted.version is not None and one.holds(wanted.version)) for one in intervals)
-        ]
+        both = (self._malware.get(project), self._others.get(project))
+        return [one for found in both if found is not None for one in _matching(found, version)]
 
     def of_project(self, project: ProjectName) -> Sequence[Advisory]:
         """Return all entries about any version of the project."""
-        found = self._project(project)
-        return () if found is None else [advisory for advisory, _, _ in found.entries]
+        both = (self._malware.get(project), self._others.get(project))
+        return [advisory for found in both if found is not None for advisory, _, _ in found.entries]
 
     def modified(self, identifier: str) -> float | None:
         """Return when an entry was changed, in Unix seconds; None if there is none."""
@@ -147,12 +142,26 @@ class AdvisoryStore:
             at += 1
         return None
 
-    def _position(self, project: str) -> int | None:
-        number = key(project)
-        at = bisect.bisect_left(self._keys, number)
-        return at if at < len(self._keys) and self._keys[at] == number else None
 
-    def _project(self, project: str) -> _Project | None:
+class _Projects:
+    """Projects of the tables, found by their names. The ones asked for lately are kept unpacked."""
+
+    def __init__(self, keys: memoryview, ends: memoryview, groups: memoryview) -> None:
+        answers = hashlib.sha256(keys)
+        answers.update(groups)
+        self.revision = answers.hexdigest()[:32]
+        self._keys, self._ends, self._groups = keys.cast("Q"), ends.cast("Q"), groups
+        self._unpacked: cachetools.LRUCache[int, Mapping[str, _Project]] = cachetools.LRUCache(
+            _CACHED_BYTES, lambda found: sum(map(_size, found.values()))
+        )
+        self._cache_lock = threading.Lock()
+
+    def has(self, project: str) -> bool:
+        """Return whether a project of that name, or one with its key, is among them."""
+        return self._position(project) is not None
+
+    def get(self, project: str) -> _Project | None:
+        """Return a project unpacked, or None."""
         at = self._position(project)
         if at is None:
             return None
@@ -164,6 +173,27 @@ class AdvisoryStore:
             with self._cache_lock, contextlib.suppress(ValueError):  # larger than the whole cache
                 self._unpacked[at] = found
         return found.get(project)
+
+    def _position(self, project: str) -> int | None:
+        number = key(project)
+        at = bisect.bisect_left(self._keys, number)
+        return at if at < len(self._keys) and self._keys[at] == number else None
+
+
+def _matching(project: _Project, version: str | None) -> Iterator[Advisory]:
+    """Yield the entries about a version; None: those about every version."""
+    if version is None:
+        for advisory, _, intervals in project.entries:
+            if any(interval.is_everything for interval in intervals):
+                yield advisory
+        return
+    wanted = asked(version)
+    listed = [project.positions[one] for one in wanted.keys if one in project.positions]
+    for advisory, runs, intervals in project.entries:
+        if any(bisect.bisect_right(runs, position) & 1 for position in listed) or any(
+            one.is_everything or (wanted.version is not None and one.holds(wanted.version)) for one in intervals
+        ):
+            yield advisory
 
 
 @warmed_up

@@ -14,17 +14,19 @@ import msgspec
 from pywharf.core.advisories.versions import Interval
 from pywharf.core.msgspec_warmup import warmed_up
 
-MAGIC: Final = b"pywharf advisories 1\n\0\0\0"
+MAGIC: Final = b"pywharf advisories 2\n\0\0\0"
 """Another number is another format: such a file is not read, and the feed is compiled again."""
 ALIGNMENT: Final = 64 * 1024
 """Where the tables may begin: a multiple of every page size that systems map."""
 TRAILER: Final = struct.Struct("<24sQQ32s")
 """Magic, position and size of the tables, their SHA-256."""
-HEADER: Final = struct.Struct("<QQQQ")
-"""Bytes of the text about the feed, number of projects and of entries, bytes of the projects. It begins the tables.
+HEADER: Final = struct.Struct("<QQQQQQ")
+"""Bytes of the text about the feed, number of entries, then number and bytes of the projects with malware, and of those
+with other entries. It begins the tables.
 
-Then follow, each as a number of 8 bytes: the projects' keys; where each project begins, and the last one's end; the
-entries' keys; their places in the file; when they were changed. Then the projects and the text."""
+Then follow, each as a number of 8 bytes: the entries' keys; their places in the file; when they were changed. Then the
+projects with malware, those with other entries, and the text. Projects begin, each as a number of 8 bytes, with their
+keys; where each project begins, and the last one's end. Malware is apart because pages ask for it alone."""
 SIZE_BITS: Final = 24
 """Bits of an entry's place that hold its size in the file; the others hold its position."""
 KEY_BYTES: Final = 8
@@ -82,6 +84,8 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     projects: int
     skipped: int
     """Entries that could not be used."""
+    skipped_malware: int = 0
+    """Those among them that report malware, as far as they can be read."""
     first_skipped: str = ""
     """Why the first of these could not be used."""
 

@@ -1,6 +1,5 @@
 """What policies ask of a feed of advisories."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,13 +21,16 @@ class Advisories(Protocol):
 
     @property
     def revision(self) -> str:
-        """Identify the content: another revision may give other answers."""
+        """Identify what is known about malware: another revision may give other answers."""
 
-    def concerns(self, project: ProjectName) -> bool:
-        """Return whether any advisory is about the project. It must be cheap: a root page asks it for each project."""
+    def concerns_malware(self, project: ProjectName) -> bool:
+        """Return whether any malware report is about the project.
 
-    def matching(self, project: ProjectName, version: str | None) -> Sequence[Advisory]:
-        """Return the advisories about a version, in any order. None, an unreadable version: those about every version.
+        It must be cheap: a root page asks it for each project.
+        """
 
-        `version` is in the normal form of PEP 440.
+    def malware_id(self, project: ProjectName, version: str | None) -> str | None:
+        """Return the first malware report about a version, or None. It must be cheap: it is asked for each version.
+
+        `version` is in the normal form of PEP 440. None, an unreadable version: a report about every version.
         """

@@ -124,8 +124,7 @@ class Claims:
         ]
 
     def _malware_id(self, malware: Advisories, version: str | None) -> str | None:
-        found = malware.matching(self._project.name, version)
-        return min((advisory.id for advisory in found if advisory.is_malware), default=None)
+        return malware.malware_id(self._project.name, version)
 
 
 def _duration(seconds: int) -> str:

@@ -57,7 +57,7 @@ class RepoPolicies:
         `foreign`: its files are the extra index's. Without `advisories` a policy that blocks malware concerns every
         project.
         """
-        if self.blocks_malware and (advisories is None or advisories.concerns(name)):
+        if self.blocks_malware and (advisories is None or advisories.concerns_malware(name)):
             return True
         return any(group.concerns(name, foreign=foreign) for group in self._groups)
 
@@ -72,7 +72,7 @@ class RepoPolicies:
         names = tuple(names)
         found = {name for group in self._groups for name in group.hiding(names)}
         if self.blocks_malware and advisories is not None:
-            found.update(name for name in names if advisories.concerns(name))
+            found.update(name for name in names if advisories.concerns_malware(name))
         return tuple(name for name in names if name in found) if found else ()
 
     def evaluate(
@@ -90,7 +90,9 @@ class RepoPolicies:
         feed. `first_seen`: None, if nothing remembers it.
         """
         name = project.name
-        malware = advisories if self.blocks_malware and advisories is not None and advisories.concerns(name) else None
+        malware = (
+            advisories if self.blocks_malware and advisories is not None and advisories.concerns_malware(name) else None
+        )
         rules = [
             found
             for group in self._groups

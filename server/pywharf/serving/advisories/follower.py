@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from pywharf.core.advisories.feed import BadFeedError
-from pywharf.core.advisories.store import BrokenStoreError
+from pywharf.core.advisories.store import AdvisoryStore, BrokenStoreError
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import PywharfError
@@ -37,6 +37,10 @@ _SETTLED_S: Final = 2.0
 """Seconds that such a file must be unchanged: somebody may still be copying it."""
 _FIRST_RETRY_S: Final = 10.0
 _KEEPING_S: Final = 300.0
+_LOSABLE: Final = 0.1
+"""The part of its malware that a feed may lose: reports are seldom withdrawn."""
+_FEW: Final = 5
+"""Reports that any feed may lose."""
 
 _STORE, _NEW, _FEED, _LOCK, _SAID = (
     "advisories",
@@ -90,6 +94,7 @@ class FeedFollower:
         self._advisories = advisories
         self._served = served
         self._metrics = metrics
+        self._opened: AdvisoryStore | None = None
         self._taken: Mark | None = None
         """The compiled feed that this worker uses."""
         self._meta: StoreMeta | None = None
@@ -98,6 +103,8 @@ class FeedFollower:
         """Of the last feed that was fetched, even if it was refused: it needs no second look."""
         self._mark: Mark | None = None
         """Of the last file that was read, even if it was refused."""
+        self._tried: Mark | None = None
+        """Of the file at the last attempt, even if it could not be read."""
         self._refused = ""
         """Why that feed was refused, as the metrics call it; "" if it was taken."""
         self._fault = ""
@@ -125,11 +132,11 @@ class FeedFollower:
         mark = _mark(path)
         if mark is None or mark == self._taken:
             return
-        old, new = self._advisories.current(), await asyncio.to_thread(open_store, path)
-        self._taken = mark
+        old, new = self._opened, await asyncio.to_thread(open_store, path)
+        self._taken, self._opened = mark, new
         self._advisories.replace(new)
         self._metrics.set_advisories(new.meta)
-        if old is None or old.revision != new.revision:
+        if old is None or old.whole_revision != new.whole_revision:
             await self._served.report(old, new, self._folder / _SAID)
 
     async def _lead(self) -> None:
@@ -141,16 +148,17 @@ class FeedFollower:
             attempt = 0
             while True:
                 attempt = 0 if await self._read() else attempt + 1
-                await asyncio.sleep(self._pause_s(attempt))
+                await self._pause(attempt)
 
-    def _pause_s(self, attempt: int) -> float:
-        if not self._source.is_url:  # a check costs nothing, and an unchanged file is not read again
-            return min(_PATH_S, self._interval_s)
-        if not attempt:
-            return self._interval_s
-        return backoff_s(
-            attempt - 1, first_s=min(_FIRST_RETRY_S, self._interval_s), longest_s=self._interval_s, jitter=0.3
-        )
+    async def _pause(self, attempt: int) -> None:
+        """Wait for the next attempt; a file that has changed does not wait out the pause after a failure."""
+        left_s = pause_s(attempt, self._interval_s, is_url=self._source.is_url)
+        while left_s > 0:
+            step_s = left_s if self._source.is_url else min(left_s, _PATH_S)
+            await asyncio.sleep(step_s)
+            left_s -= step_s
+            if not self._source.is_url and await asyncio.to_thread(_mark, Path(self._source.text)) != self._tried:
+                return
 
     async def _restore(self) -> None:
         """Begin with the last good feed: another worker's, or the one on the server's disk."""
@@ -205,7 +213,7 @@ class FeedFollower:
 
     async def _read_file(self) -> bool:
         path = Path(self._source.text)
-        mark = await asyncio.to_thread(_mark, path)
+        mark = self._tried = await asyncio.to_thread(_mark, path)
         if mark is None:
             raise FeedUnavailableError("there is no readable file at its path")
         if mark == self._mark or 0 <= time.time() - mark[1] / 1e9 < _SETTLED_S:
@@ -213,8 +221,26 @@ class FeedFollower:
         await self._compile(path, Validators())
         return True
 
+    def _compare(self, meta: StoreMeta) -> None:
+        """Raise an error if a feed is older than the last one, or lost much of its malware."""
+        last = self._meta
+        if last is None:
+            return
+        if meta.newest < last.newest:
+            self._refused = "older"
+            raise _OlderFeedError(
+                f"its newest entry is of {_shown(meta.newest)}, that of the last one of {_shown(last.newest)}"
+            )
+        lost = last.malware - meta.malware
+        if lost > max(_FEW, last.malware * _LOSABLE):
+            self._refused = "shrunk"
+            raise _ShrunkFeedError(
+                f"it reports malware {meta.malware} times, the last one {last.malware} times; if that is right, stop"
+                f" the server, delete the folder {kept_feed.FOLDER} in its ROOT, and start it"
+            )
+
     async def _compile(self, feed: Path, validators: Validators) -> None:
-        """Compile a feed, and hand it to all workers if it is not older than the last one."""
+        """Compile a feed, and hand it to all workers unless it is older than the last one or has shrunk."""
         new, store = self._folder / _NEW, self._folder / _STORE
         mark = _mark(feed)
         try:
@@ -230,23 +256,19 @@ class FeedFollower:
                 self._validators, self._mark, self._refused = validators, mark, "broken"
                 raise
             self._validators, self._mark, self._refused = validators, mark, ""
-            last = self._meta
-            if last is not None and meta.newest < last.newest:
-                self._refused = "older"
-                raise _OlderFeedError(
-                    f"its newest entry is of {_shown(meta.newest)}, that of the last one of {_shown(last.newest)}"
-                )
+            self._compare(meta)
             await asyncio.to_thread(new.replace, store)
         finally:
             new.unlink(missing_ok=True)
         self._meta = meta
-        _logger.info(
+        _logger.log(
+            logging.WARNING if meta.skipped_malware else logging.INFO,
             "Advisories: %d entries, %d of them malware, the newest of %s; %d were skipped%s.",
             meta.entries,
             meta.malware,
             _shown(meta.newest),
             meta.skipped,
-            f" ({meta.first_skipped})" if meta.skipped else "",
+            f", {meta.skipped_malware} of them malware ({meta.first_skipped})" if meta.skipped else "",
         )
         try:
             await on_storage(_KEEPING_S, kept_feed.keep, store, self._root)
@@ -258,13 +280,28 @@ class _OlderFeedError(Exception):
     """The error for a feed that is older than the last one. The text continues a sentence."""
 
 
+class _ShrunkFeedError(Exception):
+    """The error for a feed that lost much of its malware. The text continues a sentence."""
+
+
 _RESULTS: Final[Mapping[type[Exception], str]] = {
     FeedUnavailableError: "unreachable",
     CompilingFailedError: "failed",
     BadFeedError: "broken",
     _OlderFeedError: "older",
+    _ShrunkFeedError: "shrunk",
 }
 """What a failure is called in the metrics."""
+
+
+def pause_s(attempt: int, interval_s: float, *, is_url: bool) -> float:
+    """Return the seconds until the next attempt, after so many that failed."""
+    # A check of a path costs nothing, and an unchanged file is not read again.
+    usual_s = interval_s if is_url else min(_PATH_S, interval_s)
+    if not attempt:
+        return usual_s
+    first_s = min(_FIRST_RETRY_S if is_url else _PATH_S, interval_s)
+    return backoff_s(attempt - 1, first_s=first_s, longest_s=interval_s, jitter=0.3)
 
 
 def _mark(path: Path) -> Mark | None:

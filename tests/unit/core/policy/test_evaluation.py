@@ -1,7 +1,6 @@
 """What each rule does, and what odd files and times do."""
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.core.policy.advisories import Advisory
 from pywharf.core.policy.evaluation import CompiledDocument, Verdict, compile_policies
 from pywharf.core.policy.model import (
     Cooldown,
@@ -33,14 +31,12 @@ class Feed:
 
     revision = "1"
 
-    def concerns(self, project: ProjectName) -> bool:
+    def concerns_malware(self, project: ProjectName) -> bool:
         return project == "litellm"
 
-    def matching(self, project: ProjectName, version: str | None) -> Sequence[Advisory]:
+    def malware_id(self, project: ProjectName, version: str | None) -> str | None:
         assert project == "litellm"
-        if version != "1.82.7":
-            return [Advisory("PYSEC-1", is_malware=False)]
-        return [Advisory(name, is_malware=name.startswith("MAL")) for name in ("MAL-9", "GHSA-1", "MAL-2")]
+        return "MAL-2" if version == "1.82.7" else None
 
 
 def project(name: str, *files: File | str, **more: Any) -> Project:

@@ -13,7 +13,6 @@ from packaging.specifiers import SpecifierSet
 from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project, rfc3339
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.core.policy.advisories import Advisory
 from pywharf.core.policy.evaluation import Verdict, compile_policies
 from pywharf.core.policy.model import (
     Cooldown,
@@ -90,16 +89,15 @@ SETS = st.lists(POLICIES, max_size=4).map(
 
 
 class _Feed:
-    """Advisories about one version, and one that is no malware about all."""
+    """A malware report about one version."""
 
     revision = "1"
 
-    def concerns(self, project: ProjectName) -> bool:
+    def concerns_malware(self, project: ProjectName) -> bool:
         return project == "a-b"
 
-    def matching(self, project: ProjectName, version: str | None) -> Sequence[Advisory]:
-        harmless = Advisory("PYSEC-1", is_malware=False)
-        return [harmless, Advisory("MAL-2", is_malware=True)] if version == "1.1" else [harmless]
+    def malware_id(self, project: ProjectName, version: str | None) -> str | None:
+        return "MAL-2" if version == "1.1" else None
 
 
 def evaluate(policies: Sequence[Policy], project: Project, now: float = NOW, *, foreign: bool = True) -> Verdict:

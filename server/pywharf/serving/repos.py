@@ -66,7 +66,7 @@ class ServedRepos:
         self._policies: ServedPolicies = NO_POLICIES
         self._applying = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], list[Repository]] = {}
-        """The tasks that close repos which are served no more, but whose requests may still run."""
+        """The tasks that close repos which are no longer served, but whose requests may still run."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +170,7 @@ class ServedRepos:
             await self._serve(change.repos, credentials)
 
     def _take_policies(self, config: LoadedConfig, opened: Iterable[OpenedRepo]) -> None:
-        """Apply the policies to all repos, those included that are not served yet or, to new requests, no more."""
+        """Apply the policies to all repos, those included that are not served yet, or no longer to new requests."""
         document = self._policies.document
         before = {policy.name: policy for policy in document.policies}
         self._policies = config.policies

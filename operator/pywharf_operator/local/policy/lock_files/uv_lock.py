@@ -47,8 +47,8 @@ def parse_uv_lock(text: str, source: str) -> Lock:
             if not package.source.keys() & {"editable", "virtual", "directory"}:
                 source_url = package.source.get("url") or package.source.get("path")
                 given = _File(url=source_url) if isinstance(source_url, str) else None
-                files = (given, package.sdist, *package.wheels)
-                draft.direct(package.name, package.name, *(_locked(file) for file in files if file is not None))
+                direct = (given, package.sdist, *package.wheels)
+                draft.direct(package.name, package.name, *(_locked(file) for file in direct if file is not None))
         elif package.version is None:
             draft.fail(f"{package.name[:100]!r} has no version.")
         else:

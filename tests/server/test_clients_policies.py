@@ -1,5 +1,7 @@
 """What pip, uv and poetry do with a policy: they take the release before a withheld one, or fail in our words."""
 
+import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +12,16 @@ from pywharf.core.model import rfc3339
 from support.clients.computer import Computer
 from support.clients.installing import install
 from support.clients.publishing import upload
-from support.distributions.wheels import wheel
+from support.distributions.wheels import sdist, wheel
 from support.server.policies import PolicyFile, cooldown, deny
 from support.server.repos import Repo, table
 from support.server.serving import Server, running
-from support.server.upstream import Upstream, upstream
+from support.server.upstream import Answer, Upstream, upstream
 
 NAMES = [f"repo-{number}" for number in range(20)]
 STOLEN = deny("owned", "==2.0", "stolen on 27 November")
+LYING = ("elsewhere", "fragment", "upper", "python")
+FOREIGN = [deny(name, "==2.0", "stolen") | {"name": f"security/{name}"} for name in LYING]
 WORDS = "Withheld by Deny of the policy security/deny: stolen on 27 November"
 
 
@@ -28,7 +32,28 @@ def other(tmp_path_factory) -> Iterator[Upstream]:
         for name in ("public", "dependency"):
             old, new = (wheel(folder, name, version) for version in ("1.0", "2.0"))
             index.offer(name, old, new, uploaded={new.name: rfc3339(time.time())})
+        index.answers |= {name: _lying(index, tmp_path_factory.mktemp(name), name) for name in LYING}
         yield index
+
+
+def _lying(index: Upstream, folder: Path, name: str) -> Answer:
+    """Return a page with release 1.0, and with 2.0 where only clients see its version."""
+    old = wheel(folder, name, "1.0")
+    new = wheel(folder, name, "2.0") if name == "elsewhere" else sdist(folder, name, "2.0")
+    major, minor = sys.version_info[:2]
+    said, url = {
+        "elsewhere": (f"{name}-1.5-py3-none-any.whl", new.name),
+        "fragment": (f"{name}-0.5.tar.gz", f"{name}-0.5.tar.gz#egg={name}-2.0"),
+        "upper": (f"{name}-2.0.TAR.gz",) * 2,
+        "python": (f"{name}-2.0-py{major}.{minor}.tar.gz",) * 2,
+    }[name]
+    index.file_answers[url.partition("#")[0]] = Answer(new.read_bytes(), "application/octet-stream")
+    index.file_answers[old.name] = Answer(old.read_bytes(), "application/octet-stream")
+    files = [
+        {"filename": filename, "url": f"../../files/{link}", "hashes": {}, "upload-time": "2024-01-02T03:04:05Z"}
+        for filename, link in ((old.name, old.name), (said, url))
+    ]
+    return Answer(json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": files}).encode())
 
 
 class Company:
@@ -37,7 +62,7 @@ class Company:
     def __init__(self, folder: Path) -> None:
         self._file = PolicyFile(folder / "policies.json")
         self.config = self._file.config("\n".join(table(name) for name in NAMES))
-        self._standing = (cooldown(7 * 86_400), STOLEN | {"repos": NAMES[2:]})
+        self._standing = (cooldown(7 * 86_400), STOLEN | {"repos": NAMES[2:]}, *FOREIGN)
         self._file.write(*self._standing)
         self._left = iter(NAMES[2:])
 
@@ -79,6 +104,12 @@ def test_the_release_before_a_withheld_one_is_installed(repo: Repo, computer: Co
     published(repo, computer, tmp_path / "own")
     python, _ = install(tool, computer, repo.reading, "owned", "dependency")
     assert python.installed() == {"owned": "1.0", "public": "1.0", "dependency": "1.0"}
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_an_upstream_cannot_hide_a_version_from_a_policy(repo: Repo, computer: Computer, tool: str):
+    python, _ = install(tool, computer, repo.reading, *LYING)
+    assert python.installed() == dict.fromkeys(LYING, "1.0")
 
 
 @pytest.mark.parametrize("requirement", ["owned==2.0", "dependency==2.0"])

@@ -135,7 +135,19 @@ class ConfigSource:
             raise InvalidConfigError("config: credentials_revision_file is not taken by /initialize/; leave it out.")
         if parsed.policies_file is not None:
             raise InvalidConfigError("config: policies_file is not taken by /initialize/; leave it out.")
+        if self._given_policies_file() is not None:
+            raise InvalidConfigError(
+                "config: the server's own configuration names a policies_file, whose policies a submitted one "
+                "would end; change the --config of the server instead."
+            )
         return self._complete(parsed, submitted.config, submitted.admin_secret, {})
+
+    def _given_policies_file(self) -> str | None:
+        """Return the file of policies that the configuration names which the command was given as text."""
+        text = self._given.config
+        if text is None or not self._is_text(text):
+            return None
+        return parse_config(text, "", specs=self._specs, source="--config").policies_file
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
         """Return the TOML text and its name in messages."""

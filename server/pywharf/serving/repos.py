@@ -1,6 +1,7 @@
 """The repos that one server serves under its current configuration: open, replace and retire them."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +65,8 @@ class ServedRepos:
         self._broken: Mapping[RepoName, str] = {}
         self._policies: ServedPolicies = NO_POLICIES
         self._applying = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], list[Repository]] = {}
+        """The tasks that close repos which are no longer served, but whose requests may still run."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,11 +170,12 @@ class ServedRepos:
             await self._serve(change.repos, credentials)
 
     def _take_policies(self, config: LoadedConfig, opened: Iterable[OpenedRepo]) -> None:
-        """Apply the policies to all repos, those included that are not served yet."""
+        """Apply the policies to all repos, those included that are not served yet, or no longer to new requests."""
         document = self._policies.document
         before = {policy.name: policy for policy in document.policies}
         self._policies = config.policies
-        self._enforce([*self.repositories, *(one.repository for one in opened)])
+        retired = itertools.chain.from_iterable(self._retiring.values())
+        self._enforce([*self.repositories, *(one.repository for one in opened), *retired])
         unchanged = set(before)
         if self._policies.document is not document:
             unchanged = {
@@ -220,12 +223,12 @@ class ServedRepos:
 
     async def _retire(self, gone: list[Repository]) -> None:
         """Stop following the repos. Their backends close after `_RETIRE_S`, so that running requests can finish."""
-        for one in gone:
-            await one.stop()
         if gone:
             task = asyncio.create_task(_close_later(gone))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = gone
+            task.add_done_callback(self._retiring.pop)
+        for one in gone:
+            await one.stop()
 
 
 async def _await_first_reads(opened: Iterable[OpenedRepo]) -> None:

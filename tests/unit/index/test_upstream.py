@@ -141,6 +141,9 @@ def test_json_with_all_fields():
         ({"size": None}, "size", None),
         ({"url": "foo-1.0.zip#sha256=0"}, "location", f"{PAGE}foo-1.0.zip"),
         ({"url": "foo-1.0.zip#md5=0", "hashes": {}}, "location", f"{PAGE}foo-1.0.zip#md5=0"),
+        ({"url": "foo-1.0.zip#egg=foo-2.0", "hashes": {}}, "location", f"{PAGE}foo-1.0.zip"),
+        ({"url": "foo-1.0.zip#md5=0&egg=foo-2.0", "hashes": {}}, "location", f"{PAGE}foo-1.0.zip"),
+        ({"url": "foo-1.0.zip?token=x/foo-2.0.zip"}, "location", f"{PAGE}foo-1.0.zip?token=x/foo-2.0.zip"),
     ],
 )
 def test_json_field(given_, field, value):
@@ -181,6 +184,20 @@ def test_links_are_made_absolute_or_dropped(link, location):
 def test_names_that_are_no_file_s_are_dropped(filename):
     assert parse_json(page_of(ENTRY | {"filename": filename}, ENTRY)).files[0].filename == "foo-1.0.zip"
     assert len(parse_json(page_of(ENTRY | {"filename": filename}, ENTRY)).files) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["foo-2.0.zip", "foo-1.0.zip/", "foo-1.0.zip%2Ffoo-2.0.zip", "foo-1.0.zip/foo-2.0.zip", "f/?foo-1.0.zip", "f"],
+)
+def test_files_that_have_another_name_in_their_url_are_dropped(url):
+    """Clients read a file's version from there, which policies do not see."""
+    assert parse_json(page_of(ENTRY | {"url": url})).files == ()
+
+
+def test_no_fragment_but_a_hash_is_kept_from_html():
+    content = b"<a href='foo-1.0.zip#egg=foo-2.0'><a href='foo-1.0.zip#sha1=0&amp;egg=foo-2.0'>"
+    assert [f.location for f in parse_page(FOO, content, HTML, PAGE).files] == [f"{PAGE}foo-1.0.zip"] * 2
 
 
 def _nested(depth: int) -> str:

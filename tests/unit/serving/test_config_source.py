@@ -171,3 +171,15 @@ def test_a_client_names_no_file(config, said):
     with pytest.raises(InvalidConfigError, match="admin_secret names a file or variable"):
         source.load_submitted(SubmittedConfig(CONFIG, f'{CONFIG}file = "/etc/passwd"'))
     assert "sesame" not in repr(SubmittedConfig('raw = "sesame"', "sesame"))
+
+
+@pytest.mark.parametrize("names_policies", [True, False])
+def test_a_client_does_not_end_the_policies_of_a_text(names_policies):
+    text = f'policies_file = "/policies.json"\n{CONFIG}' if names_policies else CONFIG
+    source = ConfigSource(ConfigGiven(config=text, can_be_text=True), spec_types())
+    assert source.takes_submissions
+    if names_policies:
+        with pytest.raises(InvalidConfigError, match="names a policies_file, whose policies a submitted one would end"):
+            source.load_submitted(SubmittedConfig(CONFIG, ""))
+    else:
+        assert source.load_submitted(SubmittedConfig(CONFIG, "")).repos.keys() == {A}

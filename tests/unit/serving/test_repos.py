@@ -128,6 +128,17 @@ async def test_a_policy_applies_to_a_repo_that_is_being_replaced_and_to_its_repl
         assert repos.repository(NAME).enforces(changed.policies.by_repo[NAME])
 
 
+async def test_a_policy_applies_to_requests_that_a_replaced_repo_still_answers():
+    async with serving() as (repos, _):
+        await repos.apply(config(OLD, 1))
+        before = repos.repository(NAME)
+        await repos.apply(config(OLD, 4))
+        assert repos.repository(NAME) is not before
+        changed = msgspec.structs.replace(config(OLD, 4), policies=denying("foo"))
+        await repos.apply(changed)
+        assert before.enforces(changed.policies.by_repo[NAME])
+
+
 async def test_counts_of_a_policy_are_dropped_with_it():
     withheld = [Withheld("x", name, "Deny", "", None) for name in ("ns/foo", "ns/bar")]
     async with serving() as (repos, _):

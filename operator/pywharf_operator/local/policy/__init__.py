@@ -18,10 +18,11 @@ from pywharf.core.os_errors import reason_of
 from pywharf.core.policy.upload_times import unix_seconds
 from pywharf.index.upstream.pages import parse_page
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
-from pywharf_operator.local.policy.judging import evaluate, judge
+from pywharf_operator.local.policy.judging import Judgement, evaluate, judge
 from pywharf_operator.local.policy.lock_files import read_lock
 from pywharf_operator.local.policy.lookup import look_up
 from pywharf_operator.local.policy.report import (
+    escaped,
     explanation_json,
     explanation_text,
     judgement_json,
@@ -38,7 +39,8 @@ _TEST_HELP = """Say which pins of a lock file the policies in DIR would withhold
 
 The lock file is a uv.lock, a pylock.toml (PEP 751) or a requirements file. Upload times that it lacks come from the
 repo's extra index. The exit status is 0 where nothing is withheld, 1 where a pin is, and 2 if that cannot be told: a
-wrong flag, a broken manifest or lock file, or an extra index that cannot be asked.
+wrong flag, a broken manifest or lock file, no pin, a file without a digest where a rule names one, or an extra index
+that cannot be asked.
 
 \b
 Example:
@@ -125,9 +127,15 @@ def _test(folder: Path, **values: Any) -> None:
         click.echo(judgement_json(judgement, subject, str(options.lock), now))
     else:
         for note in (*judgement.notes, *notes_of(subject)):
-            click.echo(f"note: {note}", err=True)
+            click.echo(f"note: {escaped(note)}", err=True)
         click.echo(judgement_text(judgement, subject))
-    click.get_current_context().exit(1 if judgement.withheld else 0)
+    click.get_current_context().exit(_status(judgement))
+
+
+def _status(judgement: Judgement) -> int:
+    if judgement.withheld:
+        return 1
+    return 2 if judgement.undecided or not judgement.pins else 0
 
 
 def _explain(folder: Path, repo: str, project: str, **values: Any) -> None:
@@ -145,7 +153,7 @@ def _explain(folder: Path, repo: str, project: str, **values: Any) -> None:
         click.echo(explanation_json(found, verdict, subject, now, foreign=foreign))
     else:
         for note in notes_of(subject):
-            click.echo(f"note: {note}", err=True)
+            click.echo(f"note: {escaped(note)}", err=True)
         click.echo(explanation_text(found, verdict, subject, foreign=foreign))
 
 

@@ -1,9 +1,10 @@
 """Decide what a repo's policies make of the releases that a lock file pins."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project
@@ -30,6 +31,8 @@ class Judgement(msgspec.Struct, frozen=True):
     pins: int
     withheld: tuple[WithheldPin, ...]
     notes: tuple[str, ...]
+    undecided: bool = False
+    """Whether a policy names digests that the lock file and the extra index do not give."""
 
 
 def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> Judgement:
@@ -40,15 +43,17 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
     by_project: defaultdict[ProjectName, list[Pin]] = defaultdict(list)
     for pin in lock.pins:
         by_project[pin.project].append(pin)
-    foreign = {name for name, pins in by_project.items() if _is_foreign(name, pins, subject)}
+    foreign = {name for name, pins in by_project.items() if any(_is_foreign(pin, subject) for pin in pins)}
     asked = {
         name
         for name in foreign
-        if subject.policies.concerns(name, foreign=True) and any(_lacks_times(pin) for pin in by_project[name])
+        if subject.policies.concerns(name, foreign=True)
+        and any(_lacks(pin, subject.needs_digest(name)) for pin in by_project[name])
     }
     known = look_up(asked) if look_up is not None and asked else {}
     notes = list(lock.notes)
     withheld: list[WithheldPin] = []
+    undecided = False
     for name in sorted(by_project):
         is_foreign = name in foreign
         if is_foreign and look_up is not None and name in asked and name not in known:
@@ -56,12 +61,22 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
             notes.append(f"{name!r} is not in the extra index, so it counts as the repo's own project")
         for pin in by_project[name]:
             files = _files(pin, known.get(name))
-            verdict = evaluate(subject, Project(name=name, files=files), now, foreign=is_foreign)
+            pin_is_foreign = is_foreign and _is_foreign(pin, subject)
+            if is_foreign and not pin_is_foreign and not pin.direct:
+                notes.append(f"{name!r} {pin.version} counts as the repo's own: its files lie below the repo's URL")
+            if subject.needs_digest(name) and not all(file.sha256 for file in files):
+                undecided = True
+                notes.append(
+                    f"{name!r} {pin.version} has no digest, but a policy denies files of the project by theirs"
+                )
+            verdict = evaluate(subject, Project(name=name, files=files), now, foreign=pin_is_foreign)
             if any(file.yanked is not None for file in verdict.project.files):
                 notes.append(f"{name!r} {pin.version} is shown as yanked")
             if verdict.withheld:
                 withheld.append(WithheldPin(name, pin.version, tuple(dict.fromkeys(verdict.withheld))))
-    return Judgement(len(lock.pins), tuple(withheld), tuple(notes))
+    if not lock.pins:
+        notes.append("the lock file has no pin that can be tested")
+    return Judgement(len(lock.pins), tuple(withheld), tuple(notes), undecided)
 
 
 def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -> Verdict:
@@ -69,11 +84,11 @@ def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -
     return subject.policies.evaluate(project, foreign=foreign, now=now, advisories=None, first_seen=None)
 
 
-def _is_foreign(name: ProjectName, pins: Sequence[Pin], subject: Subject) -> bool:
-    """Return whether the pins are of the extra index: not if the repo's own URL serves one of their files."""
-    if not subject.may_be_upstream_s(name):
+def _is_foreign(pin: Pin, subject: Subject) -> bool:
+    """Return whether a pin is of the extra index: not if the repo's own URL serves all of its files."""
+    if pin.direct or not subject.may_be_upstream_s(pin.project):
         return False
-    return not any(_serves(subject.repo, pin.index, file.url) for pin in pins for file in pin.files)
+    return not pin.files or not all(_serves(subject.repo, pin.index, file.url) for file in pin.files)
 
 
 def _serves(repo: RepoName, index: str | None, url: str | None) -> bool:
@@ -84,8 +99,10 @@ def _serves(repo: RepoName, index: str | None, url: str | None) -> bool:
     return folder.endswith(f"/repo/{repo}/simple/") and url.startswith(folder)
 
 
-def _lacks_times(pin: Pin) -> bool:
-    return not pin.files or any(file.upload_time is None for file in pin.files)
+def _lacks(pin: Pin, needs_digest: bool) -> bool:  # noqa: FBT001 - what is lacking
+    return not pin.files or any(
+        file.upload_time is None or (needs_digest and file.sha256 is None) for file in pin.files
+    )
 
 
 def _files(pin: Pin, known: Project | None) -> tuple[File, ...]:
@@ -99,10 +116,14 @@ def _files(pin: Pin, known: Project | None) -> tuple[File, ...]:
         return tuple(of_release)
     by_digest = {file.sha256: file for file in of_release if file.sha256}
     by_name = {file.filename: file for file in of_release}
-    made = [
-        _file(pin, locked, by_digest.get(locked.sha256 or "") or by_name.get(locked.filename or ""))
-        for locked in pin.files or (LockedFile(),)
-    ]
+    made: list[File] = []
+    for locked in pin.files or (LockedFile(),):
+        known_file = by_digest.get(locked.sha256 or "") or by_name.get(locked.filename or "")
+        file = _file(pin, locked, known_file)
+        made.append(file)
+        said = locked.filename
+        if said is not None and version_of(said, pin.project) not in {None, pin.version}:
+            made.append(replace(file, filename=said))  # an installer may go by the name
     return tuple(sorted(made, key=lambda file: file.filename))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pywharf.core.model import File, Project, rfc3339
 from pywharf.core.policy.evaluation import Verdict, Withheld
@@ -42,7 +43,7 @@ def judgement_text(judgement: Judgement, subject: Subject) -> str:
     count = len(judgement.withheld)
     of_repo = f"of {judgement.pins} pins, with {_policies(subject)} about the repo {subject.repo!r}"
     lines.append(f"{count or 'None'} {'is' if count < 2 else 'are'} withheld {of_repo}.")  # noqa: PLR2004 - plural
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def explanation_json(project: Project, verdict: Verdict, subject: Subject, now: float, *, foreign: bool) -> str:
@@ -77,7 +78,12 @@ def explanation_text(project: Project, verdict: Verdict, subject: Subject, *, fo
         lines.append(f"  {file.filename:{width}}  {file.upload_time or 'no upload time':27}  {said}")
     if verdict.next_change is not None:
         lines.append(f"This changes at {rfc3339(verdict.next_change)}.")
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
+
+
+def escaped(line: str) -> str:
+    """Return a line without characters that would end it or change what a terminal shows."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def notes_of(subject: Subject) -> Sequence[str]:
@@ -99,9 +105,16 @@ def sentence_of(withheld: Withheld) -> str:
 
 def _rows(project: Project, verdict: Verdict) -> Sequence[tuple[File, File | None, Withheld | None]]:
     """Return each file with itself as it is shown, or with why it is not."""
-    shown = {file.filename: file for file in verdict.project.files}
-    withheld = {file.filename: file for file in verdict.withheld}
-    return [(file, shown.get(file.filename), withheld.get(file.filename)) for file in project.files]
+    shown, withheld = iter(verdict.project.files), iter(verdict.withheld)
+    rows: list[tuple[File, File | None, Withheld | None]] = []
+    candidate = next(shown, None)
+    for file in project.files:  # both are in this order; names may occur twice
+        if candidate is not None and replace(candidate, yanked=file.yanked) == file:
+            rows.append((file, candidate, None))
+            candidate = next(shown, None)
+        else:
+            rows.append((file, None, next(withheld, None)))
+    return rows
 
 
 def _file_json(file: File, shown: File | None, withheld: Withheld | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.document import check_document
 from pywharf.core.policy.evaluation import RepoPolicies, compile_policies
 from pywharf.core.policy.model import Policy, PolicyDocument
+from pywharf.core.policy.name_patterns import NamePatterns
 from pywharf.index.upstream.pages import may_look_up
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.local.manifests import Manifests, load_folder
@@ -31,10 +32,16 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The policies about the repo, as `namespace/name`."""
     uses_advisories: bool
     """Whether a policy withholds what the server's feed of advisories reports; no command here has that feed."""
+    denied_by_digest: tuple[str, ...]
+    """Patterns of the projects of which a policy denies single files by their SHA-256."""
     upstream_url: str | None
     """None: the repo shows no project of another index."""
     reserved: tuple[str, ...]
     allow_shadowing: tuple[str, ...]
+
+    def needs_digest(self, name: ProjectName) -> bool:
+        """Return whether a policy denies single files of the project by their SHA-256."""
+        return NamePatterns((pattern, None) for pattern in self.denied_by_digest).match(name)
 
     def may_be_upstream_s(self, name: ProjectName) -> bool:
         """Return whether the repo may show another index's project of that name."""
@@ -62,6 +69,7 @@ def load_subject(folder: Path, namespace: str, wanted: str, own: Sequence[str]) 
         repo=repo.repo_name,
         policies=compile_policies(document, repo.repo_name),
         names=tuple(sorted(policy.name for policy in found)),
+        denied_by_digest=tuple(deny.project for policy in found for deny in policy.deny if deny.sha256 is not None),
         uses_advisories=_uses_advisories(found),
         upstream_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None,
         reserved=(*upstream.reserved, *own),

@@ -15,6 +15,7 @@ from pywharf.core.policy.upload_times import LAST_SECOND, unix_seconds
 FirstSeen = Callable[[File], float | None]
 """Return the Unix seconds when a file was first seen, or None if that is not known."""
 
+_UNREADABLE = "its version cannot be read, so it may be one that is withheld"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -75,7 +76,10 @@ class Claims:
             yield "AllowOnly", self._all("the policy does not list the project")
         if denied := rules.of_files("Deny"):
             concerned = self._files.concerned(denied)
-            yield "Deny", ((position, rule.reason, math.inf) for position, rule in concerned.items())
+            reasons = {position: rule.reason for position, rule in concerned.items()}
+            if any(rules.name_versions for rules in denied):
+                reasons = dict.fromkeys(self._files.unreadable, _UNREADABLE) | reasons
+            yield "Deny", ((position, reason, math.inf) for position, reason in reasons.items())
         quarantined = [status.reason for status in rules.statuses if status.status == "quarantined"]
         if quarantined:
             yield "Status", self._all(min(filter(None, quarantined), default="the project is quarantined"))
@@ -117,11 +121,12 @@ class Claims:
             return []
         versions = self._files.versions
         ids = {version: self._malware_id(self._malware, version) for version in set(versions)}
-        return [
-            (position, f"{found} reports it as malware", math.inf)
+        reasons = dict.fromkeys(self._files.unreadable, _UNREADABLE) | {
+            position: f"{found} reports it as malware"
             for position, version in enumerate(versions)
             if (found := ids[version]) is not None
-        ]
+        }
+        return [(position, reason, math.inf) for position, reason in reasons.items()]
 
     def _malware_id(self, malware: Advisories, version: str | None) -> str | None:
         return malware.malware_id(self._project.name, version)

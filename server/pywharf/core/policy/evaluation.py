@@ -1,7 +1,7 @@
 """Decide which files of a project a repo shows: a pure function of policies, files, time and advisories."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
 from pywharf.core.policy.claims import Claim, Claims, FirstSeen
-from pywharf.core.policy.compiled import PolicyGroup, ProjectRules
+from pywharf.core.policy.compiled import PolicyGroup
 from pywharf.core.policy.model import PolicyDocument, Rule
 from pywharf.core.policy.overlay import Overlay
 from pywharf.core.policy.selecting import ProjectFiles
@@ -100,7 +100,9 @@ class RepoPolicies:
         ]
         if not rules:
             return Verdict(project)
-        return _verdict(project, rules, now, malware, first_seen)
+        files = ProjectFiles(project, foreign=foreign)
+        claims = Claims(project, files, now, malware, first_seen).collect(rules)
+        return _verdict(project, files, claims, Overlay(rules, now), now)
 
 
 def compile_policies(document: PolicyDocument, repo: RepoName) -> RepoPolicies:
@@ -126,14 +128,12 @@ class CompiledDocument:
 
 
 def _verdict(
-    project: Project, rules: list[ProjectRules], now: float, malware: Advisories | None, first_seen: FirstSeen | None
+    project: Project, files: ProjectFiles, claimed: Mapping[int, list[Claim]], overlay: Overlay, now: float
 ) -> Verdict:
     """Evaluate a project that some rules are about."""
-    files = ProjectFiles(project)
-    overlay = Overlay(rules, now)
     changes: list[float] = []
     withheld: dict[int, Withheld] = {}
-    for position, claims in Claims(project, files, now, malware, first_seen).collect(rules).items():
+    for position, claims in claimed.items():
         decisive, moments = _decide(claims, now)
         changes += moments
         if decisive is not None:

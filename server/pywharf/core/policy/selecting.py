@@ -51,6 +51,11 @@ class FileRules:
         """All the others, in order."""
 
     @functools.cached_property
+    def name_versions(self) -> bool:
+        """Whether a rule is about some versions, whatever the files' digests."""
+        return bool(self.by_only) or any(rule.versions is not None and rule.sha256 is None for rule in self.others)
+
+    @functools.cached_property
     def effort(self) -> int:
         """The specifiers, and rules without any, that are tried one by one for each project."""
         return 1 + sum(1 if rule.versions is None else specifier_count(rule.versions) for rule in self.others)
@@ -64,14 +69,23 @@ class FileRules:
 class ProjectFiles:
     """A project's files, arranged so that the rules that concern them are found. A file is named by its position."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, foreign: bool = False) -> None:
+        """`foreign`: the files are the extra index's."""
         self._project = project
+        self._foreign = foreign
         self.positions = range(len(project.files))
 
     @functools.cached_property
     def versions(self) -> list[str | None]:
         """The version of each file in normal form; None if it cannot be read."""
         return [version_of(file.filename, self._project.name) for file in self._project.files]
+
+    @functools.cached_property
+    def unreadable(self) -> list[int]:
+        """The extra index's files whose version cannot be read. A client may read any version from such a name."""
+        if not self._foreign:
+            return []
+        return [position for position, version in enumerate(self.versions) if version is None]
 
     def concerned(self, arranged: Iterable[FileRules]) -> dict[int, FileRule]:
         """Return the files that any rule concerns, each with the rule that counts."""

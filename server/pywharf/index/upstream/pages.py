@@ -25,6 +25,8 @@ _MAX_TEXT = 16 * 1024
 """Characters of all texts about one file; real files need some hundreds."""
 _DIGEST_LENGTH = 64
 _SEPARATORS = re.compile(r"[-_.]+")
+_HASH = re.compile(r"(?:md5|sha1|sha224|sha256|sha384|sha512|blake2b)=[0-9a-fA-F]+\Z")
+"""A fragment of a link that is kept. Clients would read others, such as `egg=foo-1.0`, as a file's version."""
 
 
 def matches(name: ProjectName, patterns: Iterable[str]) -> bool:
@@ -128,7 +130,7 @@ def _is_shown(file: File) -> bool:
 def _from_json(foreign: _ForeignFile, page: str) -> File | None:
     sha256 = _digest(foreign.hashes.sha256)
     location = _location(page, foreign.url, sha256)
-    if location is None or not _is_filename(foreign.filename):
+    if location is None or not _is_filename(foreign.filename) or _last_segment(location) != foreign.filename:
         return None
     metadata = foreign.core_metadata if foreign.core_metadata is not None else foreign.dist_info_metadata
     return File(
@@ -145,6 +147,11 @@ def _from_json(foreign: _ForeignFile, page: str) -> File | None:
 
 def _is_filename(raw: str) -> bool:
     return bool(raw) and "/" not in raw
+
+
+def _last_segment(location: str) -> str:
+    """Return the file's name as its URL has it: pip reads project and version from there, whatever the page says."""
+    return unquote(urlsplit(location).path.rpartition("/")[2])
 
 
 def _metadata_digest(metadata: bool | _Hashes | None) -> str | None:  # noqa: FBT001 - the API's own form
@@ -176,9 +183,12 @@ def _absolute(page: str, link: str) -> str | None:
 
 
 def _location(base: str, link: str, sha256: str) -> str | None:
-    """Return the file's absolute URL, or None. The fragment is kept if it holds the only hash."""
+    """Return the file's absolute URL, or None. The fragment is kept if it is the only hash."""
     url = _absolute(base, link)
-    return urldefrag(url).url if url is not None and sha256 else url
+    if url is None:
+        return None
+    plain, fragment = urldefrag(url)
+    return url if not sha256 and _HASH.match(fragment) else plain
 
 
 def _parse_html(name: ProjectName, content: bytes, url: str) -> Project:
@@ -205,7 +215,7 @@ def _from_anchor(given: Mapping[str, str], base: str) -> File | None:
     algorithm, _, digest = given["href"].strip().partition("#")[2].partition("=")
     sha256 = _digest(digest) if algorithm == "sha256" else ""
     location = _location(base, given["href"], sha256)
-    filename = unquote(urlsplit(location).path.rpartition("/")[2]) if location is not None else ""
+    filename = _last_segment(location) if location is not None else ""
     if not _is_filename(filename):
         return None
     metadata = given.get("data-core-metadata", given.get("data-dist-info-metadata"))

@@ -6,8 +6,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from packaging.version import InvalidVersion, Version
 
-from pywharf.core.errors import InvalidConfigError, InvalidNameError
-from pywharf.core.filenames import MAX_VERSION
+from pywharf.core.errors import InvalidConfigError, InvalidFilenameError, InvalidNameError
+from pywharf.core.filenames import MAX_VERSION, parse_upload_filename, version_of
 from pywharf.core.names import ProjectName, normalize
 
 MAX_PINS = 20_000
@@ -36,6 +36,8 @@ class Pin(msgspec.Struct, frozen=True):
     """Empty: the lock file names none, so it means every file of the release."""
     index: str | None = None
     """The URL of the index, if the lock file records it."""
+    direct: bool = False
+    """Whether the files come from a URL or a path and not from an index, so that only rules about all files count."""
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -72,6 +74,22 @@ class Draft:
             self.fail(f"it pins more than {MAX_PINS} releases.")
         self._pins.append(Pin(project, normal, files, index))
 
+    def direct(self, what: str, name: str | None, *files: LockedFile) -> None:
+        """Add what comes from a URL or a path, one pin for each file whose name can be read, and note it."""
+        read = False
+        for file in files:
+            try:
+                project = normalize(name) if name is not None else _project_of(file.filename or "")
+            except (InvalidNameError, InvalidFilenameError):
+                continue
+            version = version_of(file.filename or "", project)
+            if version is not None:
+                self.pin(project, version, (file,))
+                self._pins[-1] = msgspec.structs.replace(self._pins[-1], direct=True)
+                read = True
+        tested = "only denials are tested" if read else "it is not tested"
+        self.note(what, f"does not come from an index, so {tested}")
+
     def note(self, what: str, sentence: str) -> None:
         """Note that a part of the lock file is not tested."""
         if len(self._notes) < MAX_PINS:
@@ -84,6 +102,10 @@ class Draft:
     def lock(self) -> Lock:
         """Return what was read."""
         return Lock(tuple(self._pins), tuple(self._notes))
+
+
+def _project_of(filename: str) -> ProjectName:
+    return parse_upload_filename(filename).project
 
 
 def filename_of(url: str) -> str | None:

@@ -20,7 +20,9 @@ def parse_pylock(text: str, source: str) -> Lock:
         files: tuple[PackageSdist | PackageWheel, ...] = tuple(package.wheels or ())
         files += () if package.sdist is None else (package.sdist,)
         if not files or package.version is None:
-            draft.note(package.name, "does not come from an index, so it is not tested")
+            archive = package.archive
+            name = None if archive is None else filename_of(archive.url or archive.path or "")
+            draft.direct(package.name, package.name, *(() if name is None else (LockedFile(filename=name),)))
             continue
         draft.pin(package.name, str(package.version), tuple(map(_locked, files)), package.index)
     return draft.lock()

@@ -5,13 +5,19 @@ from collections.abc import Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, sha256_of
+from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
 
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _OPTION = re.compile(r"\s--?[A-Za-z]")
 _HASH = re.compile(r"--hash[=\s]\s*(\S+)")
 _OTHER_FILE = re.compile(r"(-r|--requirement|-c|--constraint)[=\s]*")
-_NOT_AN_INDEX_S = re.compile(r"-e|--editable|\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*:|\S+\.(whl|zip|tar\.gz)(\s|$)")
+_NOT_AN_INDEX_S = re.compile(r"\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*:|\S+\.(whl|zip|tar\.gz)(\s|$)")
+_EDITABLE = re.compile(r"(-e|--editable)[=\s]")
+_UNDERSTOOD = re.compile(
+    r"((-i|--index-url|--extra-index-url|--trusted-host|--no-binary|--only-binary)(\s+|\s*=\s*)[^\s-]\S*"
+    r"|--pre|--require-hashes|--prefer-binary|--no-index)\s*\Z"
+)
+"""The options that change neither which releases are pinned nor where to read them."""
 _MAX_LINE = 1024 * 1024
 _MAX_REQUIREMENT = 4096
 """Characters of a requirement without its options."""
@@ -25,10 +31,12 @@ def parse_requirements(text: str, source: str) -> Lock:
             draft.fail(f"line {number} is over {_MAX_LINE} characters.")
         if _OTHER_FILE.match(line):
             draft.note(line, "names another file, which is not read; test it as well")
-        elif _NOT_AN_INDEX_S.match(line):
-            draft.note(line, "does not come from an index, so it is not tested")
         elif not line.startswith("-"):
             _pin(draft, number, line)
+        elif _EDITABLE.match(line):
+            draft.note(line, "does not come from an index, so it is not tested")
+        elif not _UNDERSTOOD.match(line):
+            draft.note(line, "is an option that is not followed; if it names files, test them as well")
     return draft.lock()
 
 
@@ -56,13 +64,22 @@ def _pin(draft: Draft, number: int, line: str) -> None:
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
+        if _NOT_AN_INDEX_S.match(text):
+            draft.direct(text, None, _of_url(text.split()[0], options))
+            return
         draft.fail(f"line {number} is not a requirement: {text[:100]!r}.")
     if requirement.url is not None:
-        draft.note(text, "does not come from an index, so it is not tested")
+        draft.direct(text, requirement.name, _of_url(requirement.url, options))
         return
     pinned = [s.version for s in requirement.specifier if s.operator in {"==", "==="} and not s.version.endswith(".*")]
-    if len(requirement.specifier) != 1 or not pinned:
+    if not pinned:
         draft.note(text, "is not pinned to one version, so it is not tested")
         return
     digests = dict.fromkeys(sha256_of(found) for found in _HASH.findall(options))
-    draft.pin(requirement.name, pinned[0], tuple(LockedFile(sha256=d) for d in digests if d is not None))
+    for version in sorted(set(pinned)):
+        draft.pin(requirement.name, version, tuple(LockedFile(sha256=d) for d in digests if d is not None))
+
+
+def _of_url(url: str, options: str) -> LockedFile:
+    digest = next((d for found in _HASH.findall(options) if (d := sha256_of(found)) is not None), None)
+    return LockedFile(filename=filename_of(url), sha256=digest, url=url)

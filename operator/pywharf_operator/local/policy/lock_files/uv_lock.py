@@ -45,7 +45,10 @@ def parse_uv_lock(text: str, source: str) -> Lock:
         index = package.source.get("registry")
         if not isinstance(index, str):
             if not package.source.keys() & {"editable", "virtual", "directory"}:
-                draft.note(package.name, "does not come from an index, so it is not tested")
+                source_url = package.source.get("url") or package.source.get("path")
+                given = _File(url=source_url) if isinstance(source_url, str) else None
+                direct = (given, package.sdist, *package.wheels)
+                draft.direct(package.name, package.name, *(_locked(file) for file in direct if file is not None))
         elif package.version is None:
             draft.fail(f"{package.name[:100]!r} has no version.")
         else:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
@@ -118,7 +119,14 @@ def judged(run: Run, lock: str, *args: str, **more: str) -> Result:
         ("six==3\n", 1, [f"six-3.tar.gz: {TIMELESS}"]),
         ("acme-x==1\n", 0, ["None is withheld"]),
         ("gone==1\n", 0, ["note: 'gone' is not in the extra index, so it counts as the repo's own project"]),
-        ("", 0, ["None is withheld of 0 pins"]),
+        ("", 2, ["None is withheld of 0 pins", "note: the lock file has no pin that can be tested"]),
+        ("litellm==1.82.7,>=1\n", 1, ["withheld by Deny"]),
+        ("litellm==1.82.7;sys_platform!='.zip '\n", 1, ["withheld by Deny"]),
+        ("https://x.example/litellm-1.82.7.tar.gz\n", 1, ["only denials are tested", "withheld by Deny"]),
+        ("litellm @ https://x.example/litellm-1.82.7.tar.gz\n", 1, ["withheld by Deny"]),
+        ("six==1.0\n-i https://x.example -r other.txt\n", 0, ["-r other.txt' is an option that is not followed"]),
+        ("six==1.0\n--requirem other.txt\n", 0, ["'--requirem other.txt' is an option that is not followed"]),
+        ("six==1.0\n-qr other.txt\n", 0, ["'-qr other.txt' is an option that is not followed"]),
     ],
 )
 def test_the_pins_of_a_lock_file(run: Run, lock: str, status: int, words: list[str]) -> None:
@@ -167,6 +175,47 @@ def test_a_uv_lock_has_upload_times_and_urls(
     lock = UV.replace("INDEX", index_url).replace("URL", url).replace("TIME", uploaded).replace("HASH", "a" * 64)
     assert judged(run, lock, name="uv.lock").exit_code == status
     assert index.requests == []
+
+
+def test_a_decoy_makes_no_other_pin_the_repo_s_own(run: Run) -> None:
+    real = UV.replace("INDEX", OURS).replace("URL", "https://files.example").replace("TIME", YOUNG)
+    decoy = UV.replace("INDEX", OURS).replace("URL", f"{OURS}six").replace("TIME", YOUNG).replace("1.1", "1.0")
+    lock = (real + decoy.removeprefix("version = 1\n")).replace("HASH", "a" * 64)
+    result = judged(run, lock, name="uv.lock")
+    assert result.exit_code == 1
+    assert "note: 'six' 1.0 counts as the repo's own" in result.output
+
+
+def test_a_file_s_own_version_counts_besides_the_lock_s(run: Run) -> None:
+    lock = UV.replace("six", "litellm").replace('"1.1"', '"1.82.6"').replace("-1.1.", "-1.82.7.")
+    lock = lock.replace("INDEX", OURS).replace("URL", "https://files.example").replace("TIME", OLD)
+    result = judged(run, lock.replace("HASH", "a" * 64), name="uv.lock")
+    assert result.exit_code == 1
+    assert "litellm-1.82.7.tar.gz: withheld by Deny" in result.output
+
+
+@pytest.mark.parametrize(("args", "status"), [((), 0), (("--offline",), 2)])
+def test_a_denial_by_digest_needs_digests(run: Run, tmp_path: Path, args: tuple[str, ...], status: int) -> None:
+    denied = f'deny: [{{project: six, sha256: "{9:064}"}}, '
+    manifest = tmp_path / "manifests" / "policy.yaml"
+    manifest.write_text(POLICY.replace("  cooldown: {minimumAge: 7d}\n", "").replace("deny: [", denied))
+    result = judged(run, "six==1.0\n", *args)
+    assert result.exit_code == status, result.output
+    assert ("'six' 1.0 has no digest" in result.output) is bool(status)
+
+
+def test_no_name_of_a_page_forges_a_line(run: Run, tmp_path: Path) -> None:
+    saved = tmp_path / "page.json"
+    odd = "six-1.0\n  six-9.tar.gz\x1b[2K.zip"
+    entry = {"filename": odd, "url": quote(odd), "upload-time": f"{OLD}\nx"}
+    twice = [{"filename": "six-1.0.zip", "url": "six-1.0.zip", "upload-time": time} for time in (OLD, YOUNG)]
+    saved.write_text(json.dumps({"meta": {"api-version": "1.1"}, "name": "six", "files": [entry, *twice]}))
+    lines = run("explain", "team-a", "six", f"--page={saved}").output.splitlines()
+    assert len(lines) == 5
+    assert "\x1b" not in "".join(lines)
+    assert lines[1].startswith("  six-1.0\\n  six-9.tar.gz\\x1b[2K.zip")
+    assert lines[2].endswith("shown")
+    assert lines[3].endswith(IMMATURE)
 
 
 def test_json(run: Run) -> None:

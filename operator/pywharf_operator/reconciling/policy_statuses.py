@@ -1,5 +1,6 @@
 """The writer of the policies' statuses. A policy may be about several servers, so no server's reconcile writes them."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -15,11 +16,12 @@ from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.render import PolicyReach
 from pywharf_operator.spec import PACKAGE_SERVER, ObjectKey, PackagePolicy
 from pywharf_operator.spec.kinds import POLICY
-from pywharf_operator.spec.package_policy import Withheld
+from pywharf_operator.spec.package_policy import PackagePolicyStatus, Withheld
 from pywharf_operator.status.conditions import malformed_status
 from pywharf_operator.status.policies import PolicyReport, next_end_s, policy_status
 from pywharf_operator.status.writer import Status, Statuses
 
+_logger = logging.getLogger(__name__)
 _COUNT_AGAIN_S: Final = 30.0
 """Seconds between two counts of what the policies withhold."""
 _SOONEST_S: Final = 1.0
@@ -43,6 +45,8 @@ class PolicyStatuses:
         self.board = PolicyBoard()
         self._counted_at = float("-inf")
         self._counts: dict[str, Withheld] = {}
+        self._failed: dict[ObjectKey, int | None] = {}
+        """The generation of each policy whose status cannot be computed, so that it is logged once."""
 
     async def write(self, now: datetime, superseded: Callable[[], bool]) -> float | None:
         """Write what has changed. Return the seconds to the next time, None without any policy. Raises KubeError.
@@ -59,17 +63,32 @@ class PolicyStatuses:
         wanted: list[tuple[dict[str, object], Status]] = [
             (one.raw, malformed_status(one.raw, one.finding, now)) for one in found if isinstance(one, Malformed)
         ]
+        again: list[float] = []
+        failed: dict[ObjectKey, int | None] = {}
         for policy in policies:
-            reports = self._reports(policy, existing)
-            if reports is not None:
-                counted = self._withheld(policy)
-                wanted.append((raws[policy.key], policy_status(policy, reports, counted, now)))
+            try:
+                status, end_s = self._status(policy, existing, now), next_end_s(policy, now)
+            except Exception:
+                # Whatever it is about, one tenant's policy must not stop the statuses of all others.
+                failed[policy.key] = policy.metadata.generation
+                if self._failed.get(policy.key, -1) != failed[policy.key]:
+                    _logger.exception("The status of PackagePolicy %s cannot be computed, so it stays.", policy.key)
+                continue
+            if status is not None:
+                wanted.append((raws[policy.key], status))
+            if end_s is not None:
+                again.append(max(_SOONEST_S, end_s))
+        self._failed = failed
         await self._statuses.write(POLICY, wanted, now, superseded)
-        ends = [end for policy in policies if (end := next_end_s(policy, now)) is not None]
-        again = [max(_SOONEST_S, end) for end in ends]
         if any(report.policies for report in self.board.servers.values()):
             again.append(_COUNT_AGAIN_S)
         return min(again, default=None)
+
+    def _status(
+        self, policy: PackagePolicy, existing: frozenset[ObjectKey], now: datetime
+    ) -> PackagePolicyStatus | None:
+        reports = self._reports(policy, existing)
+        return None if reports is None else policy_status(policy, reports, self._withheld(policy), now)
 
     def _reports(self, policy: PackagePolicy, existing: frozenset[ObjectKey]) -> Sequence[PolicyReport] | None:
         """Return what each server says about the policy; None while one that it is about has not seen it yet."""

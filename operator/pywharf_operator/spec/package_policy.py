@@ -1,6 +1,6 @@
 """PackagePolicy: what a team may install, as a file that is reviewed."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -8,7 +8,7 @@ from msgspec import Meta
 from pywharf.core.names import RepoName
 from pywharf.core.policy import model
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel
-from pywharf_operator.spec.forms import Age, NamePattern, ObjectName, Sha256, Specifiers, age_s
+from pywharf_operator.spec.forms import Age, Explanation, NamePattern, ObjectName, Sha256, Specifiers, age_s
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model
 from pywharf_operator.spec.model import Rule as ModelRule
@@ -18,6 +18,8 @@ PACKAGE_POLICY = "PackagePolicy"
 _MOST: Final = 10_000
 _MOST_PATTERNS: Final = 1000
 _MOST_EXCEPTIONS: Final = 1000
+_LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""A time near the end of the year 9999 cannot be written in UTC if its zone is west of it."""
 
 ProjectPattern = Annotated[
     NamePattern, Meta(description="A project's name, in which * stands for any characters, such as acme-*.")
@@ -106,6 +108,14 @@ class Advisories(Model, frozen=True, kw_only=True):
 class PolicyException(Model, frozen=True, kw_only=True):
     """Files that some rules of this policy do not concern, until a moment."""
 
+    rules = (
+        ModelRule(
+            cel="self.until < timestamp('9999-01-01T00:00:00Z')",
+            message="until must be before the year 9999",
+            holds=lambda one: one.until < _LATEST_END,
+        ),
+    )
+
     project: ProjectPattern
     versions: Versions = None
     sha256: Digest = None
@@ -114,7 +124,7 @@ class PolicyException(Model, frozen=True, kw_only=True):
         Meta(min_length=1, max_length=6, description="The rules of this policy that do not concern these files."),
     ]
     until: Annotated[datetime, Meta(tz=True, description="When it ends, with a time zone: 2027-01-31T00:00:00Z.")]
-    reason: Annotated[str, Meta(min_length=1, max_length=512, description="Why it is granted.")]
+    reason: Annotated[Explanation, Meta(min_length=1, max_length=512, description="Why it is granted.")]
 
 
 class PackagePolicySpec(Model, frozen=True, kw_only=True):

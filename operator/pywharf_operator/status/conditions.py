@@ -197,13 +197,21 @@ def _plain(value: object) -> object:
         case msgspec.Struct():
             return as_json(value)
         case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return _in_utc(value).strftime("%Y-%m-%dT%H:%M:%SZ")
         case Mapping():
             return {key: _plain(item) for key, item in value.items() if item is not None}
         case tuple() | list():
             return [_plain(item) for item in value]
         case _:
             return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Convert a time to UTC. A status of others may hold one that UTC has no year for, which keeps its digits."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment.replace(tzinfo=UTC)
 
 
 def same(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from pywharf_operator.render.resolve.findings import refused
 from pywharf_operator.spec import ObjectKey, PackagePolicy
 from pywharf_operator.spec.package_policy import TargetRef, Withheld
 from pywharf_operator.status.conditions import as_json
-from pywharf_operator.status.policies import PolicyReport
+from pywharf_operator.status.policies import PolicyReport, policy_status
 from pywharf_operator.status.programmed import ReplicaReport
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -176,6 +176,30 @@ async def test_exceptions_end_by_the_clock() -> None:
     assert cluster.written[0]["exceptions"] == {"active": 2, "expired": 1, "next": "2026-06-01T00:00:10Z"}
     assert await written(made, NOW + timedelta(seconds=10)) == 30
     assert cluster.written[0]["exceptions"] == {"active": 1, "expired": 2, "next": "2026-06-10T00:00:00Z"}
+
+
+async def test_a_status_that_cannot_be_computed_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = policy(SERVER)
+    broken["metadata"]["name"] = "broken"
+    cluster = Cluster(broken, policy(SERVER), servers=(HOME,))
+    made = statuses(cluster)
+
+    def status(one: PackagePolicy, *rest: Any) -> Any:
+        if one.metadata.name == "broken":
+            raise OverflowError
+        return policy_status(one, *rest)
+
+    monkeypatch.setattr(policy_statuses, "policy_status", status)
+    both = {KEY: reported(SERVER), ObjectKey("ml", "broken"): reported(SERVER)}
+    made.board.report(HOME, ServerReport(both))
+    for _ in range(2):
+        await written(made)
+        assert conditions(cluster)["Ready"] == ("True", "Ready")
+    assert [one.getMessage() for one in caplog.records] == [
+        "The status of PackagePolicy ml/broken cannot be computed, so it stays."
+    ]
 
 
 async def test_replicas_are_asked_at_most_each_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,11 @@ def test_times_are_in_utc():
     )
 
 
+def test_a_time_that_utc_has_no_year_for_can_be_written():
+    late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-1)))
+    assert conditions(of_repo(now=late))["Ready"]["lastTransitionTime"] == "9999-12-31T23:59:59Z"
+
+
 def test_what_is_known_of_the_index_stays():
     index = IndexStatus(files=2, last_trigger="t")
     first = of_repo(index=index)

@@ -218,6 +218,7 @@ class Reconciler:
             raws=observed.raws,
             malformed=len(observed.malformed),
             unreadable=observed.unreadable,
+            unlisted_policies=observed.unlisted_policies,
             rendered=rendered,
             missing_kind=api_missing(server, environment),
             reports=reports,

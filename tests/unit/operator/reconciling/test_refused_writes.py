@@ -307,6 +307,18 @@ def foreign_policies(cluster: Cluster) -> None:
     cluster.add(CONFIG_MAP, {"metadata": {"name": "pywharf-policies", "ownerReferences": [owner]}, "data": {"a": "b"}})
 
 
+async def test_policies_that_cannot_be_listed_are_a_condition(cluster, reconciler):
+    """The case: a Role of the user's own is older than the operator."""
+    policy(cluster, "7d")
+    cluster.refuse["list packagepolicies/"] = FORBIDDEN
+    await reconciler.reconcile(KEY)
+    assert cluster.status(SERVER, "pywharf", "Ready")[1] == "NoReadyReplica"
+    assert cluster.status(SERVER, "pywharf", "NamespacesRead") == ("False", "PoliciesUnreadable")
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert cluster.status(SERVER, "pywharf", "NamespacesRead") == ("True", "Read")
+
+
 def refused_policies(cluster: Cluster) -> None:
     cluster.refuse["apply configmaps/pywharf-policies"] = FORBIDDEN
 

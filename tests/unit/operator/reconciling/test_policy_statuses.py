@@ -1,5 +1,6 @@
 """The statuses of policies, from what each server says. A double stands for the API server and the replicas."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -221,11 +222,71 @@ async def test_replicas_are_asked_at_most_each_30_seconds(monkeypatch: pytest.Mo
     assert asked == [2, 2]
 
 
+async def test_each_server_keeps_its_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a server's replicas do not answer, what they counted last stays; no server speaks for another one."""
+    answers: dict[str, dict[str, WithheldCount] | None] = {}
+
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        found = [answers[pod["metadata"]["name"]] for pod in pods]
+        return tuple(ReplicaReport("", "d", {}, "gone" if one is None else None, policies=one or {}) for one in found)
+
+    def files() -> dict[str, int]:
+        return {name: one["withheld"]["files"] for name, one in zip(names, cluster.written, strict=True)}
+
+    monkeypatch.setattr(policy_statuses, "ask", ask)
+    names = ("company", "team")
+    raws = [policy(SERVER), policy(REPO)]
+    raws[1]["metadata"]["name"] = "team"
+    cluster = Cluster(*raws)
+    moments = itertools.count(0.0, 31.0)
+    made = statuses(cluster, clock=lambda: next(moments))
+    team = ObjectKey("ml", "team")
+    made.board.report(HOME, ServerReport({KEY: reported(SERVER)}, pods=({"metadata": {"name": "home"}},)))
+    repos = frozenset({ObjectKey("ml", "a")})
+    pods = tuple({"metadata": {"name": name}} for name in ("other-1", "other-2"))
+    made.board.report(OTHER, ServerReport({team: reported(REPO)}, repos, pods=pods))
+    mine, theirs = {"ml/company": WithheldCount(files=3, projects=1)}, {"ml/team": WithheldCount(files=5, projects=1)}
+    answers |= {"home": mine, "other-1": theirs, "other-2": {"ml/company": WithheldCount(files=9, projects=9)}}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"home": None}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"home": mine, "other-1": None, "other-2": None}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"other-1": {}}
+    await written(made)
+    assert files() == {"company": 3, "team": 0}
+
+
+async def test_after_a_restart_what_was_written_stays_until_the_replicas_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failure: list[str | None] = ["gone"]
+
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        return tuple(ReplicaReport("", "d", {}, failure[0]) for _ in pods)
+
+    monkeypatch.setattr(policy_statuses, "ask", ask)
+    raw = policy(SERVER) | {"status": {"withheld": {"files": 4, "projects": 2}}}
+    cluster = Cluster(raw, servers=(HOME,))
+    moments = itertools.count(0.0, 31.0)
+    made = statuses(cluster, clock=lambda: next(moments))
+    made.board.report(HOME, ServerReport({KEY: reported(SERVER)}, pods=({"metadata": {}},)))
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 4, "projects": 2}
+    failure[0] = None
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 0, "projects": 0}
+    made.board.report(HOME, ServerReport({}, fault=WAITING))
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 4, "projects": 2}, "it cannot be configured, and goes on"
+
+
 def test_the_most_of_any_replica_counts() -> None:
+    a, b, c = (ObjectKey(name, name) for name in "abc")
     one = {"a/a": WithheldCount(files=3, projects=1), "b/b": WithheldCount(files=1, projects=1)}
     other = {"a/a": WithheldCount(files=2, projects=2)}
-    assert most_of([one.items(), other.items()]) == {
-        "a/a": Withheld(files=3, projects=2),
-        "b/b": Withheld(files=1, projects=1),
-    }
-    assert most_of([]) == {}
+    assert most_of([one, other], [a, c]) == {a: Withheld(files=3, projects=2), c: Withheld()}
+    assert most_of([], [b]) == {b: Withheld()}

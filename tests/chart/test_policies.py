@@ -5,6 +5,7 @@ import pytest
 from support.operator.chart import HelmError, objects
 
 SPEC = {"targetRefs": [{"kind": "PackageServer", "name": "pywharf"}], "cooldown": {"minimumAge": "7d"}}
+EXCEPTION = {"project": "a", "of": ["Cooldown"], "until": "2027-01-31T00:00:00Z", "reason": "approved"}
 KEY = ("PackagePolicy", "packages", "company")
 
 
@@ -24,7 +25,10 @@ def test_common_labels_are_theirs_too(tmp_path):
     assert made[KEY]["metadata"]["labels"]["cost-center"] == "42"
 
 
-@pytest.mark.parametrize("values", [{}, {"policies": None}], ids=["none", "null"])
+NONE = {"none": {}, "null": {"policies": None}, "a null": {"policies": {"company": None}}}
+
+
+@pytest.mark.parametrize("values", NONE.values(), ids=NONE)
 def test_a_release_without_policies(tmp_path, values):
     assert not [key for key in objects(tmp_path, values) if key[0] == "PackagePolicy"]
 
@@ -37,6 +41,7 @@ def test_a_release_without_policies(tmp_path, values):
         ({"spec": {**SPEC, "targetRefs": []}}, "targetRefs"),
         ({"spec": {**SPEC, "deny": [{"project": "a", "versions": "latest"}]}}, "versions"),
         ({"spec": {**SPEC, "exceptions": [{"project": "a", "of": ["Cooldown"], "reason": "b"}]}}, "until"),
+        ({"spec": {**SPEC, "exceptions": [{**EXCEPTION, "reason": " "}]}}, "reason"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, policy, words):

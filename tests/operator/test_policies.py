@@ -12,7 +12,7 @@ from support.clients.computer import Computer, Index
 from support.clients.publishing import upload
 from support.cluster.api_faults import Answer
 from support.cluster.cluster import Cluster, new_namespace
-from support.cluster.kube_client import KubeClient
+from support.cluster.kube_client import ApiError, KubeClient
 from support.cluster.resources import (
     SERVER_NAME,
     apply,
@@ -153,6 +153,22 @@ def test_conditions_and_what_holds_while_something_is_wrong(kube, namespace, ope
     assert {"InvalidSpec", "TargetNotFound", "Accepted"} <= set(events)
     kube.delete(path("packageservers", namespace, SERVER_NAME))
     wait_for_condition(kube, where(namespace, "other"), "Accepted", "False", reason="TargetNotFound")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"until": "9999-12-31T23:59:59-01:00"}, "until must be before the year 9999"),
+        ({"until": "9999-01-01T00:00:00Z"}, "until must be before the year 9999"),
+        ({"reason": " "}, "reason"),
+    ],
+)
+def test_the_api_refuses_an_exception_that_no_status_could_show(kube, namespace, changes, words):
+    one = expired("9998-12-31T23:59:59Z")
+    apply(kube, namespace, policy("good", allowOnly=[], exceptions=[one]))
+    with pytest.raises(ApiError) as refused:
+        apply(kube, namespace, policy("bad", allowOnly=[], exceptions=[one | changes]))
+    assert words in str(refused.value)
 
 
 def expired(until: str) -> dict[str, Any]:

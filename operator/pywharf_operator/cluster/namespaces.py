@@ -40,13 +40,15 @@ class Namespaces:
         self._changed = changed
         self._refused: dict[str, set[str]] = {}
         """The kinds that may not be read, by namespace."""
+        self._unlisted: frozenset[str] = frozenset()
+        """Namespaces whose policies may not be listed."""
         self._deleted: FIFOCache[ObjectKey, None] = FIFOCache(_MOST_DELETED)
         """PackageRepos that the API server reported as deleted before their namespace became unreadable."""
 
     @property
     def unreadable(self) -> frozenset[str]:
-        """The namespaces that could not be read at the last try."""
-        return frozenset(self._refused)
+        """The namespaces that could not be read at the last try, at least their policies; `*`: all namespaces."""
+        return frozenset(self._refused) | self._unlisted
 
     def refusing(self, kind: Kind) -> frozenset[str]:
         """Return the namespaces whose objects of the kind could not be read at the last try."""
@@ -88,6 +90,11 @@ class Namespaces:
             raise
         self._note(namespace, kind, None)
         return found
+
+    def policies_unlisted(self, names: frozenset[str | None]) -> None:
+        """Record the namespaces whose policies may not be listed; None: all namespaces, which are listed together."""
+        self._unlisted = frozenset("*" if name is None else name for name in names)
+        self._changed(self.unreadable)
 
     def deleted(self, repos: Iterable[ObjectKey]) -> None:
         """Record that the API server reported these PackageRepos as deleted."""

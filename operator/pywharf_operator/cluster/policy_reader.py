@@ -11,6 +11,7 @@ import msgspec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_being_deleted, key_of
 from pywharf_operator.cluster.trimming import OVERSIZE
+from pywharf_operator.render.resolve.findings import unlisted_advice
 from pywharf_operator.spec.kinds import POLICY
 
 _logger = logging.getLogger(__name__)
@@ -35,11 +36,18 @@ class PolicyReader:
     """Lists policies of the watched namespaces; `watched` None: of all.
 
     Nothing is concluded from a refusal, nor from a cluster that lacks the kind: then no policy is known to be gone.
+    `changed` is called with the namespaces whose policies cannot be listed (None: all) each time they change.
     """
 
-    def __init__(self, kube: Kube, watched: tuple[str, ...] | None) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        watched: tuple[str, ...] | None,
+        changed: Callable[[frozenset[str | None]], None] = lambda _refused: None,
+    ) -> None:
         self._kube = kube
         self._watched = watched
+        self._changed = changed
         self._reported: frozenset[str | None] = frozenset()
 
     async def read(self, wanted: Callable[[Json], bool]) -> ListedPolicies:
@@ -72,13 +80,11 @@ class PolicyReader:
         return items if version else None
 
     def _report(self, refused: frozenset[str | None]) -> None:
-        if refused != self._reported and refused:
-            names = ", ".join(sorted(one for one in refused if one is not None))
-            _logger.warning(
-                "PackagePolicies%s cannot be read, so those in force stay as they are: give the operator's "
-                "ServiceAccount the right to list them, and apply the chart's CRDs.",
-                f" of {names}" if names else "",
-            )
-        elif refused != self._reported:
-            _logger.info("PackagePolicies can be read again.")
+        if refused == self._reported:
+            return
         self._reported = refused
+        if refused:
+            _logger.warning("%s", unlisted_advice(one for one in refused if one is not None))
+        else:
+            _logger.info("PackagePolicies can be read again.")
+        self._changed(refused)

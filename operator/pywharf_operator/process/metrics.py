@@ -34,7 +34,7 @@ class Metrics:
         self._leader = Gauge("pywharf_operator_leader", "1 where this replica leads.", registry=registry)
         self._unreadable = Gauge(
             "pywharf_operator_unreadable_namespaces",
-            "1 for each watched namespace that the operator may not read.",
+            "1 for each watched namespace that the operator may not read, at least its policies.",
             ["namespace"],
             registry=registry,
         )

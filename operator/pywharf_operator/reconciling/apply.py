@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_being_deleted, other_owner
@@ -35,6 +36,8 @@ _OF_METADATA = frozenset({"apiVersion", "kind", "metadata"})
 
 Live = dict[tuple[Kind, str], Json]
 """The current objects of the server's namespace, by kind and name."""
+Part = Literal["policies", "credentials", "config"]
+"""A part of a rollout, in the usual order: each is applied before what names it."""
 
 
 class Applier:
@@ -86,6 +89,13 @@ class Applier:
             found = await asyncio.gather(*(self._apply(server, one, live) for one in chunk))
             refusals += [refusal for refusal in found if refusal is not None]
         return refusals
+
+    async def whole(self, server: PackageServer, kind: Kind, name: str, live: Live) -> Json | None:
+        """Return the object of the server's namespace with its content, not only its metadata; None if it is gone."""
+        current = live.get((kind, name))
+        if current is not None and not current.keys() <= _OF_METADATA:
+            return current
+        return await self._kube.get(kind, ObjectKey(server.key.namespace, name))
 
     async def replaced(self, server: PackageServer, manifest: Manifest, live: Live) -> Manifest | None:
         """Return the manifest with the content that an apply of it would replace; None if the server has none."""

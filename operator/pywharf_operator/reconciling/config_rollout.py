@@ -1,4 +1,4 @@
-"""The rollout of a configuration: credentials and policies first, then the ConfigMap that names them; then the pods."""
+"""The rollout of a configuration: policies and credentials first, then the ConfigMap that names them; then the pods."""
 
 import asyncio
 import hashlib
@@ -11,10 +11,11 @@ import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import annotations_of, is_running, key_of, owned_by
-from pywharf_operator.reconciling.apply import Applier, Live
+from pywharf_operator.reconciling.apply import Applier, Live, Part
 from pywharf_operator.render import RenderedServer, ServerVerdict
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.fallback import fallback_credentials
+from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, POD
 from pywharf_operator.status.refusal import Refusal
 
@@ -26,15 +27,15 @@ class Delivery(msgspec.Struct, frozen=True):
     """The result of a configuration's rollout."""
 
     refusals: tuple[Refusal, ...] = ()
-    config_refused: bool = False
-    """Whether the configuration itself, rather than its credentials, was not applied."""
+    refused: Part | None = None
+    """The part that was not applied. The others are as the replicas' present configuration needs them."""
     fallback: str | None = None
     """A mark of the secrets that were applied for the replicas' present configuration; None if there were none."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the newest configuration and its credentials are applied."""
-        return not self.refusals and not self.config_refused
+        """Whether the newest configuration, its credentials and its policies are applied."""
+        return self.refused is None
 
 
 async def deliver(  # noqa: PLR0913, PLR0917 - what is delivered, and to whom
@@ -43,40 +44,51 @@ async def deliver(  # noqa: PLR0913, PLR0917 - what is delivered, and to whom
     rendered: RenderedServer,
     live: Live,
     session_key: bytes,
-    refused_before: bool,  # noqa: FBT001 - what Delivery.config_refused said the last time
+    refused_before: Part | None,
 ) -> Delivery:
-    """Apply the credentials and the policies, then the configuration that names them.
+    """Apply the policies and the credentials, then the configuration that names them.
 
-    Replicas accept only a matching set. If the configuration cannot be applied, the newest secrets are applied for the
-    replicas' present configuration, because a revoked secret must not stay valid; and the policies that it names are
-    put back, without which no replica could start. The next rollout tries the configuration first, so that neither
-    alternates.
+    Replicas accept only a matching set. If the policies or the configuration cannot be applied, the newest secrets are
+    applied for the replicas' present configuration, because a revoked secret must not stay valid; and what was already
+    applied is put back, without which no replica could start. `refused_before`, what Delivery.refused said the last
+    time, is tried first, so that nothing alternates.
     """
-    server, config = verdict.server, [rendered.config_map]
-    named = [*rendered.credentials, *([] if rendered.policies is None else [rendered.policies])]
-    before = None
+    server = verdict.server
     refusals: list[Refusal] = []
+    refused: Part | None = "config"
     if rendered.config_rendered.status:
-        if not refused_before:
-            if rendered.policies is not None:
-                before = await applier.replaced(server, rendered.policies, live)
-            refusals = await applier.apply(server, named, live)
-            if refusals:
-                return Delivery(tuple(refusals))
-        refusals = await applier.apply(server, config, live)
-        if not refusals:
-            again = await applier.apply(server, named, live) if refused_before else []
-            return Delivery(tuple(again))
-        if before is not None:
-            refusals += await applier.apply(server, [before], live)
-    current = live.get((CONFIG_MAP, rendered.config_map["metadata"]["name"]))
+        refusals, refused = await _apply_parts(applier, server, rendered, live, refused_before)
+        if refused in {None, "credentials"}:
+            return Delivery(tuple(refusals), refused)
+    current = await applier.whole(server, CONFIG_MAP, rendered.config_map["metadata"]["name"], live)
     if current is None or not owned_by(current, server.metadata.uid or ""):
-        return Delivery(tuple(refusals), config_refused=True)
+        return Delivery(tuple(refusals), refused)
     secrets = await asyncio.to_thread(fallback_credentials, verdict, current, rendered.config_map, session_key)
     if secrets is None:
-        return Delivery(tuple(refusals), config_refused=True)
+        return Delivery(tuple(refusals), refused)
     refusals += await applier.apply(server, secrets, live)
-    return Delivery(tuple(refusals), config_refused=True, fallback=_mark(secrets, session_key))
+    return Delivery(tuple(refusals), refused, _mark(secrets, session_key))
+
+
+async def _apply_parts(
+    applier: Applier, server: PackageServer, rendered: RenderedServer, live: Live, first: Part | None
+) -> tuple[list[Refusal], Part | None]:
+    """Apply the parts until one is refused. Return why, and which; the policies and the configuration are put back."""
+    parts: dict[Part, Sequence[Manifest]] = {
+        "policies": [] if rendered.policies is None else [rendered.policies],
+        "credentials": rendered.credentials,
+        "config": [rendered.config_map],
+    }
+    replaced: list[Manifest] = []
+    for part in sorted(parts, key=lambda one: one != first):
+        before = []
+        if part != "credentials":
+            before = [await applier.replaced(server, manifest, live) for manifest in parts[part]]
+        refusals = await applier.apply(server, parts[part], live)
+        if refusals:
+            return refusals + await applier.apply(server, replaced, live), part
+        replaced += [manifest for manifest in before if manifest is not None]
+    return [], None
 
 
 def _mark(secrets: Sequence[Manifest], session_key: bytes) -> str:

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from pywharf_operator.reconciling.apply import Applier
+from pywharf_operator.reconciling.apply import Applier, Part
 from pywharf_operator.render import Finding, RenderedServer
 from pywharf_operator.status.programmed import ConfigHistory
 
@@ -21,8 +21,8 @@ class Memory(msgspec.Struct):
 
     applier: Applier
     history: ConfigHistory
-    config_refused: bool = False
-    """Whether the newest configuration could not be applied."""
+    refused: Part | None = None
+    """The part of the newest configuration's rollout that could not be applied."""
     _digest: str = ""
     """The digest of the newest configuration."""
     _checks: int = 0

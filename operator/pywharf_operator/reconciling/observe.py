@@ -117,7 +117,7 @@ class Observer:
         self._watched = watched
         self.namespaces = namespaces or Namespaces(kube, watched)
         self._secrets = SecretReader(kube, cluster_wide=watched is None)
-        self._policies = PolicyReader(kube, watched)
+        self._policies = PolicyReader(kube, watched, self.namespaces.policies_unlisted)
         self._parsed: dict[str, tuple[str, Any]] = {}
         """The resourceVersion and the struct or a Finding, by uid."""
 

@@ -1,7 +1,9 @@
 """The writer of the policies' statuses. A policy may be about several servers, so no server's reconcile writes them."""
 
+import itertools
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -15,11 +17,12 @@ from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.render import PolicyReach
 from pywharf_operator.spec import PACKAGE_SERVER, ObjectKey, PackagePolicy
 from pywharf_operator.spec.kinds import POLICY
-from pywharf_operator.spec.package_policy import Withheld
+from pywharf_operator.spec.package_policy import PackagePolicyStatus, Withheld
 from pywharf_operator.status.conditions import malformed_status
 from pywharf_operator.status.policies import PolicyReport, next_end_s, policy_status
 from pywharf_operator.status.writer import Status, Statuses
 
+_logger = logging.getLogger(__name__)
 _COUNT_AGAIN_S: Final = 30.0
 """Seconds between two counts of what the policies withhold."""
 _SOONEST_S: Final = 1.0
@@ -42,7 +45,10 @@ class PolicyStatuses:
         self._clock = clock
         self.board = PolicyBoard()
         self._counted_at = float("-inf")
-        self._counts: dict[str, Withheld] = {}
+        self._counts: dict[ObjectKey, Mapping[ObjectKey, Withheld]] = {}
+        """What each server's replicas counted last of its policies, by server."""
+        self._failed: dict[ObjectKey, int | None] = {}
+        """The generation of each policy whose status cannot be computed, so that it is logged once."""
 
     async def write(self, now: datetime, superseded: Callable[[], bool]) -> float | None:
         """Write what has changed. Return the seconds to the next time, None without any policy. Raises KubeError.
@@ -59,17 +65,32 @@ class PolicyStatuses:
         wanted: list[tuple[dict[str, object], Status]] = [
             (one.raw, malformed_status(one.raw, one.finding, now)) for one in found if isinstance(one, Malformed)
         ]
+        again: list[float] = []
+        failed: dict[ObjectKey, int | None] = {}
         for policy in policies:
-            reports = self._reports(policy, existing)
-            if reports is not None:
-                counted = self._withheld(policy)
-                wanted.append((raws[policy.key], policy_status(policy, reports, counted, now)))
+            try:
+                status, end_s = self._status(policy, existing, now), next_end_s(policy, now)
+            except Exception:
+                # Whatever it is about, one tenant's policy must not stop the statuses of all others.
+                failed[policy.key] = policy.metadata.generation
+                if self._failed.get(policy.key, -1) != failed[policy.key]:
+                    _logger.exception("The status of PackagePolicy %s cannot be computed, so it stays.", policy.key)
+                continue
+            if status is not None:
+                wanted.append((raws[policy.key], status))
+            if end_s is not None:
+                again.append(max(_SOONEST_S, end_s))
+        self._failed = failed
         await self._statuses.write(POLICY, wanted, now, superseded)
-        ends = [end for policy in policies if (end := next_end_s(policy, now)) is not None]
-        again = [max(_SOONEST_S, end) for end in ends]
         if any(report.policies for report in self.board.servers.values()):
             again.append(_COUNT_AGAIN_S)
         return min(again, default=None)
+
+    def _status(
+        self, policy: PackagePolicy, existing: frozenset[ObjectKey], now: datetime
+    ) -> PackagePolicyStatus | None:
+        reports = self._reports(policy, existing)
+        return None if reports is None else policy_status(policy, reports, self._withheld(policy), now)
 
     def _reports(self, policy: PackagePolicy, existing: frozenset[ObjectKey]) -> Sequence[PolicyReport] | None:
         """Return what each server says about the policy; None while one that it is about has not seen it yet."""
@@ -95,31 +116,50 @@ class PolicyStatuses:
         return reports
 
     def _withheld(self, policy: PackagePolicy) -> Withheld:
-        found = self._counts.get(str(policy.key))
-        if found is not None:
-            return found
-        before = policy.status.withheld if policy.status is not None else None
-        # Before the first count, and while no replica can be asked, what was written last stays.
-        return before if before is not None and not self._counts else Withheld()
+        """Return the most that a replica of any server counts.
+
+        Before a server of the policy has been counted, and while none of its replicas has answered yet, it is at least
+        what was written last.
+        """
+        servers = [
+            server
+            for server, report in self.board.servers.items()
+            if policy.key in report.policies
+            or (report.fault is not None and _unconfigured(policy, server, report.repos).targets)
+        ]
+        counts = [self._counts[server].get(policy.key, Withheld()) for server in servers if server in self._counts]
+        if policy.status is not None and policy.status.withheld is not None and len(counts) < len(servers):
+            counts.append(policy.status.withheld)
+        return _most(counts)
 
     async def _count(self) -> None:
         if self._clock() - self._counted_at < _COUNT_AGAIN_S:
             return
         self._counted_at = self._clock()
-        pods = [pod for report in self.board.servers.values() if report.policies for pod in report.pods]
-        answers = [one for one in await ask(self._http, pods) if one.failure is None]
-        if answers:
-            self._counts = most_of(answer.policies.items() for answer in answers)
+        servers = {key: report for key, report in self.board.servers.items() if report.policies}
+        answers = iter(await ask(self._http, [pod for report in servers.values() for pod in report.pods]))
+        counts: dict[ObjectKey, Mapping[ObjectKey, Withheld]] = {}
+        for key, report in servers.items():
+            answered = [one for one in itertools.islice(answers, len(report.pods)) if one.failure is None]
+            if answered:
+                counts[key] = most_of([one.policies for one in answered], report.policies)
+            elif key in self._counts:
+                counts[key] = self._counts[key]  # a server whose replicas do not answer keeps what was known last
+        self._counts = counts
 
 
-def most_of(answers: Iterable[Iterable[tuple[str, WithheldCount]]]) -> dict[str, Withheld]:
-    """Return, by the policy's name, the most that any replica counts."""
-    found: dict[str, Withheld] = {}
-    for answer in answers:
-        for name, count in answer:
-            known = found.get(name, Withheld())
-            found[name] = Withheld(files=max(known.files, count.files), projects=max(known.projects, count.projects))
-    return found
+def most_of(
+    answers: Sequence[Mapping[str, WithheldCount]], policies: Iterable[ObjectKey]
+) -> Mapping[ObjectKey, Withheld]:
+    """Return the most that any replica of a server counts of each policy; no other name of its answer is taken."""
+    return {key: _most(answer[name] for answer in answers if (name := str(key)) in answer) for key in policies}
+
+
+def _most(counts: Iterable[WithheldCount | Withheld]) -> Withheld:
+    files, projects = 0, 0
+    for count in counts:
+        files, projects = max(files, count.files), max(projects, count.projects)
+    return Withheld(files=files, projects=projects)
 
 
 def _unconfigured(policy: PackagePolicy, server: ObjectKey, repos: frozenset[ObjectKey]) -> PolicyReach:

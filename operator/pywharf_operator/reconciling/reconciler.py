@@ -218,6 +218,7 @@ class Reconciler:
             raws=observed.raws,
             malformed=len(observed.malformed),
             unreadable=observed.unreadable,
+            unlisted_policies=observed.unlisted_policies,
             rendered=rendered,
             missing_kind=api_missing(server, environment),
             reports=reports,
@@ -273,8 +274,8 @@ class Reconciler:
     ) -> list[Refusal]:
         """Apply the configuration, then the other objects, and delete what is no longer rendered."""
         applier, server = memory.applier, verdict.server
-        delivery = await deliver(applier, verdict, rendered, live, environment.session_key, memory.config_refused)
-        memory.config_refused = delivery.config_refused
+        delivery = await deliver(applier, verdict, rendered, live, environment.session_key, memory.refused)
+        memory.refused = delivery.refused
         refusals = list(delivery.refusals)
         if delivery.is_complete:
             await self._announcements.announce(runs.server_pods, rendered.digest)

@@ -113,6 +113,7 @@ FEED_PATH = Form(
     max_length=512,
     must_be="an absolute path such as /advisories/pypi.zip",
 )
+EXPLANATION = Form(pattern=r"^\s*\S[\s\S]*$", max_length=512, must_be="a text that is not blank")
 POD_PATH = Form(
     pattern=r"^spec(\.[A-Za-z0-9_-]+|\[[^\[\]]+\])+$",
     max_length=512,
@@ -150,6 +151,7 @@ Duration = Annotated[str, Meta(extra={"form": DURATION})]
 Age = Annotated[str, Meta(extra={"form": AGE})]
 Specifiers = Annotated[str, Meta(extra={"form": SPECIFIERS, "costs_much_in_cel": True})]
 """In a list of 10,000 a rule for it would cost more than the API server allows."""
+Explanation = Annotated[str, Meta(extra={"form": EXPLANATION, "costs_much_in_cel": True})]
 Sha256 = Annotated[str, Meta(extra={"form": SHA256})]
 FeedInterval = Annotated[str, Meta(extra={"form": FEED_INTERVAL})]
 FeedPath = Annotated[str, Meta(extra={"form": FEED_PATH})]

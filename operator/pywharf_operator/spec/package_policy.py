@@ -1,6 +1,6 @@
 """PackagePolicy: what a team may install, as a file that is reviewed."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -9,7 +9,7 @@ from pywharf.core.names import RepoName
 from pywharf.core.policy import model
 from pywharf.core.policy.document import too_many_patterns
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel
-from pywharf_operator.spec.forms import Age, ObjectName, ProjectPattern, Sha256, Specifiers, age_s
+from pywharf_operator.spec.forms import Age, Explanation, ObjectName, ProjectPattern, Sha256, Specifiers, age_s
 from pywharf_operator.spec.metadata import Resource
 from pywharf_operator.spec.model import Model
 from pywharf_operator.spec.model import Rule as ModelRule
@@ -19,6 +19,8 @@ PACKAGE_POLICY = "PackagePolicy"
 _MOST: Final = 10_000
 _MOST_PATTERNS: Final = 1000
 _MOST_EXCEPTIONS: Final = 1000
+_LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""A time near the end of the year 9999 cannot be written in UTC if its zone is west of it."""
 
 Project = Annotated[
     ProjectPattern, Meta(description="A project's name, in which * stands for any characters, such as acme-*.")
@@ -107,6 +109,14 @@ class Advisories(Model, frozen=True, kw_only=True):
 class PolicyException(Model, frozen=True, kw_only=True):
     """Files that some rules of this policy do not concern, until a moment."""
 
+    rules = (
+        ModelRule(
+            cel="self.until < timestamp('9999-01-01T00:00:00Z')",
+            message="until must be before the year 9999",
+            holds=lambda one: one.until < _LATEST_END,
+        ),
+    )
+
     project: Project
     versions: Versions = None
     sha256: Digest = None
@@ -115,7 +125,7 @@ class PolicyException(Model, frozen=True, kw_only=True):
         Meta(min_length=1, max_length=6, description="The rules of this policy that do not concern these files."),
     ]
     until: Annotated[datetime, Meta(tz=True, description="When it ends, with a time zone: 2027-01-31T00:00:00Z.")]
-    reason: Annotated[str, Meta(min_length=1, max_length=512, description="Why it is granted.")]
+    reason: Annotated[Explanation, Meta(min_length=1, max_length=512, description="Why it is granted.")]
 
 
 class PackagePolicySpec(Model, frozen=True, kw_only=True):

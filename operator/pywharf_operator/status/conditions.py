@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf_operator.render import Finding, RepoVerdict, ServerVerdict
 from pywharf_operator.render.labels import selector
-from pywharf_operator.render.resolve.findings import unreadable_advice
+from pywharf_operator.render.resolve.findings import unlisted_advice, unreadable_advice
 from pywharf_operator.spec import Condition, PackagePolicy, PackageRepo, PackageServer
 from pywharf_operator.spec.model import fields_of
 from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
@@ -100,13 +100,23 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     )
 
 
-def namespaces_read(verdict: ServerVerdict, unreadable: frozenset[str]) -> Finding:
-    """Report whether every namespace that may have repos of the server is readable. No other namespace is named."""
+def namespaces_read(
+    verdict: ServerVerdict, unreadable: frozenset[str], unlisted: frozenset[str] | None = frozenset()
+) -> Finding:
+    """Report whether every namespace that may have repos of the server is readable. No other namespace is named.
+
+    `unlisted`: the namespaces whose policies cannot be listed; None: all.
+    """
     may_have = unreadable if verdict.server.spec.allowed_namespaces.from_ != "Same" else frozenset()
     concerned = may_have | {one.repo.namespace for one in verdict.kept if one.repo.namespace}
-    if not concerned:
+    own = {verdict.server.key.namespace} | {one.repo.key.namespace for one in verdict.repos}
+    without_policies = own if unlisted is None else (own & unlisted) - concerned
+    advice = [unreadable_advice(concerned)] if concerned else []
+    advice += [unlisted_advice(without_policies if unlisted is not None else ())] if without_policies else []
+    if not advice:
         return Finding(status=True, reason="Read", message="Every namespace that it serves could be read.")
-    return Finding(status=False, reason="NamespaceUnreadable", message=unreadable_advice(concerned))
+    reason = "NamespaceUnreadable" if concerned else "PoliciesUnreadable"
+    return Finding(status=False, reason=reason, message=" ".join(advice))
 
 
 def ready_replicas(server: PackageServer, ready: int, lost: Finding | None = None) -> Finding:
@@ -197,13 +207,21 @@ def _plain(value: object) -> object:
         case msgspec.Struct():
             return as_json(value)
         case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return _in_utc(value).strftime("%Y-%m-%dT%H:%M:%SZ")
         case Mapping():
             return {key: _plain(item) for key, item in value.items() if item is not None}
         case tuple() | list():
             return [_plain(item) for item in value]
         case _:
             return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Convert a time to UTC. A status of others may hold one that UTC has no year for, which keeps its digits."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment.replace(tzinfo=UTC)
 
 
 def same(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """PURE. The status of a policy, from what each server that it is about says."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -73,5 +73,5 @@ def _programmed(reports: Sequence[PolicyReport]) -> Finding:
 
 def _exceptions(policy: PackagePolicy, now: datetime) -> ExceptionCounts:
     ends = [one.until for one in policy.spec.exceptions]
-    active = [end.astimezone(UTC) for end in ends if end > now]
+    active = [end for end in ends if end > now]
     return ExceptionCounts(active=len(active), expired=len(ends) - len(active), next=min(active, default=None))

@@ -34,6 +34,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Number of further repos that cannot be parsed."""
     unreadable: frozenset[str]
     """Namespaces of which nothing could be read."""
+    unlisted_policies: frozenset[str] | None = frozenset()
+    """Namespaces whose policies could not be listed; None: all."""
     rendered: RenderedServer
     missing_kind: Finding | None
     """The finding about a kind of object that the server needs and the cluster lacks."""
@@ -110,7 +112,7 @@ def status_of_server(result: Result, repos: Sequence[PackageRepoStatus], now: da
         ready_replicas=len(result.reports),
         config_rendered=result.rendered.config_rendered,
         ready=_server_ready(result),
-        namespaces_read=namespaces_read(verdict, result.unreadable),
+        namespaces_read=namespaces_read(verdict, result.unreadable, result.unlisted_policies),
         now=now,
     )
 

@@ -41,16 +41,30 @@ class Statuses:
     ) -> None:
         """Write the statuses that changed, with their Events. An object that is gone meanwhile is ignored.
 
-        So is an object whose status is refused, e.g. by a newer schema; it is retried on the next reconcile.
+        So is an object whose status is refused, e.g. by a newer schema, or cannot be written as JSON; it is retried on
+        the next reconcile.
         `superseded` stops the writing between two chunks.
         """
-        bodies = [(raw, as_json(status)) for raw, status in wanted]
-        changed = [(raw, body) for raw, body in bodies if not same(raw.get("status"), body)]
+        bodies = [(raw, self._body(kind, raw, status)) for raw, status in wanted]
+        changed = [(raw, body) for raw, body in bodies if body is not None and not same(raw.get("status"), body)]
         for start in range(0, len(changed), _CHUNK):
             if start and superseded():
                 return
             chunk = changed[start : start + _CHUNK]
             await asyncio.gather(*(self._write_one(kind, raw, body, now) for raw, body in chunk))
+
+    def _body(self, kind: Kind, raw: Json, status: Status) -> Json | None:
+        """Return the status as JSON; None if one of its values cannot be converted, which stops no other status."""
+        try:
+            return as_json(status)
+        except (ValueError, OverflowError) as error:
+            self._report_refused(kind, raw, str(error))
+            return None
+
+    def _report_refused(self, kind: Kind, raw: Json, why: str) -> None:
+        if self._refused.get(raw["metadata"]["uid"]) != why:
+            _logger.warning("The status of %s %s is refused: %s", kind.name, key_of(raw), why[:_MAX_MESSAGE])
+        self._refused[raw["metadata"]["uid"]] = why
 
     async def _write_one(self, kind: Kind, raw: Json, body: Json, now: datetime) -> None:
         events = events_of(raw.get("status"), body)
@@ -62,9 +76,7 @@ class Statuses:
                 return
             if not error.is_permanent:
                 raise
-            if self._refused.get(raw["metadata"]["uid"]) != str(error):
-                _logger.warning("The status of %s %s is refused: %s", kind.name, key, str(error)[:_MAX_MESSAGE])
-            self._refused[raw["metadata"]["uid"]] = str(error)
+            self._report_refused(kind, raw, str(error))
             return
         self._refused.pop(raw["metadata"]["uid"], None)
         for event in events:

@@ -34,7 +34,12 @@ def plan(
     only = not snapshot.servers
     others = [other for other in snapshot.servers if other.key != server.key]
     repos = tuple(_aged(_aimed(repo, server, anyway=only), first_seen) for repo in snapshot.repos)
-    snapshot = msgspec.structs.replace(snapshot, repos=repos, servers=(_open(server), *others))
+    meant = {
+        repo.key: repo.server_key
+        for repo, aimed in zip(snapshot.repos, repos, strict=True)
+        if repo.server_key != aimed.server_key
+    }
+    snapshot = msgspec.structs.replace(snapshot, repos=repos, servers=(_open(server), *others), meant_servers=meant)
     resolution = resolve(snapshot, environment)
     verdict = next(found for found in resolution.servers if found.server.key == server.key)
     return Plan(

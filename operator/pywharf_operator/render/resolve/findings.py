@@ -149,6 +149,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Give the operator's ServiceAccount its Role again in the namespace that the message names, or leave the "
             "namespace out of those that the operator watches. Until then what is served of its repos stays as it is."
         ),
+        "PoliciesUnreadable": (
+            "Give the operator's ServiceAccount the rules for PackagePolicies that the chart's Role has (your own Role "
+            "may be older), and apply the chart's CRDs. Until then no policy comes into force, and none ends."
+        ),
     },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",
@@ -182,4 +186,14 @@ def unreadable_advice(names: Iterable[str]) -> str:
         f"{'its' if one else 'their'} repos stays as it is, and no change of them is seen. Give the operator's "
         f"ServiceAccount its Role there again; or where {'it is' if one else 'they are'} gone or not to be served, "
         f"leave {'it' if one else 'them'} out of the operator's namespaces (the chart's watch.namespaces, --namespace)."
+    )
+
+
+def unlisted_advice(names: Iterable[str]) -> str:
+    """Return what is wrong where policies cannot be listed, and what to do. No name: of all namespaces."""
+    listed = ", ".join(sorted(names))
+    return (
+        f"The PackagePolicies of {listed or 'all namespaces'} cannot be read: those in force stay as they are, and no "
+        "other one comes into force. Give the operator's ServiceAccount the right to list, watch and patch them (the "
+        "rules of the chart's Role), and apply the chart's CRDs."
     )

@@ -81,11 +81,13 @@ def server_policies(server: PackageServer, names: Iterable[ServedName], snapshot
     candidates: list[_Candidate] = []
     reaches: dict[ObjectKey, PolicyReach] = {}
     for policy in snapshot.policies:
-        targets = frozenset(ref for ref in policy.spec.target_refs if _is_of(ref, policy.key.namespace, server, repos))
+        targets = frozenset(ref for ref in policy.spec.target_refs if _is_of(ref, policy.key, server, repos, snapshot))
         if not targets:
             continue
-        of_server = any(ref.kind == PACKAGE_SERVER for ref in targets)
+        servers = {ObjectKey(policy.key.namespace, ref.name) for ref in targets if ref.kind == PACKAGE_SERVER}
+        of_server = server.key in servers
         own = {repos[ObjectKey(policy.key.namespace, ref.name)] for ref in targets if ref.kind == PACKAGE_REPO}
+        own |= {one for one in names if snapshot.meant_servers.get(one.repo) in servers}
         concerned = sorted(one.name for one in (names if of_server else own) if one.served)
         wanted = delivered(policy, None if of_server else tuple(concerned))
         given = wanted if of_server or concerned else None
@@ -150,9 +152,17 @@ def _hints(policy: PackagePolicy) -> Iterable[str]:
         yield f"exceptions name {', '.join(idle)}, of which the policy has no rule, so they have no effect there."
 
 
-def _is_of(ref: TargetRef, namespace: str, server: PackageServer, repos: Mapping[ObjectKey, ServedName]) -> bool:
-    key = ObjectKey(namespace, ref.name)
-    return key == server.key if ref.kind == PACKAGE_SERVER else key in repos
+def _is_of(
+    ref: TargetRef,
+    policy: ObjectKey,
+    server: PackageServer,
+    repos: Mapping[ObjectKey, ServedName],
+    snapshot: Snapshot,
+) -> bool:
+    key = ObjectKey(policy.namespace, ref.name)
+    if ref.kind == PACKAGE_SERVER:
+        return key == server.key or any(snapshot.meant_servers.get(repo) == key for repo in repos)
+    return key in repos
 
 
 def _kept(policy: Policy, server: PackageServer, names: Sequence[ServedName]) -> Policy | None:

@@ -39,6 +39,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Namespaces whose policies cannot be read now; None: all."""
     delivered_policies: tuple[Policy, ...] = ()
     """The policies that the server was given last; read only where some of them may have to stay."""
+    meant_servers: Mapping[ObjectKey, ObjectKey] = {}
+    """The server that a repo means, by repo, where `up` serves it by another one: policies about it hold there."""
     watched: tuple[str, ...] | None = None
     """Namespaces that the operator watches; None: all."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None

@@ -6,6 +6,7 @@ import pytest
 
 from pywharf_operator.cluster import policy_reader
 from pywharf_operator.cluster.kube import Json, KubeError
+from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.cluster.policy_reader import PolicyReader
 from pywharf_operator.cluster.trimming import OVERSIZE, trimmed
 from pywharf_operator.spec.kinds import POLICY
@@ -71,10 +72,21 @@ async def test_each_namespace_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     double: Any = Cluster(ml=FORBIDDEN)
-    made = PolicyReader(double, ("ml",))
+    unreadable: list[frozenset[str]] = []
+    namespaces = Namespaces(double, ("ml",), changed=unreadable.append)
+    made = PolicyReader(double, ("ml",), namespaces.policies_unlisted)
     for _ in range(3):
         await made.read(lambda _raw: True)
     double.listings["ml"] = []
     await made.read(lambda _raw: True)
     assert [one.levelname for one in caplog.records] == ["WARNING", "INFO"]
     assert "PackagePolicies of ml cannot be read" in caplog.text
+    assert unreadable == [{"ml"}, frozenset()]
+
+
+async def test_a_refusal_for_all_namespaces_has_a_name() -> None:
+    double: Any = Cluster(every=FORBIDDEN)
+    unreadable: list[frozenset[str]] = []
+    namespaces = Namespaces(double, None, changed=unreadable.append)
+    await PolicyReader(double, None, namespaces.policies_unlisted).read(lambda _raw: True)
+    assert unreadable == [{"*"}]

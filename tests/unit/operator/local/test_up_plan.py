@@ -111,3 +111,46 @@ def test_flags():
 def test_a_note_says_that_tls_has_no_effect():
     made = planned(server("pywharf", ", tls: {secretRef: {name: a}}"))
     assert made.notes == ("PackageServer central/pywharf: spec.tls has no effect in `up`, which serves plain HTTP.",)
+
+
+POLICY = """
+apiVersion: pywharf.dev/v1alpha1
+kind: PackagePolicy
+metadata: {name: company, namespace: NAMESPACE}
+spec: {targetRefs: [{kind: PackageServer, name: NAME}], deny: [{project: a}]}
+---
+"""
+
+
+def policy(namespace, name="pywharf"):
+    return POLICY.replace("NAMESPACE", namespace).replace("NAME", name)
+
+
+@pytest.mark.parametrize(
+    ("server_texts", "policy_text", "expected"),
+    [
+        ([], policy("ml"), ("a", "b")),
+        ([], policy("central", "other"), ("c",)),
+        ([], policy("default"), None),
+        ([server("pywharf")], policy("ml"), ("a", "b")),
+        ([server("pywharf")], policy("central"), None),
+    ],
+    ids=["implied", "implied, of another namespace", "implied, by its own name", "re-aimed repos", "the folder's own"],
+)
+def test_a_policy_holds_for_the_repos_that_mean_its_server(server_texts, policy_text, expected):
+    """None: every repo of the server, so that a repo that comes later has it, too."""
+    repos = [
+        repo("a", "ml"),
+        repo("b", "ml"),
+        *([] if server_texts else [repo("c", "ml", ", serverRef: {name: other, namespace: central}")]),
+        repo("d", "central" if server_texts else "web"),
+    ]
+    made = planned(*server_texts, *repos, policy_text)
+    assert made.problems == ()
+    assert [one.repos for one in made.verdict.policies] == [expected]
+
+
+def test_a_policy_for_a_server_that_no_repo_means_is_reported():
+    made = planned(repo("a", "ml"), policy("web"))
+    assert made.verdict.policies == ()
+    assert ["TargetNotFound" in one for one in made.problems] == [True]

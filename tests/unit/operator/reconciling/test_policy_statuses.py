@@ -1,5 +1,6 @@
 """The statuses of policies, from what each server says. A double stands for the API server and the replicas."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from pywharf_operator.render.resolve.findings import refused
 from pywharf_operator.spec import ObjectKey, PackagePolicy
 from pywharf_operator.spec.package_policy import TargetRef, Withheld
 from pywharf_operator.status.conditions import as_json
-from pywharf_operator.status.policies import PolicyReport
+from pywharf_operator.status.policies import PolicyReport, policy_status
 from pywharf_operator.status.programmed import ReplicaReport
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -178,6 +179,30 @@ async def test_exceptions_end_by_the_clock() -> None:
     assert cluster.written[0]["exceptions"] == {"active": 1, "expired": 2, "next": "2026-06-10T00:00:00Z"}
 
 
+async def test_a_status_that_cannot_be_computed_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = policy(SERVER)
+    broken["metadata"]["name"] = "broken"
+    cluster = Cluster(broken, policy(SERVER), servers=(HOME,))
+    made = statuses(cluster)
+
+    def status(one: PackagePolicy, *rest: Any) -> Any:
+        if one.metadata.name == "broken":
+            raise OverflowError
+        return policy_status(one, *rest)
+
+    monkeypatch.setattr(policy_statuses, "policy_status", status)
+    both = {KEY: reported(SERVER), ObjectKey("ml", "broken"): reported(SERVER)}
+    made.board.report(HOME, ServerReport(both))
+    for _ in range(2):
+        await written(made)
+        assert conditions(cluster)["Ready"] == ("True", "Ready")
+    assert [one.getMessage() for one in caplog.records] == [
+        "The status of PackagePolicy ml/broken cannot be computed, so it stays."
+    ]
+
+
 async def test_replicas_are_asked_at_most_each_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
@@ -197,11 +222,71 @@ async def test_replicas_are_asked_at_most_each_30_seconds(monkeypatch: pytest.Mo
     assert asked == [2, 2]
 
 
+async def test_each_server_keeps_its_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a server's replicas do not answer, what they counted last stays; no server speaks for another one."""
+    answers: dict[str, dict[str, WithheldCount] | None] = {}
+
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        found = [answers[pod["metadata"]["name"]] for pod in pods]
+        return tuple(ReplicaReport("", "d", {}, "gone" if one is None else None, policies=one or {}) for one in found)
+
+    def files() -> dict[str, int]:
+        return {name: one["withheld"]["files"] for name, one in zip(names, cluster.written, strict=True)}
+
+    monkeypatch.setattr(policy_statuses, "ask", ask)
+    names = ("company", "team")
+    raws = [policy(SERVER), policy(REPO)]
+    raws[1]["metadata"]["name"] = "team"
+    cluster = Cluster(*raws)
+    moments = itertools.count(0.0, 31.0)
+    made = statuses(cluster, clock=lambda: next(moments))
+    team = ObjectKey("ml", "team")
+    made.board.report(HOME, ServerReport({KEY: reported(SERVER)}, pods=({"metadata": {"name": "home"}},)))
+    repos = frozenset({ObjectKey("ml", "a")})
+    pods = tuple({"metadata": {"name": name}} for name in ("other-1", "other-2"))
+    made.board.report(OTHER, ServerReport({team: reported(REPO)}, repos, pods=pods))
+    mine, theirs = {"ml/company": WithheldCount(files=3, projects=1)}, {"ml/team": WithheldCount(files=5, projects=1)}
+    answers |= {"home": mine, "other-1": theirs, "other-2": {"ml/company": WithheldCount(files=9, projects=9)}}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"home": None}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"home": mine, "other-1": None, "other-2": None}
+    await written(made)
+    assert files() == {"company": 3, "team": 5}
+    answers |= {"other-1": {}}
+    await written(made)
+    assert files() == {"company": 3, "team": 0}
+
+
+async def test_after_a_restart_what_was_written_stays_until_the_replicas_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failure: list[str | None] = ["gone"]
+
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        return tuple(ReplicaReport("", "d", {}, failure[0]) for _ in pods)
+
+    monkeypatch.setattr(policy_statuses, "ask", ask)
+    raw = policy(SERVER) | {"status": {"withheld": {"files": 4, "projects": 2}}}
+    cluster = Cluster(raw, servers=(HOME,))
+    moments = itertools.count(0.0, 31.0)
+    made = statuses(cluster, clock=lambda: next(moments))
+    made.board.report(HOME, ServerReport({KEY: reported(SERVER)}, pods=({"metadata": {}},)))
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 4, "projects": 2}
+    failure[0] = None
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 0, "projects": 0}
+    made.board.report(HOME, ServerReport({}, fault=WAITING))
+    await written(made)
+    assert cluster.written[0]["withheld"] == {"files": 4, "projects": 2}, "it cannot be configured, and goes on"
+
+
 def test_the_most_of_any_replica_counts() -> None:
+    a, b, c = (ObjectKey(name, name) for name in "abc")
     one = {"a/a": WithheldCount(files=3, projects=1), "b/b": WithheldCount(files=1, projects=1)}
     other = {"a/a": WithheldCount(files=2, projects=2)}
-    assert most_of([one.items(), other.items()]) == {
-        "a/a": Withheld(files=3, projects=2),
-        "b/b": Withheld(files=1, projects=1),
-    }
-    assert most_of([]) == {}
+    assert most_of([one, other], [a, c]) == {a: Withheld(files=3, projects=2), c: Withheld()}
+    assert most_of([], [b]) == {b: Withheld()}

@@ -292,6 +292,103 @@ async def test_policies_that_cannot_be_written_hold_the_configuration_back(clust
     assert cluster.status(SERVER, "pywharf", "Ready") == ("False", "ApplyRefused")
 
 
+def _value(cluster, key):
+    return base64.b64decode(cluster.objects["secrets", "pywharf-credentials"]["data"].get(key, ""))
+
+
+def rotate(cluster: Cluster, name: str) -> None:
+    secret = cluster.objects["secrets", name]
+    secret["data"] = {key: base64.b64encode(f"rotated-{key}".encode()).decode() for key in secret["data"]}
+    cluster.add(SECRET, secret)
+
+
+def foreign_policies(cluster: Cluster) -> None:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "other", "uid": "other", "controller": True}
+    cluster.add(CONFIG_MAP, {"metadata": {"name": "pywharf-policies", "ownerReferences": [owner]}, "data": {"a": "b"}})
+
+
+async def test_policies_that_cannot_be_listed_are_a_condition(cluster, reconciler):
+    """The case: a Role of the user's own is older than the operator."""
+    policy(cluster, "7d")
+    cluster.refuse["list packagepolicies/"] = FORBIDDEN
+    await reconciler.reconcile(KEY)
+    assert cluster.status(SERVER, "pywharf", "Ready")[1] == "NoReadyReplica"
+    assert cluster.status(SERVER, "pywharf", "NamespacesRead") == ("False", "PoliciesUnreadable")
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert cluster.status(SERVER, "pywharf", "NamespacesRead") == ("True", "Read")
+
+
+def refused_policies(cluster: Cluster) -> None:
+    cluster.refuse["apply configmaps/pywharf-policies"] = FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("refuse", "had_policies"),
+    [(refused_policies, False), (refused_policies, True), (foreign_policies, False)],
+    ids=["the first ones", "changed ones", "the name is taken"],
+)
+async def test_a_rotated_secret_is_delivered_while_policies_are_refused(cluster, reconciler, refuse, had_policies):
+    if had_policies:
+        policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    config = cluster.objects["configmaps", "pywharf-config"]["data"]
+    revision = _value(cluster, "revision-0")
+    refuse(cluster)
+    policy(cluster, "8d")
+    await reconciler.reconcile(KEY)
+    assert _value(cluster, "revision-0") == revision
+    rotate(cluster, "team-a")
+    for _ in range(2):
+        cluster.calls.clear()
+        await reconciler.reconcile(KEY)
+        assert _value(cluster, "team-a.read") == b"rotated-read"
+        assert _value(cluster, "revision-0") == revision, "the configuration that stays names it"
+        assert cluster.objects["configmaps", "pywharf-config"]["data"] == config
+    assert "apply secrets/pywharf-credentials" not in cluster.calls, "it does not go back and forth"
+    cluster.refuse.clear()
+    if refuse is foreign_policies:
+        del cluster.objects["configmaps", "pywharf-policies"]
+    await reconciler.reconcile(KEY)
+    assert "691200" in policies(cluster)
+    assert _value(cluster, "revision-0") != revision
+    assert _value(cluster, "team-a.read") == b"rotated-read"
+
+
+async def test_policies_go_back_where_credentials_are_refused(cluster, reconciler):
+    """Otherwise a replica that starts finds policies that its configuration does not name."""
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    before = policies(cluster)
+    cluster.refuse["apply secrets/pywharf-credentials"] = FORBIDDEN
+    rotate(cluster, "team-a")
+    policy(cluster, "8d")
+    for _ in range(2):
+        cluster.calls.clear()
+        await reconciler.reconcile(KEY)
+        assert policies(cluster) == before
+    assert "apply configmaps/pywharf-policies" not in cluster.calls, "it does not go back and forth"
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert "691200" in policies(cluster)
+
+
+async def test_a_configuration_goes_back_where_its_policies_are_refused_in_turn(cluster, reconciler):
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    config = cluster.objects["configmaps", "pywharf-config"]["data"]
+    policy(cluster, "8d")
+    for refused in ("config", "policies", "policies", "config"):
+        cluster.refuse = {f"apply configmaps/pywharf-{refused}": FORBIDDEN}
+        await reconciler.reconcile(KEY)
+        assert cluster.objects["configmaps", "pywharf-config"]["data"] == config
+        assert "604800" in policies(cluster)
+    cluster.refuse = {}
+    await reconciler.reconcile(KEY)
+    assert "691200" in policies(cluster)
+    assert cluster.objects["configmaps", "pywharf-config"]["data"] != config
+
+
 async def test_a_kind_that_seems_to_be_missing_for_a_moment_loses_no_object(cluster, reconciler):
     server = cluster.objects["packageservers", "pywharf"]
     server["spec"]["httpRoute"] = {"parentRefs": [{"name": "gateway"}]}
@@ -382,18 +479,12 @@ async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, 
             await creating
 
 
-def _value(cluster, key):
-    return base64.b64decode(cluster.objects["secrets", "pywharf-credentials"]["data"].get(key, ""))
-
-
 async def test_a_rotated_secret_is_delivered_while_the_configuration_is_refused(cluster, reconciler):
     await reconciler.reconcile(KEY)
     revision = _value(cluster, "revision-0")
     before = _value(cluster, "team-a.read")
     cluster.refuse["apply configmaps/pywharf-config"] = FORBIDDEN
-    secret = cluster.objects["secrets", "team-a"]
-    secret["data"] = {key: base64.b64encode(f"rotated-{key}".encode()).decode() for key in secret["data"]}
-    cluster.add(SECRET, secret)
+    rotate(cluster, "team-a")
     del cluster.objects["packagerepos", "team-b"]
     await reconciler.reconcile(KEY)
     assert before != _value(cluster, "team-a.read") == b"rotated-read"

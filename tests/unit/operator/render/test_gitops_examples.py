@@ -119,6 +119,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageServer NamespacesRead": {
         "Read": (True, HEALTHY),
         "NamespaceUnreadable": (False, HEALTHY),
+        "PoliciesUnreadable": (False, HEALTHY),
     },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),

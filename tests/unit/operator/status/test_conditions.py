@@ -16,6 +16,7 @@ from pywharf_operator.status.conditions import (
     as_json,
     events_of,
     malformed_status,
+    namespaces_read,
     ready_replicas,
     repo_status,
     same,
@@ -195,6 +196,33 @@ def test_times_are_in_utc():
         ]
         == THEN
     )
+
+
+def test_a_time_that_utc_has_no_year_for_can_be_written():
+    late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-1)))
+    assert conditions(of_repo(now=late))["Ready"]["lastTransitionTime"] == "9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "unlisted", "reason", "named"),
+    [
+        (set(), set(), "Read", ""),
+        (set(), {"ml"}, "PoliciesUnreadable", "The PackagePolicies of ml cannot be read"),
+        (set(), {"ml", "other"}, "PoliciesUnreadable", "The PackagePolicies of ml cannot be read"),
+        (set(), {"other"}, "Read", ""),
+        (set(), None, "PoliciesUnreadable", "The PackagePolicies of all namespaces cannot be read"),
+        ({"hr"}, {"hr", "ml"}, "NamespaceUnreadable", "The PackagePolicies of ml cannot be read"),
+        ({"ml"}, {"ml"}, "NamespaceUnreadable", "The namespace ml cannot be read"),
+    ],
+)
+def test_namespaces_whose_policies_cannot_be_listed(unreadable, unlisted, reason, named):
+    server = raw("PackageServer")
+    server["spec"] = {"allowedNamespaces": {"from": "All"}}
+    verdict = ServerVerdict(server=msgspec.convert(server, PackageServer), accepted=YES, repos=())
+    found = namespaces_read(verdict, frozenset(unreadable), None if unlisted is None else frozenset(unlisted))
+    assert found.reason == reason
+    assert named in found.message
+    assert "other" not in found.message.replace("no other one", "")
 
 
 def test_what_is_known_of_the_index_stays():

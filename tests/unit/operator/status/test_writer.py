@@ -7,6 +7,7 @@ import pytest
 
 from pywharf_operator.cluster.kube import KubeError
 from pywharf_operator.spec.kinds import REPO
+from pywharf_operator.status import writer
 from pywharf_operator.status.writer import Statuses
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,3 +42,20 @@ async def test_a_conflict_loses_no_status(errors, calls, written):
     api: Any = Api(list(errors))
     await Statuses(api).write(REPO, [(RAW, {"index": {"files": 1}})], NOW)
     assert (api.calls, api.written) == (calls, [{"index": {"files": 1}}] if written else [])
+
+
+async def test_a_status_that_cannot_be_converted_stops_no_other(monkeypatch, caplog):
+    api: Any = Api([])
+    broken = {"metadata": {"name": "broken", "namespace": "ml", "uid": "b"}}
+
+    def as_json(status: Any) -> Any:
+        if status == "broken":
+            raise OverflowError("date value out of range")
+        return status
+
+    monkeypatch.setattr(writer, "as_json", as_json)
+    odd: Any = "broken"
+    for _ in range(2):
+        await Statuses(api).write(REPO, [(broken, odd), (RAW, {"index": {"files": 1}})], NOW)
+    assert api.written == [{"index": {"files": 1}}] * 2
+    assert "The status of PackageRepo ml/broken is refused: date value out of range" in caplog.text

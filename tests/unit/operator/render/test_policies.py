@@ -1,5 +1,7 @@
 """Which policies a server is given, and what each policy's condition Accepted says."""
 
+import base64
+import gzip
 from random import Random
 
 import msgspec
@@ -401,6 +403,7 @@ def test_the_order_does_not_matter():
         {},
         {"data": {"policies.json": "{"}},
         {"binaryData": {"policies.json.gz": "AAAA"}},
+        {"binaryData": {"policies.json.gz": base64.b64encode(gzip.compress(b"{}")[:10] + b"no gzip data").decode()}},
         {"data": {"policies.json": '{"policies": [{"name": ""}]}'}},
     ],
 )

@@ -364,7 +364,7 @@ async def test_policies_stay_where_the_repos_of_their_namespace_cannot_be_read(c
     found = await observer.observe(KEY)
     assert found is not None
     assert found.unreadable == {NAMESPACE}
-    assert found.unlisted_policies == {NAMESPACE}
+    assert found.unlisted_policies == frozenset({NAMESPACE})
 
 
 async def test_policies_that_cannot_be_written_hold_the_configuration_back(cluster, reconciler):

@@ -3,6 +3,7 @@
 import base64
 import gzip
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -316,10 +317,10 @@ def test_a_version_before_outlives_a_repo_that_is_not_served_for_a_moment(reason
     served, missing = repo("theirs", "team"), unserved(repo("theirs", "team"))
     good = large("p", 3, *refs, namespace="team")
     state = before(snapshot(SERVER, served, policies=(good,)))
+    more: dict[str, Any] = {"unparsed_policies": frozenset({good.key})}
+    if reason == "TooManyRules":
+        more = {"policies": (large("company", 6), large("p", 5, *refs, namespace="team"))}
     for text in (served, missing, served):
-        more = {"unparsed_policies": frozenset({good.key})}
-        if reason == "TooManyRules":
-            more = {"policies": (large("company", 6), large("p", 5, *refs, namespace="team"))}
         made = snapshot(SERVER, text, delivered_policies=state, **more)
         state = tuple(one for one in before(made) if one.name != "home/company")
         assert [(one.name, one.repos, len(one.deny)) for one in state] == [("team/p", ("theirs",), 3)]

@@ -152,7 +152,7 @@ class Kube:
         """List objects as `list` does; return them and the resourceVersion from which a watch continues.
 
         With `each`, no object is kept: `each` is called with every object, untrimmed. `again` is called before all
-        objects are read anew.
+        objects are read again.
         """
         while True:
             try:

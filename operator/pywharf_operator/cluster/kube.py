@@ -147,16 +147,19 @@ class Kube:
         only: Callable[[Json], bool] | None = None,
         metadata: bool = False,
         each: Callable[[Json], None] | None = None,
+        again: Callable[[], None] = lambda: None,
     ) -> tuple[Objects, str]:
         """List objects as `list` does; return them and the resourceVersion from which a watch continues.
 
-        With `each`, no object is kept: `each` is called with every object, untrimmed.
+        With `each`, no object is kept: `each` is called with every object, untrimmed. `again` is called before all
+        objects are read again.
         """
         while True:
             try:
                 return await self._read_pages(_Listing(kind, namespace, labels, metadata, fields), only, each)
             except KubeError as error:
                 if error.status == HTTPStatus.GONE:  # the list expired while its pages were read
+                    again()
                     continue
                 if error.status == HTTPStatus.NOT_FOUND and kind.optional:
                     return [], ""

@@ -1,29 +1,99 @@
 """The policies that a server was given last, read from its ConfigMap: those that cannot be read now stay in force."""
 
+import asyncio
+import re
+import tomllib
+import zlib
+from typing import Final
+
 from pywharf.core.policy.model import Policy
-from pywharf_operator.cluster.kube import Kube, KubeError
-from pywharf_operator.cluster.live import owned_by
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import annotations_of
+from pywharf_operator.reconciling.adoption import belongs
+from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import object_name
-from pywharf_operator.render.objects.policies import SUFFIX, policies_applied
+from pywharf_operator.render.objects.config_map import CONFIG_KEY, texts_of
+from pywharf_operator.render.objects.policies import (
+    POLICIES_KEY,
+    SUFFIX,
+    policies_applied,
+    policies_digest,
+    policies_map,
+)
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP
+from pywharf_operator.spec.names import RENDERED_ANNOTATION
+
+_FIRST_TABLE: Final = re.compile(r"^\[", re.MULTILINE)
 
 
 async def kept_policies(kube: Kube, server: PackageServer) -> tuple[Policy, ...]:
-    """Return the policies that the server last had, from its own object, so that a restart makes no difference.
+    """Return the policies that the server last had, from its own objects, so that a restart makes no difference.
 
-    Raises KubeError if they are unknown; then nothing may be applied.
+    Raises KubeError if they are unknown; then nothing may be applied. An object without an owner counts as the
+    server's if it may be adopted, e.g. after a restore from a backup.
     """
-    name = object_name(server, SUFFIX)
-    found = await kube.get(CONFIG_MAP, ObjectKey(server.key.namespace, name))
-    if found is None or not owned_by(found, server.metadata.uid or ""):
-        return ()
+    policies, config = await asyncio.gather(_own(kube, server, SUFFIX), _own(kube, server, "config"))
     try:
-        return policies_applied(found)
+        named = "" if config is None else _named_digest(config)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        named, fault = "unknown", f"ConfigMap {_key(server, 'config')} cannot be read ({type(error).__name__})"
+    else:
+        fault = f"ConfigMap {_key(server, SUFFIX)} is missing"
+    if policies is None:
+        if not named:
+            return ()
+        raise _unknown(fault)
+    try:
+        found = policies_applied(policies)
+        text = texts_of(policies)[POLICIES_KEY]
     except ValueError as error:
-        raise KubeError(
-            None,
-            "KeptPoliciesUnknown",
-            f"ConfigMap {server.key.namespace}/{name} cannot be read ({error}), and some policies cannot be read "
-            "either, so what is in force is not known; nothing is applied until they can be read or it is deleted",
-        ) from error
+        raise _unknown(f"ConfigMap {_key(server, SUFFIX)} cannot be read ({error})") from error
+    # A rollout that was interrupted leaves newer policies than the configuration names; the operator rendered both.
+    if policies_digest(text) != named and not _is_rendered(policies, server, text):
+        if not named:
+            return ()
+        raise _unknown(f"ConfigMap {_key(server, SUFFIX)} was changed by somebody else")
+    return found
+
+
+async def _own(kube: Kube, server: PackageServer, suffix: str) -> Json | None:
+    found = await kube.get(CONFIG_MAP, _key(server, suffix))
+    return found if found is not None and belongs(CONFIG_MAP, found, server) else None
+
+
+def _key(server: PackageServer, suffix: str) -> ObjectKey:
+    return ObjectKey(server.key.namespace, object_name(server, suffix))
+
+
+def _named_digest(config: Json) -> str:
+    """Return the digest of the policies that an applied configuration names; empty if it names none.
+
+    Raises OSError, EOFError, ValueError or zlib.error if it is none that the operator rendered.
+    """
+    text = texts_of(config).get(CONFIG_KEY, "")
+    # The server's own keys precede the repos' tables, which may take a second to parse.
+    keys = tomllib.loads(_FIRST_TABLE.split(text, maxsplit=1)[0])
+    if "credentials_revision" not in keys:  # it is in every configuration
+        raise ValueError(CONFIG_KEY)
+    digest = keys.get("policies_digest", "")
+    return digest if isinstance(digest, str) else ""
+
+
+def _is_rendered(policies: Json, server: PackageServer, text: str) -> bool:
+    """Return whether the operator itself applied this text, by the digest that it writes on what it renders."""
+    rendered = policies_map(server, text)
+    if rendered is None:
+        return False
+    expected = with_hash(rendered)["metadata"]["annotations"][RENDERED_ANNOTATION]
+    return bool(annotations_of(policies).get(RENDERED_ANNOTATION) == expected)
+
+
+def _unknown(fault: str) -> KubeError:
+    return KubeError(
+        None,
+        "KeptPoliciesUnknown",
+        f"{fault}, and some policies cannot be read, are invalid or do not fit, so what is in force is not known. "
+        "Nothing is applied until the policies can be read and fit: give the operator its rights again, correct the "
+        "policies whose condition Accepted is False, or restore the ConfigMap from a backup",
+    )

@@ -177,6 +177,8 @@ class Observer:
             self._credentials(repos), self._policies_of(key, {key_of(raw) for raw in repos_raw}, server_raw)
         )
         policies = await self.parsed_policies(found_policies.items)
+        # Where no repo is listed, no policy of a repo is found either, although it may exist.
+        unlisted = None if found_policies.unlisted is None else found_policies.unlisted | unreadable
         if without_secrets:
             # A namespace that is readable only in part counts as unreadable.
             unreadable |= without_secrets
@@ -195,7 +197,7 @@ class Observer:
             unreadable=unreadable,
             policies=tuple(one for one in policies if isinstance(one, PackagePolicy)),
             malformed_policies=tuple(one for one in policies if isinstance(one, Malformed)),
-            unlisted_policies=found_policies.unlisted,
+            unlisted_policies=unlisted,
         )
 
     async def policies(self) -> ListedPolicies:
@@ -281,11 +283,14 @@ class Observer:
         if known is not None:
             return known
         parsed = _parsed(raw, struct)
-        uid, version = _version(raw)
-        self._parsed[uid] = (version, parsed)
+        if OVERSIZE not in raw:
+            uid, version = _version(raw)
+            self._parsed[uid] = (version, parsed)
         return parsed
 
     def _known(self, raw: Json) -> Any:  # noqa: ANN401 - any kind's struct
+        if OVERSIZE in raw:  # it may depend on other objects
+            return None
         uid, version = _version(raw)
         known = self._parsed.get(uid)
         return known[1] if known is not None and known[0] == version else None

@@ -1,6 +1,7 @@
 """The ConfigMap `<server>-policies`, to which the server's configuration refers: every policy that concerns it."""
 
 import hashlib
+import zlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -36,5 +37,5 @@ def policies_applied(made: Manifest) -> tuple[Policy, ...]:
     try:
         text = texts_of(made)[POLICIES_KEY]
         return msgspec.json.decode(text, type=PolicyDocument).policies
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zlib.error) as error:
         raise ValueError(type(error).__name__) from error

@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,8 @@ from pywharf_operator.spec.package_policy import TargetRef, delivered
 MAX_BYTES: Final = 1_000_000
 """Most bytes of all policies of a server, compressed: they share one ConfigMap."""
 _ALWAYS_FITS_BYTES: Final = 700_000
+_REPO_BYTES: Final = 66
+"""Most bytes of a repo's name in a document: 63 characters, quoted, and a comma."""
 _NAMED: Final = 3
 
 
@@ -62,11 +64,23 @@ class _Candidate(msgspec.Struct, frozen=True):
     wanted: Policy
     earlier: Policy | None
     """What the server was given of it before."""
-    fixed: bool = False
 
     @property
-    def is_new(self) -> bool:
-        return self.wanted != self.earlier
+    def is_of_server(self) -> bool:
+        """Whether it is about every repo of the server, now or before."""
+        return self.wanted.repos is None or (self.earlier is not None and self.earlier.repos is None)
+
+
+class _Limit(msgspec.Struct, frozen=True):
+    """A limit of all policies of a server."""
+
+    reason: str
+    most: int
+    measure: Callable[[Policy], int]
+
+
+_Refusals = dict[ObjectKey, tuple[Finding, Policy | None]]
+"""Why a policy is refused, and its version before if that stays in force."""
 
 
 def server_policies(server: PackageServer, names: Iterable[ServedName], snapshot: Snapshot) -> ServerPolicies:
@@ -77,7 +91,8 @@ def server_policies(server: PackageServer, names: Iterable[ServedName], snapshot
     """
     names = tuple(names)
     repos = {one.repo: one for one in names}
-    before = {one.name: kept for one in snapshot.delivered_policies if (kept := _kept(one, server, names)) is not None}
+    delivered_before = ((one, _kept(one, server, names, snapshot)) for one in snapshot.delivered_policies)
+    before = {one.name: kept for one, kept in delivered_before if kept is not None}
     candidates: list[_Candidate] = []
     reaches: dict[ObjectKey, PolicyReach] = {}
     for policy in snapshot.policies:
@@ -90,18 +105,23 @@ def server_policies(server: PackageServer, names: Iterable[ServedName], snapshot
         own |= {one for one in names if snapshot.meant_servers.get(one.repo) in servers}
         concerned = sorted(one.name for one in (names if of_server else own) if one.served)
         wanted = delivered(policy, None if of_server else tuple(concerned))
-        given = wanted if of_server or concerned else None
+        earlier = before.get(wanted.name)
+        if not of_server and not concerned and earlier is not None:
+            # Its repos may be served again in a moment, and its version before may be the only one that fits.
+            aimed = {one.name for one in own}
+            wanted = msgspec.structs.replace(wanted, repos=tuple(one for one in earlier.repos or () if one in aimed))
+        given = wanted if wanted.repos is None or wanted.repos else None
         reaches[policy.key] = PolicyReach(
             policy=policy.key,
             uid=policy.metadata.uid,
             generation=policy.metadata.generation or 0,
             targets=targets,
             repos=len(concerned),
-            delivered=given is not None,
+            delivered=of_server or bool(concerned),
             without_feed=server.key if wanted.advisories == "Block" and server.spec.advisories is None else None,
         )
         if given is not None:
-            candidates.append(_Candidate(policy.key, _age(policy), given, before.get(given.name)))
+            candidates.append(_Candidate(policy.key, _age(policy), given, earlier))
     candidates += _unreadable(before, snapshot)
     chosen, refusals = _with_room(candidates)
     for key, (finding, earlier) in refusals.items():
@@ -165,14 +185,24 @@ def _is_of(
     return key in repos
 
 
-def _kept(policy: Policy, server: PackageServer, names: Sequence[ServedName]) -> Policy | None:
-    """Return an earlier version of a policy without the repos that are no longer of its namespace; None: nothing."""
+def _kept(policy: Policy, server: PackageServer, names: Sequence[ServedName], snapshot: Snapshot) -> Policy | None:
+    """Return an earlier version of a policy without the repos that are no longer of its namespace; None: nothing.
+
+    A repo that is not served now stays in it, as it may be served again before the policy can be read.
+    """
     namespace = policy.name.partition("/")[0]
     if policy.repos is None:
         return policy if namespace == server.key.namespace else None
-    own = {one.name for one in names if one.repo.namespace == namespace and one.served}
-    repos = tuple(name for name in policy.repos if name in own)
+    own = {one.name for one in names if one.repo.namespace == namespace}
+    others = {one.name for one in names if one.repo.namespace != namespace and one.served}
+    # Nothing is known of the repos of a namespace that cannot be read, if they are not served.
+    unlisted = _is_unlisted(namespace, snapshot)
+    repos = tuple(name for name in policy.repos if name not in others and (unlisted or name in own))
     return msgspec.structs.replace(policy, repos=repos) if repos else None
+
+
+def _is_unlisted(namespace: str, snapshot: Snapshot) -> bool:
+    return snapshot.unlisted_policies is None or namespace in snapshot.unlisted_policies
 
 
 def _unreadable(before: Mapping[str, Policy], snapshot: Snapshot) -> Iterable[_Candidate]:
@@ -181,67 +211,94 @@ def _unreadable(before: Mapping[str, Policy], snapshot: Snapshot) -> Iterable[_C
     readable = {str(policy.key) for policy in snapshot.policies}
     for name, policy in before.items():
         namespace, _, own_name = name.partition("/")
-        unlisted = snapshot.unlisted_policies is None or namespace in snapshot.unlisted_policies
-        if name not in readable and (name in unparsed or unlisted):
+        if name not in readable and (name in unparsed or _is_unlisted(namespace, snapshot)):
             key = ObjectKey(namespace, own_name)
-            yield _Candidate(key, (float("-inf"), key), policy, policy, fixed=True)
+            yield _Candidate(key, (float("-inf"), key), policy, policy)
 
 
 def overflows(policies: Sequence[PackagePolicy]) -> bool:
     """Return whether the policies might not fit together, so that what was delivered before must be known."""
     made = [delivered(policy, None) for policy in policies]
-    return sum(map(rule_count, made)) > MAX_RULES or sum(len(_encoded(one)) for one in made) > _ALWAYS_FITS_BYTES
+    of_names = sum(_REPO_BYTES * len(policy.spec.target_refs) for policy in policies)
+    raw = sum(len(_encoded(one)) for one in made) + of_names
+    return sum(map(rule_count, made)) > MAX_RULES or raw > _ALWAYS_FITS_BYTES
 
 
-def _with_room(
-    candidates: Sequence[_Candidate],
-) -> tuple[list[Policy], dict[ObjectKey, tuple[Finding, Policy | None]]]:
-    """Return what is delivered; and of the refused policies why, and their version before if it still fits."""
-    rules = {one.key: rule_count(one.wanted) for one in candidates}
-    raw = sum(len(_encoded(one.wanted)) for one in candidates)
-    sizes = {one.key: _size(one.wanted) if raw > _ALWAYS_FITS_BYTES else 0 for one in candidates}
-    many = excess([_share(one, rules[one.key]) for one in candidates], MAX_RULES)
-    left = [one for one in candidates if one.key not in many]
-    large = excess([_share(one, sizes[one.key]) for one in left], MAX_BYTES)
-    chosen = [one.wanted for one in left if one.key not in large]
-    rules_left = MAX_RULES - sum(map(rule_count, chosen))
-    bytes_left = MAX_BYTES - sum(_size(one) for one in chosen) if raw > _ALWAYS_FITS_BYTES else MAX_BYTES
-    refusals: dict[ObjectKey, tuple[Finding, Policy | None]] = {}
-    for one in sorted(candidates, key=lambda one: one.age):
-        if one.key not in many and one.key not in large:
-            continue
-        earlier = one.earlier
-        if earlier is not None and rule_count(earlier) <= rules_left and _size(earlier) <= bytes_left:
-            chosen.append(earlier)
-            rules_left -= rule_count(earlier)
-            bytes_left -= _size(earlier)
-        else:
-            earlier = None
-        refusals[one.key] = (_refusal(one.key in many, rules[one.key], earlier), earlier)
+def _with_room(candidates: Sequence[_Candidate]) -> tuple[list[Policy], _Refusals]:
+    """Return what is delivered; and of the refused policies why, and their version before if it stays.
+
+    Policies about the whole server, which are of its own namespace, come first. The others share the rest.
+    """
+    limits = [_Limit("TooManyRules", MAX_RULES, rule_count)]
+    versions = ([one.wanted] if one.earlier is None else [one.wanted, one.earlier] for one in candidates)
+    if sum(max(len(_encoded(version)) for version in both) for both in versions) > _ALWAYS_FITS_BYTES:
+        limits.append(_Limit("PolicyTooLarge", MAX_BYTES, _size))
+    chosen: list[Policy] = []
+    refusals: _Refusals = {}
+    for of_server in (True, False):
+        more, refused_now = _fitting([one for one in candidates if one.is_of_server is of_server], chosen, limits)
+        chosen += more
+        refusals |= refused_now
     return chosen, refusals
 
 
-def _share(one: _Candidate, size: int) -> Share:
-    # What is new or changed gives way first, so that its namespace loses nothing that holds already.
-    created, key = one.age
-    return Share(one.key, (max(created, 0.0) + (_LATER_S if one.is_new else 0.0), key), size, one.fixed)
+def _fitting(
+    candidates: Sequence[_Candidate], taken: Sequence[Policy], limits: Sequence[_Limit]
+) -> tuple[list[Policy], _Refusals]:
+    """Choose the candidates that fit beside the `taken` policies.
+
+    What is in force comes first, so that it never gives way to what is new, and what has grown may take as little.
+    """
+    room = {limit.reason: limit.most - sum(map(limit.measure, taken)) for limit in limits}
+    ages = {one.key: one.age for one in candidates}
+    grown = {one.key for one in candidates if one.earlier is None or _is_larger(one.wanted, one.earlier, limits)}
+    in_force = {
+        one.key: version
+        for one in candidates
+        if (version := one.earlier if one.key in grown else one.wanted) is not None
+    }
+    stay = dict(in_force)
+    for limit in limits:
+        shares = [Share(key, ages[key], limit.measure(policy)) for key, policy in stay.items()]
+        for key in excess(shares, room[limit.reason]):
+            del stay[key]
+    asking = [one for one in candidates if one.key in grown or one.key not in stay]
+    reasons: dict[ObjectKey, str] = {}
+    for limit in limits:
+        fixed = {key: limit.measure(policy) for key, policy in stay.items()}
+        asked = {one.key: limit.measure(one.wanted) - fixed.get(one.key, 0) for one in asking if one.key not in reasons}
+        shares = [Share(key, ages[key], size, fixed=True) for key, size in fixed.items()]
+        shares += [Share(key, ages[key], size) for key, size in asked.items() if size > 0]
+        reasons |= dict.fromkeys(excess(shares, room[limit.reason]), limit.reason)
+    chosen = {one.key: one.wanted for one in candidates if one.key not in reasons}
+    chosen |= {key: policy for key, policy in stay.items() if key in reasons}
+    refusals = {
+        one.key: (_refusal(reasons[one.key], one.wanted, chosen.get(one.key)), chosen.get(one.key))
+        for one in candidates
+        if one.key in reasons
+    }
+    return list(chosen.values()), refusals
 
 
-_LATER_S: Final = 1e12
+def _is_larger(wanted: Policy, earlier: Policy, limits: Iterable[_Limit]) -> bool:
+    """Return whether a change takes more of any limit. The repos that it is about are no change of a policy."""
+    same_repos = msgspec.structs.replace(wanted, repos=earlier.repos)
+    return same_repos != earlier and any(limit.measure(wanted) > limit.measure(earlier) for limit in limits)
 
 
-def _refusal(many: bool, rules: int, earlier: Policy | None) -> Finding:  # noqa: FBT001 - which limit it is past
+def _refusal(reason: str, wanted: Policy, earlier: Policy | None) -> Finding:
     holds = "Its version before stays in force" if earlier is not None else "It is not in force"
-    if many:
+    first = "Those about the whole server come first; of the others the newest changes of the namespace"
+    if reason == "TooManyRules":
         return refused(
-            "TooManyRules",
-            f"It has {rules} rules, and a server takes {MAX_RULES} of all its policies; the newest changes of the "
-            f"namespace with the most rules are refused. {holds}. Use patterns, or take out rules.",
+            reason,
+            f"It has {rule_count(wanted)} rules, and a server takes {MAX_RULES} of all its policies. {first} with the "
+            f"most rules are refused. {holds}. Use patterns, or take out rules.",
         )
     return refused(
-        "PolicyTooLarge",
-        f"All policies of a server share {MAX_BYTES} bytes, compressed, and this one does not fit; the newest changes "
-        f"of the namespace that takes most are refused. {holds}. Shorten reasons, or take out rules.",
+        reason,
+        f"All policies of a server share {MAX_BYTES} bytes, compressed, and this one does not fit. {first} that takes "
+        f"most are refused. {holds}. Shorten reasons, or take out rules.",
     )
 
 

@@ -1,5 +1,7 @@
 """Which policies are read, and what is concluded where some cannot be: nothing. A double stands for the API server."""
 
+import copy
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from pywharf_operator.cluster.kube import Json, KubeError
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.cluster.policy_reader import PolicyReader
 from pywharf_operator.cluster.trimming import OVERSIZE, trimmed
-from pywharf_operator.spec.kinds import POLICY
+from pywharf_operator.reconciling.observe import Malformed, Observer
 
 FORBIDDEN = KubeError(403, "Forbidden", "not yours")
 
@@ -22,14 +24,19 @@ def policy(name: str, namespace: str = "ml", **more: Any) -> Json:
 class Cluster:
     def __init__(self, **listed: list[Json] | KubeError | None) -> None:
         self.listings = listed
+        self.expires = False
 
-    async def listed(self, kind: Any, namespace: str | None, *, only: Any) -> tuple[list[Json], str]:
+    async def listed(self, kind: Any, namespace: str | None, *, only: Any, again: Any) -> tuple[list[Json], str]:
         found = self.listings[namespace or "every"]
         if isinstance(found, KubeError):
             raise found
         if found is None:  # the cluster lacks the kind
             return [], ""
-        return [trimmed(kind, item) for item in found if only(item)], "1"
+        if self.expires:  # HTTP 410 at the last page
+            for item in copy.deepcopy(found):
+                only(item)
+            again()
+        return [trimmed(kind, item) for item in copy.deepcopy(found) if only(item)], "1"
 
 
 def reader(watched: tuple[str, ...] | None, **listed: list[Json] | KubeError | None) -> PolicyReader:
@@ -60,13 +67,52 @@ async def test_other_faults_are_raised() -> None:
         await reader(("ml",), ml=KubeError(500, "InternalError", "")).read(lambda _raw: True)
 
 
-async def test_each_namespace_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def made(day: int, name: str, namespace: str = "ml") -> Json:
+    return policy(name, namespace, creationTimestamp=f"2026-01-{day:02}T00:00:00Z")
+
+
+async def shown(reader: PolicyReader, *names: str) -> dict[str, bool]:
+    """Return which of the policies are refused, if only those of the names are wanted."""
+    found = await reader.read(lambda raw: not names or raw["metadata"]["name"] in names)
+    assert all((OVERSIZE in one) is (one["spec"] == {}) for one in found.items)
+    return {one["metadata"]["name"]: OVERSIZE in one for one in found.items}
+
+
+@pytest.mark.parametrize("expires", [False, True])
+async def test_each_namespace_has_a_bound(monkeypatch: pytest.MonkeyPatch, expires: bool) -> None:
+    """The newest are refused, whichever are wanted and in whatever order they are listed."""
     monkeypatch.setattr(policy_reader, "_MOST_BYTES", 100)
-    items = [policy("a"), policy("b"), policy("c"), policy("d"), policy("e", "hr")]
-    found = await reader(None, every=items).read(lambda raw: raw["metadata"]["name"] != "a")
-    shown = {one["metadata"]["name"]: (OVERSIZE in one, one["spec"] == {}) for one in found.items}
-    assert shown == {"b": (False, False), "c": (False, False), "d": (True, True), "e": (False, False)}
-    assert trimmed(POLICY, found.items[2])["spec"] == {}
+    items = [made(4, "a"), made(1, "b"), made(3, "c"), made(2, "d"), made(5, "e", "hr")]
+    for seed in range(10):
+        Random(seed).shuffle(items)
+        double: Any = Cluster(every=items)
+        double.expires = expires
+        every = {"a": True, "b": False, "c": True, "d": False, "e": False}
+        assert await shown(PolicyReader(double, None)) == every
+        for name, refused in every.items():
+            assert await shown(PolicyReader(double, None), name) == {name: refused}
+    double = Cluster(every=[one for one in items if one["metadata"]["name"] != "b"])
+    assert await shown(PolicyReader(double, None), "c") == {"c": False}
+
+
+async def test_a_refusal_past_the_bound_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_reader, "_MOST_BYTES", 150)
+    first, second = made(1, "a"), made(2, "b")
+    for one in (first, second):
+        one["metadata"] |= {"resourceVersion": "1"}
+        one["spec"]["targetRefs"] = [{"kind": "PackageServer", "name": "x"}]
+    double: Any = Cluster(ml=[first, second])
+    observer = Observer(double, ("ml",))
+
+    async def finding() -> object:
+        parsed = await observer.parsed_policies((await observer.policies()).items)
+        return {one.key.name[0]: isinstance(one, Malformed) for one in parsed}
+
+    assert await finding() == {"a": False, "b": True}
+    double.listings["ml"] = [second]
+    assert await finding() == {"b": False}
+    double.listings["ml"] = [first, second]
+    assert await finding() == {"a": False, "b": True}
 
 
 async def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

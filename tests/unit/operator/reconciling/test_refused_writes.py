@@ -81,7 +81,9 @@ class Cluster:
     async def list_metadata(self, kind: Any, namespace: Any = None, labels: Any = None, *, only: Any = None) -> Any:
         return [trimmed_metadata(kind, one) for one in await self.list(kind, namespace, labels, only=only)]
 
-    async def listed(self, kind: Any, namespace: Any = None, *, only: Any = None) -> tuple[list[Json], str]:
+    async def listed(
+        self, kind: Any, namespace: Any = None, *, only: Any = None, again: Any = None
+    ) -> tuple[list[Json], str]:
         return await self.list(kind, namespace, only=only), "1"
 
     async def list(
@@ -281,6 +283,88 @@ async def test_replicas_can_start_with_the_policies_of_an_older_configuration(cl
     await reconciler.reconcile(KEY)
     done = [call for call in cluster.calls if call.startswith(("apply", "delete"))]
     assert done.index("apply configmaps/pywharf-config") < done.index("delete configmaps/pywharf-policies")
+
+
+def edit(cluster: Cluster, name: str, key: str, text: str) -> None:
+    cluster.add(CONFIG_MAP, {**cluster.objects["configmaps", name], "data": {key: text}})
+
+
+def bare(cluster: Cluster, name: str) -> None:
+    """Remove the owner, as a restore from a backup does."""
+    del cluster.objects["configmaps", name]["metadata"]["ownerReferences"]
+
+
+@pytest.mark.parametrize("spoil", ["missing", "edited", "both maps"])
+async def test_nothing_is_applied_while_the_policies_in_force_are_unknown(cluster, reconciler, spoil):
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    before = policies(cluster)
+    policy(cluster, "odd")
+    await reconciler.reconcile(KEY)
+    assert policies(cluster) == before
+    if spoil == "missing":
+        del cluster.objects["configmaps", "pywharf-policies"]
+    else:
+        edit(cluster, "pywharf-policies", "policies.json", '{"policies": []}')
+    if spoil == "both maps":
+        edit(cluster, "pywharf-config", "config.toml", "[")
+    spoilt = copy.deepcopy(cluster.objects)
+    with pytest.raises(KubeError, match="KeptPoliciesUnknown") as caught:
+        await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)
+    assert "delete" not in str(caught.value)
+    assert cluster.objects == spoilt
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    assert policies(cluster) == before
+
+
+async def test_restored_policies_without_an_owner_stay_in_force(cluster, reconciler):
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    before = policies(cluster)
+    policy(cluster, "odd")
+    bare(cluster, "pywharf-policies")
+    bare(cluster, "pywharf-config")
+    await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)
+    assert policies(cluster) == before
+    assert cluster.objects["configmaps", "pywharf-policies"]["metadata"]["ownerReferences"]
+
+
+async def test_an_interrupted_rollout_makes_no_policy_unknown(cluster, reconciler):
+    policy(cluster, "7d")
+    await reconciler.reconcile(KEY)
+    config = copy.deepcopy(cluster.objects["configmaps", "pywharf-config"])
+    policy(cluster, "8d")
+    await reconciler.reconcile(KEY)
+    newer = policies(cluster)
+    cluster.objects["configmaps", "pywharf-config"] = config
+    policy(cluster, "odd")
+    await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)
+    assert policies(cluster) == newer
+
+
+async def test_a_policy_that_never_was_in_force_blocks_nothing(cluster, reconciler):
+    policy(cluster, "odd")
+    await reconciler.reconcile(KEY)
+    assert cluster.names(CONFIG_MAP) == {"pywharf-config"}
+
+
+async def test_policies_stay_where_the_repos_of_their_namespace_cannot_be_read(cluster):
+    both = Settings(namespaces=(NAMESPACE, "home"), specs=SETTINGS.specs, image=SETTINGS.image)
+    observer = Observer(cluster, both.namespaces)
+    cluster.objects["namespaces", NAMESPACE] = {"metadata": {"name": NAMESPACE}}
+    listed = cluster.list
+
+    async def refusing(kind: Any, namespace: Any = None, *args: Any, **more: Any) -> list[Json]:
+        if kind is REPO and namespace == NAMESPACE:
+            raise FORBIDDEN
+        return await listed(kind, namespace, *args, **more) if namespace in {NAMESPACE, None} else []
+
+    cluster.list = refusing
+    found = await observer.observe(KEY)
+    assert found is not None
+    assert found.unreadable == {NAMESPACE}
+    assert found.unlisted_policies == frozenset({NAMESPACE})
 
 
 async def test_policies_that_cannot_be_written_hold_the_configuration_back(cluster, reconciler):

@@ -1,6 +1,9 @@
 """Which policies a server is given, and what each policy's condition Accepted says."""
 
+import base64
+import gzip
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +15,7 @@ from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
 from pywharf_operator.render.objects.policies import policies_applied, policies_digest, policies_map, policies_text
+from pywharf_operator.render.resolve import policies as limits
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
 from pywharf_operator.render.resolve.policies import accepted, overflows
 from pywharf_operator.spec import ObjectKey, PackagePolicy
@@ -227,6 +231,112 @@ def test_a_policy_that_grows_past_the_limit_keeps_its_version_before():
     assert reasons(grown) == {"home/a": "TooManyRules", "home/b": "Accepted"}
 
 
+OF_SERVER = {"kind": "PackageServer", "name": "pywharf"}
+OLD, NEW = "2025-01-01T00:00:00Z", "2026-06-01T00:00:00Z"
+
+
+def tenant(name, number, created=NEW):
+    return large(name, number, THEIRS, namespace="team", created=created)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "wanted"),
+    [
+        # A tenant takes nothing from the server's own policies, however many rules both have.
+        ([large("company", 60)], [tenant("mine", 50)], {"home/company": 60}),
+        ([large("company", 60, created=NEW)], [tenant("mine", 50, OLD)], {"home/company": 60}),
+        (
+            [large("company", 60)],
+            [tenant("one", 30), tenant("two", 20)],
+            {"home/company": 60, "team/one": 30},
+        ),
+        # Nor does the growth of its own policy, which stays as it was.
+        (
+            [large("company", 60), tenant("mine", 30)],
+            [tenant("mine", 50)],
+            {"home/company": 60, "team/mine": 30},
+        ),
+        # The server's own policies always find room, and the one before stays where a change of them does not fit.
+        ([tenant("mine", 70)], [large("company", 60)], {"home/company": 60}),
+        (
+            [large("company", 60), large("second", 1), tenant("mine", 30)],
+            [large("company", 100)],
+            {"home/company": 60, "home/second": 1, "team/mine": 30},
+        ),
+        # What is in force never gives way to what another tenant adds, also of the namespace that takes most.
+        (
+            [tenant("mine", 80)],
+            [large("other", 30, {"kind": "PackageRepo", "name": "own"}, created=OLD)],
+            {"team/mine": 80},
+        ),
+        # A smaller version is always taken.
+        (
+            [tenant("mine", 80), large("company", 20)],
+            [tenant("mine", 70), large("company", 30)],
+            {"team/mine": 70, "home/company": 30},
+        ),
+    ],
+)
+def test_what_is_in_force_and_the_servers_own_come_first(first, then, wanted, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_RULES", 100)
+    repos = (SERVER, repo("theirs", "team"), repo("own"))
+    start = snapshot(*repos, policies=tuple(first))
+    assert len(given(start)) == len(first)
+    policies = {one.key: one for one in [*first, *then]}
+    made = snapshot(*repos, policies=tuple(policies.values()), delivered_policies=before(start))
+    found = given(made)
+    assert {name: len(one.deny) for name, one in found.items()} == wanted
+    again = msgspec.structs.replace(made, delivered_policies=before(made))
+    assert given(again) == found, "another reconcile changes nothing"
+
+
+def test_a_policy_that_cannot_be_read_takes_no_room_of_the_servers_own(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_RULES", 100)
+    repos = (SERVER, repo("theirs", "team"))
+    delivered = before(snapshot(*repos, policies=(tenant("mine", 50),)))
+    made = snapshot(
+        *repos,
+        policies=(large("company", 60),),
+        delivered_policies=delivered,
+        unparsed_policies=frozenset({ObjectKey("team", "mine")}),
+    )
+    assert set(given(made)) == {"home/company"}
+
+
+def unserved(text):
+    return text.replace(
+        "credentials: {anonymousRead: true, readOnly: true}",
+        "credentials: {readSecretRef: {name: gone, key: read}, readOnly: true}",
+    )
+
+
+@pytest.mark.parametrize("reason", ["InvalidSpec", "TooManyRules"])
+def test_a_version_before_outlives_a_repo_that_is_not_served_for_a_moment(reason, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_RULES", 10)
+    refs = [THEIRS]
+    served, missing = repo("theirs", "team"), unserved(repo("theirs", "team"))
+    good = large("p", 3, *refs, namespace="team")
+    state = before(snapshot(SERVER, served, policies=(good,)))
+    more: dict[str, Any] = {"unparsed_policies": frozenset({good.key})}
+    if reason == "TooManyRules":
+        more = {"policies": (large("company", 6), large("p", 5, *refs, namespace="team"))}
+    for text in (served, missing, served):
+        made = snapshot(SERVER, text, delivered_policies=state, **more)
+        state = tuple(one for one in before(made) if one.name != "home/company")
+        assert [(one.name, one.repos, len(one.deny)) for one in state] == [("team/p", ("theirs",), 3)]
+    # A name that a repo of another namespace has now is not the policy's.
+    taken = repo("other", "other", repoName="theirs")
+    missing = missing.replace("namespace: team", f"namespace: team, creationTimestamp: {NEW}")
+    assert "team/p" not in given(snapshot(SERVER, missing, taken, delivered_policies=state, **more))
+
+
+def test_names_of_repos_count_as_well():
+    refs = [{"kind": "PackageRepo", "name": f"r{n}"} for n in range(256)]
+    policies = tuple(large(f"p{n}", 1, *refs) for n in range(50))
+    assert overflows(policies)
+    assert not overflows(policies[:20])
+
+
 def test_policies_share_one_config_map():
     random = Random(1)
 
@@ -294,6 +404,7 @@ def test_the_order_does_not_matter():
         {},
         {"data": {"policies.json": "{"}},
         {"binaryData": {"policies.json.gz": "AAAA"}},
+        {"binaryData": {"policies.json.gz": base64.b64encode(gzip.compress(b"{}")[:10] + b"no gzip data").decode()}},
         {"data": {"policies.json": '{"policies": [{"name": ""}]}'}},
     ],
 )

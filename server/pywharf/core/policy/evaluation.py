@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
-from pywharf.core.policy.claims import Claim, Claims, FirstSeen
+from pywharf.core.policy.claims import Claim, Claims
 from pywharf.core.policy.compiled import PolicyGroup, ProjectRules
+from pywharf.core.policy.maturity import FirstSeen
 from pywharf.core.policy.model import PolicyDocument, Rule
 from pywharf.core.policy.overlay import Overlay
 from pywharf.core.policy.selecting import ProjectFiles
@@ -129,29 +130,17 @@ def _verdict(
     """Evaluate a project that some rules are about."""
     files = ProjectFiles(project)
     overlay = Overlay(rules, now)
-    changes: list[float] = []
-    withheld: dict[int, Withheld] = {}
-    for position, claims in Claims(project, files, now, malware, first_seen).collect(rules).items():
-        decisive, moments = _decide(claims, now)
-        changes += moments
-        if decisive is not None:
-            withheld[position] = _withheld(project.files[position].filename, decisive)
+    claims = Claims(project, files, now, malware, first_seen)
+    claims.decide(rules)
+    withheld = claims.deciding
     yanked = overlay.yanked(project, files)
     shown = overlay.with_status(project)
     if withheld or yanked:
         remaining = (position for position in files.positions if position not in withheld)
         shown = replace(shown, files=tuple(yanked.get(position, project.files[position]) for position in remaining))
-    listed = tuple(withheld[position] for position in sorted(withheld))
-    return Verdict(shown, listed, min((*changes, *overlay.changes), default=None))
-
-
-def _decide(claims: list[Claim], now: float) -> tuple[Claim | None, list[float]]:
-    """Return the claim that withholds a file now, and the moments when that may change."""
-    decisive = min((claim for claim in claims if claim.start <= now), default=None)
-    moments = [claim.start for claim in claims if claim.start > now and (decisive is None or claim < decisive)]
-    if decisive is not None and decisive.end != math.inf:
-        moments.append(decisive.end)
-    return decisive, moments
+    listed = tuple(_withheld(project.files[position].filename, withheld[position]) for position in sorted(withheld))
+    next_change = min(claims.next_change, overlay.next_change)
+    return Verdict(shown, listed, None if next_change == math.inf else next_change)
 
 
 def _withheld(filename: str, claim: Claim) -> Withheld:

@@ -1,8 +1,9 @@
 """What holds for all policies, projects and times."""
 
 import fnmatch
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from hypothesis import given
@@ -24,6 +25,7 @@ from pywharf.core.policy.model import (
     SetStatus,
     Yank,
 )
+from pywharf.core.policy.upload_times import LAST_SECOND, unix_seconds
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -36,7 +38,7 @@ FILES = st.builds(
     File,
     filename=st.sampled_from(["a_b-1.0.tar.gz", "a_b-1.0-py3-none-any.whl", "a_b-1.1.tar.gz", "a_b-2.0rc1.zip", "x"]),
     sha256=st.sampled_from(["", *DIGESTS]),
-    upload_time=st.one_of(st.none(), st.just("soon"), TIMES.map(rfc3339)),
+    upload_time=st.one_of(st.sampled_from([None, "soon", "9999-12-25T00:00:00Z"]), TIMES.map(rfc3339)),
     yanked=st.sampled_from([None, None, "", "own"]),
 )
 PROJECTS = st.builds(
@@ -102,6 +104,10 @@ class _Feed:
         return [harmless, Advisory("MAL-2", is_malware=True)] if version == "1.1" else [harmless]
 
 
+def _first_seen(file: File) -> float | None:
+    return NOW - 3 * 86_400 if file.filename.endswith(".whl") else None
+
+
 def evaluate(policies: Sequence[Policy], project: Project, now: float = NOW, *, foreign: bool = True) -> Verdict:
     """Evaluate with a feed; files without a time were first seen three days before `NOW`, unless they are sdists."""
     compiled = compile_policies(PolicyDocument(policies=tuple(policies)), REPO)
@@ -110,7 +116,7 @@ def evaluate(policies: Sequence[Policy], project: Project, now: float = NOW, *, 
         foreign=foreign,
         now=now,
         advisories=_Feed(),
-        first_seen=lambda file: NOW - 3 * 86_400 if file.filename.endswith(".whl") else None,
+        first_seen=_first_seen,
     )
 
 
@@ -254,3 +260,85 @@ def test_denials_are_those_of_a_plain_search(policies: list[Policy], project: Pr
             expected[file.filename] = min(reasons)
     verdict = evaluate(only, project)
     assert {one.filename: (one.policy, one.reason) for one in verdict.withheld} == expected
+
+
+RANKS = ("Deny", "Advisory", "Status", "AllowOnly", "Cooldown")
+Withholding = tuple[float, str, int, str, float]
+"""The end, negated; the policy, the rank of the rule, the reason, and when an exception to it ends."""
+
+
+def _is_about(pattern: str) -> bool:
+    return fnmatch.fnmatchcase("a-b", pattern.lower().replace("_", "-"))
+
+
+def _immature(cooldown: Cooldown, file: File) -> tuple[str, str, float]:
+    age = f"{cooldown.minimum_age_s // 86_400}d"
+    base = None if file.upload_time is None else unix_seconds(file.upload_time)
+    reason = f"younger than {age}"
+    if base is None:
+        reason = "its upload time is missing" if file.upload_time is None else "its upload time cannot be read"
+        base = {"Allow": -math.inf, "Deny": math.inf, "FirstSeen": _first_seen(file)}[cooldown.missing_time]
+        if cooldown.missing_time == "FirstSeen":
+            known = f"and it was first seen less than {age} ago"
+            reason += f", {'and when it was first seen is not known' if base is None else known}"
+    end = math.inf if base is None else base + cooldown.minimum_age_s
+    return "Cooldown", reason, end if end <= LAST_SECOND else math.inf
+
+
+def _reasons(policy: Policy, file: File, *, foreign: bool) -> Iterator[tuple[str, str, float]]:
+    """Yield every rule of a policy that withholds a file, its reason and its end, but for exceptions."""
+    if foreign and policy.cooldown is not None and any(map(_is_about, policy.cooldown.projects)):
+        yield _immature(policy.cooldown, file)
+    if foreign and policy.allow_only is not None and not any(map(_is_about, policy.allow_only)):
+        yield "AllowOnly", "the policy does not list the project", math.inf
+    yield from (("Deny", deny.reason, math.inf) for deny in policy.deny if _selects(deny, file))
+    quarantined = [one.reason for one in policy.status if one.status == "quarantined" and _is_about(one.project)]
+    if quarantined:
+        yield "Status", min(filter(None, quarantined), default="the project is quarantined"), math.inf
+    if policy.advisories == "Block" and version_of(file.filename, ProjectName("a-b")) == "1.1":
+        yield "Advisory", "MAL-2 reports it as malware", math.inf
+
+
+def _loosened(policy: Policy, rule: str, file: File) -> float:
+    """Return when the policy's last exception to a rule ends; minus infinity: none holds now."""
+    whole = rule == "Status"
+    ends = (
+        exception.until
+        for exception in policy.exceptions
+        if rule in exception.of
+        and exception.until > NOW
+        and _selects(exception, file)
+        and not (whole and (exception.versions is not None or exception.sha256 is not None))
+    )
+    return max(ends, default=-math.inf)
+
+
+def _all_claims(policies: Sequence[Policy], file: File, *, foreign: bool) -> list[Withholding]:
+    return [
+        (-end, policy.name, RANKS.index(rule), reason, start)
+        for policy in policies
+        for rule, reason, end in _reasons(policy, file, foreign=foreign)
+        if end > NOW and (start := _loosened(policy, rule, file)) < end
+    ]
+
+
+@given(SETS, PROJECTS, st.booleans())
+def test_what_withholds_and_the_next_change_are_those_of_all_claims(
+    policies: list[Policy], project: Project, foreign: bool
+) -> None:
+    """Statuses and yanks change a verdict without withholding anything, so they stay out of the comparison."""
+    only = [replace(policy, yank=()) for policy in policies]
+    status_alone = [Policy(name=one.name, status=one.status, exceptions=one.exceptions) for one in only]
+    moments = [evaluate(status_alone, replace(project, files=()), foreign=foreign).next_change]
+    expected = {}
+    for file in project.files:
+        claims = _all_claims(only, file, foreign=foreign)
+        deciding = min((claim for claim in claims if claim[-1] <= NOW), default=None)
+        moments += [claim[-1] for claim in claims if claim[-1] > NOW and (deciding is None or claim < deciding)]
+        if deciding is not None:
+            until = None if deciding[0] == -math.inf else -deciding[0]
+            expected[file.filename] = (deciding[1], RANKS[deciding[2]], deciding[3], until)
+            moments.append(until)
+    verdict = evaluate(only, project, foreign=foreign)
+    assert {one.filename: (one.policy, one.rule, one.reason, one.until) for one in verdict.withheld} == expected
+    assert verdict.next_change == min((moment for moment in moments if moment is not None), default=None)

@@ -110,8 +110,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "other targets have the policy."
         ),
         "TooManyRules": (
-            "Use patterns, or take out rules: a server takes 10,000 of all its policies. The version before stays in "
-            "force where it fits."
+            "Use patterns, take out rules, or write one policy of several: a server takes 10,000 rules of all its "
+            "policies, and 256 policies. The version before stays in force where it fits."
         ),
         "PolicyTooLarge": (
             "Shorten reasons, or take out rules: the policies of a server share one ConfigMap. The version before "

@@ -9,7 +9,7 @@ import msgspec
 
 from pywharf.core.names import RepoName
 from pywharf.core.policy.document import rule_count
-from pywharf.core.policy.model import MAX_RULES, Policy
+from pywharf.core.policy.model import MAX_POLICIES, MAX_RULES, Policy
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.shares import Age, Share, excess
 from pywharf_operator.render.resolve.snapshot import Snapshot
@@ -179,6 +179,8 @@ def _unreadable(before: Mapping[str, Policy], snapshot: Snapshot) -> Iterable[_C
 
 def overflows(policies: Sequence[PackagePolicy]) -> bool:
     """Return whether the policies might not fit together, so that what was delivered before must be known."""
+    if len(policies) > MAX_POLICIES:
+        return True
     made = [delivered(policy, None) for policy in policies]
     return sum(map(rule_count, made)) > MAX_RULES or sum(len(_encoded(one)) for one in made) > _ALWAYS_FITS_BYTES
 
@@ -190,7 +192,8 @@ def _with_room(
     rules = {one.key: rule_count(one.wanted) for one in candidates}
     raw = sum(len(_encoded(one.wanted)) for one in candidates)
     sizes = {one.key: _size(one.wanted) if raw > _ALWAYS_FITS_BYTES else 0 for one in candidates}
-    many = excess([_share(one, rules[one.key]) for one in candidates], MAX_RULES)
+    crowd = excess([_share(one, 1) for one in candidates], MAX_POLICIES)
+    many = crowd | excess([_share(one, rules[one.key]) for one in candidates if one.key not in crowd], MAX_RULES)
     left = [one for one in candidates if one.key not in many]
     large = excess([_share(one, sizes[one.key]) for one in left], MAX_BYTES)
     chosen = [one.wanted for one in left if one.key not in large]
@@ -201,7 +204,12 @@ def _with_room(
         if one.key not in many and one.key not in large:
             continue
         earlier = one.earlier
-        if earlier is not None and rule_count(earlier) <= rules_left and _size(earlier) <= bytes_left:
+        if (
+            earlier is not None
+            and len(chosen) < MAX_POLICIES
+            and rule_count(earlier) <= rules_left
+            and _size(earlier) <= bytes_left
+        ):
             chosen.append(earlier)
             rules_left -= rule_count(earlier)
             bytes_left -= _size(earlier)
@@ -225,8 +233,9 @@ def _refusal(many: bool, rules: int, earlier: Policy | None) -> Finding:  # noqa
     if many:
         return refused(
             "TooManyRules",
-            f"It has {rules} rules, and a server takes {MAX_RULES} of all its policies; the newest changes of the "
-            f"namespace with the most rules are refused. {holds}. Use patterns, or take out rules.",
+            f"It has {rules} rules, and a server takes {MAX_POLICIES} policies with {MAX_RULES} rules together; the "
+            f"newest changes of the namespace with the most are refused. {holds}. Use patterns, take out rules, or "
+            "write one policy of several.",
         )
     return refused(
         "PolicyTooLarge",

@@ -25,6 +25,8 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 MAX_RULES = 10_000
 """Most rules of all policies of a server together."""
+MAX_POLICIES = 256
+"""Most policies of a server: each may have exceptions, which are tried for each file of a page."""
 
 
 class Cooldown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -380,6 +380,13 @@ def test_of_one_policy_the_first_rule_and_reason_are_named() -> None:
     assert reported(evaluate(YOUNG, policy, now=NOW + 30 * DAY)) == [("Deny", "a", None)]
 
 
+def test_a_longer_cooldown_that_allows_missing_times_leaves_them_to_a_shorter_one() -> None:
+    longer = of(name="ns/a", cooldown=Cooldown(minimum_age_s=9 * DAY, missing_time="Allow"))
+    shorter = of(name="ns/b", cooldown=Cooldown(minimum_age_s=7 * DAY, missing_time="FirstSeen"))
+    verdict = evaluate(project("six", uploaded(None)), longer, shorter, first_seen=lambda _: NOW - DAY)
+    assert [(one.policy, one.until) for one in verdict.withheld] == [("ns/b", NOW + 6 * DAY)]
+
+
 @pytest.mark.parametrize("rules", [5, 4, 3, 2, 1])
 def test_of_one_policy_the_rule_with_the_most_telling_reason_is_named(rules: int) -> None:
     fields = {

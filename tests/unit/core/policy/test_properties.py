@@ -3,8 +3,8 @@
 import fnmatch
 import math
 import random
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from pywharf.core.policy.model import (
     Policy,
     PolicyDocument,
     PolicyException,
+    Rule,
     SetStatus,
     Yank,
 )
@@ -55,7 +56,7 @@ SELECTED = {
     "sha256": st.sampled_from([None, None, None, *DIGESTS]),
 }
 REASONS = st.sampled_from(["", "because", "therefore"])
-RULES = ("Cooldown", "AllowOnly", "Deny", "Yank", "Status", "Advisory")
+RULES: tuple[Rule, ...] = ("Cooldown", "AllowOnly", "Deny", "Yank", "Status", "Advisory")
 COOLDOWNS = st.builds(
     Cooldown,
     minimum_age_s=st.integers(0, 15).map(lambda days: days * 86_400),
@@ -322,11 +323,11 @@ def _all_claims(policies: Sequence[Policy], file: File, *, foreign: bool) -> lis
     ]
 
 
-@given(SETS, PROJECTS, st.booleans())
-def test_what_withholds_and_the_next_change_are_those_of_all_claims(
-    policies: list[Policy], project: Project, foreign: bool
-) -> None:
-    """Statuses and yanks change a verdict without withholding anything, so they stay out of the comparison."""
+def _compare_with_all_claims(policies: Sequence[Policy], project: Project, *, foreign: bool) -> None:
+    """Compare what withholds and the next change with a plain collection of all claims.
+
+    Yanks withhold nothing, so they stay out of it; of statuses alone the moments are the evaluation's own.
+    """
     only = [replace(policy, yank=()) for policy in policies]
     status_alone = [Policy(name=one.name, status=one.status, exceptions=one.exceptions) for one in only]
     moments = [evaluate(status_alone, replace(project, files=()), foreign=foreign).next_change]
@@ -342,3 +343,55 @@ def test_what_withholds_and_the_next_change_are_those_of_all_claims(
     verdict = evaluate(only, project, foreign=foreign)
     assert {one.filename: (one.policy, one.rule, one.reason, one.until) for one in verdict.withheld} == expected
     assert verdict.next_change == min((moment for moment in moments if moment is not None), default=None)
+
+
+@given(SETS, PROJECTS, st.booleans())
+def test_what_withholds_is_what_all_claims_say(policies: list[Policy], project: Project, foreign: bool) -> None:
+    _compare_with_all_claims(policies, project, foreign=foreign)
+
+
+def _dense(drawn: random.Random, number: int) -> Policy:
+    """Return a policy of which most rules are about a project, so that claims and exceptions meet often."""
+
+    def some(made: Callable[[], T]) -> tuple[T, ...]:
+        return tuple(made() for _ in range(drawn.choice([0, 0, 0, 1, 2])))
+
+    def selected() -> dict[str, Any]:
+        versions = drawn.choice([None, "==1.0", ">=1.1", "<2"])
+        return {"project": "a-b", "versions": versions, "sha256": drawn.choice([None, None, None, *DIGESTS])}
+
+    cooldown = Cooldown(
+        minimum_age_s=drawn.choice([0, 5, 6, 10, 30]) * 86_400,
+        missing_time=drawn.choice(["Deny", "FirstSeen", "Allow"]),
+    )
+    return Policy(
+        name=f"ns/{number}",
+        cooldown=drawn.choice([None, cooldown, cooldown]),
+        allow_only=drawn.choice([None, None, None, ()]),
+        deny=some(lambda: Deny(**selected(), reason=drawn.choice("ab"))),
+        status=some(lambda: SetStatus(project="a-b", status="quarantined", reason=drawn.choice(["", "a", "b"]))),
+        advisories=drawn.choice([None, None, "Block"]),
+        exceptions=tuple(
+            PolicyException(
+                **selected(),
+                of=tuple(drawn.sample(RULES, drawn.randint(1, 4))),
+                until=NOW + drawn.randint(-2, 12) * 86_400,
+                reason="needed",
+            )
+            for _ in range(drawn.choice([0, 1, 3]))
+        ),
+    )
+
+
+def test_what_withholds_is_what_all_claims_say_where_many_meet() -> None:
+    drawn = random.Random(14)
+    names = ["a_b-1.0-py3-none-any.whl", "a_b-1.0.tar.gz", "a_b-1.1.tar.gz", "a_b-2.0rc1-py3-none-any.whl"]
+    for _ in range(500):
+        policies = [_dense(drawn, number) for number in range(drawn.randint(1, 4))]
+        drawn.shuffle(policies)
+        times = [None, "soon", "9999-12-25T00:00:00Z", *(rfc3339(NOW + day * 86_400) for day in (-11, -7, -4, -1, 2))]
+        files = tuple(
+            File(filename=name, sha256=drawn.choice(["", *DIGESTS]), upload_time=drawn.choice(times))
+            for name in sorted(drawn.sample(names, drawn.randint(1, 3)))
+        )
+        _compare_with_all_claims(policies, Project(name=ProjectName("a-b"), files=files), foreign=drawn.random() < 0.8)

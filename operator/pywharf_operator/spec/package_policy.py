@@ -242,20 +242,6 @@ class PackagePolicy(Resource, frozen=True, kw_only=True):
         PackagePolicyStatus | None, Meta(description="What the operator observed. Only it writes here.")
     ] = None
 
-    @property
-    def rule_count(self) -> int:
-        """How many rules it adds to a server: every entry of its lists, and advisories."""
-        spec = self.spec
-        lists = (
-            spec.cooldown.projects if spec.cooldown else (),
-            spec.allow_only or (),
-            spec.deny,
-            spec.yank,
-            spec.status,
-            spec.exceptions,
-        )
-        return sum(map(len, lists)) + (spec.advisories is not None)
-
 
 def delivered(policy: PackagePolicy, repos: tuple[RepoName, ...] | None) -> model.Policy:
     """Convert a policy to what a server is given. `repos`: those it is about; None: every repo of the server."""

@@ -113,6 +113,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Use patterns, or take out rules: a server takes 10,000 of all its policies. The version before stays in "
             "force where it fits."
         ),
+        "TooManyPolicies": (
+            "Write one policy of several: a server takes 256. The version before stays in force where it fits."
+        ),
         "PolicyTooLarge": (
             "Shorten reasons, or take out rules: the policies of a server share one ConfigMap. The version before "
             "stays in force where it fits."

@@ -9,7 +9,7 @@ import msgspec
 
 from pywharf.core.names import RepoName
 from pywharf.core.policy.document import rule_count
-from pywharf.core.policy.model import MAX_RULES, Policy
+from pywharf.core.policy.model import MAX_POLICIES, MAX_RULES, Policy
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.shares import Age, Share, excess
 from pywharf_operator.render.resolve.snapshot import Snapshot
@@ -218,6 +218,8 @@ def _unreadable(before: Mapping[str, Policy], snapshot: Snapshot) -> Iterable[_C
 
 def overflows(policies: Sequence[PackagePolicy]) -> bool:
     """Return whether the policies might not fit together, so that what was delivered before must be known."""
+    if len(policies) > MAX_POLICIES:
+        return True
     made = [delivered(policy, None) for policy in policies]
     of_names = sum(_REPO_BYTES * len(policy.spec.target_refs) for policy in policies)
     raw = sum(len(_encoded(one)) for one in made) + of_names
@@ -229,7 +231,7 @@ def _with_room(candidates: Sequence[_Candidate]) -> tuple[list[Policy], _Refusal
 
     Policies about the whole server, which are of its own namespace, come first. The others share the rest.
     """
-    limits = [_Limit("TooManyRules", MAX_RULES, rule_count)]
+    limits = [_Limit("TooManyPolicies", MAX_POLICIES, lambda _: 1), _Limit("TooManyRules", MAX_RULES, rule_count)]
     versions = ([one.wanted] if one.earlier is None else [one.wanted, one.earlier] for one in candidates)
     if sum(max(len(_encoded(version)) for version in both) for both in versions) > _ALWAYS_FITS_BYTES:
         limits.append(_Limit("PolicyTooLarge", MAX_BYTES, _size))
@@ -289,6 +291,12 @@ def _is_larger(wanted: Policy, earlier: Policy, limits: Iterable[_Limit]) -> boo
 def _refusal(reason: str, wanted: Policy, earlier: Policy | None) -> Finding:
     holds = "Its version before stays in force" if earlier is not None else "It is not in force"
     first = "Those about the whole server come first; of the others the newest changes of the namespace"
+    if reason == "TooManyPolicies":
+        return refused(
+            reason,
+            f"A server takes {MAX_POLICIES} policies. {first} with the most policies are refused. {holds}. Write one "
+            "policy of several.",
+        )
     if reason == "TooManyRules":
         return refused(
             reason,

@@ -9,6 +9,7 @@ from packaging.specifiers import InvalidSpecifier
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.policy.model import (
     MAX_COSTLY_PATTERNS,
+    MAX_POLICIES,
     MAX_RULES,
     MAX_SPECIFIERS,
     MAX_STARS,
@@ -42,13 +43,19 @@ def check_document(document: PolicyDocument) -> None:
     total = sum(rule_count(policy) for policy in document.policies)
     if total > MAX_RULES:
         raise InvalidConfigError(f"The policies have {total} rules; a server takes {MAX_RULES}.")
+    if len(document.policies) > MAX_POLICIES:
+        raise InvalidConfigError(f"There are {len(document.policies)} policies; a server takes {MAX_POLICIES}.")
 
 
 def rule_count(policy: Policy) -> int:
-    """Return the number of rules of a policy, as limits count them: each entry of a list is one."""
-    lists = (policy.deny, policy.yank, policy.status, policy.exceptions, policy.allow_only or ())
-    cooldown = 0 if policy.cooldown is None else len(policy.cooldown.projects)
-    return sum(map(len, lists)) + cooldown + (policy.advisories is not None)
+    """Return the number of rules of a policy, as limits count them: each entry of a list is one.
+
+    A cooldown and a list of what is allowed are one even if they are empty, and so is a policy.
+    """
+    lists = (policy.deny, policy.yank, policy.status, policy.exceptions)
+    cooldown = 0 if policy.cooldown is None else max(1, len(policy.cooldown.projects))
+    allowed = 0 if policy.allow_only is None else max(1, len(policy.allow_only))
+    return max(1, sum(map(len, lists)) + cooldown + allowed + (policy.advisories is not None))
 
 
 def too_many_patterns(patterns: Iterable[str]) -> str | None:

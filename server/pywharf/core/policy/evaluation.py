@@ -1,7 +1,7 @@
 """Decide which files of a project a repo shows: a pure function of policies, files, time and advisories."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 from msgspec.structs import replace
@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
-from pywharf.core.policy.claims import Claim, Claims, FirstSeen
+from pywharf.core.policy.claims import Claim, Claims
 from pywharf.core.policy.compiled import PolicyGroup
+from pywharf.core.policy.maturity import FirstSeen
 from pywharf.core.policy.model import PolicyDocument, Rule
 from pywharf.core.policy.overlay import Overlay
 from pywharf.core.policy.selecting import ProjectFiles
@@ -101,8 +102,9 @@ class RepoPolicies:
         if not rules:
             return Verdict(project)
         files = ProjectFiles(project, foreign=foreign)
-        claims = Claims(project, files, now, malware, first_seen).collect(rules)
-        return _verdict(project, files, claims, Overlay(rules, now), now)
+        claims = Claims(project, files, now, malware, first_seen)
+        claims.decide(rules)
+        return _verdict(project, files, claims, Overlay(rules, now))
 
 
 def compile_policies(document: PolicyDocument, repo: RepoName) -> RepoPolicies:
@@ -127,33 +129,17 @@ class CompiledDocument:
         return RepoPolicies(group for repos, group in self._groups if repos is None or repo in repos)
 
 
-def _verdict(
-    project: Project, files: ProjectFiles, claimed: Mapping[int, list[Claim]], overlay: Overlay, now: float
-) -> Verdict:
+def _verdict(project: Project, files: ProjectFiles, claims: Claims, overlay: Overlay) -> Verdict:
     """Evaluate a project that some rules are about."""
-    changes: list[float] = []
-    withheld: dict[int, Withheld] = {}
-    for position, claims in claimed.items():
-        decisive, moments = _decide(claims, now)
-        changes += moments
-        if decisive is not None:
-            withheld[position] = _withheld(project.files[position].filename, decisive)
+    withheld = claims.deciding
     yanked = overlay.yanked(project, files)
     shown = overlay.with_status(project)
     if withheld or yanked:
         remaining = (position for position in files.positions if position not in withheld)
         shown = replace(shown, files=tuple(yanked.get(position, project.files[position]) for position in remaining))
-    listed = tuple(withheld[position] for position in sorted(withheld))
-    return Verdict(shown, listed, min((*changes, *overlay.changes), default=None))
-
-
-def _decide(claims: list[Claim], now: float) -> tuple[Claim | None, list[float]]:
-    """Return the claim that withholds a file now, and the moments when that may change."""
-    decisive = min((claim for claim in claims if claim.start <= now), default=None)
-    moments = [claim.start for claim in claims if claim.start > now and (decisive is None or claim < decisive)]
-    if decisive is not None and decisive.end != math.inf:
-        moments.append(decisive.end)
-    return decisive, moments
+    listed = tuple(_withheld(project.files[position].filename, withheld[position]) for position in sorted(withheld))
+    next_change = min(claims.next_change, overlay.next_change)
+    return Verdict(shown, listed, None if next_change == math.inf else next_change)
 
 
 def _withheld(filename: str, claim: Claim) -> Withheld:

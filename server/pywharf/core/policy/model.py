@@ -31,6 +31,8 @@ MAX_COSTLY_PATTERNS = 500
 """Most patterns of a policy that have to be tried for names: all but names, `*` and beginnings such as `acme-*`."""
 MAX_SPECIFIERS = 20
 """Most specifiers in the `versions` of a rule, so that the number of rules bounds what they cost."""
+MAX_POLICIES = 256
+"""Most policies of a server: each may have exceptions, which are tried for each file of a page."""
 
 
 class Cooldown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

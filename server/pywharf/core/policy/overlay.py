@@ -18,8 +18,8 @@ class Overlay:
     def __init__(self, policies: Sequence[ProjectRules], now: float) -> None:
         self._policies = policies
         self._now = now
-        self.changes: list[float] = []
-        """Unix seconds when exceptions end that hold now."""
+        self.next_change = math.inf
+        """Unix seconds when the first exception ends that holds now; infinity: none does."""
 
     def yanked(self, project: Project, files: ProjectFiles) -> dict[int, File]:
         """Return the yanked files by their position. Those that the storage yanked keep its reason."""
@@ -49,8 +49,8 @@ class Overlay:
         return replace(project, status=status, status_reason=reason or None)
 
     def _holds(self, exception: FileRule | None) -> bool:
-        """Return whether an exception holds now, and remember when it ends."""
+        """Return whether an exception holds now, and remember the earliest end."""
         until = -math.inf if exception is None else exception.until
         if until > self._now:
-            self.changes.append(until)
+            self.next_change = min(self.next_change, until)
         return until > self._now

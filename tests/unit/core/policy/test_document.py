@@ -6,7 +6,7 @@ import pytest
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.policy.document import check_document, parse_document, rule_count
-from pywharf.core.policy.model import MAX_RULES, Cooldown, Deny, Policy, PolicyDocument
+from pywharf.core.policy.model import MAX_POLICIES, MAX_RULES, Cooldown, Deny, Policy, PolicyDocument
 
 GOOD: dict[str, Any] = {"name": "ns/p", "deny": [{"project": "six", "versions": "==1.0", "reason": "stolen"}]}
 
@@ -89,3 +89,17 @@ def test_rules_are_counted_and_bounded() -> None:
     check_document(PolicyDocument(policies=(Policy(name="ns/p", deny=many),)))
     with pytest.raises(InvalidConfigError, match=f"have {MAX_RULES + 3} rules; a server takes {MAX_RULES}"):
         check_document(PolicyDocument(policies=(Policy(name="ns/q", deny=many), policy)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"allow_only": ()}, {"cooldown": Cooldown(minimum_age_s=1, projects=())}, {"advisories": "Block"}]
+)
+def test_every_policy_counts(fields: dict[str, Any]) -> None:
+    assert rule_count(Policy(name="ns/p", **fields)) == 1
+
+
+def test_policies_are_bounded() -> None:
+    many = tuple(Policy(name=f"ns/{number}", allow_only=()) for number in range(MAX_POLICIES + 1))
+    check_document(PolicyDocument(policies=many[1:]))
+    with pytest.raises(InvalidConfigError, match=f"are {MAX_POLICIES + 1} policies; a server takes {MAX_POLICIES}"):
+        check_document(PolicyDocument(policies=many))

@@ -1,6 +1,7 @@
 """What each rule does, and what odd files and times do."""
 
 import math
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -381,6 +382,49 @@ def test_of_one_policy_the_first_rule_and_reason_are_named() -> None:
     denies = (Deny(project="*", reason="b"), Deny(project="six", versions="==1.0", reason="a"))
     policy = of(deny=denies, status=(SetStatus(project="six", status="quarantined"),))
     assert reported(evaluate(YOUNG, policy, now=NOW + 30 * DAY)) == [("Deny", "a", None)]
+
+
+def test_a_longer_cooldown_that_allows_missing_times_leaves_them_to_a_shorter_one() -> None:
+    longer = of(name="ns/a", cooldown=Cooldown(minimum_age_s=9 * DAY, missing_time="Allow"))
+    shorter = of(name="ns/b", cooldown=Cooldown(minimum_age_s=7 * DAY, missing_time="FirstSeen"))
+    verdict = evaluate(project("six", uploaded(None)), longer, shorter, first_seen=lambda _: NOW - DAY)
+    assert [(one.policy, one.until) for one in verdict.withheld] == [("ns/b", NOW + 6 * DAY)]
+
+
+@pytest.mark.parametrize("rules", [5, 4, 3, 2, 1])
+def test_of_one_policy_the_rule_with_the_most_telling_reason_is_named(rules: int) -> None:
+    fields = {
+        "cooldown": Cooldown(minimum_age_s=DAY),
+        "allow_only": (),
+        "status": (SetStatus(project="*", status="quarantined"),),
+        "advisories": "Block",
+        "deny": (Deny(project="*"),),
+    }
+    policy = of(**dict([*fields.items()][:rules]))
+    what = project("litellm", File(filename="litellm-1.82.7.tar.gz", sha256=DIGEST))
+    named = ("Cooldown", "AllowOnly", "Status", "Advisory", "Deny")[rules - 1]
+    assert [one.rule for one in evaluate(what, policy, advisories=Feed()).withheld] == [named]
+
+
+def test_many_policies_keep_what_one_keeps() -> None:
+    """A page of 1,000 files and 256 policies of each kind: the memory is that of one policy, not the product."""
+    what = project("six", *(f"six-1.{n}.tar.gz" for n in range(1_000)))
+    for fields in (
+        {"cooldown": Cooldown(minimum_age_s=3_650 * DAY)},
+        {"allow_only": ()},
+        {"deny": (Deny(project="*"),)},
+    ):
+        peaks = []
+        for number in (1, 1, 256):
+            policies = [of(name=f"ns/{n}", **fields) for n in range(number)]
+            compiled = compile_policies(PolicyDocument(policies=tuple(policies)), REPO)
+            tracemalloc.start()
+            try:
+                assert len(compiled.evaluate(what, foreign=True, now=NOW).withheld) == 1_000
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+        assert peaks[-1] < 2 * peaks[1]
 
 
 def test_policies_of_other_repos_do_not_count() -> None:

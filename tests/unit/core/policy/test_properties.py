@@ -1,9 +1,10 @@
 """What holds for all policies, projects and times."""
 
 import fnmatch
+import math
 import random
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import given
@@ -21,9 +22,11 @@ from pywharf.core.policy.model import (
     Policy,
     PolicyDocument,
     PolicyException,
+    Rule,
     SetStatus,
     Yank,
 )
+from pywharf.core.policy.upload_times import LAST_SECOND, unix_seconds
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -36,7 +39,7 @@ FILES = st.builds(
     File,
     filename=st.sampled_from(["a_b-1.0.tar.gz", "a_b-1.0-py3-none-any.whl", "a_b-1.1.tar.gz", "a_b-2.0rc1.zip", "x"]),
     sha256=st.sampled_from(["", *DIGESTS]),
-    upload_time=st.one_of(st.none(), st.just("soon"), TIMES.map(rfc3339)),
+    upload_time=st.one_of(st.sampled_from([None, "soon", "9999-12-25T00:00:00Z"]), TIMES.map(rfc3339)),
     yanked=st.sampled_from([None, None, "", "own"]),
 )
 PROJECTS = st.builds(
@@ -53,7 +56,7 @@ SELECTED = {
     "sha256": st.sampled_from([None, None, None, *DIGESTS]),
 }
 REASONS = st.sampled_from(["", "because", "therefore"])
-RULES = ("Cooldown", "AllowOnly", "Deny", "Yank", "Status", "Advisory")
+RULES: tuple[Rule, ...] = ("Cooldown", "AllowOnly", "Deny", "Yank", "Status", "Advisory")
 COOLDOWNS = st.builds(
     Cooldown,
     minimum_age_s=st.integers(0, 15).map(lambda days: days * 86_400),
@@ -101,6 +104,10 @@ class _Feed:
         return "MAL-2" if version == "1.1" else None
 
 
+def _first_seen(file: File) -> float | None:
+    return NOW - 3 * 86_400 if file.filename.endswith(".whl") else None
+
+
 def evaluate(policies: Sequence[Policy], project: Project, now: float = NOW, *, foreign: bool = True) -> Verdict:
     """Evaluate with a feed; files without a time were first seen three days before `NOW`, unless they are sdists."""
     compiled = compile_policies(PolicyDocument(policies=tuple(policies)), REPO)
@@ -109,7 +116,7 @@ def evaluate(policies: Sequence[Policy], project: Project, now: float = NOW, *, 
         foreign=foreign,
         now=now,
         advisories=_Feed(),
-        first_seen=lambda file: NOW - 3 * 86_400 if file.filename.endswith(".whl") else None,
+        first_seen=_first_seen,
     )
 
 
@@ -261,3 +268,137 @@ def test_denials_are_those_of_a_plain_search(policies: list[Policy], project: Pr
             expected[file.filename] = min(reasons)
     verdict = evaluate(only, project)
     assert {one.filename: (one.policy, one.reason) for one in verdict.withheld} == expected
+
+
+RANKS = ("Deny", "Advisory", "Status", "AllowOnly", "Cooldown")
+Withholding = tuple[float, str, int, str, float]
+"""The end, negated; the policy, the rank of the rule, the reason, and when an exception to it ends."""
+
+
+def _is_about(pattern: str) -> bool:
+    return fnmatch.fnmatchcase("a-b", pattern.lower().replace("_", "-"))
+
+
+def _immature(cooldown: Cooldown, file: File) -> tuple[str, str, float]:
+    age = f"{cooldown.minimum_age_s // 86_400}d"
+    base = None if file.upload_time is None else unix_seconds(file.upload_time)
+    reason = f"younger than {age}"
+    if base is None:
+        reason = "its upload time is missing" if file.upload_time is None else "its upload time cannot be read"
+        base = {"Allow": -math.inf, "Deny": math.inf, "FirstSeen": _first_seen(file)}[cooldown.missing_time]
+        if cooldown.missing_time == "FirstSeen":
+            known = f"and it was first seen less than {age} ago"
+            reason += f", {'and when it was first seen is not known' if base is None else known}"
+    end = math.inf if base is None else base + cooldown.minimum_age_s
+    return "Cooldown", reason, end if end <= LAST_SECOND else math.inf
+
+
+def _reasons(policy: Policy, file: File, *, foreign: bool) -> Iterator[tuple[str, str, float]]:
+    """Yield every rule of a policy that withholds a file, its reason and its end, but for exceptions."""
+    if foreign and policy.cooldown is not None and any(map(_is_about, policy.cooldown.projects)):
+        yield _immature(policy.cooldown, file)
+    if foreign and policy.allow_only is not None and not any(map(_is_about, policy.allow_only)):
+        yield "AllowOnly", "the policy does not list the project", math.inf
+    yield from (("Deny", deny.reason, math.inf) for deny in policy.deny if _selects(deny, file))
+    quarantined = [one.reason for one in policy.status if one.status == "quarantined" and _is_about(one.project)]
+    if quarantined:
+        yield "Status", min(filter(None, quarantined), default="the project is quarantined"), math.inf
+    if policy.advisories == "Block" and version_of(file.filename, ProjectName("a-b")) == "1.1":
+        yield "Advisory", "MAL-2 reports it as malware", math.inf
+
+
+def _loosened(policy: Policy, rule: str, file: File) -> float:
+    """Return when the policy's last exception to a rule ends; minus infinity: none holds now."""
+    whole = rule == "Status"
+    ends = (
+        exception.until
+        for exception in policy.exceptions
+        if rule in exception.of
+        and exception.until > NOW
+        and _selects(exception, file)
+        and not (whole and (exception.versions is not None or exception.sha256 is not None))
+    )
+    return max(ends, default=-math.inf)
+
+
+def _all_claims(policies: Sequence[Policy], file: File, *, foreign: bool) -> list[Withholding]:
+    return [
+        (-end, policy.name, RANKS.index(rule), reason, start)
+        for policy in policies
+        for rule, reason, end in _reasons(policy, file, foreign=foreign)
+        if end > NOW and (start := _loosened(policy, rule, file)) < end
+    ]
+
+
+def _compare_with_all_claims(policies: Sequence[Policy], project: Project, *, foreign: bool) -> None:
+    """Compare what withholds and the next change with a plain collection of all claims.
+
+    Yanks withhold nothing, so they stay out of it; of statuses alone the moments are the evaluation's own.
+    """
+    only = [replace(policy, yank=()) for policy in policies]
+    status_alone = [Policy(name=one.name, status=one.status, exceptions=one.exceptions) for one in only]
+    moments = [evaluate(status_alone, replace(project, files=()), foreign=foreign).next_change]
+    expected = {}
+    for file in project.files:
+        claims = _all_claims(only, file, foreign=foreign)
+        deciding = min((claim for claim in claims if claim[-1] <= NOW), default=None)
+        moments += [claim[-1] for claim in claims if claim[-1] > NOW and (deciding is None or claim < deciding)]
+        if deciding is not None:
+            until = None if deciding[0] == -math.inf else -deciding[0]
+            expected[file.filename] = (deciding[1], RANKS[deciding[2]], deciding[3], until)
+            moments.append(until)
+    verdict = evaluate(only, project, foreign=foreign)
+    assert {one.filename: (one.policy, one.rule, one.reason, one.until) for one in verdict.withheld} == expected
+    assert verdict.next_change == min((moment for moment in moments if moment is not None), default=None)
+
+
+@given(SETS, PROJECTS, st.booleans())
+def test_what_withholds_is_what_all_claims_say(policies: list[Policy], project: Project, foreign: bool) -> None:
+    _compare_with_all_claims(policies, project, foreign=foreign)
+
+
+def _dense(drawn: random.Random, number: int) -> Policy:
+    """Return a policy of which most rules are about a project, so that claims and exceptions meet often."""
+
+    def some(made: Callable[[], T]) -> tuple[T, ...]:
+        return tuple(made() for _ in range(drawn.choice([0, 0, 0, 1, 2])))
+
+    def selected() -> dict[str, Any]:
+        versions = drawn.choice([None, "==1.0", ">=1.1", "<2"])
+        return {"project": "a-b", "versions": versions, "sha256": drawn.choice([None, None, None, *DIGESTS])}
+
+    cooldown = Cooldown(
+        minimum_age_s=drawn.choice([0, 5, 6, 10, 30]) * 86_400,
+        missing_time=drawn.choice(["Deny", "FirstSeen", "Allow"]),
+    )
+    return Policy(
+        name=f"ns/{number}",
+        cooldown=drawn.choice([None, cooldown, cooldown]),
+        allow_only=drawn.choice([None, None, None, ()]),
+        deny=some(lambda: Deny(**selected(), reason=drawn.choice("ab"))),
+        status=some(lambda: SetStatus(project="a-b", status="quarantined", reason=drawn.choice(["", "a", "b"]))),
+        advisories=drawn.choice([None, None, "Block"]),
+        exceptions=tuple(
+            PolicyException(
+                **selected(),
+                of=tuple(drawn.sample(RULES, drawn.randint(1, 4))),
+                until=NOW + drawn.randint(-2, 12) * 86_400,
+                reason="needed",
+            )
+            for _ in range(drawn.choice([0, 1, 3]))
+        ),
+    )
+
+
+def test_what_withholds_is_what_all_claims_say_where_many_meet() -> None:
+    drawn = random.Random(14)
+    names = ["a_b-1.0-py3-none-any.whl", "a_b-1.0.tar.gz", "a_b-1.1.tar.gz", "a_b-2.0rc1-py3-none-any.whl"]
+    for _ in range(500):
+        policies = [_dense(drawn, number) for number in range(drawn.randint(1, 4))]
+        drawn.shuffle(policies)
+        times = [None, "soon", "9999-12-25T00:00:00Z", *(rfc3339(NOW + day * 86_400) for day in (-11, -7, -4, -1, 2))]
+        files = tuple(
+            File(filename=name, sha256=drawn.choice(["", *DIGESTS]), upload_time=drawn.choice(times))
+            for name in sorted(drawn.sample(names, drawn.randint(1, 3)))
+        )
+        _compare_with_all_claims(policies, Project(name=ProjectName("a-b"), files=files), foreign=drawn.random() < 0.8)

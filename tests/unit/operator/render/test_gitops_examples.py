@@ -95,6 +95,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "InvalidSpec": (False, DEGRADED),
         "TargetNotFound": (False, DEGRADED),
         "TooManyRules": (False, DEGRADED),
+        "TooManyPolicies": (False, DEGRADED),
         "PolicyTooLarge": (False, DEGRADED),
     },
     "PackagePolicy Programmed": {

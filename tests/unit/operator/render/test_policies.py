@@ -10,7 +10,7 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.policy.document import parse_document, rule_count
-from pywharf.core.policy.model import MAX_RULES, Cooldown, Deny, Policy, PolicyException
+from pywharf.core.policy.model import MAX_POLICIES, MAX_RULES, Cooldown, Deny, Policy, PolicyException
 from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
@@ -337,6 +337,18 @@ def test_names_of_repos_count_as_well():
     assert not overflows(policies[:20])
 
 
+def test_a_server_takes_so_many_policies():
+    """The namespace that has most gives way, also if its policies have few rules."""
+    many = [large(f"p{n}", 1, created=f"2026-01-01T{n // 60:02}:{n % 60:02}:00Z") for n in range(MAX_POLICIES)]
+    assert not overflows(many)
+    policies = (*many, large("q", 9_000, THEIRS, namespace="team", created="2026-03-01T00:00:00Z"))
+    assert overflows(policies)
+    made = snapshot(SERVER, repo("theirs", "team"), policies=policies)
+    newest = f"home/p{MAX_POLICIES - 1}"
+    assert set(given(made)) == {str(one.key) for one in policies} - {newest}
+    assert reasons(made)[newest] == "TooManyPolicies"
+
+
 def test_policies_share_one_config_map():
     random = Random(1)
 
@@ -415,3 +427,4 @@ def test_a_spoilt_config_map_is_a_fault(made):
 
 def test_the_limit_is_the_servers():
     assert MAX_RULES == 10_000
+    assert MAX_POLICIES == 256

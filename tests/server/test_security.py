@@ -327,8 +327,9 @@ def test_no_credentials_of_the_environment_reach_the_index(tmp_path):
 def test_long_texts_of_a_hostile_index_hold_nobody_up(tmp_path):
     """A file name of 500,000 dashes was once searched for a version in full, again for each dash."""
     names = ["x-1.0.tar.gz", "x-" + "1" * 5000 + ".tar.gz", "x" + "-" * 1_000_000 + ".tar.gz", "a-" * 500_000 + ".whl"]
-    files = [{"filename": name, "url": "https://files.example/x", "hashes": {}, "size": 1} for name in names]
-    files.append({**files[0], "filename": "x-2.0.tar.gz", "yanked": "why " * 1_000_000})
+    files = [{"filename": name, "url": f"https://files.example/{name}", "hashes": {}, "size": 1} for name in names]
+    yanked = {"filename": "x-2.0.tar.gz", "url": "https://files.example/x-2.0.tar.gz", "yanked": "why " * 1_000_000}
+    files.append({**files[0], **yanked})
     with upstream() as index, running(tmp_path, [f"--extra_index_url={index.url}"]) as server:
         index.answers["x"] = Answer(json.dumps({"meta": {"api-version": "1.0"}, "name": "x", "files": files}).encode())
         with others_are_served(server):

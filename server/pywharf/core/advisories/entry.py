@@ -37,6 +37,7 @@ class _Range(msgspec.Struct, frozen=True):
     events: Annotated[list[Event], Meta(max_length=1000)] = []
 
 
+@warmed_up
 class _Affected(msgspec.Struct, frozen=True):
     package: _Package | None = None
     versions: Annotated[list[str | None], Meta(max_length=50_000)] | None = None

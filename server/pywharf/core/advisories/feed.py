@@ -119,7 +119,7 @@ def _check_end(line: bytes) -> None:
     if line.endswith(b"\n") or not line.startswith(b"{"):
         return
     try:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadFeedError("its last line is cut off") from None
 

@@ -244,13 +244,16 @@ def _selects(rule: Deny | PolicyException, file: File) -> bool:
     )
 
 
+DOUBT = "its version cannot be read, so it may be one that is withheld"
+
+
 def _doubts(policy: Policy, file: File) -> list[str]:
     """Return why a file of the extra index is withheld that no rule selects: it may be a denied version."""
     if version_of(file.filename, ProjectName("a-b")) is not None:
         return []
     by_version = [deny for deny in policy.deny if deny.versions is not None and deny.sha256 is None]
     of_project = [deny for deny in by_version if _selects(msgspec.structs.replace(deny, versions=None), file)]
-    return ["its version cannot be read, so it may be one that is withheld"] if of_project else []
+    return [DOUBT] if of_project else []
 
 
 @given(SETS, PROJECTS)
@@ -299,12 +302,16 @@ def _reasons(policy: Policy, file: File, *, foreign: bool) -> Iterator[tuple[str
         yield _immature(policy.cooldown, file)
     if foreign and policy.allow_only is not None and not any(map(_is_about, policy.allow_only)):
         yield "AllowOnly", "the policy does not list the project", math.inf
-    yield from (("Deny", deny.reason, math.inf) for deny in policy.deny if _selects(deny, file))
+    denied = [deny.reason for deny in policy.deny if _selects(deny, file)]
+    yield from (("Deny", reason, math.inf) for reason in denied or (_doubts(policy, file) if foreign else []))
     quarantined = [one.reason for one in policy.status if one.status == "quarantined" and _is_about(one.project)]
     if quarantined:
         yield "Status", min(filter(None, quarantined), default="the project is quarantined"), math.inf
-    if policy.advisories == "Block" and version_of(file.filename, ProjectName("a-b")) == "1.1":
+    version = version_of(file.filename, ProjectName("a-b"))
+    if policy.advisories == "Block" and version == "1.1":
         yield "Advisory", "MAL-2 reports it as malware", math.inf
+    if policy.advisories == "Block" and foreign and version is None:
+        yield "Advisory", DOUBT, math.inf
 
 
 def _loosened(policy: Policy, rule: str, file: File) -> float:

@@ -338,15 +338,15 @@ def test_names_of_repos_count_as_well():
 
 
 def test_a_server_takes_so_many_policies():
-    """The namespace that has most gives way, also if its policies have few rules."""
-    many = [large(f"p{n}", 1, created=f"2026-01-01T{n // 60:02}:{n % 60:02}:00Z") for n in range(MAX_POLICIES)]
-    assert not overflows(many)
-    policies = (*many, large("q", 9_000, THEIRS, namespace="team", created="2026-03-01T00:00:00Z"))
+    """The server's own come first, as with rules; a tenant's give way, however few rules they have."""
+    own = [large(f"p{n}", 1, created=f"2026-01-01T{n // 60:02}:{n % 60:02}:00Z") for n in range(MAX_POLICIES - 1)]
+    theirs = [large(f"q{n}", 1, THEIRS, namespace="team", created=f"2026-03-0{n + 1}T00:00:00Z") for n in range(2)]
+    assert not overflows([*own, theirs[0]])
+    policies = (*own, *theirs)
     assert overflows(policies)
     made = snapshot(SERVER, repo("theirs", "team"), policies=policies)
-    newest = f"home/p{MAX_POLICIES - 1}"
-    assert set(given(made)) == {str(one.key) for one in policies} - {newest}
-    assert reasons(made)[newest] == "TooManyPolicies"
+    assert set(given(made)) == {str(one.key) for one in policies} - {"team/q1"}
+    assert reasons(made)["team/q1"] == "TooManyPolicies"
 
 
 def test_policies_share_one_config_map():

@@ -13,7 +13,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.simple import project_html, project_json
 from pywharf.index.upstream import pages as upstream
-from pywharf.index.upstream.pages import matches, may_look_up, parse_page
+from pywharf.index.upstream.pages import matches, may_look_up, parse_page, parse_page_to_show
 
 FOO = ProjectName("foo")
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -190,9 +190,11 @@ def test_names_that_are_no_file_s_are_dropped(filename):
     "url",
     ["foo-2.0.zip", "foo-1.0.zip/", "foo-1.0.zip%2Ffoo-2.0.zip", "foo-1.0.zip/foo-2.0.zip", "f/?foo-1.0.zip", "f"],
 )
-def test_files_that_have_another_name_in_their_url_are_dropped(url):
-    """Clients read a file's version from there, which policies do not see."""
-    assert parse_json(page_of(ENTRY | {"url": url})).files == ()
+def test_files_that_have_another_name_in_their_url_are_not_shown(url):
+    """Clients read a file's version from there, which policies do not see. A copy reports what it cannot take."""
+    content = json.dumps(page_of(ENTRY | {"url": url}, ENTRY)).encode()
+    assert parse_page_to_show(FOO, content, JSON, PAGE).files == parse_json(page_of(ENTRY)).files
+    assert len(parse_page(FOO, content, JSON, PAGE).files) == 2
 
 
 def test_no_fragment_but_a_hash_is_kept_from_html():

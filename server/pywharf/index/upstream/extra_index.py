@@ -14,7 +14,7 @@ from pywharf.core.errors import UpstreamError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
 from pywharf.index.single_flight import SingleFlight
-from pywharf.index.upstream.pages import ACCEPT, parse_page
+from pywharf.index.upstream.pages import ACCEPT, parse_page_to_show
 
 _FRESH_S = 60.0
 _MAX_FILES_KEPT = 200_000
@@ -87,7 +87,7 @@ async def _read(name: ProjectName, page: FetchedPage) -> Project | None:
         return None
     if page.status != _OK:
         raise UpstreamError(f"The extra index answered for {name!r} with the status {page.status}.")
-    return await asyncio.to_thread(parse_page, name, page.content, page.content_type, page.url)
+    return await asyncio.to_thread(parse_page_to_show, name, page.content, page.content_type, page.url)
 
 
 def _weight(project: Project | None) -> int:

@@ -51,6 +51,16 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
     return _parse_json(name, content, url) if is_json else _parse_html(name, content, url)
 
 
+def parse_page_to_show(name: ProjectName, content: bytes, content_type: str, url: str) -> Project:
+    """Parse a page as `parse_page` does, without the files whose link ends in another name.
+
+    pip reads project and version from the link, so such a file could be another one than policies decide about.
+    """
+    project = parse_page(name, content, content_type, url)
+    files = tuple(file for file in project.files if _last_segment(file.location or "") == file.filename)
+    return project if len(files) == len(project.files) else msgspec.structs.replace(project, files=files)
+
+
 def kind_of(content_type: str, what: str) -> Literal["json", "html"]:
     """Return the format that a Content-Type names. Raises UpstreamError if that is not one of the Simple API."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -130,7 +140,7 @@ def _is_shown(file: File) -> bool:
 def _from_json(foreign: _ForeignFile, page: str) -> File | None:
     sha256 = _digest(foreign.hashes.sha256)
     location = _location(page, foreign.url, sha256)
-    if location is None or not _is_filename(foreign.filename) or _last_segment(location) != foreign.filename:
+    if location is None or not _is_filename(foreign.filename):
         return None
     metadata = foreign.core_metadata if foreign.core_metadata is not None else foreign.dist_info_metadata
     return File(

@@ -142,7 +142,7 @@ SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
 ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
 TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]
 NamePattern = Annotated[str, Meta(extra={"form": NAME_PATTERN})]
-ProjectPattern = Annotated[str, Meta(extra={"form": PROJECT_PATTERN})]
+ProjectPattern = Annotated[str, Meta(extra={"form": PROJECT_PATTERN, "costs_much_in_cel": True})]
 """What a policy is about: trying a name costs more with each `*`."""
 Host = Annotated[str, Meta(extra={"form": HOST})]
 HostName = Annotated[str, Meta(extra={"form": HOST_NAME})]

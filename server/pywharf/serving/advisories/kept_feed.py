@@ -36,7 +36,7 @@ def keep(store: Path, root: Path) -> None:
 
 
 def restore(root: Path, target: Path, source: str) -> StoreMeta | None:
-    """Copy the kept feed to a local file; None if there is none of that source. Blocks.
+    """Copy the kept feed to a local file and return what it holds; None if no feed of that source is kept. Blocks.
 
     Raises OSError, BrokenStoreError.
     """

@@ -32,7 +32,7 @@ class Api:
 @pytest.mark.parametrize(
     ("errors", "calls", "written"),
     [
-        pytest.param([], 1, True, id="at once"),
+        pytest.param([], 1, True, id="immediately"),
         pytest.param([CONFLICT], 2, True, id="a conflict"),
         pytest.param([CONFLICT] * 9, 3, False, id="another object of that name"),
         pytest.param([KubeError(404, "NotFound", "")], 1, False, id="it is gone"),

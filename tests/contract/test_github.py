@@ -14,7 +14,7 @@ import pytest
 
 from pywharf.backends.github.listing import Listing
 from pywharf.backends.github.refusals import limited
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,

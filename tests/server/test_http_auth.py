@@ -10,7 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pywharf.config.repo_config import FileSystemSpec
-from pywharf.core.access import Credentials, Permission
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.egress.upstream_client import UpstreamClient

@@ -5,7 +5,8 @@ A name leaves this list, or changes what it promises, only with a new major vers
 
 from pywharf.backends.registration import BackendCommand, BackendType, OpenBackend
 from pywharf.config.repo_config import BackendSpec
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import (
     BackendUnavailableError,
     FileExistsInRepoError,
@@ -16,7 +17,6 @@ from pywharf.core.errors import (
     RateLimitedError,
     StorageFullError,
 )
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.egress.policy import Egress

@@ -9,8 +9,8 @@ import msgspec
 
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import MemorySpec
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (

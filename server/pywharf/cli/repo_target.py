@@ -15,7 +15,8 @@ from pywharf.backends.secret_flags import given_secret
 from pywharf.cli.flags import environment_name, nearest
 from pywharf.config.repo_config import BackendSpec, parse_spec, type_of
 from pywharf.config.settings import TargetSettings
-from pywharf.core.access import Credentials, Permission, permission_of
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials, permission_of
 from pywharf.core.errors import ForbiddenError, InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted

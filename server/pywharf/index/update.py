@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pywharf.core.duplicates import duplicates
 from pywharf.core.errors import IndexConflictError, TooLargeError
-from pywharf.core.identity import duplicates
 from pywharf.core.model import Project
 from pywharf.index.codecs import IndexEncoder, written_at
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes

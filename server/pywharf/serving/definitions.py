@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, ServerConfig
-from pywharf.core.access import Credentials
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.policy.model import PolicyDocument

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from pywharf.core.access import Credentials, Permission, permission_of
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials, permission_of
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Authority, Backend
 from pywharf.serving.permission_cache import Nobody, PermissionCache

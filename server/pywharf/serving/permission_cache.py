@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from cachetools import FIFOCache
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import RateLimitedError
 from pywharf.index.ports import Authority
 from pywharf.index.single_flight import SingleFlight

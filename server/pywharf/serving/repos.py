@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from pywharf.core.access import Credentials
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.core.reports import WithheldCount

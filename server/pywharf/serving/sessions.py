@@ -14,7 +14,8 @@ from typing import Protocol
 
 import msgspec
 
-from pywharf.core.access import Credentials, Permission, fingerprint
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials, fingerprint
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pywharf.core.access import Permission, permission_of
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted

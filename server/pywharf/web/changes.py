@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import ChangeIncompleteError, InvalidInputError, MethodNotAllowedError, PywharfError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name

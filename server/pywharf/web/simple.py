@@ -10,7 +10,7 @@ from typing import BinaryIO, NoReturn
 import msgspec
 from aiohttp import hdrs, web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import BackendUnavailableError, NotFoundError
 from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File

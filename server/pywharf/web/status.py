@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.serving.metrics import CONTENT_TYPE
 from pywharf.web.auth import authorize
 from pywharf.web.keys import METRICS, REPOS, RUNNING

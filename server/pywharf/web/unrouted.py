@@ -2,7 +2,7 @@
 
 from aiohttp import hdrs, web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import MethodNotAllowedError, NotFoundError
 from pywharf.web.auth import authorize
 from pywharf.web.cross_origin import preflight

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
 from pywharf.core.multipart import Part

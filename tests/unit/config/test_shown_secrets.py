@@ -12,7 +12,7 @@ from pywharf.cli.repo_target import RepoTarget
 from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.config.settings import ServerSettings, UpdateIndexSettings, YankSettings
-from pywharf.core.access import Credentials
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.names import RepoName
 from pywharf.egress.policy import Egress
 from pywharf.serving.config_source import ConfigGiven, SubmittedConfig

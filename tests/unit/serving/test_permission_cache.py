@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import BackendUnavailableError, RateLimitedError
 from pywharf.serving.permission_cache import PermissionCache
 

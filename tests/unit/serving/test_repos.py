@@ -9,7 +9,7 @@ import pytest
 
 from pywharf.backends.memory import MemoryBackend
 from pywharf.config.repo_config import BackendSpec, MemorySpec
-from pywharf.core.access import Credentials
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.evaluation import Withheld, compile_policies

@@ -15,9 +15,9 @@ from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import STATUS_FILENAME, ProjectFolder, distributions
 from pywharf.backends.file_system.stamp import stamp_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, remove_deleted, tombstone_of
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import FileExistsInRepoError, InvalidConfigError, NotFoundError
 from pywharf.core.filenames import names_stored_file
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.core.toml_text import dumps

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pywharf.core.identity import identity
+from pywharf.core.duplicates import identity
 from pywharf.core.names import ProjectName
 from pywharf.disk.durable import locked
 

@@ -19,9 +19,9 @@ from pywharf.backends.file_system.journal import FileJournal
 from pywharf.backends.file_system.project_folder import SMALL, ProjectFolder, distributions
 from pywharf.backends.file_system.stamp import digest_of, stamp_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, remove_deleted, tombstone_of, tombstones
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File
 from pywharf.core.toml_text import dumps_flat
 from pywharf.disk.durable import (

@@ -18,9 +18,9 @@ from pywharf.backends.file_system.scan_cache import CachedFile, CachedProject, S
 from pywharf.backends.file_system.stamp import Status, status_of
 from pywharf.backends.file_system.tombstones import META_SUFFIX, tombstones
 from pywharf.backends.file_system.unrecorded import UnrecordedReader
+from pywharf.core.duplicates import duplicates
 from pywharf.core.errors import InvalidInputError
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import duplicates
 from pywharf.core.model import Project, ProjectStatus
 from pywharf.core.names import ProjectName, normalize
 from pywharf.index.ports import Progress, ScannedProject

@@ -25,7 +25,7 @@ from pywharf.backends.github.scanning import ReleaseScanner
 from pywharf.backends.github.uploading import ReleaseUploads
 from pywharf.backends.registration import OpenBackend
 from pywharf.config.repo_config import GithubSpec
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 from pywharf.core.errors import (
     BackendUnavailableError,
     ForbiddenError,

@@ -14,9 +14,9 @@ from pywharf.backends.github.api import GithubApi
 from pywharf.backends.github.changes_file import Changes, ChangesFile
 from pywharf.backends.github.refusals import Step, refusal
 from pywharf.backends.github.releases import Asset, Release, body_of_changed, decode_release, entry_of, tombstone_in
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import FileExistsInRepoError, InvalidConfigError, NotFoundError
 from pywharf.core.filenames import names_stored_file
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import Deletion, File, Project, ProjectStatus, rfc3339
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import Change, Delete, JournalEntry, Reserve, SetStatus, SetYanked

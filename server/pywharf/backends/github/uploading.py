@@ -16,8 +16,8 @@ from pywharf.backends.github.newest import NewestReleases
 from pywharf.backends.github.publishing import publish_release, withdraw_release
 from pywharf.backends.github.releases import Release, entry_of, tombstone_in
 from pywharf.config.repo_config import GithubSpec
+from pywharf.core.duplicates import find_duplicate, identity
 from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
-from pywharf.core.identity import find_duplicate, identity
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import Upload

@@ -4,8 +4,8 @@ import hashlib
 
 import msgspec
 
+from pywharf.core.duplicates import identity
 from pywharf.core.filenames import METADATA_SUFFIX
-from pywharf.core.identity import identity
 from pywharf.core.names import ProjectName
 
 META_SUFFIX = ".meta"

@@ -24,8 +24,8 @@ from pywharf.backends.object_store.client import (
 from pywharf.backends.object_store.journal import BucketJournal
 from pywharf.backends.object_store.layout import Layout
 from pywharf.backends.object_store.records import Record, Records
+from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import BackendUnavailableError, FileExistsInRepoError
-from pywharf.core.identity import find_duplicate
 from pywharf.core.model import File
 from pywharf.index.ports import JournalEntry, Upload
 from pywharf.index.threads import on_storage, within

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from pywharf.core.duplicates import identity
 from pywharf.core.filenames import extension_of, may_be_stored, names_stored_file
-from pywharf.core.identity import identity
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.copying.source import SourceProject

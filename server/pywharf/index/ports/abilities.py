@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from pywharf.core.access import Permission
+from pywharf.core.access.permission import Permission
 
 
 @runtime_checkable

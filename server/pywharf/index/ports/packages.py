@@ -181,7 +181,7 @@ class Packages(Protocol):
 
         Raises:
             FileExistsInRepoError: Other bytes have the name, another name means the same distribution
-                (`pywharf.core.identity`), or the name was deleted. Nothing was changed.
+                (`pywharf.core.duplicates`), or the name was deleted. Nothing was changed.
         """
 
     async def change(self, change: Change) -> JournalEntry:

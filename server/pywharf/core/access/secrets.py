@@ -1,19 +1,12 @@
-"""Decide what a client may do with a repo, by comparing secrets in constant time."""
+"""Decide what a client may do with a repo by its own secrets, compared in constant time."""
 
-import enum
 import functools
 import hashlib
 import hmac
 
 import msgspec
 
-
-class Permission(enum.IntEnum):
-    """A client's permission on a repo. Each level includes the ones below it."""
-
-    NONE = 0
-    READ = 1
-    WRITE = 2
+from pywharf.core.access.permission import Permission
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.core.access import Credentials, Permission, fingerprint, permission_of
+from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials, fingerprint, permission_of
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 BOTH = Credentials(read="r", write="w")

@@ -14,7 +14,7 @@ from support.cluster.cluster import Cluster
 from support.cluster.kube_client import Json
 from support.cluster.resources import apply, path, policy, repo, secret_of, wait_for_condition, wait_for_object
 from support.node.pods import CLIENT_IMAGE, ClientPod, applied, pod_spec
-from support.node.served_repo import SHARED, Site, made_site
+from support.node.served_repo import REPO, SHARED, Site, made_site
 from support.waiting import stretched
 
 REPLICAS = 3
@@ -93,6 +93,10 @@ def site(pod_cluster: Cluster) -> Iterator[Site]:
         made.inside.reach("upstream", PORT)
         apply(made.kube, made.namespace, secret_of(NAME), repo(NAME, upstream={"mode": "Pages"}))
         wait_for_condition(made.kube, path("packagerepos", made.namespace, NAME), "Ready", "True", longest_s=90)
+        for one in (REPO, NAME):
+            # The first update of an index writes into the status, too. After it nothing does that no test causes.
+            where = path("packagerepos", made.namespace, one)
+            wait_for_condition(made.kube, where, "IndexUpToDate", "True", longest_s=90)
         yield made
 
 

@@ -1,0 +1,101 @@
+"""The access entries of a repo, as a configuration has them: each names one kind of subject and what it may do."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pywharf.core.access.permission import Permission
+
+EntryPermission = Literal["Read", "Publish"]
+PERMISSIONS = {"Read": Permission.READ, "Publish": Permission.WRITE}
+
+Group = Annotated[str, Meta(min_length=1, max_length=256)]
+EntryName = Annotated[str, Meta(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
+"""A project's name, in which * stands for any characters."""
+TokenDigest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+"""`sha256:` and the SHA-256, in hex, of a whole token as clients send it."""
+ClaimPattern = Annotated[str, Meta(min_length=1, max_length=512)]
+"""A claim's text, in which * stands for any characters but `/`."""
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+MAX_ENTRIES = 64
+"""Most entries of a repo."""
+MAX_SUBJECTS = 64
+"""Most digests, ServiceAccounts or groups of an entry, and most claims."""
+
+
+class ServiceAccountRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A ServiceAccount of the cluster."""
+
+    namespace: Annotated[str, Meta(min_length=1, max_length=63)]
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    """`*`: every ServiceAccount of the namespace."""
+
+
+class Github(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A workflow of GitHub Actions, by the claims of its token."""
+
+    repository: Annotated[str, Meta(pattern="^[^/*]+/[^/*]+$", max_length=200)]
+    """OWNER/NAME."""
+    workflow: Annotated[str, Meta(min_length=1, max_length=255)]
+    """The file's name below .github/workflows of this very repository; reusable ones of others never pass."""
+    environment: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    """None: any, or none."""
+    owner_id: Number
+    """The owner's number. A name that was given up may be registered again by others; a number never is."""
+
+
+class Gitlab(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A pipeline of GitLab, by the claims of its token."""
+
+    project: Annotated[str, Meta(pattern="^[^*]+/[^/*]+$", max_length=512)]
+    """The project's path: GROUP/…/NAME."""
+    pipeline: Annotated[str, Meta(min_length=1, max_length=255)] = ".gitlab-ci.yml"
+    """Path of the file that defines the top-level pipeline, in this very project."""
+    environment: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    ref: ClaimPattern | None = None
+    """A branch or tag. None: any."""
+    namespace_id: Number
+    issuer: Annotated[str, Meta(min_length=1, max_length=63)] = "gitlab"
+    """Name of the issuer, for a GitLab of one's own."""
+
+
+class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Any holder of a token of an issuer, by its claims; all of them must fit."""
+
+    issuer: Annotated[str, Meta(min_length=1, max_length=63)]
+    claims: Annotated[dict[str, ClaimPattern | Number | bool], Meta(min_length=1, max_length=MAX_SUBJECTS)]
+    """Claims by name. A text fits a text by its pattern; a number or truth value fits only itself."""
+
+
+class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One entry. Several entries about one client add up."""
+
+    name: EntryName
+    permission: EntryPermission
+    """Publish includes Read."""
+    projects: Annotated[tuple[Pattern, ...], Meta(max_length=256)] = ("*",)
+    """The projects whose pages and files are seen and, with Publish, that are published to."""
+    expires: datetime | None = None
+    """The moment from which the entry grants nothing; with a time zone. None: never."""
+    token_digests: Annotated[tuple[TokenDigest, ...], Meta(max_length=MAX_SUBJECTS)] = ()
+    service_accounts: Annotated[tuple[ServiceAccountRef, ...], Meta(max_length=MAX_SUBJECTS)] = ()
+    github: Github | None = None
+    gitlab: Gitlab | None = None
+    oidc: Oidc | None = None
+    proxy_groups: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=MAX_SUBJECTS)
+    ] = ()
+
+    def __post_init__(self) -> None:
+        kinds = (self.token_digests, self.service_accounts, self.github, self.gitlab, self.oidc, self.proxy_groups)
+        if sum(bool(kind) for kind in kinds) != 1:
+            raise ValueError(
+                f"the entry {self.name!r} must have exactly one of token_digests, service_accounts, github, gitlab, "
+                "oidc and proxy_groups"
+            )
+        if self.expires is not None and self.expires.tzinfo is None:
+            raise ValueError(f"the entry {self.name!r}: expires has no time zone; end it with Z")

@@ -13,6 +13,7 @@ from pywharf.core.duplicates import find_duplicate
 from pywharf.core.errors import FileExistsInRepoError, IndexConflictError, NotFoundError
 from pywharf.core.model import Deletion, File, Project, ProjectStatus
 from pywharf.core.names import ProjectName
+from pywharf.index.claims_in_memory import ClaimsInMemory
 from pywharf.index.ports import (
     UNCHANGED,
     Change,
@@ -34,10 +35,11 @@ from pywharf.index.ports import (
 _CHUNK = 64 * 1024
 
 
-class MemoryBackend:
+class MemoryBackend(ClaimsInMemory):
     """The files, journal and index of one repo in plain containers."""
 
     def __init__(self, index_name: str) -> None:
+        super().__init__()
         self._staging = tempfile.TemporaryDirectory(prefix="pywharf-")
         self._index_name = index_name
         self._index: StoredIndex | None = None

@@ -206,3 +206,23 @@ class SetStatusSettings(TargetSettings, frozen=True, kw_only=True):
         Literal["active", "archived", "quarantined", "deprecated"], Meta(description="The project's status (PEP 792).")
     ]
     reason: Annotated[str | None, Meta(description="Why; pages show it.")] = None
+
+
+class ExchangeSettings(Redacted, frozen=True, kw_only=True):
+    """The settings of `pywharf token exchange`, besides the URL."""
+
+    file: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Path of a file that holds the OIDC token; -: standard input. Default: GitHub's or GitLab's "
+                "environment, otherwise standard input."
+            )
+        ),
+    ] = None
+    repo: Annotated[
+        str | None, Meta(description="The repo that the token is for. Default: that of the URL, otherwise all.")
+    ] = None
+    ca: Annotated[str | None, Meta(description="Path of the certificates (PEM) to trust instead of the system's.")] = (
+        None
+    )

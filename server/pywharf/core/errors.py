@@ -14,6 +14,7 @@
     ├── UnauthenticatedError
     ├── ForbiddenError
     ├── WithheldError
+    ├── TokenRefusedError
     ├── NotFoundError
     ├── MethodNotAllowedError
     ├── NotAcceptableError
@@ -169,6 +170,26 @@ class WithheldError(PywharfError):
         self.reason = reason
         self.until = until
         """RFC 3339, in whole seconds."""
+
+
+class TokenRefusedError(PywharfError):
+    """An OIDC token for which no token of this server is minted."""
+
+    status = 422
+    code = "token-refused"
+    title = "Token request failed"
+
+    def __init__(self, kind: str, description: str, *, reason: str = "", subject: str = "") -> None:
+        """Say what to check; `reason` and `subject` are for the audit alone and never for the client."""
+        super().__init__(description)
+        self.kind = kind
+        """A word for programs, as PyPI's `invalid-publisher`."""
+        self.reason = reason or kind
+        self.subject = subject
+
+    def because(self, reason: str, subject: str = "") -> Self:
+        """Return the same error for the client, with another reason for the audit."""
+        return type(self)(self.kind, str(self), reason=reason, subject=subject)
 
 
 class NotFoundError(PywharfError):

@@ -21,7 +21,7 @@ from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
 from pywharf.index.page_cache import Page
 from pywharf.index.policies_in_force import PoliciesInForce
-from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
+from pywharf.index.ports import Backend, Claims, Content, RateLimit, RateLimited
 from pywharf.index.project_pages import Sources, make_page
 from pywharf.index.publish import publish
 from pywharf.index.shared_resources import SharedResources
@@ -80,6 +80,7 @@ class Repository:
         self.name = name
         self._backend = backend
         self._rate_limited = backend if isinstance(backend, RateLimited) else None
+        self._claims: Claims = backend if isinstance(backend, Claims) else shared.claims.of(name)
         self._follower = follower
         self._upstream = upstream
         self._max_file_bytes = max_file_bytes
@@ -239,6 +240,14 @@ class Repository:
     async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
         """Change a project or its files. See `pywharf.index.changes`."""
         return await change(self._backend, self._follower, name, request, secret=secret)
+
+    async def claim(self, name: str, until: int) -> bool:
+        """Claim a name that counts once in this repo, in the storage if it can. See `pywharf.index.ports.Claims`."""
+        return await self._claims.claim(name, until)
+
+    async def is_claimed(self, name: str) -> bool:
+        """Return whether a name was claimed. See `pywharf.index.ports.Claims`."""
+        return await self._claims.is_claimed(name)
 
     @contextlib.asynccontextmanager
     async def _check_slot(self) -> AsyncIterator[None]:

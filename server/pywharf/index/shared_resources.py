@@ -9,6 +9,7 @@ import msgspec
 
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.change_probes import ChangeProbes
+from pywharf.index.claims_in_memory import ClaimsOfRepos
 from pywharf.index.evaluations import KeptChecks
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
@@ -37,3 +38,5 @@ class SharedResources(msgspec.Struct, frozen=True):
     """What policies make of files that were downloaded lately."""
     advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     """What the server's feed of advisories says now."""
+    claims: ClaimsOfRepos = msgspec.field(default_factory=ClaimsOfRepos)
+    """The claims of the repos whose backend keeps none."""

@@ -12,7 +12,7 @@ from pywharf.core.errors import IndexConflictError, TooLargeError
 from pywharf.core.model import Project
 from pywharf.index.codecs import IndexEncoder, written_at
 from pywharf.index.limits import MAX_PROJECT_FILES, MAX_PROJECTS, max_index_bytes
-from pywharf.index.ports import Backend, IndexStore, Packages, Progress, StoredIndex, Unchanged
+from pywharf.index.ports import Backend, Claims, IndexStore, Packages, Progress, StoredIndex, Unchanged
 
 _ATTEMPTS = 3
 
@@ -80,6 +80,8 @@ async def _update_once(backend: Backend, backend_type: str, index_name: str, pro
     summary = await _scan(backend, encoder, progress)
     changed = await _replace(backend, current, encoder, began, index_name=index_name, projects=summary.projects)
     await backend.fold_journal(journal.cursor)
+    if isinstance(backend, Claims):
+        await backend.remove_ended_claims()
     return msgspec.structs.replace(summary, changed=changed)
 
 

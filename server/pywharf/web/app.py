@@ -18,7 +18,8 @@ from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
-from pywharf.web import changes, login, osv, simple, status, unrouted, upload
+from pywharf.serving.trusted_publishing.minting import Minting
+from pywharf.web import changes, login, oidc, osv, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
@@ -32,6 +33,8 @@ from pywharf.web.keys import (
     GATEKEEPER,
     LOGINS,
     METRICS,
+    MINTING,
+    MINTS,
     REPO,
     REPOS,
     RUNNING,
@@ -46,6 +49,7 @@ _logger = logging.getLogger(__name__)
 _CLIENT_GONE = 499
 _MAX_CONCURRENT_LOGINS = 32
 _MAX_CONCURRENT_ADVISORY_QUERIES = 256
+_MAX_CONCURRENT_MINTS = 64
 _SERVER = f"pywharf/{__version__}"
 
 
@@ -62,6 +66,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     served_files: ServedFiles | None = None
     """None on a server without a feed of advisories."""
+    minting: Minting | None = None
+    """None on a server that verifies no identities."""
 
 
 def build_app(
@@ -74,6 +80,9 @@ def build_app(
     app[METRICS], app[RUNNING] = services.metrics, services.running
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
+    app[MINTS] = Slots(_MAX_CONCURRENT_MINTS, "exchanges of tokens")
+    if services.minting is not None:
+        app[MINTING] = services.minting
     app[ADVISORIES] = services.advisories
     if services.served_files is not None:
         app[SERVED_FILES] = services.served_files
@@ -98,6 +107,10 @@ def build_app(
     _add(app, "login", "GET", login.form, "/login", "/login/")
     _add(app, "login", "POST", login.submit, "/login", "/login/")
     _add(app, "logout", "GET", login.logout, "/logout", "/logout/")
+    _add(app, "oidc", "GET", oidc.audience, oidc.AUDIENCE)
+    _add(app, "oidc", "POST", oidc.mint, oidc.MINT)
+    _add(app, "oidc", "POST", oidc.burn, oidc.BURN)
+    _add(app, "oidc", "GET", oidc.discover, oidc.DISCOVERY)
     _add(app, "index_mtime", "GET", status.index_mtime, "/index_mtime", "/index_mtime/")
     _add(app, "initialize", "POST", initializer.handle, "/initialize", "/initialize/")
     _add(app, "healthz", "GET", status.healthz, "/healthz")

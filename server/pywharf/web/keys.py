@@ -13,6 +13,7 @@ from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
+from pywharf.serving.trusted_publishing.minting import Minting
 
 REPOS: web.AppKey[ServedRepos] = web.AppKey("repos", ServedRepos)
 GATEKEEPER: web.AppKey[Gatekeeper] = web.AppKey("gatekeeper", Gatekeeper)
@@ -23,6 +24,10 @@ UPLOADS: web.AppKey[Slots] = web.AppKey("uploads", Slots)
 """Each slot is held by a repo's name."""
 LOGINS: web.AppKey[Slots] = web.AppKey("logins", Slots)
 """Each slot is held by a client's address: anybody may send a login form."""
+MINTING: web.AppKey[Minting] = web.AppKey("minting", Minting)
+"""Missing on a server that verifies no identities."""
+MINTS: web.AppKey[Slots] = web.AppKey("mints", Slots)
+"""Each slot is held by a client's address: anybody may send a token."""
 ADVISORIES: web.AppKey[CurrentAdvisories] = web.AppKey("advisories", CurrentAdvisories)
 SERVED_FILES: web.AppKey[ServedFiles] = web.AppKey("served_files", ServedFiles)
 """Missing on a server without a feed of advisories."""

@@ -1,5 +1,7 @@
 """The only mapping of errors to HTTP answers: RFC 9457 for API clients, a page for browsers."""
 
+from collections.abc import Mapping
+
 import msgspec
 from aiohttp import web
 
@@ -19,6 +21,7 @@ from pywharf.web.transport import cookie_name
 PROBLEM_TYPE = "application/problem+json"
 _CHALLENGE = 'Basic realm="pywharf", charset="UTF-8"'
 _MAX_REASON = 200
+NO_MEMBERS: Mapping[str, object] = {}
 
 
 def prefers_html(request: web.BaseRequest) -> bool:
@@ -51,8 +54,11 @@ def _members_of(error: PywharfError) -> dict[str, object]:
             return {}
 
 
-def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
-    """Return the answer for an error. Its reason phrase is the beginning of the message, because twine shows it."""
+def problem(request: web.BaseRequest, error: PywharfError, members: Mapping[str, object] = NO_MEMBERS) -> web.Response:
+    """Return the answer for an error. Its reason phrase is the beginning of the message, because twine shows it.
+
+    `members` are further fields of its JSON.
+    """
     detail = str(error)
     headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, Cookie"}
     if isinstance(error, UnauthenticatedError):
@@ -74,7 +80,7 @@ def problem(request: web.BaseRequest, error: PywharfError) -> web.Response:
             "status": error.status,
             "detail": detail,
         }
-        body = msgspec.json.encode(said | _members_of(error))
+        body = msgspec.json.encode({**said, **_members_of(error), **members})
         content_type = PROBLEM_TYPE
     response = web.Response(
         status=error.status,

@@ -19,6 +19,7 @@ from pywharf.backends.file_system.project_folder import ProjectFolder
 from pywharf.backends.file_system.publishing import FilePublisher
 from pywharf.backends.file_system.scanning import StorageScan
 from pywharf.backends.file_system.stamp import CheckedContents
+from pywharf.backends.file_system.token_claims import TokenClaims
 from pywharf.backends.file_system.tombstones import META_SUFFIX
 from pywharf.backends.registration import BackendType, OpenBackend
 from pywharf.config.repo_config import FileSystemSpec
@@ -77,6 +78,7 @@ class FileSystemBackend:
         self._publisher = FilePublisher(folder, self._journal)
         self._changer = FileChanger(folder, self._journal)
         self._contents = CheckedContents()
+        self._tokens = TokenClaims(folder)
         stem, _, extension = index_name.rpartition(".")
         self._index_names = (index_name, f"{stem}.json" if extension == "toml" else f"{stem}.toml")
         self._probe = FolderProbe(folder, self._storage, self._staging, "journal", self._index_names)
@@ -145,6 +147,18 @@ class FileSystemBackend:
         if raw is None:
             raise NotFoundError.no_core_metadata(file.filename)
         return raw
+
+    async def claim(self, name: str, until: int) -> bool:
+        """Claim a name (see Claims)."""
+        return await self._call(self._tokens.claim, name, until)
+
+    async def is_claimed(self, name: str) -> bool:
+        """Return whether a name was claimed (see Claims)."""
+        return await self._call(self._tokens.is_claimed, name)
+
+    async def remove_ended_claims(self) -> None:
+        """Remove the claims that ended (see Claims)."""
+        await self._bounded(_LARGE_S, self._tokens.remove_ended)
 
     async def aclose(self) -> None:
         """Do nothing: no resources are held open."""

@@ -19,6 +19,7 @@ from pywharf.backends.object_store.publishing import BucketPublisher
 from pywharf.backends.object_store.records import Records
 from pywharf.backends.object_store.scan_notes import ScanNotes, read_notes
 from pywharf.backends.object_store.scanning import BucketScanner
+from pywharf.backends.object_store.token_claims import TokenClaims
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import (
@@ -113,6 +114,18 @@ class ObjectStoreBackend:
     async def read_metadata(self, project: ProjectName, file: File) -> bytes:
         return await (await self._open()).contents.metadata(project, file)
 
+    async def claim(self, name: str, until: int) -> bool:
+        """Claim a name (see Claims)."""
+        return await (await self._open()).tokens.claim(name, until)
+
+    async def is_claimed(self, name: str) -> bool:
+        """Return whether a name was claimed (see Claims)."""
+        return await (await self._open()).tokens.is_claimed(name)
+
+    async def remove_ended_claims(self) -> None:
+        """Remove the claims that ended (see Claims)."""
+        await (await self._open()).tokens.remove_ended()
+
     async def aclose(self) -> None:
         if self._parts is not None:
             await self._parts.client.aclose()
@@ -156,6 +169,7 @@ class _Parts(msgspec.Struct, frozen=True):
     publisher: BucketPublisher
     changer: BucketChanger
     scanner: BucketScanner
+    tokens: TokenClaims
 
 
 def _parts(settings: Settings, staging: Path, client: ObjectClient) -> _Parts:
@@ -174,4 +188,5 @@ def _parts(settings: Settings, staging: Path, client: ObjectClient) -> _Parts:
         publisher=BucketPublisher(client, layout, records=records, claims=claims, journal=journal),
         changer=BucketChanger(client, layout, records=records, claims=claims, journal=journal),
         scanner=BucketScanner(client, layout, records, claims, adoption),
+        tokens=TokenClaims(client, layout.tokens),
     )

@@ -33,6 +33,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.prefix}staging"
 
     @property
+    def tokens(self) -> str:
+        """The folder of the tokens that were used up or burned."""
+        return f"{self.prefix}tokens"
+
+    @property
     def scan(self) -> str:
         """The object in which a scan notes what it has read, so that the next one need not read it."""
         return f"{self.prefix}scan.json"

@@ -6,7 +6,7 @@ that one.
 
 from typing import Protocol
 
-from pywharf.index.ports.abilities import Authority, Probeable, RateLimit, RateLimited
+from pywharf.index.ports.abilities import MAX_CLAIM_S, Authority, Claims, Probeable, RateLimit, RateLimited
 from pywharf.index.ports.index_store import (
     UNCHANGED,
     IndexStore,
@@ -33,11 +33,13 @@ from pywharf.index.ports.packages import (
 )
 
 __all__ = [
+    "MAX_CLAIM_S",
     "UNCHANGED",
     "Action",
     "Authority",
     "Backend",
     "Change",
+    "Claims",
     "Content",
     "Delete",
     "IndexStore",
@@ -64,7 +66,8 @@ __all__ = [
 class Backend(Packages, IndexStore, Protocol):
     """One repo's storage: its packages, and their index.
 
-    Instances are used by one event loop. Further abilities are optional: `Probeable`, `Authority` and `RateLimited`.
+    Instances are used by one event loop. Further abilities are optional: `Probeable`, `Authority`, `RateLimited`
+    and `Claims`.
     """
 
     async def aclose(self) -> None:

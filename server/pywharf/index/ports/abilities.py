@@ -48,6 +48,47 @@ class Authority(Protocol):
         """
 
 
+MAX_CLAIM_S = 25 * 3600
+"""Most seconds that a claim may have to be kept."""
+
+
+@runtime_checkable
+class Claims(Protocol):
+    """A backend that keeps claims. A claim is a name that counts once, whichever server claims it first.
+
+    Both calls that a request waits for raise UnavailableError if the storage cannot be asked. A claim that may or may
+    not have been made counts as made by somebody else.
+    """
+
+    async def claim(self, name: str, until: int) -> bool:
+        """Claim a name durably, unless any server has claimed it before.
+
+        Parameters:
+            name: 64 hex digits.
+            until: Unix seconds until which the claim must be kept, at most `MAX_CLAIM_S` from now. It is the same for
+                all claims of one name.
+
+        Returns:
+            True if this call made the claim. Of concurrent calls, through any number of servers, one returns True.
+
+        Raises:
+            UnavailableError: The storage cannot be asked, or holds too many claims.
+        """
+
+    async def is_claimed(self, name: str) -> bool:
+        """Return whether any server has claimed a name. The answer is never older than the call.
+
+        Parameters:
+            name: 64 hex digits.
+
+        Returns:
+            True from the moment when `claim` returns until at least the claim's end.
+        """
+
+    async def remove_ended_claims(self) -> None:
+        """Remove the claims that ended some minutes ago, so that clocks may differ. update_index calls it."""
+
+
 class RateLimit(msgspec.Struct, frozen=True):
     """The number of requests that a storage still accepts."""
 

@@ -1,0 +1,1 @@
+"""Trusted publishing: mint tokens for OIDC tokens that entries name, each of which counts once, and burn them."""

@@ -1,0 +1,198 @@
+"""Mint a token for an OIDC token, for all repos with entries that its claims fit, and read minted tokens."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pywharf.core.access.deciding import CompiledEntries, matching
+from pywharf.core.access.identities import Claims, Minted
+from pywharf.core.access.minted import MintingKey, TooManyEntriesError, is_plausible
+from pywharf.core.access.permission import Permission
+from pywharf.core.errors import TokenRefusedError
+from pywharf.core.names import RepoName
+from pywharf.serving.identification import Identified, Unverified, Verifier
+from pywharf.serving.trusted_publishing.used_tokens import UsedTokens
+
+MAX_REPOS: Final = 32
+"""Most repos of one minted token."""
+_LEEWAY_S: Final = 60
+"""Seconds for which a token may still be taken for valid after its end, because clocks differ."""
+_LONGEST_S: Final = 24 * 3600
+"""Longest validity of a token that may be exchanged. Until its end it is remembered that it was used."""
+_REPOS_AT_A_TIME: Final = 200
+_ID_BYTES: Final = 12
+_SHOWN: Final = 40
+"""Characters of a claim that the audit shows."""
+
+_NOT_VALID = TokenRefusedError(
+    "invalid-token",
+    "The token is not valid for this server: check its issuer, its audience (GET /_/oidc/audience) and its age.",
+)
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A token that was minted."""
+
+    token: str
+    minted: Minted
+
+    def __repr__(self) -> str:
+        """Return a text without the token."""
+        return f"Issued({self.minted.jti})"
+
+
+class Minting:
+    """The minting of one worker. Its tokens hold on every server with the same session key."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        key: MintingKey,
+        verifier: Verifier,
+        entries: Callable[[], Mapping[RepoName, CompiledEntries]],
+        used: UsedTokens,
+        audience: Callable[[], str | None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`verifier` verifies OIDC tokens; `audience` returns the one that they need, or None if none is believed."""
+        self._key = key
+        self._verifier = verifier
+        self._entries = entries
+        self._used = used
+        self._audience = audience
+        self._clock = clock
+
+    @property
+    def audience(self) -> str | None:
+        """Return the audience that an OIDC token needs; None if no issuer is believed."""
+        return self._audience()
+
+    async def mint(self, token: str, address: str, only: RepoName | None = None) -> Issued:
+        """Exchange an OIDC token, which counts no more after that; with `only`, for that repo alone.
+
+        Raises TokenRefusedError, UnavailableError.
+        """
+        claims = await self._verified(token, address)
+        granted = await self._granted(claims, only)
+        if not granted:
+            raise TokenRefusedError(
+                "invalid-publisher",
+                "The token is valid, but no entry lets it publish. Compare the entry's fields with the claims of the "
+                "token: repository, owner's number, workflow and environment, or project, pipeline, namespace and ref.",
+                reason=f"not-named: {_shown(claims, self._asked(claims.issuer))}",
+                subject=claims.subject,
+            )
+        if len(granted) > MAX_REPOS:
+            raise _too_many(claims)
+        jti = secrets.token_urlsafe(_ID_BYTES)
+        self._signed(jti, granted, claims)  # raises before the token is used up
+        used = await self._used.use_up(sorted(granted), _identity_of(claims, token), self._until(claims))
+        if not used:
+            raise TokenRefusedError(
+                "token-used",
+                "The token was exchanged before; ask the issuer for a new one.",
+                reason="replayed",
+                subject=claims.subject,
+            )
+        return self._signed(jti, {repo: granted[repo] for repo in used}, claims)
+
+    async def burn(self, token: str) -> Minted | None:
+        """End a minted token everywhere; return it, or None if it is none or has ended. Raises UnavailableError."""
+        minted = self._key.read(token, self._clock())
+        if minted is not None:
+            await self._used.burn(minted)
+        return minted
+
+    async def _verified(self, token: str, address: str) -> Claims:
+        found = await self._verifier.identify(token, address) if self._verifier.plausible(token) else None
+        if isinstance(found, Unverified):
+            raise _NOT_VALID.because(found.reason)
+        if not isinstance(found, Claims):
+            raise _NOT_VALID.because("no-oidc-token", getattr(found, "subject", ""))
+        if found.expires - self._clock() > _LONGEST_S:
+            raise TokenRefusedError(
+                "invalid-token",
+                "The token is valid for more than a day; ask the issuer for one with a shorter life.",
+                reason="lives-too-long",
+                subject=found.subject,
+            )
+        return found
+
+    async def _granted(self, claims: Claims, only: RepoName | None) -> dict[RepoName, tuple[str, ...]]:
+        """Return the keys of the entries that let these claims publish, by repo."""
+        entries, now = self._entries(), self._clock()
+        if only is not None:
+            entries = {only: entries[only]} if only in entries else {}
+        granted: dict[RepoName, tuple[str, ...]] = {}
+        for number, (repo, compiled) in enumerate(entries.items(), 1):
+            keys = tuple(one.key for one in matching(compiled, claims, now) if one.permission is Permission.WRITE)
+            if keys:
+                granted[repo] = keys
+            if number % _REPOS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return granted
+
+    def _signed(self, jti: str, granted: Mapping[RepoName, tuple[str, ...]], claims: Claims) -> Issued:
+        try:
+            token, expires = self._key.mint(jti, granted, claims.subject, self._clock())
+        except TooManyEntriesError:
+            raise _too_many(claims) from None
+        return Issued(token, Minted(jti=jti, entries=granted, subject=claims.subject, expires=expires))
+
+    def _until(self, claims: Claims) -> int:
+        """Return when nobody can take the token for valid any longer. It is the same at each call."""
+        return int(claims.expires) + _LEEWAY_S
+
+    def _asked(self, issuer: str) -> Collection[str]:
+        """Return the names of the claims by which any entry decides about this issuer's tokens."""
+        return sorted({name for compiled in self._entries().values() for name in compiled.claims_about(issuer)})
+
+
+class MintedVerifier:
+    """The verifier of minted tokens. Whether one was burned is asked of its repos; see `UsedTokens.is_burned`."""
+
+    def __init__(self, key: MintingKey, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._clock = clock
+
+    def plausible(self, secret: str) -> bool:
+        """Return whether a text has the form of a minted token."""
+        return is_plausible(secret)
+
+    async def identify(self, secret: str, address: str) -> Identified:
+        """Return the token's holder."""
+        del address
+        return self._key.read(secret, self._clock()) or Unverified("minted-token")
+
+
+def _identity_of(claims: Claims, token: str) -> str:
+    """Return what identifies an OIDC token: its jti, otherwise all that its signature covers.
+
+    The signature itself does not count: some have several forms that are equally valid.
+    """
+    jti = claims.claims.get("jti")
+    if isinstance(jti, str) and jti:
+        return f"jti\0{claims.issuer}\0{jti}"
+    return f"token\0{token.rpartition('.')[0]}"
+
+
+def _shown(claims: Claims, names: Collection[str]) -> str:
+    """Return the claims of these names, each shortened."""
+
+    def text(value: Any) -> str:  # noqa: ANN401 - a claim
+        return f"{value if isinstance(value, str | int | bool) else type(value).__name__}"[:_SHOWN]
+
+    return ", ".join(f"{name}={text(claims.claims[name])}" for name in names if name in claims.claims) or claims.issuer
+
+
+def _too_many(claims: Claims) -> TokenRefusedError:
+    return TokenRefusedError(
+        "too-many-repos",
+        "Entries of more repos name these claims than one token can hold. Exchange the token for one repo, with "
+        "?repo=NAME or pywharf token exchange --repo=NAME.",
+        reason="too-many-repos",
+        subject=claims.subject,
+    )

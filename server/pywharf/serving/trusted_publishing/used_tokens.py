@@ -1,0 +1,115 @@
+"""Which tokens were used up or burned, by claims in the storage of each repo that they are for.
+
+A repo whose storage does not answer loses its own part of a token. It cannot stop those of other repos.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol
+
+from cachetools import FIFOCache, TTLCache
+
+from pywharf.core.access.identities import Minted
+from pywharf.core.errors import PywharfError, UnavailableError
+from pywharf.core.names import RepoName
+from pywharf.index.single_flight import SingleFlight
+
+_logger = logging.getLogger(__name__)
+
+_CLAIM_S: Final = 3.0
+"""Seconds that a storage may take for a claim. Some clients wait only five for their token."""
+_CHECK_S: Final = 5.0
+_KNOWN_S: Final = 1.0
+"""Seconds for which a token counts as not burned without asking the storage."""
+_REMEMBERED: Final = 10_000
+
+_UNKNOWN: Final = "It cannot be found out now whether the token was used before; try again with a new one."
+
+
+class ClaimsOfRepo(Protocol):
+    """The claims of one repo; see `pywharf.index.ports.Claims`."""
+
+    async def claim(self, name: str, until: int) -> bool:
+        """Claim a name, and return whether this call was the first."""
+
+    async def is_claimed(self, name: str) -> bool:
+        """Return whether a name was claimed."""
+
+
+class UsedTokens:
+    """The used and the burned tokens of one server. All its workers and replicas know them within two seconds."""
+
+    def __init__(self, repository: Callable[[RepoName], ClaimsOfRepo]) -> None:
+        """`repository` returns a repo by its name. It may raise UnavailableError."""
+        self._repository = repository
+        self._burned: FIFOCache[tuple[RepoName, str], bool] = FIFOCache(_REMEMBERED)
+        self._not_burned: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, time.monotonic)
+        self._asking = SingleFlight[tuple[RepoName, str], bool]()
+
+    async def use_up(self, repos: Sequence[RepoName], token: str, until: int) -> tuple[RepoName, ...]:
+        """Let a token count, and return the repos for which it counts now; none if it counted before.
+
+        Of concurrent calls, through any number of servers, one is the first for each repo. The first repo whose storage
+        answers decides for all of them, so that a token is not shared out between two calls.
+
+        Raises UnavailableError if no storage answers.
+        """
+        name = _name("used", token)
+        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in repos))
+        answered = [(repo, is_first) for repo, is_first in zip(repos, claims, strict=True) if is_first is not None]
+        if not answered:
+            raise UnavailableError(_UNKNOWN)
+        if not answered[0][1]:
+            return ()
+        return tuple(repo for repo, is_first in answered if is_first)
+
+    async def burn(self, minted: Minted) -> None:
+        """End a minted token. Raises UnavailableError if not every server will know it."""
+        repos = [*minted.entries]
+        for repo in repos:
+            self._burned[repo, minted.jti] = True
+        claims = await asyncio.gather(
+            *(self._claim(repo, _name("burned", minted.jti), int(minted.expires)) for repo in repos)
+        )
+        if None in claims:
+            raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
+
+    async def is_burned(self, repo: RepoName, minted: Minted) -> bool:
+        """Return whether a minted token was burned, for one of its repos. Raises UnavailableError if it is unknown."""
+        key = repo, minted.jti
+        if key in self._burned:
+            return True
+        if key in self._not_burned:
+            return False
+        return await self._asking.run(key, lambda: self._ask(repo, minted))
+
+    async def _ask(self, repo: RepoName, minted: Minted) -> bool:
+        key = repo, minted.jti
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                is_burned = await self._repository(repo).is_claimed(_name("burned", minted.jti))
+        except TimeoutError:
+            raise UnavailableError("It cannot be found out now whether the token was ended; try again.") from None
+        (self._burned if is_burned else self._not_burned)[key] = True
+        return is_burned
+
+    async def _claim(self, repo: RepoName, name: str, until: int) -> bool | None:
+        """Return whether this is the first claim of the name in a repo; None if the repo does not answer."""
+        try:
+            async with asyncio.timeout(_CLAIM_S):
+                return await self._repository(repo).claim(name, until)
+        except TimeoutError:
+            _logger.warning("Repo %s: the storage did not answer in time whether a token was used before.", repo)
+        except PywharfError as error:
+            _logger.warning("Repo %s: it is unknown whether a token was used before: %s", repo, error)
+        except Exception:  # from a third party's backend
+            _logger.exception("Repo %s: it is unknown whether a token was used before.", repo)
+        return None
+
+
+def _name(what: str, token: str) -> str:
+    """Return the name of a claim: a digest, so that the storage tells nothing about tokens."""
+    return hashlib.sha256(f"{what}\0{token}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -110,7 +110,8 @@ def _address(url: str) -> tuple[str, str | None]:
             raise ValueError  # noqa: TRY301 - one message for every URL that does not fit
     except ValueError:
         raise InvalidConfigError(
-            "SERVER_URL must be the https URL of a server or of a repo (https://HOST/repo/NAME/simple/), without a secret."
+            "SERVER_URL must be the https URL of a server, or of a repo (https://HOST/repo/NAME/simple/), without a "
+            "secret."
         ) from None
     found = _REPO.fullmatch(str(parsed))
     return (found["base"], found["repo"]) if found is not None else (str(parsed).rstrip("/"), None)

@@ -143,7 +143,7 @@ def _check_accepted(request: web.Request) -> None:
 
 def _offered(request: web.Request) -> Minting:
     """Return the server's minting. Raises NotFoundError if it believes no issuer, so that clients do not try."""
-    minting = request.app[MINTING] if MINTING in request.app else None
+    minting = request.app.get(MINTING)
     if minting is None or minting.audience is None:
         raise NotFoundError("This server offers no trusted publishing.")
     return minting

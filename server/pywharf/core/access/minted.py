@@ -1,7 +1,8 @@
 """PURE. Make and read minted tokens: what a server gives a client of trusted publishing for its OIDC token.
 
 A token is `pywharf-minted-` and one base64url text: an HMAC-SHA256, then what it signs. It has no dot, so it is no JWT,
-and its prefix differs from that of the tokens whose digests entries name. Every server with the same session key reads it.
+and its prefix differs from that of the tokens whose digests entries name. Every server with the same session key reads
+it.
 """
 
 import base64

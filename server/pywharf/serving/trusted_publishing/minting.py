@@ -52,6 +52,7 @@ class Minting:
         self,
         key: MintingKey,
         verifier: Verifier,
+        *,
         entries: Callable[[], Mapping[RepoName, CompiledEntries]],
         used: UsedTokens,
         audience: Callable[[], str | None],

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from cachetools import FIFOCache, TTLCache
@@ -68,12 +68,10 @@ class UsedTokens:
 
     async def burn(self, minted: Minted) -> None:
         """End a minted token. Raises UnavailableError if not every server will know it."""
-        repos = [*minted.entries]
-        for repo in repos:
+        name, until = _name("burned", minted.jti), int(minted.expires)
+        for repo in minted.entries:
             self._burned[repo, minted.jti] = True
-        claims = await asyncio.gather(
-            *(self._claim(repo, _name("burned", minted.jti), int(minted.expires)) for repo in repos)
-        )
+        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in minted.entries))
         if None in claims:
             raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
 

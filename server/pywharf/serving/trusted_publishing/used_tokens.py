@@ -42,11 +42,13 @@ class ClaimsOfRepo(Protocol):
 class UsedTokens:
     """The used and the burned tokens of one server. All its workers and replicas know them within two seconds."""
 
-    def __init__(self, repository: Callable[[RepoName], ClaimsOfRepo]) -> None:
-        """`repository` returns a repo by its name. It may raise UnavailableError."""
+    def __init__(
+        self, repository: Callable[[RepoName], ClaimsOfRepo], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`repository` returns a repo by its name; it may raise UnavailableError. `clock` gives seconds."""
         self._repository = repository
         self._burned: FIFOCache[tuple[RepoName, str], bool] = FIFOCache(_REMEMBERED)
-        self._not_burned: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, time.monotonic)
+        self._not_burned: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, clock)
         self._asking = SingleFlight[tuple[RepoName, str], bool]()
 
     async def use_up(self, repos: Sequence[RepoName], token: str, until: int) -> tuple[RepoName, ...]:

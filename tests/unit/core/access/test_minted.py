@@ -77,7 +77,7 @@ def test_a_token_may_be_recognized_by_its_form():
 
 
 def test_a_repo_with_many_entries_leaves_room_for_the_others():
-    many = {RepoName("crowded"): tuple(f"entry-{n}:{n:024}" for n in range(64)), RepoName("small"): ("release:1",)}
+    many = {RepoName("crowded"): tuple(f"{'e' * 60}-{n}:{n:024}" for n in range(64)), RepoName("small"): ("release:1",)}
     token, _ = MintingKey(KEY).mint("an-id", many, "somebody", NOW)
     read = MintingKey(KEY).read(token, NOW)
     assert read is not None

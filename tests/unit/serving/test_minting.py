@@ -1,0 +1,430 @@
+"""Minting: which claims get a token for what, that it counts once, and that a hanging storage hurts only itself."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pywharf.core.access.deciding import CompiledEntries, compile_entries, decide
+from pywharf.core.access.entries import AccessEntry, Github, Gitlab, Oidc
+from pywharf.core.access.identities import Claims, Identity, ServiceAccount
+from pywharf.core.access.minted import LIFE_S, PREFIX, MintingKey
+from pywharf.core.access.permission import Permission
+from pywharf.core.errors import BackendUnavailableError, TokenRefusedError, UnavailableError
+from pywharf.core.names import RepoName
+from pywharf.index.claims_in_memory import MAX_CLAIMS, ClaimsInMemory
+from pywharf.serving.identification import Identified, Unverified
+from pywharf.serving.trusted_publishing import used_tokens
+from pywharf.serving.trusted_publishing.minting import MAX_REPOS, MintedVerifier, Minting
+from pywharf.serving.trusted_publishing.used_tokens import UsedTokens
+
+NOW = 1_800_000_000.0
+TEAM_A, TEAM_B = RepoName("team-a"), RepoName("team-b")
+
+GITHUB = {
+    "jti": "example-id",
+    "sub": "repo:acme/tool:environment:pypi",
+    "aud": "pywharf",
+    "environment": "pypi",
+    "ref": "refs/tags/v1",
+    "sha": "b" * 40,
+    "repository": "acme/tool",
+    "repository_owner": "acme",
+    "actor_id": "12",
+    "repository_visibility": "private",
+    "repository_id": "74",
+    "repository_owner_id": "4711",
+    "run_id": "1",
+    "workflow": "release",
+    "workflow_ref": "acme/tool/.github/workflows/release.yml@refs/tags/v1",
+    "job_workflow_ref": "acme/tool/.github/workflows/release.yml@refs/tags/v1",
+    "event_name": "push",
+    "ref_type": "tag",
+    "runner_environment": "github-hosted",
+    "iss": "https://token.actions.githubusercontent.com",
+}
+"""What GitHub sends for a job of acme/tool that runs in the environment pypi."""
+GITLAB = {
+    "jti": "235b3a54-b797-45c7-ae9a-f72d7bc6ef5b",
+    "sub": "project_path:acme/lib:ref_type:tag:ref:v1",
+    "aud": "pywharf",
+    "namespace_id": "815",
+    "namespace_path": "acme",
+    "project_id": "20",
+    "project_path": "acme/lib",
+    "user_id": "1",
+    "user_login": "dev",
+    "pipeline_id": "574",
+    "pipeline_source": "push",
+    "job_id": "302",
+    "ref": "v1",
+    "ref_type": "tag",
+    "ref_path": "refs/tags/v1",
+    "ref_protected": "true",
+    "environment": "production",
+    "environment_protected": "true",
+    "runner_environment": "self-hosted",
+    "project_visibility": "private",
+    "ci_config_ref_uri": "gitlab.com/acme/lib//.gitlab-ci.yml@refs/tags/v1",
+    "iss": "https://gitlab.com",
+}
+
+RELEASE = AccessEntry(
+    name="release",
+    permission="Publish",
+    projects=("acme-tool",),
+    github=Github(repository="acme/tool", workflow="release.yml", environment="pypi", owner_id=4711),
+)
+LIB = AccessEntry(
+    name="lib",
+    permission="Publish",
+    gitlab=Gitlab(project="acme/lib", namespace_id=815, environment="production"),
+)
+BUILDS = AccessEntry(name="builds", permission="Publish", oidc=Oidc(issuer="corp", claims={"sub": "build-*"}))
+READERS = AccessEntry(name="readers", permission="Read", oidc=Oidc(issuer="corp", claims={"sub": "build-*"}))
+
+
+class Issuer:
+    """A double of the verifier of JWTs: a token is ISSUER and its claims as JSON, between dots."""
+
+    expires = NOW + 300
+
+    def plausible(self, secret: str) -> bool:
+        return secret.startswith("jwt.")
+
+    async def identify(self, secret: str, address: str) -> Identified:
+        del address
+        _, issuer, _, claims = secret.split("~")
+        if issuer == "nobody":
+            return Unverified("jwt-issuer")
+        if issuer == "cluster":
+            return ServiceAccount("ml", "trainer")
+        return Claims(issuer=issuer, claims=json.loads(claims), expires=self.expires)
+
+
+def token(issuer: str = "github", claims: Mapping[str, Any] = GITHUB, **other: Any) -> str:
+    return f"jwt.~{issuer}~.~{json.dumps({**claims, **other})}"
+
+
+class Storages:
+    """The claims of each repo, and which storages are out of order."""
+
+    def __init__(self) -> None:
+        self.claims: dict[RepoName, ClaimsInMemory] = {}
+        self.down: set[RepoName] = set()
+        self.hanging: set[RepoName] = set()
+
+    def of(self, repo: RepoName) -> "Storage":
+        return Storage(self, repo)
+
+
+class Storage:
+    def __init__(self, storages: Storages, repo: RepoName) -> None:
+        self._storages, self._repo = storages, repo
+        self._claims = storages.claims.setdefault(repo, ClaimsInMemory(lambda: NOW))
+
+    async def claim(self, name: str, until: int) -> bool:
+        await self._answer()
+        return await self._claims.claim(name, until)
+
+    async def is_claimed(self, name: str) -> bool:
+        await self._answer()
+        return await self._claims.is_claimed(name)
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self._repo in self._storages.hanging:
+            await asyncio.Event().wait()
+        if self._repo in self._storages.down:
+            raise BackendUnavailableError("The storage is down.")
+
+
+class Server:
+    """What one server needs to mint; several may share the storages."""
+
+    def __init__(self, storages: Storages, repos: Mapping[RepoName, list[AccessEntry]], key: bytes = b"key") -> None:
+        self.now = NOW
+        self.entries: dict[RepoName, CompiledEntries] = {n: compile_entries(n, es) for n, es in repos.items()}
+        self.used = UsedTokens(storages.of, lambda: self.now)
+        self.issuer = Issuer()
+        signing = MintingKey(key)
+        self.minting = Minting(
+            signing,
+            self.issuer,
+            entries=lambda: self.entries,
+            used=self.used,
+            audience=lambda: "pywharf",
+            clock=lambda: self.now,
+        )
+        self.verifier = MintedVerifier(signing, lambda: self.now)
+
+    async def mint(self, sent: str, only: RepoName | None = None) -> Identity:
+        """Mint, and return whom the token proves."""
+        issued = await self.minting.mint(sent, "192.0.2.1", only)
+        assert issued.token.startswith(PREFIX)
+        assert issued.token not in repr(issued)
+        read = await self.verifier.identify(issued.token, "")
+        assert read == issued.minted
+        assert not isinstance(read, Unverified)
+        return read
+
+
+@pytest.fixture
+def storages() -> Storages:
+    return Storages()
+
+
+@pytest.fixture
+def server(storages: Storages) -> Server:
+    return Server(storages, {TEAM_A: [RELEASE, LIB], TEAM_B: [BUILDS, READERS]})
+
+
+def permission(server: Server, repo: RepoName, identity: Identity) -> Permission:
+    return decide(server.entries[repo], identity, server.now).permission
+
+
+async def test_a_workflow_gets_what_its_entry_says(server):
+    minted = await server.mint(token())
+    grant = decide(server.entries[TEAM_A], minted, server.now)
+    assert (grant.permission, grant.entry) == (Permission.WRITE, "release")
+    assert grant.publish.allows("acme-tool")
+    assert not grant.publish.allows("acme-lib")
+    assert grant.subject == "github:repo:acme/tool:environment:pypi"
+    assert permission(server, TEAM_B, minted) is Permission.NONE
+    assert minted.expires >= NOW + LIFE_S
+
+
+async def test_a_pipeline_gets_what_its_entry_says(server):
+    assert permission(server, TEAM_A, await server.mint(token("gitlab", GITLAB))) is Permission.WRITE
+
+
+async def test_an_entry_that_was_changed_or_removed_grants_nothing_more(server):
+    minted = await server.mint(token())
+    for entries in ([LIB], [AccessEntry(**{**_fields(RELEASE), "projects": ("*",)})], []):
+        server.entries[TEAM_A] = compile_entries(TEAM_A, entries)
+        assert permission(server, TEAM_A, minted) is Permission.NONE
+    server.entries[TEAM_A] = compile_entries(TEAM_A, [RELEASE])
+    assert permission(server, TEAM_A, minted) is Permission.WRITE
+
+
+def _fields(entry: AccessEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in entry.__struct_fields__}
+
+
+NOT_NAMED = {
+    "a reusable workflow of another repository": token(
+        job_workflow_ref="evil/shared/.github/workflows/release.yml@refs/heads/main"
+    ),
+    "a reusable workflow of the same owner": token(
+        job_workflow_ref="acme/shared/.github/workflows/release.yml@refs/heads/main"
+    ),
+    "a name that somebody else registered again": token(repository_owner_id="4712", repository_id="75"),
+    "a repository that was transferred": token(repository_owner="other", repository_owner_id="99"),
+    "a fork": token(repository="evil/tool", repository_owner="evil", repository_owner_id="666"),
+    "another workflow": token(job_workflow_ref="acme/tool/.github/workflows/test.yml@refs/heads/main"),
+    "a workflow in a folder below": token(
+        job_workflow_ref="acme/tool/.github/workflows/x/.github/workflows/release.yml@refs/heads/main"
+    ),
+    "no environment": token(claims={k: v for k, v in GITHUB.items() if k != "environment"}),
+    "another environment": token(environment="test"),
+    "an owner's number that is no text": token(repository_owner_id=4711),
+    "GitHub's claims of another issuer": token("corp"),
+    "GitHub's claims of GitLab": token("gitlab"),
+    "another project of GitLab": token("gitlab", GITLAB, project_path="acme/lib2"),
+    "a group that somebody else registered again": token("gitlab", GITLAB, namespace_id="816"),
+    "a pipeline whose file another project has": token(
+        "gitlab", GITLAB, ci_config_ref_uri="gitlab.com/evil/lib//.gitlab-ci.yml@refs/tags/v1"
+    ),
+    "another file of the pipeline": token(
+        "gitlab", GITLAB, ci_config_ref_uri="gitlab.com/acme/lib//other.yml@refs/tags/v1"
+    ),
+    "a subject across a slash": token("corp", {"sub": "build-1/2"}),
+    "nothing at all": token("corp", {}),
+}
+
+
+@pytest.mark.parametrize("sent", NOT_NAMED.values(), ids=NOT_NAMED)
+async def test_who_is_not_named_gets_nothing_and_learns_nothing(server, sent):
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(sent)
+    assert (refused.value.kind, refused.value.status) == ("invalid-publisher", 422)
+    assert "team-" not in str(refused.value)
+    assert refused.value.reason.startswith("not-named: ")
+
+
+async def test_the_audit_alone_names_the_claims(server):
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(token(repository_owner_id="4712"))
+    assert "repository_owner_id=4712" in refused.value.reason
+    assert "repository=acme/tool" in refused.value.reason
+    assert "4712" not in str(refused.value)
+    assert "actor_id" not in refused.value.reason, "no entry asks for it"
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [("jwt.~nobody~.~{}", "jwt-issuer"), ("jwt.~cluster~.~{}", "no-oidc-token"), ("pywharf_x", "no-oidc-token")],
+)
+async def test_what_proves_no_claims_is_refused_alike(server, sent, reason):
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(sent)
+    assert (refused.value.kind, refused.value.reason) == ("invalid-token", reason)
+    assert "GET /_/oidc/audience" in str(refused.value)
+
+
+async def test_a_minted_token_mints_no_other(server):
+    issued = await server.minting.mint(token(), "")
+    with pytest.raises(TokenRefusedError):
+        await server.minting.mint(issued.token, "")
+
+
+async def test_entries_that_only_read_get_no_token(storages):
+    server = Server(storages, {TEAM_B: [READERS]})
+    with pytest.raises(TokenRefusedError):
+        await server.mint(token("corp", {"sub": "build-1", "jti": "1"}))
+
+
+async def test_a_token_counts_once(server):
+    await server.mint(token())
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(token())
+    assert (refused.value.kind, refused.value.reason) == ("token-used", "replayed")
+    await server.mint(token(jti="another"))
+
+
+async def test_the_same_id_of_another_issuer_is_another_token(server):
+    await server.mint(token(jti="1"))
+    await server.mint(token("gitlab", GITLAB, jti="1"))
+
+
+async def test_a_token_without_an_id_counts_once_whatever_its_signature(server):
+    sent = token("corp", {"sub": "build-1"})
+    signed, other = f"{sent}".replace("}", "}.first"), f"{sent}".replace("}", "}.second")
+    server.issuer.identify = _claims_of_build  # type: ignore[method-assign]
+    await server.mint(signed)
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(other)
+    assert refused.value.kind == "token-used"
+
+
+async def _claims_of_build(secret: str, address: str) -> Identified:
+    del secret, address
+    return Claims(issuer="corp", claims={"sub": "build-1"}, expires=NOW + 60)
+
+
+async def test_one_of_a_hundred_exchanges_of_two_servers_succeeds(storages):
+    repos = {TEAM_A: [RELEASE], TEAM_B: [RELEASE], RepoName("team-c"): [RELEASE]}
+    servers = [Server(storages, repos), Server(storages, repos)]
+    tries = [server.mint(token()) for _ in range(50) for server in servers]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(not isinstance(one, BaseException) for one in found) == 1
+    assert {type(one) for one in found if isinstance(one, BaseException)} == {TokenRefusedError}
+
+
+async def test_a_token_for_one_repo_leaves_out_the_others(storages):
+    server = Server(storages, {TEAM_A: [RELEASE], TEAM_B: [RELEASE]})
+    assert set((await server.mint(token(), TEAM_B)).entries) == {TEAM_B}
+    for unknown in (RepoName("unknown"), RepoName("")):
+        with pytest.raises(TokenRefusedError) as refused:
+            await server.mint(token(jti="2"), unknown)
+        assert refused.value.kind == "invalid-publisher"
+
+
+async def test_a_storage_that_is_down_takes_only_its_own_part(storages):
+    server = Server(storages, {TEAM_A: [RELEASE], TEAM_B: [RELEASE]})
+    storages.down.add(TEAM_A)
+    assert set((await server.mint(token())).entries) == {TEAM_B}
+
+
+async def test_storages_that_hang_take_only_their_own_part(storages, monkeypatch):
+    monkeypatch.setattr(used_tokens, "_CLAIM_S", 0.02)
+    names = [RepoName(f"a-{n}") for n in range(20)]
+    storages.hanging.update(names)
+    server = Server(storages, {**{name: [RELEASE] for name in names}, TEAM_B: [RELEASE]})
+    assert set((await server.mint(token())).entries) == {TEAM_B}
+
+
+async def test_without_any_storage_there_is_no_token(storages):
+    server = Server(storages, {TEAM_A: [RELEASE], TEAM_B: [RELEASE]})
+    storages.down.update((TEAM_A, TEAM_B))
+    with pytest.raises(UnavailableError):
+        await server.mint(token())
+
+
+async def test_more_repos_than_a_token_holds_are_asked_for_one(storages):
+    repos = {RepoName(f"team-{n}"): [RELEASE] for n in range(MAX_REPOS + 1)}
+    server = Server(storages, repos)
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(token())
+    assert refused.value.kind == "too-many-repos"
+    assert set((await server.mint(token(), RepoName("team-7"))).entries) == {"team-7"}
+
+
+async def test_a_token_that_lives_for_days_is_refused(server):
+    server.issuer.expires = NOW + 2 * 24 * 3600
+    with pytest.raises(TokenRefusedError) as refused:
+        await server.mint(token())
+    assert refused.value.reason == "lives-too-long"
+
+
+async def test_an_expired_entry_mints_nothing(storages):
+    ended = AccessEntry(**{**_fields(RELEASE), "expires": datetime.fromtimestamp(NOW, UTC)})
+    with pytest.raises(TokenRefusedError):
+        await Server(storages, {TEAM_A: [ended]}).mint(token())
+
+
+async def test_a_burned_token_ends_on_all_servers(storages):
+    one, other = (Server(storages, {TEAM_A: [RELEASE]}) for _ in range(2))
+    issued = await one.minting.mint(token(), "")
+    assert [await s.used.is_burned(TEAM_A, issued.minted) for s in (one, other)] == [False, False]
+    assert await one.minting.burn(issued.token) == issued.minted
+    assert await one.used.is_burned(TEAM_A, issued.minted)
+    other.now += 1.1
+    assert await other.used.is_burned(TEAM_A, issued.minted)
+
+
+async def test_the_storage_is_asked_once_a_second(storages):
+    server = Server(storages, {TEAM_A: [RELEASE]})
+    minted = (await server.minting.mint(token(), "")).minted
+    assert not await server.used.is_burned(TEAM_A, minted)
+    storages.down.add(TEAM_A)
+    assert not await server.used.is_burned(TEAM_A, minted)
+    server.now += 1.1
+    with pytest.raises(UnavailableError):
+        await server.used.is_burned(TEAM_A, minted)
+
+
+async def test_a_burn_that_not_every_server_will_know_is_an_error(storages):
+    server = Server(storages, {TEAM_A: [RELEASE]})
+    issued = await server.minting.mint(token(), "")
+    storages.down.add(TEAM_A)
+    with pytest.raises(UnavailableError):
+        await server.minting.burn(issued.token)
+    assert await server.used.is_burned(TEAM_A, issued.minted), "here it has ended"
+
+
+@pytest.mark.parametrize("text", ["nothing", "pywharf_x", PREFIX + "AAAA", "eyJ.e30.x"])
+async def test_burning_anything_else_does_nothing(server, text):
+    assert await server.minting.burn(text) is None
+
+
+async def test_a_token_of_another_key_is_nobodys(storages):
+    issued = await Server(storages, {TEAM_A: [RELEASE]}, b"one key").minting.mint(token(), "")
+    found = await Server(storages, {TEAM_A: [RELEASE]}, b"another").verifier.identify(issued.token, "")
+    assert found == Unverified("minted-token")
+
+
+async def test_claims_in_memory_are_bounded_and_never_forget_a_valid_one():
+    now = NOW
+    claims = ClaimsInMemory(lambda: now)
+    for n in range(MAX_CLAIMS):
+        assert await claims.claim(str(n), int(NOW) + 60)
+    with pytest.raises(UnavailableError):
+        await claims.claim("more", int(NOW) + 60)
+    assert not await claims.claim("0", int(NOW) + 60)
+    now += 3600
+    assert await claims.claim("more", int(now) + 60)
+    assert not await claims.is_claimed("0")

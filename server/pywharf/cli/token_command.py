@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pywharf.cli.flags import CONTEXT, Command, option
+from pywharf.cli.token_exchange import exchange
 from pywharf.core.access.tokens import digest_of, new_token
 from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.os_errors import reason_of
@@ -61,7 +62,7 @@ _JSON = option("json", bool, False, "Print one JSON object.")  # noqa: FBT003 - 
 
 token = click.Group(
     "token",
-    help="Make tokens that access entries name by their digest, so that the entries may stand in Git.",
+    help="Make tokens that access entries name by their digest, and exchange those of CI jobs.",
     context_settings=CONTEXT,
     commands=[
         Command(
@@ -82,5 +83,6 @@ token = click.Group(
             context_settings=CONTEXT,
             help="Print the digest of a token that comes on the standard input.",
         ),
+        exchange,
     ],
 )

@@ -1,12 +1,12 @@
 """Decide what a client may do with a repo: by the repo's own secrets, its access entries, or by asking its storage."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from pywharf.core.access.deciding import BY_SECRET, NO_ENTRIES, CompiledEntries, Grant, decide
-from pywharf.core.access.identities import Identity
+from pywharf.core.access.identities import Identity, Minted
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials, permission_of
 from pywharf.core.names import RepoName
@@ -50,6 +50,15 @@ def _by_secret(permission: Permission) -> Decision:
     return _WRONG if permission is Permission.NONE else _BY_SECRET[permission]
 
 
+BurnedTokens = Callable[[RepoName, Minted], Awaitable[bool]]
+"""A function that returns whether a minted token was burned, for one of its repos. It may raise UnavailableError."""
+
+
+async def _never_burned(repo: RepoName, minted: Minted) -> bool:
+    del repo, minted
+    return False
+
+
 class Gatekeeper:
     """The credentials of all repos, and the cached permissions of those whose storage knows clients itself."""
 
@@ -59,12 +68,14 @@ class Gatekeeper:
         write_expires_s: float,
         verifiers: Sequence[Verifier] = (),
         clock: Callable[[], float] = time.time,
+        is_burned: BurnedTokens = _never_burned,
     ) -> None:
         """`verifiers` are asked after that of the tokens that entries name by digest. `clock` gives Unix seconds."""
         self._read_expires_s = read_expires_s
         self._write_expires_s = write_expires_s
         self._identification = Identification(verifiers)
         self._clock = clock
+        self._is_burned = is_burned
         self._refusals = Refusals()
         self._nobody = PermissionCache(
             Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals
@@ -133,7 +144,11 @@ class Gatekeeper:
             return None
         if isinstance(identity, Unverified):
             return Refused(identity.reason)
-        return self.admit_identified(name, identity)
+        decision = self.admit_identified(name, identity)
+        # Only a token that grants something is worth a question to the repo's storage.
+        if isinstance(identity, Minted) and isinstance(decision, Admitted) and await self._is_burned(name, identity):
+            return Refused("burned", identity.subject)
+        return decision
 
     def admit_identified(self, name: RepoName, identity: Identity, digests: Collection[str] | None = None) -> Decision:
         """Decide what an identity may do with a repo now, by the entries of the current configuration.

@@ -165,7 +165,7 @@ async def _token_sent(request: web.Request) -> _TokenSent:
     raw = await read_body(request, _MAX_BODY_BYTES, _LONGEST_S)
     try:
         return msgspec.json.decode(raw, type=_TokenSent)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise TokenRefusedError("invalid-payload", 'The body is not {"token": "…"} with the token as text.') from None
 
 

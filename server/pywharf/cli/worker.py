@@ -110,15 +110,18 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     client_faults.quiet_client_faults()
     max_connections = open_files.connections(settings.max_connections)
     metrics, running = Metrics(), RunningRequests()
-    gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires)
     source = config_source(settings, shared.folder / "submitted.json")
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
     advisories = CurrentAdvisories(has_feed=settings.advisories is not None)
     async with contextlib.AsyncExitStack() as stack:
         served_files = await stack.enter_async_context(_following_advisories(settings, shared, advisories, metrics))
+        tokens = await stack.enter_async_context(_verifying_tokens(settings, metrics))
+        gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires, (tokens,))
         repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
 
         async def apply(config: LoadedConfig) -> None:
+            # The next request meets the new issuers and the new entries: `repos` takes these before it waits.
+            tokens.replace(config.identity)
             await repos.apply(config)
             served.report(config.digest)
 

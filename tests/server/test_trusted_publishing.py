@@ -168,21 +168,22 @@ def test_a_job_that_no_entry_names_is_told_what_to_check(site, computer, tmp_pat
         output = uv_publish(computer, site, wheel(tmp_path, "acme-tool", "9.0"), job.environment, fails=True)
     assert "422" in output.text
     assert "invalid-publisher" in output.text
-    assert "4711" not in output.text
+    assert not [name for name in site.listed("acme-tool") if "9.0" in name]
 
 
 @pytest.mark.parametrize("tool", ["twine", "poetry"])
 def test_other_tools_publish_with_an_exchanged_token(site, computer, tmp_path, tool):
     name = f"acme-{tool}"
     tree = source_tree(tmp_path / "src", name, "poetry")
-    built = tree.build(computer)
+    (tree.folder / "dist").mkdir()
+    built = wheel(tree.folder / "dist", name, "1.0")
     with github_job() as job:
         exchanged = computer.run_program(Path(PYWHARF), "token", "exchange", site.upload_url, env=job.environment)
     token = exchanged.stdout.strip()
     assert token.startswith("pywharf-minted-")
     assert f"::add-mask::{token}" in exchanged.text
     publish(tool, computer, tree, Index(site.upload_url, "__token__", token))
-    assert site.listed(name) == sorted(path.name for path in built)
+    assert site.listed(name) == [built.name]
 
 
 @pytest.mark.parametrize("given", ["gitlab", "file", "github for all repos"])

@@ -49,7 +49,7 @@ class _Server:
         query = f"?repo={quote(repo, safe='')}" if repo is not None else ""
         return _text(await self._call("POST", f"{self._base}/_/oidc/mint-token{query}", json={"token": token}), "token")
 
-    async def of_github(self, audience: str, environment: Mapping[str, str]) -> str:
+    async def of_github(self, environment: Mapping[str, str]) -> str:
         """Ask GitHub for the job's token."""
         try:
             url, secret = environment["ACTIONS_ID_TOKEN_REQUEST_URL"], environment["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
@@ -57,6 +57,7 @@ class _Server:
             raise InvalidConfigError(
                 f"{error.args[0]} is not set: give the job of the workflow `permissions: id-token: write`."
             ) from None
+        audience = await self.audience()
         asked = f"{url}{'&' if '?' in url else '?'}audience={quote(audience, safe='')}"
         return _text(await self._call("GET", asked, headers={"Authorization": f"bearer {secret}"}), "value")
 
@@ -150,7 +151,7 @@ async def _oidc_token(server: _Server, settings: ExchangeSettings, environment: 
     if stated is not None:
         return stated
     if environment.get("GITHUB_ACTIONS") == "true":
-        return await server.of_github(await server.audience(), environment)
+        return await server.of_github(environment)
     if environment.get("GITLAB_CI"):
         variable = f"{_NO_LETTER.sub('_', (await server.audience()).upper())}_ID_TOKEN"
         token = environment.get(variable)

@@ -21,6 +21,7 @@ from pywharf.cli import open_files
 from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
+from pywharf.core.access.minted import MintingKey
 from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.names import RepoName
 from pywharf.egress.advisory_feed import FeedClient
@@ -30,6 +31,7 @@ from pywharf.egress.token_review import ApiServer, TokenReviewClient
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.ports import Backend
+from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
@@ -46,6 +48,8 @@ from pywharf.serving.opened_repo import RepoOpener
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.session_files import SessionFiles
 from pywharf.serving.sessions import Sessions
+from pywharf.serving.trusted_publishing.minting import MintedVerifier, Minting
+from pywharf.serving.trusted_publishing.used_tokens import UsedTokens
 from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web import aiohttp_logging as client_faults
 from pywharf.web.access_log import AccessLog
@@ -116,12 +120,25 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     async with contextlib.AsyncExitStack() as stack:
         served_files = await stack.enter_async_context(_following_advisories(settings, shared, advisories, metrics))
         tokens = await stack.enter_async_context(_verifying_tokens(settings, metrics))
-        gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires, (tokens,))
+
+        def repository(name: RepoName) -> Repository:
+            return repos.repository(name)
+
+        used = UsedTokens(repository)
+        key = MintingKey(shared.session_key)
+        gatekeeper = Gatekeeper(
+            settings.auth_read_expires,
+            settings.auth_write_expires,
+            (tokens, MintedVerifier(key)),
+            is_burned=used.is_burned,
+        )
+        minting = Minting(key, tokens, entries=gatekeeper.entries, used=used)
         repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
 
         async def apply(config: LoadedConfig) -> None:
             # The next request meets the new issuers and the new entries: `repos` takes these before it waits.
             tokens.replace(config.identity)
+            minting.replace(config.identity.document)
             await repos.apply(config)
             served.report(config.digest)
 
@@ -140,6 +157,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 max_uploads=settings.max_uploads,
                 advisories=advisories,
                 served_files=served_files,
+                minting=minting,
             ),
             Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None, served),
             AccessLog(settings.access_log),

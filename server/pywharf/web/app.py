@@ -66,8 +66,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     served_files: ServedFiles | None = None
     """None on a server without a feed of advisories."""
-    minting: Minting | None = None
-    """None on a server that verifies no identities."""
+    minting: Minting
 
 
 def build_app(
@@ -81,8 +80,7 @@ def build_app(
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     app[MINTS] = Slots(_MAX_CONCURRENT_MINTS, "exchanges of tokens")
-    if services.minting is not None:
-        app[MINTING] = services.minting
+    app[MINTING] = services.minting
     app[ADVISORIES] = services.advisories
     if services.served_files is not None:
         app[SERVED_FILES] = services.served_files

@@ -30,7 +30,6 @@ PROXY_USER: web.AppKey[Callable[[web.Request], ProxyUser | None]] = web.AppKey("
 LOGINS: web.AppKey[Slots] = web.AppKey("logins", Slots)
 """Each slot is held by a client's address: anybody may send a login form."""
 MINTING: web.AppKey[Minting] = web.AppKey("minting", Minting)
-"""Missing on a server that verifies no identities."""
 MINTS: web.AppKey[Slots] = web.AppKey("mints", Slots)
 """Each slot is held by a client's address: anybody may send a token."""
 ADVISORIES: web.AppKey[CurrentAdvisories] = web.AppKey("advisories", CurrentAdvisories)

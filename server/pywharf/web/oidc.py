@@ -143,8 +143,8 @@ def _check_accepted(request: web.Request) -> None:
 
 def _offered(request: web.Request) -> Minting:
     """Return the server's minting. Raises NotFoundError if it believes no issuer, so that clients do not try."""
-    minting = request.app.get(MINTING)
-    if minting is None or minting.audience is None:
+    minting = request.app[MINTING]
+    if minting.audience is None:
         raise NotFoundError("This server offers no trusted publishing.")
     return minting
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pywharf.core.access import identity_document
 from pywharf.core.access.deciding import CompiledEntries, compile_entries
 from pywharf.core.access.entries import AccessEntry, Github, Gitlab, Oidc
 from pywharf.core.access.identities import Claims, Identity, ServiceAccount
@@ -151,8 +152,12 @@ class Server:
             self.issuer,
             entries=lambda: self.entries,
             used=self.used,
-            audience=lambda: "pywharf",
             clock=lambda: self.now,
+        )
+        self.minting.replace(
+            identity_document.IdentityDocument(
+                issuers=(identity_document.Issuer(name="github", url="https://example.org"),)
+            )
         )
         self.verifier = MintedVerifier(signing, lambda: self.now)
 

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.minted import PREFIX
 from pywharf.serving.slots import Slots
 from pywharf.web import oidc
@@ -20,11 +21,10 @@ PYTP = "application/vnd.pypi.pytp.v1+json"
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server | None) -> AsyncIterator[str]:
+async def serving(server: Server) -> AsyncIterator[str]:
     app = web.Application()
     app[MINTS] = Slots(9, "exchanges")
-    if server is not None:
-        app[MINTING] = server.minting
+    app[MINTING] = server.minting
     app.router.add_get(oidc.AUDIENCE, oidc.audience)
     app.router.add_post(oidc.MINT, oidc.mint)
     app.router.add_post(oidc.BURN, oidc.burn)
@@ -226,10 +226,10 @@ async def test_nothing_goes_over_plain_http(url, path, body):
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
-async def test_a_server_that_believes_no_issuer_offers_nothing(path, body):
-    async with serving(None) as url:
-        answer = await ask(url + path, body)
-        assert (answer.status, answer.code) == (404, "not-found")
+async def test_a_server_that_believes_no_issuer_offers_nothing(server, url, path, body):
+    server.minting.replace(IdentityDocument())
+    answer = await ask(url + path, body)
+    assert (answer.status, answer.code) == (404, "not-found")
 
 
 async def test_a_storage_that_cannot_be_asked_is_an_error(url, storages):

@@ -10,6 +10,7 @@ import msgspec
 
 from pywharf.core.access.deciding import CompiledEntries, matching
 from pywharf.core.access.identities import Claims, Minted
+from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.minted import MintingKey, TooManyEntriesError, is_plausible
 from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
@@ -48,28 +49,31 @@ class Issued(msgspec.Struct, frozen=True):
 class Minting:
     """The minting of one worker. Its tokens hold on every server with the same session key."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         key: MintingKey,
         verifier: Verifier,
         *,
         entries: Callable[[], Mapping[RepoName, CompiledEntries]],
         used: UsedTokens,
-        audience: Callable[[], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`verifier` verifies OIDC tokens; `audience` returns the one that they need, or None if none is believed."""
+        """`verifier` verifies OIDC tokens; `entries` returns the access entries of each repo that has any."""
         self._key = key
         self._verifier = verifier
         self._entries = entries
         self._used = used
-        self._audience = audience
+        self._audience: str | None = None
         self._clock = clock
 
     @property
     def audience(self) -> str | None:
         """Return the audience that an OIDC token needs; None if no issuer is believed."""
-        return self._audience()
+        return self._audience
+
+    def replace(self, document: IdentityDocument) -> None:
+        """Offer minting to these issuers from now on."""
+        self._audience = document.audience if document.issuers else None
 
     async def mint(self, token: str, address: str, only: RepoName | None = None) -> Issued:
         """Exchange an OIDC token, which counts no more after that; with `only`, for that repo alone.

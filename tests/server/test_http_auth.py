@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pywharf.config.repo_config import FileSystemSpec
+from pywharf.core.access.minted import MintingKey
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import InvalidConfigError
@@ -20,12 +21,15 @@ from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.serving.config_source import ConfigGiven, ConfigSource
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition
 from pywharf.serving.gatekeeper import Gatekeeper
+from pywharf.serving.identification import TokenVerifier
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.opened_repo import RepoOpener
 from pywharf.serving.repos import ServedRepos
 from pywharf.serving.session_files import SessionFiles
 from pywharf.serving.sessions import Sessions
+from pywharf.serving.trusted_publishing.minting import Minting
+from pywharf.serving.trusted_publishing.used_tokens import UsedTokens
 from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web.access_log import AccessLog
 from pywharf.web.app import Services, build_app
@@ -352,6 +356,9 @@ async def test_a_repo_that_cannot_be_opened_shows_strangers_nothing(tmp_path):
             metrics=metrics,
             running=RunningRequests(),
             max_uploads=1,
+            minting=Minting(
+                MintingKey(b"key"), TokenVerifier(), entries=gatekeeper.entries, used=UsedTokens(repos.repository)
+            ),
         )
         app = build_app(services, initializer, AccessLog("off"))
         async with TestClient(TestServer(app)) as http:

@@ -8,7 +8,7 @@ from typing import Any
 from pywharf.core.access import identity_document
 from pywharf.core.access.deciding import CompiledEntries, compile_entries
 from pywharf.core.access.entries import AccessEntry, Github, Gitlab, Oidc
-from pywharf.core.access.identities import Claims, Identity, ServiceAccount
+from pywharf.core.access.identities import Claims, Minted, ServiceAccount
 from pywharf.core.access.minted import PREFIX, MintingKey
 from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import RepoName
@@ -161,12 +161,12 @@ class Server:
         )
         self.verifier = MintedVerifier(signing, lambda: self.now)
 
-    async def mint(self, sent: str, only: RepoName | None = None) -> Identity:
+    async def mint(self, sent: str, only: RepoName | None = None) -> Minted:
         """Mint, and return whom the token proves."""
         issued = await self.minting.mint(sent, "192.0.2.1", only)
         assert issued.token.startswith(PREFIX)
         assert issued.token not in repr(issued)
         read = await self.verifier.identify(issued.token, "")
         assert read == issued.minted
-        assert not isinstance(read, Unverified)
+        assert isinstance(read, Minted)
         return read

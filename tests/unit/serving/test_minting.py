@@ -12,7 +12,7 @@ from pywharf.core.access.identities import Claims, Identity
 from pywharf.core.access.minted import LIFE_S, PREFIX
 from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError, UnavailableError
-from pywharf.core.names import RepoName
+from pywharf.core.names import RepoName, normalize
 from pywharf.index.claims_in_memory import MAX_CLAIMS, ClaimsInMemory
 from pywharf.serving.identification import Identified, Unverified
 from pywharf.serving.trusted_publishing import used_tokens
@@ -51,8 +51,8 @@ async def test_a_workflow_gets_what_its_entry_says(server):
     minted = await server.mint(token())
     grant = decide(server.entries[TEAM_A], minted, server.now)
     assert (grant.permission, grant.entry) == (Permission.WRITE, "release")
-    assert grant.publish.allows("acme-tool")
-    assert not grant.publish.allows("acme-lib")
+    assert grant.publish.allows(normalize("acme-tool"))
+    assert not grant.publish.allows(normalize("acme-lib"))
     assert grant.subject == "github:repo:acme/tool:environment:pypi"
     assert permission(server, TEAM_B, minted) is Permission.NONE
     assert minted.expires >= NOW + LIFE_S
@@ -164,7 +164,7 @@ async def test_the_same_id_of_another_issuer_is_another_token(server):
 async def test_a_token_without_an_id_counts_once_whatever_its_signature(server):
     sent = token("corp", {"sub": "build-1"})
     signed, other = f"{sent}".replace("}", "}.first"), f"{sent}".replace("}", "}.second")
-    server.issuer.identify = _claims_of_build  # type: ignore[method-assign]
+    server.issuer.identify = _claims_of_build
     await server.mint(signed)
     with pytest.raises(TokenRefusedError) as refused:
         await server.mint(other)
@@ -192,6 +192,22 @@ async def test_a_token_for_one_repo_leaves_out_the_others(storages):
         with pytest.raises(TokenRefusedError) as refused:
             await server.mint(token(jti="2"), unknown)
         assert refused.value.kind == "invalid-publisher"
+
+
+async def test_a_token_that_was_exchanged_for_one_repo_is_used_up_for_all(storages):
+    server = Server(storages, {TEAM_A: [RELEASE], TEAM_B: [RELEASE]})
+    await server.mint(token(), TEAM_B)
+    for only in (TEAM_A, TEAM_B, None):
+        with pytest.raises(TokenRefusedError) as refused:
+            await server.mint(token(), only)
+        assert refused.value.kind == "token-used"
+
+
+async def test_a_token_for_a_repo_whose_storage_is_down_is_not_minted(storages):
+    server = Server(storages, {TEAM_A: [RELEASE], TEAM_B: [RELEASE]})
+    storages.down.add(TEAM_B)
+    with pytest.raises(UnavailableError):
+        await server.mint(token(), TEAM_B)
 
 
 async def test_a_storage_that_is_down_takes_only_its_own_part(storages):

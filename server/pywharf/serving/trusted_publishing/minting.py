@@ -81,8 +81,9 @@ class Minting:
         Raises TokenRefusedError, UnavailableError.
         """
         claims = await self._verified(token, address)
-        granted = await self._granted(claims, only)
-        if not granted:
+        granted = await self._granted(claims)
+        wanted = granted if only is None else {name: keys for name, keys in granted.items() if name == only}
+        if not wanted:
             raise TokenRefusedError(
                 "invalid-publisher",
                 "The token is valid, but no entry lets it publish. Compare the entry's fields with the claims of the "
@@ -90,11 +91,13 @@ class Minting:
                 reason=f"not-named: {_shown(claims, self._asked(claims.issuer))}",
                 subject=claims.subject,
             )
-        if len(granted) > MAX_REPOS:
+        if len(wanted) > MAX_REPOS:
             raise _too_many(claims)
         jti = secrets.token_urlsafe(_ID_BYTES)
-        self._signed(jti, granted, claims)  # raises before the token is used up
-        used = await self._used.use_up(sorted(granted), _identity_of(claims, token), self._until(claims))
+        self._signed(jti, wanted, claims)  # raises before the token is used up
+        # Also for those that are not asked for, so that the same token is not exchanged for them later.
+        others = sorted(granted.keys() - wanted.keys())[:MAX_REPOS]
+        used = await self._used.use_up(sorted(wanted), others, _identity_of(claims, token), self._until(claims))
         if not used:
             raise TokenRefusedError(
                 "token-used",
@@ -102,7 +105,7 @@ class Minting:
                 reason="replayed",
                 subject=claims.subject,
             )
-        return self._signed(jti, {repo: granted[repo] for repo in used}, claims)
+        return self._signed(jti, {repo: wanted[repo] for repo in used}, claims)
 
     async def burn(self, token: str) -> Minted | None:
         """End a minted token everywhere; return it, or None if it is none or has ended. Raises UnavailableError."""
@@ -126,13 +129,11 @@ class Minting:
             )
         return found
 
-    async def _granted(self, claims: Claims, only: RepoName | None) -> dict[RepoName, tuple[str, ...]]:
+    async def _granted(self, claims: Claims) -> dict[RepoName, tuple[str, ...]]:
         """Return the keys of the entries that let these claims publish, by repo."""
-        entries, now = self._entries(), self._clock()
-        if only is not None:
-            entries = {only: entries[only]} if only in entries else {}
+        now = self._clock()
         granted: dict[RepoName, tuple[str, ...]] = {}
-        for number, (repo, compiled) in enumerate(entries.items(), 1):
+        for number, (repo, compiled) in enumerate(self._entries().items(), 1):
             keys = tuple(one.key for one in matching(compiled, claims, now) if one.permission is Permission.WRITE)
             if keys:
                 granted[repo] = keys
@@ -178,9 +179,9 @@ def _identity_of(claims: Claims, token: str) -> str:
 
     The signature itself does not count: some have several forms that are equally valid.
     """
-    jti = claims.claims.get("jti")
+    jti, iss = claims.claims.get("jti"), claims.claims.get("iss")
     if isinstance(jti, str) and jti:
-        return f"jti\0{claims.issuer}\0{jti}"
+        return f"jti\0{iss}\0{jti}"
     return f"token\0{token.rpartition('.')[0]}"
 
 

@@ -51,17 +51,20 @@ class UsedTokens:
         self._not_burned: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, clock)
         self._asking = SingleFlight[tuple[RepoName, str], bool]()
 
-    async def use_up(self, repos: Sequence[RepoName], token: str, until: int) -> tuple[RepoName, ...]:
-        """Let a token count, and return the repos for which it counts now; none if it counted before.
+    async def use_up(
+        self, wanted: Sequence[RepoName], others: Sequence[RepoName], token: str, until: int
+    ) -> tuple[RepoName, ...]:
+        """Let a token count, and return the wanted repos for which it counts now; none if it counted before.
 
-        Of concurrent calls, through any number of servers, one is the first for each repo. The first repo whose storage
-        answers decides for all of them, so that a token is not shared out between two calls.
+        For `others` it counts no more after that. Of concurrent calls, through any number of servers, one is the first
+        for each repo. The first wanted repo whose storage answers decides for all of them, so that a token is not
+        shared out between two calls.
 
-        Raises UnavailableError if no storage answers.
+        Raises UnavailableError if no storage of a wanted repo answers.
         """
         name = _name("used", token)
-        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in repos))
-        answered = [(repo, is_first) for repo, is_first in zip(repos, claims, strict=True) if is_first is not None]
+        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in (*wanted, *others)))
+        answered = [(repo, is_first) for repo, is_first in zip(wanted, claims, strict=False) if is_first is not None]
         if not answered:
             raise UnavailableError(_UNKNOWN)
         if not answered[0][1]:

@@ -12,6 +12,7 @@
     ├── InvalidConfigError
     │   └── IncompleteConfigError
     ├── UnauthenticatedError
+    ├── TooManyWrongSecretsError
     ├── ForbiddenError
     ├── WithheldError
     ├── NotFoundError
@@ -135,10 +136,28 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
+    def __init__(self, detail: str, reason: str = "") -> None:
+        """Say to the client what to send, and to the audit log alone why what came is refused."""
+        super().__init__(detail)
+        self.reason = reason
+        """For the audit log; no answer contains it. Empty: there is no more to say than `detail`."""
+
     @classmethod
-    def wrong_secret(cls) -> Self:
+    def wrong_secret(cls, reason: str = "") -> Self:
         """Return the error for wrong credentials. It does not tell whether the repo exists."""
-        return cls("The repo's name or the secret is wrong.")
+        return cls("The repo's name or the secret is wrong.", reason)
+
+
+class TooManyWrongSecretsError(PywharfError):
+    """One wrong secret too many of a client's address. A right one is always accepted."""
+
+    status = 429
+    code = "too-many-wrong-secrets"
+    title = "Too many wrong secrets"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("The secret is wrong, and too many wrong ones came from your address; correct it.")
+        self.retry_after_s = retry_after_s
 
 
 class ForbiddenError(PywharfError):

@@ -15,7 +15,8 @@ from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.index.repository import Repository
 from pywharf.serving.sessions import Session, Sessions
-from pywharf.web.keys import GATEKEEPER, REPO, REPOS, SESSIONS
+from pywharf.web.client_address import address_behind
+from pywharf.web.keys import GATEKEEPER, REPO, REPOS, SESSIONS, TRUSTED_PROXIES
 from pywharf.web.transport import session_cookie
 
 
@@ -41,7 +42,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
     header = request.headers.get("Authorization")
     if header is not None:
         name, secret = parse_basic(header)
-        granted = await gatekeeper.permission_of(name, secret, needed, request.remote or "")
+        granted = await gatekeeper.permission_of(name, secret, needed, address_behind(app[TRUSTED_PROXIES], request))
         if in_path is not None and in_path.lower() != name:
             raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.")
         if granted is Permission.NONE or (not secret and granted < needed):

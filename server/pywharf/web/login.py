@@ -6,12 +6,17 @@ from aiohttp import web
 
 from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
+from pywharf.core.audit import Login, Logout
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.web import audit
 from pywharf.web.auth import is_same_origin, session_permission, valid_session
+from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_small_form
-from pywharf.web.keys import GATEKEEPER, LOGINS, SESSIONS
+from pywharf.web.keys import GATEKEEPER, LOGINS, REPO, SESSIONS
 from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
+from pywharf.web.problems import braked
+from pywharf.web.refusals import wrong_secret
 from pywharf.web.transport import cookie_name, is_secure
 
 _FIELD_LIMIT = 4096
@@ -35,7 +40,8 @@ async def submit(request: web.Request) -> web.Response:
     """Answer POST /login. Its fields are `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
         raise ForbiddenError("Sign in with this server's own form.")
-    with request.app[LOGINS].one(site(request.remote or "")):
+    address = client_address(request)
+    with request.app[LOGINS].one(site(address)):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
@@ -49,14 +55,17 @@ async def submit(request: web.Request) -> web.Response:
     # Signing in needs a secret, even if everybody may read.
     granted = Permission.NONE
     if secret:
-        granted = await gatekeeper.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
+        granted = await gatekeeper.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
     if gatekeeper.uses_storage_auth(repo):
         # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
         granted = min(granted, Permission.READ)
     if granted is Permission.NONE:
-        message = str(UnauthenticatedError.wrong_secret())
-        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
-        return _html(page, status=401)
+        wrong = UnauthenticatedError.wrong_secret()
+        error = await wrong_secret(request, repo or name.strip(), wrong) if secret else wrong
+        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=str(error))
+        return braked(_html(page, status=error.status), error)
+    request[REPO] = repo
+    audit.write(request, Login())
     sessions = request.app[SESSIONS]
     response = web.Response(status=303, headers={"Location": _relative(request, next_path or f"/repo/{repo}/simple/")})
     response.set_cookie(
@@ -77,6 +86,7 @@ async def logout(request: web.Request) -> web.Response:
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
+        audit.write(request, Logout(repo=session.repo))
     response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
     response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response

@@ -13,8 +13,8 @@ _GROUPS = "X-Forwarded-Groups"
 def proxy_user(request: web.Request) -> ProxyUser | None:
     """Return the person, if a trusted proxy names one and the server believes that (`--proxy_headers`).
 
-    The browser sends nothing of its own that proves who it is. So a change needs a page of this server (`is_same_origin`),
-    as with a session's cookie.
+    The browser sends nothing of its own that proves who it is. So a change must come from a page of this server
+    (`is_same_origin`), as with a session's cookie.
     """
     proxies = request.app[TRUSTED_PROXIES]
     if not proxies.name_people or _USER not in request.headers or not proxies.trusts(request.remote or ""):

@@ -1,4 +1,4 @@
-"""What a refused request leads to: a line in the audit log, and a brake for those who send wrong secrets again and again.
+"""What a refused request leads to: a line in the audit log, and for wrong secrets a brake.
 
 A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So
 whoever sends wrong ones from an address, a right one from the same address is answered as fast as ever.

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 MIN_CHARACTERS = 16
-_MIN_BITS = 40.0
-"""Random hex digits of the shortest allowed length are estimated at about 48; words with digits after them at less."""
+_MIN_BITS = 36.0
+"""Of random hex digits of the shortest length one in a thousand is estimated at less, half at 51 or more."""
 _WORDS = ("password", "passwort", "changeme", "pywharf", "secret", "qwerty", "letmein", "default", "welcome", "admin",
           "token", "write", "read", "test", "repo")  # fmt: skip
 _MAX_JUDGED = 256

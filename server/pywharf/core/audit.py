@@ -28,6 +28,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True):
     kind: ClassVar[Kind]
     result: ClassVar[Result] = "done"
     repo: str | None = None
+    subject: str | None = None
+    """Who did it. None: the repo's own secret was sent, or a secret that its storage knows."""
+    entry: str | None = None
+    """Names of the access entries that allowed it, separated by commas."""
 
 
 class Publish(_Event, frozen=True, kw_only=True):
@@ -102,14 +106,11 @@ class Burn(_Event, frozen=True, kw_only=True):
 Event = Publish | Change | Refusal | Login | Logout | Mint | Burn
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request came from, and as whom. None: unknown."""
+class Origin(msgspec.Struct, frozen=True):
+    """Where a request came from. None: unknown."""
 
     address: str | None = None
     request_id: str | None = None
-    subject: str | None = None
-    entry: str | None = None
-    """Names of the access entries that allowed it, separated by commas."""
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -172,8 +173,8 @@ def line_of(event: Event, origin: Origin, now: datetime) -> Line:
         files=tuple(log_text(name, MAX_TEXT) for name in files[:MAX_FILES]),
         file_count=len(files) if len(files) > MAX_FILES else None,
         sha256=sha256,
-        entry=_text(origin.entry),
-        subject=_text(origin.subject, _MAX_SUBJECT),
+        entry=_text(event.entry),
+        subject=_text(event.subject, _MAX_SUBJECT),
         address=_text(origin.address),
         request_id=_text(origin.request_id, _MAX_ID),
         status=_text(status) if isinstance(status, str) else status,

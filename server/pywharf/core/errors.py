@@ -39,7 +39,10 @@ A sentence that several modules raise is written once, here: by the class, if it
 class method that is named after the fault. All other sentences are written where they are raised.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
+
+NO_CREDENTIALS: Final = "no-credentials"
+"""The reason of a refusal for a client that sent none, or an empty password, which is no wrong secret."""
 
 
 class PywharfError(Exception):
@@ -136,16 +139,19 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
-    def __init__(self, detail: str, reason: str = "") -> None:
-        """Say to the client what to send, and to the audit log alone why what came is refused."""
+    def __init__(self, detail: str, reason: str = NO_CREDENTIALS, subject: str = "") -> None:
+        """Say what is needed; `reason` says in a word what was wrong, for the audit alone and never for the client.
+
+        `subject` is who the client is, if it proved that.
+        """
         super().__init__(detail)
         self.reason = reason
-        """For the audit log; no answer contains it. Empty: there is no more to say than `detail`."""
+        self.subject = subject
 
     @classmethod
-    def wrong_secret(cls, reason: str = "") -> Self:
-        """Return the error for wrong credentials. It does not tell whether the repo exists."""
-        return cls("The repo's name or the secret is wrong.", reason)
+    def wrong_secret(cls, reason: str = "wrong-secret", subject: str = "") -> Self:
+        """Return the error for wrong credentials. It does not tell whether the repo exists, nor the reason."""
+        return cls("The repo's name or the secret is wrong.", reason, subject)
 
 
 class TooManyWrongSecretsError(PywharfError):
@@ -196,6 +202,16 @@ class NotFoundError(PywharfError):
     status = 404
     code = "not-found"
     title = "Not found"
+
+    @classmethod
+    def no_project(cls, name: str) -> Self:
+        """Return the error for a project that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no project {name!r}.")
+
+    @classmethod
+    def no_file(cls, filename: str, name: str) -> Self:
+        """Return the error for a file that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
 
     @classmethod
     def file_removed(cls, filename: str) -> Self:

@@ -13,7 +13,7 @@ from aiohttp import web
 from pywharf.core.forwarded import TrustedProxies
 from pywharf.core.log_text import log_text
 from pywharf.web.client_address import address_behind
-from pywharf.web.keys import ENTRY, REQUEST_ID, SUBJECT
+from pywharf.web.keys import GRANT, REQUEST_ID
 
 LOGGER_NAME = "pywharf.access"
 _logger = logging.getLogger(LOGGER_NAME)
@@ -36,9 +36,8 @@ class AccessLog:
         path = log_text(request.rel_url.raw_path, _MAX_FIELD)
         agent = log_text(request.headers.get("User-Agent", ""), _MAX_FIELD)
         remote = address_behind(self._proxies, request) or None
-        subject, entry = request.get(SUBJECT), request.get(ENTRY)
-        if subject is not None:
-            subject = log_text(subject, _MAX_FIELD)
+        grant = request.get(GRANT)
+        subject, entry = (None, None) if grant is None else (log_text(grant.subject, _MAX_FIELD), grant.entry or None)
         if self._format == "text":
             _logger.info(
                 "%s %s %s %s %s %.3fs repo=%s subject=%s entry=%s agent=%r",

@@ -37,6 +37,7 @@ from pywharf.web.keys import (
     GATEKEEPER,
     LOGINS,
     METRICS,
+    PROXY_USER,
     REPO,
     REPOS,
     RUNNING,
@@ -46,6 +47,7 @@ from pywharf.web.keys import (
     UPLOADS,
 )
 from pywharf.web.problems import nothing_at, problem
+from pywharf.web.proxy_users import proxy_user
 from pywharf.web.refusals import refused
 from pywharf.web.transport import secure_transport
 
@@ -84,6 +86,8 @@ def build_app(
     app[METRICS], app[RUNNING] = services.metrics, services.running
     app[AUDIT_LOG], app[BRAKE] = services.audit_log, services.brake
     app[TRUSTED_PROXIES] = services.trusted_proxies
+    if services.trusted_proxies.name_people:
+        app[PROXY_USER] = proxy_user
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     app[ADVISORIES] = services.advisories

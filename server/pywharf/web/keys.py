@@ -1,9 +1,12 @@
 """The keys under which handlers find the server's parts in the application, and facts in the request."""
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
+from pywharf.core.access.deciding import Grant
+from pywharf.core.access.identities import ProxyUser
 from pywharf.core.forwarded import TrustedProxies
 from pywharf.core.names import RepoName
 from pywharf.index.advisories import CurrentAdvisories
@@ -24,6 +27,8 @@ METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 UPLOADS: web.AppKey[Slots] = web.AppKey("uploads", Slots)
 """Each slot is held by a repo's name."""
+PROXY_USER: web.AppKey[Callable[[web.Request], ProxyUser | None]] = web.AppKey("proxy_user", Callable)  # type: ignore[arg-type]
+"""Returns whom a trusted proxy says that a request is from. Missing on a server that believes no proxy's headers."""
 LOGINS: web.AppKey[Slots] = web.AppKey("logins", Slots)
 """Each slot is held by a client's address: anybody may send a login form."""
 ADVISORIES: web.AppKey[CurrentAdvisories] = web.AppKey("advisories", CurrentAdvisories)
@@ -40,9 +45,7 @@ TRUSTED_PROXIES: web.AppKey[TrustedProxies] = web.AppKey("trusted_proxies", Trus
 
 REPO: web.RequestKey[RepoName] = web.RequestKey("repo", RepoName)
 """The name of the request's repo, for the logs and cross-origin reading."""
+GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
+"""What an identity was granted, for the logs. Missing if the repo's own secrets or its storage decided."""
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The request's id, once it was needed."""
-SUBJECT: web.RequestKey[str] = web.RequestKey("subject", str)
-"""As whom the client was let in. Missing: by a repo's own secret, or as anybody."""
-ENTRY: web.RequestKey[str] = web.RequestKey("entry", str)
-"""The names of the access entries that let the client in, separated by commas."""

@@ -4,10 +4,9 @@ A credential is always checked first. Only a wrong one is counted and, past a nu
 whoever sends wrong ones from an address, a right one from the same address is answered as fast as ever.
 """
 
-import base64
-import binascii
 import math
 
+import msgspec
 from aiohttp import hdrs, web
 
 from pywharf.core.audit import Refusal
@@ -18,9 +17,11 @@ from pywharf.core.errors import (
     UnauthenticatedError,
     WithheldError,
 )
+from pywharf.core.names import RepoName
 from pywharf.web import audit
+from pywharf.web.auth import parse_authorization
 from pywharf.web.client_address import client_address
-from pywharf.web.keys import BRAKE, METRICS
+from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS
 from pywharf.web.transport import session_cookie
 
 _MAX_NAME = 63
@@ -31,51 +32,43 @@ async def wrong_secret(request: web.Request, repo: str, error: UnauthenticatedEr
 
     Handlers call it that read a secret from elsewhere than the Authorization header, and answer for themselves; errors
     that they raise come here by `refused`. `repo` is as the client wrote it, whether or not it exists; "" where no repo
-    is meant.
+    is meant. The audit log names it only if it exists: people type a secret where the name should be.
     """
-    repo = repo.lower()[:_MAX_NAME]
-    wait_s = await request.app[BRAKE].wrong(client_address(request), repo)
+    name = RepoName(repo.lower()[:_MAX_NAME])
+    wait_s = await request.app[BRAKE].wrong(client_address(request), name)
     answer = TooManyWrongSecretsError(math.ceil(wait_s)) if wait_s else error
-    _audit(request, answer, error.reason or str(error), repo)
+    shown = name if request.app[GATEKEEPER].is_known(name) else None
+    _audit(request, Refusal(repo=shown, subject=error.subject or None, status=answer.status, reason=error.reason))
     return answer
 
 
 async def refused(request: web.Request, error: PywharfError) -> PywharfError:
     """Audit the refusal that an error is, if it is one. Returns the error to answer with."""
     if isinstance(error, UnauthenticatedError):
-        name, secret = _presented(request)
-        if secret:
-            return await wrong_secret(request, request.match_info.get("repo") or name, error)
-        if request.headers.get(hdrs.AUTHORIZATION) is None and session_cookie(request) is not None:
+        in_path, header = request.match_info.get("repo"), request.headers.get(hdrs.AUTHORIZATION)
+        if header is not None:
+            return await _wrong_header(request, in_path, header, error)
+        if session_cookie(request) is not None:
             # A session that has ended is nobody's guess, so it is not counted.
-            _audit(request, error, "The session is not valid, or is another repo's.", request.match_info.get("repo"))
+            _audit(request, Refusal(repo=in_path, status=error.status, reason="session"))
     elif isinstance(error, ForbiddenError | WithheldError):
-        _audit(request, error, str(error), request.match_info.get("repo"))
+        _audit(request, Refusal(status=error.status, reason=str(error)))
     return error
 
 
-def _presented(request: web.Request) -> tuple[str, str]:
-    """Return the user name and the secret that the request presents; a malformed header counts as a secret.
-
-    An empty password is none: pip sends it first if the URL has a user name alone.
-    """
-    scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    if scheme.lower() != "basic":
-        return "", rest.strip()
+async def _wrong_header(
+    request: web.Request, in_path: str | None, header: str, error: UnauthenticatedError
+) -> PywharfError:
     try:
-        user, colon, secret = base64.b64decode(rest.strip(), validate=True).decode("latin-1").partition(":")
-    except (ValueError, binascii.Error):
-        return "", rest
-    return user, secret if colon else rest
+        sent = parse_authorization(header)
+    except UnauthenticatedError:
+        return await wrong_secret(request, in_path or "", error)
+    if not sent.secret:
+        return error  # pip sends an empty password first if the URL has a user name alone
+    return await wrong_secret(request, in_path or sent.repo or "", error)
 
 
-def _audit(request: web.Request, answer: PywharfError, reason: str, repo: str | None) -> None:
-    request.app[METRICS].refusals.labels(answer.status).inc()
-    event = Refusal(
-        repo=repo,
-        status=answer.status,
-        reason=reason,
-        project=request.match_info.get("project"),
-        filename=request.match_info.get("filename"),
-    )
-    audit.write(request, event)
+def _audit(request: web.Request, refusal: Refusal) -> None:
+    request.app[METRICS].refusals.labels(refusal.status).inc()
+    project, filename = request.match_info.get("project"), request.match_info.get("filename")
+    audit.write(request, msgspec.structs.replace(refusal, project=project, filename=filename))

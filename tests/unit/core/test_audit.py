@@ -10,14 +10,14 @@ from pywharf.core.audit import MAX_FILES, Burn, Change, Event, Login, Logout, Mi
 from support.parts import CHECKOUT
 
 NOW = datetime(2026, 11, 27, 22, 4, 26, 123456, UTC)
-ORIGIN = Origin(address="192.0.2.1", request_id="abc", subject="system:serviceaccount:ml:trainer", entry="pods")
+ORIGIN = Origin("192.0.2.1", "abc")
+WHO = {"subject": "system:serviceaccount:ml:trainer", "entry": "pods"}
 SHARED = {
     "schema": "pywharf.audit/1",
     "time": "2026-11-27T22:04:26.123Z",
     "result": "done",
     "repo": "team-a",
-    "entry": "pods",
-    "subject": "system:serviceaccount:ml:trainer",
+    **WHO,
     "address": "192.0.2.1",
     "request_id": "abc",
 }
@@ -63,7 +63,7 @@ TABLE: list[tuple[Event, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("event", "told"), TABLE)
 def test_what_each_event_says(event, told):
-    assert fields(event) == SHARED | told
+    assert fields(msgspec.structs.replace(event, **WHO)) == SHARED | told
 
 
 def test_times_are_utc():
@@ -76,7 +76,7 @@ def test_what_is_not_known_is_left_out():
 
 def test_every_text_is_bounded_and_printable():
     evil = "\x1b[2J\n" + "x" * 5000
-    origin = Origin(address=evil, request_id=evil, subject=evil, entry=evil)
+    origin = Origin(evil, evil)
     events: list[Event] = [
         Publish(repo=evil, project=evil, filename=evil, sha256="0" * 64),
         Change(repo=evil, action="yank", project=evil, files=(evil,) * 5000, reason=evil, status=evil),
@@ -85,7 +85,9 @@ def test_every_text_is_bounded_and_printable():
         Burn(repo=evil, token=evil),
     ]
     for event in events:
-        encoded = msgspec.json.encode(line_of(event, origin, NOW)).decode()
+        encoded = msgspec.json.encode(
+            line_of(msgspec.structs.replace(event, subject=evil, entry=evil), origin, NOW)
+        ).decode()
         assert len(encoded) < 16_000
         assert "\\" not in encoded  # nothing in it had to be escaped
         assert encoded.isprintable()

@@ -99,7 +99,8 @@ async def logout(request: web.Request) -> web.Response:
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
-        audit.write(request, Logout(repo=session.repo, subject=session.identity and session.identity.subject))
+        subject = None if session.identity is None else session.identity.subject
+        audit.write(request, Logout(repo=session.repo, subject=subject))
     response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
     response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response

@@ -1,4 +1,4 @@
-"""The audit log of a real server: who published, changed, signed in and was refused, and that no line holds a secret."""
+"""The audit log of a real server: who published, changed, signed in and was refused. No line holds a secret."""
 
 import hashlib
 import re

@@ -6,10 +6,12 @@ import pytest
 
 from support.server.audit import audit_lines
 from support.server.calling import call
+from support.server.guessing import exhaust
 from support.server.serving import CONFIG, running
 
 CLIENT = "203.0.113.9"
 OTHER = "198.51.100.7"
+GUESSER = "203.0.113.66"
 GROUPS = """
 [[demo.access]]
 name = "people"
@@ -86,11 +88,11 @@ def test_wrong_secrets_count_for_the_client_not_the_proxy(server):
     def guess(address):
         return call(server.repo("other"), auth="other:hidden", headers={"X-Forwarded-For": address}).status
 
-    assert {guess(CLIENT) for _ in range(30)} == {401}
-    assert guess(CLIENT) == 429
-    assert guess(f"{OTHER}, {CLIENT}") == 429
+    exhaust(lambda: guess(GUESSER))
+    assert guess(GUESSER) == 429
+    assert guess(f"{OTHER}, {GUESSER}") == 429
     assert guess(OTHER) == 401
-    assert guess(f"{CLIENT}, {OTHER}") == 401
+    assert guess(f"{GUESSER}, {OTHER}") == 401
 
 
 @pytest.mark.parametrize(("which", "believed"), [("server", True), ("direct", False), ("plain", True)])

@@ -4,29 +4,20 @@ import threading
 import time
 from urllib.parse import urlencode
 
-import pytest
-
 from support.server.audit import audit_lines
 from support.server.calling import ask, call, connect
+from support.server.guessing import FREE, exhaust
 from support.server.serving import running
 
-LIMIT = 30
+
+def guess(server, path="/repo/demo/simple/", name="demo"):
+    return call(server.url + path, auth=f"{name}:hidden")
 
 
-def guess(server, path="/repo/demo/simple/", name="demo", number=0):
-    return call(server.url + path, auth=f"{name}:hidden-{number}")
-
-
-def exhaust(server, **where):
-    replies = [guess(server, number=n, **where) for n in range(LIMIT)]
-    assert {reply.status for reply in replies} <= {401, 429}
-    return replies
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_one_address_at_one_repo_is_braked(tmp_path, workers):
-    with running(tmp_path, [f"--workers={workers}", "--access_log=off"]) as server:
-        assert {reply.status for reply in exhaust(server)} == {401}
+def test_one_address_at_one_repo_is_braked(tmp_path):
+    """Several workers count together."""
+    with running(tmp_path, ["--workers=2", "--access_log=off"]) as server:
+        exhaust(lambda: guess(server).status)
         reply = guess(server)
         assert (reply.status, reply.reason[:19]) == (429, "The secret is wrong")
         assert 1 <= int(reply.header("Retry-After") or "") <= 10
@@ -40,14 +31,11 @@ def test_one_address_at_one_repo_is_braked(tmp_path, workers):
         assert call(server.repo()).status == 401
         # The same repo by another way.
         assert guess(server, "/simple/", "DEMO").status == 429
-        line = audit_lines(server)[-1]
-        assert line["status"] == 401  # the lines about the rest are left out
-        assert len(audit_lines(server)) <= 20 * workers
 
 
 def test_an_unknown_repo_is_braked_alike(tmp_path):
     with running(tmp_path, ["--access_log=off"]) as server:
-        exhaust(server, path="/repo/unknown/simple/", name="unknown")
+        exhaust(lambda: guess(server, "/repo/unknown/simple/", "unknown").status)
         assert guess(server, "/repo/unknown/simple/", "unknown").status == 429
         assert guess(server, "/repo/demo/simple/").status == 401
 
@@ -55,7 +43,7 @@ def test_an_unknown_repo_is_braked_alike(tmp_path):
 def test_no_number_of_empty_passwords_counts(tmp_path):
     with running(tmp_path, ["--access_log=off"]) as server:
         connection = connect(server.url)
-        for user in ("demo:", "__token__:", "other:") * LIMIT:
+        for user in ("demo:", "__token__:", "other:") * FREE:
             assert ask(connection, server.repo(), auth=user).status == 401
         connection.close()
         assert guess(server).status == 401
@@ -65,7 +53,7 @@ def test_no_number_of_empty_passwords_counts(tmp_path):
 def test_a_right_secret_is_not_slowed_while_others_guess(tmp_path):
     """More guesses at a time than may wait; the right ones are answered meanwhile, on their own connection."""
     with running(tmp_path, ["--access_log=off"]) as server:
-        exhaust(server)
+        exhaust(lambda: guess(server).status)
         waits: list[float] = []
 
         def guesses() -> None:
@@ -98,14 +86,15 @@ def test_the_login_form_and_initialize_are_braked(tmp_path):
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             return call(f"{server.url}/login", "POST", headers=headers, body=body)
 
-        assert {login("hidden").status for _ in range(LIMIT)} == {401}
+        def initialize(auth):
+            return call(f"{server.url}/initialize/", "POST", auth=auth, body=b"").status
+
+        exhaust(lambda: login("hidden").status)
         reply = login("hidden")
         assert (reply.status, reply.header("Connection")) == (429, "close")
         assert int(reply.header("Retry-After") or "") >= 1
         assert "too many wrong ones" in reply.body.decode()
         assert login("").status == 401
         assert login("demo-read").status == 303
-        for _ in range(LIMIT):
-            assert call(f"{server.url}/initialize/", "POST", auth="x:hidden", body=b"").status == 401
-        assert call(f"{server.url}/initialize/", "POST", auth="x:hidden", body=b"").status == 429
-        assert call(f"{server.url}/initialize/", "POST", auth="x:initialize-secret", body=b"").status in {400, 403}
+        exhaust(lambda: initialize("x:hidden"))
+        assert initialize("x:initialize-secret") in {400, 403}

@@ -16,7 +16,7 @@ from pywharf.core.access.identities import without_end
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.projects import NO_PROJECTS
 from pywharf.core.access.secrets import permission_of
-from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import ProjectName, RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
@@ -77,7 +77,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
             raise UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
         grant, identity = decision.grant, decision.identity
         if not sent.secret and grant.permission < needed:
-            raise UnauthenticatedError.wrong_secret("no-credentials")
+            raise UnauthenticatedError.wrong_secret(NO_CREDENTIALS)
         if sent.secret and identity is None and app[GATEKEEPER].uses_storage_auth(name):
             own_secret = sent.secret
     else:

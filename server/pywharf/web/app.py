@@ -121,7 +121,7 @@ def build_app(
     _add(app, "login", "GET", login.form, "/login", "/login/")
     _add(app, "login", "POST", login.submit, "/login", "/login/")
     _add(app, "logout", "GET", login.logout, "/logout", "/logout/")
-    _add(app, "oidc", "GET", oidc.audience, oidc.AUDIENCE)
+    _add(app, "oidc", "GET", oidc.give_audience, oidc.AUDIENCE)
     _add(app, "oidc", "POST", oidc.mint, oidc.MINT)
     _add(app, "oidc", "POST", oidc.burn, oidc.BURN)
     _add(app, "oidc", "GET", oidc.discover, oidc.DISCOVERY)

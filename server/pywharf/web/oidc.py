@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from pywharf.core.addresses import site
+from pywharf.core.audit import Burn, Mint
 from pywharf.core.errors import (
     ForbiddenError,
     InvalidNameError,
@@ -23,9 +24,12 @@ from pywharf.core.errors import (
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.serving.trusted_publishing.minting import Minting
+from pywharf.web import audit
+from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_body
 from pywharf.web.keys import MINTING, MINTS
 from pywharf.web.problems import problem
+from pywharf.web.refusals import refused, wrong_secret
 from pywharf.web.transport import is_secure
 
 AUDIENCE: Final = "/_/oidc/audience"
@@ -63,16 +67,20 @@ def _answering(handler: _Handler) -> _Handler:
             _check_transport(request)
             _check_accepted(request)
             return await handler(request)
+        except TokenRefusedError as error:
+            repo = request.query.get("repo", "")
+            answer = await wrong_secret(request, repo, error, error.reason, error.subject)
         except PywharfError as error:
-            code = error.kind if isinstance(error, TokenRefusedError) else error.code
-            said = {"message": error.title, "errors": [{"code": code, "description": str(error)}]}
-            return problem(request, error, said)
+            answer = await refused(request, error)
+        code = answer.kind if isinstance(answer, TokenRefusedError) else answer.code
+        said = {"message": answer.title, "errors": [{"code": code, "description": str(answer)}]}
+        return problem(request, answer, said)
 
     return answering
 
 
 @_answering
-async def audience(request: web.Request) -> web.Response:
+async def give_audience(request: web.Request) -> web.Response:
     """Answer GET /_/oidc/audience with the audience that an OIDC token needs."""
     return _json(request, {"audience": _offered(request).audience})
 
@@ -85,21 +93,32 @@ async def mint(request: web.Request) -> web.Response:
     repos whose entries fit.
     """
     minting = _offered(request)
-    with request.app[MINTS].one(site(request.remote or "")):
+    address = client_address(request)
+    with request.app[MINTS].one(site(address)):
         sent = await _token_sent(request)
         if sent.features is not None and not set(sent.features) <= set(_FEATURES):
             raise TokenRefusedError("unsupported-feature", f"Minted tokens offer {', '.join(_FEATURES)} alone.")
-        issued = await minting.mint(sent.token, request.remote or "", _only(request))
-    return _json(request, {"success": True, "token": issued.token, "expires": int(issued.minted.expires)})
+        issued = await minting.mint(sent.token, address, _only(request))
+    minted = issued.minted
+    for repo, keys in minted.entries.items():
+        entries = ",".join(key.partition(":")[0] for key in keys)
+        audit.write(
+            request,
+            Mint(repo=repo, subject=minted.subject, entry=entries, token=minted.jti, until=minted.expires),
+        )
+    return _json(request, {"success": True, "token": issued.token, "expires": int(minted.expires)})
 
 
 @_answering
 async def burn(request: web.Request) -> web.Response:
     """Answer POST /_/oidc/burn-token: end a minted token. The answer is the same for any other text."""
     minting = _offered(request)
-    with request.app[MINTS].one(site(request.remote or "")):
+    with request.app[MINTS].one(site(client_address(request))):
         sent = await _token_sent(request)
-        await minting.burn(sent.token)
+        burned = await minting.burn(sent.token)
+    if burned is not None:
+        for repo in burned.entries:
+            audit.write(request, Burn(repo=repo, subject=burned.subject, token=burned.jti))
     return _json(request, {"message": "Accepted"}, status=202)
 
 

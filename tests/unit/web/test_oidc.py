@@ -11,9 +11,14 @@ from aiohttp import web
 
 from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.minted import PREFIX
+from pywharf.core.forwarded import TrustedProxies
+from pywharf.serving.audit_log import LOGGER_NAME, AuditLog
+from pywharf.serving.brake import Brake
+from pywharf.serving.gatekeeper import Gatekeeper
+from pywharf.serving.metrics import Metrics
 from pywharf.serving.slots import Slots
 from pywharf.web import oidc
-from pywharf.web.keys import MINTING, MINTS
+from pywharf.web.keys import AUDIT_LOG, BRAKE, GATEKEEPER, METRICS, MINTING, MINTS, TRUSTED_PROXIES
 from support.server.minting import LIB, NOW, RELEASE, TEAM_A, TEAM_B, Server, Storages, token
 
 SECURE = {"X-Forwarded-Proto": "https"}
@@ -25,7 +30,9 @@ async def serving(server: Server) -> AsyncIterator[str]:
     app = web.Application()
     app[MINTS] = Slots(9, "exchanges")
     app[MINTING] = server.minting
-    app.router.add_get(oidc.AUDIENCE, oidc.audience)
+    app[GATEKEEPER], app[METRICS] = Gatekeeper(60, 60), Metrics()
+    app[BRAKE], app[AUDIT_LOG], app[TRUSTED_PROXIES] = Brake(), AuditLog(), TrustedProxies()
+    app.router.add_get(oidc.AUDIENCE, oidc.give_audience)
     app.router.add_post(oidc.MINT, oidc.mint)
     app.router.add_post(oidc.BURN, oidc.burn)
     app.router.add_get(oidc.DISCOVERY, oidc.discover)
@@ -153,7 +160,9 @@ async def test_discovery_tells_nothing_of_which_repos_exist(url, path, status):
 
 async def test_unknown_and_other_repos_are_refused_alike(url):
     answers = [await ask(f"{url}{oidc.MINT}?repo={name}", sent(token("gitlab"))) for name in ("team-a", "no", "a%20b")]
-    assert {(a.status, a.code, a.body) for a in answers} == {(422, "invalid-publisher", answers[0].body)}
+    assert {(a.status, a.code) for a in answers} == {(422, "invalid-publisher")}
+    bodies = [{**a.json, "request_id": None} for a in answers]
+    assert bodies == [bodies[0]] * 3
 
 
 REFUSED = {
@@ -241,3 +250,46 @@ async def test_a_storage_that_cannot_be_asked_is_an_error(url, storages):
 async def test_a_used_token_is_refused(url):
     assert (await ask(url + oidc.MINT, sent(token()))).status == 200
     assert (await ask(url + oidc.MINT, sent(token()))).code == "token-used"
+
+
+def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == LOGGER_NAME]
+
+
+async def test_each_repo_of_a_minted_token_is_audited(url, caplog):
+    caplog.set_level("INFO", LOGGER_NAME)
+    minted = (await ask(url + oidc.MINT, sent(token()))).json["token"]
+    await ask(url + oidc.BURN, sent(minted))
+    lines = audited(caplog)
+    said = [(line["event"], line["repo"], line.get("entry"), line["subject"]) for line in lines]
+    subject = "github:repo:acme/tool:environment:pypi"
+    assert said == [
+        ("mint", "team-a", "release", subject),
+        ("mint", "team-b", "release", subject),
+        ("burn", "team-a", None, subject),
+        ("burn", "team-b", None, subject),
+    ]
+    assert len({line["token"] for line in lines}) == 1
+    assert minted not in caplog.text
+
+
+async def test_a_refusal_names_the_claims_in_the_audit_alone(url, caplog):
+    caplog.set_level("INFO", LOGGER_NAME)
+    answer = await ask(url + oidc.MINT, sent(token(repository_owner_id="4712")))
+    (line,) = audited(caplog)
+    assert (line["event"], line["status"], line["subject"]) == (
+        "refusal",
+        422,
+        "github:repo:acme/tool:environment:pypi",
+    )
+    assert line["reason"].startswith("not-named: ")
+    assert "repository_owner_id=4712" in line["reason"]
+    assert "4712" not in answer.body.decode()
+
+
+async def test_wrong_tokens_are_slowed_and_right_ones_never(url):
+    answers = [await ask(url + oidc.MINT, sent("pypi-wrong")) for _ in range(33)]
+    assert (answers[0].status, answers[-1].status) == (422, 429)
+    assert "Retry-After" in answers[-1].headers
+    assert answers[-1].code == "too-many-wrong-secrets"
+    assert (await ask(url + oidc.MINT, sent(token()))).status == 200

@@ -66,8 +66,8 @@ class Site:
             context=self.certificates.client_context(),
         )
 
-    def mint(self, sent: str, server: int = 0) -> Reply:
-        return self.call("/_/oidc/mint-token", {"token": sent}, server=server)
+    def mint(self, sent: str, server: int = 0, query: str = "") -> Reply:
+        return self.call(f"/_/oidc/mint-token{query}", {"token": sent}, server=server)
 
     def reads(self, token: str, server: int = 0) -> int:
         return self.call("/repo/team-a/simple/", server=server, auth=f"__token__:{token}").status
@@ -225,7 +225,7 @@ def test_a_token_is_worth_one_of_a_hundred_exchanges_on_two_servers(site):
     sent = signed()
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         replies = [*pool.map(lambda n: site.mint(sent, n % 2), range(100))]
-    assert sorted({reply.status for reply in replies}) == [200, 422]
+    assert {reply.status for reply in replies} <= {200, 422, 429}  # further wrong ones are slowed
     assert [reply.status for reply in replies].count(200) == 1
 
 
@@ -256,7 +256,7 @@ def test_a_token_ends_with_its_entry(site, tmp_path):
 def test_a_token_opens_no_repo_but_its_own(site):
     token = site.mint(signed()).json()["token"]
     answers = [site.call(f"/repo/{name}/simple/", auth=f"__token__:{token}") for name in ("team-b", "nobody")]
-    assert {(a.status, a.body) for a in answers} == {(401, answers[0].body)}
+    assert {(a.status, a.json()["detail"]) for a in answers} == {(401, answers[0].json()["detail"])}
 
 
 FORGED = {
@@ -269,7 +269,7 @@ FORGED = {
 
 @pytest.mark.parametrize("sent", FORGED.values(), ids=FORGED)
 def test_a_forged_token_is_not_exchanged(site, sent):
-    reply = site.mint(sent())
+    reply = site.mint(sent(), query="?repo=not-slowed-by-other-tests")
     assert reply.status == 422
     assert [error["code"] for error in reply.json()["errors"]] == ["invalid-token"]
 

@@ -1,5 +1,6 @@
 """Find out who sent a secret, before any repo is asked what that allows."""
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -46,7 +47,12 @@ class TokenVerifier:
     async def identify(self, secret: str, address: str) -> Identified:
         """Return the token's holder, unless a character was mistyped."""
         del address
-        return TokenHolder(digest_of(secret)) if has_checksum(secret) else Unverified("token-checksum")
+        return _holder(secret)
+
+
+@functools.lru_cache(maxsize=1024)  # clients send the same token with every request
+def _holder(token: str) -> Identified:
+    return TokenHolder(digest_of(token)) if has_checksum(token) else Unverified("token-checksum")
 
 
 class Identification:

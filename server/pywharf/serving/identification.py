@@ -14,7 +14,7 @@ class Unverified(msgspec.Struct, frozen=True):
     """A secret that proves no identity."""
 
     reason: str
-    """Why, in a word such as `token-checksum`. It is for the audit alone; the client is told nothing of it."""
+    """Why, in a word such as `token-checksum`. It is for the audit alone, never for the client."""
 
 
 Identified = Identity | Unverified

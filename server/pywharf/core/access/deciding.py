@@ -141,7 +141,7 @@ def matching(
 ) -> list[CompiledEntry]:
     """Return the entries that grant the identity something at `now`, in the order of the configuration.
 
-    With `digests`, only those whose key has one of them: an entry that was changed or added since counts no more.
+    With `digests`, only those whose key has one of them: not an entry that was changed or added since.
     """
     found = compiled.about(identity)
     if not found:

@@ -61,10 +61,6 @@ class Identification:
     def __init__(self, verifiers: Sequence[Verifier] = ()) -> None:
         self._verifiers = (TokenVerifier(), *verifiers)
 
-    def plausible(self, secret: str) -> bool:
-        """Return whether a text has the form of a proof of identity."""
-        return any(verifier.plausible(secret) for verifier in self._verifiers)
-
     async def identify(self, secret: str, address: str) -> Identified | None:
         """Return whose proof it is, or why it proves nothing; None if it has the form of no proof.
 

@@ -340,7 +340,7 @@ async def test_without_any_keys_nobody_is_believed(parts, caplog):
     parts.verifier.replace(followed())
     token = signing_key("corp-1", "ES256").token(corp_claims(NOW))
     for _ in range(3):
-        with pytest.raises(IdentityUnavailableError, match="^Your token cannot be verified now; try again"):
+        with pytest.raises(IdentityUnavailableError, match=r"^Your token cannot be verified now; try again"):
             await parts.identify(token)
     assert (IdentityUnavailableError.status, IdentityUnavailableError.retry_after_s) == (503, 10)
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -30,36 +30,35 @@ def test_each_kind_of_key_has_the_algorithms_of_its_type():
     assert tuple(named.keys["rsa"].verifying) == ("RS256",), "the key names its algorithm"
 
 
-@pytest.mark.parametrize(
-    "unusable",
-    [
-        RSA.jwk(use="enc"),
-        RSA.jwk(key_ops=["encrypt"]),
-        RSA.jwk(key_ops="verify"),
-        RSA.jwk(alg="HS256"),
-        RSA.jwk(alg="RS512"),
-        RSA.jwk(alg=None),
-        RSA.jwk(kid=None),
-        RSA.jwk(kid=7),
-        RSA.jwk(kid=""),
-        RSA.jwk(kid="x" * 513),
-        RSA.jwk(n="AQAB"),
-        RSA.jwk(n="no base64 é"),
-        RSA.jwk(e="AQ"),
-        RSA.jwk(e="_" * 100),
-        RSA.jwk(kty="oct"),
-        RSA.jwk(kty=["RSA"]),
-        signing_key("short", "RS256", 1024).jwk(),
-        EC.jwk(x="AAAA"),
-        EC.jwk(crv="secp256k1"),
-        EC.jwk(y=EC.jwk()["x"]),
-        ED.jwk(crv="Ed448"),
-        ED.jwk(x="AA"),
-        "a text",
-        None,
-    ],
-    ids=lambda given: f"{list(given.items())[-1] if isinstance(given, dict) else given}"[:60],
-)
+UNUSABLE: dict[str, object] = {
+    "for encryption": RSA.jwk(use="enc"),
+    "for other operations": RSA.jwk(key_ops=["encrypt"]),
+    "operations in a text": RSA.jwk(key_ops="verify"),
+    "a shared secret's algorithm": RSA.jwk(alg="HS256"),
+    "another hash": RSA.jwk(alg="RS512"),
+    "an algorithm that is null": RSA.jwk(alg=None),
+    "no kid": RSA.jwk(kid=None),
+    "a kid that is a number": RSA.jwk(kid=7),
+    "an empty kid": RSA.jwk(kid=""),
+    "a long kid": RSA.jwk(kid="x" * 513),
+    "a tiny modulus": RSA.jwk(n="AQAB"),
+    "a modulus that is no base64": RSA.jwk(n="no base64 é"),
+    "an exponent of one": RSA.jwk(e="AQ"),
+    "a huge exponent": RSA.jwk(e="_" * 100),
+    "another type": RSA.jwk(kty="oct"),
+    "a type that is a list": RSA.jwk(kty=["RSA"]),
+    "1024 bits": signing_key("short", "RS256", 1024).jwk(),
+    "a short coordinate": EC.jwk(x="AAAA"),
+    "another curve": EC.jwk(crv="secp256k1"),
+    "no point of the curve": EC.jwk(y=EC.jwk()["x"]),
+    "another curve of Edwards": ED.jwk(crv="Ed448"),
+    "a short point": ED.jwk(x="AA"),
+    "a text": "a text",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
 def test_a_key_that_cannot_verify_is_left_out(unusable):
     assert read_keys({"keys": [unusable, ED.jwk()]}).keys.keys() == {"ed"}
     with pytest.raises(BadKeysError, match="none of its keys can be used"):

@@ -110,9 +110,10 @@ def test_a_library_that_is_not_installed_is_an_error_with_its_remedy(monkeypatch
 def test_half_of_the_library_is_not_enough(monkeypatch):
     import jwt.algorithms  # noqa: PLC0415
 
+    published = jwks(RSA)
     monkeypatch.setattr(jwt.algorithms, "has_crypto", False)
     with pytest.raises(InvalidConfigError, match=r"install pywharf\[identity\]"):
-        read_keys(jwks(RSA))
+        read_keys(published)
 
 
 def test_a_second_spelling_of_a_number_is_another_key():

@@ -19,15 +19,15 @@ from pywharf.config.forms import (
     GithubRepo,
     IndexFilename,
 )
+from pywharf.core.access.entries import MAX_ENTRIES, AccessEntry, check_entries
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.forms import verify_forms
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.policy.name_patterns import is_name_pattern
 from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.core.toml_text import loads
 from pywharf.core.urls import check_url
-
-_NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -61,7 +61,7 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.url is not None:
             check_url(self.url, "url")
         for field, patterns in (("reserved", self.reserved), ("allow_shadowing", self.allow_shadowing)):
-            wrong = next((p for p in patterns if not _NAME_PATTERN.match(p)), None)
+            wrong = next((p for p in patterns if not is_name_pattern(p)), None)
             if wrong is not None:
                 raise ValueError(
                     f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
@@ -88,6 +88,8 @@ class BackendSpec(
     """The secret that clients send to read and publish."""
     anonymous_read: bool = False
     """Whether clients without credentials may read."""
+    access: Annotated[tuple[AccessEntry, ...], Meta(max_length=MAX_ENTRIES)] = ()
+    """Who else may do what, by identities; several entries about one client add up."""
     index_filename: IndexFilename | None = None
     """Name of the index file; its extension chooses the codec. None: the backend's default."""
     max_file_bytes: FileBytes = LARGEST_FILE
@@ -100,6 +102,7 @@ class BackendSpec(
     def __post_init__(self) -> None:
         """Check the forms of the fields. A spec with checks of its own calls this, too. Raises ValueError."""
         verify_forms(self)
+        check_entries(self.access)
 
     @property
     def index_name(self) -> str:

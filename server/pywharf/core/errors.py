@@ -135,10 +135,15 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
+    def __init__(self, detail: str, reason: str = "no-credentials") -> None:
+        """Say what is needed; `reason` says in a word what was wrong, for the audit alone and never for the client."""
+        super().__init__(detail)
+        self.reason = reason
+
     @classmethod
-    def wrong_secret(cls) -> Self:
-        """Return the error for wrong credentials. It does not tell whether the repo exists."""
-        return cls("The repo's name or the secret is wrong.")
+    def wrong_secret(cls, reason: str = "wrong-secret") -> Self:
+        """Return the error for wrong credentials. It does not tell whether the repo exists, nor the reason."""
+        return cls("The repo's name or the secret is wrong.", reason)
 
 
 class ForbiddenError(PywharfError):
@@ -177,6 +182,16 @@ class NotFoundError(PywharfError):
     status = 404
     code = "not-found"
     title = "Not found"
+
+    @classmethod
+    def no_project(cls, name: str) -> Self:
+        """Return the error for a project that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no project {name!r}.")
+
+    @classmethod
+    def no_file(cls, filename: str, name: str) -> Self:
+        """Return the error for a file that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
 
     @classmethod
     def file_removed(cls, filename: str) -> Self:

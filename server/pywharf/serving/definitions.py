@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, ServerConfig
+from pywharf.core.access.deciding import compile_entries
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
@@ -31,7 +32,7 @@ class RepoDefinition(msgspec.Struct, frozen=True):
 
 
 def _without_credentials(spec: BackendSpec) -> BackendSpec:
-    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False)
+    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False, access=())
 
 
 class ServedPolicies(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ def definitions(
                 write=secrets(name, "write_secret"),
                 anonymous_read=spec.anonymous_read,
                 storage=" ".join(str(getattr(spec, field)) for field in spec.place),
+                entries=compile_entries(name, spec.access),
             ),
             secrets(name, "admin_secret"),
         )

@@ -55,6 +55,7 @@ async def only_post(request: web.Request) -> web.Response:
 
 async def _change(request: web.Request, access: Access, action: str) -> Changed:
     project = normalize(request.match_info["project"])
+    access.require_publish(project)
     asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S), _REQUESTS[action])
     try:
         changed = await access.repository.change(project, asked, access.own_secret)

@@ -8,7 +8,8 @@ from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.web.auth import is_same_origin, session_permission, valid_session
+from pywharf.serving.gatekeeper import Admitted, Decision, Refused
+from pywharf.web.auth import is_same_origin, session_grant, valid_session
 from pywharf.web.forms import read_small_form
 from pywharf.web.keys import GATEKEEPER, LOGINS, SESSIONS
 from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
@@ -22,8 +23,9 @@ _FORM_S = 20.0
 
 async def start(request: web.Request) -> web.Response:
     """Answer GET / with the start page for browsers."""
-    session = await session_permission(request)
-    return _html(start_page(root_of(request), repo=session[0] if session is not None and session[1] else None))
+    session = await session_grant(request)
+    is_valid = session is not None and session[1].permission is not Permission.NONE
+    return _html(start_page(root_of(request), repo=session[0] if session is not None and is_valid else None))
 
 
 async def form(request: web.Request) -> web.Response:
@@ -45,24 +47,20 @@ async def submit(request: web.Request) -> web.Response:
     except InvalidNameError:
         repo = RepoName("")
     gatekeeper = request.app[GATEKEEPER]
-    credentials = gatekeeper.credentials(repo)
     # Signing in needs a secret, even if everybody may read.
-    granted = Permission.NONE
+    decision: Decision = Refused("no-credentials")
     if secret:
-        granted = await gatekeeper.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
-    if gatekeeper.uses_storage_auth(repo):
-        # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
-        granted = min(granted, Permission.READ)
-    if granted is Permission.NONE:
+        decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
+    if isinstance(decision, Refused):
         message = str(UnauthenticatedError.wrong_secret())
         page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
         return _html(page, status=401)
-    sessions = request.app[SESSIONS]
+    cookie, max_age_s = _issue(request, repo, decision)
     response = web.Response(status=303, headers={"Location": _relative(request, next_path or f"/repo/{repo}/simple/")})
     response.set_cookie(
         cookie_name(request),
-        sessions.issue(repo, granted, credentials),
-        max_age=sessions.max_age_s,
+        cookie,
+        max_age=max_age_s,
         httponly=True,
         samesite="Lax",
         secure=is_secure(request),
@@ -70,6 +68,19 @@ async def submit(request: web.Request) -> web.Response:
     )
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _issue(request: web.Request, repo: RepoName, admitted: Admitted) -> tuple[str, int]:
+    """Return a new session's cookie and the seconds for which it is valid. Raises InvalidInputError."""
+    gatekeeper, sessions = request.app[GATEKEEPER], request.app[SESSIONS]
+    credentials = gatekeeper.credentials(repo)
+    if admitted.identity is not None:
+        return sessions.issue_to(repo, admitted.grant, admitted.identity, credentials)
+    permission = admitted.grant.permission
+    if gatekeeper.uses_storage_auth(repo):
+        # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
+        permission = min(permission, Permission.READ)
+    return sessions.issue(repo, permission, credentials), sessions.max_age_s
 
 
 async def logout(request: web.Request) -> web.Response:

@@ -86,6 +86,10 @@ class Gatekeeper:
         """Return the repo's secrets, which decide before anything else of it is shown; nobody's if it is unknown."""
         return self._credentials.get(name, _NO_CREDENTIALS)
 
+    def is_known(self, name: str) -> bool:
+        """Return whether there is a repo of that name. No answer to a client without access may depend on it."""
+        return name in self._credentials
+
     def entries(self) -> Mapping[RepoName, CompiledEntries]:
         """Return the access entries of each repo that has any, as they are now."""
         return {name: one.entries for name, one in self._credentials.items() if one.entries is not NO_ENTRIES}

@@ -19,6 +19,7 @@ from pywharf.core.redaction import Redacted
 from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
 from pywharf.serving.sessions import Session, Sessions
+from pywharf.web.client_address import client_address
 from pywharf.web.keys import GATEKEEPER, GRANT, PROXY_USER, REPO, REPOS, SESSIONS
 from pywharf.web.transport import session_cookie
 
@@ -59,7 +60,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
         sent = parse_authorization(header)
         name, decision = await _by_header(request, sent, in_path, needed)
         if isinstance(decision, Refused):
-            raise UnauthenticatedError.wrong_secret(decision.reason)
+            raise UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
         grant = decision.grant
         if not sent.secret and grant.permission < needed:
             raise UnauthenticatedError.wrong_secret("no-credentials")
@@ -69,15 +70,15 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
         name, grant = await _without_header(request, in_path, needed)
         if grant.permission < needed:
             raise UnauthenticatedError("Send the repo's name as the user name and its secret as the password.")
+    request[REPO] = name
+    if grant.subject:
+        request[GRANT] = grant
     if grant.permission < needed:
         raise ForbiddenError(
             f"{_entries(grant)} allow reading only."
             if grant.entry
             else "This secret allows reading only; publishing needs the repo's write secret."
         )
-    request[REPO] = name
-    if grant.subject:
-        request[GRANT] = grant
     repository = app[REPOS].repository(name)
     seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
     return Access(seen, grant, own_secret)
@@ -87,7 +88,7 @@ async def _by_header(
     request: web.Request, sent: Sent, in_path: str | None, needed: Permission
 ) -> tuple[RepoName, Decision]:
     """Return the repo that the client means and what it may do there. Raises UnauthenticatedError."""
-    gatekeeper, address = request.app[GATEKEEPER], request.remote or ""
+    gatekeeper, address = request.app[GATEKEEPER], client_address(request)
     if in_path is None or (sent.repo is not None and in_path.lower() == sent.repo):
         if sent.repo is None:
             raise UnauthenticatedError.wrong_secret("no-repo")

@@ -17,6 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from pywharf.core.access.identity_document import MAX_JWKS_BYTES, Cluster
+from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
+from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
@@ -36,7 +38,6 @@ _ABSENCES: Final = 3
 _REFUSED: Final = {401, 403}
 _MEMBERS: Final = ("alg", "crv", "e", "kid", "kty", "n", "use", "x", "y")
 """The members of a public key that verifying needs (RFC 7518)."""
-_MOST_KEYS: Final = 64
 _MOST_AUDIENCES: Final = 16
 _MOST_TEXT: Final = 2048
 _MOST_TOKEN: Final = 16 * 1024
@@ -131,7 +132,7 @@ class IssuerReader:
         before = {} if known is None else {key["kid"]: key for key in known.jwks.get("keys", ())}
         self._absences = {kid: self._absences.get(kid, 0) + 1 for kid in before.keys() - read.keys()}
         stay = {kid: before[kid] for kid, count in self._absences.items() if count < _ABSENCES}
-        return {**dict(list(stay.items())[: max(0, _MOST_KEYS - len(read))]), **read}
+        return {**dict(list(stay.items())[: max(0, MAX_KEYS - len(read))]), **read}
 
     async def _own_claims(self) -> Cluster | None:
         """Return the issuer and the audiences of the operator's own token, which are the API server's; None if unknown.
@@ -157,16 +158,27 @@ def _issuer(document: Json) -> str:
 def _keys(document: Json) -> dict[str, Json]:
     """Return the public keys by kid. Raises KubeError."""
     listed = document.get("keys")
-    if not isinstance(listed, list) or len(listed) > _MOST_KEYS:
-        raise KubeError(None, "Unreadable", f"{KEYS_PATH} has no list of at most {_MOST_KEYS} keys")
+    if not isinstance(listed, list) or len(listed) > MAX_KEYS:
+        raise KubeError(None, "Unreadable", f"{KEYS_PATH} has no list of at most {MAX_KEYS} keys")
     found = {
         one["kid"]: {name: one[name] for name in _MEMBERS if isinstance(one.get(name), str)}
         for one in listed
-        if isinstance(one, dict) and isinstance(one.get("kid"), str) and isinstance(one.get("kty"), str)
+        if isinstance(one, dict) and _is_usable(one)
     }
     if not found:
         raise KubeError(None, "Unreadable", f"{KEYS_PATH} has no key that can be used")
     return found
+
+
+def _is_usable(key: Json) -> bool:
+    """Return whether a server can verify tokens with the key. One that it cannot use must not be delivered."""
+    try:
+        read_keys({"keys": [key]})
+    except BadKeysError:
+        return False
+    except InvalidConfigError:  # the library that reads keys is not installed here; the server has it
+        return isinstance(key.get("kid"), str)
+    return True
 
 
 def _claims(token: str) -> dict[str, Any]:

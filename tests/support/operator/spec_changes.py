@@ -119,7 +119,11 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "upstream.allowShadowing": (FILES, ["c"]),
 }
 
-JWKS = '{"keys": [{"kty": "EC", "kid": "a", "crv": "P-256", "x": "a", "y": "a"}]}'
+# The public key of RFC 7517, appendix A.1.
+JWKS = (
+    '{"keys": [{"kty": "EC", "kid": "a", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", '
+    '"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}'
+)
 FIXED = {
     "image": "a:1",
     "replicas": 1,

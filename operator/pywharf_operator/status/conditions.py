@@ -52,17 +52,17 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     programmed: Finding,
     index_up_to_date: Finding,
     index: IndexStatus | None,
-    access: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
-    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served.
+    """Return a repo's status.
 
-    `access` None: the repo has no access entries. One without an effect does not make the repo less ready.
+    Ready means Accepted, SecretsResolved and Programmed: an old index is still served, and an access entry without an
+    effect leaves the others as they are.
     """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
-    if access is not None:
-        findings[ACCESS_RESOLVED] = access
+    if verdict.access_resolved is not None:
+        findings[ACCESS_RESOLVED] = verdict.access_resolved
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(

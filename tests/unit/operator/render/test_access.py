@@ -31,9 +31,9 @@ KEYS = ClusterKeys(FOUND)
 UNREADABLE = Finding(status=False, reason="ClusterKeysForbidden", message="The operator may not read them.")
 ISSUER_ALONE = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={}), UNREADABLE)
 DIGEST = "sha256:" + "a" * 64
-ACCOUNTS = {"serviceAccounts": [{"namespace": "ml", "name": "trainer"}]}
-GITHUB = {"github": {"repository": "acme/tool", "workflow": "release.yml", "ownerID": 4711}}
-CLAIMS = {"oidc": {"issuer": "corp", "claims": {"sub": "build-*", "run": 7, "protected": True}}}
+ACCOUNTS: Json = {"serviceAccounts": [{"namespace": "ml", "name": "trainer"}]}
+GITHUB: Json = {"github": {"repository": "acme/tool", "workflow": "release.yml", "ownerID": 4711}}
+CLAIMS: Json = {"oidc": {"issuer": "corp", "claims": {"sub": "build-*", "run": 7, "protected": True}}}
 CORP = {"name": "corp", "url": "https://sso.corp.example", "jwks": JWKS}
 
 
@@ -70,11 +70,12 @@ def document(made: RenderedServer) -> IdentityDocument | None:
 
 
 def table(made: RenderedServer, name: str = "team-a") -> Json:
-    return tomllib.loads(texts_of(made.config_map)["config.toml"])[name]
+    found: Json = tomllib.loads(texts_of(made.config_map)["config.toml"])[name]
+    return found
 
 
 def test_the_server_reads_what_was_written():
-    subjects = {
+    subjects: dict[str, Json] = {
         "digests": {"tokenDigests": [DIGEST]},
         "accounts": ACCOUNTS,
         "workflow": GITHUB,

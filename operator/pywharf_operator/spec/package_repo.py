@@ -6,7 +6,9 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from pywharf.config.forms import Url
+from pywharf.core.access.entries import MAX_ENTRIES
 from pywharf.core.names import RepoName
+from pywharf_operator.spec.access import Access
 from pywharf_operator.spec.backends import Backend
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
 from pywharf_operator.spec.forms import (
@@ -81,7 +83,13 @@ class Credentials(Model, frozen=True, kw_only=True):
         ),
     ] = None
     anonymous_read: Annotated[
-        bool, Meta(description="Whether clients without credentials may read; then readSecretRef is optional.")
+        bool,
+        Meta(
+            description=(
+                "Whether clients without credentials may read. With it, or with entries of `access`, readSecretRef is "
+                "optional."
+            )
+        ),
     ] = False
     read_only: Annotated[
         bool, Meta(description="Whether nobody may publish through the server; then writeSecretRef is left out.")
@@ -167,6 +175,19 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
             message="credentials.readOnly: with github, GitHub says what a client's own token may do; leave it out",
             holds=lambda spec: not (spec.backend.github is not None and spec.credentials.read_only),
         ),
+        Rule(
+            cel=(
+                "!self.credentials.readOnly || !has(self.access) || "
+                "self.access.all(entry, entry.permission != 'Publish')"
+            ),
+            message=(
+                "access: credentials.readOnly is true, so nobody publishes; give each entry the permission Read, or "
+                "leave readOnly out"
+            ),
+            holds=lambda spec: (
+                not spec.credentials.read_only or all(entry.permission != "Publish" for entry in spec.access)
+            ),
+        ),
     )
 
     server_ref: Annotated[ServerRef, Meta(description="The PackageServer that serves this repo.")] = ServerRef()
@@ -186,10 +207,25 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
     credentials: Annotated[
         Credentials, Meta(description="Who may use the repo, and the storage's own credentials.")
     ] = Credentials()
+    access: Annotated[
+        tuple[Access, ...],
+        Meta(
+            max_length=MAX_ENTRIES,
+            description="Who may use the repo besides the holders of its secrets. No entry holds a secret.",
+            extra={"list_map_keys": ("name",)},
+        ),
+    ] = ()
     index: Annotated[Index, Meta(description="When and how the index is kept up to date.")] = Index()
     upstream: Annotated[Upstream, Meta(description="What is answered for projects that the repo does not hold.")] = (
         Upstream()
     )
+
+    def __post_init__(self) -> None:
+        """Raise ValueError as every model, and for a name that two entries have, which the API server refuses."""
+        Model.__post_init__(self)
+        names = [one.name for one in self.access]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"access: two entries have the name {twice[0]}; give each its own")
 
 
 class IndexStatus(StatusModel, frozen=True, kw_only=True):
@@ -223,7 +259,7 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready.",
+            description="Accepted, SecretsResolved, AccessResolved, Programmed, IndexUpToDate and Ready.",
             extra={"list_map_keys": ("type",)},
         ),
     ] = ()

@@ -16,6 +16,8 @@ from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
 NAMESPACES_READ: Final = "NamespacesRead"
+ACCESS_RESOLVED: Final = "AccessResolved"
+IDENTITY_READY: Final = "IdentityReady"
 _QUIET_REASONS: Final = {
     "Waiting",
     "NoReadyReplica",
@@ -52,9 +54,15 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     index: IndexStatus | None,
     now: datetime,
 ) -> PackageRepoStatus:
-    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served."""
+    """Return a repo's status.
+
+    Ready means Accepted, SecretsResolved and Programmed: an old index is still served, and an access entry without an
+    effect leaves the others as they are.
+    """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
+    if verdict.access_resolved is not None:
+        findings[ACCESS_RESOLVED] = verdict.access_resolved
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(
@@ -88,6 +96,8 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     previous = verdict.server.status or PackageServerStatus()
     if namespaces_read is not None:
         findings[NAMESPACES_READ] = namespaces_read
+    if verdict.identity_ready is not None:
+        findings[IDENTITY_READY] = verdict.identity_ready
     kept = tuple(one for one in previous.conditions if one.type == NAMESPACES_READ and one.type not in findings)
     generation = verdict.server.metadata.generation or 0
     return PackageServerStatus(

@@ -20,6 +20,7 @@ from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdic
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
 _CHANGEABLE: Final = {
+    "access",
     "upstream",
     "anonymous_read",
     "download",

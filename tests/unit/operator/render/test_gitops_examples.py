@@ -65,6 +65,18 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "SecretKeyMissing": (False, DEGRADED),
         "SecretInvalid": (False, DEGRADED),
     },
+    "PackageRepo AccessResolved": {
+        "Resolved": (True, HEALTHY),
+        "IssuerUnknown": (False, HEALTHY),
+        "ServiceAccountsOff": (False, HEALTHY),
+        "ClusterKeysForbidden": (False, HEALTHY),
+        "ClusterKeysUnreadable": (False, HEALTHY),
+        "NoCluster": (False, HEALTHY),
+        "ProxyHeadersOff": (False, HEALTHY),
+        "EntryExpired": (False, HEALTHY),
+        "EntryEndsSoon": (True, HEALTHY),
+        "DigestRepeated": (True, HEALTHY),
+    },
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
@@ -122,6 +134,13 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NamespaceUnreadable": (False, HEALTHY),
         "PoliciesUnreadable": (False, HEALTHY),
     },
+    "PackageServer IdentityReady": {
+        "Ready": (True, HEALTHY),
+        "ClusterKeysForbidden": (False, HEALTHY),
+        "ClusterKeysUnreadable": (False, HEALTHY),
+        "AudienceOfApiServer": (False, HEALTHY),
+        "IssuerIsCluster": (False, HEALTHY),
+    },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
@@ -157,7 +176,12 @@ def instance(kind, **different):
         obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}}
         repo = msgspec.convert(obj, PackageRepo)
         status = repo_status(
-            RepoVerdict(repo=repo, accepted=found["Accepted"], secrets_resolved=found["SecretsResolved"]),
+            RepoVerdict(
+                repo=repo,
+                accepted=found["Accepted"],
+                secrets_resolved=found["SecretsResolved"],
+                access_resolved=found.get("AccessResolved"),
+            ),
             url=None,
             programmed=found["Programmed"],
             index_up_to_date=found["IndexUpToDate"],
@@ -170,7 +194,9 @@ def instance(kind, **different):
     else:
         server = msgspec.convert(obj, PackageServer)
         status = server_status(
-            ServerVerdict(server=server, accepted=found["Accepted"], repos=()),
+            ServerVerdict(
+                server=server, accepted=found["Accepted"], repos=(), identity_ready=found.get("IdentityReady")
+            ),
             url=None,
             repos=RepoCounts(),
             ready_replicas=1,
@@ -340,7 +366,7 @@ def test_an_overlay_renders_once_its_secret_is_there(overlay, tmp_path):
     folder.mkdir()
     (folder / "all.yaml").write_text(yaml.safe_dump_all(decrypted(objects, {"read": "r", "write": "w"})))
     manifests = load_folder(folder, "packages")
-    made, faults = rendered(manifests, ENVIRONMENT, "packages")
+    made, faults, _ = rendered(manifests, ENVIRONMENT, "packages")
     assert (manifests.problems, manifests.notes, faults) == ((), (), ())
     assert {item["kind"] for item in made} >= {"ConfigMap", "Secret"}
     assert {item["metadata"]["namespace"] for item in made} == {"packages"}

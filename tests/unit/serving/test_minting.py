@@ -11,9 +11,11 @@ from pywharf.core.access.entries import AccessEntry
 from pywharf.core.access.identities import Claims, Identity
 from pywharf.core.access.minted import LIFE_S, PREFIX
 from pywharf.core.access.permission import Permission
+from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import TokenRefusedError, UnavailableError
 from pywharf.core.names import RepoName, normalize
 from pywharf.index.claims_in_memory import MAX_CLAIMS, ClaimsInMemory
+from pywharf.serving.gatekeeper import Admitted, Decision, Gatekeeper, Refused
 from pywharf.serving.identification import Identified, Unverified
 from pywharf.serving.trusted_publishing import used_tokens
 from pywharf.serving.trusted_publishing.minting import MAX_REPOS
@@ -305,3 +307,45 @@ async def test_claims_in_memory_are_bounded_and_never_forget_a_valid_one():
     now += 3600
     assert await claims.claim("more", int(now) + 60)
     assert not await claims.is_claimed("0")
+
+
+@pytest.fixture
+def gatekeeper(server: Server) -> Gatekeeper:
+    keeper = Gatekeeper(60, 60, (server.issuer, server.verifier), lambda: server.now, server.used.is_burned)
+    keeper.replace({name: Credentials(entries=entries) for name, entries in server.entries.items()}, {})
+    return keeper
+
+
+async def admitted(gatekeeper: Gatekeeper, repo: RepoName, secret: str) -> Decision:
+    return await gatekeeper.admit(repo, secret, Permission.WRITE, "192.0.2.1")
+
+
+async def test_a_server_admits_a_minted_token_until_it_is_burned(server, gatekeeper):
+    issued = await server.minting.mint(token(), "")
+    decision = await admitted(gatekeeper, TEAM_A, issued.token)
+    assert isinstance(decision, Admitted)
+    assert (decision.grant.permission, decision.grant.entry) == (Permission.WRITE, "release")
+    await server.minting.burn(issued.token)
+    assert await admitted(gatekeeper, TEAM_A, issued.token) == Refused("burned", issued.minted.subject)
+
+
+async def test_a_storage_that_cannot_be_asked_admits_nobody_by_a_minted_token(server, gatekeeper, storages):
+    issued = await server.minting.mint(token(), "")
+    storages.down.add(TEAM_A)
+    with pytest.raises(UnavailableError):
+        await admitted(gatekeeper, TEAM_A, issued.token)
+
+
+async def test_a_repo_that_a_token_is_not_for_asks_no_storage(server, gatekeeper, storages):
+    issued = await server.minting.mint(token(), "")
+    storages.down.add(TEAM_B)
+    for repo in (TEAM_B, RepoName("nobody")):
+        assert await admitted(gatekeeper, repo, issued.token) == Refused("not-named", issued.minted.subject)
+
+
+async def test_a_minted_token_ends_with_its_time(server, gatekeeper):
+    issued = await server.minting.mint(token(), "")
+    server.now += LIFE_S - 1
+    assert isinstance(await admitted(gatekeeper, TEAM_A, issued.token), Admitted)
+    server.now += 2
+    assert await admitted(gatekeeper, TEAM_A, issued.token) == Refused("minted-token")

@@ -11,6 +11,7 @@ from pywharf.config.copy_settings import CopySettings
 from pywharf.config.repo_config import AdminSecret, Upstream
 from pywharf.config.settings import (
     DeleteSettings,
+    ExchangeSettings,
     ServerSettings,
     SetStatusSettings,
     UnyankSettings,
@@ -50,6 +51,7 @@ COMMANDS = [
     DeleteSettings,
     SetStatusSettings,
     CopySettings,
+    ExchangeSettings,
     UpOptions,
     RenderOptions,
     TestOptions,

@@ -26,6 +26,11 @@ def soon() -> int:
     return int(time.time()) + 900
 
 
+def opened_claims(backend: Backend) -> Claims:
+    assert isinstance(backend, Claims)
+    return backend
+
+
 @pytest.fixture
 def claims(backend: Backend) -> Claims:
     if not isinstance(backend, Claims):
@@ -123,7 +128,7 @@ async def test_a_bucket_keeps_what_is_valid_by_the_store_s_clock(opened, monkeyp
 
 async def test_a_claim_whose_answer_was_lost_is_still_the_first(s3, tmp_path):
     with fault_proxy(s3.endpoint) as proxy:
-        claims = s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path)
+        claims = opened_claims(s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path))
         name = some_name()
         assert not await claims.is_claimed(name)
         proxy.faults.append(StoreFault("PUT", "tokens/", "lost"))
@@ -135,7 +140,7 @@ async def test_a_claim_whose_answer_was_lost_is_still_the_first(s3, tmp_path):
 @pytest.mark.parametrize("method", ["PUT", "GET"])
 async def test_a_store_that_fails_claims_nothing(s3, tmp_path, method):
     with fault_proxy(s3.endpoint) as proxy:
-        claims = s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path)
+        claims = opened_claims(s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path))
         name = some_name()
         assert not await claims.is_claimed(name)
         proxy.faults.append(StoreFault(method, "tokens", 403, times=100))
@@ -145,7 +150,7 @@ async def test_a_store_that_fails_claims_nothing(s3, tmp_path, method):
 
 async def test_a_store_that_fails_does_not_say_that_nothing_was_claimed(s3, tmp_path):
     with fault_proxy(s3.endpoint) as proxy:
-        claims = s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path)
+        claims = opened_claims(s3.open(s3.table(endpoint=proxy.url, download="stream"), tmp_path))
         name = some_name()
         assert await claims.claim(name, soon())
         proxy.faults.append(StoreFault("HEAD", "tokens", 403, times=100))
@@ -154,7 +159,7 @@ async def test_a_store_that_fails_does_not_say_that_nothing_was_claimed(s3, tmp_
 
 
 async def test_a_folder_that_cannot_be_read_does_not_say_that_nothing_was_claimed(tmp_path):
-    claims = STORAGES["file_system"].make(tmp_path)("index.json")
+    claims = opened_claims(STORAGES["file_system"].make(tmp_path)("index.json"))
     name = some_name()
     assert await claims.claim(name, soon())
     (tokens,) = tmp_path.rglob("tokens")

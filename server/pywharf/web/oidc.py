@@ -149,7 +149,7 @@ async def discover(request: web.Request) -> web.Response:
 
 
 def _check_transport(request: web.Request) -> None:
-    """Raise ForbiddenError for plain HTTP: whoever reads a token on its way could publish with it."""
+    """Raise ForbiddenError for plain HTTP: anybody who reads a token on its way could publish with it."""
     if not is_secure(request):
         raise ForbiddenError("Tokens are exchanged over HTTPS alone. A proxy that ends TLS sends X-Forwarded-Proto.")
 

@@ -76,7 +76,7 @@ class Minting:
         self._audience = document.audience if document.issuers else None
 
     async def mint(self, token: str, address: str, only: RepoName | None = None) -> Issued:
-        """Exchange an OIDC token, which counts no more after that; with `only`, for that repo alone.
+        """Exchange an OIDC token, which is used up by that; with `only`, for that repo alone.
 
         Raises TokenRefusedError, UnavailableError.
         """

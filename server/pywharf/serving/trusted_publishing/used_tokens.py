@@ -56,7 +56,7 @@ class UsedTokens:
     ) -> tuple[RepoName, ...]:
         """Let a token count, and return the wanted repos for which it counts now; none if it counted before.
 
-        For `others` it counts no more after that. Of concurrent calls, through any number of servers, one is the first
+        For `others` it is used up, too. Of concurrent calls, through any number of servers, one is the first
         for each repo. The first wanted repo whose storage answers decides for all of them, so that a token is not
         shared out between two calls.
 

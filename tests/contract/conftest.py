@@ -31,6 +31,7 @@ _OF_ONE = [
     "test_file_system_changing.py",
     "test_github.py",
     "test_github_changing.py",
+    "test_kept_claims.py",
     "test_object_stores.py",
     "test_reserved_names.py",
 ]

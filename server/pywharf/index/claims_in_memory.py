@@ -8,6 +8,7 @@ from pywharf.core.names import RepoName
 
 MAX_CLAIMS = 10_000
 """Most claims of one repo. Past it new ones are refused; to forget old ones would let a token count twice."""
+_FEW = 256
 END_MARGIN_S = 300
 """Seconds for which a claim is kept after its end, because clocks differ."""
 
@@ -18,13 +19,16 @@ class ClaimsInMemory:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._until: dict[str, int] = {}
+        self._remove_at = _FEW
+        """The number of claims at which those that ended are removed next."""
 
     async def claim(self, name: str, until: int) -> bool:
         """Claim a name. Raises UnavailableError for one name too many."""
         if name in self._until:
             return False
-        if len(self._until) >= MAX_CLAIMS:
+        if len(self._until) >= self._remove_at:
             await self.remove_ended_claims()
+            self._remove_at = min(max(_FEW, 2 * len(self._until)), MAX_CLAIMS)
         if len(self._until) >= MAX_CLAIMS:
             raise too_many_claims()
         self._until[name] = until

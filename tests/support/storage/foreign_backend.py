@@ -27,6 +27,8 @@ class ForeignBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Whether backends that are opened with the same table and root share a storage, as those of two servers do."""
     folding: bool = True
     """Whether fold_journal removes entries."""
+    claims: bool = False
+    """Whether it keeps claims."""
 
     @property
     def type(self) -> str:

@@ -74,6 +74,8 @@ MADE: Mapping[str, Kind] = STORAGES if GIVEN is None else {GIVEN.type: _foreign(
 ALL = [*MADE] if GIVEN is not None else [*MADE, GITHUB, *OBJECT_STORES]
 FOLDING = [*(MADE if GIVEN is not None else (*MADE, *OBJECT_STORES))] if GIVEN is None or GIVEN.folding else []
 """Storages with a journal apart from the files; update_index removes the entries that the index holds."""
+CLAIMING = [*(MADE if GIVEN is not None else (*MADE, *OBJECT_STORES))] if GIVEN is None or GIVEN.claims else []
+"""Storages that keep claims; see the port `Claims`."""
 SHARED = [name for name in ALL if name not in MADE or MADE[name].is_shared]
 
 

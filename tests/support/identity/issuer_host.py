@@ -10,6 +10,7 @@ from typing import Any
 
 from support.certificates import Certificates
 from support.identity.tokens import SigningKey, jwks
+from support.waiting import until
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEYS = "/keys"
@@ -59,9 +60,9 @@ class IssuerHost:
 
 
 async def settled() -> None:
-    """Let the transports of a client that was closed close as well: after a failed handshake that takes some rounds."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+    """Wait until the transports of a client that was closed are closed, too: TLS says goodbye to its peer."""
+    loop: Any = asyncio.get_running_loop()
+    await until(lambda: len(loop._selector.get_map()) <= 1, "the transports to close")  # noqa: SLF001 - no call tells it
 
 
 @contextlib.contextmanager

@@ -131,6 +131,7 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
             raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
             raise InvalidUploadError("The form has no file: send it as the field 'content'.")
+        access.require_publish(received.filename.project)
         await access.repository.publish(received.filename, received.form, staged, access.own_secret)
         return staged.notes
 

@@ -22,6 +22,7 @@ from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
+from pywharf.core.forwarded import TrustedProxies, parse_networks
 from pywharf.core.names import RepoName
 from pywharf.egress.advisory_feed import FeedClient
 from pywharf.egress.issuer_keys import IssuerKeysClient
@@ -36,6 +37,8 @@ from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import url_host
 from pywharf.serving.advisories.follower import FeedFollower, FeedSource
 from pywharf.serving.advisories.served_files import ServedFiles
+from pywharf.serving.audit_log import AuditLog
+from pywharf.serving.brake import Brake
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.gatekeeper import Gatekeeper
@@ -111,6 +114,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     max_connections = open_files.connections(settings.max_connections)
     metrics, running = Metrics(), RunningRequests()
     source = config_source(settings, shared.folder / "submitted.json")
+    proxies = _proxies(settings)
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
     advisories = CurrentAdvisories(has_feed=settings.advisories is not None)
     async with contextlib.AsyncExitStack() as stack:
@@ -140,9 +144,12 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 max_uploads=settings.max_uploads,
                 advisories=advisories,
                 served_files=served_files,
+                audit_log=AuditLog(settings.audit_log, metrics.audit_suppressed.labels("refusal").inc),
+                brake=Brake(shared.wrong_secrets),
+                trusted_proxies=proxies,
             ),
             Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None, served),
-            AccessLog(settings.access_log),
+            AccessLog(settings.access_log, proxies),
             serves_metrics=shared.internal is None,
         )
         protocol: dict[str, Any] = {
@@ -259,6 +266,13 @@ async def _apply_first(
         # The rest has yet to arrive; until then the server is not ready.
         _logger.warning("%s", error)
         metrics.config_valid.set(0)
+
+
+def _proxies(settings: ServerSettings) -> TrustedProxies:
+    if settings.trusted_proxies is None:
+        return TrustedProxies()
+    networks = parse_networks(settings.trusted_proxies, "--trusted_proxies")
+    return TrustedProxies(networks, name_people=settings.proxy_headers)
 
 
 def _sessions(settings: ServerSettings, shared: Shared) -> Sessions:

@@ -50,6 +50,10 @@ class Metrics:
         self.changes = Counter(
             "pywharf_changes", "Yanks, deletions and other changes by result.", ["repo", "action", "result"], **own
         )
+        self.refusals = Counter("pywharf_refusals", "Refused credentials and requests, by status.", ["status"], **own)
+        self.audit_suppressed = Counter(
+            "pywharf_audit_suppressed", "Events without a line in the audit log: there were too many.", ["event"], **own
+        )
         self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)
         self.config_valid = Gauge(
             "pywharf_config_valid",

@@ -30,6 +30,9 @@ VALUES: dict[str, tuple[str, object]] = {
     "internal_port": ("0", 0),
     "workers": ("3", 3),
     "access_log": ("json", "json"),
+    "audit_log": ("off", "off"),
+    "trusted_proxies": ("10.1.2.0/24,::1", "10.1.2.0/24,::1"),
+    "proxy_headers": ("true", True),
     "tls_cert": ("tls.crt", "tls.crt"),
     "tls_key": ("tls.key", "tls.key"),
     "session_secret": ("key-file", "key-file"),
@@ -42,10 +45,17 @@ VALUES: dict[str, tuple[str, object]] = {
     "allowed_endpoints": ("index.example.com,*.example.org:8443", "index.example.com,*.example.org:8443"),
     "advisories": ("feeds/pypi.zip", "feeds/pypi.zip"),
     "advisories_interval": ("60", 60.0),
+    "token_review_url": ("https://10.96.0.1", "https://10.96.0.1"),
+    "token_review_token_file": ("some/token", "some/token"),
+    "token_review_ca_file": ("some/ca.crt", "some/ca.crt"),
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }
-PAIRS = {"tls_cert": ["--tls_key=tls.key"], "tls_key": ["--tls_cert=tls.crt"]}
+PAIRS = {
+    "tls_cert": ["--tls_key=tls.key"],
+    "tls_key": ["--tls_cert=tls.crt"],
+    "proxy_headers": ["--trusted_proxies=::1"],
+}
 
 
 def settings(*args: str) -> ServerSettings:
@@ -79,8 +89,13 @@ def test_each_flag_in_each_spelling(field, monkeypatch):
         assert getattr(settings("r", f"--{field}=false"), field) is False
         assert getattr(settings("r", f"--no_{field}"), field) is False
         assert getattr(settings("r", f"--no-{dashed}"), field) is False
-    elif not more and field != "access_log":
-        another = {"allowed_endpoints": "another.example.com"}.get(field, "http://127.0.0.2/x/")
+    elif not more and field not in {"access_log", "audit_log"}:
+        of_their_own = {
+            "allowed_endpoints": "another.example.com",
+            "trusted_proxies": "192.0.2.7",
+            "token_review_url": "https://127.0.0.2",
+        }
+        another = of_their_own.get(field, "http://127.0.0.2/x/")
         another = "1" if isinstance(expected, int | float) else another
         assert str(getattr(settings("r", f"--{field}={another}"), field)).removesuffix(".0") == another
 
@@ -155,6 +170,12 @@ WRONG = [
     (["server", "r", "--keepalive_timeout=inf"], ["keepalive_timeout", "inf"]),
     (["server", "r", "--max_connections=-1"], ["--max_connections", "-1"]),
     (["server", "r", "--access_log=yaml"], ["--access_log", "yaml", "json"]),
+    (["server", "r", "--audit_log=text"], ["--audit_log", "text", "json"]),
+    (["server", "r", "--trusted_proxies="], ["--trusted_proxies", "empty", "10.1.2.0/24"]),
+    (["server", "r", "--trusted_proxies=10.0.0.1/8"], ["--trusted_proxies", "10.0.0.1/8", "host bits"]),
+    (["server", "r", "--trusted_proxies=0.0.0.0/0"], ["--trusted_proxies", "every address"]),
+    (["server", "r", "--trusted_proxies=ingress.example.com"], ["ingress.example.com", "no network"]),
+    (["server", "r", "--proxy_headers"], ["--proxy_headers needs --trusted_proxies"]),
     (["server", "r", "--debug=perhaps"], ["--debug", "perhaps", "true"]),
     (["server", "r", "--tls_cert=x.crt"], ["--tls_cert", "--tls_key"]),
     (["server", "r", "--tls_cert=/nowhere.crt", "--tls_key=/nowhere.key"], ["/nowhere.crt", "No such file"]),

@@ -16,12 +16,13 @@ from pywharf.core.access.identities import without_end
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.projects import NO_PROJECTS
 from pywharf.core.access.secrets import permission_of
-from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import ProjectName, RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
 from pywharf.serving.sessions import Session, Sessions
+from pywharf.web.client_address import client_address
 from pywharf.web.keys import GATEKEEPER, GRANT, PROXY_USER, REPO, REPOS, SESSIONS
 from pywharf.web.transport import session_cookie
 
@@ -73,25 +74,25 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
         sent = parse_authorization(header)
         name, decision = await _by_header(request, sent, in_path, needed)
         if isinstance(decision, Refused):
-            raise UnauthenticatedError.wrong_secret(decision.reason)
+            raise UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
         grant, identity = decision.grant, decision.identity
         if not sent.secret and grant.permission < needed:
-            raise UnauthenticatedError.wrong_secret("no-credentials")
+            raise UnauthenticatedError.wrong_secret(NO_CREDENTIALS)
         if sent.secret and identity is None and app[GATEKEEPER].uses_storage_auth(name):
             own_secret = sent.secret
     else:
         name, grant = await _without_header(request, in_path, needed)
         if grant.permission < needed:
             raise UnauthenticatedError("Send the repo's name as the user name and its secret as the password.")
+    request[REPO] = name
+    if grant.subject:
+        request[GRANT] = grant
     if grant.permission < needed:
         raise ForbiddenError(
             f"{_entries(grant, 'allows', 'allow')} reading only."
             if grant.entry
             else "This secret allows reading only; publishing needs the repo's write secret."
         )
-    request[REPO] = name
-    if grant.subject:
-        request[GRANT] = grant
     repository = app[REPOS].repository(name)
     seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
     if identity is None:
@@ -104,7 +105,7 @@ async def _by_header(
     request: web.Request, sent: Sent, in_path: str | None, needed: Permission
 ) -> tuple[RepoName, Decision]:
     """Return the repo that the client means and what it may do there. Raises UnauthenticatedError."""
-    gatekeeper, address = request.app[GATEKEEPER], request.remote or ""
+    gatekeeper, address = request.app[GATEKEEPER], client_address(request)
     if in_path is None or (sent.repo is not None and in_path.lower() == sent.repo):
         if sent.repo is None:
             raise UnauthenticatedError.wrong_secret("no-repo")

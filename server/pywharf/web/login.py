@@ -6,13 +6,18 @@ from aiohttp import web
 
 from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
-from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.audit import Login, Logout
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, PywharfError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
+from pywharf.web import audit
 from pywharf.web.auth import is_same_origin, session_grant, valid_session
+from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_small_form
-from pywharf.web.keys import GATEKEEPER, LOGINS, SESSIONS
+from pywharf.web.keys import GATEKEEPER, GRANT, LOGINS, REPO, SESSIONS
 from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
+from pywharf.web.problems import braked
+from pywharf.web.refusals import wrong_secret
 from pywharf.web.transport import cookie_name, is_secure
 
 _FIELD_LIMIT = 8192
@@ -38,7 +43,8 @@ async def submit(request: web.Request) -> web.Response:
     """Answer POST /login. Its fields are `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
         raise ForbiddenError("Sign in with this server's own form.")
-    with request.app[LOGINS].one(site(request.remote or "")):
+    address = client_address(request)
+    with request.app[LOGINS].one(site(address)):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
@@ -49,14 +55,20 @@ async def submit(request: web.Request) -> web.Response:
         repo = RepoName("")
     gatekeeper = request.app[GATEKEEPER]
     # Signing in needs a secret, even if everybody may read.
-    decision: Decision = Refused("no-credentials")
+    decision: Decision = Refused(NO_CREDENTIALS)
     if secret:
-        decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
+        decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
     if isinstance(decision, Refused):
-        message = str(UnauthenticatedError.wrong_secret())
-        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
-        return _html(page, status=401)
+        error: PywharfError = UnauthenticatedError.wrong_secret()
+        if secret:
+            error = await wrong_secret(request, repo or name.strip(), error, decision.reason, decision.subject)
+        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=str(error))
+        return braked(_html(page, status=error.status), error)
     cookie, max_age_s = _issue(request, repo, decision)
+    request[REPO] = repo
+    if decision.grant.subject:
+        request[GRANT] = decision.grant
+    audit.write(request, Login())
     response = web.Response(status=303, headers={"Location": _relative(request, next_path or f"/repo/{repo}/simple/")})
     response.set_cookie(
         cookie_name(request),
@@ -89,6 +101,8 @@ async def logout(request: web.Request) -> web.Response:
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
+        subject = None if session.identity is None else session.identity.subject
+        audit.write(request, Logout(repo=session.repo, subject=subject))
     response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
     response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response

@@ -6,11 +6,13 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from pywharf.core.access.permission import Permission
+from pywharf.core.audit import Publish
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
 from pywharf.core.multipart import Part
 from pywharf.index.publish import CHECKED_FIELDS, check_form
 from pywharf.index.staging import StagedFile
+from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
 from pywharf.web.expecting import ask_for_body
 from pywharf.web.forms import UNREADABLE, Allowance, open_form, reason_of
@@ -131,8 +133,10 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
             raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
             raise InvalidUploadError("The form has no file: send it as the field 'content'.")
-        access.require_publish(received.filename.project)
-        await access.repository.publish(received.filename, received.form, staged, access.own_secret)
+        filename = received.filename
+        access.require_publish(filename.project)
+        file = await access.repository.publish(filename, received.form, staged, access.own_secret)
+        audit.write(request, Publish(project=filename.project, filename=file.filename, sha256=file.sha256))
         return staged.notes
 
 

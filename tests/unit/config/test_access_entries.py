@@ -51,6 +51,7 @@ def test_an_entry(text, fields):
 
 
 MANY = "\n".join(HEAD.replace("ci", f"c{number}") + TOKENS for number in range(65))
+COSTLY = [f"*-x{number}" for number in range(65)]
 ONE_KIND = "the entry 'ci' must have exactly one of token_digests, service_accounts, github, gitlab, oidc and"
 
 

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -285,3 +286,33 @@ def test_no_token_is_in_a_log(site, computer, tmp_path):
         assert token not in log
         assert sent not in log
         assert sent.split(".")[2] not in log
+
+
+def test_an_exchanged_token_publishes_no_longer_itself(site, tmp_path):
+    sent, path = signed(), wheel(tmp_path, "acme-itself", "1.0")
+    assert site.upload(sent, path).status == 200
+    assert site.mint(sent).status == 200
+    wait_for(lambda: site.upload(sent, path).status == 401, "the server to know that the token was exchanged")
+    assert site.reads(sent) == 200
+
+
+def test_a_browser_s_session_of_a_token_only_reads(site, tmp_path):
+    """Otherwise an exchanged token could sign in, and publish."""
+    sent = signed()
+    form_sent = urlencode({"pkg_repo_name": "team-a", "pkg_repo_secret_raw": sent}).encode()
+    signed_in = call(
+        f"{site.servers[0].url}/login",
+        "POST",
+        body=form_sent,
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        context=site.certificates.client_context(),
+    )
+    assert signed_in.status == 303
+    cookie = (signed_in.header("Set-Cookie") or "").partition(";")[0]
+    path = wheel(tmp_path, "acme-browser", "1.0")
+    body, content_type = form((":action", "file_upload"), ("content", path.name, path.read_bytes()))
+    headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+    context = site.certificates.client_context()
+    assert call(site.upload_url, headers=headers, context=context).status == 200
+    headers["Content-Type"] = content_type
+    assert call(site.upload_url, "POST", headers=headers, body=body, context=context).status == 401

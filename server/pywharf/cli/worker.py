@@ -134,7 +134,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
             settings.auth_read_expires,
             settings.auth_write_expires,
             (tokens, MintedVerifier(key)),
-            is_burned=used.is_burned,
+            is_spent=used.is_spent,
         )
         minting = Minting(key, tokens, entries=gatekeeper.entries, used=used)
         repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))

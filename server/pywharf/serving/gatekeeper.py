@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import msgspec
 
 from pywharf.core.access.deciding import BY_SECRET, NO_ENTRIES, CompiledEntries, Grant, decide
-from pywharf.core.access.identities import Identity, Minted
+from pywharf.core.access.identities import Claims, Identity, Minted
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials, permission_of
 from pywharf.core.errors import NO_CREDENTIALS
@@ -51,12 +51,12 @@ def _by_secret(permission: Permission) -> Decision:
     return _WRONG if permission is Permission.NONE else _BY_SECRET[permission]
 
 
-BurnedTokens = Callable[[RepoName, Minted], Awaitable[bool]]
-"""A function that returns whether a minted token was burned, for one of its repos. It may raise UnavailableError."""
+SpentTokens = Callable[[RepoName, Minted | Claims, str], Awaitable[bool]]
+"""A function that returns whether a token was burned or exchanged, as a repo knows. It may raise UnavailableError."""
 
 
-async def _never_burned(repo: RepoName, minted: Minted) -> bool:
-    del repo, minted
+async def _never_spent(repo: RepoName, identity: Minted | Claims, token: str) -> bool:
+    del repo, identity, token
     return False
 
 
@@ -69,14 +69,14 @@ class Gatekeeper:
         write_expires_s: float,
         verifiers: Sequence[Verifier] = (),
         clock: Callable[[], float] = time.time,
-        is_burned: BurnedTokens = _never_burned,
+        is_spent: SpentTokens = _never_spent,
     ) -> None:
         """`verifiers` are asked after that of the tokens that entries name by digest. `clock` gives Unix seconds."""
         self._read_expires_s = read_expires_s
         self._write_expires_s = write_expires_s
         self._identification = Identification(verifiers)
         self._clock = clock
-        self._is_burned = is_burned
+        self._is_spent = is_spent
         self._refusals = Refusals()
         self._nobody = PermissionCache(
             Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals
@@ -125,7 +125,7 @@ class Gatekeeper:
             cache = None
         if not secret:
             return _NOTHING_SENT
-        decided = await self.admit_identity(name, secret, address)
+        decided = await self.admit_identity(name, secret, needed, address)
         if decided is not None:
             return decided
         if cache is not None:
@@ -135,7 +135,9 @@ class Gatekeeper:
             return _by_secret(await self._nobody.permission(f"{name}:{secret}", needed, address))
         return _WRONG
 
-    async def admit_identity(self, name: RepoName, secret: str, address: str = "") -> Decision | None:
+    async def admit_identity(
+        self, name: RepoName, secret: str, needed: Permission, address: str = ""
+    ) -> Decision | None:
         """Decide about a client by the identity that its secret proves; None if that has the form of no proof.
 
         Raises UnavailableError.
@@ -146,9 +148,15 @@ class Gatekeeper:
         if isinstance(identity, Unverified):
             return Refused(identity.reason)
         decision = self.admit_identified(name, identity)
-        # Only a token that grants something is worth a question to the repo's storage.
-        if isinstance(identity, Minted) and isinstance(decision, Admitted) and await self._is_burned(name, identity):
+        # Only a token that grants something is worth a question to the repo's storage. One that was exchanged for a
+        # minted one goes on reading, but does not publish a second time.
+        if isinstance(decision, Refused):
+            return decision
+        if isinstance(identity, Minted) and await self._is_spent(name, identity, secret):
             return Refused("burned", identity.subject)
+        publishes = needed is Permission.WRITE
+        if isinstance(identity, Claims) and publishes and await self._is_spent(name, identity, secret):
+            return Refused("replayed", identity.subject)
         return decision
 
     def admit_identified(self, name: RepoName, identity: Identity, digests: Collection[str] | None = None) -> Decision:

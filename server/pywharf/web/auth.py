@@ -111,7 +111,7 @@ async def _by_header(
             raise UnauthenticatedError.wrong_secret("no-repo")
         return sent.repo, await gatekeeper.admit(sent.repo, sent.secret, needed, address)
     # The password may say who the client is; the user name then says nothing.
-    decision = await gatekeeper.admit_identity(_repo_name(in_path), sent.secret, address)
+    decision = await gatekeeper.admit_identity(_repo_name(in_path), sent.secret, needed, address)
     if decision is not None:
         return _repo_name(in_path), decision
     if sent.repo is None:

@@ -2,8 +2,10 @@
 
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
+from pywharf.core.access.identities import Claims
 from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
 from pywharf.core.audit import Login, Logout
@@ -88,7 +90,11 @@ def _issue(request: web.Request, repo: RepoName, admitted: Admitted) -> tuple[st
     gatekeeper, sessions = request.app[GATEKEEPER], request.app[SESSIONS]
     credentials = gatekeeper.credentials(repo)
     if admitted.identity is not None:
-        return sessions.issue_to(repo, admitted.grant, admitted.identity, credentials)
+        grant = admitted.grant
+        if isinstance(admitted.identity, Claims):
+            # The session may only read: a cookie does not show that its token was exchanged, and publishes no longer.
+            grant = msgspec.structs.replace(grant, permission=min(grant.permission, Permission.READ))
+        return sessions.issue_to(repo, grant, admitted.identity, credentials)
     permission = admitted.grant.permission
     if gatekeeper.uses_storage_auth(repo):
         # The session may only read: publishing needs the client's own secret, which the cookie does not hold.

@@ -258,22 +258,22 @@ async def test_an_expired_entry_mints_nothing(storages):
 async def test_a_burned_token_ends_on_all_servers(storages):
     one, other = (Server(storages, {TEAM_A: [RELEASE]}) for _ in range(2))
     issued = await one.minting.mint(token(), "")
-    assert [await s.used.is_burned(TEAM_A, issued.minted) for s in (one, other)] == [False, False]
+    assert [await s.used.is_spent(TEAM_A, issued.minted, "") for s in (one, other)] == [False, False]
     assert await one.minting.burn(issued.token) == issued.minted
-    assert await one.used.is_burned(TEAM_A, issued.minted)
+    assert await one.used.is_spent(TEAM_A, issued.minted, "")
     other.now += 1.1
-    assert await other.used.is_burned(TEAM_A, issued.minted)
+    assert await other.used.is_spent(TEAM_A, issued.minted, "")
 
 
 async def test_the_storage_is_asked_once_a_second(storages):
     server = Server(storages, {TEAM_A: [RELEASE]})
     minted = (await server.minting.mint(token(), "")).minted
-    assert not await server.used.is_burned(TEAM_A, minted)
+    assert not await server.used.is_spent(TEAM_A, minted, "")
     storages.down.add(TEAM_A)
-    assert not await server.used.is_burned(TEAM_A, minted)
+    assert not await server.used.is_spent(TEAM_A, minted, "")
     server.now += 1.1
     with pytest.raises(UnavailableError):
-        await server.used.is_burned(TEAM_A, minted)
+        await server.used.is_spent(TEAM_A, minted, "")
 
 
 async def test_a_burn_that_not_every_server_will_know_is_an_error(storages):
@@ -282,7 +282,7 @@ async def test_a_burn_that_not_every_server_will_know_is_an_error(storages):
     storages.down.add(TEAM_A)
     with pytest.raises(UnavailableError):
         await server.minting.burn(issued.token)
-    assert await server.used.is_burned(TEAM_A, issued.minted), "here it has ended"
+    assert await server.used.is_spent(TEAM_A, issued.minted, ""), "here it has ended"
 
 
 @pytest.mark.parametrize("text", ["nothing", "pywharf_x", PREFIX + "AAAA", "eyJ.e30.x"])
@@ -311,7 +311,7 @@ async def test_claims_in_memory_are_bounded_and_never_forget_a_valid_one():
 
 @pytest.fixture
 def gatekeeper(server: Server) -> Gatekeeper:
-    keeper = Gatekeeper(60, 60, (server.issuer, server.verifier), lambda: server.now, server.used.is_burned)
+    keeper = Gatekeeper(60, 60, (server.issuer, server.verifier), lambda: server.now, server.used.is_spent)
     keeper.replace({name: Credentials(entries=entries) for name, entries in server.entries.items()}, {})
     return keeper
 
@@ -349,3 +349,15 @@ async def test_a_minted_token_ends_with_its_time(server, gatekeeper):
     assert isinstance(await admitted(gatekeeper, TEAM_A, issued.token), Admitted)
     server.now += 2
     assert await admitted(gatekeeper, TEAM_A, issued.token) == Refused("minted-token")
+
+
+async def test_a_token_that_was_exchanged_publishes_no_longer_itself(server, gatekeeper, storages):
+    assert isinstance(await admitted(gatekeeper, TEAM_A, token()), Admitted)
+    await server.minting.mint(token(), "")
+    server.now += 1.1
+    assert await admitted(gatekeeper, TEAM_A, token()) == Refused("replayed", "github:repo:acme/tool:environment:pypi")
+    assert isinstance(await gatekeeper.admit(TEAM_A, token(), Permission.READ), Admitted)
+    storages.down.add(TEAM_A)
+    assert isinstance(await gatekeeper.admit(TEAM_A, token(), Permission.READ), Admitted)
+    with pytest.raises(UnavailableError):
+        await admitted(gatekeeper, TEAM_A, token(jti="another"))

@@ -104,10 +104,10 @@ async def test_a_client_of_pypi_exchanges_its_token(url, server):
 async def test_a_token_is_burned(url, server):
     minted = (await ask(url + oidc.MINT, sent(token()))).json["token"]
     holder = await server.verifier.identify(minted, "")
-    assert not await server.used.is_burned(TEAM_A, holder)
+    assert not await server.used.is_spent(TEAM_A, holder, "")
     burned = await ask(url + oidc.BURN, sent(minted))
     assert (burned.status, burned.json) == (202, {"message": "Accepted"})
-    assert await server.used.is_burned(TEAM_A, holder)
+    assert await server.used.is_spent(TEAM_A, holder, "")
 
 
 @pytest.mark.parametrize("text", ["pypi-AgEIcHlwaS5vcmc", PREFIX + "A" * 60, "x"])

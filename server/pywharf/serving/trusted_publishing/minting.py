@@ -16,7 +16,7 @@ from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
 from pywharf.core.names import RepoName
 from pywharf.serving.identification import Identified, Unverified, Verifier
-from pywharf.serving.trusted_publishing.used_tokens import UsedTokens
+from pywharf.serving.trusted_publishing.used_tokens import UsedTokens, oidc_token_id
 
 MAX_REPOS: Final = 32
 """Most repos of one minted token."""
@@ -97,7 +97,7 @@ class Minting:
         self._signed(jti, wanted, claims)  # raises before the token is used up
         # Also for those that are not asked for, so that the same token is not exchanged for them later.
         others = sorted(granted.keys() - wanted.keys())[:MAX_REPOS]
-        used = await self._used.use_up(sorted(wanted), others, _identity_of(claims, token), self._until(claims))
+        used = await self._used.use_up(sorted(wanted), others, oidc_token_id(claims, token), self._until(claims))
         if not used:
             raise TokenRefusedError(
                 "token-used",
@@ -158,7 +158,7 @@ class Minting:
 
 
 class MintedVerifier:
-    """The verifier of minted tokens. Whether one was burned is asked of its repos; see `UsedTokens.is_burned`."""
+    """The verifier of minted tokens. Whether one was burned is asked of its repos; see `UsedTokens.is_spent`."""
 
     def __init__(self, key: MintingKey, clock: Callable[[], float] = time.time) -> None:
         self._key = key
@@ -172,17 +172,6 @@ class MintedVerifier:
         """Return the token's holder."""
         del address
         return self._key.read(secret, self._clock()) or Unverified("minted-token")
-
-
-def _identity_of(claims: Claims, token: str) -> str:
-    """Return what identifies an OIDC token: its jti, otherwise all that its signature covers.
-
-    The signature itself does not count: some have several forms that are equally valid.
-    """
-    jti, iss = claims.claims.get("jti"), claims.claims.get("iss")
-    if isinstance(jti, str) and jti:
-        return f"jti\0{iss}\0{jti}"
-    return f"token\0{token.rpartition('.')[0]}"
 
 
 def _shown(claims: Claims, names: Collection[str]) -> str:

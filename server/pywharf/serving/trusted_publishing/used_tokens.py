@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from cachetools import FIFOCache, TTLCache
 
-from pywharf.core.access.identities import Minted
+from pywharf.core.access.identities import Claims, Minted
 from pywharf.core.errors import PywharfError, UnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.single_flight import SingleFlight
@@ -23,7 +23,7 @@ _CLAIM_S: Final = 3.0
 """Seconds that a storage may take for a claim. Some clients wait only five for their token."""
 _CHECK_S: Final = 5.0
 _KNOWN_S: Final = 1.0
-"""Seconds for which a token counts as not burned without asking the storage."""
+"""Seconds for which a token counts as not spent without asking the storage."""
 _REMEMBERED: Final = 10_000
 
 _UNKNOWN: Final = "It cannot be found out now whether the token was used before; try again with a new one."
@@ -47,8 +47,9 @@ class UsedTokens:
     ) -> None:
         """`repository` returns a repo by its name; it may raise UnavailableError. `clock` gives seconds."""
         self._repository = repository
-        self._burned: FIFOCache[tuple[RepoName, str], bool] = FIFOCache(_REMEMBERED)
-        self._not_burned: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, clock)
+        self._spent: FIFOCache[tuple[RepoName, str], bool] = FIFOCache(_REMEMBERED)
+        """By the name of the claim, as the next ones."""
+        self._not_spent: TTLCache[tuple[RepoName, str], bool] = TTLCache(_REMEMBERED, _KNOWN_S, clock)
         self._asking = SingleFlight[tuple[RepoName, str], bool]()
 
     async def use_up(
@@ -75,29 +76,34 @@ class UsedTokens:
         """End a minted token. Raises UnavailableError if not every server will know it."""
         name, until = _name("burned", minted.jti), int(minted.expires)
         for repo in minted.entries:
-            self._burned[repo, minted.jti] = True
+            self._spent[repo, name] = True
         claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in minted.entries))
         if None in claims:
             raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
 
-    async def is_burned(self, repo: RepoName, minted: Minted) -> bool:
-        """Return whether a minted token was burned, for one of its repos. Raises UnavailableError if it is unknown."""
-        key = repo, minted.jti
-        if key in self._burned:
-            return True
-        if key in self._not_burned:
-            return False
-        return await self._asking.run(key, lambda: self._ask(repo, minted))
+    async def is_spent(self, repo: RepoName, identity: Minted | Claims, token: str) -> bool:
+        """Return whether a minted token was burned, or an OIDC token exchanged, as the repo's storage knows.
 
-    async def _ask(self, repo: RepoName, minted: Minted) -> bool:
-        key = repo, minted.jti
+        Raises UnavailableError if it cannot be asked.
+        """
+        if isinstance(identity, Minted):
+            key = repo, _name("burned", identity.jti)
+        else:
+            key = repo, _name("used", oidc_token_id(identity, token))
+        if key in self._spent:
+            return True
+        if key in self._not_spent:
+            return False
+        return await self._asking.run(key, lambda: self._ask(*key))
+
+    async def _ask(self, repo: RepoName, name: str) -> bool:
         try:
             async with asyncio.timeout(_CHECK_S):
-                is_burned = await self._repository(repo).is_claimed(_name("burned", minted.jti))
+                is_spent = await self._repository(repo).is_claimed(name)
         except TimeoutError:
             raise UnavailableError("It cannot be found out now whether the token was ended; try again.") from None
-        (self._burned if is_burned else self._not_burned)[key] = True
-        return is_burned
+        (self._spent if is_spent else self._not_spent)[repo, name] = True
+        return is_spent
 
     async def _claim(self, repo: RepoName, name: str, until: int) -> bool | None:
         """Return whether this is the first claim of the name in a repo; None if the repo does not answer."""
@@ -111,6 +117,17 @@ class UsedTokens:
         except Exception:  # from a third party's backend
             _logger.exception("Repo %s: it is unknown whether a token was used before.", repo)
         return None
+
+
+def oidc_token_id(claims: Claims, token: str) -> str:
+    """Return what identifies an OIDC token: its issuer and jti, otherwise all that its signature covers.
+
+    The signature itself does not count: some have several forms that are equally valid.
+    """
+    jti, iss = claims.claims.get("jti"), claims.claims.get("iss")
+    if isinstance(jti, str) and jti:
+        return f"jti\0{iss}\0{jti}"
+    return f"token\0{token.rpartition('.')[0]}"
 
 
 def _name(what: str, token: str) -> str:

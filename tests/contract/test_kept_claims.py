@@ -122,3 +122,13 @@ async def test_a_folder_that_cannot_be_read_does_not_say_that_nothing_was_claime
     for call in (claims.is_claimed(name), claims.claim(name, soon())):
         with pytest.raises(UnavailableError):
             await call
+
+
+async def test_what_somebody_put_among_the_claims_stays(tmp_path):
+    claims = opened_claims(STORAGES["file_system"].make(tmp_path)("index.json"))
+    assert await claims.claim("a" * 64, int(time.time()) - 3600)
+    (tokens,) = tmp_path.rglob("tokens")
+    (tokens / "a" / "folder").mkdir()
+    (tokens / "notes.txt").write_text("by hand")
+    await claims.remove_ended_claims()
+    assert sorted(path.name for path in tokens.rglob("*")) == ["a", "folder", "notes.txt"]

@@ -42,6 +42,14 @@ gitlab = {{project = "acme/lib", namespace_id = 815, environment = "production"}
 [team-b]
 type = "file_system"
 read_secret = "team-b-read"
+
+[team-c]
+type = "file_system"
+read_secret = "team-c-read"
+[[team-c.access]]
+name = "release"
+permission = "Publish"
+github = {{repository = "acme/tool", workflow = "release.yml", environment = "pypi", owner_id = 4711}}
 """
 WITHOUT_RELEASE = CONFIG.replace('name = "release"', 'name = "other"').replace("4711", "4712")
 
@@ -225,7 +233,8 @@ def test_an_exchange_that_fails_says_why(site, computer, change, env, said):
 def test_a_token_is_worth_one_of_a_hundred_exchanges_on_two_servers(site):
     sent = signed()
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        replies = [*pool.map(lambda n: site.mint(sent, n % 2), range(100))]
+        # Wrong secrets are counted by repo, so that the other tests are not slowed.
+        replies = [*pool.map(lambda n: site.mint(sent, n % 2, "?repo=team-c"), range(100))]
     assert {reply.status for reply in replies} <= {200, 422, 429}  # further wrong ones are slowed
     assert [reply.status for reply in replies].count(200) == 1
 

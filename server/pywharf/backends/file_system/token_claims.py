@@ -5,6 +5,7 @@ A file's modification time is the moment at which its claim ends, so no file is 
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from pywharf.disk.durable import fsync_file, fsync_folder, open_fresh, place_new, write_temporary
 from pywharf.index.claims_in_memory import END_MARGIN_S, too_many_claims
 
+_DIGITS = "0123456789abcdef"
 MAX_IN_FOLDER = 4096
 """Most claims of one of the sixteen folders."""
 
@@ -53,10 +55,10 @@ class TokenClaims:
 
     def remove_ended(self) -> None:
         """Remove the claims that ended."""
-        if not self._folder.exists():
-            return
-        for folder in sorted(self._folder.iterdir()):
-            self._remove_ended(folder)
+        for digit in _DIGITS:
+            folder = self._folder / digit
+            if folder.is_dir():
+                self._remove_ended(folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / name[0] / name
@@ -80,5 +82,6 @@ class TokenClaims:
         before = self._clock() - END_MARGIN_S
         for path in [*folder.iterdir()]:
             with contextlib.suppress(FileNotFoundError):  # another server or job removed it
-                if path.stat().st_mtime < before:
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_mtime < before:
                     path.unlink()

@@ -60,7 +60,7 @@ class MintingKey:
         return PREFIX + blob, expires
 
     def read(self, token: str, now: float) -> Minted | None:
-        """Return who holds a token; None if it is none that this key signed, or has ended."""
+        """Return who holds a token; None if this key did not sign it, or if it has ended."""
         if not is_plausible(token):
             return None
         blob = token[len(PREFIX) :]

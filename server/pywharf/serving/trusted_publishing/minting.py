@@ -108,7 +108,7 @@ class Minting:
         return self._signed(jti, {repo: wanted[repo] for repo in used}, claims)
 
     async def burn(self, token: str) -> Minted | None:
-        """End a minted token everywhere; return it, or None if it is none or has ended. Raises UnavailableError."""
+        """End a minted token everywhere. Return it; None for any other text. Raises UnavailableError."""
         minted = self._key.read(token, self._clock())
         if minted is not None:
             await self._used.burn(minted)

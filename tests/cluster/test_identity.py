@@ -1,13 +1,13 @@
-"""Tokens that a real API server issues: verified by its published keys, reviewed by it, and followed as its keys rotate."""
+"""Tokens that a real API server issues: verified by its keys, reviewed by it, and followed as its keys rotate."""
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.certificates import key_pair
-from support.cluster.cluster import Cluster, OwnCluster
+from support.cluster.cluster import Cluster, OwnCluster, admin_token
 from support.cluster.kube_client import KubeClient
 from support.identity.identity_file import IdentityFile
 from support.server.audit import audit_lines
@@ -57,15 +57,20 @@ def projected(kube: KubeClient, namespace: str, account: str, audience: str | No
     return str(kube.create(f"{path}/token", request)["status"]["token"])
 
 
+def admin(cluster: OwnCluster) -> KubeClient:
+    """Return a client with a new token: one of another issuer counts no more."""
+    return cluster.client(admin_token(cluster.kubectl_program, cluster.kubeconfig))
+
+
 def read(server: Server, token: str) -> int:
     server.secrets.add(token)
     return call(server.repo(), auth=f"__token__:{token}").status
 
 
-def cluster_document(kube: KubeClient, **changed: object) -> dict[str, object]:
+def cluster_document(cluster: Cluster, **changed: object) -> dict[str, object]:
     """Return what the operator makes of the cluster."""
-    issuer = kube.request("GET", "/.well-known/openid-configuration")["issuer"]
-    keys = kube.request("GET", "/openid/v1/jwks")
+    issuer = json.loads(cluster.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
+    keys = json.loads(cluster.kubectl("get", "--raw", "/openid/v1/jwks"))
     return {"cluster": {"issuer": issuer, "jwks": keys, "audiences": [issuer], **changed}}
 
 
@@ -74,9 +79,11 @@ def identities(tmp_path: Path) -> IdentityFile:
     return IdentityFile(tmp_path / "identity.json")
 
 
-def test_projected_tokens_are_verified_by_the_keys_that_the_cluster_publishes(kube, namespace, identities, tmp_path):
+def test_projected_tokens_are_verified_by_the_keys_that_the_cluster_publishes(
+    cluster, kube, namespace, identities, tmp_path
+):
     config = identities.config(TABLES.format(namespace=namespace))
-    identities.write(cluster_document(kube))
+    identities.write(cluster_document(cluster))
     with running(tmp_path / "server", ["--access_log=text"], config=config) as server:
         assert read(server, projected(kube, namespace, "trainer")) == 200
         refused = {
@@ -105,7 +112,7 @@ def test_the_api_server_reviews_tokens_and_knows_deleted_accounts(
     cluster: Cluster, kube, namespace, identities, tmp_path, delegated
 ):
     config = identities.config(TABLES.format(namespace=namespace))
-    identities.write(cluster_document(kube, jwks={}, token_review=True))
+    identities.write(cluster_document(cluster, jwks={}, token_review=True))
     (tmp_path / "own").write_text(delegated)
     flags = [
         f"--token_review_url={cluster.url}",
@@ -143,13 +150,12 @@ def test_a_real_issuer_is_followed_while_its_keys_rotate(own_cluster: OwnCluster
     identities.write({"issuers": [{"name": "cluster-as-issuer", "url": own_cluster.url}]})
     trust = {"SSL_CERT_FILE": str(own_cluster.ca_file)}
     with running(tmp_path / "server", config=config, env=trust) as server:
-        first = projected(own_cluster.client(_admin(own_cluster)), "default", "builder")
+        first = projected(admin(own_cluster), "default", "builder")
         assert read(server, first) == 200
         # As a cluster's administrator rotates keys: the new one signs, both are published.
         private, public = key_pair(tmp_path, "rotated")
         both = tmp_path / "both.pub"
         both.write_bytes(public.read_bytes() + plane.accounts[1].read_bytes())
-        shutil.copy(both, tmp_path / "published.pub")
         own_cluster.stop_apiserver()
         assert read(server, first) == 200, "the issuer is not asked again"
         plane.api_flags |= {
@@ -157,6 +163,6 @@ def test_a_real_issuer_is_followed_while_its_keys_rotate(own_cluster: OwnCluster
             "service-account-signing-key-file": str(private),
         }
         own_cluster.start_apiserver()
-        second = projected(own_cluster.client(_admin(own_cluster)), "default", "builder")
+        second = projected(admin(own_cluster), "default", "builder")
         assert read(server, second) == 200
         assert read(server, first) == 200

@@ -21,10 +21,17 @@ REPO_NAME = Form(
     max_length=63,
     must_be=(
         "lower-case letters, digits, '.', '-' and '_', starting and ending with a letter or digit, such as team-a, "
-        "and none of the server's own keys credentials_revision, credentials_revision_file, policies_file and "
-        "policies_digest"
+        "and none of the server's own keys credentials_revision, credentials_revision_file, policies_file, "
+        "policies_digest, identity_file and identity_digest"
     ),
-    forbidden=("credentials_revision", "credentials_revision_file", "policies_file", "policies_digest"),
+    forbidden=(
+        "credentials_revision",
+        "credentials_revision_file",
+        "policies_file",
+        "policies_digest",
+        "identity_file",
+        "identity_digest",
+    ),
 )
 OBJECT_NAME = Form(
     pattern=rf"^{_LABEL}(\.{_LABEL})*$",

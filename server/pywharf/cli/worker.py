@@ -25,7 +25,9 @@ from pywharf.core.errors import IncompleteConfigError
 from pywharf.core.forwarded import TrustedProxies, parse_networks
 from pywharf.core.names import RepoName
 from pywharf.egress.advisory_feed import FeedClient
+from pywharf.egress.issuer_keys import IssuerKeysClient
 from pywharf.egress.policy import egress_of
+from pywharf.egress.token_review import ApiServer, TokenReviewClient
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.ports import Backend
@@ -40,6 +42,7 @@ from pywharf.serving.brake import Brake
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.gatekeeper import Gatekeeper
+from pywharf.serving.identity.jwt_verifier import JwtVerifier
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.opened_repo import RepoOpener
@@ -110,16 +113,19 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     client_faults.quiet_client_faults()
     max_connections = open_files.connections(settings.max_connections)
     metrics, running = Metrics(), RunningRequests()
-    gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires)
     source = config_source(settings, shared.folder / "submitted.json")
     proxies = _proxies(settings)
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
     advisories = CurrentAdvisories(has_feed=settings.advisories is not None)
     async with contextlib.AsyncExitStack() as stack:
         served_files = await stack.enter_async_context(_following_advisories(settings, shared, advisories, metrics))
+        tokens = await stack.enter_async_context(_verifying_tokens(settings, metrics))
+        gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires, (tokens,))
         repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
 
         async def apply(config: LoadedConfig) -> None:
+            # The next request meets the new issuers and the new entries: `repos` takes these before it waits.
+            tokens.replace(config.identity)
             await repos.apply(config)
             served.report(config.digest)
 
@@ -200,6 +206,20 @@ async def _repos(
         )
         async with ServedRepos(opener, gatekeeper, metrics, advisories.is_loading) as repos:
             yield repos
+
+
+@contextlib.asynccontextmanager
+async def _verifying_tokens(settings: ServerSettings, metrics: Metrics) -> AsyncIterator[JwtVerifier]:
+    """Yield the verifier of issuers' tokens; it believes nobody before a configuration says whom."""
+    async with contextlib.AsyncExitStack() as stack:
+        keys = IssuerKeysClient(_USER_AGENT, egress_of(settings.allowed_endpoints))
+        stack.push_async_callback(keys.aclose)
+        api_server = ApiServer(
+            settings.token_review_url, settings.token_review_ca_file, settings.token_review_token_file
+        )
+        reviews = TokenReviewClient(api_server, _USER_AGENT)
+        stack.push_async_callback(reviews.aclose)
+        yield await stack.enter_async_context(JwtVerifier(keys, reviews, metrics))
 
 
 @contextlib.asynccontextmanager

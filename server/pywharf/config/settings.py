@@ -10,6 +10,7 @@ from pywharf.core.redaction import Redacted
 from pywharf.core.urls import check_url, is_http
 
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
+DEFAULT_API_SERVER_URL = "https://kubernetes.default.svc"
 
 
 class ServerSettings(Redacted, frozen=True, kw_only=True):
@@ -139,6 +140,20 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     advisories_interval: Annotated[
         float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
     ] = 3600.0
+    token_review_url: Annotated[
+        str,
+        Meta(description="URL of the API server, if the identity document has it asked about ServiceAccount tokens."),
+    ] = DEFAULT_API_SERVER_URL
+    token_review_token_file: Annotated[
+        str | None,
+        Meta(
+            description="Path of the token that the server sends to it; read for each review. Default: the pod's own."
+        ),
+    ] = None
+    token_review_ca_file: Annotated[
+        str | None,
+        Meta(description="Path of its authority (PEM); read for each review. Default: the pod's own."),
+    ] = None
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
@@ -157,6 +172,9 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
             parse_networks(self.trusted_proxies, "--trusted_proxies")
         elif self.proxy_headers:
             raise ValueError("--proxy_headers needs --trusted_proxies: otherwise anybody could claim to be anybody")
+        check_url(self.token_review_url, "token_review_url")
+        if not self.token_review_url.lower().startswith("https://"):
+            raise ValueError("--token_review_url must begin with https://: tokens are sent there")
         if self.advisories is not None:
             _check_advisories(self.advisories, self.allowed_endpoints)
 

@@ -27,6 +27,7 @@
     │   ├── BusyError
     │   ├── IndexNotLoadedError
     │   ├── AdvisoriesNotLoadedError
+    │   ├── IdentityUnavailableError
     │   ├── BackendUnavailableError
     │   │   ├── RateLimitedError
     │   │   └── PreconditionsIgnoredError
@@ -342,6 +343,17 @@ class AdvisoriesNotLoadedError(UnavailableError):
             if has_feed
             else "A policy blocks malware, and this server has no feed of advisories; start it with --advisories."
         )
+
+
+class IdentityUnavailableError(UnavailableError):
+    """A token that cannot be verified now: its issuer's keys, or the API server, cannot be reached."""
+
+    code = "identity-unavailable"
+    title = "Identities cannot be verified now"
+    retry_after_s = 10
+
+    def __init__(self) -> None:
+        super().__init__("Your token cannot be verified now; try again in some seconds. The server's log says why.")
 
 
 class BackendUnavailableError(UnavailableError):

@@ -6,7 +6,9 @@ import msgspec
 
 from pywharf.config.repo_config import BackendSpec, ServerConfig
 from pywharf.core.access.deciding import compile_entries
+from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.secrets import Credentials
+from pywharf.core.access.trusted_issuers import TrustedIssuer
 from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.policy.model import PolicyDocument
@@ -48,13 +50,27 @@ class ServedPolicies(msgspec.Struct, frozen=True):
 NO_POLICIES = ServedPolicies()
 
 
+class ServedIdentity(msgspec.Struct, frozen=True):
+    """Whom a configuration believes."""
+
+    document: IdentityDocument = IdentityDocument()
+    digest: str = ""
+    """SHA-256 of the document's text, in hex; "": the configuration names none."""
+    issuers: Mapping[str, TrustedIssuer] = {}
+    """By the `iss` of their tokens."""
+
+
+NO_IDENTITY = ServedIdentity()
+
+
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """A complete configuration: every secret and the policies that it names were found."""
+    """A complete configuration: every secret and document that it names was found."""
 
     repos: Mapping[RepoName, RepoDefinition]
     digest: str
     """The digest of the texts, as replicas report it."""
     policies: ServedPolicies = NO_POLICIES
+    identity: ServedIdentity = NO_IDENTITY
 
 
 def definitions(

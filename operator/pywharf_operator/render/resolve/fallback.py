@@ -48,7 +48,7 @@ def fallback_credentials(
         new_config, new_admin = _tables(wanted)
     except (ValueError, TypeError, KeyError, OSError, EOFError):  # somebody else wrote it
         return None
-    for key in ("policies_file", "policies_digest"):
+    for key in ("policies_file", "policies_digest", "identity_file", "identity_digest"):
         config.pop(key, None)
     revision, files = config.pop("credentials_revision", None), config.pop("credentials_revision_file", None)
     count = len(files) if isinstance(files, list) else 1 if isinstance(files, str) else 0

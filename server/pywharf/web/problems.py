@@ -85,7 +85,6 @@ def problem(request: web.Request, error: PywharfError, members: Mapping[str, obj
             "title": error.title,
             "status": error.status,
             "detail": detail,
-            "request_id": request_id(request),
         }
         body = msgspec.json.encode({**said, **_members_of(error), **members})
         content_type = PROBLEM_TYPE

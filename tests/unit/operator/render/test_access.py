@@ -28,6 +28,7 @@ SPECS: Any = {"file_system": FileSystemSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k", now=NOW)
 FOUND = Cluster(issuer="https://cluster.example", jwks=json.loads(JWKS), audiences=("https://kubernetes.default.svc",))
 KEYS = ClusterKeys(FOUND)
+MOVED = ClusterKeys(msgspec.structs.replace(FOUND, former_issuers=("https://old.example",)))
 UNREADABLE = Finding(status=False, reason="ClusterKeysForbidden", message="The operator may not read them.")
 ISSUER_ALONE = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={}), UNREADABLE)
 DIGEST = "sha256:" + "a" * 64
@@ -268,6 +269,7 @@ def test_a_digest_of_two_entries_is_no_fault():
         ({"audience": "https://kubernetes.default.svc"}, KEYS, False, "AudienceOfApiServer", False),
         ({"audience": FOUND.issuer}, KEYS, False, "AudienceOfApiServer", False),
         ({"issuers": [CORP | {"url": FOUND.issuer}]}, KEYS, False, "IssuerIsCluster", True),
+        ({"issuers": [CORP | {"url": "https://old.example"}]}, MOVED, False, "IssuerIsCluster", True),
         ({"serviceAccounts": "Off"}, KEYS, None, None, False),
     ],
 )

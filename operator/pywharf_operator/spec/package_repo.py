@@ -259,7 +259,10 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Accepted, SecretsResolved, AccessResolved, Programmed, IndexUpToDate and Ready.",
+            description=(
+                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved and CredentialsStrong "
+                "where they say something."
+            ),
             extra={"list_map_keys": ("type",)},
         ),
     ] = ()

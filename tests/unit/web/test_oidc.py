@@ -288,8 +288,11 @@ async def test_a_refusal_names_the_claims_in_the_audit_alone(url, caplog):
 
 
 async def test_wrong_tokens_are_slowed_and_right_ones_never(url):
-    answers = [await ask(url + oidc.MINT, sent("pypi-wrong")) for _ in range(33)]
-    assert (answers[0].status, answers[-1].status) == (422, 429)
-    assert "Retry-After" in answers[-1].headers
-    assert answers[-1].code == "too-many-wrong-secrets"
+    for number in range(100):
+        answer = await ask(url + oidc.MINT, sent("pypi-wrong"))
+        if answer.status != 422:
+            break
+    assert number > 20
+    assert (answer.status, answer.code) == (429, "too-many-wrong-secrets")
+    assert "Retry-After" in answer.headers
     assert (await ask(url + oidc.MINT, sent(token()))).status == 200

@@ -260,7 +260,7 @@ def test_a_token_ends_with_its_entry(site, tmp_path):
         assert site.upload(token, wheel(tmp_path, "acme-tool", "3.0")).status == 401
     finally:
         site.configure(CONFIG)
-        wait_for(lambda: site.mint(signed()).status == 200, "the entry")
+        wait_for(lambda: site.mint(signed(), query="?repo=team-c").status == 200, "the entry")
 
 
 def test_a_token_opens_no_repo_but_its_own(site):

@@ -109,13 +109,16 @@ class UsedTokens:
         """Return whether this is the first claim of the name in a repo; None if the repo does not answer."""
         try:
             async with asyncio.timeout(_CLAIM_S):
-                return await self._repository(repo).claim(name, until)
+                is_first = await self._repository(repo).claim(name, until)
         except TimeoutError:
             _logger.warning("Repo %s: the storage did not answer in time whether a token was used before.", repo)
         except PywharfError as error:
             _logger.warning("Repo %s: it is unknown whether a token was used before: %s", repo, error)
         except Exception:  # from a third party's backend
             _logger.exception("Repo %s: it is unknown whether a token was used before.", repo)
+        else:
+            self._spent[repo, name] = True
+            return is_first
         return None
 
 

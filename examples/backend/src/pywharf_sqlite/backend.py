@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 
 from pywharf.backends.api import (
     UNCHANGED,
+    BackendUnavailableError,
     Change,
     Content,
     File,
@@ -35,6 +37,8 @@ from pywharf_sqlite.changing import add_entry, apply_change, deleted_in, forget_
 from pywharf_sqlite.database import Database
 
 _CHUNK = 256 * 1024
+_MAX_CLAIMS = 50_000
+_CLOCKS_DIFFER_S = 300
 
 
 class SqliteBackend:
@@ -252,6 +256,32 @@ class SqliteBackend:
                 return  # another run folded the journal since
             if connection.execute("DELETE FROM journal WHERE id <= ?", (last,)).rowcount:
                 connection.execute("UPDATE folds SET generation = ?", (uuid.uuid4().hex,))
+
+    # The claims.
+
+    async def claim(self, name: str, until: int) -> bool:
+        return await asyncio.to_thread(self._claim, name, until)
+
+    def _claim(self, name: str, until: int) -> bool:
+        with self._database.transaction(writes=True) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM claims").fetchone()
+            if count >= _MAX_CLAIMS:
+                raise BackendUnavailableError("The database keeps too many used tokens; run update_index.")
+            return bool(connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (name, until)).rowcount)
+
+    async def is_claimed(self, name: str) -> bool:
+        return await asyncio.to_thread(self._is_claimed, name)
+
+    def _is_claimed(self, name: str) -> bool:
+        with self._database.transaction() as connection:
+            return connection.execute("SELECT 1 FROM claims WHERE name = ?", (name,)).fetchone() is not None
+
+    async def remove_ended_claims(self) -> None:
+        await asyncio.to_thread(self._remove_ended_claims)
+
+    def _remove_ended_claims(self) -> None:
+        with self._database.transaction(writes=True) as connection:
+            connection.execute("DELETE FROM claims WHERE until < ?", (int(time.time()) - _CLOCKS_DIFFER_S,))
 
 
 def _record(row: tuple[bytes]) -> File:

@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS indexes (
     content BLOB NOT NULL,
     version TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS claims (
+    name TEXT PRIMARY KEY,
+    until INTEGER NOT NULL  -- Unix seconds
+);
 INSERT INTO folds SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT 1 FROM folds);
 """
 

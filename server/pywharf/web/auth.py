@@ -151,7 +151,8 @@ def parse_authorization(header: str) -> Sent:
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error):
         raise UnauthenticatedError(
-            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET.", "malformed-header"
+            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET, or 'Bearer' with a token.",
+            "malformed-header",
         ) from None
     return Sent(_repo_name(user) or None, secret)
 

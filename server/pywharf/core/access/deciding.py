@@ -108,8 +108,8 @@ class CompiledEntries:
                 found = self._by_digest.get(digest, ())
                 return _once(one for one in found if _names_digest(one.entry, digest))
             case ServiceAccount(namespace, name):
-                named = self._by_account.get((namespace, name), ()) if name != EVERY_ACCOUNT else ()
-                return _once([*named, *self._by_account.get((namespace, EVERY_ACCOUNT), ())])
+                accounts = ((namespace, name), (namespace, EVERY_ACCOUNT))
+                return _once(one for account in accounts for one in self._by_account.get(account, ()))
             case Claims():
                 return [one for wanted, one in self._by_issuer.get(identity.issuer, ()) if fits(wanted, identity)]
             case Minted():

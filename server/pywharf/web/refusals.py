@@ -1,7 +1,7 @@
 """What a refused request leads to: a line in the audit log, and for wrong secrets a brake.
 
-A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So
-whoever sends wrong ones from an address, a right one from the same address is answered as fast as ever.
+A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So a
+right one is answered as fast as ever, although others send wrong ones from the same address.
 """
 
 import math

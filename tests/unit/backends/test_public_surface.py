@@ -82,7 +82,7 @@ def annotations_of(exported: object) -> list[object]:
     return hints + [h for m in members if isinstance(m, types.FunctionType) for h in typing.get_type_hints(m).values()]
 
 
-NOT_NEEDED = {"Reach", "Secret", "SecretRef", "Upstream"}
+NOT_NEEDED = {"AccessEntry", "Reach", "Secret", "SecretRef", "Upstream"}
 """Types that the server reads and a backend does not: of the fields that every repo has, and of Egress.reach."""
 
 

@@ -20,6 +20,7 @@ from pywharf_operator.index_updates.runs import Runs, read_runs
 from pywharf_operator.index_updates.starting import start
 from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
+from pywharf_operator.reconciling.client_configs import ClientConfigs
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_policies import kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
@@ -100,6 +101,7 @@ class Reconciler:
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._unserved = UnservedStatuses(self._statuses, settings.specs, counted)
+        self._client_configs = ClientConfigs(kube, settings.namespaces)
         self._policies = PolicyStatuses(self._observer, self._statuses, http)
         self._announcements = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, Memory] = {}
@@ -142,6 +144,7 @@ class Reconciler:
             now, observed = self._now(), await self._observer.strays()
             unreadable = self._observer.namespaces.refusing(SERVER)
             await self._unserved.write_strays(observed, unreadable, self._memories, now)
+            await self._client_configs.keep(observed.repos, {})
             return None
         if key == POLICIES:
             return await self._policies.write(self._now(), superseded)
@@ -202,6 +205,9 @@ class Reconciler:
         verdict = resolution.servers[0]
         memory.remember(rendered)
         refusals = await self._apply(verdict, rendered, environment, memory, live, runs, superseded)
+        client_configs = await self._client_configs.keep(
+            observed.repos, rendered.client_configs, verdict.authority.fault
+        )
         jobs = {_repo_of(one): one for one in rendered.cron_jobs}
         updated = [repo for repo in resolution.repos if repo.served and repo.name in jobs]
         now = self._now()
@@ -227,6 +233,7 @@ class Reconciler:
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
             indexes=indexes_of(plans, started, runs, now),
+            client_configs=client_configs,
         )
         serving = programmed_of(result)
         reported = policy_reports(result)
@@ -238,6 +245,7 @@ class Reconciler:
             (_APIS_FOR_S, result.missing_kind is not None),
             (_PODS_AGAIN_S, runs.waits_for_pods),
             (LINGERS_S, runs.has_lingering(now)),
+            (RETRY_REFUSED_S, any(not one.status for one in client_configs.values())),
         )
         again += [wait_s for wait_s, applies in reasons if applies]
         late = any(not one.status for one in serving.values())

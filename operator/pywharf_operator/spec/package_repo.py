@@ -8,6 +8,7 @@ from msgspec import Meta
 from pywharf.config.forms import Url
 from pywharf.core.names import RepoName
 from pywharf_operator.spec.backends import Backend
+from pywharf_operator.spec.client_config import ClientConfig
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
 from pywharf_operator.spec.forms import (
     REPO_NAME,
@@ -190,6 +191,12 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
     upstream: Annotated[Upstream, Meta(description="What is answered for projects that the repo does not hold.")] = (
         Upstream()
     )
+    client_config: Annotated[
+        ClientConfig | None,
+        Meta(
+            description="What pods of the repo's namespace use the repo with, by their own identity. Absent: nothing."
+        ),
+    ] = None
 
 
 class IndexStatus(StatusModel, frozen=True, kw_only=True):
@@ -223,7 +230,7 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready.",
+            description="Accepted, SecretsResolved, Programmed, IndexUpToDate, ClientConfigured and Ready.",
             extra={"list_map_keys": ("type",)},
         ),
     ] = ()

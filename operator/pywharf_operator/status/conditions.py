@@ -16,6 +16,7 @@ from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
 NAMESPACES_READ: Final = "NamespacesRead"
+CLIENT_CONFIGURED: Final = "ClientConfigured"
 _QUIET_REASONS: Final = {
     "Waiting",
     "NoReadyReplica",
@@ -29,6 +30,9 @@ _QUIET_REASONS: Final = {
 }
 """Reasons without an Event: the condition is False or Unknown only for a while, or because another one is."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
+_NOT_CONFIGURED: Final = Finding(
+    status=False, reason="NotServed", message="The repo is not served, so the ConfigMap is left as it is."
+)
 _NOT_DELIVERED: Final = Finding(status=False, reason="NotDelivered", message="The policy cannot be read; see Accepted.")
 _STAYS: Final = "Its version before stays in force, if there was one."
 _MAX_MESSAGE: Final = 32_000
@@ -50,11 +54,17 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     programmed: Finding,
     index_up_to_date: Finding,
     index: IndexStatus | None,
+    client_configured: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
-    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served."""
+    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served.
+
+    `client_configured` None: the ConfigMap for its clients, if it has one, is not written.
+    """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
+    if verdict.repo.spec.client_config is not None:
+        findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(

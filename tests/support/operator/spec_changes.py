@@ -16,6 +16,7 @@ FILES = {
     },
     "index": {"schedule": "1 * * * *", "timeZone": "Etc/UTC", "suspend": False, "syncIntervalSeconds": 5},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"], "allowShadowing": ["b"]},
+    "clientConfig": {"configMap": "a"},
 }
 
 
@@ -80,6 +81,7 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "upstream.mode": (FILES, "None"),
     "upstream.reserved": (FILES, ["c"]),
     "upstream.allowShadowing": (FILES, ["c"]),
+    "clientConfig.configMap": (FILES, "b"),
 }
 
 FIXED = {

@@ -96,6 +96,19 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         ),
         "NotServed": "See Accepted and SecretsResolved; while a repo is not served its index is not updated.",
     },
+    "PackageRepo ClientConfigured": {
+        "Written": "The ConfigMap is there and holds what pods need.",
+        "ObjectNotOwned": (
+            "Delete or rename the ConfigMap that the message names, or give `spec.clientConfig.configMap` another name."
+        ),
+        "NameReserved": "Give `spec.clientConfig.configMap` another name: the server's own ConfigMaps have this one.",
+        "AuthorityInvalid": (
+            "The ConfigMap is written without `ca.crt`: let the server's TLS Secret hold PEM certificates there."
+        ),
+        "ApplyRefused": "Correct what the API server says of the ConfigMap in the message.",
+        "Contested": "Let nobody else write the ConfigMap that the message names.",
+        "NotServed": "See Accepted and SecretsResolved; until the repo is served the ConfigMap stays as it is.",
+    },
     "PackageRepo Ready": {
         "Ready": "Clients can use the repo: Accepted, SecretsResolved and Programmed are True.",
     },

@@ -19,6 +19,7 @@ from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.resolve import refusals
 from pywharf_operator.render.resolve.admission import admits, name_conflicts, not_admitted, too_many
+from pywharf_operator.render.resolve.authority import Authority, authority_of
 from pywharf_operator.render.resolve.endpoints import allowed
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
@@ -70,6 +71,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """The policies that the server is given, sorted by name."""
     reaches: tuple[PolicyReach, ...] = ()
     """What the server makes of each policy that concerns it."""
+    authority: Authority = Authority()
+    """The authority of the server's certificate, for its repos' clients."""
     pod: Manifest = {}
     """The template of the server's pods, with `spec.podTemplate` merged in; empty if the server is not accepted."""
 
@@ -142,6 +145,7 @@ def _server_verdict(
         kept=own_kept,
         policies=policies.delivered,
         reaches=policies.reaches,
+        authority=authority_of(server.key, snapshot.authorities.get(server.key)),
         pod=pod,
     )
 

@@ -41,6 +41,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The policies that the server was given last; read only where some of them may have to stay."""
     meant_servers: Mapping[ObjectKey, ObjectKey] = {}
     """The server that a repo means, by repo, where `up` serves it by another one: policies about it hold there."""
+    authorities: Mapping[ObjectKey, bytes] = {}
+    """The value of `ca.crt` in each server's TLS Secret, by server, where a repo's clients are given it."""
     watched: tuple[str, ...] | None = None
     """Namespaces that the operator watches; None: all."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None

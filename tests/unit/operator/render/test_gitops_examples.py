@@ -87,6 +87,15 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "SidecarRunning": (False, HEALTHY),
         "NotServed": (None, HEALTHY),
     },
+    "PackageRepo ClientConfigured": {
+        "Written": (True, HEALTHY),
+        "ObjectNotOwned": (False, HEALTHY),
+        "NameReserved": (False, HEALTHY),
+        "AuthorityInvalid": (False, HEALTHY),
+        "ApplyRefused": (False, HEALTHY),
+        "Contested": (False, HEALTHY),
+        "NotServed": (False, HEALTHY),
+    },
     "PackageRepo Ready": {
         "Ready": (True, HEALTHY),
     },
@@ -140,7 +149,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     },
 }
 FINE = {
-    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate"),
+    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate", "ClientConfigured"),
     "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
     "PackagePolicy": ("Accepted", "Programmed"),
 }
@@ -154,7 +163,7 @@ def instance(kind, **different):
     obj: dict[str, Any] = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": {}}
     status: msgspec.Struct
     if kind == "PackageRepo":
-        obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}}
+        obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}, "clientConfig": {"configMap": "a"}}
         repo = msgspec.convert(obj, PackageRepo)
         status = repo_status(
             RepoVerdict(repo=repo, accepted=found["Accepted"], secrets_resolved=found["SecretsResolved"]),
@@ -162,6 +171,7 @@ def instance(kind, **different):
             programmed=found["Programmed"],
             index_up_to_date=found["IndexUpToDate"],
             index=None,
+            client_configured=found["ClientConfigured"],
             now=now,
         )
     elif kind == "PackagePolicy":

@@ -1,0 +1,221 @@
+"""The ConfigMaps of `spec.clientConfig`. Each lies in its repo's namespace and belongs to the PackageRepo.
+
+Anybody may have a ConfigMap of that name there, so they are created (which fails where one exists) and merged into
+under their uid and resourceVersion, never applied: an apply would write into an object that appeared in between.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from cachetools import LRUCache
+
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.live import annotations_of, is_being_deleted, key_of, labels_of, metadata_change, owned_by
+from pywharf_operator.reconciling.adoption import has_controller
+from pywharf_operator.reconciling.drift import Contest, Difference
+from pywharf_operator.render import Finding
+from pywharf_operator.render.digest import with_hash
+from pywharf_operator.render.labels import Manifest
+from pywharf_operator.render.objects.client_config import OWN_LABELS, is_name_of_server
+from pywharf_operator.render.resolve.findings import refused
+from pywharf_operator.spec import ObjectKey, PackageRepo
+from pywharf_operator.spec.kinds import CONFIG_MAP, REPO
+from pywharf_operator.spec.names import RENDERED_ANNOTATION, REPO_LABEL
+
+_CONCURRENT: Final = 16
+"""Maximum number of ConfigMaps that are read and written concurrently."""
+_MOST_NAMESPACE_LISTS: Final = 8
+"""Number of namespaces above which one list of the whole cluster is cheaper."""
+_MOST_REMEMBERED: Final = 20_000
+_TRIES: Final = 3
+_CONFLICT, _FORBIDDEN = 409, 403
+_WRITTEN: Final = Finding(status=True, reason="Written", message="Pods can mount the ConfigMap.")
+
+
+class ClientConfigs:
+    """Keeps the ConfigMaps of all repos. Those in the desired state are not read again."""
+
+    def __init__(
+        self, kube: Kube, watched: tuple[str, ...] | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create the keeper. `watched`: the watched namespaces; None: all."""
+        self._kube = kube
+        self._cluster_wide = watched is None
+        self._clock = clock
+        self._same: LRUCache[str, tuple[str, str]] = LRUCache(_MOST_REMEMBERED)
+        """The resourceVersion and the desired hash of those in the desired state, by uid."""
+        self._applied: LRUCache[ObjectKey, str] = LRUCache(_MOST_REMEMBERED)
+        """The hash that was written last. If a ConfigMap has lost it, somebody else writes all of it."""
+        self._contests: LRUCache[ObjectKey, Contest] = LRUCache(_MOST_REMEMBERED)
+
+    async def keep(
+        self, repos: Collection[PackageRepo], rendered: Mapping[ObjectKey, Manifest], fault: Finding | None = None
+    ) -> dict[ObjectKey, Finding]:
+        """Write what differs and delete what no repo of `repos` names. Return a finding for each rendered one.
+
+        `fault` is reported of those that are written. A ConfigMap of a repo that is not served now stays as it is.
+        Raises KubeError.
+        """
+        live = await self._listed({repo.key.namespace for repo in repos})
+        slots = asyncio.Semaphore(_CONCURRENT)
+
+        async def one(repo: PackageRepo) -> tuple[ObjectKey, Finding]:
+            async with slots:
+                return repo.key, await self._kept(repo, with_hash(rendered[repo.key]), live)
+
+        found = dict(await asyncio.gather(*(one(repo) for repo in repos if repo.key in rendered)))
+        await self._prune(repos, live.values())
+        return {key: fault if fault is not None and finding is _WRITTEN else finding for key, finding in found.items()}
+
+    async def _listed(self, namespaces: Collection[str]) -> dict[ObjectKey, Json]:
+        """Return the metadata of the ConfigMaps with our label. A namespace that may not be read has none."""
+        several = self._cluster_wide and len(namespaces) > _MOST_NAMESPACE_LISTS
+        lists = await asyncio.gather(*(self._list(one) for one in ([None] if several else sorted(namespaces))))
+        return {key_of(item): item for items in lists for item in items}
+
+    async def _list(self, namespace: str | None) -> list[Json]:
+        try:
+            return await self._kube.list_metadata(CONFIG_MAP, namespace, REPO_LABEL)
+        except KubeError as error:
+            if error.status == _FORBIDDEN:
+                return []
+            raise
+
+    async def _kept(self, repo: PackageRepo, wanted: Manifest, live: Mapping[ObjectKey, Json]) -> Finding:
+        if is_name_of_server(wanted):
+            return refused(
+                "NameReserved",
+                f"ConfigMap {key_of(wanted)}: the PackageServer itself uses this name; give "
+                "spec.clientConfig.configMap another one.",
+            )
+        listed = live.get(key_of(wanted))
+        if listed is not None and self._same.get(listed["metadata"]["uid"]) == _state(listed, wanted):
+            return _WRITTEN
+        try:
+            for _ in range(_TRIES):
+                finding = await self._written(repo, wanted)
+                if finding is not None:
+                    return finding
+        except KubeError as error:
+            if not error.is_permanent:
+                raise
+            return refused(
+                "ApplyRefused",
+                f"ConfigMap {key_of(wanted)}: the API server refuses it: {error.message or error.reason}",
+            )
+        return refused("Contested", f"ConfigMap {key_of(wanted)} changes while it is written; it is tried again.")
+
+    async def _written(self, repo: PackageRepo, wanted: Manifest) -> Finding | None:
+        """Create or correct the ConfigMap; None if it changed meanwhile. Raises KubeError."""
+        key, uid = key_of(wanted), repo.metadata.uid or ""
+        # Its content is read only if it is ours: another one may have a megabyte.
+        found = await self._kube.get_metadata(CONFIG_MAP, key)
+        if found is None:
+            made = await self._kube.create(CONFIG_MAP, wanted)
+            if made is None:
+                return None
+            self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
+            return self._known(made, wanted)
+        if not owned_by(found, uid) and not _is_orphan(found, wanted):
+            return _not_owned(key, found)
+        current = await self._kube.get(CONFIG_MAP, key)
+        if current is None or current["metadata"]["uid"] != found["metadata"]["uid"]:
+            return None
+        change = _change(current, wanted, uid)
+        if not change:
+            return self._known(current, wanted)
+        if not owned_by(current, uid) and not await self._exists(repo):
+            return _WRITTEN  # its status is written no longer
+        contested = self._contested(key, current, wanted)
+        if contested is not None:
+            return contested
+        stated = {field: current["metadata"][field] for field in ("uid", "resourceVersion")}
+        try:
+            await self._kube.merge(CONFIG_MAP, key, change | {"metadata": stated | change.get("metadata", {})})
+            self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
+        except KubeError as error:
+            if error.status != _CONFLICT:
+                raise
+            return None
+        return _WRITTEN
+
+    async def _exists(self, repo: PackageRepo) -> bool:
+        """Return whether the repo may still become an owner. `--cascade=orphan` removes the owner before it goes."""
+        found = await self._kube.get_metadata(REPO, repo.key)
+        return found is not None and found["metadata"].get("uid") == repo.metadata.uid and not is_being_deleted(found)
+
+    def _contested(self, key: ObjectKey, current: Json, wanted: Manifest) -> Finding | None:
+        """Return a finding while the ConfigMap must wait, because somebody keeps changing it."""
+        rendered = annotations_of(wanted)[RENDERED_ANNOTATION]
+        if rendered not in {annotations_of(current).get(RENDERED_ANNOTATION), self._applied.get(key)}:
+            return None  # the operator itself wants something else than before
+        contest = self._contests.setdefault(key, Contest())
+        if contest.wait(self._clock()) <= 0:
+            contest.put_back(self._clock())
+            return None
+        return refused("Contested", f"ConfigMap {key}: {contest.message(current, Difference('drifted', ('data',)))}")
+
+    async def _prune(self, repos: Iterable[PackageRepo], live: Iterable[Json]) -> None:
+        """Delete the ConfigMaps of `repos` that no longer have the name that their repo gives."""
+        named = {
+            repo.metadata.uid: repo.spec.client_config.config_map if repo.spec.client_config is not None else None
+            for repo in repos
+            if repo.metadata.uid is not None
+        }
+        for item in live:
+            owner = next((uid for uid in named if owned_by(item, uid)), None) if has_controller(item) else None
+            if owner is None or named[owner] == item["metadata"]["name"] or is_being_deleted(item):
+                continue
+            try:
+                await self._kube.delete(CONFIG_MAP, key_of(item), item["metadata"]["uid"])
+            except KubeError as error:
+                if not error.is_permanent:
+                    raise
+                # It has no condition without the field; the next reconcile tries again.
+
+    def _known(self, current: Json, wanted: Manifest) -> Finding:
+        self._same[current["metadata"]["uid"]] = _state(current, wanted)
+        return _WRITTEN
+
+
+def _state(current: Json, wanted: Manifest) -> tuple[str, str]:
+    return current["metadata"]["resourceVersion"], wanted["metadata"]["annotations"][RENDERED_ANNOTATION]
+
+
+def _is_orphan(live: Mapping[str, Any], wanted: Manifest) -> bool:
+    """Return whether a ConfigMap has no controller and was made for this repo, as a backup restores it."""
+    own = {key: value for key, value in wanted["metadata"]["labels"].items() if key in OWN_LABELS}
+    return not has_controller(live) and own.items() <= labels_of(live).items()
+
+
+def _change(current: Json, wanted: Manifest, uid: str) -> Manifest:
+    """Return the merge patch that makes `current` the wanted ConfigMap; empty if it is. Others' metadata stays."""
+    change: Manifest = {}
+    have, want = current.get("data") or {}, wanted["data"]
+    if have != want:
+        change["data"] = want | dict.fromkeys(have.keys() - want.keys())
+    if current.get("binaryData"):
+        change["binaryData"] = None
+    metadata = metadata_change(current, wanted["metadata"])
+    lost = {key: value for key, value in wanted["metadata"]["labels"].items() if labels_of(current).get(key) != value}
+    if lost:
+        metadata["labels"] = (metadata.get("labels") or {}) | lost
+    if not owned_by(current, uid):
+        metadata["ownerReferences"] = [
+            *(current["metadata"].get("ownerReferences") or []),
+            *wanted["metadata"]["ownerReferences"],
+        ]
+    return change | ({"metadata": metadata} if metadata else {})
+
+
+def _not_owned(key: ObjectKey, live: Mapping[str, Any]) -> Finding:
+    owners = live["metadata"].get("ownerReferences") or []
+    owner = next((one for one in owners if one.get("controller")), None)
+    whose = f"it belongs to {owner.get('kind')} {owner.get('name')}" if owner else "it was not made for this repo"
+    return refused(
+        "ObjectNotOwned",
+        f"ConfigMap {key} exists: {whose}, so it is left alone; delete or rename it, or give "
+        "spec.clientConfig.configMap another name.",
+    )

@@ -23,6 +23,8 @@ from pywharf_operator.render.resolve.findings import refused
 from pywharf_operator.spec import ObjectKey, PackageRepo
 from pywharf_operator.spec.kinds import CONFIG_MAP, REPO
 from pywharf_operator.spec.names import RENDERED_ANNOTATION, REPO_LABEL
+from pywharf_operator.spec.package_repo import PackageRepoStatus
+from pywharf_operator.status.conditions import CLIENT_CONFIGURED
 
 _CONCURRENT: Final = 16
 """Maximum number of ConfigMaps that are read and written concurrently."""
@@ -69,6 +71,12 @@ class ClientConfigs:
         await self._prune(repos, live.values())
         return {key: fault if fault is not None and finding is _WRITTEN else finding for key, finding in found.items()}
 
+    async def prune(self, repos: Iterable[PackageRepo]) -> None:
+        """Delete what the repos no longer name, by what their statuses report; of repos without a server."""
+        had = [repo for repo in repos if repo.status is not None and _is_reported(repo.status)]
+        if had:
+            await self.keep(had, {})
+
     async def _listed(self, namespaces: Collection[str]) -> dict[ObjectKey, Json]:
         """Return the metadata of the ConfigMaps with our label. A namespace that may not be read has none."""
         several = self._cluster_wide and len(namespaces) > _MOST_NAMESPACE_LISTS
@@ -110,35 +118,40 @@ class ClientConfigs:
     async def _written(self, repo: PackageRepo, wanted: Manifest) -> Finding | None:
         """Create or correct the ConfigMap; None if it changed meanwhile. Raises KubeError."""
         key, uid = key_of(wanted), repo.metadata.uid or ""
-        # Its content is read only if it is ours: another one may have a megabyte.
+        # Its content is read only if it is the repo's: another one may have a megabyte.
         found = await self._kube.get_metadata(CONFIG_MAP, key)
         if found is None:
-            made = await self._kube.create(CONFIG_MAP, wanted)
-            if made is None:
-                return None
-            self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
-            return self._known(made, wanted)
+            return await self._created(key, wanted)
         if not owned_by(found, uid) and not _is_orphan(found, wanted):
             return _not_owned(key, found)
         current = await self._kube.get(CONFIG_MAP, key)
         if current is None or current["metadata"]["uid"] != found["metadata"]["uid"]:
             return None
         change = _change(current, wanted, uid)
-        if not change:
-            return self._known(current, wanted)
-        if not owned_by(current, uid) and not await self._exists(repo):
-            return _WRITTEN  # its status is written no longer
+        return await self._corrected(repo, wanted, current, change) if change else self._known(current, wanted)
+
+    async def _created(self, key: ObjectKey, wanted: Manifest) -> Finding | None:
+        made = await self._kube.create(CONFIG_MAP, wanted)
+        if made is None:
+            return None
+        self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
+        return self._known(made, wanted)
+
+    async def _corrected(self, repo: PackageRepo, wanted: Manifest, current: Json, change: Manifest) -> Finding | None:
+        key = key_of(wanted)
+        if not owned_by(current, repo.metadata.uid or "") and not await self._exists(repo):
+            return _WRITTEN  # its status is no longer written
         contested = self._contested(key, current, wanted)
         if contested is not None:
             return contested
         stated = {field: current["metadata"][field] for field in ("uid", "resourceVersion")}
         try:
             await self._kube.merge(CONFIG_MAP, key, change | {"metadata": stated | change.get("metadata", {})})
-            self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
         except KubeError as error:
             if error.status != _CONFLICT:
                 raise
             return None
+        self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
         return _WRITTEN
 
     async def _exists(self, repo: PackageRepo) -> bool:
@@ -178,6 +191,10 @@ class ClientConfigs:
     def _known(self, current: Json, wanted: Manifest) -> Finding:
         self._same[current["metadata"]["uid"]] = _state(current, wanted)
         return _WRITTEN
+
+
+def _is_reported(status: PackageRepoStatus) -> bool:
+    return any(one.type == CLIENT_CONFIGURED for one in status.conditions)
 
 
 def _state(current: Json, wanted: Manifest) -> tuple[str, str]:

@@ -143,8 +143,8 @@ class Reconciler:
         if key == STRAYS:
             now, observed = self._now(), await self._observer.strays()
             unreadable = self._observer.namespaces.refusing(SERVER)
+            await self._client_configs.prune(observed.repos)
             await self._unserved.write_strays(observed, unreadable, self._memories, now)
-            await self._client_configs.keep(observed.repos, {})
             return None
         if key == POLICIES:
             return await self._policies.write(self._now(), superseded)

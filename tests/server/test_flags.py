@@ -30,6 +30,9 @@ VALUES: dict[str, tuple[str, object]] = {
     "internal_port": ("0", 0),
     "workers": ("3", 3),
     "access_log": ("json", "json"),
+    "audit_log": ("off", "off"),
+    "trusted_proxies": ("10.1.2.0/24,::1", "10.1.2.0/24,::1"),
+    "proxy_headers": ("true", True),
     "tls_cert": ("tls.crt", "tls.crt"),
     "tls_key": ("tls.key", "tls.key"),
     "session_secret": ("key-file", "key-file"),
@@ -45,7 +48,11 @@ VALUES: dict[str, tuple[str, object]] = {
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }
-PAIRS = {"tls_cert": ["--tls_key=tls.key"], "tls_key": ["--tls_cert=tls.crt"]}
+PAIRS = {
+    "tls_cert": ["--tls_key=tls.key"],
+    "tls_key": ["--tls_cert=tls.crt"],
+    "proxy_headers": ["--trusted_proxies=::1"],
+}
 
 
 def settings(*args: str) -> ServerSettings:
@@ -79,8 +86,10 @@ def test_each_flag_in_each_spelling(field, monkeypatch):
         assert getattr(settings("r", f"--{field}=false"), field) is False
         assert getattr(settings("r", f"--no_{field}"), field) is False
         assert getattr(settings("r", f"--no-{dashed}"), field) is False
-    elif not more and field != "access_log":
-        another = {"allowed_endpoints": "another.example.com"}.get(field, "http://127.0.0.2/x/")
+    elif not more and field not in {"access_log", "audit_log"}:
+        another = {"allowed_endpoints": "another.example.com", "trusted_proxies": "192.0.2.7"}.get(
+            field, "http://127.0.0.2/x/"
+        )
         another = "1" if isinstance(expected, int | float) else another
         assert str(getattr(settings("r", f"--{field}={another}"), field)).removesuffix(".0") == another
 
@@ -155,6 +164,12 @@ WRONG = [
     (["server", "r", "--keepalive_timeout=inf"], ["keepalive_timeout", "inf"]),
     (["server", "r", "--max_connections=-1"], ["--max_connections", "-1"]),
     (["server", "r", "--access_log=yaml"], ["--access_log", "yaml", "json"]),
+    (["server", "r", "--audit_log=text"], ["--audit_log", "text", "json"]),
+    (["server", "r", "--trusted_proxies="], ["--trusted_proxies", "empty", "10.1.2.0/24"]),
+    (["server", "r", "--trusted_proxies=10.0.0.1/8"], ["--trusted_proxies", "10.0.0.1/8", "host bits"]),
+    (["server", "r", "--trusted_proxies=0.0.0.0/0"], ["--trusted_proxies", "every address"]),
+    (["server", "r", "--trusted_proxies=ingress.example.com"], ["ingress.example.com", "no network"]),
+    (["server", "r", "--proxy_headers"], ["--proxy_headers needs --trusted_proxies"]),
     (["server", "r", "--debug=perhaps"], ["--debug", "perhaps", "true"]),
     (["server", "r", "--tls_cert=x.crt"], ["--tls_cert", "--tls_key"]),
     (["server", "r", "--tls_cert=/nowhere.crt", "--tls_key=/nowhere.key"], ["/nowhere.crt", "No such file"]),

@@ -325,10 +325,13 @@ def test_the_access_log(logged):
     kind, text, count, size = logged
     lines = text.split("\n")
     if kind == "json":
-        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        entries = [json.loads(line) for line in lines if line.startswith('{"time"')]
         assert len(entries) == count, text
         for entry in entries:
-            assert set(entry) == {"time", "remote", "method", "path", "status", "bytes", "seconds", "repo", "agent"}
+            assert set(entry) == {
+                "time", "remote", "method", "path", "status", "bytes", "seconds", "repo", "subject", "entry",
+                "request_id", "agent",
+            }  # fmt: skip
             assert "?" not in entry["path"]
             assert len(entry["path"]) <= 300
             assert len(entry["agent"]) <= 300
@@ -341,6 +344,8 @@ def test_the_access_log(logged):
         downloads = [e for e in entries if e["path"].endswith(".whl")]
         assert [(e["status"], e["bytes"]) for e in downloads] == [(200, size)]
         assert [e["repo"] for e in entries if e["status"] == 401] == [None] * 3
+        # An answer that is a problem has an id, by which its line is found.
+        assert all((e["request_id"] is None) == (e["status"] < 400) for e in entries if e["agent"] != "twine/6")
     else:
         requests = [line for line in lines if " repo=" in line]
         assert len(requests) == count, text

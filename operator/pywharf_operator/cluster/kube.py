@@ -229,6 +229,15 @@ class Kube:
         """Raise KubeError if the objects of the namespace may not be listed."""
         await self._read(_Listing(kind, namespace, None, metadata=True).request(1, "", _MOST_ANSWER_BYTES))
 
+    async def document(self, path: str, most: int) -> Json:
+        """Return the JSON of at most `most` bytes at a path that belongs to no object. Raises KubeError."""
+        return await self._call(_Request("get", "GET", path, accept=f"{_JSON}, */*", most=most))
+
+    async def token(self) -> str:
+        """Return the token that this client logs in with; empty if it uses none."""
+        header: str = await self._client.configuration.get_api_key_with_prefix("BearerToken") or ""
+        return header.strip().rpartition(" ")[2]
+
     async def exists(self, kind: Kind) -> bool:
         """Return whether the cluster has the kind."""
         try:

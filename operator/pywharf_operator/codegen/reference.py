@@ -72,7 +72,7 @@ def _shown(field: Schema) -> str:
 
 
 def _type(field: Schema) -> str:
-    kind = str(field.get("type"))
+    kind = str(field.get("type", "text, number, boolean"))
     if "items" in field:
         kind = f"list of {_type(field['items'])}"
     elif "enum" in field:

@@ -107,8 +107,11 @@ def _union(kind: inspect.UnionType) -> Schema:
     parts = [part for part in kind.types if not isinstance(part, inspect.NoneType)]
     if len(parts) == 1:
         return _schema(parts[0])
-    if {type(part) for part in parts} == {inspect.StrType, inspect.IntType}:
+    kinds = {type(part.type if isinstance(part, inspect.Metadata) else part) for part in parts}
+    if kinds == {inspect.StrType, inspect.IntType}:
         return {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+    if kinds == {inspect.StrType, inspect.IntType, inspect.BoolType}:
+        return {_ANY_FIELD: True}  # no schema can say more; the operator checks it
     raise NotImplementedError(kind)
 
 

@@ -19,6 +19,7 @@ from pywharf.core.errors import InvalidConfigError
 from pywharf.core.os_errors import reason_of
 from pywharf.listener import url_host
 from pywharf_operator.cluster.faults import error_location
+from pywharf_operator.cluster.issuer_reader import IssuerReader
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
 from pywharf_operator.cluster.login import connect, in_cluster_namespace
@@ -96,6 +97,7 @@ class Operator:
         namespaces = options.namespace or None
         settings = Settings(namespaces=namespaces, specs=spec_types(), image=options.image)
         self._namespaces = Namespaces(kube, namespaces, changed=metrics.unreadable)
+        self._issuer = IssuerReader(kube, changed=lambda server: self.queue.add(server))  # noqa: PLW0108 - see below
         self._reconciler = Reconciler(
             kube,
             http,
@@ -103,6 +105,7 @@ class Operator:
             counted=metrics.repos,
             namespaces=self._namespaces,
             again=lambda key: self.queue.add(key),  # noqa: PLW0108 - the queue is created later
+            issuer=self._issuer,
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
@@ -167,6 +170,7 @@ class Operator:
                     await self._leadership.acquire()
                     tasks.create_task(self._leadership.keep(), name="lease")
                 tasks.create_task(self.queue.run(), name="queue")
+                tasks.create_task(self._issuer.run(), name="issuer")
                 for watcher in self._watchers:
                     tasks.create_task(watcher.run(), name="watcher")
         except* LeadershipLostError as errors:

@@ -10,6 +10,7 @@ import msgspec
 
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
+from pywharf_operator.cluster.issuer_reader import IssuerReader
 from pywharf_operator.cluster.kube import Json, Kube
 from pywharf_operator.cluster.live import is_ready, key_of, labels_of
 from pywharf_operator.cluster.namespaces import Namespaces
@@ -22,6 +23,7 @@ from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
 from pywharf_operator.reconciling.client_configs import ClientConfigs
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
+from pywharf_operator.reconciling.kept_identity import kept_cluster
 from pywharf_operator.reconciling.kept_policies import kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.memory import Memory
@@ -42,9 +44,11 @@ from pywharf_operator.render import (
     resolve,
 )
 from pywharf_operator.render.labels import Manifest, object_name
+from pywharf_operator.render.resolve.identity import asks_about_accounts
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.resolve.policies import overflows
 from pywharf_operator.render.resolve.shares import round_robin
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
 from pywharf_operator.spec.names import REPO_LABEL
@@ -91,8 +95,10 @@ class Reconciler:
         counted: Callable[[ObjectKey, Mapping[tuple[str, str], int]], None] = lambda _key, _counts: None,
         namespaces: Namespaces | None = None,
         again: Callable[[ObjectKey], None] = lambda _key: None,
+        issuer: IssuerReader | None = None,
     ) -> None:
         self._kube = kube
+        self._issuer = issuer or IssuerReader(kube)
         self._http = http
         self._settings = settings
         self._now = now
@@ -120,6 +126,7 @@ class Reconciler:
         for gone in self._memories.keys() - keys.existing:
             del self._memories[gone]
         self._policies.board.forget_gone(keys.existing)
+        self._issuer.forget_gone(keys.existing)
         self._missing &= keys.missing
 
     def key_of_event(self, server: ObjectKey) -> ObjectKey:
@@ -268,7 +275,18 @@ class Reconciler:
         if may_stay or (observed.policies and await asyncio.to_thread(overflows, observed.policies)):
             delivered = await kept_policies(self._kube, server)
             snapshot = msgspec.structs.replace(snapshot, delivered_policies=delivered)
-        return snapshot
+        return msgspec.structs.replace(snapshot, cluster=await self._cluster(snapshot, server))
+
+    async def _cluster(self, snapshot: Snapshot, server: PackageServer) -> ClusterKeys:
+        """Return the cluster's issuer and keys if an access entry needs them: the newest, otherwise those in use."""
+        if not asks_about_accounts(server, snapshot):
+            self._issuer.forget(server.key)
+            return ClusterKeys()
+        keys = await self._issuer.keys(server.key)
+        if keys.found is not None and keys.found.jwks:
+            return keys
+        kept = await kept_cluster(self._kube, server)
+        return keys if kept is None else ClusterKeys(kept, keys.fault)
 
     async def _apply(  # noqa: PLR0913, PLR0917 - all that there is
         self,

@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
+from pywharf_operator.spec.networks import check_network
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,
     TIME_ZONE_PATTERN,
@@ -21,10 +22,17 @@ REPO_NAME = Form(
     max_length=63,
     must_be=(
         "lower-case letters, digits, '.', '-' and '_', starting and ending with a letter or digit, such as team-a, "
-        "and none of the server's own keys credentials_revision, credentials_revision_file, policies_file and "
-        "policies_digest"
+        "and none of the server's own keys credentials_revision, credentials_revision_file, policies_file, "
+        "policies_digest, identity_file and identity_digest"
     ),
-    forbidden=("credentials_revision", "credentials_revision_file", "policies_file", "policies_digest"),
+    forbidden=(
+        "credentials_revision",
+        "credentials_revision_file",
+        "policies_file",
+        "policies_digest",
+        "identity_file",
+        "identity_digest",
+    ),
 )
 OBJECT_NAME = Form(
     pattern=rf"^{_LABEL}(\.{_LABEL})*$",
@@ -132,6 +140,52 @@ LOAD_BALANCER_CLASS = Form(
     max_length=317,
     must_be="the name of a load balancer class, such as example.com/internal",
 )
+SERVICE_ACCOUNT = Form(
+    pattern=rf"^(\*|{_LABEL}(\.{_LABEL})*)$",
+    max_length=253,
+    must_be="a ServiceAccount's name, or * for every one of the namespace",
+)
+TOKEN_DIGEST = Form(
+    pattern="^sha256:[0-9a-f]{64}$",
+    max_length=71,
+    must_be="sha256: and 64 hexadecimal digits in lower case, as `pywharf token digest` prints them",
+)
+GITHUB_REPOSITORY = Form(
+    pattern="^[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+$",
+    max_length=140,
+    must_be="a repository of GitHub as OWNER/NAME",
+)
+GITHUB_WORKFLOW = Form(
+    pattern=r"^[^/*@\s]+\.ya?ml$",
+    max_length=255,
+    must_be="the name of a file in .github/workflows such as release.yml",
+)
+GITLAB_PROJECT = Form(
+    pattern=r"^[^/*@\s]+(/[^/*@\s]+)+$",
+    max_length=512,
+    must_be="the path of a GitLab project as GROUP/NAME",
+)
+GITLAB_PIPELINE = Form(
+    pattern=r"^[^/*@\s][^*@\s]*$",
+    max_length=255,
+    must_be="the path of a file in the project such as .gitlab-ci.yml",
+)
+CLAIM_NAME = Form(
+    pattern="^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$",
+    max_length=256,
+    must_be="a claim's name of letters, digits, '_', '-', '.', ':' and '/', such as sub",
+)
+AUDIENCE = Form(
+    pattern="^[!-~]+$",
+    max_length=256,
+    must_be="a text without spaces such as pywharf, that no other service takes as its audience",
+)
+NETWORK = Form(
+    pattern="^[0-9A-Fa-f.:]+(/[1-9][0-9]{0,2})?$",
+    max_length=49,
+    must_be="an address or a network such as 10.0.0.0/8 or fd00::/8, never of every address",
+    check=check_network,
+)
 IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
 
 RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
@@ -157,6 +211,14 @@ FeedInterval = Annotated[str, Meta(extra={"form": FEED_INTERVAL})]
 FeedPath = Annotated[str, Meta(extra={"form": FEED_PATH})]
 PodPath = Annotated[str, Meta(extra={"form": POD_PATH})]
 Image = Annotated[str, Meta(extra={"form": IMAGE})]
+ServiceAccountName = Annotated[str, Meta(extra={"form": SERVICE_ACCOUNT, "costs_much_in_cel": True})]
+TokenDigest = Annotated[str, Meta(extra={"form": TOKEN_DIGEST, "costs_much_in_cel": True})]
+GithubRepository = Annotated[str, Meta(extra={"form": GITHUB_REPOSITORY})]
+GithubWorkflow = Annotated[str, Meta(extra={"form": GITHUB_WORKFLOW})]
+GitlabProject = Annotated[str, Meta(extra={"form": GITLAB_PROJECT})]
+GitlabPipeline = Annotated[str, Meta(extra={"form": GITLAB_PIPELINE})]
+Audience = Annotated[str, Meta(extra={"form": AUDIENCE})]
+Network = Annotated[str, Meta(extra={"form": NETWORK})]
 LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]
 
 _AGE_UNITS_S = {"d": 86_400, "h": 3600, "m": 60}

@@ -25,7 +25,7 @@ class Limits(Model, frozen=True, kw_only=True):
             le=262_144,
             description=(
                 "Bytes of one repo's table in the server's configuration, without what the server's own upstream adds. "
-                "The lists of its upstream take most."
+                "The lists of its upstream and of its access entries take most."
             ),
         ),
     ] = 16_384

@@ -14,6 +14,8 @@ _SPELLED = {
     "allow_http": "allowHTTP",
     "api_url": "apiURL",
     "from_": "from",
+    "namespace_id": "namespaceID",
+    "owner_id": "ownerID",
     "target_cpu_utilization_percentage": "targetCPUUtilizationPercentage",
     "user_ids": "userIDs",
 }

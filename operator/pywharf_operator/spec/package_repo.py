@@ -6,7 +6,9 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from pywharf.config.forms import Url
+from pywharf.core.access.entries import MAX_ENTRIES
 from pywharf.core.names import RepoName
+from pywharf_operator.spec.access import Access
 from pywharf_operator.spec.backends import Backend
 from pywharf_operator.spec.client_config import ClientConfig
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
@@ -187,6 +189,14 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
     credentials: Annotated[
         Credentials, Meta(description="Who may use the repo, and the storage's own credentials.")
     ] = Credentials()
+    access: Annotated[
+        tuple[Access, ...],
+        Meta(
+            max_length=MAX_ENTRIES,
+            description="Who may use the repo besides the holders of its secrets. No entry holds a secret.",
+            extra={"list_map_keys": ("name",)},
+        ),
+    ] = ()
     index: Annotated[Index, Meta(description="When and how the index is kept up to date.")] = Index()
     upstream: Annotated[Upstream, Meta(description="What is answered for projects that the repo does not hold.")] = (
         Upstream()
@@ -197,6 +207,13 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
             description="What pods of the repo's namespace use the repo with, by their own identity. Absent: nothing."
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError as every model, and for a name that two entries have, which the API server refuses."""
+        Model.__post_init__(self)
+        names = [one.name for one in self.access]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"access: two entries have the name {twice[0]}; give each its own")
 
 
 class IndexStatus(StatusModel, frozen=True, kw_only=True):
@@ -230,7 +247,9 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Accepted, SecretsResolved, Programmed, IndexUpToDate, ClientConfigured and Ready.",
+            description=(
+                "Accepted, SecretsResolved, AccessResolved, Programmed, IndexUpToDate, ClientConfigured and Ready."
+            ),
             extra={"list_map_keys": ("type",)},
         ),
     ] = ()

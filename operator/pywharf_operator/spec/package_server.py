@@ -20,6 +20,7 @@ from pywharf_operator.spec.forms import (
     Quantity,
     StorageClassName,
 )
+from pywharf_operator.spec.identity import Identity
 from pywharf_operator.spec.jobs import Jobs
 from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.metadata import ObjectKey, Resource
@@ -246,6 +247,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     ambient_identity: Annotated[
         AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
     ] = AmbientIdentity()
+    identity: Annotated[
+        Identity, Meta(description="By what clients prove who they are, for the access entries of repos.")
+    ] = Identity()
     upstream: Annotated[
         ServerUpstream, Meta(description="What repos answer for projects they do not hold, unless they say.")
     ] = ServerUpstream()
@@ -314,7 +318,7 @@ class PackageServerStatus(StatusModel, frozen=True, kw_only=True):
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Accepted, ConfigRendered and Ready.",
+            description="Accepted, ConfigRendered, NamespacesRead, IdentityReady and Ready.",
             extra={"list_map_keys": ("type",)},
         ),
     ] = ()

@@ -16,6 +16,8 @@ from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 
 READY: Final = "Ready"
 NAMESPACES_READ: Final = "NamespacesRead"
+ACCESS_RESOLVED: Final = "AccessResolved"
+IDENTITY_READY: Final = "IdentityReady"
 CLIENT_CONFIGURED: Final = "ClientConfigured"
 _QUIET_REASONS: Final = {
     "Waiting",
@@ -54,15 +56,19 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     programmed: Finding,
     index_up_to_date: Finding,
     index: IndexStatus | None,
+    access: Finding | None = None,
     client_configured: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
     """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served.
 
+    `access` None: the repo has no access entries. One without an effect does not make the repo less ready.
     `client_configured` None: the ConfigMap for its clients, if it has one, is not written.
     """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
+    if access is not None:
+        findings[ACCESS_RESOLVED] = access
     if verdict.repo.spec.client_config is not None:
         findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
     previous = verdict.repo.status or PackageRepoStatus()
@@ -98,6 +104,8 @@ def server_status(  # noqa: PLR0913 - one for each part of the status
     previous = verdict.server.status or PackageServerStatus()
     if namespaces_read is not None:
         findings[NAMESPACES_READ] = namespaces_read
+    if verdict.identity_ready is not None:
+        findings[IDENTITY_READY] = verdict.identity_ready
     kept = tuple(one for one in previous.conditions if one.type == NAMESPACES_READ and one.type not in findings)
     generation = verdict.server.metadata.generation or 0
     return PackageServerStatus(

@@ -18,7 +18,8 @@ from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.os_errors import reason_of
 from pywharf.core.struct_errors import convert
-from pywharf.web.access_log import LOGGER_NAME
+from pywharf.serving import audit_log
+from pywharf.web import access_log
 
 _logger = logging.getLogger(__name__)
 
@@ -121,9 +122,14 @@ def _set_up_logging(settings: ServerSettings) -> None:
     logging.getLogger().setLevel(logging.DEBUG if settings.debug else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     if settings.access_log == "json":
-        # Write the JSON alone, without the usual prefix.
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        access = logging.getLogger(LOGGER_NAME)
-        access.addHandler(handler)
-        access.propagate = False
+        _write_alone(access_log.LOGGER_NAME)
+    _write_alone(audit_log.LOGGER_NAME)
+
+
+def _write_alone(logger: str) -> None:
+    """Write the lines of a logger, which are JSON, without the usual prefix."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    found = logging.getLogger(logger)
+    found.addHandler(handler)
+    found.propagate = False

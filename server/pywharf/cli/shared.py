@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from pywharf.backends.secret_flags import secret_of_file
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import InvalidConfigError
@@ -17,6 +19,7 @@ from pywharf.core.secret_text import secret_text, token_text
 from pywharf.index.generations import Generations
 from pywharf.listener import listen
 from pywharf.serving.watched_files import exists
+from pywharf.serving.wrong_secrets import WrongSecrets
 
 _SESSION_KEY_BYTES = 32
 
@@ -33,6 +36,7 @@ class Shared(Redacted, frozen=True):
     initialize_secret: str | None
     generations: Generations | None = None
     """The repos' generations, which several workers share; None with one worker."""
+    wrong_secrets: WrongSecrets = msgspec.field(default_factory=WrongSecrets)
 
     def close_listeners(self) -> None:
         """Close the listeners here; other processes keep theirs."""

@@ -22,9 +22,12 @@ from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
 from pywharf.core.errors import IncompleteConfigError
+from pywharf.core.forwarded import TrustedProxies, parse_networks
 from pywharf.core.names import RepoName
 from pywharf.egress.advisory_feed import FeedClient
+from pywharf.egress.issuer_keys import IssuerKeysClient
 from pywharf.egress.policy import egress_of
+from pywharf.egress.token_review import ApiServer, TokenReviewClient
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.ports import Backend
@@ -34,9 +37,12 @@ from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import url_host
 from pywharf.serving.advisories.follower import FeedFollower, FeedSource
 from pywharf.serving.advisories.served_files import ServedFiles
+from pywharf.serving.audit_log import AuditLog
+from pywharf.serving.brake import Brake
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch
 from pywharf.serving.definitions import LoadedConfig
 from pywharf.serving.gatekeeper import Gatekeeper
+from pywharf.serving.identity.jwt_verifier import JwtVerifier
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.opened_repo import RepoOpener
@@ -107,15 +113,19 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
     client_faults.quiet_client_faults()
     max_connections = open_files.connections(settings.max_connections)
     metrics, running = Metrics(), RunningRequests()
-    gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires)
     source = config_source(settings, shared.folder / "submitted.json")
+    proxies = _proxies(settings)
     served = ServedConfigs(shared.folder if settings.workers > 1 else None)
     advisories = CurrentAdvisories(has_feed=settings.advisories is not None)
     async with contextlib.AsyncExitStack() as stack:
         served_files = await stack.enter_async_context(_following_advisories(settings, shared, advisories, metrics))
+        tokens = await stack.enter_async_context(_verifying_tokens(settings, metrics))
+        gatekeeper = Gatekeeper(settings.auth_read_expires, settings.auth_write_expires, (tokens,))
         repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
 
         async def apply(config: LoadedConfig) -> None:
+            # The next request meets the new issuers and the new entries: `repos` takes these before it waits.
+            tokens.replace(config.identity)
             await repos.apply(config)
             served.report(config.digest)
 
@@ -134,9 +144,12 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 max_uploads=settings.max_uploads,
                 advisories=advisories,
                 served_files=served_files,
+                audit_log=AuditLog(settings.audit_log, metrics.audit_suppressed.inc),
+                brake=Brake(shared.wrong_secrets),
+                trusted_proxies=proxies,
             ),
             Initializer(shared.initialize_secret, source, shared.folder if shared.initialize_secret else None, served),
-            AccessLog(settings.access_log),
+            AccessLog(settings.access_log, proxies),
             serves_metrics=shared.internal is None,
         )
         protocol: dict[str, Any] = {
@@ -196,6 +209,20 @@ async def _repos(
 
 
 @contextlib.asynccontextmanager
+async def _verifying_tokens(settings: ServerSettings, metrics: Metrics) -> AsyncIterator[JwtVerifier]:
+    """Yield the verifier of issuers' tokens; it believes nobody before a configuration says whom."""
+    async with contextlib.AsyncExitStack() as stack:
+        keys = IssuerKeysClient(_USER_AGENT, egress_of(settings.allowed_endpoints))
+        stack.push_async_callback(keys.aclose)
+        api_server = ApiServer(
+            settings.token_review_url, settings.token_review_ca_file, settings.token_review_token_file
+        )
+        reviews = TokenReviewClient(api_server, _USER_AGENT)
+        stack.push_async_callback(reviews.aclose)
+        yield await stack.enter_async_context(JwtVerifier(keys, reviews, metrics))
+
+
+@contextlib.asynccontextmanager
 async def _following_advisories(
     settings: ServerSettings, shared: Shared, advisories: CurrentAdvisories, metrics: Metrics
 ) -> AsyncIterator[ServedFiles | None]:
@@ -239,6 +266,13 @@ async def _apply_first(
         # The rest has yet to arrive; until then the server is not ready.
         _logger.warning("%s", error)
         metrics.config_valid.set(0)
+
+
+def _proxies(settings: ServerSettings) -> TrustedProxies:
+    if settings.trusted_proxies is None:
+        return TrustedProxies()
+    networks = parse_networks(settings.trusted_proxies, "--trusted_proxies")
+    return TrustedProxies(networks, name_people=settings.proxy_headers)
 
 
 def _sessions(settings: ServerSettings, shared: Shared) -> Sessions:

@@ -19,15 +19,15 @@ from pywharf.config.forms import (
     GithubRepo,
     IndexFilename,
 )
+from pywharf.core.access.entries import MAX_ENTRIES, AccessEntry, check_entries
 from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.forms import verify_forms
 from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.policy.name_patterns import is_name_pattern
 from pywharf.core.redaction import Redacted
 from pywharf.core.struct_errors import convert
 from pywharf.core.toml_text import loads
 from pywharf.core.urls import check_url
-
-_NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 
 
 class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -61,7 +61,7 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.url is not None:
             check_url(self.url, "url")
         for field, patterns in (("reserved", self.reserved), ("allow_shadowing", self.allow_shadowing)):
-            wrong = next((p for p in patterns if not _NAME_PATTERN.match(p)), None)
+            wrong = next((p for p in patterns if not is_name_pattern(p)), None)
             if wrong is not None:
                 raise ValueError(
                     f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
@@ -88,6 +88,8 @@ class BackendSpec(
     """The secret that clients send to read and publish."""
     anonymous_read: bool = False
     """Whether clients without credentials may read."""
+    access: Annotated[tuple[AccessEntry, ...], Meta(max_length=MAX_ENTRIES)] = ()
+    """Who else may do what, by identities; several entries about one client add up."""
     index_filename: IndexFilename | None = None
     """Name of the index file; its extension chooses the codec. None: the backend's default."""
     max_file_bytes: FileBytes = LARGEST_FILE
@@ -100,6 +102,7 @@ class BackendSpec(
     def __post_init__(self) -> None:
         """Check the forms of the fields. A spec with checks of its own calls this, too. Raises ValueError."""
         verify_forms(self)
+        check_entries(self.access)
 
     @property
     def index_name(self) -> str:
@@ -175,13 +178,19 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the policies' JSON document; None: there are no policies."""
     policies_digest: str | None = None
     """SHA-256 of the document that belongs to this text, in hex; None: any document does."""
+    identity_file: str | None = None
+    """Path of the identity document; None: the server believes nobody but the holders of its repos' secrets."""
+    identity_digest: str | None = None
+    """As `policies_digest`."""
 
 
 _REVISION = "credentials_revision"
 _REVISION_FILE = "credentials_revision_file"
-_POLICIES_FILE = "policies_file"
-_POLICIES_DIGEST = "policies_digest"
-_TEXT_KEYS = {_REVISION, _POLICIES_FILE, _POLICIES_DIGEST}
+_POLICIES = ("policies_file", "policies_digest")
+_IDENTITY = ("identity_file", "identity_digest")
+_DOCUMENTS = (_POLICIES, _IDENTITY)
+"""Keys of documents beside the configuration: the path, and the SHA-256 of the text."""
+_TEXT_KEYS = {_REVISION, *_POLICIES, *_IDENTITY}
 OWN_KEYS = frozenset({_REVISION_FILE, *_TEXT_KEYS})
 """The keys of the configuration itself, which no repo may have as its name."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -222,24 +231,30 @@ def parse_config(
                 f"{type_of(repos[name])!r} in {source}; make them equal."
             )
         admin_secrets[name] = secret
-    _check_policies(own, source)
+    for file_key, digest_key in _DOCUMENTS:
+        _check_document(own, file_key, digest_key, source)
     return ServerConfig(
         repos=repos,
         admin_secrets=admin_secrets,
         credentials_revision=own.get(_REVISION),
         credentials_revision_file=revision_files,
-        policies_file=own.get(_POLICIES_FILE),
-        policies_digest=own.get(_POLICIES_DIGEST),
+        policies_file=own.get(_POLICIES[0]),
+        policies_digest=own.get(_POLICIES[1]),
+        identity_file=own.get(_IDENTITY[0]),
+        identity_digest=own.get(_IDENTITY[1]),
     )
 
 
-def config_digest(config: str, admin_secret: str, policies_digest: str = "") -> str:
+def config_digest(config: str, admin_secret: str, policies_digest: str = "", identity_digest: str = "") -> str:
     """Return a digest of a configuration's texts, with which replicas report what they serve.
 
-    `policies_digest` is that of the policies if `config` itself does not name it. Slow (0.1 s regardless of the size),
-    because the digest is public and the texts may hold secrets, which could otherwise be brute-forced.
+    `policies_digest` is that of the policies if `config` itself does not name it, `identity_digest` likewise. Slow
+    (0.1 s regardless of the size), because the digest is public and the texts may hold secrets, which could otherwise
+    be brute-forced.
     """
-    texts = "\0".join([config, admin_secret, *([policies_digest] if policies_digest else [])]).encode()
+    more = [policies_digest] if policies_digest else []
+    more += [f"identity {identity_digest}"] if identity_digest else []
+    texts = "\0".join([config, admin_secret, *more]).encode()
     return hashlib.pbkdf2_hmac("sha256", texts, b"pywharf configuration", DIGEST_ROUNDS).hex()
 
 
@@ -259,16 +274,16 @@ def type_of(spec: BackendSpec) -> str:
     return str(type(spec).__struct_config__.tag)
 
 
-def _check_policies(own: Mapping[str, str], source: str) -> None:
-    digest = own.get(_POLICIES_DIGEST)
-    if own.get(_POLICIES_FILE) == "":
-        raise InvalidConfigError(f"{source}: {_POLICIES_FILE!r} is empty; give the path of a file, or leave it out.")
+def _check_document(own: Mapping[str, str], file_key: str, digest_key: str, source: str) -> None:
+    digest = own.get(digest_key)
+    if own.get(file_key) == "":
+        raise InvalidConfigError(f"{source}: {file_key!r} is empty; give the path of a file, or leave it out.")
     if digest is None:
         return
-    if _POLICIES_FILE not in own:
-        raise InvalidConfigError(f"{source}: {_POLICIES_DIGEST!r} needs {_POLICIES_FILE!r}, whose digest it is.")
+    if file_key not in own:
+        raise InvalidConfigError(f"{source}: {digest_key!r} needs {file_key!r}, whose digest it is.")
     if not _SHA256.match(digest):
-        raise InvalidConfigError(f"{source}: {_POLICIES_DIGEST!r} is no SHA-256 in lower-case hex.")
+        raise InvalidConfigError(f"{source}: {digest_key!r} is no SHA-256 in lower-case hex.")
 
 
 def _revision_files(given: str | list[object], source: str) -> tuple[str, ...]:

@@ -5,10 +5,13 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from pywharf.core.endpoints import allowed_reach, check_endpoints, entries_of
+from pywharf.core.forwarded import parse_networks
 from pywharf.core.redaction import Redacted
 from pywharf.core.urls import check_url, is_http
 
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
+DEFAULT_API_SERVER_URL = "https://kubernetes.default.svc"
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class ServerSettings(Redacted, frozen=True, kw_only=True):
@@ -58,6 +61,30 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         Literal["off", "text", "json"],
         Meta(description="Form of the line that each request leaves on stderr."),
     ] = "text"
+    audit_log: Annotated[
+        Literal["off", "json"],
+        Meta(
+            description="Form of the line that each publish, change, refusal, login and minted token leaves on stderr."
+        ),
+    ] = "json"
+    trusted_proxies: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Addresses and networks of proxies, separated by commas, whose X-Forwarded-For, X-Forwarded-Proto and "
+                "X-Request-Id are believed. Default: no proxy is asked for a client's address."
+            )
+        ),
+    ] = None
+    proxy_headers: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Whether the X-Forwarded-User and X-Forwarded-Groups of --trusted_proxies say who a person is. The "
+                "proxies must remove those that clients send."
+            )
+        ),
+    ] = False
     tls_cert: Annotated[
         str | None, Meta(description="Path of the certificate chain (PEM); read again when it changes.")
     ] = None
@@ -114,6 +141,17 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     advisories_interval: Annotated[
         float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
     ] = 3600.0
+    token_review_url: Annotated[
+        str,
+        Meta(description="URL of the API server, if the identity document has it asked about ServiceAccount tokens."),
+    ] = DEFAULT_API_SERVER_URL
+    token_review_token_file: Annotated[
+        str,
+        Meta(description="Path of the token that the server sends to the API server; read again for each review."),
+    ] = f"{_SERVICE_ACCOUNT}/token"
+    token_review_ca_file: Annotated[
+        str, Meta(description="Path of the API server's authority (PEM); read again for each review.")
+    ] = f"{_SERVICE_ACCOUNT}/ca.crt"
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),
@@ -128,6 +166,13 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         if self.extra_index_url:
             check_url(self.extra_index_url, "extra_index_url")
         check_endpoints(self.allowed_endpoints)
+        if self.trusted_proxies is not None:
+            parse_networks(self.trusted_proxies, "--trusted_proxies")
+        elif self.proxy_headers:
+            raise ValueError("--proxy_headers needs --trusted_proxies: otherwise anybody could claim to be anybody")
+        check_url(self.token_review_url, "token_review_url")
+        if not self.token_review_url.lower().startswith("https://"):
+            raise ValueError("--token_review_url must begin with https://: tokens are sent there")
         if self.advisories is not None:
             _check_advisories(self.advisories, self.allowed_endpoints)
 

@@ -12,6 +12,7 @@
     ├── InvalidConfigError
     │   └── IncompleteConfigError
     ├── UnauthenticatedError
+    ├── TooManyWrongSecretsError
     ├── ForbiddenError
     ├── WithheldError
     ├── NotFoundError
@@ -26,6 +27,7 @@
     │   ├── BusyError
     │   ├── IndexNotLoadedError
     │   ├── AdvisoriesNotLoadedError
+    │   ├── IdentityUnavailableError
     │   ├── BackendUnavailableError
     │   │   ├── RateLimitedError
     │   │   └── PreconditionsIgnoredError
@@ -38,7 +40,10 @@ A sentence that several modules raise is written once, here: by the class, if it
 class method that is named after the fault. All other sentences are written where they are raised.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
+
+NO_CREDENTIALS: Final = "no-credentials"
+"""The reason of a refusal for a client that sent none, or an empty password, which is no wrong secret."""
 
 
 class PywharfError(Exception):
@@ -135,10 +140,31 @@ class UnauthenticatedError(PywharfError):
     code = "unauthenticated"
     title = "Authentication needed"
 
+    def __init__(self, detail: str, reason: str = NO_CREDENTIALS, subject: str = "") -> None:
+        """Say what is needed; `reason` says in a word what was wrong, for the audit alone and never for the client.
+
+        `subject` is who the client is, if it proved that.
+        """
+        super().__init__(detail)
+        self.reason = reason
+        self.subject = subject
+
     @classmethod
-    def wrong_secret(cls) -> Self:
-        """Return the error for wrong credentials. It does not tell whether the repo exists."""
-        return cls("The repo's name or the secret is wrong.")
+    def wrong_secret(cls, reason: str = "wrong-secret", subject: str = "") -> Self:
+        """Return the error for wrong credentials. It does not tell whether the repo exists, nor the reason."""
+        return cls("The repo's name or the secret is wrong.", reason, subject)
+
+
+class TooManyWrongSecretsError(PywharfError):
+    """One wrong secret too many of a client's address. A right one is always accepted."""
+
+    status = 429
+    code = "too-many-wrong-secrets"
+    title = "Too many wrong secrets"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("The secret is wrong, and too many wrong ones came from your address; correct it.")
+        self.retry_after_s = retry_after_s
 
 
 class ForbiddenError(PywharfError):
@@ -177,6 +203,16 @@ class NotFoundError(PywharfError):
     status = 404
     code = "not-found"
     title = "Not found"
+
+    @classmethod
+    def no_project(cls, name: str) -> Self:
+        """Return the error for a project that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no project {name!r}.")
+
+    @classmethod
+    def no_file(cls, filename: str, name: str) -> Self:
+        """Return the error for a file that the repo does not have, or that the client must not see."""
+        return cls(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
 
     @classmethod
     def file_removed(cls, filename: str) -> Self:
@@ -307,6 +343,17 @@ class AdvisoriesNotLoadedError(UnavailableError):
             if has_feed
             else "A policy blocks malware, and this server has no feed of advisories; start it with --advisories."
         )
+
+
+class IdentityUnavailableError(UnavailableError):
+    """A token that cannot be verified now: its issuer's keys, or the API server, cannot be reached."""
+
+    code = "identity-unavailable"
+    title = "Identities cannot be verified now"
+    retry_after_s = 10
+
+    def __init__(self) -> None:
+        super().__init__("Your token cannot be verified now; try again in some seconds. The server's log says why.")
 
 
 class BackendUnavailableError(UnavailableError):

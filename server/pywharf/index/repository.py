@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from pywharf.core.access.projects import ProjectFilter
 from pywharf.core.errors import NotFoundError, PywharfError
 from pywharf.core.filenames import DistributionFilename, may_be_stored
 from pywharf.core.model import File, Project
@@ -140,16 +141,21 @@ class Repository:
         """Return whether these policies are the ones applied."""
         return self._policies.are(policies)
 
-    async def root_page(self, page_format: PageFormat) -> Page:
-        """Return the page of all projects that may have a file. Raises IndexNotLoadedError."""
+    async def root_page(self, page_format: PageFormat, visible: ProjectFilter | None = None) -> Page:
+        """Return the page of all projects that may have a file; of those, only the ones visible to the client.
+
+        Raises IndexNotLoadedError.
+        """
         names = await self._names()
         is_json = page_format is PageFormat.JSON
-        return await self._pages.get_or_make(
-            (self.name, None, is_json),
-            names,
-            lambda: Page(root_json(names) if is_json else root_html(names)),
-            large=len(names) > _LARGE_ROOT,
-        )
+
+        def make() -> Page:
+            shown = names if visible is None else visible.of(names)
+            return Page(root_json(shown) if is_json else root_html(shown))
+
+        # Filtered pages are pages like others to the cache: it bounds what all of them take.
+        key = (self.name, visible, is_json)
+        return await self._pages.get_or_make(key, names, make, large=len(names) > _LARGE_ROOT)
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:
@@ -189,7 +195,7 @@ class Repository:
                 project = await self._backend.find_project(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
-            raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
+            raise NotFoundError.no_file(filename, name)
         if not project.offers_files:
             raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
         while (enforcement := self._policies.current()) is not None and enforcement.concerns(name):
@@ -282,7 +288,7 @@ class Repository:
 
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
         if project is None:
-            raise NotFoundError(f"This repo has no project {name!r}.")
+            raise NotFoundError.no_project(name)
         self._policies.current()
         page = self._pages.get((self._policies.pages, name, is_json), source)
         if page is not None:

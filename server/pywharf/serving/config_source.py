@@ -20,6 +20,7 @@ from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text, token_text
 from pywharf.serving.config_files import read_text, take_arrived
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition, definitions
+from pywharf.serving.identity_file import IdentityFile
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.policy_file import PolicyFile
 from pywharf.serving.watched_files import (
@@ -34,6 +35,11 @@ from pywharf.serving.watched_files import (
 _logger = logging.getLogger(__name__)
 _POLL_S = 0.25
 _READS = 5
+_DOCUMENTS = {
+    "policies_file": "a policies_file, whose policies",
+    "identity_file": "an identity_file, whose issuers",
+}
+"""The documents beside a configuration, by key, and what each one says."""
 
 
 @warmed_up
@@ -68,9 +74,10 @@ class ConfigSource:
         *,
         with_policies: bool = True,
     ) -> None:
-        """`with_policies` is False for commands that work on a storage, which no policy concerns."""
+        """`with_policies` is False for commands that work on a storage, which no policy and no identity concerns."""
         self._given = given
         self._policies = PolicyFile() if with_policies else None
+        self._identity = IdentityFile()
         self._specs = specs
         self._submitted = submitted
         """The file, shared by the workers, that holds a configuration submitted to `/initialize/`."""
@@ -133,21 +140,24 @@ class ConfigSource:
                 )
         if parsed.credentials_revision_file:
             raise InvalidConfigError("config: credentials_revision_file is not taken by /initialize/; leave it out.")
-        if parsed.policies_file is not None:
-            raise InvalidConfigError("config: policies_file is not taken by /initialize/; leave it out.")
-        if self._given_policies_file() is not None:
-            raise InvalidConfigError(
-                "config: the server's own configuration names a policies_file, whose policies a submitted one "
-                "would end; change the --config of the server instead."
-            )
+        for key in _DOCUMENTS:
+            if getattr(parsed, key) is not None:
+                raise InvalidConfigError(f"config: {key} is not taken by /initialize/; leave it out.")
+        for key, whose in _DOCUMENTS.items():
+            if self._given_document(key) is not None:
+                raise InvalidConfigError(
+                    f"config: the server's own configuration names {whose} a submitted one would end; change the "
+                    "--config of the server instead."
+                )
         return self._complete(parsed, submitted.config, submitted.admin_secret, {})
 
-    def _given_policies_file(self) -> str | None:
-        """Return the file of policies that the configuration names which the command was given as text."""
+    def _given_document(self, key: str) -> str | None:
+        """Return the file that the configuration names by `key` which the command was given as text."""
         text = self._given.config
         if text is None or not self._is_text(text):
             return None
-        return parse_config(text, "", specs=self._specs, source="--config").policies_file
+        named: str | None = getattr(parse_config(text, "", specs=self._specs, source="--config"), key)
+        return named
 
     def _text(self, given: str | None, flag: str, seen: Seen) -> tuple[str, str]:
         """Return the TOML text and its name in messages."""
@@ -167,10 +177,12 @@ class ConfigSource:
         repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
         if self._policies is None:
             return LoadedConfig(repos, config_digest(config, admin_secret))
-        policies = self._policies.load(parsed, seen)
-        # A digest in the text makes the text change with the policies, so that the operator needs only the text.
-        digest = policies.digest if parsed.policies_digest is None else ""
-        return LoadedConfig(repos, config_digest(config, admin_secret, digest), policies)
+        policies, identity = self._policies.load(parsed, seen), self._identity.load(parsed, seen)
+        # A digest in the text makes the text change with the document, so that the operator needs only the text.
+        of_policies = policies.digest if parsed.policies_digest is None else ""
+        of_identity = identity.digest if parsed.identity_digest is None else ""
+        digest = config_digest(config, admin_secret, of_policies, of_identity)
+        return LoadedConfig(repos, digest, policies, identity)
 
     @staticmethod
     def _check_revision(parsed: ServerConfig, seen: Seen) -> None:

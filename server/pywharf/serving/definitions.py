@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, ServerConfig
+from pywharf.core.access.deciding import compile_entries
+from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.secrets import Credentials
+from pywharf.core.access.trusted_issuers import TrustedIssuer
 from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.policy.model import PolicyDocument
@@ -31,7 +34,7 @@ class RepoDefinition(msgspec.Struct, frozen=True):
 
 
 def _without_credentials(spec: BackendSpec) -> BackendSpec:
-    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False)
+    return msgspec.structs.replace(spec, read_secret=None, write_secret=None, anonymous_read=False, access=())
 
 
 class ServedPolicies(msgspec.Struct, frozen=True):
@@ -47,13 +50,27 @@ class ServedPolicies(msgspec.Struct, frozen=True):
 NO_POLICIES = ServedPolicies()
 
 
+class ServedIdentity(msgspec.Struct, frozen=True):
+    """Whom a configuration believes."""
+
+    document: IdentityDocument = IdentityDocument()
+    digest: str = ""
+    """SHA-256 of the document's text, in hex; "": the configuration names none."""
+    issuers: Mapping[str, TrustedIssuer] = {}
+    """By the `iss` of their tokens."""
+
+
+NO_IDENTITY = ServedIdentity()
+
+
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """A complete configuration: every secret and the policies that it names were found."""
+    """A complete configuration: every secret and document that it names was found."""
 
     repos: Mapping[RepoName, RepoDefinition]
     digest: str
     """The digest of the texts, as replicas report it."""
     policies: ServedPolicies = NO_POLICIES
+    identity: ServedIdentity = NO_IDENTITY
 
 
 def definitions(
@@ -68,6 +85,7 @@ def definitions(
                 write=secrets(name, "write_secret"),
                 anonymous_read=spec.anonymous_read,
                 storage=" ".join(str(getattr(spec, field)) for field in spec.place),
+                entries=compile_entries(name, spec.access),
             ),
             secrets(name, "admin_secret"),
         )

@@ -1,11 +1,17 @@
-"""Decide what a client may do with a repo: by the repo's own secrets, or by asking its storage."""
+"""Decide what a client may do with a repo: by the repo's own secrets, its access entries, or by asking its storage."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
+
+from pywharf.core.access.deciding import BY_SECRET, NO_ENTRIES, CompiledEntries, Grant, decide
+from pywharf.core.access.identities import Identity
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials, permission_of
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Authority, Backend
+from pywharf.serving.identification import Identification, Unverified, Verifier
 from pywharf.serving.permission_cache import Nobody, PermissionCache
 from pywharf.serving.refusals import Refusals
 
@@ -16,12 +22,49 @@ _NO_CREDENTIALS = Credentials()
 """Nobody's credentials. A nonexistent repo is compared with them, so that it takes as long as an existing one."""
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """A client that may do nothing with a repo."""
+
+    reason: str
+    """Why, in a word, for the audit alone: `wrong-secret`, `not-named`, `expired`, or what Unverified says."""
+    subject: str = ""
+    """Who the client is, if it proved that."""
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A client that may do something with a repo."""
+
+    grant: Grant
+    identity: Identity | None = None
+    """None: the repo's own secrets, or its storage, decided."""
+
+
+Decision = Admitted | Refused
+
+_WRONG = Refused("wrong-secret")
+_NOTHING_SENT = Refused("no-credentials")
+_BY_SECRET = {permission: Admitted(grant) for permission, grant in BY_SECRET.items()}
+
+
+def _by_secret(permission: Permission) -> Decision:
+    return _WRONG if permission is Permission.NONE else _BY_SECRET[permission]
+
+
 class Gatekeeper:
     """The credentials of all repos, and the cached permissions of those whose storage knows clients itself."""
 
-    def __init__(self, read_expires_s: float, write_expires_s: float) -> None:
+    def __init__(
+        self,
+        read_expires_s: float,
+        write_expires_s: float,
+        verifiers: Sequence[Verifier] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`verifiers` are asked after that of the tokens that entries name by digest. `clock` gives Unix seconds."""
         self._read_expires_s = read_expires_s
         self._write_expires_s = write_expires_s
+        self._identification = Identification(verifiers)
+        self._clock = clock
         self._refusals = Refusals()
         self._nobody = PermissionCache(
             Nobody(self._refusals, self._is_plausible), _NOBODY_S, _NOBODY_S, refusals=self._refusals
@@ -43,26 +86,78 @@ class Gatekeeper:
         """Return the repo's secrets, which decide before anything else of it is shown; nobody's if it is unknown."""
         return self._credentials.get(name, _NO_CREDENTIALS)
 
+    def is_known(self, name: str) -> bool:
+        """Return whether there is a repo of that name. No answer to a client without access may depend on it."""
+        return name in self._credentials
+
+    def entries(self) -> Mapping[RepoName, CompiledEntries]:
+        """Return the access entries of each repo that has any, as they are now."""
+        return {name: one.entries for name, one in self._credentials.items() if one.entries is not NO_ENTRIES}
+
     def uses_storage_auth(self, name: RepoName) -> bool:
         """Return whether the repo has no secrets of its own, but a storage that knows clients itself."""
         return name in self._caches and not self.credentials(name).has_secrets
 
-    async def permission_of(
-        self, name: RepoName, secret: str | None, needed: Permission, address: str = ""
-    ) -> Permission:
-        """Return what the client at an address may do with a repo; `needed` limits the age of a cached answer.
+    def proves_identity(self, secret: str) -> bool:
+        """Return whether a text has the form of a proof of identity, with which any user name is taken."""
+        return self._identification.plausible(secret)
 
-        Raises UnavailableError if only the storage knows, and it cannot be asked.
+    async def admit(self, name: RepoName, secret: str, needed: Permission, address: str = "") -> Decision:
+        """Decide about a client at an address that sent a secret under the repo's name.
+
+        The repo's own secrets come first, whatever form they have; then identities; then a storage that knows clients,
+        of whose cached answers `needed` limits the age. Raises UnavailableError if one that must be asked cannot be.
         """
         credentials = self._credentials.get(name, _NO_CREDENTIALS)
         cache = self._caches.get(name)
-        if secret and cache is not None and not credentials.has_secrets:
-            return await cache.permission(secret, needed, address)
-        granted = permission_of(secret, credentials)
-        if secret and granted is Permission.NONE and self._caches:
+        if cache is None or credentials.has_secrets or not secret:
+            granted = permission_of(secret, credentials)
+            if granted is not Permission.NONE:
+                return _BY_SECRET[granted]
+            cache = None
+        if not secret:
+            return _NOTHING_SENT
+        decided = await self.admit_identity(name, secret, address)
+        if decided is not None:
+            return decided
+        if cache is not None:
+            return _by_secret(await cache.permission(secret, needed, address))
+        if self._caches:
             # Treat it as a repo whose storage is asked: neither response nor timing shows which names exist.
-            return await self._nobody.permission(f"{name}:{secret}", needed, address)
-        return granted
+            return _by_secret(await self._nobody.permission(f"{name}:{secret}", needed, address))
+        return _WRONG
+
+    async def admit_identity(self, name: RepoName, secret: str, address: str = "") -> Decision | None:
+        """Decide about a client by the identity that its secret proves; None if that has the form of no proof.
+
+        Raises UnavailableError.
+        """
+        identity = await self._identification.identify(secret, address)
+        if identity is None:
+            return None
+        if isinstance(identity, Unverified):
+            return Refused(identity.reason)
+        return self.admit_identified(name, identity)
+
+    def admit_identified(self, name: RepoName, identity: Identity, digests: Collection[str] | None = None) -> Decision:
+        """Decide what an identity may do with a repo now, by the entries of the current configuration.
+
+        With `digests`, only entries count whose key has one of them.
+        """
+        credentials = self._credentials.get(name, _NO_CREDENTIALS)
+        grant = decide(credentials.entries, identity, self._clock(), digests)
+        if credentials.anonymous_read and not grant.read.everything:
+            # Everybody reads everything there, so nobody reads less by having proved who it is.
+            grant = msgspec.structs.replace(
+                grant,
+                permission=max(grant.permission, Permission.READ),
+                read=BY_SECRET[Permission.READ].read,
+                subject=identity.subject,
+            )
+        if grant.permission is Permission.NONE:
+            expired = credentials.entries.about(identity)
+            return Refused("expired" if expired else "not-named", identity.subject)
+        return Admitted(grant, identity)
 
     def _is_plausible(self, named: str) -> bool:
         """Return whether the storage of any repo may know the secret in `named` (repo name, colon, secret)."""

@@ -50,6 +50,10 @@ class Metrics:
         self.changes = Counter(
             "pywharf_changes", "Yanks, deletions and other changes by result.", ["repo", "action", "result"], **own
         )
+        self.refusals = Counter("pywharf_refusals", "Refused credentials and requests, by status.", ["status"], **own)
+        self.audit_suppressed = Counter(
+            "pywharf_audit_suppressed", "Refusals without a line in the audit log, because there were too many.", **own
+        )
         self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)
         self.config_valid = Gauge(
             "pywharf_config_valid",
@@ -106,6 +110,25 @@ class Metrics:
             ["repo", "kind"],
             **own,
         )
+        self.identity_verifications = Counter(
+            "pywharf_identity_verifications",
+            "Tokens of issuers that were verified, by result; cached ones are not counted again.",
+            ["result"],
+            **own,
+        )
+        self.identity_key_fetches = Counter(
+            "pywharf_identity_key_fetches",
+            "Attempts to fetch an issuer's keys, by result.",
+            ["issuer", "result"],
+            **own,
+        )
+        self._identity_key_times = Gauge(
+            "pywharf_identity_keys_timestamp_seconds",
+            "When the keys of an issuer were last fetched, in Unix seconds.",
+            ["issuer"],
+            multiprocess_mode="livemin",
+            **own,
+        )
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}
 
@@ -131,6 +154,11 @@ class Metrics:
     def checked_advisories(self) -> None:
         """Report that the feed was read, or is unchanged, at this moment."""
         self._advisory_times.labels("check").set(time.time())
+
+    def took_identity_keys(self, issuer: str) -> None:
+        """Report that an issuer's keys were fetched at this moment."""
+        self.identity_key_fetches.labels(issuer, "fetched").inc()
+        self._identity_key_times.labels(issuer).set(time.time())
 
     def count_advisory_hit(self, repo: str, kind: str) -> None:
         """Count a file that was served and that a new advisory is about."""

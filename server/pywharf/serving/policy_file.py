@@ -1,19 +1,18 @@
 """The policies that a configuration names: read their file, check its digest, and compile them for each repo."""
 
-import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from pywharf.config.repo_config import ServerConfig
-from pywharf.core.errors import IncompleteConfigError, InvalidConfigError, InvalidNameError
+from pywharf.core.errors import InvalidConfigError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.core.policy.document import parse_document
 from pywharf.core.policy.evaluation import CompiledDocument, RepoPolicies
 from pywharf.core.policy.model import Policy, PolicyDocument
-from pywharf.serving.config_files import read_text
+from pywharf.serving.config_files import read_document
 from pywharf.serving.definitions import NO_POLICIES, ServedPolicies
-from pywharf.serving.watched_files import Seen, take_plain_or_compressed
+from pywharf.serving.watched_files import Seen
 
 _WHAT = "policies_file"
 
@@ -38,14 +37,7 @@ class PolicyFile:
         path = parsed.policies_file
         if path is None:
             return NO_POLICIES
-        wanted = parsed.policies_digest
-        text = read_text(path, _WHAT, seen, take_plain_or_compressed if wanted is None else _take_arrived)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if wanted is not None and digest != wanted:
-            raise IncompleteConfigError(
-                f"The policies of {path} have the digest {digest[:12]!r}, the configuration needs {wanted[:12]!r}; it "
-                "is taken as soon as they arrive."
-            )
+        text, digest = read_document(path, _WHAT, "The policies", parsed.policies_digest, seen)
         if digest != self._document_digest:
             self._document, self._document_digest = _parse(text, path), digest
         return ServedPolicies(self._document, digest, self._compile(self._document, parsed.repos))
@@ -94,13 +86,3 @@ def _check_repos(policy: Policy) -> None:
     for name in policy.repos or ():
         if parse_repo_name(name) != name:
             raise InvalidConfigError(f"The policy {policy.name!r} names the repo {name!r}; write {name.lower()!r}.")
-
-
-def _take_arrived(path: str, seen: Seen) -> bytes:
-    """Read the file. Raises IncompleteConfigError if it does not exist yet."""
-    try:
-        return take_plain_or_compressed(path, seen)
-    except FileNotFoundError:
-        raise IncompleteConfigError(
-            f"The policies have not arrived: there is no {path} yet; the configuration is taken as soon as it is."
-        ) from None

@@ -1,11 +1,12 @@
 """Count wrong secrets by client address, so that one client cannot use up the requests that storages allow to all."""
 
-import ipaddress
 import time
 from collections import deque
 from collections.abc import Callable
 
 from cachetools import FIFOCache
+
+from pywharf.core.addresses import site
 
 _WINDOW_S = 60.0
 _MAX_PER_ADDRESS = 60
@@ -17,8 +18,6 @@ A storage locks out a server that asks more often.
 """
 _ADDRESSES = 4096
 """The maximum number of addresses that are remembered."""
-_SUBNET = 64
-"""Bits of an IPv6 address that a client cannot choose."""
 _USUAL_S = 0.3
 
 
@@ -36,7 +35,7 @@ class Refusals:
     def note(self, address: str, took_s: float | None = None) -> None:
         """Count a wrong secret; `took_s` is the seconds that a storage took to refuse it."""
         now = self._clock()
-        key = _key(address)
+        key = site(address)
         own = self._by_address.get(key) or deque(maxlen=_MAX_PER_ADDRESS)
         own.append(now)
         self._by_address[key] = own
@@ -47,19 +46,8 @@ class Refusals:
     def wait_s(self, address: str) -> float:
         """Return the seconds until a storage may be asked about another secret of the address; 0: now."""
         now = self._clock()
-        own = self._by_address.get(_key(address))
+        own = self._by_address.get(site(address))
         if own is None or own[-1] + _WINDOW_S <= now:
             return 0.0
         waits = [times[0] + _WINDOW_S - now for times in (own, self._all) if len(times) == times.maxlen]
         return max([0.0, *waits])
-
-
-def _key(address: str) -> str:
-    """Return what identifies a client: an IPv4 address, or an IPv6 network."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), _SUBNET), strict=False))

@@ -1,7 +1,9 @@
 """The browser's session: a signed cookie that holds repo, permission and expiry, never the secret.
 
-The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions. A session that
-a browser has ended is recorded where all servers of a ROOT see it: docs/decisions/0016-session-revocation.md.
+The signature also covers the fingerprint of the repo's secrets, so a rotated secret ends its sessions. The session of
+an identity holds that identity instead, and the keys of the entries that granted it something: at each request those of
+them that still stand in the configuration decide again. A session that a browser has ended is recorded where all
+servers of a ROOT see it: docs/decisions/0016-session-revocation.md.
 """
 
 import base64
@@ -10,12 +12,15 @@ import hashlib
 import hmac
 import secrets
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from pywharf.core.access.deciding import Grant, digest_of_key
+from pywharf.core.access.identities import Claims, Identity, ServiceAccount, TokenHolder
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials, fingerprint
+from pywharf.core.errors import InvalidInputError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
 
@@ -24,7 +29,7 @@ _ID_BYTES = 16
 
 
 @warmed_up
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of a cookie. Times are Unix seconds."""
 
     id: str
@@ -34,6 +39,27 @@ class Session(msgspec.Struct, frozen=True):
     issued_at: int
     read_until: int
     write_until: int
+    token: str | None = None
+    """Digest of the token whose holder signed in."""
+    account: tuple[str, str] | None = None
+    """Namespace and name of the ServiceAccount that signed in."""
+    issuer: str | None = None
+    """Name of the issuer of the OIDC token whose holder signed in."""
+    claims: dict[str, Any] = {}
+    """That token's claims, as far as the entries of the repo asked for them."""
+    entries: tuple[str, ...] = ()
+    """The digests in the keys of the entries that granted something."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Return who signed in; None if the repo's own secret did."""
+        if self.token is not None:
+            return TokenHolder(self.token)
+        if self.account is not None:
+            return ServiceAccount(*self.account, expires=self.read_until)
+        if self.issuer is not None:
+            return Claims(self.issuer, self.claims, self.read_until)
+        return None
 
     def permission_at(self, now: float) -> Permission:
         """Return what the session allows at the time `now`."""
@@ -82,8 +108,49 @@ class Sessions:
             read_until=now + self._read_expires_s,
             write_until=now + self._write_expires_s,
         )
+        return self._signed(session, credentials)
+
+    def issue_to(self, repo: RepoName, grant: Grant, identity: Identity, credentials: Credentials) -> tuple[str, int]:
+        """Issue a session to an identity. Return its cookie's value and the seconds for which it is valid.
+
+        It never lasts longer than the proof of the identity. Raises InvalidInputError if its cookie would be too large,
+        or for an identity that a cookie must not prolong.
+        """
+        now = int(time.time())
+        fields: dict[str, Any]
+        match identity:
+            case TokenHolder(digest):
+                fields, ends = {"token": digest}, None
+            case ServiceAccount(namespace, name):
+                fields, ends = {"account": (namespace, name)}, identity.expires
+            case Claims(issuer, claims):
+                asked = credentials.entries.claims_about(issuer) | {"sub"}
+                kept = {claim: value for claim, value in claims.items() if claim in asked}
+                fields, ends = {"issuer": issuer, "claims": kept}, identity.expires
+            case _:
+                raise InvalidInputError("A token for publishing opens no browser's session; sign in with another one.")
+        ends = now + self._read_expires_s if ends is None else min(ends, now + self._read_expires_s)
+        session = Session(
+            id=secrets.token_urlsafe(_ID_BYTES),
+            repo=repo,
+            permission=grant.permission,
+            issued_at=now,
+            read_until=int(ends),
+            write_until=min(int(ends), now + self._write_expires_s),
+            entries=tuple(map(digest_of_key, grant.keys)),
+            **fields,
+        )
+        cookie = self._signed(session, credentials)
+        if len(cookie) > _MAX_COOKIE:
+            raise InvalidInputError(
+                f"This identity does not fit into a browser's cookie of {_MAX_COOKIE} bytes: too many access entries "
+                "name it, or ask for too many or too long claims. Sign in with a token instead."
+            )
+        return cookie, session.read_until - now
+
+    def _signed(self, session: Session, credentials: Credentials) -> str:
         payload = base64.urlsafe_b64encode(msgspec.json.encode(session)).rstrip(b"=").decode()
-        return f"{payload}.{self._sign(payload, credentials)}"
+        return f"{payload}.{self._sign(payload, credentials, session)}"
 
     @staticmethod
     def unverified(cookie: str) -> Session | None:
@@ -97,10 +164,10 @@ class Sessions:
         except (binascii.Error, ValueError, msgspec.MsgspecError):
             return None
 
-    def verify(self, cookie: str, credentials: Credentials) -> bool:
-        """Return whether the cookie was signed with this server's key and the repo's current secrets."""
+    def verify(self, cookie: str, session: Session, credentials: Credentials) -> bool:
+        """Return whether the cookie of a session was signed with this server's key and the repo's current secrets."""
         payload, _, signature = cookie.partition(".")
-        return hmac.compare_digest(self._sign(payload, credentials).encode(), signature.encode())
+        return hmac.compare_digest(self._sign(payload, credentials, session).encode(), signature.encode())
 
     async def end(self, session: Session) -> None:
         """End a verified session early."""
@@ -110,6 +177,8 @@ class Sessions:
         """Return whether a verified session was ended early."""
         return await self._ended.holds(session.repo, session.id, session.issued_at)
 
-    def _sign(self, payload: str, credentials: Credentials) -> str:
-        text = f"{payload}.{fingerprint(credentials, self._key)}"
+    def _sign(self, payload: str, credentials: Credentials, session: Session) -> str:
+        # The entries decide about an identity, so the repo's secrets may change meanwhile.
+        bound = fingerprint(credentials, self._key) if session.identity is None else "identity"
+        text = f"{payload}.{bound}"
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()

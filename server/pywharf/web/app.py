@@ -10,8 +10,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pywharf import __version__
 from pywharf.core.errors import BadRequestError, PywharfError, WithheldError
+from pywharf.core.forwarded import TrustedProxies
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.serving.advisories.served_files import ServedFiles
+from pywharf.serving.audit_log import AuditLog
+from pywharf.serving.brake import Brake
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
@@ -29,17 +32,23 @@ from pywharf.web.keys import (
     ADVISORIES,
     ADVISORY_QUERIES,
     ADVISORY_TURN,
+    AUDIT_LOG,
+    BRAKE,
     GATEKEEPER,
     LOGINS,
     METRICS,
+    PROXY_USER,
     REPO,
     REPOS,
     RUNNING,
     SERVED_FILES,
     SESSIONS,
+    TRUSTED_PROXIES,
     UPLOADS,
 )
 from pywharf.web.problems import nothing_at, problem
+from pywharf.web.proxy_users import proxy_user
+from pywharf.web.refusals import refused
 from pywharf.web.transport import secure_transport
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +71,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     served_files: ServedFiles | None = None
     """None on a server without a feed of advisories."""
+    audit_log: AuditLog = msgspec.field(default_factory=AuditLog)
+    brake: Brake = msgspec.field(default_factory=Brake)
+    trusted_proxies: TrustedProxies = msgspec.field(default_factory=TrustedProxies)
 
 
 def build_app(
@@ -72,6 +84,10 @@ def build_app(
     app.on_response_prepare.append(_add_headers)
     app[REPOS], app[GATEKEEPER], app[SESSIONS] = services.repos, services.gatekeeper, services.sessions
     app[METRICS], app[RUNNING] = services.metrics, services.running
+    app[AUDIT_LOG], app[BRAKE] = services.audit_log, services.brake
+    app[TRUSTED_PROXIES] = services.trusted_proxies
+    if services.trusted_proxies.name_people:
+        app[PROXY_USER] = proxy_user
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     app[ADVISORIES] = services.advisories
@@ -180,7 +196,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise ConnectionAbortedError from error
         if isinstance(error, WithheldError):
             request.app[METRICS].refused_downloads.labels(error.rule).inc()
-        return problem(request, error)
+        return problem(request, await refused(request, error))
     except web.HTTPException as error:
         return problem(request, _as_problem(request, error))
     except (asyncio.CancelledError, ConnectionError):

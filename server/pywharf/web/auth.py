@@ -1,4 +1,4 @@
-"""Authentication: by basic authentication or the browser's session, for the repo in the path or the one they name."""
+"""Authentication: by the Authorization header or the browser's session, for the repo in the path or that they name."""
 
 import base64
 import binascii
@@ -6,26 +6,44 @@ import functools
 import time
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
+from pywharf.core.access.deciding import BY_SECRET, NO_GRANT, Grant
 from pywharf.core.access.permission import Permission
+from pywharf.core.access.projects import NO_PROJECTS
 from pywharf.core.access.secrets import permission_of
 from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
-from pywharf.core.names import RepoName, parse_repo_name
+from pywharf.core.names import ProjectName, RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
-from pywharf.index.repository import Repository
+from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
+from pywharf.serving.gatekeeper import Admitted, Decision, Refused
 from pywharf.serving.sessions import Session, Sessions
-from pywharf.web.keys import GATEKEEPER, REPO, REPOS, SESSIONS
+from pywharf.web.client_address import client_address
+from pywharf.web.keys import GATEKEEPER, GRANT, PROXY_USER, REPO, REPOS, SESSIONS
 from pywharf.web.transport import session_cookie
 
 
 class Access(Redacted, frozen=True):
     """What a request's client may do, and with which repo."""
 
-    repository: Repository
-    permission: Permission
+    repository: SeenRepository
+    grant: Grant
     own_secret: str | None
     """The client's secret, set only if the storage itself granted it access."""
+
+    def require_publish(self, project: ProjectName) -> None:
+        """Raise ForbiddenError if the client may not publish to the project, or change it."""
+        if not self.grant.publish.allows(project):
+            raise ForbiddenError(f"{_entries(self.grant)} not allow publishing to the project {project!r}.")
+
+
+class Sent(Redacted, frozen=True):
+    """What an Authorization header says."""
+
+    repo: RepoName | None
+    """The user name, if it may be a repo's."""
+    secret: str
 
 
 async def authorize(request: web.Request, needed: Permission) -> Access:
@@ -35,45 +53,90 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
     ForbiddenError if valid credentials do not allow it. Errors of the repo itself are raised only after both.
     """
     app = request.app
-    gatekeeper = app[GATEKEEPER]
     in_path = request.match_info.get("repo")
-    secret = None
+    own_secret = None
     header = request.headers.get("Authorization")
     if header is not None:
-        name, secret = parse_basic(header)
-        granted = await gatekeeper.permission_of(name, secret, needed, request.remote or "")
-        if in_path is not None and in_path.lower() != name:
-            raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.")
-        if granted is Permission.NONE or (not secret and granted < needed):
-            raise UnauthenticatedError.wrong_secret()
+        sent = parse_authorization(header)
+        name, decision = await _by_header(request, sent, in_path, needed)
+        if isinstance(decision, Refused):
+            raise UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
+        grant = decision.grant
+        if not sent.secret and grant.permission < needed:
+            raise UnauthenticatedError.wrong_secret("no-credentials")
+        if sent.secret and decision.identity is None and app[GATEKEEPER].uses_storage_auth(name):
+            own_secret = sent.secret
     else:
-        name, granted = await _without_header(request, in_path, needed)
-        if granted < needed:
+        name, grant = await _without_header(request, in_path, needed)
+        if grant.permission < needed:
             raise UnauthenticatedError("Send the repo's name as the user name and its secret as the password.")
-    if granted < needed:
-        raise ForbiddenError("This secret allows reading only; publishing needs the repo's write secret.")
     request[REPO] = name
-    own_secret = secret if secret and gatekeeper.uses_storage_auth(name) else None
-    return Access(app[REPOS].repository(name), granted, own_secret)
+    if grant.subject:
+        request[GRANT] = grant
+    if grant.permission < needed:
+        raise ForbiddenError(
+            f"{_entries(grant)} allow reading only."
+            if grant.entry
+            else "This secret allows reading only; publishing needs the repo's write secret."
+        )
+    repository = app[REPOS].repository(name)
+    seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
+    return Access(seen, grant, own_secret)
+
+
+async def _by_header(
+    request: web.Request, sent: Sent, in_path: str | None, needed: Permission
+) -> tuple[RepoName, Decision]:
+    """Return the repo that the client means and what it may do there. Raises UnauthenticatedError."""
+    gatekeeper, address = request.app[GATEKEEPER], client_address(request)
+    if in_path is None or (sent.repo is not None and in_path.lower() == sent.repo):
+        if sent.repo is None:
+            raise UnauthenticatedError.wrong_secret("no-repo")
+        return sent.repo, await gatekeeper.admit(sent.repo, sent.secret, needed, address)
+    # The password may say who the client is; the user name then says nothing.
+    decision = await gatekeeper.admit_identity(_repo_name(in_path), sent.secret, address)
+    if decision is not None:
+        return _repo_name(in_path), decision
+    if sent.repo is None:
+        raise UnauthenticatedError.wrong_secret()
+    await gatekeeper.admit(sent.repo, sent.secret, needed, address)  # takes as long as a repo's right name
+    raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.", "wrong-user-name")
+
+
+def _repo_name(raw: str) -> RepoName:
+    """Return a name that a path has; "" for what cannot be a repo's."""
+    try:
+        return parse_repo_name(raw)
+    except InvalidNameError:
+        return RepoName("")
+
+
+def _entries(grant: Grant) -> str:
+    """Return the beginning of a sentence about what the entries of a grant do not allow."""
+    several = "," in grant.entry
+    return f"The access {'entries' if several else 'entry'} {grant.entry!r} {'do' if several else 'does'}"
 
 
 @functools.lru_cache(maxsize=1024)  # clients send the same header with every request
-def parse_basic(header: str) -> tuple[RepoName, str]:
-    """Parse an Authorization header into repo name and secret (RFC 7617). Raises UnauthenticatedError."""
+def parse_authorization(header: str) -> Sent:
+    """Parse an Authorization header of the scheme Basic (RFC 7617) or Bearer (RFC 6750).
+
+    Raises UnauthenticatedError.
+    """
     scheme, _, encoded = header.partition(" ")
     try:
+        if scheme.lower() == "bearer" and encoded.strip():
+            return Sent(None, encoded.strip())
         if scheme.lower() != "basic":
             raise ValueError  # noqa: TRY301 - one message for every form that does not fit
         user, colon, secret = _text(base64.b64decode(encoded.strip(), validate=True)).partition(":")
         if not colon:
             raise ValueError  # noqa: TRY301
-        return parse_repo_name(user), secret
-    except InvalidNameError:
-        raise UnauthenticatedError.wrong_secret() from None
     except (ValueError, binascii.Error):
         raise UnauthenticatedError(
-            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET."
+            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET.", "malformed-header"
         ) from None
+    return Sent(_repo_name(user) or None, secret)
 
 
 def _text(raw: bytes) -> str:
@@ -94,30 +157,55 @@ async def valid_session(request: web.Request) -> Session | None:
     if cookie is None or session is None:
         return None
     sessions = request.app[SESSIONS]
-    if not sessions.verify(cookie, request.app[GATEKEEPER].credentials(session.repo)):
+    if not sessions.verify(cookie, session, request.app[GATEKEEPER].credentials(session.repo)):
         return None
     return None if await sessions.is_ended(session) else session
 
 
-async def session_permission(request: web.Request) -> tuple[RepoName, Permission] | None:
-    """Return the repo of the browser's session and the permission it grants now; None without a valid session."""
+async def session_grant(request: web.Request) -> tuple[RepoName, Grant] | None:
+    """Return the repo of the browser's session and what it grants now; None without a valid session."""
     session = await valid_session(request)
-    return (session.repo, session.permission_at(time.time())) if session is not None else None
+    if session is None:
+        return None
+    permission = session.permission_at(time.time())
+    identity = session.identity
+    if identity is None:
+        return session.repo, BY_SECRET[permission]
+    if permission is Permission.NONE:
+        return session.repo, NO_GRANT
+    decision = request.app[GATEKEEPER].admit_identified(session.repo, identity, session.entries)
+    if isinstance(decision, Refused):
+        return session.repo, NO_GRANT
+    grant = decision.grant
+    if permission < grant.permission:
+        grant = msgspec.structs.replace(grant, permission=permission, publish=NO_PROJECTS)
+    return session.repo, grant
 
 
-async def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Permission]:
-    """Return the repo and permission of the browser's session, or else those of a client without credentials."""
-    session = await session_permission(request)
-    if session is not None and (in_path is None or in_path.lower() == session[0]):
+async def _without_header(request: web.Request, in_path: str | None, needed: Permission) -> tuple[RepoName, Grant]:
+    """Return the repo and grant of the browser's session, or else those of a client without credentials."""
+    person = _by_proxy(request, in_path)
+    found = person or await session_grant(request)
+    if found is not None and (in_path is None or in_path.lower() == found[0]):
         if needed is Permission.WRITE and not is_same_origin(request, strict=True):
             raise ForbiddenError("A browser's session publishes only from this server's own pages.")
-        if session[1] is not Permission.NONE:
-            return session
-    try:
-        name = parse_repo_name(in_path or "")
-    except InvalidNameError:
-        return RepoName(""), Permission.NONE
-    return name, permission_of(None, request.app[GATEKEEPER].credentials(name))
+        if found[1].permission is not Permission.NONE:
+            return found
+    name = _repo_name(in_path or "")
+    if not name:
+        return name, NO_GRANT
+    return name, BY_SECRET[permission_of(None, request.app[GATEKEEPER].credentials(name))]
+
+
+def _by_proxy(request: web.Request, in_path: str | None) -> tuple[RepoName, Grant] | None:
+    """Return the repo in the path and what the person may do there whom a trusted proxy names; None if nothing."""
+    user_of = request.app.get(PROXY_USER)
+    user = user_of(request) if user_of is not None and in_path is not None else None
+    if user is None or in_path is None:
+        return None
+    name = _repo_name(in_path)
+    decision = request.app[GATEKEEPER].admit_identified(name, user)
+    return (name, decision.grant) if isinstance(decision, Admitted) else None
 
 
 def is_same_origin(request: web.BaseRequest, *, strict: bool) -> bool:

@@ -1,6 +1,5 @@
 """The JSON API that changes what is published: POST /repo/<repo>/-/projects/<project>/<action>."""
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -8,14 +7,16 @@ import msgspec
 from aiohttp import web
 
 from pywharf.core.access.permission import Permission
+from pywharf.core.audit import Change
 from pywharf.core.errors import ChangeIncompleteError, InvalidInputError, MethodNotAllowedError, PywharfError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.struct_errors import describe
 from pywharf.index.changes import Changed, DeleteRequest, Request, StatusRequest, UnyankRequest, YankRequest
+from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
 from pywharf.web.forms import read_json
-from pywharf.web.keys import METRICS, REPO, UPLOADS
+from pywharf.web.keys import METRICS, UPLOADS
 
 _REQUESTS: Final[Mapping[str, type[Request]]] = {
     "yank": warmed_up(YankRequest),
@@ -27,8 +28,6 @@ PATH = rf"/repo/{{repo}}/-/projects/{{project}}/{{action:{'|'.join(_REQUESTS)}}}
 _MAX_BYTES = 64 * 1024
 """Bytes of a body: a reason of the greatest length, each character of it escaped."""
 _LONGEST_S = 30.0
-_LOGGED_FILES = 20
-_logger = logging.getLogger(__name__)
 
 
 async def change(request: web.Request) -> web.Response:
@@ -55,13 +54,14 @@ async def only_post(request: web.Request) -> web.Response:
 
 async def _change(request: web.Request, access: Access, action: str) -> Changed:
     project = normalize(request.match_info["project"])
+    access.require_publish(project)
     asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S), _REQUESTS[action])
     try:
         changed = await access.repository.change(project, asked, access.own_secret)
     except ChangeIncompleteError as error:
-        _log(request, project, asked, error.changed)
+        _report(request, project, asked, error.changed, is_complete=False)
         raise
-    _log(request, project, asked, changed.files)
+    _report(request, project, asked, changed.files, is_complete=True)
     return changed
 
 
@@ -76,9 +76,16 @@ def _parsed(body: bytes, kind: type[Request]) -> Request:
         raise InvalidInputError(describe(error, data, "The body")) from None
 
 
-def _log(request: web.Request, project: ProjectName, asked: Request, files: tuple[str, ...]) -> None:
-    """Log who changed what. The line holds no secret, and nothing that a terminal interprets."""
-    said = {"action": request.match_info["action"], "project": project, "files": files[:_LOGGED_FILES]}
-    texts = {"status": getattr(asked, "status", None), "reason": getattr(asked, "reason", None)}
-    line = msgspec.json.encode(said | {key: text for key, text in texts.items() if text}).decode()
-    _logger.info("Changed in %s by %s, %d files: %s", request[REPO], request.remote, len(files), line)
+def _report(
+    request: web.Request, project: ProjectName, asked: Request, files: tuple[str, ...], *, is_complete: bool
+) -> None:
+    """Audit who changed what."""
+    event = Change(
+        action=request.match_info["action"],
+        project=project,
+        files=files,
+        status=getattr(asked, "status", None),
+        reason=getattr(asked, "reason", None),
+        is_complete=is_complete,
+    )
+    audit.write(request, event)

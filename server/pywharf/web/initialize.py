@@ -53,7 +53,9 @@ class Initializer:
         if self._secret is None or self._folder is None:
             raise NotFoundError("This server takes no configuration here: it was started without --initialize_secret.")
         if not self._is_authorized(request, self._secret):
-            raise UnauthenticatedError("Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.")
+            raise UnauthenticatedError(
+                "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.", "initialize-secret"
+            )
         if not self._source.takes_submissions:
             raise ForbiddenError("This server's configuration comes from a file; change that file, it is watched.")
         submitted = await _read_form(request)

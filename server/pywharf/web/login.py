@@ -6,12 +6,18 @@ from aiohttp import web
 
 from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
-from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.audit import Login, Logout
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
-from pywharf.web.auth import is_same_origin, session_permission, valid_session
+from pywharf.serving.gatekeeper import Admitted, Decision, Refused
+from pywharf.web import audit
+from pywharf.web.auth import is_same_origin, session_grant, valid_session
+from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_small_form
-from pywharf.web.keys import GATEKEEPER, LOGINS, SESSIONS
+from pywharf.web.keys import GATEKEEPER, GRANT, LOGINS, REPO, SESSIONS
 from pywharf.web.pages import PAGE_HEADERS, login_page, root_of, start_page
+from pywharf.web.problems import braked
+from pywharf.web.refusals import wrong_secret
 from pywharf.web.transport import cookie_name, is_secure
 
 _FIELD_LIMIT = 4096
@@ -22,8 +28,9 @@ _FORM_S = 20.0
 
 async def start(request: web.Request) -> web.Response:
     """Answer GET / with the start page for browsers."""
-    session = await session_permission(request)
-    return _html(start_page(root_of(request), repo=session[0] if session is not None and session[1] else None))
+    session = await session_grant(request)
+    is_valid = session is not None and session[1].permission is not Permission.NONE
+    return _html(start_page(root_of(request), repo=session[0] if session is not None and is_valid else None))
 
 
 async def form(request: web.Request) -> web.Response:
@@ -35,7 +42,8 @@ async def submit(request: web.Request) -> web.Response:
     """Answer POST /login. Its fields are `pkg_repo_name` and `pkg_repo_secret_raw`, as in the original, and `next`."""
     if not is_same_origin(request, strict=False):
         raise ForbiddenError("Sign in with this server's own form.")
-    with request.app[LOGINS].one(site(request.remote or "")):
+    address = client_address(request)
+    with request.app[LOGINS].one(site(address)):
         form_sent = await read_small_form(request, _MAX_FORM_BYTES, _FORM_S)
     given = {field: value for field, value in form_sent.items() if isinstance(value, str)}
     name, secret = given.get("pkg_repo_name", ""), given.get("pkg_repo_secret_raw", "")
@@ -45,24 +53,25 @@ async def submit(request: web.Request) -> web.Response:
     except InvalidNameError:
         repo = RepoName("")
     gatekeeper = request.app[GATEKEEPER]
-    credentials = gatekeeper.credentials(repo)
     # Signing in needs a secret, even if everybody may read.
-    granted = Permission.NONE
+    decision: Decision = Refused(NO_CREDENTIALS)
     if secret:
-        granted = await gatekeeper.permission_of(repo, secret[:_FIELD_LIMIT], Permission.READ, request.remote or "")
-    if gatekeeper.uses_storage_auth(repo):
-        # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
-        granted = min(granted, Permission.READ)
-    if granted is Permission.NONE:
-        message = str(UnauthenticatedError.wrong_secret())
-        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=message)
-        return _html(page, status=401)
-    sessions = request.app[SESSIONS]
+        decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
+    if isinstance(decision, Refused):
+        wrong = UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
+        error = await wrong_secret(request, repo or name.strip(), wrong) if secret else wrong
+        page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=str(error))
+        return braked(_html(page, status=error.status), error)
+    cookie, max_age_s = _issue(request, repo, decision)
+    request[REPO] = repo
+    if decision.grant.subject:
+        request[GRANT] = decision.grant
+    audit.write(request, Login())
     response = web.Response(status=303, headers={"Location": _relative(request, next_path or f"/repo/{repo}/simple/")})
     response.set_cookie(
         cookie_name(request),
-        sessions.issue(repo, granted, credentials),
-        max_age=sessions.max_age_s,
+        cookie,
+        max_age=max_age_s,
         httponly=True,
         samesite="Lax",
         secure=is_secure(request),
@@ -72,11 +81,25 @@ async def submit(request: web.Request) -> web.Response:
     return response
 
 
+def _issue(request: web.Request, repo: RepoName, admitted: Admitted) -> tuple[str, int]:
+    """Return a new session's cookie and the seconds for which it is valid. Raises InvalidInputError."""
+    gatekeeper, sessions = request.app[GATEKEEPER], request.app[SESSIONS]
+    credentials = gatekeeper.credentials(repo)
+    if admitted.identity is not None:
+        return sessions.issue_to(repo, admitted.grant, admitted.identity, credentials)
+    permission = admitted.grant.permission
+    if gatekeeper.uses_storage_auth(repo):
+        # The session may only read: publishing needs the client's own secret, which the cookie does not hold.
+        permission = min(permission, Permission.READ)
+    return sessions.issue(repo, permission, credentials), sessions.max_age_s
+
+
 async def logout(request: web.Request) -> web.Response:
     """Answer GET /logout: end the session everywhere, also for copies of its cookie."""
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
+        audit.write(request, Logout(repo=session.repo, subject=session.identity and session.identity.subject))
     response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
     response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response

@@ -15,6 +15,7 @@ from pywharf.core.advisories.entry import is_identifier
 from pywharf.core.advisories.store import BrokenStoreError
 from pywharf.core.errors import NotFoundError, UnavailableError
 from pywharf.index.advisory_queries import answer, answer_batch
+from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_body
 from pywharf.web.keys import ADVISORIES, ADVISORY_QUERIES, ADVISORY_TURN
 
@@ -32,7 +33,7 @@ _STEP_S: Final = 0.005
 
 async def query(request: web.Request) -> web.StreamResponse:
     """Answer POST /v1/query: the whole entries about a package, or about one version of it."""
-    with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
+    with request.app[ADVISORY_QUERIES].one(site(client_address(request))):
         body = await read_body(request, _MAX_QUERY_BYTES, _LONGEST_S)
         pieces = answer(request.app[ADVISORIES].entries(), body)
         first = await _in_turn(request, next, pieces, b"")
@@ -47,7 +48,7 @@ async def query(request: web.Request) -> web.StreamResponse:
 
 async def query_batch(request: web.Request) -> web.Response:
     """Answer POST /v1/querybatch: identifier and time of change of each entry, for each query."""
-    with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
+    with request.app[ADVISORY_QUERIES].one(site(client_address(request))):
         body = await read_body(request, _MAX_BATCH_BYTES, _LONGEST_S)
         pieces = answer_batch(request.app[ADVISORIES].entries(), body)
         found = []
@@ -59,7 +60,7 @@ async def query_batch(request: web.Request) -> web.Response:
 async def entry(request: web.Request) -> web.Response:
     """Answer GET /v1/vulns/<id>: one entry as the feed has it."""
     identifier = request.match_info["id"]
-    with request.app[ADVISORY_QUERIES].one(site(request.remote or "")):
+    with request.app[ADVISORY_QUERIES].one(site(client_address(request))):
         store = request.app[ADVISORIES].entries()
         found = await _in_turn(request, store.entry, identifier) if is_identifier(identifier) else None
     if found is None:

@@ -18,9 +18,9 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.core.negotiation import PageFormat, accepts_gzip, negotiate
 from pywharf.core.os_errors import of_opening
 from pywharf.core.ranges import parse_range
+from pywharf.index.bounded_repository import SeenRepository
 from pywharf.index.page_cache import Page
 from pywharf.index.ports import Content, LocalContent, RedirectContent, StreamContent
-from pywharf.index.repository import Repository
 from pywharf.index.threads import CALL_S, on_storage
 from pywharf.web.auth import authorize
 from pywharf.web.keys import SERVED_FILES
@@ -145,7 +145,7 @@ def _moved(request: web.Request, location: str) -> web.Response:
 
 
 async def _metadata(
-    request: web.Request, repository: Repository, name: ProjectName, filename: str
+    request: web.Request, repository: SeenRepository, name: ProjectName, filename: str
 ) -> web.StreamResponse:
     found = await repository.find_file(name, filename)
     if found.metadata_sha256 is None:

@@ -6,11 +6,13 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from pywharf.core.access.permission import Permission
+from pywharf.core.audit import Publish
 from pywharf.core.errors import InvalidUploadError, PywharfError, TooLargeError
 from pywharf.core.filenames import DistributionFilename, parse_upload_filename
 from pywharf.core.multipart import Part
 from pywharf.index.publish import CHECKED_FIELDS, check_form
 from pywharf.index.staging import StagedFile
+from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
 from pywharf.web.expecting import ask_for_body
 from pywharf.web.forms import UNREADABLE, Allowance, open_form, reason_of
@@ -53,7 +55,8 @@ class _Pace:
 class _Received:
     """The form's checked fields, and the file's name once its part has begun. The file's content is staged."""
 
-    def __init__(self, staged: StagedFile) -> None:
+    def __init__(self, access: Access, staged: StagedFile) -> None:
+        self._access = access
         self.form: dict[str, str] = {}
         self.filename: DistributionFilename | None = None
         self._staged = staged
@@ -75,6 +78,7 @@ class _Received:
             if self.filename is not None:
                 raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
             self.filename = parse_upload_filename(part.filename or "")
+            self._access.require_publish(self.filename.project)
             check_form(self.form, self.filename)  # the fields before the file; later ones are checked after it
             return
         self._field = part.name
@@ -124,17 +128,19 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
     await ask_for_body(request)
     async with access.repository.stage() as staged:
         try:
-            received = await _receive(request, staged)
+            received = await _receive(request, access, staged)
         except UNREADABLE as error:
             raise InvalidUploadError(f"The body is not a complete multipart form: {reason_of(error)}.") from error
         if received.filename is None:
             raise InvalidUploadError("The form has no file: send it as the field 'content'.")
-        await access.repository.publish(received.filename, received.form, staged, access.own_secret)
+        filename = received.filename
+        file = await access.repository.publish(filename, received.form, staged, access.own_secret)
+        audit.write(request, Publish(project=filename.project, filename=file.filename, sha256=file.sha256))
         return staged.notes
 
 
-async def _receive(request: web.Request, staged: StagedFile) -> _Received:
-    form, pace, received = open_form(request), _Pace(), _Received(staged)
+async def _receive(request: web.Request, access: Access, staged: StagedFile) -> _Received:
+    form, pace, received = open_form(request), _Pace(), _Received(access, staged)
     while data := await pace.next(request.content.read(_CHUNK)):
         for event in form.feed(data):
             if isinstance(event, Part):

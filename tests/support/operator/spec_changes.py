@@ -58,6 +58,34 @@ def under(path: str, spec: Json, values: Json) -> dict[str, tuple[Json, object]]
     return {f"{path}.{field}": (spec, value) for field, value in values.items()}
 
 
+ACCESS: Json = {
+    "name": "a",
+    "permission": "Read",
+    "projects": ["a"],
+    "expires": "2027-01-31T00:00:00Z",
+}
+
+
+def entry(**subject: Json) -> Json:
+    """Return a spec of a repo with one access entry about the subject."""
+    return FILES | {"access": [ACCESS | subject]}
+
+
+DIGESTS = entry(tokenDigests=["sha256:" + "a" * 64])
+ACCOUNTS = entry(serviceAccounts=[{"namespace": "a", "name": "a"}])
+WORKFLOW = entry(github={"repository": "a/a", "workflow": "a.yml", "environment": "a", "ownerID": 1})
+PIPELINE = entry(
+    gitlab={
+        "project": "a/a",
+        "pipeline": "a.yml",
+        "environment": "a",
+        "ref": "a",
+        "namespaceID": 1,
+        "issuer": "a",
+    }
+)
+CLAIMS = entry(oidc={"issuer": "a", "claims": {"sub": "a"}})
+
 REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "serverRef.name": (FILES, "other"),
     "serverRef.namespace": (FILES, "other"),
@@ -73,6 +101,15 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     **under("credentials.backendSecretRef", S3, {"name": "two", "key": "other"}),
     "credentials.anonymousRead": (FILES, True),
     "credentials.readOnly": (S3, False),
+    **under("access[]", DIGESTS, {"name": "b", "permission": "Publish", "projects": ["b"]}),
+    "access[].expires": (DIGESTS, "2028-01-31T00:00:00Z"),
+    "access[].tokenDigests": (DIGESTS, ["sha256:" + "b" * 64]),
+    **under("access[].serviceAccounts[]", ACCOUNTS, {"namespace": "b", "name": "*"}),
+    **under("access[].github", WORKFLOW, {"repository": "b/b", "workflow": "b.yml", "environment": "b", "ownerID": 2}),
+    **under("access[].gitlab", PIPELINE, {"project": "b/b", "pipeline": "b.yml", "environment": "b", "ref": "b"}),
+    **under("access[].gitlab", PIPELINE, {"namespaceID": 2, "issuer": "b"}),
+    **under("access[].oidc", CLAIMS, {"issuer": "b", "claims": {"sub": 1, "tests": True}}),
+    "access[].proxyGroups": (entry(proxyGroups=["a"]), ["b"]),
     "index.schedule": (FILES, "2 * * * *"),
     "index.timeZone": (FILES, "Europe/Paris"),
     "index.suspend": (FILES, True),
@@ -84,6 +121,11 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "clientConfig.configMap": (FILES, "b"),
 }
 
+# The public key of RFC 7517, appendix A.1.
+JWKS = (
+    '{"keys": [{"kty": "EC", "kid": "a", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", '
+    '"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}'
+)
 FIXED = {
     "image": "a:1",
     "replicas": 1,
@@ -101,6 +143,13 @@ FIXED = {
     "serviceAccount": {"annotations": {"a": "a"}},
     "ambientIdentity": {"namespaces": ["other"]},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"]},
+    "identity": {
+        "audience": "a",
+        "serviceAccounts": "Offline",
+        "issuers": [{"name": "a", "url": "https://a.example", "audience": "a", "jwks": JWKS}],
+        "trustedProxies": ["10.1.0.0/16"],
+        "proxyHeaders": False,
+    },
     "authReadExpires": 1,
     "authWriteExpires": 1,
     "tls": {"secretRef": {"name": "a"}},
@@ -177,6 +226,10 @@ SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     "serviceAccount.annotations": (FIXED, {"a": "b"}),
     "serviceAccount.name": (FIXED | NAMED, "b"),
     "ambientIdentity.namespaces": (FIXED, ["third"]),
+    **under("identity", FIXED, {"audience": "b", "serviceAccounts": "Off", "trustedProxies": ["10.2.0.0/16"]}),
+    "identity.proxyHeaders": (FIXED, True),
+    **under("identity.issuers[]", FIXED, {"name": "b", "url": "https://b.example", "audience": "b"}),
+    "identity.issuers[].jwks": (FIXED, JWKS.replace('"a"', '"b"')),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
     "advisories.url": (FIXED | {"advisories": {"url": "https://a.example/a.zip"}}, "https://b.example/b.zip"),
     "advisories.path": (FIXED | {"advisories": {"path": "/a.zip"}}, "/b.zip"),

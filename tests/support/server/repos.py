@@ -60,7 +60,7 @@ class Repo:
 
 def served(server: Server) -> list[Served]:
     """Return the lines of the access log, with those of all requests that have been answered."""
-    entries = [json.loads(line) for line in server.settled_text().splitlines() if line.startswith("{")]
+    entries = [json.loads(line) for line in server.settled_text().splitlines() if line.startswith('{"time"')]
     return [Served(e["method"], e["path"], e["status"], e["repo"], e["agent"]) for e in entries]
 
 

@@ -162,7 +162,8 @@ class Session:
         if self._flags is not None and _flags(made) != self._flags:
             notes.append(
                 f"PackageServer {made.verdict.server.key}: advisories, authReadExpires, authWriteExpires, "
-                "allowedEndpoints and upstream take effect when `up` is started again."
+                "allowedEndpoints, identity.trustedProxies, identity.proxyHeaders and upstream take effect when `up` "
+                "is started again."
             )
         self._reporter.problems(problems)
         self._reporter.notes(notes)

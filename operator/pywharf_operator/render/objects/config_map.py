@@ -31,16 +31,16 @@ def config_text(
     revision_hex: str,
     shard_count: int,
     folder: str,
-    policies: Mapping[str, str] | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> str:
     """Return the revision that every shard of the credentials must have, then a table for each repo.
 
-    `policies` are the server's own keys that name its policies, if it has any.
+    `named` are the server's own keys that name its policies and its identity document, if it has any.
     """
     document: dict[str, Any] = {
         "credentials_revision": revision_hex,
         "credentials_revision_file": [f"{folder}/{revision_key(shard)}" for shard in range(shard_count)],
-        **(policies or {}),
+        **(named or {}),
     }
     return dumps(document | {name: table_of(repos[name]) for name in sorted(repos)})
 
@@ -66,9 +66,12 @@ def _admin_table(name: RepoName, repo: BackendSpec | Mapping[str, Any], folder: 
     return plain(AdminSecret(type=type_of(repo), file=secret_path(folder, name, "backend")))
 
 
-def config_map(server: PackageServer, config: str, admin_secret: str, repos: str = "") -> Manifest:
-    """Render the ConfigMap. Its texts are compressed if they are large."""
-    texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | ({REPOS_KEY: repos} if repos else {})
+def config_map(
+    server: PackageServer, config: str, admin_secret: str, others: Mapping[str, str] | None = None
+) -> Manifest:
+    """Render the ConfigMap, with `others` under their keys unless they are empty. Large texts are compressed."""
+    more = {key: text for key, text in (others or {}).items() if text}
+    texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | more
     return map_of_texts(server, "config", texts)
 
 
@@ -126,4 +129,4 @@ def plain(struct: msgspec.Struct) -> dict[str, Any]:
 def _value(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         return plain(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_value(item) for item in value] if isinstance(value, tuple) else value

@@ -14,8 +14,15 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
-from pywharf_operator.render.objects.config_map import admin_secret_text, config_map, config_text, repos_text
+from pywharf_operator.render.objects.config_map import (
+    REPOS_KEY,
+    admin_secret_text,
+    config_map,
+    config_text,
+    repos_text,
+)
 from pywharf_operator.render.objects.credentials import credentials_content, credentials_secrets, revision, shards
+from pywharf_operator.render.objects.identity import IDENTITY_KEY, identity_keys, identity_text
 from pywharf_operator.render.objects.policies import POLICIES_KEY, policies_digest, policies_map, policies_text
 from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
@@ -51,13 +58,21 @@ def configuration(verdict: ServerVerdict, environment: Environment) -> Configura
     made = shards(content)
     tables, admin = _tables(verdict)
     policies = policies_text(verdict.policies)
-    named = {"policies_file": f"{folder}/{POLICIES_KEY}", "policies_digest": policies_digest(policies)}
-    config = config_text(tables, revision_hex, len(made), folder, named if policies else None)
+    identity = identity_text(verdict.identity)
+    named = identity_keys(identity, folder)
+    if policies:
+        named |= {"policies_file": f"{folder}/{POLICIES_KEY}", "policies_digest": policies_digest(policies)}
+    config = config_text(tables, revision_hex, len(made), folder, named)
     admin_secret = admin_secret_text(admin, folder)
     return Configuration(
         credentials=credentials_secrets(verdict.server, made, revision_hex),
         policies=policies_map(verdict.server, policies),
-        config_map=config_map(verdict.server, config, admin_secret, repos_text(_owners(verdict))),
+        config_map=config_map(
+            verdict.server,
+            config,
+            admin_secret,
+            {REPOS_KEY: repos_text(_owners(verdict)), IDENTITY_KEY: identity},
+        ),
         digest=_digest(config, admin_secret),
         contents={
             **{repo.name: _content(repo, environment.session_key) for repo in verdict.repos},

@@ -24,15 +24,20 @@ ROOT: Final = "/var/lib/pywharf"
 SESSION_FOLDER: Final = "/etc/pywharf-session"
 SESSION_KEY: Final = "key"
 TLS_FOLDER: Final = "/etc/pywharf-tls"
+API_FOLDER: Final = "/etc/pywharf-api"
+"""Where pods find what they ask the API server with. It is no path that a cloud's library looks at by itself."""
 HTTP_PORT: Final = 8888
 INTERNAL_PORT: Final = 9090
 DATA_VOLUME: Final = "data"
 TMP_VOLUME: Final = "tmp"
 
-_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME = "config", "session", "tls"
+_CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _API_VOLUME = "config", "session", "tls", "api"
+_TOKEN, _AUTHORITY = "token", "ca.crt"
+_TOKEN_S: Final = 600
+"""Seconds for which a pod's own token lasts, the fewest that the API server takes. The kubelet renews it."""
 TMP: Final = "/tmp"  # noqa: S108 - the container's own
-OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, TMP_VOLUME})
-_OWN_FOLDERS = frozenset({ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER})
+OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _API_VOLUME, TMP_VOLUME})
+_OWN_FOLDERS = frozenset({ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER, API_FOLDER})
 _OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
 """Types of volumes that are the same in each pod of the namespace, on any node."""
 FILE_MODE: Final = 0o440
@@ -207,8 +212,6 @@ def _max_staged_bytes(server: PackageServer) -> int:
 
 
 def _arguments(server: PackageServer) -> list[str]:
-    flags = flags_of(server)
-    unset = {"advisories", "advisories_interval"} if flags.advisories is None else set()
     made = [
         "server",
         ROOT,
@@ -217,16 +220,38 @@ def _arguments(server: PackageServer) -> list[str]:
         f"--session_secret={SESSION_FOLDER}/{SESSION_KEY}",
         f"--port={HTTP_PORT}",
         f"--internal_port={INTERNAL_PORT}",
-        *(f"--{name}={getattr(flags, name)}" for name in flags.__struct_fields__ if name not in unset),
+        *_flags(server),
         f"--shutdown_delay={_DELAY_S}",
         f"--shutdown_timeout={_TRANSFERS_S}",
         "--access_log=json",
     ]
     if claim_name(server) is None:
         made.append(f"--max_staged_bytes={_max_staged_bytes(server)}")
+    if asks_api_server(server):
+        made += [
+            f"--token_review_token_file={API_FOLDER}/{_TOKEN}",
+            f"--token_review_ca_file={API_FOLDER}/{_AUTHORITY}",
+        ]
     if server.spec.tls is not None:
         made += [f"--tls_cert={TLS_FOLDER}/tls.crt", f"--tls_key={TLS_FOLDER}/tls.key"]
     return made
+
+
+def _flags(server: PackageServer) -> list[str]:
+    """Return the flags that the server has wherever it runs; one that means nothing is left out."""
+    flags = flags_of(server)
+    unset = {"advisories", "advisories_interval"} if flags.advisories is None else set[str]()
+    given = {name: getattr(flags, name) for name in flags.__struct_fields__ if name not in unset}
+    return [
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in given.items()
+        if value is not None and value is not False
+    ]
+
+
+def asks_api_server(server: PackageServer) -> bool:
+    """Return whether the server asks the API server about tokens, for which its pods need a token of their own."""
+    return server.spec.identity.service_accounts == "TokenReview"
 
 
 def with_defaults(own: Resources | None, defaults: Mapping[str, Mapping[str, str]]) -> Manifest:
@@ -261,6 +286,8 @@ def _mounts(server: PackageServer) -> list[Manifest]:
     ]
     if server.spec.tls is not None:
         made.append({"name": _TLS_VOLUME, "mountPath": TLS_FOLDER, "readOnly": True})
+    if asks_api_server(server):
+        made.append({"name": _API_VOLUME, "mountPath": API_FOLDER, "readOnly": True})
     return made
 
 
@@ -283,6 +310,8 @@ def _volumes(server: PackageServer) -> list[Manifest]:
     if server.spec.tls is not None:
         secret = server.spec.tls.secret_ref.name
         made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": FILE_MODE}})
+    if asks_api_server(server):
+        made.append({"name": _API_VOLUME, "projected": {"defaultMode": FILE_MODE, "sources": _api_sources()}})
     return made
 
 
@@ -299,6 +328,14 @@ def _sources(server: PackageServer) -> list[Manifest]:
         {"configMap": {"name": object_name(server, "policies"), "optional": True}},
         *({"secret": {"name": name, "optional": True}} for name in shards),
         {"secret": {"name": shard_name(server, 0)}},
+    ]
+
+
+def _api_sources() -> list[Manifest]:
+    """Return a token for the API server, and the authority that Kubernetes puts into each namespace."""
+    return [
+        {"serviceAccountToken": {"path": _TOKEN, "expirationSeconds": _TOKEN_S}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": _AUTHORITY}]}},
     ]
 
 

@@ -24,6 +24,10 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """The URL or the path of the feed; None: there is none."""
     advisories_interval: int = 3600
     """Seconds between two requests for a newer feed."""
+    trusted_proxies: str | None = None
+    """Addresses and networks, separated by commas; None: no proxy is believed."""
+    proxy_headers: bool = False
+    """Whether these proxies say who a person is."""
 
 
 def flags_of(server: PackageServer) -> Flags:
@@ -35,6 +39,8 @@ def flags_of(server: PackageServer) -> Flags:
         auth_write_expires=server.spec.auth_write_expires,
         allowed_endpoints=",".join(_endpoints(server)),
         extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else "",
+        trusted_proxies=",".join(server.spec.identity.trusted_proxies) or None,
+        proxy_headers=server.spec.identity.proxy_headers,
     )
     return msgspec.structs.replace(flags, **own)
 

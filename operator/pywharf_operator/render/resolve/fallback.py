@@ -20,6 +20,7 @@ from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdic
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
 _CHANGEABLE: Final = {
+    "access",
     "upstream",
     "anonymous_read",
     "download",
@@ -48,7 +49,7 @@ def fallback_credentials(
         new_config, new_admin = _tables(wanted)
     except (ValueError, TypeError, KeyError, OSError, EOFError):  # somebody else wrote it
         return None
-    for key in ("policies_file", "policies_digest"):
+    for key in ("policies_file", "policies_digest", "identity_file", "identity_digest"):
         config.pop(key, None)
     revision, files = config.pop("credentials_revision", None), config.pop("credentials_revision_file", None)
     count = len(files) if isinstance(files, list) else 1 if isinstance(files, str) else 0

@@ -45,7 +45,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "EndpointNotAllowed": "Add the host to the server's `spec.allowedEndpoints`, or use an allowed one.",
         "InvalidBackend": "Correct what the message names; the installed backend refuses it.",
         "ScheduleTooFrequent": "Choose a rarer `index.schedule`, or lower `limits.minScheduleIntervalSeconds`.",
-        "TableTooLarge": "Shorten the lists of `spec.upstream`, or raise the server's `limits.repoTableBytes`.",
+        "TableTooLarge": (
+            "Shorten the lists of `spec.upstream` and `spec.access`, or raise the server's `limits.repoTableBytes`."
+        ),
         "TooManyRepos": "Delete repos, use another PackageServer, or raise its `limits.reposPerNamespace`.",
         "ServerFull": "Its namespace takes the most room: delete or shorten repos, or use another PackageServer.",
     },
@@ -63,6 +65,21 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Give the key a value that is a text, not empty and at most 16 KiB; a bucket's keys need the fields that "
             "the message names."
         ),
+    },
+    "PackageRepo AccessResolved": {
+        "Resolved": "Every entry of `spec.access` has an effect.",
+        "IssuerUnknown": "Have the issuer added to the server's `identity.issuers`, or correct the entry.",
+        "ServiceAccountsOff": "Have the server's `identity.serviceAccounts` set to Offline, or take the entry out.",
+        "ClusterKeysForbidden": "See the condition IdentityReady of the PackageServer.",
+        "ClusterKeysUnreadable": "See the condition IdentityReady of the PackageServer.",
+        "NoCluster": "Nothing: `pywharf up` has no cluster, so no ServiceAccount can prove itself to it.",
+        "ProxyHeadersOff": (
+            "Have the server's `identity.proxyHeaders` set to true and the proxy listed in `identity.trustedProxies`, "
+            "or take the entry out."
+        ),
+        "EntryExpired": "Take out the entries that the message names, or give them a new `expires`.",
+        "EntryEndsSoon": "Give the entries that the message names a new `expires`, or let them end.",
+        "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
     },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",
@@ -169,6 +186,19 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Give the operator's ServiceAccount the rules for PackagePolicies that the chart's Role has (your own Role "
             "may be older), and apply the chart's CRDs. Until then no policy comes into force, and none ends."
         ),
+    },
+    "PackageServer IdentityReady": {
+        "Ready": "The server has what it verifies identities by.",
+        "ClusterKeysForbidden": (
+            "Bind the ClusterRole `system:service-account-issuer-discovery` to the operator's ServiceAccount again, as "
+            "Kubernetes does by default; or set `spec.identity.serviceAccounts` to Off. Keys that were read before "
+            "stay in use."
+        ),
+        "ClusterKeysUnreadable": (
+            "See what the message says of the API server's answer. Keys that were read before stay in use."
+        ),
+        "AudienceOfApiServer": "Choose another `spec.identity.audience`; the API server takes this one as its own.",
+        "IssuerIsCluster": "Take the issuer out, and have access entries name `serviceAccounts`.",
     },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",

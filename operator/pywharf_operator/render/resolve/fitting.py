@@ -11,6 +11,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps, encode_string
 from pywharf_operator.render.objects.config_map import (
+    REPOS_KEY,
     admin_secret_text,
     config_map,
     config_text,
@@ -19,6 +20,7 @@ from pywharf_operator.render.objects.config_map import (
     table_of,
 )
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, revision_size, secret_key, shard_of
+from pywharf_operator.render.objects.identity import IDENTITY_KEY, identity_keys
 from pywharf_operator.render.resolve.kept import KeptRepo
 from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, MAX_BYTES, entry_size, size_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets
@@ -84,26 +86,32 @@ def _pieces(path: str, value: object) -> Iterator[bytes]:
     if isinstance(value, dict):
         yield encode_string(path).encode() + _PUNCTUATION
         for key, item in value.items():
-            yield from _pieces(f"{path}.{key}" if isinstance(item, dict) else key, item)
+            is_table = isinstance(item, dict) or (isinstance(item, list) and any(isinstance(one, dict) for one in item))
+            yield from _pieces(f"{path}.{key}" if is_table else key, item)
     elif isinstance(value, list):
         yield path.encode() + _PUNCTUATION
         for item in value:
-            yield encode_string(str(item)).encode() + b", "
+            if isinstance(item, dict):
+                yield from _pieces(path, item)
+            else:
+                yield encode_string(str(item)).encode() + b", "
     else:
         yield path.encode() + _PUNCTUATION + encode_string(str(value)).encode()
 
 
 def without_room(
-    server: PackageServer, candidates: Sequence[Candidate], folder: str
+    server: PackageServer, candidates: Sequence[Candidate], folder: str, identity: str = ""
 ) -> Mapping[ObjectKey, frozenset[str]]:
     """Return the repos that do not fit, with the full objects: `configuration`, `credentials`.
+
+    `identity` is the longest document about identities that the configuration may get.
 
     The namespace that takes the most of a full object loses its newest repos until the rest fits; see `excess`.
     """
     found: dict[ObjectKey, set[str]] = defaultdict(set)
     for where, refused in (
         ("credentials", _over_credentials(candidates)),
-        ("configuration", _over_configuration(server, candidates, folder)),
+        ("configuration", _over_configuration(server, candidates, folder, identity)),
     ):
         for repo in refused:
             found[repo].add(where)
@@ -127,20 +135,24 @@ def _over_credentials(candidates: Sequence[Candidate]) -> frozenset[ObjectKey]:
     return frozenset(refused)
 
 
-def _over_configuration(server: PackageServer, candidates: Sequence[Candidate], folder: str) -> frozenset[ObjectKey]:
+def _over_configuration(
+    server: PackageServer, candidates: Sequence[Candidate], folder: str, identity: str
+) -> frozenset[ObjectKey]:
     pieces = {one.repo: _pieces_of(one) for one in candidates}
     shares = [Share(one.repo, one.age, len(pieces[one.repo]) + _OVERHEAD, one.fixed) for one in candidates]
     if sum(share.size for share in shares) < LARGE_BYTES // 2:
         return frozenset()
     refused = set(excess(shares, MAX_TEXT_BYTES))
-    budget = int(MAX_BYTES * _FILL_FRACTION)
+    room = MAX_BYTES - len(zlib.compress(identity.encode()))
+    budget = int(room * _FILL_FRACTION)
     while True:
         kept = [one for one in candidates if one.repo not in refused]
         compressed = _compressed(kept, pieces)
         more = excess(compressed, budget)
         refused |= more
         if not more:
-            if sum(share.size for share in compressed) < MAX_BYTES * _TRUST_FRACTION or _fits(server, kept, folder):
+            used = sum(share.size for share in compressed)
+            if used < room * _TRUST_FRACTION or _fits(server, kept, folder, identity):
                 return frozenset(refused)
             budget = int(budget * _FILL_FRACTION)
 
@@ -164,10 +176,11 @@ def _compressed(candidates: Sequence[Candidate], pieces: Mapping[ObjectKey, byte
     return shares
 
 
-def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str) -> bool:
+def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str, identity: str) -> bool:
     specs = {one.name: one.spec for one in kept}
     with_backend = {one.name: one.spec for one in kept if one.secrets.backend is not None}
     owners = {one.name: one.repo for one in kept}
-    config = config_text(specs, _REVISION, MAX_SHARDS, folder)
-    made = config_map(server, config, admin_secret_text(with_backend, folder), repos_text(owners))
+    config = config_text(specs, _REVISION, MAX_SHARDS, folder, identity_keys(identity, folder))
+    others = {REPOS_KEY: repos_text(owners), IDENTITY_KEY: identity}
+    made = config_map(server, config, admin_secret_text(with_backend, folder), others)
     return size_of(made) <= MAX_BYTES

@@ -25,8 +25,9 @@ def table_too_large(server: PackageServer, size: int) -> Finding:
     return refused(
         "TableTooLarge",
         f"Its table in the server's configuration takes {size} bytes, and PackageServer {server.key} takes "
-        f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.reserved and "
-        "spec.upstream.allowShadowing (* stands for any characters), or have spec.limits.repoTableBytes raised.",
+        f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.reserved, "
+        "spec.upstream.allowShadowing (* stands for any characters) and spec.access, or have "
+        "spec.limits.repoTableBytes raised.",
     )
 
 
@@ -46,8 +47,8 @@ def configuration_full(repo: ObjectKey, server: ObjectKey, size: int) -> Finding
         "ServerFull",
         f"There is no room for the {size} bytes of this repo's table: the configuration of PackageServer {server} "
         f"holds {MAX_TEXT_BYTES} bytes, and {MAX_BYTES} once compressed, and of all namespaces {repo.namespace} takes "
-        "the most, this repo being one of its newest; shorten the lists of spec.upstream in the namespace's repos, "
-        "delete some, or use another PackageServer.",
+        "the most, this repo being one of its newest; shorten the lists of spec.upstream and spec.access in the "
+        "namespace's repos, delete some, or use another PackageServer.",
     )
 
 

@@ -1,11 +1,15 @@
 """A repo's table in the server's configuration."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from pywharf.config.repo_config import BackendSpec, parse_spec
 from pywharf_operator.render.resolve.secret_refs import lends_identity
 from pywharf_operator.spec import PackageRepo, PackageServer
+from pywharf_operator.spec.access import delivered
 
 
 def repo_table(
@@ -29,6 +33,10 @@ def repo_table(
         table[f"{permission}_secret"] = {"file": path}
     if spec.backend.file_system is not None:
         table["owner"] = str(repo.key)
+    if spec.access:
+        # Sorted, as their order means nothing.
+        entries = sorted(map(delivered, spec.access), key=lambda entry: entry.name)
+        table["access"] = msgspec.to_builtins(entries, builtin_types=(datetime,))
     if lends_identity(server, repo):
         table["ambient_identity"] = True
     return parse_spec(table, specs, f"spec.backend.{spec.backend.chosen_field}")

@@ -5,15 +5,18 @@ A broken repo does not affect another one.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec
+from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.policy.model import Policy
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.credentials import secret_path
+from pywharf_operator.render.objects.identity import identity_text
 from pywharf_operator.render.pod.job_pod import check_job_template
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
@@ -23,6 +26,14 @@ from pywharf_operator.render.resolve.authority import Authority, authority_of
 from pywharf_operator.render.resolve.endpoints import allowed
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
+from pywharf_operator.render.resolve.identity import (
+    Need,
+    entries_in,
+    identity_document,
+    identity_ready,
+    longest_document,
+    need_of,
+)
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.lent_storage import storage_conflicts
 from pywharf_operator.render.resolve.policies import PolicyReach, ServedName, server_policies
@@ -30,7 +41,7 @@ from pywharf_operator.render.resolve.repo_config import repo_table
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
 from pywharf_operator.render.resolve.shares import age_of
-from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
+from pywharf_operator.render.resolve.snapshot import ClusterKeys, Environment, NameClaim, Snapshot
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 from pywharf_operator.spec.cron import shortest_interval_s
 from pywharf_operator.spec.package_server import ServerUpstream
@@ -71,6 +82,11 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """The policies that the server is given, sorted by name."""
     reaches: tuple[PolicyReach, ...] = ()
     """What the server makes of each policy that concerns it."""
+    identity: IdentityDocument | None = None
+    """Whom the server believes; None if no entry of a served repo needs it."""
+    identity_ready: Finding | None = None
+    """The condition IdentityReady; None if no entry needs it."""
+    cluster: ClusterKeys = ClusterKeys()
     authority: Authority = Authority()
     """The authority of the server's certificate, for its repos' clients."""
     pod: Manifest = {}
@@ -114,7 +130,7 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     admitted = [repo for repo in admitted if refused[repo.key] is None]
     refused |= storage_conflicts(admitted, kept, servers)
     verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
-    verdicts = _with_room(verdicts, kept, servers, environment)
+    verdicts = _with_room(verdicts, kept, servers, environment, snapshot.cluster)
     found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))
     return Resolution(servers=found, repos=verdicts)
 
@@ -137,10 +153,15 @@ def _server_verdict(
             check_job_template(server, pod)
         except InvalidPodTemplateError as error:
             accepted, pod = refused("InvalidPodTemplate", f"spec.{error}"), {}
+    served = tuple(sorted((verdict for verdict in own if verdict.served), key=lambda verdict: verdict.name))
+    need = _need(served, own_kept)
     return ServerVerdict(
         server=server,
         accepted=accepted,
-        repos=tuple(sorted((verdict for verdict in own if verdict.served), key=lambda verdict: verdict.name)),
+        repos=served,
+        identity=identity_document(server, need, snapshot.cluster),
+        identity_ready=identity_ready(server, need, snapshot.cluster),
+        cluster=snapshot.cluster,
         refused=_refused(own),
         kept=own_kept,
         policies=policies.delivered,
@@ -148,6 +169,13 @@ def _server_verdict(
         authority=authority_of(server.key, snapshot.authorities.get(server.key)),
         pod=pod,
     )
+
+
+def _need(repos: Iterable[RepoVerdict], kept: Iterable[KeptRepo]) -> Need:
+    """Return what the access entries of all served repos need."""
+    tables: list[BackendSpec | Mapping[str, Any]] = [one.spec for one in repos if one.spec is not None]
+    tables += [one.table for one in kept]
+    return need_of(entry for table in tables for entry in entries_in(table))
 
 
 def _names(
@@ -215,6 +243,7 @@ def _with_room(
     kept: Iterable[KeptRepo],
     servers: Mapping[ObjectKey, PackageServer],
     environment: Environment,
+    cluster: ClusterKeys,
 ) -> tuple[RepoVerdict, ...]:
     """Refuse the repos that do not fit into the objects of their server's configuration beside the `kept` ones."""
     candidates: dict[ObjectKey, list[Candidate]] = {}
@@ -232,7 +261,9 @@ def _with_room(
             candidates.setdefault(verdict.repo.server_key, []).append(made)
     full: dict[ObjectKey, frozenset[str]] = {}
     for key, own in candidates.items():
-        full |= without_room(servers[key], own, environment.credentials_folder)
+        needs_identity = any(entries_in(one.spec) for one in own)
+        identity = identity_text(longest_document(servers[key], cluster)) if needs_identity else ""
+        full |= without_room(servers[key], own, environment.credentials_folder, identity)
     return tuple(
         RepoVerdict(
             repo=verdict.repo,

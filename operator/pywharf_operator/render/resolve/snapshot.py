@@ -6,7 +6,9 @@ from datetime import datetime
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec
+from pywharf.core.access.identity_document import Cluster
 from pywharf.core.policy.model import Policy
+from pywharf_operator.render.resolve.findings import Finding
 from pywharf_operator.render.resolve.kept import KeptRepo
 from pywharf_operator.spec import ObjectKey, PackagePolicy, PackageRepo, PackageServer, Secret
 
@@ -21,6 +23,15 @@ class NameClaim(msgspec.Struct, frozen=True):
     name: str
     repo: ObjectKey
     created: datetime | None
+
+
+class ClusterKeys(msgspec.Struct, frozen=True):
+    """The cluster's issuer and public keys. Neither is given where no cluster is known."""
+
+    found: Cluster | None = None
+    """As they were read last."""
+    fault: Finding | None = None
+    """Why they cannot be read now."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +52,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The policies that the server was given last; read only where some of them may have to stay."""
     meant_servers: Mapping[ObjectKey, ObjectKey] = {}
     """The server that a repo means, by repo, where `up` serves it by another one: policies about it hold there."""
+    cluster: ClusterKeys = ClusterKeys()
+    """Read only where an access entry names ServiceAccounts."""
     authorities: Mapping[ObjectKey, bytes] = {}
     """The value of `ca.crt` in each server's TLS Secret, by server, where a repo's clients are given it."""
     watched: tuple[str, ...] | None = None

@@ -1,5 +1,6 @@
 """The access entries of a repo, as a configuration has them: each names one kind of subject and what it may do."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pywharf.core.access.permission import Permission
+from pywharf.core.policy.name_patterns import is_name_pattern
 
 EntryPermission = Literal["Read", "Publish"]
 PERMISSIONS = {"Read": Permission.READ, "Publish": Permission.WRITE}
@@ -99,3 +101,32 @@ class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
             )
         if self.expires is not None and self.expires.tzinfo is None:
             raise ValueError(f"the entry {self.name!r}: expires has no time zone; end it with Z")
+
+
+def check_entries(entries: Sequence[AccessEntry]) -> None:
+    """Check the entries of one repo together, and what a schema cannot say. Raises ValueError: one sentence."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.name in seen:
+            raise ValueError(f"access has two entries with the name {entry.name!r}; give each a name of its own")
+        seen.add(entry.name)
+        if not entry.projects:
+            raise ValueError(
+                f"the entry {entry.name!r}: projects is empty, so that it grants nothing; leave it out for all projects"
+            )
+        wrong = next((pattern for pattern in entry.projects if not is_name_pattern(pattern)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"the entry {entry.name!r}: projects has {wrong[:80]!r}; write a project's name, in which * stands for "
+                "any characters"
+            )
+        account = next((one for one in entry.service_accounts if _has_partial_star(one)), None)
+        if account is not None:
+            raise ValueError(
+                f"the entry {entry.name!r}: service_accounts has {account.namespace}/{account.name}; * stands only "
+                "alone, as the name, for every ServiceAccount of the namespace"
+            )
+
+
+def _has_partial_star(account: ServiceAccountRef) -> bool:
+    return "*" in account.namespace or ("*" in account.name and account.name != "*")

@@ -6,17 +6,20 @@ import hmac
 
 import msgspec
 
+from pywharf.core.access.deciding import NO_ENTRIES, CompiledEntries
 from pywharf.core.access.permission import Permission
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """A repo's own secrets. None means that no secret grants that permission."""
+    """A repo's own secrets, and its access entries. None means that no secret grants that permission."""
 
     read: str | None = None
     write: str | None = None
     anonymous_read: bool = False
     storage: str = ""
     """Identifies the storage that decides about clients if the repo has no secret."""
+    entries: CompiledEntries = NO_ENTRIES
+    """Who else may do what. The secrets are compared first, and nothing of the entries counts in their fingerprint."""
 
     @property
     def has_secrets(self) -> bool:

@@ -11,10 +11,16 @@ Value = TypeVar("Value")
 
 _SEPARATORS = re.compile(r"[-_.]+")
 _STARS = re.compile(r"\*+")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?\Z")
 _GRAM = 3
 """Characters of the parts of a name by which patterns are found."""
 _Pieces = tuple[str, ...]
 """What stands between the `*` of a pattern."""
+
+
+def is_name_pattern(raw: str) -> bool:
+    """Return whether a text is a project's name in which `*` stands for any characters."""
+    return _NAME_PATTERN.match(raw) is not None
 
 
 def normalized_pattern(raw: str) -> str:

@@ -7,16 +7,27 @@ import copy
 import json
 import re
 
+import msgspec
 import pytest
 
 from pywharf.config.object_stores import AzureSpec, GcsSpec, S3Spec
 from pywharf.config.repo_config import FileSystemSpec, GithubSpec
+from pywharf.core.access.identity_document import Cluster
 from pywharf_operator.codegen.schema import schema_of
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import PackagePolicy, PackageRepo, PackageServer
 from support.operator.manifest_text import parsed_each
-from support.operator.spec_changes import FILES, POLICY_CHANGES, REPO_CHANGES, S3, SERVER_CHANGES
+from support.operator.spec_changes import (
+    ACCOUNTS,
+    CLAIMS,
+    FILES,
+    POLICY_CHANGES,
+    REPO_CHANGES,
+    S3,
+    SERVER_CHANGES,
+)
 from support.operator.store_keys import AZURE_KEY, GCS_ACCOUNT, S3_KEYS
 
 ENVIRONMENT = Environment(
@@ -31,6 +42,7 @@ ENVIRONMENT = Environment(
     apis=frozenset({"HTTPRoute", "ServiceMonitor"}),
     session_key=b"k",
 )
+CLUSTER = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={"keys": [{"kty": "EC", "kid": "a"}]}))
 LABEL = {"pywharf.dev/credentials": "true"}
 
 
@@ -53,7 +65,7 @@ def made_of(*manifests):
     """Return the results for the manifests, without messages, which may repeat a field that has no effect."""
     found = parsed_each(*(json.dumps(one) for one in manifests))
     assert (found.problems, found.notes) == ((), ())
-    resolution = resolve(snapshot_of(found), ENVIRONMENT)
+    resolution = resolve(msgspec.structs.replace(snapshot_of(found), cluster=CLUSTER), ENVIRONMENT)
     verdicts = [(one.accepted.reason, one.secrets_resolved.reason) for one in resolution.repos]
     verdicts += [(one.accepted.reason, "") for one in resolution.servers]
     return verdicts, [render_server(one, ENVIRONMENT).objects for one in resolution.servers]
@@ -105,6 +117,7 @@ def test_fields_of_a_server(path):
         of_server = {"serverRef": {"name": "pywharf", "namespace": "ml"}}
         lent = {"backend": S3["backend"], "credentials": {"anonymousRead": True, "readOnly": True}}
         labels = {"stage": "live", "team": "x"}
+        access = [*ACCOUNTS["access"], CLAIMS["access"][0] | {"name": "b"}]
         long_names, each_quarter = [f"{'c' * 150}{number}" for number in range(9)], {"schedule": "*/15 * * * *"}
         return made_of(
             manifest("PackageServer", "pywharf", "ml", spec),
@@ -114,6 +127,7 @@ def test_fields_of_a_server(path):
             manifest("PackageRepo", "b", "other", {**lent, **of_server}),
             manifest("PackageRepo", "c", "ml", {**FILES, "repoName": "c", "upstream": {"reserved": long_names}}),
             manifest("PackageRepo", "d", "ml", {**FILES, "repoName": "d", "upstream": {}, "index": each_quarter}),
+            manifest("PackageRepo", "e", "ml", {**FILES, "repoName": "e", "upstream": {}, "access": access}),
         )
 
     before = made(spec)

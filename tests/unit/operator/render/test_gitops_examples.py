@@ -65,6 +65,18 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "SecretKeyMissing": (False, DEGRADED),
         "SecretInvalid": (False, DEGRADED),
     },
+    "PackageRepo AccessResolved": {
+        "Resolved": (True, HEALTHY),
+        "IssuerUnknown": (False, HEALTHY),
+        "ServiceAccountsOff": (False, HEALTHY),
+        "ClusterKeysForbidden": (False, HEALTHY),
+        "ClusterKeysUnreadable": (False, HEALTHY),
+        "NoCluster": (False, HEALTHY),
+        "ProxyHeadersOff": (False, HEALTHY),
+        "EntryExpired": (False, HEALTHY),
+        "EntryEndsSoon": (True, HEALTHY),
+        "DigestRepeated": (True, HEALTHY),
+    },
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
@@ -131,6 +143,13 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NamespaceUnreadable": (False, HEALTHY),
         "PoliciesUnreadable": (False, HEALTHY),
     },
+    "PackageServer IdentityReady": {
+        "Ready": (True, HEALTHY),
+        "ClusterKeysForbidden": (False, HEALTHY),
+        "ClusterKeysUnreadable": (False, HEALTHY),
+        "AudienceOfApiServer": (False, HEALTHY),
+        "IssuerIsCluster": (False, HEALTHY),
+    },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
@@ -171,6 +190,7 @@ def instance(kind, **different):
             programmed=found["Programmed"],
             index_up_to_date=found["IndexUpToDate"],
             index=None,
+            access=found.get("AccessResolved"),
             client_configured=found["ClientConfigured"],
             now=now,
         )
@@ -180,7 +200,9 @@ def instance(kind, **different):
     else:
         server = msgspec.convert(obj, PackageServer)
         status = server_status(
-            ServerVerdict(server=server, accepted=found["Accepted"], repos=()),
+            ServerVerdict(
+                server=server, accepted=found["Accepted"], repos=(), identity_ready=found.get("IdentityReady")
+            ),
             url=None,
             repos=RepoCounts(),
             ready_replicas=1,

@@ -1,0 +1,217 @@
+"""The reader of the cluster's issuer and public keys, by which servers verify tokens of ServiceAccounts.
+
+The API server shows both to every ServiceAccount (ClusterRole system:service-account-issuer-discovery), unless somebody
+took that right away. They are read again and again, but only while a server needs them: a control plane that changes
+its key signs with the new one immediately. See docs/decisions/0040-identity-in-the-operator.md.
+"""
+
+import asyncio
+import base64
+import binascii
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pywharf.core.access.identity_document import MAX_JWKS_BYTES, Cluster
+from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
+from pywharf.core.errors import InvalidConfigError
+from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.render import Finding
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
+from pywharf_operator.spec import ObjectKey
+
+_logger = logging.getLogger(__name__)
+DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
+KEYS_PATH: Final = "/openid/v1/jwks"
+"""The API server's own path. The discovery's `jwks_uri` may lead to a host outside the cluster."""
+PERIOD_S: Final = 20.0
+"""Seconds between two reads; chance adds up to a quarter."""
+_JITTER: Final = 0.25
+_FAILURES: Final = 3
+"""Consecutive reads that must fail before it is reported, once a read has succeeded."""
+_ABSENCES: Final = 3
+"""Consecutive reads without a key before it is dropped: while API servers restart one by one, not all know each key."""
+_REFUSED: Final = {401, 403}
+_MEMBERS: Final = ("alg", "crv", "e", "kid", "kty", "n", "use", "x", "y")
+"""The members of a public key that verifying needs (RFC 7518)."""
+_MOST_AUDIENCES: Final = 16
+_MOST_TEXT: Final = 2048
+_MOST_TOKEN: Final = 16 * 1024
+
+
+class IssuerReader:
+    """Follows the cluster's issuer and keys while servers need them. `changed` is called with those servers."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        changed: Callable[[ObjectKey], None] = lambda _server: None,
+        *,
+        period_s: float = PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._changed = changed
+        self._period_s = period_s
+        self._clock = clock
+        self._needed_by: set[ObjectKey] = set()
+        self._lock = asyncio.Lock()
+        self._keys = ClusterKeys()
+        self._read_at: float | None = None
+        self._failures = 0
+        self._absences: dict[str, int] = {}
+        """How many reads have lacked a key since it was there, by kid."""
+
+    async def keys(self, server: ObjectKey) -> ClusterKeys:
+        """Return the issuer and keys, and follow them from now on for the server."""
+        self._needed_by.add(server)
+        async with self._lock:
+            if self._read_at is None or self._clock() - self._read_at > 2 * self._period_s:
+                await self._read()
+        return self._keys
+
+    def forget(self, server: ObjectKey) -> None:
+        """Follow them no longer for this server."""
+        self._needed_by.discard(server)
+
+    def forget_gone(self, existing: Collection[ObjectKey]) -> None:
+        """Follow them no longer for servers that are gone."""
+        self._needed_by &= set(existing)
+
+    async def run(self) -> None:
+        """Read again and again until cancelled."""
+        while True:
+            await asyncio.sleep(self._period_s * (1 + _JITTER * random.random()))  # noqa: S311 - to spread requests
+            if not self._needed_by:
+                continue
+            before = self._keys
+            async with self._lock:
+                await self._read()
+            if self._keys != before:
+                for server in sorted(self._needed_by):
+                    self._changed(server)
+
+    async def _read(self) -> None:
+        self._read_at = self._clock()
+        try:
+            issuer = _issuer(await self._kube.document(DISCOVERY_PATH, MAX_JWKS_BYTES))
+            read = _keys(await self._kube.document(KEYS_PATH, MAX_JWKS_BYTES))
+        except KubeError as error:
+            self._failures += 1
+            await self._note_failure(error)
+            return
+        own = await self._own_claims()
+        self._failures = 0
+        keys = self._followed(read)
+        audiences = own.audiences if own is not None and own.issuer == issuer else ()
+        found = Cluster(issuer=issuer, jwks={"keys": [keys[kid] for kid in sorted(keys)]}, audiences=audiences)
+        before, self._keys = self._keys, ClusterKeys(found)
+        if before.fault is not None:
+            _logger.info("The cluster's keys can be read again.")
+        if before.found is not None and before.found.jwks and before.found != found:
+            _logger.info("The cluster's issuer or keys have changed: %s", ", ".join(sorted(keys)))
+
+    async def _note_failure(self, error: KubeError) -> None:
+        known = self._keys.found
+        if known is not None and known.jwks and self._failures < _FAILURES:
+            return
+        if self._keys.fault is None:
+            _logger.warning("The cluster's issuer and keys cannot be read: %s", error)
+        if known is None:
+            # The operator's own token names the issuer, which is all that TokenReview needs.
+            known = await self._own_claims()
+        self._keys = ClusterKeys(known, _fault(error))
+
+    def _followed(self, read: Mapping[str, Json]) -> dict[str, Json]:
+        """Return the keys that were read, and those that were known and have been absent from a few reads only."""
+        known = self._keys.found
+        before = {} if known is None else {key["kid"]: key for key in known.jwks.get("keys", ())}
+        self._absences = {kid: self._absences.get(kid, 0) + 1 for kid in before.keys() - read.keys()}
+        stay = {kid: before[kid] for kid, count in self._absences.items() if count < _ABSENCES}
+        return {**dict(list(stay.items())[: max(0, MAX_KEYS - len(read))]), **read}
+
+    async def _own_claims(self) -> Cluster | None:
+        """Return the issuer and the audiences of the operator's own token, which are the API server's; None if unknown.
+
+        It is not verified: the API server accepts it.
+        """
+        claims = _claims(await self._kube.token())
+        issuer, audiences = claims.get("iss"), claims.get("aud")
+        if not isinstance(issuer, str) or not issuer.startswith("https://") or len(issuer) > _MOST_TEXT:
+            return None
+        listed = audiences if isinstance(audiences, list) else [audiences]
+        texts = [one for one in listed if isinstance(one, str) and 0 < len(one) <= _MOST_TEXT]
+        return Cluster(issuer=issuer, jwks={}, audiences=tuple(sorted(texts)[:_MOST_AUDIENCES]))
+
+
+def _issuer(document: Json) -> str:
+    issuer = document.get("issuer")
+    if not isinstance(issuer, str) or not 0 < len(issuer) <= _MOST_TEXT:
+        raise KubeError(None, "Unreadable", f"{DISCOVERY_PATH} names no issuer")
+    return issuer
+
+
+def _keys(document: Json) -> dict[str, Json]:
+    """Return the public keys by kid. Raises KubeError."""
+    listed = document.get("keys")
+    if not isinstance(listed, list) or len(listed) > MAX_KEYS:
+        raise KubeError(None, "Unreadable", f"{KEYS_PATH} has no list of at most {MAX_KEYS} keys")
+    found = {
+        one["kid"]: {name: one[name] for name in _MEMBERS if isinstance(one.get(name), str)}
+        for one in listed
+        if isinstance(one, dict) and _is_usable(one)
+    }
+    if not found:
+        raise KubeError(None, "Unreadable", f"{KEYS_PATH} has no key that can be used")
+    return found
+
+
+def _is_usable(key: Json) -> bool:
+    """Return whether a server can verify tokens with the key. One that it cannot use must not be delivered."""
+    try:
+        read_keys({"keys": [key]})
+    except BadKeysError:
+        return False
+    except InvalidConfigError:  # the library that reads keys is not installed here; the server has it
+        return isinstance(key.get("kid"), str)
+    return True
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """Return the claims of a token; none if it has no such form."""
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > _MOST_TOKEN:  # noqa: PLR2004 - header, claims and signature
+        return {}
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _fault(error: KubeError) -> Finding:
+    stays = "Keys that were read before stay in use."
+    if error.status in _REFUSED:
+        return Finding(
+            status=False,
+            reason="ClusterKeysForbidden",
+            message=(
+                f"The operator may not read the cluster's issuer and keys ({DISCOVERY_PATH} and {KEYS_PATH}: {error}). "
+                "Kubernetes lets every ServiceAccount read them by the ClusterRole "
+                "system:service-account-issuer-discovery; bind it to the operator's ServiceAccount again, or set "
+                f"spec.identity.serviceAccounts to TokenReview or Off. {stays}"
+            ),
+        )
+    return Finding(
+        status=False,
+        reason="ClusterKeysUnreadable",
+        message=(
+            f"The cluster's issuer and keys cannot be read from {DISCOVERY_PATH} and {KEYS_PATH}: {error}. Enable the "
+            "API server's issuer discovery (--service-account-issuer must be an https URL), or set "
+            f"spec.identity.serviceAccounts to Off. {stays}"
+        ),
+    )

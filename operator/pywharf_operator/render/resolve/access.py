@@ -1,0 +1,95 @@
+"""The condition AccessResolved of a repo: whether each of its access entries can have an effect."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from pywharf_operator.render.resolve.findings import Finding
+from pywharf_operator.render.resolve.identity import issuers_of, knows_cluster
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
+from pywharf_operator.spec import PackageRepo, PackageServer
+from pywharf_operator.spec.access import Access, delivered
+
+ENDS_SOON: Final = timedelta(days=7)
+_RESOLVED: Final = Finding(status=True, reason="Resolved", message="Every access entry has an effect.")
+
+
+def access_resolved(repo: PackageRepo, server: PackageServer, keys: ClusterKeys, now: datetime) -> Finding | None:
+    """Return the condition; None for a repo without access entries.
+
+    The message names every entry that has a fault, and those that deserve a look; the reason is that of the first.
+    """
+    entries = repo.spec.access
+    if not entries:
+        return None
+    faults = [*_unusable(entries, server, keys), *_ended(entries, now)]
+    notes = [*_ending(entries, now), *_repeated(entries)]
+    if not faults and not notes:
+        return _RESOLVED
+    reason = (faults or notes)[0][0]
+    return Finding(status=not faults, reason=reason, message=" ".join(sentence for _, sentence in faults + notes))
+
+
+def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKeys) -> Iterator[tuple[str, str]]:
+    """Yield a reason and a sentence for what the server lacks."""
+    identity = server.spec.identity
+    listed = {one.name for one in identity.issuers}
+    unknown: dict[str, list[str]] = {}
+    for entry in entries:
+        for issuer in sorted(issuers_of(delivered(entry)) - listed):
+            unknown.setdefault(issuer, []).append(entry.name)
+    for issuer, names in sorted(unknown.items()):
+        sentence = (
+            f"{_entries(names)} the issuer {issuer}, which is not among spec.identity.issuers of PackageServer "
+            f"{server.key}; have it added there, or correct the name."
+        )
+        yield "IssuerUnknown", sentence
+    accounts = [entry.name for entry in entries if entry.service_accounts]
+    if accounts and identity.service_accounts == "Off":
+        sentence = (
+            f"{_entries(accounts)} serviceAccounts, and spec.identity.serviceAccounts of PackageServer {server.key} is "
+            "Off; have it set to Offline, or take the entries out."
+        )
+        yield "ServiceAccountsOff", sentence
+    elif accounts and keys.fault is not None and not knows_cluster(server, keys):
+        yield keys.fault.reason, f"{_entries(accounts)} serviceAccounts; none is believed now: {keys.fault.message}"
+    groups = [entry.name for entry in entries if entry.proxy_groups]
+    if groups and not identity.proxy_headers:
+        sentence = (
+            f"{_entries(groups)} proxyGroups, and spec.identity.proxyHeaders of PackageServer {server.key} is false; "
+            "have it set to true, with the proxy in trustedProxies, or take the entries out."
+        )
+        yield "ProxyHeadersOff", sentence
+
+
+def _ended(entries: Iterable[Access], now: datetime) -> Iterator[tuple[str, str]]:
+    names = [entry.name for entry in entries if entry.expires is not None and entry.expires <= now]
+    if names:
+        yield "EntryExpired", f"Ended, and granting nothing: {', '.join(names)}; take them out, or give them a new end."
+
+
+def _ending(entries: Iterable[Access], now: datetime) -> Iterator[tuple[str, str]]:
+    ends = [
+        f"{entry.name} at {entry.expires:%Y-%m-%dT%H:%M:%S%z}"
+        for entry in entries
+        if entry.expires is not None and now < entry.expires <= now + ENDS_SOON
+    ]
+    if ends:
+        yield "EntryEndsSoon", f"Within {ENDS_SOON.days} days end: {', '.join(ends)}."
+
+
+def _repeated(entries: Iterable[Access]) -> Iterator[tuple[str, str]]:
+    counts = Counter(digest for entry in entries for digest in set(entry.token_digests))
+    names = [entry.name for entry in entries if any(counts[digest] > 1 for digest in entry.token_digests)]
+    if names:
+        sentence = (
+            f"{', '.join(names)} have a token's digest in common, so its holder may do what all of them allow; to "
+            "revoke it, take it out of each."
+        )
+        yield "DigestRepeated", sentence
+
+
+def _entries(names: list[str]) -> str:
+    one = len(names) == 1
+    return f"The access entr{'y' if one else 'ies'} {', '.join(names)} name{'s' if one else ''}"

@@ -1,0 +1,140 @@
+"""Whom a server believes: the document about identities, as far as the access entries of its repos need one."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from pywharf.config.repo_config import BackendSpec
+from pywharf.core.access.entries import AccessEntry
+from pywharf.core.access.identity_document import Cluster, IdentityDocument, Issuer
+from pywharf_operator.render.resolve.findings import Finding, refused
+from pywharf_operator.render.resolve.snapshot import ClusterKeys, Snapshot
+from pywharf_operator.spec import PackageServer
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What some access entries need of the document."""
+
+    service_accounts: bool = False
+    issuers: frozenset[str] = frozenset()
+    """Names of issuers."""
+
+    def __or__(self, other: "Need") -> "Need":
+        """Return what both need."""
+        return Need(self.service_accounts or other.service_accounts, self.issuers | other.issuers)
+
+
+def need_of(entries: Iterable[AccessEntry]) -> Need:
+    """Return what the entries need. Digests of tokens and a proxy's groups need nothing."""
+    accounts, issuers = False, set[str]()
+    for entry in entries:
+        accounts |= bool(entry.service_accounts)
+        issuers |= issuers_of(entry)
+    return Need(accounts, frozenset(issuers))
+
+
+def issuers_of(entry: AccessEntry) -> set[str]:
+    """Return the name of the issuer whose tokens the entry is about, if it is about any."""
+    if entry.github is not None:
+        return {"github"}
+    about = entry.gitlab or entry.oidc
+    return set() if about is None else {about.issuer}
+
+
+def asks_about_accounts(server: PackageServer, snapshot: Snapshot) -> bool:
+    """Return whether a repo that names the server has an entry about ServiceAccounts that the server may believe."""
+    if server.spec.identity.service_accounts == "Off":
+        return False
+    named = (entry for repo in snapshot.repos for entry in repo.spec.access)
+    kept = (entry for repo in snapshot.kept for entry in entries_in(repo.table))
+    return any(entry.service_accounts for entry in named) or any(entry.service_accounts for entry in kept)
+
+
+def entries_in(table: BackendSpec | Mapping[str, Any]) -> tuple[AccessEntry, ...]:
+    """Return the access entries of a repo's table, or of one that was applied before."""
+    if isinstance(table, BackendSpec):
+        return table.access
+    try:
+        return msgspec.convert(table.get("access", ()), tuple[AccessEntry, ...])
+    except msgspec.ValidationError:  # somebody else wrote it, and the server refuses it
+        return ()
+
+
+def identity_document(server: PackageServer, need: Need, keys: ClusterKeys) -> IdentityDocument | None:
+    """Return the document with what is needed; None if nothing is."""
+    identity = server.spec.identity
+    cluster = _cluster(server, keys) if need.service_accounts else None
+    issuers = tuple(
+        Issuer(name=one.name, url=one.address, audience=one.audience, jwks=one.keys)
+        for one in sorted(identity.issuers, key=lambda one: one.name)
+        if one.name in need.issuers and (cluster is None or one.address != cluster.issuer)
+    )
+    if cluster is None and not issuers:
+        return None
+    return IdentityDocument(audience=identity.audience, cluster=cluster, issuers=issuers)
+
+
+def longest_document(server: PackageServer, keys: ClusterKeys) -> IdentityDocument | None:
+    """Return the document for entries that need everything."""
+    every = frozenset(one.name for one in server.spec.identity.issuers)
+    return identity_document(server, Need(service_accounts=True, issuers=every), keys)
+
+
+def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Finding | None:
+    """Return the server's condition IdentityReady; None if no entry needs a document."""
+    identity = server.spec.identity
+    asks_cluster = need.service_accounts and identity.service_accounts != "Off"
+    if not asks_cluster and not any(one.name in need.issuers for one in identity.issuers):
+        return None
+    # To ask the API server about tokens, its issuer alone must be known.
+    is_enough = identity.service_accounts == "TokenReview" and keys.found is not None
+    if asks_cluster and keys.fault is not None and not is_enough:
+        return keys.fault
+    if asks_cluster and keys.found is not None and _is_of_api_server(server, keys.found):
+        return refused(
+            "AudienceOfApiServer",
+            f"spec.identity.audience is {identity.audience!r}, which the API server takes as its own: whoever saw such "
+            "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf.",
+        )
+    cluster = _cluster(server, keys) if asks_cluster else None
+    same = [one.name for one in identity.issuers if cluster is not None and one.address == cluster.issuer]
+    if same:
+        return refused(
+            "IssuerIsCluster",
+            f"spec.identity.issuers: {same[0]} has the URL of the cluster's own issuer, so it is left out; have access "
+            "entries name serviceAccounts instead.",
+        )
+    return Finding(status=True, reason="Ready", message=_ready(server, asks_cluster=asks_cluster))
+
+
+def _ready(server: PackageServer, *, asks_cluster: bool) -> str:
+    if not asks_cluster:
+        return "The server has what it verifies identities by."
+    if server.spec.identity.service_accounts == "TokenReview":
+        account = server.spec.service_account.name or server.key.name
+        return (
+            "The server asks the API server about each token of a ServiceAccount, for which its own ServiceAccount "
+            f"{server.key.namespace}/{account} needs the right to create tokenreviews.authentication.k8s.io, as the "
+            "ClusterRole system:auth-delegator has it."
+        )
+    return "The server has what it verifies identities by, and the cluster's public keys are followed."
+
+
+def knows_cluster(server: PackageServer, keys: ClusterKeys) -> bool:
+    """Return whether tokens of ServiceAccounts can be verified: by keys, or by asking the API server."""
+    return _cluster(server, keys) is not None
+
+
+def _cluster(server: PackageServer, keys: ClusterKeys) -> Cluster | None:
+    """Return the cluster's part of the document; None if no ServiceAccount is believed."""
+    found, how = keys.found, server.spec.identity.service_accounts
+    if found is None or how == "Off" or _is_of_api_server(server, found):
+        return None
+    if how == "TokenReview":
+        return msgspec.structs.replace(found, jwks={}, token_review=True)
+    return found if found.jwks else None
+
+
+def _is_of_api_server(server: PackageServer, cluster: Cluster) -> bool:
+    return server.spec.identity.audience in {cluster.issuer, *cluster.audiences}

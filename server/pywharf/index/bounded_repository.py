@@ -1,0 +1,83 @@
+"""One repo as a client sees it whose access entries name only some of its projects."""
+
+from collections.abc import Mapping
+
+from pywharf.core.access.projects import ProjectFilter
+from pywharf.core.errors import NotFoundError
+from pywharf.core.filenames import DistributionFilename
+from pywharf.core.model import File
+from pywharf.core.names import ProjectName, RepoName
+from pywharf.core.negotiation import PageFormat
+from pywharf.index.changes import Changed, Request
+from pywharf.index.page_cache import Page
+from pywharf.index.ports import Content
+from pywharf.index.repository import Repository
+from pywharf.index.staging import StagedFile
+
+
+class BoundedRepository:
+    """A repository whose other projects do not exist for the client, wherever they come from.
+
+    What the client may publish is checked before, by its grant.
+    """
+
+    def __init__(self, repository: Repository, visible: ProjectFilter) -> None:
+        self._repository = repository
+        self._visible = visible
+
+    @property
+    def name(self) -> RepoName:
+        """Return the repo's name."""
+        return self._repository.name
+
+    def require_loaded(self) -> None:
+        """See Repository."""
+        self._repository.require_loaded()
+
+    def index_mtime(self) -> int:
+        """See Repository."""
+        return self._repository.index_mtime()
+
+    async def root_page(self, page_format: PageFormat) -> Page:
+        """Return the page of those projects that the client sees. See Repository."""
+        return await self._repository.root_page(page_format, self._visible)
+
+    async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
+        """Return a project's page. See Repository."""
+        if not self._visible.allows(name):
+            self._repository.require_loaded()
+            raise NotFoundError.no_project(name)
+        return await self._repository.project_page(name, page_format)
+
+    async def find_file(self, name: ProjectName, filename: str) -> File:
+        """Return a file that may be downloaded. See Repository."""
+        if not self._visible.allows(name):
+            self._repository.require_loaded()
+            raise NotFoundError.no_file(filename, name)
+        return await self._repository.find_file(name, filename)
+
+    async def open_file(self, name: ProjectName, file: File) -> Content:
+        """See Repository; the file was found by `find_file`."""
+        return await self._repository.open_file(name, file)
+
+    async def read_metadata(self, name: ProjectName, file: File) -> bytes:
+        """See Repository; the file was found by `find_file`."""
+        return await self._repository.read_metadata(name, file)
+
+    def stage(self) -> StagedFile:
+        """See Repository."""
+        return self._repository.stage()
+
+    async def publish(
+        self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
+    ) -> File:
+        """See Repository."""
+        return await self._repository.publish(filename, form, staged, secret)
+
+    async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
+        """See Repository."""
+        return await self._repository.change(name, request, secret)
+
+
+SeenRepository = Repository | BoundedRepository
+"""A repo as one client sees it."""

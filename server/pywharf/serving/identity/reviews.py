@@ -1,0 +1,88 @@
+"""Ask the API server about ServiceAccount tokens, as seldom as that is possible."""
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from cachetools import FIFOCache
+
+from pywharf.core.access.identities import ServiceAccount
+from pywharf.core.access.jwt_reasons import Reason, RefusedTokenError
+from pywharf.core.addresses import site
+from pywharf.core.errors import BusyError, IdentityUnavailableError
+from pywharf.egress.token_review import ReviewStatus, ReviewUnavailableError
+from pywharf.index.single_flight import SingleFlight
+
+_logger = logging.getLogger(__name__)
+KEPT_S: Final = 10.0
+"""Seconds for which an answer is kept; a token that was revoked is accepted for as long."""
+_KEPT: Final = 10_000
+_PER_ADDRESS: Final = 4
+"""Reviews that one address may wait for, of the eight that run; so it never holds up all others."""
+
+
+class Reviewer(Protocol):
+    """What asks the API server."""
+
+    async def review(self, token: str, audience: str) -> ReviewStatus:
+        """Return what the API server says about a token. Raises ReviewUnavailableError. Bounded in time and size."""
+
+
+class Reviews:
+    """The reviews of one worker. What the API server grants is kept by whoever asks, what it refuses is kept here."""
+
+    def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reviewer = reviewer
+        self._clock = clock
+        self._refused: FIFOCache[bytes, float] = FIFOCache(_KEPT)
+        """When it was asked about a token that it does not know, by the token's digest."""
+        self._asking = SingleFlight[bytes, ReviewStatus]()
+        self._waiting = Counter[str]()
+        self._fault = ""
+
+    def forget(self) -> None:
+        """Forget all answers."""
+        self._refused.clear()
+
+    async def check(self, token: str, digest: bytes, audience: str, claimed: ServiceAccount, address: str) -> None:
+        """Check that the token is the ServiceAccount's that it claims to be of, and for this audience.
+
+        Raises RefusedTokenError, BusyError, IdentityUnavailableError.
+        """
+        asked_at = self._refused.get(digest)
+        if asked_at is not None and self._clock() < asked_at + KEPT_S:
+            raise RefusedTokenError(Reason.REVIEW)
+        began = self._clock()
+        with self._one_of(address):
+            try:
+                found = await self._asking.run(digest, lambda: self._reviewer.review(token, audience))
+            except ReviewUnavailableError as error:
+                self._report(str(error))
+                raise IdentityUnavailableError from error
+        self._fault = ""
+        # One that ignores spec.audiences answers without them: the token may be for anybody.
+        if not found.authenticated or audience not in found.audiences or found.user.username != claimed.subject:
+            self._refused[digest] = began
+            raise RefusedTokenError(Reason.REVIEW)
+
+    @contextlib.contextmanager
+    def _one_of(self, address: str) -> Iterator[None]:
+        """Count a review that an address waits for. Raises BusyError if it waits for many."""
+        client = site(address)
+        if self._waiting[client] >= _PER_ADDRESS:
+            raise BusyError("The API server is being asked about other tokens from your address; try again soon.")
+        self._waiting[client] += 1
+        try:
+            yield
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
+
+    def _report(self, fault: str) -> None:
+        if fault != self._fault:
+            self._fault = fault
+            _logger.error("ServiceAccount tokens cannot be reviewed: %s.", fault)

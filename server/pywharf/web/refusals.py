@@ -1,0 +1,74 @@
+"""What a refused request leads to: a line in the audit log, and for wrong secrets a brake.
+
+A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So
+whoever sends wrong ones from an address, a right one from the same address is answered as fast as ever.
+"""
+
+import math
+
+import msgspec
+from aiohttp import hdrs, web
+
+from pywharf.core.audit import Refusal
+from pywharf.core.errors import (
+    ForbiddenError,
+    PywharfError,
+    TooManyWrongSecretsError,
+    UnauthenticatedError,
+    WithheldError,
+)
+from pywharf.core.names import RepoName
+from pywharf.web import audit
+from pywharf.web.auth import parse_authorization
+from pywharf.web.client_address import client_address
+from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS
+from pywharf.web.transport import session_cookie
+
+_MAX_NAME = 63
+
+
+async def wrong_secret(request: web.Request, repo: str, error: UnauthenticatedError) -> PywharfError:
+    """Count a wrong secret that a client sent for a repo, and audit it. Returns the error to answer with.
+
+    Handlers call it that read a secret from elsewhere than the Authorization header, and answer for themselves; errors
+    that they raise come here by `refused`. `repo` is as the client wrote it, whether or not it exists; "" where no repo
+    is meant. The audit log names it only if it exists: people type a secret where the name should be.
+    """
+    name = RepoName(repo.lower()[:_MAX_NAME])
+    wait_s = await request.app[BRAKE].wrong(client_address(request), name)
+    answer = TooManyWrongSecretsError(math.ceil(wait_s)) if wait_s else error
+    shown = name if request.app[GATEKEEPER].is_known(name) else None
+    _audit(request, Refusal(repo=shown, subject=error.subject or None, status=answer.status, reason=error.reason))
+    return answer
+
+
+async def refused(request: web.Request, error: PywharfError) -> PywharfError:
+    """Audit the refusal that an error is, if it is one. Returns the error to answer with."""
+    if isinstance(error, UnauthenticatedError):
+        in_path, header = request.match_info.get("repo"), request.headers.get(hdrs.AUTHORIZATION)
+        if header is not None:
+            return await _wrong_header(request, in_path, header, error)
+        if session_cookie(request) is not None:
+            # A session that has ended is nobody's guess, so it is not counted.
+            _audit(request, Refusal(repo=in_path, status=error.status, reason="session"))
+    elif isinstance(error, ForbiddenError | WithheldError):
+        _audit(request, Refusal(status=error.status, reason=str(error)))
+    return error
+
+
+async def _wrong_header(
+    request: web.Request, in_path: str | None, header: str, error: UnauthenticatedError
+) -> PywharfError:
+    try:
+        sent = parse_authorization(header)
+    except UnauthenticatedError:
+        return await wrong_secret(request, in_path or "", error)
+    if not sent.secret:
+        return error  # pip sends an empty password first if the URL has a user name alone
+    return await wrong_secret(request, in_path or sent.repo or "", error)
+
+
+def _audit(request: web.Request, refusal: Refusal) -> None:
+    request.app[METRICS].refusals.labels(refusal.status).inc()
+    project, filename = request.match_info.get("project"), request.match_info.get("filename")
+    audit.write(request, msgspec.structs.replace(refusal, project=project, filename=filename))

@@ -62,11 +62,12 @@ def test_it_is_kept_and_goes_with_the_field(cluster: Cluster, kube: KubeClient, 
         assert f"http://pywharf.{namespace}.svc/repo/team-a/simple/" in made["data"]["pip.conf"]
 
         edits: list[Json] = [
-            {"data": {"pip.conf": "[global]\nindex-url = https://evil.example/simple/\n", "other": "x"}},
-            {"data": None},
-            {"binaryData": {"keyring2": base64.b64encode(b"x").decode()}},
+            {
+                "data": {"pip.conf": "[global]\nindex-url = https://evil.example/simple/\n", "other": "x"},
+                "binaryData": {"more": base64.b64encode(b"x").decode()},
+            },
             {"metadata": {"labels": {"pywharf.dev/repo": None, "app.kubernetes.io/managed-by": "somebody"}}},
-            {"metadata": {"ownerReferences": None}},
+            {"data": None, "metadata": {"ownerReferences": None}},
         ]
         for edit in edits:
             kube.patch(
@@ -157,7 +158,7 @@ def test_the_authority_comes_from_the_server_s_secret(cluster, kube, namespace, 
         # The Secret is not watched; a change of the repo has the server reconciled now, otherwise the resync does.
         kube.patch(of_repo(namespace), {"spec": {"index": {"suspend": True}}})
         of = wait_for_condition(kube, of_repo(namespace), "ClientConfigured", "False", reason="AuthorityInvalid")
-        assert "tls" not in condition(of, "ClientConfigured")["message"].lower().split()
+        assert "Secret tls" not in condition(of, "ClientConfigured")["message"]
         wait_for_files(kube, namespace, FILES)
 
 

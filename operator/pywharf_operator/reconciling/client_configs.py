@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
 from cachetools import LRUCache
 
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
@@ -33,7 +34,20 @@ _MOST_NAMESPACE_LISTS: Final = 8
 _MOST_REMEMBERED: Final = 20_000
 _TRIES: Final = 3
 _CONFLICT, _FORBIDDEN = 409, 403
-_WRITTEN: Final = Finding(status=True, reason="Written", message="Pods can mount the ConfigMap.")
+_RETRY_S: Final = 60.0
+"""Seconds before a retry of what the API server refuses or another owner blocks."""
+_SOONEST_S: Final = 1.0
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What became of one ConfigMap."""
+
+    finding: Finding
+    again_s: float | None = _RETRY_S
+    """Seconds after which a retry may succeed; None: nothing is to be done."""
+
+
+_WRITTEN: Final = Kept(Finding(status=True, reason="Written", message="Pods can mount the ConfigMap."), None)
 
 
 class ClientConfigs:
@@ -54,8 +68,8 @@ class ClientConfigs:
 
     async def keep(
         self, repos: Collection[PackageRepo], rendered: Mapping[ObjectKey, Manifest], fault: Finding | None = None
-    ) -> dict[ObjectKey, Finding]:
-        """Write what differs and delete what no repo of `repos` names. Return a finding for each rendered one.
+    ) -> dict[ObjectKey, Kept]:
+        """Write what differs and delete what no repo of `repos` names. Return what became of each rendered one.
 
         `fault` is reported of those that are written. A ConfigMap of a repo that is not served now stays as it is.
         Raises KubeError.
@@ -63,13 +77,15 @@ class ClientConfigs:
         live = await self._listed({repo.key.namespace for repo in repos})
         slots = asyncio.Semaphore(_CONCURRENT)
 
-        async def one(repo: PackageRepo) -> tuple[ObjectKey, Finding]:
+        async def one(repo: PackageRepo) -> tuple[ObjectKey, Kept]:
             async with slots:
                 return repo.key, await self._kept(repo, with_hash(rendered[repo.key]), live)
 
         found = dict(await asyncio.gather(*(one(repo) for repo in repos if repo.key in rendered)))
         await self._prune(repos, live.values())
-        return {key: fault if fault is not None and finding is _WRITTEN else finding for key, finding in found.items()}
+        if fault is None:
+            return found
+        return {key: Kept(fault) if kept is _WRITTEN else kept for key, kept in found.items()}
 
     async def prune(self, repos: Iterable[PackageRepo]) -> None:
         """Delete what the repos no longer name, by what their statuses report; of repos without a server."""
@@ -91,13 +107,13 @@ class ClientConfigs:
                 return []
             raise
 
-    async def _kept(self, repo: PackageRepo, wanted: Manifest, live: Mapping[ObjectKey, Json]) -> Finding:
+    async def _kept(self, repo: PackageRepo, wanted: Manifest, live: Mapping[ObjectKey, Json]) -> Kept:
         if is_name_of_server(wanted):
-            return refused(
-                "NameReserved",
+            message = (
                 f"ConfigMap {key_of(wanted)}: the PackageServer itself uses this name; give "
-                "spec.clientConfig.configMap another one.",
+                "spec.clientConfig.configMap another one."
             )
+            return Kept(refused("NameReserved", message))
         listed = live.get(key_of(wanted))
         if listed is not None and self._same.get(listed["metadata"]["uid"]) == _state(listed, wanted):
             return _WRITTEN
@@ -109,13 +125,12 @@ class ClientConfigs:
         except KubeError as error:
             if not error.is_permanent:
                 raise
-            return refused(
-                "ApplyRefused",
-                f"ConfigMap {key_of(wanted)}: the API server refuses it: {error.message or error.reason}",
-            )
-        return refused("Contested", f"ConfigMap {key_of(wanted)} changes while it is written; it is tried again.")
+            message = f"ConfigMap {key_of(wanted)}: the API server refuses it: {error.message or error.reason}"
+            return Kept(refused("ApplyRefused", message))
+        message = f"ConfigMap {key_of(wanted)} changes while it is written; it is tried again."
+        return Kept(refused("Contested", message), _SOONEST_S)
 
-    async def _written(self, repo: PackageRepo, wanted: Manifest) -> Finding | None:
+    async def _written(self, repo: PackageRepo, wanted: Manifest) -> Kept | None:
         """Create or correct the ConfigMap; None if it changed meanwhile. Raises KubeError."""
         key, uid = key_of(wanted), repo.metadata.uid or ""
         # Its content is read only if it is the repo's: another one may have a megabyte.
@@ -130,14 +145,14 @@ class ClientConfigs:
         change = _change(current, wanted, uid)
         return await self._corrected(repo, wanted, current, change) if change else self._known(current, wanted)
 
-    async def _created(self, key: ObjectKey, wanted: Manifest) -> Finding | None:
+    async def _created(self, key: ObjectKey, wanted: Manifest) -> Kept | None:
         made = await self._kube.create(CONFIG_MAP, wanted)
         if made is None:
             return None
         self._applied[key] = annotations_of(wanted)[RENDERED_ANNOTATION]
         return self._known(made, wanted)
 
-    async def _corrected(self, repo: PackageRepo, wanted: Manifest, current: Json, change: Manifest) -> Finding | None:
+    async def _corrected(self, repo: PackageRepo, wanted: Manifest, current: Json, change: Manifest) -> Kept | None:
         key = key_of(wanted)
         if not owned_by(current, repo.metadata.uid or "") and not await self._exists(repo):
             return _WRITTEN  # its status is no longer written
@@ -159,16 +174,18 @@ class ClientConfigs:
         found = await self._kube.get_metadata(REPO, repo.key)
         return found is not None and found["metadata"].get("uid") == repo.metadata.uid and not is_being_deleted(found)
 
-    def _contested(self, key: ObjectKey, current: Json, wanted: Manifest) -> Finding | None:
+    def _contested(self, key: ObjectKey, current: Json, wanted: Manifest) -> Kept | None:
         """Return a finding while the ConfigMap must wait, because somebody keeps changing it."""
         rendered = annotations_of(wanted)[RENDERED_ANNOTATION]
         if rendered not in {annotations_of(current).get(RENDERED_ANNOTATION), self._applied.get(key)}:
             return None  # the operator itself wants something else than before
         contest = self._contests.setdefault(key, Contest())
-        if contest.wait(self._clock()) <= 0:
+        wait_s = contest.wait(self._clock())
+        if wait_s <= 0:
             contest.put_back(self._clock())
             return None
-        return refused("Contested", f"ConfigMap {key}: {contest.message(current, Difference('drifted', ('data',)))}")
+        message = f"ConfigMap {key}: {contest.message(current, Difference('drifted', ('data',)))}"
+        return Kept(refused("Contested", message), max(wait_s, _SOONEST_S))
 
     async def _prune(self, repos: Iterable[PackageRepo], live: Iterable[Json]) -> None:
         """Delete the ConfigMaps of `repos` that no longer have the name that their repo gives."""
@@ -188,7 +205,7 @@ class ClientConfigs:
                     raise
                 # It has no condition without the field; the next reconcile tries again.
 
-    def _known(self, current: Json, wanted: Manifest) -> Finding:
+    def _known(self, current: Json, wanted: Manifest) -> Kept:
         self._same[current["metadata"]["uid"]] = _state(current, wanted)
         return _WRITTEN
 
@@ -227,12 +244,12 @@ def _change(current: Json, wanted: Manifest, uid: str) -> Manifest:
     return change | ({"metadata": metadata} if metadata else {})
 
 
-def _not_owned(key: ObjectKey, live: Mapping[str, Any]) -> Finding:
+def _not_owned(key: ObjectKey, live: Mapping[str, Any]) -> Kept:
     owners = live["metadata"].get("ownerReferences") or []
     owner = next((one for one in owners if one.get("controller")), None)
     whose = f"it belongs to {owner.get('kind')} {owner.get('name')}" if owner else "it was not made for this repo"
-    return refused(
-        "ObjectNotOwned",
+    message = (
         f"ConfigMap {key} exists: {whose}, so it is left alone; delete or rename it, or give "
-        "spec.clientConfig.configMap another name.",
+        "spec.clientConfig.configMap another name."
     )
+    return Kept(refused("ObjectNotOwned", message))

@@ -240,7 +240,7 @@ class Reconciler:
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
             indexes=indexes_of(plans, started, runs, now),
-            client_configs=client_configs,
+            client_configs={key: one.finding for key, one in client_configs.items()},
         )
         serving = programmed_of(result)
         reported = policy_reports(result)
@@ -248,11 +248,11 @@ class Reconciler:
         self._report(server.key, ServerReport(reported, frozenset(observed.raws), pods if reported else ()))
         await self._write_statuses(result, observed, serving, now, superseded)
         again = [refusal.retry_after_s for refusal in refusals]
+        again += [one.again_s for one in client_configs.values() if one.again_s is not None]
         reasons = (
             (_APIS_FOR_S, result.missing_kind is not None),
             (_PODS_AGAIN_S, runs.waits_for_pods),
             (LINGERS_S, runs.has_lingering(now)),
-            (RETRY_REFUSED_S, any(not one.status for one in client_configs.values())),
         )
         again += [wait_s for wait_s, applies in reasons if applies]
         late = any(not one.status for one in serving.values())

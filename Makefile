@@ -160,9 +160,9 @@ compile = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
 
 # The order matters: what is installed together is held to the same versions by -c.
 lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newer versions)
-	$(call compile, runtime, pyproject.toml --extra operator --extra github --extra s3 --extra gcs --extra azure)
+	$(call compile, runtime, pyproject.toml --extra operator --extra github --extra s3 --extra gcs --extra azure --extra identity)
 	$(call compile, build, requirements/build.in -c requirements/runtime.txt)
-	$(call compile, test, pyproject.toml --extra operator --extra github --extra s3 --extra gcs --extra azure requirements/test.in -c requirements/runtime.txt \
+	$(call compile, test, pyproject.toml --extra operator --extra github --extra s3 --extra gcs --extra azure --extra identity requirements/test.in -c requirements/runtime.txt \
 	  -c requirements/build.txt)
 	$(call compile, lint, requirements/lint.in -c requirements/test.txt -c requirements/build.txt)
 	$(call compile, clients, requirements/clients.in)

@@ -301,6 +301,20 @@ def test_what_each_account_may_do(release):
         assert rights(release.cluster, release.namespace, account) == anyone
 
 
+def test_what_token_review_costs(release):
+    """The server's account may ask whose a token is, and nothing else is added for any account."""
+    values = {"server": {"storage": None, "identity": {"serviceAccounts": "TokenReview"}}}
+    release.helm("install", str(CHART), values=values)
+    anyone = rights(release.cluster, release.namespace, "anybody")
+    text = "".join(f"{line}\n" for line in sorted(rights(release.cluster, release.namespace, "pywharf") - anyone))
+    held(GOLDEN / "rights-token-review.txt", text)
+    held(
+        GOLDEN / "rights.txt",
+        "".join(f"{line}\n" for line in sorted(rights(release.cluster, release.namespace, ACCOUNT) - anyone)),
+    )
+    assert rights(release.cluster, release.namespace, "pywharf-index") == anyone
+
+
 def installer(release, role):
     """Return the kubeconfig of an account that has this ClusterRole's rights in the namespace only."""
     metadata = {"name": "installer", "namespace": release.namespace}

@@ -42,7 +42,7 @@ def held(path, text):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_rendered(name):
     manifests = load_folder(FOLDERS[name], "default")
-    objects, faults = rendered(manifests, ENVIRONMENT, "default")
+    objects, faults, _ = rendered(manifests, ENVIRONMENT, "default")
     problems = "".join(f"{line}\n" for line in (*map(str, manifests.problems), *faults))
     assert held(HERE / f"expected-{name}.yaml", text_of(objects)) == text_of(objects)
     assert held(HERE / f"expected-{name}.problems.txt", problems) == problems

@@ -86,14 +86,18 @@ class IssuerReader:
         """Read again and again until cancelled."""
         while True:
             await asyncio.sleep(self._period_s * (1 + _JITTER * random.random()))  # noqa: S311 - to spread requests
-            if not self._needed_by:
-                continue
-            before = self._keys
-            async with self._lock:
-                await self._read()
-            if self._keys != before:
-                for server in sorted(self._needed_by):
-                    self._changed(server)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Read once more if a server needs it, and report a change."""
+        if not self._needed_by:
+            return
+        before = self._keys
+        async with self._lock:
+            await self._read()
+        if self._keys != before:
+            for server in sorted(self._needed_by):
+                self._changed(server)
 
     async def _read(self) -> None:
         self._read_at = self._clock()

@@ -1,13 +1,24 @@
 """The input of rendering from a folder of manifests, and the faults found in it."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from pywharf_operator.local.manifests import Manifests
-from pywharf_operator.render import ACCEPTED, SECRETS_RESOLVED, Finding, PolicyReach, Resolution, Snapshot
+from pywharf_operator.render import (
+    ACCEPTED,
+    SECRETS_RESOLVED,
+    Finding,
+    PolicyReach,
+    Resolution,
+    ServerVerdict,
+    Snapshot,
+)
+from pywharf_operator.render.objects.identity import IDENTITY_KEY
 from pywharf_operator.render.resolve.authority import AUTHORITY_KEY
 from pywharf_operator.render.resolve.policies import accepted
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import (
     API_VERSION,
     PACKAGE_SERVER,
@@ -58,14 +69,29 @@ def default_server(namespace: str) -> PackageServer:
     )
 
 
+NO_CLUSTER: Final = Finding(
+    status=False,
+    reason="NoCluster",
+    message=(
+        "`pywharf up` has no cluster, whose keys verify the tokens of ServiceAccounts; use tokenDigests here, or an "
+        "issuer of spec.identity.issuers."
+    ),
+)
+"""Why `up` believes no ServiceAccount."""
+
+
 def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tuple[str, ...]:
     """Return a line for each condition that is not True."""
-    conditions: list[tuple[object, str, Finding]] = [
-        (server.server, ACCEPTED, server.accepted) for server in resolution.servers
-    ]
+    conditions: list[tuple[object, str, Finding]] = []
+    for server in resolution.servers:
+        conditions.append((server.server, ACCEPTED, server.accepted))
+        if server.identity_ready is not None and server.identity_ready != NO_CLUSTER:  # the repos say so
+            conditions.append((server.server, "IdentityReady", server.identity_ready))
     for repo in resolution.repos:
         conditions.append((repo.repo, ACCEPTED, repo.accepted))
         conditions.append((repo.repo, SECRETS_RESOLVED, repo.secrets_resolved))
+        if repo.access_resolved is not None:
+            conditions.append((repo.repo, "AccessResolved", repo.access_resolved))
     reaches: dict[ObjectKey, list[PolicyReach]] = {}
     for reach in (reach for server in resolution.servers for reach in server.reaches):
         reaches.setdefault(reach.policy, []).append(reach)
@@ -75,6 +101,27 @@ def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tupl
         for resource, condition, finding in conditions
         if not finding.status and isinstance(resource, PackagePolicy | PackageRepo | PackageServer)
     )
+
+
+def notes_of(resolution: Resolution) -> tuple[str, ...]:
+    """Return a line for each access entry that deserves a look, and for each server whose keys the operator adds."""
+    lines = [
+        f"PackageRepo {repo.repo.key}: {finding.message}"
+        for repo in resolution.repos
+        if (finding := repo.access_resolved) is not None and finding.status and finding.reason != "Resolved"
+    ]
+    lines += [
+        f"PackageServer {server.server.key}: in a cluster the operator adds its issuer and public keys to "
+        f"{IDENTITY_KEY}, and names that in the configuration."
+        for server in resolution.servers
+        if server.cluster == ClusterKeys() and _believes_accounts(server)
+    ]
+    return tuple(lines)
+
+
+def _believes_accounts(server: ServerVerdict) -> bool:
+    entries = (entry for repo in server.repos for entry in repo.repo.spec.access)
+    return server.server.spec.identity.service_accounts != "Off" and any(entry.service_accounts for entry in entries)
 
 
 def with_server(snapshot: Snapshot, server: PackageServer) -> Snapshot:

@@ -1,5 +1,6 @@
 """`pywharf render DIR`: the Kubernetes objects that the operator would apply for a folder of manifests."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pywharf import __version__
 from pywharf.backends.opening import spec_types
 from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
-from pywharf_operator.local.folder import default_server, faults_of, snapshot_of, with_server
+from pywharf_operator.local.folder import default_server, faults_of, notes_of, snapshot_of, with_server
 from pywharf_operator.local.manifests import Manifests, load_folder
 from pywharf_operator.render import Environment, render_server, resolve
 
@@ -46,9 +47,9 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
 def _run(**values: Any) -> None:
     options = RenderOptions(**values)
     manifests = load_folder(options.folder, options.namespace)
-    environment = Environment(specs=spec_types(), image=options.image, apis=_APIS)
-    objects, faults = rendered(manifests, environment, options.namespace)
-    for note in manifests.notes:
+    environment = Environment(specs=spec_types(), image=options.image, apis=_APIS, now=datetime.now(UTC))
+    objects, faults, notes = rendered(manifests, environment, options.namespace)
+    for note in (*manifests.notes, *notes):
         click.echo(f"note: {note}", err=True)
     for problem in (*manifests.problems, *faults):
         click.echo(f"problem: {problem}", err=True)
@@ -68,15 +69,15 @@ render = Command(
 
 def rendered(
     manifests: Manifests, environment: Environment, namespace: str
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Render every server's objects, in the order in which they are applied. Return them and the faults found."""
+) -> tuple[list[dict[str, Any]], tuple[str, ...], tuple[str, ...]]:
+    """Render every server's objects, in the order in which they are applied. Return them, the faults and the notes."""
     snapshot = snapshot_of(manifests)
     if not snapshot.servers and (snapshot.repos or snapshot.policies):
         snapshot = with_server(snapshot, default_server(namespace))
     resolution = resolve(snapshot, environment)
     servers = (render_server(server, environment) for server in resolution.servers)
     objects = [item for server in servers for item in server.objects]
-    return objects, faults_of(resolution, snapshot.policies)
+    return objects, faults_of(resolution, snapshot.policies), notes_of(resolution)
 
 
 def text_of(objects: list[dict[str, Any]]) -> str:

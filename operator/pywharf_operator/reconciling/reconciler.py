@@ -204,7 +204,11 @@ class Reconciler:
         superseded: Callable[[], bool],
     ) -> float | None:
         environment = Environment(
-            specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=session_key
+            specs=self._settings.specs,
+            image=self._settings.image,
+            apis=await self.apis(),
+            now=self._now(),
+            session_key=session_key,
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
         snapshot = await self._snapshot(observed, server)

@@ -10,7 +10,6 @@ from pywharf.core.access.identity_document import DEFAULT_AUDIENCE, MAX_ISSUERS,
 from pywharf.core.access.jwt_keys import BadKeysError, read_keys
 from pywharf.core.access.known_issuers import KNOWN_ISSUERS
 from pywharf.core.errors import InvalidConfigError
-from pywharf.core.forms import Form
 from pywharf_operator.spec.forms import Audience, Namespace, Network
 from pywharf_operator.spec.model import Model, Rule
 
@@ -20,6 +19,8 @@ MOST_JWKS_BYTES: Final = 128 * 1024
 
 def check_jwks(text: str) -> None:
     """Raise ValueError unless the text is a set of public keys, of which a server could use one at least."""
+    if len(text) > MAX_JWKS_BYTES:
+        raise ValueError(f"at most {MAX_JWKS_BYTES} characters are allowed, not {len(text)}")
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -30,14 +31,6 @@ def check_jwks(text: str) -> None:
         raise ValueError(str(error)) from None
     except InvalidConfigError:  # the library that reads keys is not installed here; the server has it
         return
-
-
-JWKS = Form(
-    pattern=r"^\s*\{[\s\S]*\}\s*$",
-    max_length=MAX_JWKS_BYTES,
-    must_be="a JSON Web Key Set",
-    check=check_jwks,
-)
 
 
 class Issuer(Model, frozen=True, kw_only=True):
@@ -72,13 +65,23 @@ class Issuer(Model, frozen=True, kw_only=True):
     jwks: Annotated[
         str | None,
         Meta(
-            extra={"form": JWKS},
+            # The parser would show the beginning of a longer text, and somebody may have given a private key.
+            extra_json_schema={"maxLength": MAX_JWKS_BYTES},
             description=(
                 "Its public keys, as JSON, where the server cannot reach it. Absent: they are fetched by "
                 "URL/.well-known/openid-configuration and followed."
             ),
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError as every model, and for keys that cannot be used, without showing what may be private."""
+        Model.__post_init__(self)
+        if self.jwks is not None:
+            try:
+                check_jwks(self.jwks)
+            except ValueError as error:
+                raise ValueError(f"jwks: {error}") from None
 
     @property
     def address(self) -> str:

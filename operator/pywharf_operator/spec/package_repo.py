@@ -84,7 +84,13 @@ class Credentials(Model, frozen=True, kw_only=True):
         ),
     ] = None
     anonymous_read: Annotated[
-        bool, Meta(description="Whether clients without credentials may read; then readSecretRef is optional.")
+        bool,
+        Meta(
+            description=(
+                "Whether clients without credentials may read. With it, or with entries of `access`, readSecretRef is "
+                "optional."
+            )
+        ),
     ] = False
     read_only: Annotated[
         bool, Meta(description="Whether nobody may publish through the server; then writeSecretRef is left out.")
@@ -169,6 +175,19 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
             cel="!(has(self.backend.github) && self.credentials.readOnly)",
             message="credentials.readOnly: with github, GitHub says what a client's own token may do; leave it out",
             holds=lambda spec: not (spec.backend.github is not None and spec.credentials.read_only),
+        ),
+        Rule(
+            cel=(
+                "!self.credentials.readOnly || !has(self.access) || "
+                "self.access.all(entry, entry.permission != 'Publish')"
+            ),
+            message=(
+                "access: credentials.readOnly is true, so nobody publishes; give each entry the permission Read, or "
+                "leave readOnly out"
+            ),
+            holds=lambda spec: (
+                not spec.credentials.read_only or all(entry.permission != "Publish" for entry in spec.access)
+            ),
         ),
     )
 

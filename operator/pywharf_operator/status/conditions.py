@@ -56,19 +56,19 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     programmed: Finding,
     index_up_to_date: Finding,
     index: IndexStatus | None,
-    access: Finding | None = None,
     client_configured: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
-    """Return a repo's status. Ready means Accepted, SecretsResolved and Programmed; an old index is still served.
+    """Return a repo's status.
 
-    `access` None: the repo has no access entries. One without an effect does not make the repo less ready.
-    `client_configured` None: the ConfigMap for its clients, if it has one, is not written.
+    Ready means Accepted, SecretsResolved and Programmed: an old index is still served, and an access entry without an
+    effect leaves the others as they are.
+    `client_configured` None: the ConfigMap for its clients, if it asks for one, is not written.
     """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
-    if access is not None:
-        findings[ACCESS_RESOLVED] = access
+    if verdict.access_resolved is not None:
+        findings[ACCESS_RESOLVED] = verdict.access_resolved
     if verdict.repo.spec.client_config is not None:
         findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
     previous = verdict.repo.status or PackageRepoStatus()

@@ -10,7 +10,6 @@ from pywharf.core.names import RepoName
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
-from pywharf_operator.render.resolve.access import access_resolved
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.names import REPO_LABEL
@@ -101,7 +100,6 @@ def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: date
             programmed=programmed_,
             index_up_to_date=index_finding,
             index=index,
-            access=access_resolved(repo.repo, result.verdict.server, result.verdict.cluster, now),
             client_configured=result.client_configs.get(repo.repo.key),
             now=now,
         )

@@ -9,6 +9,7 @@ from pywharf.core.access.deciding import BY_SECRET, NO_ENTRIES, CompiledEntries,
 from pywharf.core.access.identities import Identity
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials, permission_of
+from pywharf.core.errors import NO_CREDENTIALS
 from pywharf.core.names import RepoName
 from pywharf.index.ports import Authority, Backend
 from pywharf.serving.identification import Identification, Unverified, Verifier
@@ -42,7 +43,7 @@ class Admitted(msgspec.Struct, frozen=True):
 Decision = Admitted | Refused
 
 _WRONG = Refused("wrong-secret")
-_NOTHING_SENT = Refused("no-credentials")
+_NOTHING_SENT = Refused(NO_CREDENTIALS)
 _BY_SECRET = {permission: Admitted(grant) for permission, grant in BY_SECRET.items()}
 
 

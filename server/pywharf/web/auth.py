@@ -4,16 +4,19 @@ import base64
 import binascii
 import functools
 import time
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
 from pywharf.core.access.deciding import BY_SECRET, NO_GRANT, Grant
+from pywharf.core.access.identities import without_end
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.projects import NO_PROJECTS
 from pywharf.core.access.secrets import permission_of
-from pywharf.core.errors import ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, UnauthenticatedError
 from pywharf.core.names import ProjectName, RepoName, parse_repo_name
 from pywharf.core.redaction import Redacted
 from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
@@ -31,11 +34,22 @@ class Access(Redacted, frozen=True):
     grant: Grant
     own_secret: str | None
     """The client's secret, set only if the storage itself granted it access."""
+    decide_again: Callable[[], Decision] | None = None
+    """Returns what the current configuration says about the client; None if no access entry decided."""
 
     def require_publish(self, project: ProjectName) -> None:
-        """Raise ForbiddenError if the client may not publish to the project, or change it."""
-        if not self.grant.publish.allows(project):
-            raise ForbiddenError(f"{_entries(self.grant)} not allow publishing to the project {project!r}.")
+        """Raise ForbiddenError if the client may not publish to the project, or change it, any more.
+
+        A file may take long to arrive, and an entry that was removed meanwhile grants nothing.
+        """
+        publish = self.grant.publish
+        if self.decide_again is not None:
+            decision = self.decide_again()
+            publish = decision.grant.publish if isinstance(decision, Admitted) else NO_PROJECTS
+        if not publish.allows(project):
+            raise ForbiddenError(
+                f"{_entries(self.grant, 'does', 'do')} not allow publishing to the project {project!r}."
+            )
 
 
 class Sent(Redacted, frozen=True):
@@ -54,17 +68,17 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
     """
     app = request.app
     in_path = request.match_info.get("repo")
-    own_secret = None
+    own_secret, identity = None, None
     header = request.headers.get("Authorization")
     if header is not None:
         sent = parse_authorization(header)
         name, decision = await _by_header(request, sent, in_path, needed)
         if isinstance(decision, Refused):
             raise UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
-        grant = decision.grant
+        grant, identity = decision.grant, decision.identity
         if not sent.secret and grant.permission < needed:
-            raise UnauthenticatedError.wrong_secret("no-credentials")
-        if sent.secret and decision.identity is None and app[GATEKEEPER].uses_storage_auth(name):
+            raise UnauthenticatedError.wrong_secret(NO_CREDENTIALS)
+        if sent.secret and identity is None and app[GATEKEEPER].uses_storage_auth(name):
             own_secret = sent.secret
     else:
         name, grant = await _without_header(request, in_path, needed)
@@ -75,13 +89,16 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
         request[GRANT] = grant
     if grant.permission < needed:
         raise ForbiddenError(
-            f"{_entries(grant)} allow reading only."
+            f"{_entries(grant, 'allows', 'allow')} reading only."
             if grant.entry
             else "This secret allows reading only; publishing needs the repo's write secret."
         )
     repository = app[REPOS].repository(name)
     seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
-    return Access(seen, grant, own_secret)
+    if identity is None:
+        return Access(seen, grant, own_secret)
+    # A proof that ends while a file arrives was right when the upload began.
+    return Access(seen, grant, None, partial(app[GATEKEEPER].admit_identified, name, without_end(identity)))
 
 
 async def _by_header(
@@ -111,10 +128,10 @@ def _repo_name(raw: str) -> RepoName:
         return RepoName("")
 
 
-def _entries(grant: Grant) -> str:
-    """Return the beginning of a sentence about what the entries of a grant do not allow."""
-    several = "," in grant.entry
-    return f"The access {'entries' if several else 'entry'} {grant.entry!r} {'do' if several else 'does'}"
+def _entries(grant: Grant, one: str, several: str) -> str:
+    """Return the beginning of a sentence about the entries of a grant, with its verb for one or for several."""
+    subject, verb = ("entries", several) if "," in grant.entry else ("entry", one)
+    return f"The access {subject} {grant.entry!r} {verb}"
 
 
 @functools.lru_cache(maxsize=1024)  # clients send the same header with every request

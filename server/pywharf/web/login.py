@@ -7,7 +7,7 @@ from aiohttp import web
 from pywharf.core.access.permission import Permission
 from pywharf.core.addresses import site
 from pywharf.core.audit import Login, Logout
-from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, UnauthenticatedError
+from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError, PywharfError, UnauthenticatedError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
 from pywharf.web import audit
@@ -58,8 +58,9 @@ async def submit(request: web.Request) -> web.Response:
     if secret:
         decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
     if isinstance(decision, Refused):
-        wrong = UnauthenticatedError.wrong_secret(decision.reason, decision.subject)
-        error = await wrong_secret(request, repo or name.strip(), wrong) if secret else wrong
+        error: PywharfError = UnauthenticatedError.wrong_secret()
+        if secret:
+            error = await wrong_secret(request, repo or name.strip(), error, decision.reason, decision.subject)
         page = login_page(root_of(request), repo=name[:64], next_path=next_path, message=str(error))
         return braked(_html(page, status=error.status), error)
     cookie, max_age_s = _issue(request, repo, decision)
@@ -99,7 +100,8 @@ async def logout(request: web.Request) -> web.Response:
     session = await valid_session(request)
     if session is not None:
         await request.app[SESSIONS].end(session)
-        audit.write(request, Logout(repo=session.repo, subject=session.identity and session.identity.subject))
+        subject = None if session.identity is None else session.identity.subject
+        audit.write(request, Logout(repo=session.repo, subject=subject))
     response = web.Response(status=303, headers={"Location": _relative(request, "/login"), "Cache-Control": "no-store"})
     response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Lax", secure=is_secure(request))
     return response

@@ -27,18 +27,27 @@ from pywharf.web.transport import session_cookie
 _MAX_NAME = 63
 
 
-async def wrong_secret(request: web.Request, repo: str, error: UnauthenticatedError) -> PywharfError:
+async def wrong_secret(
+    request: web.Request, repo: str, error: PywharfError, reason: str, subject: str | None = None
+) -> PywharfError:
     """Count a wrong secret that a client sent for a repo, and audit it. Returns the error to answer with.
 
-    Handlers call it that read a secret from elsewhere than the Authorization header, and answer for themselves; errors
-    that they raise come here by `refused`. `repo` is as the client wrote it, whether or not it exists; "" where no repo
-    is meant. The audit log names it only if it exists: people type a secret where the name should be.
+    Handlers call it that read a secret or token from elsewhere than the Authorization header, and answer with what it
+    returns: `error`, or TooManyWrongSecretsError. For the header, the application calls `refused`.
+
+    Parameters:
+        request: The request.
+        repo: The name as the client wrote it, whether or not the repo exists; "" where no repo is meant. The audit log
+            has it only if it exists: people type a secret where the name should be.
+        error: The answer as long as the client is not braked.
+        reason: Why, for the audit log alone.
+        subject: Who the client is, if it proved that.
     """
     name = RepoName(repo.lower()[:_MAX_NAME])
     wait_s = await request.app[BRAKE].wrong(client_address(request), name)
     answer = TooManyWrongSecretsError(math.ceil(wait_s)) if wait_s else error
     shown = name if request.app[GATEKEEPER].is_known(name) else None
-    _audit(request, Refusal(repo=shown, subject=error.subject or None, status=answer.status, reason=error.reason))
+    _audit(request, Refusal(repo=shown, subject=subject or None, status=answer.status, reason=reason))
     return answer
 
 
@@ -62,10 +71,10 @@ async def _wrong_header(
     try:
         sent = parse_authorization(header)
     except UnauthenticatedError:
-        return await wrong_secret(request, in_path or "", error)
+        return await wrong_secret(request, in_path or "", error, error.reason)
     if not sent.secret:
         return error  # pip sends an empty password first if the URL has a user name alone
-    return await wrong_secret(request, in_path or sent.repo or "", error)
+    return await wrong_secret(request, in_path or sent.repo or "", error, error.reason, error.subject)
 
 
 def _audit(request: web.Request, refusal: Refusal) -> None:

@@ -134,6 +134,7 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
         if received.filename is None:
             raise InvalidUploadError("The form has no file: send it as the field 'content'.")
         filename = received.filename
+        access.require_publish(filename.project)
         file = await access.repository.publish(filename, received.form, staged, access.own_secret)
         audit.write(request, Publish(project=filename.project, filename=file.filename, sha256=file.sha256))
         return staged.notes

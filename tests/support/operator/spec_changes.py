@@ -66,7 +66,7 @@ ACCESS: Json = {
 }
 
 
-def entry(**subject: Json) -> Json:
+def entry(**subject: object) -> Json:
     """Return a spec of a repo with one access entry about the subject."""
     return FILES | {"access": [ACCESS | subject]}
 

@@ -10,11 +10,12 @@ import pytest
 from aiohttp import web
 
 from pywharf.core.errors import InvalidInputError, TooLargeError
+from pywharf.core.forwarded import TrustedProxies
 from pywharf.index import advisory_queries
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.serving.slots import Slots
 from pywharf.web import osv
-from pywharf.web.keys import ADVISORIES, ADVISORY_QUERIES, ADVISORY_TURN
+from pywharf.web.keys import ADVISORIES, ADVISORY_QUERIES, ADVISORY_TURN, TRUSTED_PROXIES
 from support.advisories import malware, store_of
 
 ACME = b'{"package":{"name":"acme","ecosystem":"PyPI"},"version":"1.0"}'
@@ -39,6 +40,7 @@ async def serving() -> AsyncIterator[str]:
     app[ADVISORIES].replace(store_of(malware("acme", "1.0")))
     app[ADVISORY_QUERIES] = Slots(9, "queries")
     app[ADVISORY_TURN] = asyncio.Lock()
+    app[TRUSTED_PROXIES] = TrustedProxies()
     app.router.add_post("/v1/query", osv.query)
     app.router.add_post("/v1/querybatch", osv.query_batch)
     runner = web.AppRunner(app)

@@ -153,7 +153,8 @@ class Session:
         now = datetime.now(UTC)
         repos: list[PackageRepo] = manifests.of(PackageRepo)
         self._first_seen = {repo.key: self._first_seen.get(repo.key, now) for repo in repos}
-        made = await asyncio.to_thread(plan, manifests, self._environment, NAMESPACE, self._first_seen)
+        environment = msgspec.structs.replace(self._environment, now=now)
+        made = await asyncio.to_thread(plan, manifests, environment, NAMESPACE, self._first_seen)
         problems, notes = list(made.problems), list(made.notes)
         try:
             await asyncio.to_thread(self._delivery.deliver, made.rendered)

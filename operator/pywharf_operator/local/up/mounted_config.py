@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pywharf_operator.render import RenderedServer
 from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, texts_of
+from pywharf_operator.render.objects.identity import IDENTITY_KEY
 
 _CURRENT = "..data"
 _CREDENTIALS = "credentials"
@@ -20,7 +21,8 @@ class Delivery:
     """A private folder (0700, its files 0600) that is deleted when the context ends.
 
     `config.toml`, `admin_secret.toml` and `credentials` are links through `..data`, which names one complete set. The
-    policies lie in `credentials`, because the configuration names them as it names the secrets.
+    policies and the identity document lie in `credentials`, because the configuration names them as it names the
+    secrets.
     """
 
     def __init__(self) -> None:
@@ -60,8 +62,11 @@ class Delivery:
         self._number += 1
         name = f"..{self._number}"
         secrets = {key: value for shard in rendered.credentials for key, value in shard["data"].items()}
-        policies = {} if rendered.policies is None else texts_of(rendered.policies)
-        _write(self._folder / name, texts_of(rendered.config_map), secrets, policies)
+        named = {} if rendered.policies is None else texts_of(rendered.policies)
+        texts = texts_of(rendered.config_map)
+        if IDENTITY_KEY in texts:
+            named |= {IDENTITY_KEY: texts.pop(IDENTITY_KEY)}
+        _write(self._folder / name, texts, secrets, named)
         link = self._folder / "..link"
         link.unlink(missing_ok=True)
         link.symlink_to(name)
@@ -71,13 +76,13 @@ class Delivery:
         self._delivered = rendered
 
 
-def _write(folder: Path, texts: Mapping[str, str], secrets: Mapping[str, Any], policies: Mapping[str, str]) -> None:
+def _write(folder: Path, texts: Mapping[str, str], secrets: Mapping[str, Any], named: Mapping[str, str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     (folder / _CREDENTIALS).mkdir(mode=0o700)
     for key, text in texts.items():
         _create(folder / key, text.encode())
-    for key, text in policies.items():
+    for key, text in named.items():
         _create(folder / _CREDENTIALS / key, text.encode())
     for key, encoded in secrets.items():
         _create(folder / _CREDENTIALS / key, base64.b64decode(encoded))

@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pywharf_operator.local.folder import default_server, faults_of, snapshot_of
+from pywharf_operator.local.folder import NO_CLUSTER, default_server, faults_of, notes_of, snapshot_of
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.render import Environment, RenderedServer, ServerVerdict, Snapshot, render_server, resolve
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
 from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 from pywharf_operator.spec.package_server import AllowedNamespaces
@@ -39,7 +40,13 @@ def plan(
         for repo, aimed in zip(snapshot.repos, repos, strict=True)
         if repo.server_key != aimed.server_key
     }
-    snapshot = msgspec.structs.replace(snapshot, repos=repos, servers=(_open(server), *others), meant_servers=meant)
+    snapshot = msgspec.structs.replace(
+        snapshot,
+        repos=repos,
+        servers=(_open(server), *others),
+        meant_servers=meant,
+        cluster=ClusterKeys(fault=NO_CLUSTER),
+    )
     resolution = resolve(snapshot, environment)
     verdict = next(found for found in resolution.servers if found.server.key == server.key)
     return Plan(
@@ -47,7 +54,7 @@ def plan(
         rendered=render_server(verdict, environment),
         problems=(*map(str, manifests.problems), *faults_of(resolution, snapshot.policies)),
         has_server=not only,
-        notes=(*map(str, manifests.notes), *notes),
+        notes=(*map(str, manifests.notes), *notes, *notes_of(resolution)),
     )
 
 

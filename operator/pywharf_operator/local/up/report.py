@@ -30,6 +30,10 @@ def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
     reading = refs.read_secret_ref and f"password: key {refs.read_secret_ref.key} of Secret {refs.read_secret_ref.name}"
     if refs.anonymous_read:
         reading = "no password needed"
+    elif reading is None and repo.spec.access:
+        reading = (
+            f"password: of a client that spec.access names ({', '.join(entry.name for entry in repo.spec.access)})"
+        )
     lines = [f"{verdict.name} (PackageRepo {repo.key}): {reading or 'password: a token of the backend'}"]
     lines.append(f"  pip install --index-url {url} PACKAGE")
     if refs.write_secret_ref is not None:

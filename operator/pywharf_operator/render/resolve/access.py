@@ -15,16 +15,20 @@ ENDS_SOON: Final = timedelta(days=7)
 _RESOLVED: Final = Finding(status=True, reason="Resolved", message="Every access entry has an effect.")
 
 
-def access_resolved(repo: PackageRepo, server: PackageServer, keys: ClusterKeys, now: datetime) -> Finding | None:
-    """Return the condition; None for a repo without access entries.
+def access_resolved(
+    repo: PackageRepo, server: PackageServer, keys: ClusterKeys, now: datetime | None
+) -> Finding | None:
+    """Return the condition; None for a repo without access entries. `now` None: no end is compared.
 
     The message names every entry that has a fault, and those that deserve a look; the reason is that of the first.
     """
     entries = repo.spec.access
     if not entries:
         return None
-    faults = [*_unusable(entries, server, keys), *_ended(entries, now)]
-    notes = [*_ending(entries, now), *_repeated(entries)]
+    faults, notes = [*_unusable(entries, server, keys)], [*_repeated(entries)]
+    if now is not None:
+        faults += _ended(entries, now)
+        notes += _ending(entries, now)
     if not faults and not notes:
         return _RESOLVED
     reason = (faults or notes)[0][0]

@@ -53,7 +53,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "PackageRepo SecretsResolved": {
         "Resolved": "Every Secret that the repo names is there.",
-        "NoCredentials": "Add the reference that the message names under `spec.credentials`.",
+        "NoCredentials": (
+            "Add the reference that the message names under `spec.credentials`, or an entry to `spec.access`."
+        ),
         "AmbientIdentityNotAllowed": (
             "Name the storage's keys by `credentials.backendSecretRef`, or have the server's "
             "`spec.ambientIdentity.namespaces` list the repo's namespace."

@@ -21,6 +21,7 @@ from pywharf_operator.render.pod.job_pod import check_job_template
 from pywharf_operator.render.pod.pod_template import pod_template
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.resolve import refusals
+from pywharf_operator.render.resolve.access import access_resolved
 from pywharf_operator.render.resolve.admission import admits, name_conflicts, not_admitted, too_many
 from pywharf_operator.render.resolve.authority import Authority, authority_of
 from pywharf_operator.render.resolve.endpoints import allowed
@@ -53,6 +54,8 @@ class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
     repo: PackageRepo
     accepted: Finding
     secrets_resolved: Finding
+    access_resolved: Finding | None = None
+    """None: it has no access entries, or no server."""
     spec: BackendSpec | None = None
     """Its configuration; None if it is not accepted."""
     secrets: RepoSecrets = RepoSecrets()
@@ -129,7 +132,9 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
     refused |= name_conflicts(admitted, [claim for claim in claims if claim.repo not in crowded])
     admitted = [repo for repo in admitted if refused[repo.key] is None]
     refused |= storage_conflicts(admitted, kept, servers)
-    verdicts = tuple(_verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment) for repo in repos)
+    verdicts = tuple(
+        _verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment, snapshot.cluster) for repo in repos
+    )
     verdicts = _with_room(verdicts, kept, servers, environment, snapshot.cluster)
     found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))
     return Resolution(servers=found, repos=verdicts)
@@ -210,14 +215,16 @@ def _kept(
     return kept
 
 
-def _verdict(
+def _verdict(  # noqa: PLR0913, PLR0917 - all that it depends on
     repo: PackageRepo,
     server: PackageServer | None,
     secrets: Mapping[ObjectKey, Secret],
     refusal: Finding | None,
     environment: Environment,
+    cluster: ClusterKeys,
 ) -> RepoVerdict:
     resolved, values = resolve_secrets(repo, server, secrets)
+    access = None if server is None else access_resolved(repo, server, cluster, environment.now)
     spec = None
     if refusal is None and server is not None:
         refusal = _unsupported(repo, server, environment)
@@ -233,9 +240,11 @@ def _verdict(
         except InvalidConfigError as error:
             refusal = refused("InvalidBackend", str(error))
     if refusal is not None:
-        return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved)
+        return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved, access_resolved=access)
     accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
-    return RepoVerdict(repo=repo, accepted=accepted, secrets_resolved=resolved, spec=spec, secrets=values)
+    return RepoVerdict(
+        repo=repo, accepted=accepted, secrets_resolved=resolved, access_resolved=access, spec=spec, secrets=values
+    )
 
 
 def _with_room(
@@ -269,6 +278,7 @@ def _with_room(
             repo=verdict.repo,
             accepted=_server_full(verdict, full[verdict.repo.key]),
             secrets_resolved=verdict.secrets_resolved,
+            access_resolved=verdict.access_resolved,
         )
         if verdict.repo.key in full
         else verdict

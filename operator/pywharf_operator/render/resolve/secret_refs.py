@@ -72,16 +72,17 @@ def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[tuple[str,
     """Return a reason and a sentence for each reference that this backend needs and the repo lacks."""
     credentials, backend = repo.spec.credentials, repo.spec.backend
     sentences = []
-    if backend.github is None:
+    # Whoever has access entries needs no secret.
+    if backend.github is None and not repo.spec.access:
         if credentials.read_secret_ref is None and not credentials.anonymous_read:
             sentences.append(
-                "spec.credentials.readSecretRef is missing: name the secret that clients read with, "
-                "or say anonymousRead: true."
+                "spec.credentials.readSecretRef is missing: name the secret that clients read with, give spec.access "
+                "an entry, or say anonymousRead: true."
             )
         if credentials.write_secret_ref is None and not credentials.read_only:
             sentences.append(
-                "spec.credentials.writeSecretRef is missing: name the secret that clients publish with, "
-                "or say readOnly: true."
+                "spec.credentials.writeSecretRef is missing: name the secret that clients publish with, give "
+                "spec.access an entry, or say readOnly: true."
             )
     faults = [("NoCredentials", sentence) for sentence in sentences]
     if credentials.backend_secret_ref is not None:

@@ -73,6 +73,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """The image of servers that name none."""
     apis: frozenset[str] = frozenset()
     """Kinds that the cluster has beyond Kubernetes' own, such as ServiceMonitor and HTTPRoute."""
+    now: datetime | None = None
+    """The moment with which ends of access entries are compared; None: none has ended."""
     session_key: bytes = b""
     """The key of the revision's HMAC, so that the revision reveals nothing about weak secrets. Empty if nobody else
     sees the revision."""

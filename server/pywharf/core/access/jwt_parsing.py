@@ -48,9 +48,9 @@ def parse(text: str) -> Jwt:
         raise RefusedTokenError(Reason.ENCRYPTED)
     if len(parts) != _JWS_PARTS:
         raise RefusedTokenError(Reason.MALFORMED)
-    header, payload, signature = map(_decoded, parts)
-    algorithm, key_id = _checked_header(_object(header))
-    return Jwt(algorithm, key_id, _object(payload), f"{parts[0]}.{parts[1]}".encode(), signature)
+    algorithm, key_id = _checked_header(_object(_decoded(parts[0])))
+    claims = _object(_decoded(parts[1]))
+    return Jwt(algorithm, key_id, claims, f"{parts[0]}.{parts[1]}".encode(), _decoded(parts[2]))
 
 
 def _decoded(part: str) -> bytes:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 from pywharf.core.access.jwt_keys import BadKeysError, KeySet, read_keys
 from pywharf.core.backoff import backoff_s
@@ -61,7 +61,7 @@ class FollowedKeys:
         self._fault = ""
         """What the last fetch failed with; "" if it did not."""
         self._fetching = SingleFlight[None, None]()
-        self._is_fetching = False
+        self._was_tried = self._is_fetching = False
 
     async def run(self) -> None:
         """Fetch the keys until cancelled: regularly, and after a failure earlier."""
@@ -83,26 +83,36 @@ class FollowedKeys:
         keys = self._current()
         if keys is not None and key_id in keys.keys:
             return keys
-        now = self._clock()
-        is_due = self._asked_at is None or now - self._asked_at >= _UNKNOWN_S
-        if is_due or self._is_fetching:
-            if is_due:
-                self._asked_at = now
+        if self._is_fetching or self._may_ask():
             await self._fetch()
             keys = self._current()
         if keys is None or (self._fault and key_id not in keys.keys):
             raise IdentityUnavailableError
         return keys
 
+    def _may_ask(self) -> bool:
+        """Return whether a token may cause a fetch now, and count it: the first fetch, or one a minute."""
+        if not self._was_tried:
+            return True
+        now = self._clock()
+        if self._asked_at is not None and now - self._asked_at < _UNKNOWN_S:
+            return False
+        self._asked_at = now
+        return True
+
     def _current(self) -> KeySet | None:
         return self._keys if self._keys is not None and self._clock() < self.held_until() else None
 
     async def _fetch(self) -> None:
         """Fetch the keys, together with whoever is doing so already."""
-        await self._fetching.run(None, self._take)
+        await self._fetching.run(None, self._begin)
+
+    def _begin(self) -> Coroutine[Any, Any, None]:
+        """Prepare a fetch, so that whoever comes next joins it."""
+        self._was_tried = self._is_fetching = True
+        return self._take()
 
     async def _take(self) -> None:
-        self._is_fetching = True
         try:
             new = await asyncio.to_thread(read_keys, await self._fetcher.fetch(self._issuer))
         except (KeysUnavailableError, BadKeysError) as error:

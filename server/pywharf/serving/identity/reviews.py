@@ -1,11 +1,10 @@
 """Ask the API server about ServiceAccount tokens, as seldom as that is possible."""
 
-import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 from cachetools import FIFOCache
 
@@ -56,27 +55,27 @@ class Reviews:
         if asked_at is not None and self._clock() < asked_at + KEPT_S:
             raise RefusedTokenError(Reason.REVIEW)
         began = self._clock()
-        with self._one_of(address):
-            try:
-                found = await self._asking.run(digest, lambda: self._reviewer.review(token, audience))
-            except ReviewUnavailableError as error:
-                self._report(str(error))
-                raise IdentityUnavailableError from error
+        try:
+            found = await self._asking.run(digest, lambda: self._begin(token, audience, site(address)))
+        except ReviewUnavailableError as error:
+            self._report(str(error))
+            raise IdentityUnavailableError from error
         self._fault = ""
         # One that ignores spec.audiences answers without them: the token may be for anybody.
         if not found.authenticated or audience not in found.audiences or found.user.username != claimed.subject:
             self._refused[digest] = began
             raise RefusedTokenError(Reason.REVIEW)
 
-    @contextlib.contextmanager
-    def _one_of(self, address: str) -> Iterator[None]:
-        """Count a review that an address waits for. Raises BusyError if it waits for many."""
-        client = site(address)
+    def _begin(self, token: str, audience: str, client: str) -> Coroutine[Any, Any, ReviewStatus]:
+        """Prepare a review. Raises BusyError if the client waits for many already."""
         if self._waiting[client] >= _PER_ADDRESS:
             raise BusyError("The API server is being asked about other tokens from your address; try again soon.")
         self._waiting[client] += 1
+        return self._ask(token, audience, client)
+
+    async def _ask(self, token: str, audience: str, client: str) -> ReviewStatus:
         try:
-            yield
+            return await self._reviewer.review(token, audience)
         finally:
             self._waiting[client] -= 1
             if not self._waiting[client]:

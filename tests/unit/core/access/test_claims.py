@@ -30,7 +30,7 @@ ABSENT = object()
 
 
 def claims(issuer: str, given: Mapping[str, object], **changed) -> Claims:
-    return Claims(issuer, {name: value for name, value in (given | changed).items() if value is not ABSENT}, 10.0)
+    return Claims(issuer, {name: value for name, value in {**given, **changed}.items() if value is not ABSENT}, 10.0)
 
 
 @pytest.mark.parametrize(

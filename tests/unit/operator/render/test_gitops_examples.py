@@ -185,12 +185,16 @@ def instance(kind, **different):
         obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}, "clientConfig": {"configMap": "a"}}
         repo = msgspec.convert(obj, PackageRepo)
         status = repo_status(
-            RepoVerdict(repo=repo, accepted=found["Accepted"], secrets_resolved=found["SecretsResolved"]),
+            RepoVerdict(
+                repo=repo,
+                accepted=found["Accepted"],
+                secrets_resolved=found["SecretsResolved"],
+                access_resolved=found.get("AccessResolved"),
+            ),
             url=None,
             programmed=found["Programmed"],
             index_up_to_date=found["IndexUpToDate"],
             index=None,
-            access=found.get("AccessResolved"),
             client_configured=found["ClientConfigured"],
             now=now,
         )
@@ -372,7 +376,7 @@ def test_an_overlay_renders_once_its_secret_is_there(overlay, tmp_path):
     folder.mkdir()
     (folder / "all.yaml").write_text(yaml.safe_dump_all(decrypted(objects, {"read": "r", "write": "w"})))
     manifests = load_folder(folder, "packages")
-    made, faults = rendered(manifests, ENVIRONMENT, "packages")
+    made, faults, _ = rendered(manifests, ENVIRONMENT, "packages")
     assert (manifests.problems, manifests.notes, faults) == ((), (), ())
     assert {item["kind"] for item in made} >= {"ConfigMap", "Secret"}
     assert {item["metadata"]["namespace"] for item in made} == {"packages"}

@@ -1,0 +1,206 @@
+"""How the cluster's issuer and keys are followed. A double stands for the API server, to fail when a test says so."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from pywharf_operator.cluster import issuer_reader
+from pywharf_operator.cluster.issuer_reader import DISCOVERY_PATH, KEYS_PATH, IssuerReader
+from pywharf_operator.cluster.kube import Json, KubeError
+from pywharf_operator.spec import ObjectKey
+from support.operator.spec_changes import JWKS
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+KEY: Json = json.loads(JWKS)["keys"][0]
+FORBIDDEN = KubeError(403, "Forbidden", "no")
+BROKEN = KubeError(None, "Unreachable", "the API server was not reached")
+SERVER = ObjectKey("packages", "pywharf")
+
+
+def key(kid: str) -> Json:
+    return KEY | {"kid": kid}
+
+
+def token(**claims: Any) -> str:
+    """Return a token as the operator's own, whose signature nobody here verifies."""
+    parts = (b"{}", json.dumps(claims).encode(), b"s")
+    return ".".join(base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in parts)
+
+
+class ApiServer:
+    def __init__(self) -> None:
+        self.issuer = ISSUER
+        self.keys: list[Json] = [key("a")]
+        self.fault: KubeError | None = None
+        self.own = ""
+        self.reads = 0
+
+    async def document(self, path: str, most: int) -> Json:
+        self.reads += 1
+        if self.fault is not None:
+            raise self.fault
+        documents: dict[str, Json] = {
+            DISCOVERY_PATH: {"issuer": self.issuer, "jwks_uri": "x"},
+            KEYS_PATH: {"keys": self.keys},
+        }
+        return documents[path]
+
+    async def token(self) -> str:
+        return self.own
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def reading(api: Any, clock: Clock) -> IssuerReader:
+    return IssuerReader(api, clock=clock)
+
+
+async def first(reader: IssuerReader) -> Any:
+    return await reader.keys(SERVER)
+
+
+async def again(reader: IssuerReader, clock: Clock) -> Any:
+    """Read once more, as `run` does when its time has come."""
+    clock.now += issuer_reader.PERIOD_S
+    await reader.follow()
+    return await reader.keys(SERVER)
+
+
+def kids(found: Any) -> list[str]:
+    return [one["kid"] for one in found.found.jwks["keys"]]
+
+
+async def test_the_keys_are_read_once_and_in_order():
+    api, clock = ApiServer(), Clock()
+    api.keys = [key("b"), key("a") | {"x5u": "https://evil.example"}]
+    reader = reading(api, clock)
+    found = await first(reader)
+    assert (found.fault, found.found.issuer) == (None, ISSUER)
+    assert found.found.jwks["keys"] == [key("a"), key("b")]
+    assert await reader.keys(ObjectKey("packages", "other")) is found
+    assert api.reads == 2
+
+
+async def test_a_new_key_is_taken_and_an_old_one_stays_for_a_while():
+    """API servers restart one by one: those that have not yet do not know the new key, the others sign with it."""
+    api, clock = ApiServer(), Clock()
+    reader = reading(api, clock)
+    assert kids(await first(reader)) == ["a"]
+    api.keys = [key("a"), key("b")]
+    assert kids(await again(reader, clock)) == ["a", "b"]
+    api.keys = [key("a")]
+    assert kids(await again(reader, clock)) == ["a", "b"]
+    api.keys = [key("b")]
+    assert kids(await again(reader, clock)) == ["a", "b"]
+    assert kids(await again(reader, clock)) == ["a", "b"]
+    assert kids(await again(reader, clock)) == ["b"]
+
+
+@pytest.mark.parametrize("keys", [[], ["a"], [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}], [{"kid": "a"}], None, 7])
+async def test_what_is_no_key_is_not_delivered(keys):
+    api, clock = ApiServer(), Clock()
+    reader = reading(api, clock)
+    before = await first(reader)
+    api.keys = keys
+    found = await again(reader, clock)
+    assert found == before
+    api.keys = [*(keys if isinstance(keys, list) else ()), key("b")]
+    assert kids(await again(reader, clock)) == ["a", "b"]
+
+
+async def test_too_many_keys():
+    api, clock = ApiServer(), Clock()
+    api.keys = [key(f"k{number}") for number in range(65)]
+    found = await first(reading(api, clock))
+    assert found.found is None
+    assert found.fault.reason == "ClusterKeysUnreadable"
+    assert "no list of at most 64 keys" in found.fault.message
+
+
+async def test_the_last_keys_stay_and_a_lasting_fault_is_reported():
+    api, clock = ApiServer(), Clock()
+    reader = reading(api, clock)
+    before = await first(reader)
+    api.fault = BROKEN
+    assert await again(reader, clock) == before
+    assert await again(reader, clock) == before
+    found = await again(reader, clock)
+    assert (found.found, found.fault.reason) == (before.found, "ClusterKeysUnreadable")
+    api.fault = None
+    assert await again(reader, clock) == before
+
+
+async def test_without_the_right_the_remedy_is_named():
+    api, clock = ApiServer(), Clock()
+    api.fault = FORBIDDEN
+    found = await first(reading(api, clock))
+    assert (found.found, found.fault.reason) == (None, "ClusterKeysForbidden")
+    assert "system:service-account-issuer-discovery; bind it to the operator's ServiceAccount" in found.fault.message
+
+
+@pytest.mark.parametrize(
+    ("own", "issuer"),
+    [
+        ({"iss": ISSUER, "aud": ["https://api", 7]}, ISSUER),
+        ({"iss": ISSUER, "aud": "https://api"}, ISSUER),
+        ({"iss": "kubernetes/serviceaccount"}, None),
+        ({"iss": 7}, None),
+    ],
+)
+async def test_the_operators_own_token_names_the_issuer(own, issuer):
+    """It is enough to ask the API server about tokens."""
+    api, clock = ApiServer(), Clock()
+    api.fault, api.own = FORBIDDEN, token(**own)
+    found = await first(reading(api, clock))
+    assert found.fault is not None
+    assert (None if found.found is None else found.found.issuer) == issuer
+    assert found.found is None or found.found.audiences == ("https://api",)
+    assert found.found is None or found.found.jwks == {}
+
+
+@pytest.mark.parametrize("own", ["", "a.b", "a.b.c", "a.W10.c", f"a.{'x' * 20_000}.c", "a.é.c"])
+async def test_a_token_of_another_form_names_none(own):
+    api, clock = ApiServer(), Clock()
+    api.own = own
+    found = await first(reading(api, clock))
+    assert found.found is not None
+    assert found.found.audiences == ()
+
+
+async def test_the_api_servers_audiences_are_known_from_the_own_token():
+    api, clock = ApiServer(), Clock()
+    api.own = token(iss=ISSUER, aud=["https://kubernetes.default.svc"])
+    found = await first(reading(api, clock))
+    assert found.found is not None
+    assert found.found.audiences == ("https://kubernetes.default.svc",)
+    api.own = token(iss="https://another.example", aud=["pywharf"])
+    found = await first(reading(api, clock))
+    assert found.found is not None
+    assert found.found.audiences == ()
+
+
+async def test_only_servers_that_need_them_are_told():
+    api: Any = ApiServer()
+    told: list[ObjectKey] = []
+    reader, other = IssuerReader(api, told.append), ObjectKey("packages", "other")
+    await reader.follow()
+    assert api.reads == 0
+    await reader.keys(SERVER)
+    await reader.keys(other)
+    reader.forget(other)
+    await reader.follow()
+    assert told == []
+    api.keys = [key("b")]
+    await reader.follow()
+    assert told == [SERVER]
+    reads = api.reads
+    reader.forget_gone([])
+    await reader.follow()
+    assert api.reads == reads

@@ -1,0 +1,376 @@
+"""Access entries and identities: what a server is given, and what conditions say of entries without an effect."""
+
+import hashlib
+import json
+import tomllib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from pywharf.config.repo_config import FileSystemSpec, parse_config
+from pywharf.core.access.identity_document import Cluster, IdentityDocument, parse_document
+from pywharf_operator.cluster.kube import Json
+from pywharf_operator.local.folder import NO_CLUSTER, faults_of, notes_of, snapshot_of
+from pywharf_operator.render import Environment, Finding, RenderedServer, Resolution, render_server, resolve
+from pywharf_operator.render.objects.config_map import texts_of
+from pywharf_operator.render.objects.identity import identity_applied
+from pywharf_operator.render.resolve.fallback import fallback_credentials
+from pywharf_operator.render.resolve.kept import repos_applied
+from pywharf_operator.render.resolve.snapshot import ClusterKeys
+from pywharf_operator.spec import ObjectKey, PackageRepo
+from support.operator.manifest_text import parsed_each
+from support.operator.spec_changes import JWKS
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+SPECS: Any = {"file_system": FileSystemSpec}
+ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k", now=NOW)
+FOUND = Cluster(issuer="https://cluster.example", jwks=json.loads(JWKS), audiences=("https://kubernetes.default.svc",))
+KEYS = ClusterKeys(FOUND)
+UNREADABLE = Finding(status=False, reason="ClusterKeysForbidden", message="The operator may not read them.")
+ISSUER_ALONE = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={}), UNREADABLE)
+DIGEST = "sha256:" + "a" * 64
+ACCOUNTS: Json = {"serviceAccounts": [{"namespace": "ml", "name": "trainer"}]}
+GITHUB: Json = {"github": {"repository": "acme/tool", "workflow": "release.yml", "ownerID": 4711}}
+CLAIMS: Json = {"oidc": {"issuer": "corp", "claims": {"sub": "build-*", "run": 7, "protected": True}}}
+CORP = {"name": "corp", "url": "https://sso.corp.example", "jwks": JWKS}
+
+
+def entry(name: str = "ci", **more: Any) -> Json:
+    return {"name": name, "permission": "Read", **more}
+
+
+def repo(*access: Json, name: str = "team-a", namespace: str = "packages", **spec: Any) -> Json:
+    metadata = {"name": name, "namespace": namespace, "uid": name}
+    spec = {"backend": {"fileSystem": {}}, "access": list(access), **spec}
+    if not access:
+        spec = spec | {"credentials": {"anonymousRead": True, "readOnly": True}}
+    return {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageRepo", "metadata": metadata, "spec": spec}
+
+
+def server(**identity: Any) -> Json:
+    metadata = {"name": "pywharf", "namespace": "packages", "uid": "server"}
+    spec = {"storage": {"size": "1Gi"}, **({"identity": identity} if identity else {})}
+    return {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageServer", "metadata": metadata, "spec": spec}
+
+
+def decided(*manifests: Json, cluster: ClusterKeys = KEYS) -> Resolution:
+    found = parsed_each(*(json.dumps(one) for one in manifests))
+    assert (found.problems, found.notes) == ((), ())
+    return resolve(msgspec.structs.replace(snapshot_of(found), cluster=cluster), ENVIRONMENT)
+
+
+def rendered(*manifests: Json, cluster: ClusterKeys = KEYS) -> RenderedServer:
+    return render_server(decided(*manifests, cluster=cluster).servers[0], ENVIRONMENT)
+
+
+def document(made: RenderedServer) -> IdentityDocument | None:
+    return identity_applied(made.config_map)
+
+
+def table(made: RenderedServer, name: str = "team-a") -> Json:
+    found: Json = tomllib.loads(texts_of(made.config_map)["config.toml"])[name]
+    return found
+
+
+def test_the_server_reads_what_was_written():
+    subjects: dict[str, Json] = {
+        "digests": {"tokenDigests": [DIGEST]},
+        "accounts": ACCOUNTS,
+        "workflow": GITHUB,
+        "pipeline": {"gitlab": {"project": "acme/tool", "namespaceID": 1, "ref": "v*"}},
+        "claims": CLAIMS | {"projects": ["acme-*"], "expires": "2027-01-31T01:00:00+01:00", "permission": "Publish"},
+        "people": {"proxyGroups": ["ops"]},
+    }
+    made = rendered(server(), repo(*(entry(name, **one) for name, one in subjects.items())))
+    config = texts_of(made.config_map)["config.toml"]
+    (spec,) = parse_config(config, "", specs=SPECS).repos.values()
+    found = {one.name: one for one in spec.access}
+    assert found.keys() == subjects.keys()
+    assert found["digests"].token_digests == (DIGEST,)
+    assert (found["accounts"].service_accounts[0].namespace, found["accounts"].projects) == ("ml", ("*",))
+    assert found["workflow"].github is not None
+    assert found["workflow"].github.owner_id == 4711
+    assert found["pipeline"].gitlab is not None
+    assert (found["pipeline"].gitlab.issuer, found["pipeline"].gitlab.ref) == ("gitlab", "v*")
+    claims = found["claims"]
+    assert claims.oidc is not None
+    assert claims.oidc.claims == {"sub": "build-*", "run": 7, "protected": True}
+    assert (claims.permission, claims.projects) == ("Publish", ("acme-*",))
+    assert claims.expires == datetime(2027, 1, 31, tzinfo=UTC)
+    assert found["people"].proxy_groups == ("ops",)
+
+
+@pytest.mark.parametrize("access", [[], [entry(tokenDigests=[DIGEST])], [entry(proxyGroups=["ops"])]])
+def test_without_need_nothing_is_added(access):
+    identity = {"issuers": [CORP], "audience": "wharf"}
+    without, made = rendered(server(), repo(*access)), rendered(server(**identity), repo(*access))
+    assert made.objects == without.objects
+    assert texts_of(made.config_map).keys() == {"config.toml", "admin_secret.toml", "repos.toml"}
+    assert decided(server(**identity), repo(*access)).servers[0].identity_ready is None
+
+
+def test_the_document_has_what_the_entries_need():
+    identity = {"issuers": [{"name": "github"}, CORP, {"name": "other", "url": "https://o.example"}], "audience": "w"}
+    made = rendered(server(**identity), repo(entry("a", **GITHUB), entry("b", **ACCOUNTS), entry("c", **CLAIMS)))
+    text = texts_of(made.config_map)["identity.json"]
+    found = parse_document(text.encode())
+    assert found == document(made)
+    assert (found.audience, found.cluster) == ("w", FOUND)
+    assert [(one.name, one.issuer) for one in found.issuers] == [
+        ("corp", "https://sso.corp.example"),
+        ("github", "https://token.actions.githubusercontent.com"),
+    ]
+    config = tomllib.loads(texts_of(made.config_map)["config.toml"])
+    assert config["identity_file"] == "/etc/pywharf/identity.json"
+    assert config["identity_digest"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_rotated_key_changes_the_digest_and_no_pod():
+    other = msgspec.structs.replace(FOUND, jwks=json.loads(JWKS.replace('"a"', '"b"')))
+    before = rendered(server(), repo(entry(**ACCOUNTS)))
+    after = rendered(server(), repo(entry(**ACCOUNTS)), cluster=ClusterKeys(other))
+    assert before.digest != after.digest
+    assert (before.workload, before.cron_jobs, before.contents) == (after.workload, after.cron_jobs, after.contents)
+
+
+def test_kept_repos_keep_their_issuers():
+    """A repo of a namespace that cannot be read stays as it was, and what verifies its clients stays, too."""
+    before = rendered(server(), repo(entry(**ACCOUNTS)))
+    kept = repos_applied(ObjectKey("packages", "pywharf"), before.config_map, before.credentials, ["packages"])
+    snapshot = snapshot_of(parsed_each(json.dumps(server())))
+    verdict = resolve(msgspec.structs.replace(snapshot, kept=kept, cluster=KEYS), ENVIRONMENT).servers[0]
+    after = render_server(verdict, ENVIRONMENT)
+    assert table(after) == table(before)
+    assert document(after) == document(before)
+
+
+def test_secrets_follow_although_entries_cannot():
+    """The configuration that cannot be replaced names other access entries; its secrets are renewed all the same."""
+    old = rendered(server(), repo(entry(tokenDigests=[DIGEST])))
+    new = decided(server(), repo(entry(**ACCOUNTS))).servers[0]
+    assert fallback_credentials(new, old.config_map, rendered(server(), repo(entry(**ACCOUNTS))).config_map, b"k")
+
+
+def test_token_review_needs_no_keys():
+    made = rendered(server(serviceAccounts="TokenReview"), repo(entry(**ACCOUNTS)))
+    found = document(made)
+    assert found is not None
+    assert found.cluster is not None
+    assert (found.cluster.issuer, found.cluster.jwks, found.cluster.token_review) == (FOUND.issuer, {}, True)
+    pod = next(one for one in made.workload if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (one for one in pod["volumes"] if one["name"] == "api")
+    token = volume["projected"]["sources"][0]["serviceAccountToken"]
+    assert token == {"path": "token", "expirationSeconds": 600}
+    assert "--token_review_token_file=/etc/pywharf-api/token" in pod["containers"][0]["args"]
+    # Index Jobs have none of it.
+    assert "pywharf-api" not in json.dumps(made.cron_jobs)
+
+
+def test_the_flags_of_proxies():
+    made = rendered(server(trustedProxies=["10.0.0.0/8", "fd00::1"], proxyHeaders=True), repo())
+    args = made.workload[[one["kind"] for one in made.workload].index("Deployment")]["spec"]["template"]["spec"]
+    given = args["containers"][0]["args"]
+    assert "--trusted_proxies=10.0.0.0/8,fd00::1" in given
+    assert "--proxy_headers" in given
+
+
+def told(*manifests: Json, cluster: ClusterKeys = KEYS) -> tuple[Finding | None, Finding | None]:
+    found = decided(*manifests, cluster=cluster)
+    return found.repos[0].access_resolved, found.servers[0].identity_ready
+
+
+def ends(**later: int) -> str:
+    return (NOW + timedelta(**later)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("access", "identity", "reason", "part"),
+    [
+        (entry(tokenDigests=[DIGEST]), {}, "Resolved", "Every access entry has an effect."),
+        (entry(**GITHUB), {}, "IssuerUnknown", "The access entry ci names the issuer github, which is not among"),
+        (entry(**CLAIMS), {"issuers": [{"name": "github"}]}, "IssuerUnknown", "names the issuer corp"),
+        (entry(**GITHUB), {"issuers": [{"name": "github"}]}, "Resolved", ""),
+        (entry(**ACCOUNTS), {"serviceAccounts": "Off"}, "ServiceAccountsOff", "is Off; have it set to Offline"),
+        (entry(**ACCOUNTS), {}, "Resolved", ""),
+        (entry(proxyGroups=["ops"]), {}, "ProxyHeadersOff", "spec.identity.proxyHeaders of PackageServer"),
+        (
+            entry(proxyGroups=["ops"]),
+            {"proxyHeaders": True, "trustedProxies": ["10.0.0.1"]},
+            "Resolved",
+            "",
+        ),
+        (entry(tokenDigests=[DIGEST], expires=ends(seconds=0)), {}, "EntryExpired", "Ended, and granting nothing: ci;"),
+        (entry(tokenDigests=[DIGEST], expires=ends(seconds=1)), {}, "EntryEndsSoon", "ci at 2026-06-01T00:00:01"),
+        (
+            entry(tokenDigests=[DIGEST], expires=ends(days=7)),
+            {},
+            "EntryEndsSoon",
+            "Within 7 days end: ci at 2026-06-08",
+        ),
+        (entry(tokenDigests=[DIGEST], expires=ends(days=8)), {}, "Resolved", ""),
+    ],
+)
+def test_what_is_said_of_an_entry(access, identity, reason, part):
+    found, _ = told(server(**identity), repo(access))
+    assert found is not None
+    assert found.reason == reason
+    assert found.status is (reason in {"Resolved", "EntryEndsSoon"})
+    assert part in found.message
+
+
+def test_every_fault_is_named_once():
+    found, _ = told(
+        server(serviceAccounts="Off"),
+        repo(
+            entry("a", **ACCOUNTS),
+            entry("b", **ACCOUNTS),
+            entry("c", **GITHUB),
+            entry("d", tokenDigests=[DIGEST]),
+            entry("e", tokenDigests=[DIGEST], permission="Publish"),
+        ),
+    )
+    assert found is not None
+    assert (found.status, found.reason) == (False, "IssuerUnknown")
+    assert "The access entries a, b name serviceAccounts" in found.message
+    assert "d, e have a token's digest in common" in found.message
+    assert DIGEST not in found.message
+
+
+def test_a_digest_of_two_entries_is_no_fault():
+    found, _ = told(server(), repo(entry("a", tokenDigests=[DIGEST]), entry("b", tokenDigests=[DIGEST])))
+    assert found is not None
+    assert (found.status, found.reason) == (True, "DigestRepeated")
+
+
+@pytest.mark.parametrize(
+    ("identity", "cluster", "status", "reason", "believed"),
+    [
+        ({}, KEYS, True, "Ready", True),
+        ({}, ClusterKeys(FOUND, UNREADABLE), False, "ClusterKeysForbidden", True),
+        ({}, ClusterKeys(None, UNREADABLE), False, "ClusterKeysForbidden", False),
+        # The operator's own token names the issuer: enough to ask the API server, not to verify.
+        (
+            {},
+            ClusterKeys(Cluster(issuer="https://c.example", jwks={}), UNREADABLE),
+            False,
+            "ClusterKeysForbidden",
+            False,
+        ),
+        (
+            {"serviceAccounts": "TokenReview"},
+            ClusterKeys(Cluster(issuer="https://c.example", jwks={}), UNREADABLE),
+            True,
+            "Ready",
+            True,
+        ),
+        ({"audience": "https://kubernetes.default.svc"}, KEYS, False, "AudienceOfApiServer", False),
+        ({"audience": FOUND.issuer}, KEYS, False, "AudienceOfApiServer", False),
+        ({"issuers": [CORP | {"url": FOUND.issuer}]}, KEYS, False, "IssuerIsCluster", True),
+        ({"serviceAccounts": "Off"}, KEYS, None, None, False),
+    ],
+)
+def test_whether_service_accounts_are_believed(identity, cluster, status, reason, believed):
+    manifests = server(**identity), repo(entry(**ACCOUNTS))
+    _, found = told(*manifests, cluster=cluster)
+    assert (None if found is None else found.status, None if found is None else found.reason) == (status, reason)
+    made = document(rendered(*manifests, cluster=cluster))
+    assert (made is not None and made.cluster is not None) is believed
+    if made is not None:
+        parse_document(msgspec.json.encode(made))
+
+
+def test_no_secret_is_needed():
+    made = decided(server(), repo(entry(**ACCOUNTS)))
+    assert made.repos[0].served
+    assert not made.repos[0].secrets.given()
+
+
+def test_entries_and_keys_have_room_together():
+    """A repo whose table is too large is refused alone, with the number."""
+    digests = [f"sha256:{number:064x}" for number in range(64)]
+    large = repo(*(entry(f"e{number}", tokenDigests=digests) for number in range(8)), name="large")
+    found = decided(server(), large, repo(entry(**ACCOUNTS)))
+    by_name = {one.repo.key.name: one for one in found.repos}
+    assert by_name["large"].accepted.reason == "TableTooLarge"
+    assert "and PackageServer packages/pywharf takes 16384 of one repo" in by_name["large"].accepted.message
+    assert "spec.access" in by_name["large"].accepted.message
+    assert by_name["team-a"].served
+
+
+def test_up_says_that_it_has_no_cluster():
+    made = decided(server(), repo(entry(**ACCOUNTS)), cluster=ClusterKeys(fault=NO_CLUSTER))
+    (line,) = faults_of(made, ())
+    assert line.startswith("PackageRepo packages/team-a: AccessResolved is False (NoCluster)")
+    assert "`pywharf up` has no cluster" in line
+    assert notes_of(made) == ()
+
+
+def test_render_says_what_the_operator_adds():
+    made = decided(server(), repo(entry(**ACCOUNTS)), cluster=ClusterKeys())
+    assert faults_of(made, ()) == ()
+    (line,) = notes_of(made)
+    assert "the operator adds its issuer and public keys to identity.json" in line
+
+
+def fault(spec: Json, kind: str = "PackageRepo") -> str:
+    manifest = repo() if kind == "PackageRepo" else server()
+    manifest["spec"] |= spec
+    (problem,) = parsed_each(json.dumps(manifest)).problems
+    return problem.sentence
+
+
+@pytest.mark.parametrize(
+    ("access", "part"),
+    [
+        ([entry()], "exactly one of tokenDigests, serviceAccounts, github, gitlab, oidc and proxyGroups"),
+        ([entry(tokenDigests=[DIGEST], **ACCOUNTS)], "exactly one of tokenDigests"),
+        ([entry(tokenDigests=[DIGEST]), entry(proxyGroups=["a"])], "access: two entries have the name ci"),
+        ([entry(tokenDigests=["sha256:ABC"])], "as `pywharf token digest` prints them"),
+        ([entry(tokenDigests=[DIGEST], expires="2027-01-31T00:00:00")], "timezone"),
+        ([entry(tokenDigests=[DIGEST], expires="9999-12-31T00:00:00Z")], "expires must be before the year 9999"),
+        ([entry(serviceAccounts=[{"namespace": "ml", "name": "train-*"}])], "or * for every one of the namespace"),
+        ([entry(github={**GITHUB["github"], "workflow": "other/.github/x.yml"})], "the name of a file"),
+        ([entry(oidc={"issuer": "corp", "claims": {"a b": "c"}})], "it must be a claim's name"),
+        ([entry(tokenDigests=[DIGEST], permission="Publish")], "credentials.readOnly is true, so nobody publishes"),
+    ],
+)
+def test_bad_entries(access, part):
+    assert part in fault({"access": access})
+
+
+PRIVATE = JWKS.replace('"kid"', '"d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE", "kid"')
+
+
+@pytest.mark.parametrize(
+    ("identity", "part"),
+    [
+        ({"serviceAccounts": False}, "put the value in quotes"),
+        ({"audience": "a b"}, "a text without spaces"),
+        ({"issuers": [{"name": "corp"}]}, "url is missing; only those of github and gitlab are known by name"),
+        ({"issuers": [{"name": "corp", "url": "http://a.example"}]}, "url is plain http"),
+        ({"issuers": [CORP, CORP]}, "issuers: two have the name corp"),
+        ({"issuers": [CORP, CORP | {"name": "b"}]}, "issuers: two have the url https://sso.corp.example"),
+        ({"issuers": [CORP | {"jwks": "{}"}]}, "it has no list of keys"),
+        ({"issuers": [CORP | {"jwks": PRIVATE}]}, "jwks: it holds a private or shared key"),
+        ({"issuers": [CORP | {"jwks": PRIVATE + " " * 65536}]}, "jwks: at most 65536 characters"),
+        ({"issuers": [CORP | {"jwks": json.loads(PRIVATE)}]}, "jwks"),
+        ({"issuers": [CORP | {"jwks": PRIVATE[:-1]}]}, "jwks: it must be JSON"),
+        ({"trustedProxies": ["10.0.0.1/8"]}, "no bit past its length"),
+        ({"trustedProxies": ["0.0.0.0/0"]}, "never of every address"),
+        ({"proxyHeaders": True}, "proxyHeaders are believed from trustedProxies alone"),
+    ],
+)
+def test_bad_identities(identity, part):
+    found = fault({"identity": identity}, "PackageServer")
+    assert part in found
+    assert "870MB" not in found
+
+
+def test_entries_are_in_the_repos_content():
+    """A replica that does not have a new entry yet does not count as serving the repo as it is described."""
+    before, after = rendered(server(), repo(entry("a", **ACCOUNTS))), rendered(server(), repo(entry("b", **ACCOUNTS)))
+    assert before.contents != after.contents
+    first: PackageRepo = decided(server(), repo(entry("a", **ACCOUNTS))).repos[0].repo
+    assert first.spec.access[0].name == "a"

@@ -75,7 +75,7 @@ def _config_map(repo: RepoVerdict, verdict: ServerVerdict) -> Manifest:
         metadata["ownerReferences"] = owner_references(repo.repo)
     data = {
         "pip.conf": _pip_conf(server, repo.name, has_authority=has_authority),
-        "uv.toml": _uv_toml(server, repo.name),
+        "uv.toml": _uv_toml(server, repo.name, has_authority=has_authority),
         "keyring": keyring(base_url(server)),
     }
     if has_authority:
@@ -94,10 +94,11 @@ def _pip_conf(server: PackageServer, name: RepoName, *, has_authority: bool) -> 
     return "".join(f"{line}\n" for line in lines)
 
 
-def _uv_toml(server: PackageServer, name: RepoName) -> str:
+def _uv_toml(server: PackageServer, name: RepoName, *, has_authority: bool) -> str:
     """Return the file. uv asks the keyring without a user name only where it must always authenticate."""
     url = repo_url(server, name)
-    return (
+    note = f"# uv reads the authority by its environment: SSL_CERT_FILE={FOLDER}/{AUTHORITY_KEY}\n"
+    return (note if has_authority else "") + (
         f'keyring-provider = "subprocess"\npublish-url = "{url}"\n\n[[index]]\nurl = "{url}"\ndefault = true\n'
         'authenticate = "always"\n'
     )

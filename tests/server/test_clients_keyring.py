@@ -15,9 +15,10 @@ from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.access.tokens import digest_of, new_token
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.render.objects.client_config import FOLDER
+from pywharf_operator.render.objects.client_config import FOLDER, keyring
 from support.certificates import certificates
 from support.clients.computer import Computer
+from support.distributions.projects import source_tree
 from support.distributions.wheels import wheel
 from support.operator.manifest_text import parsed_each
 from support.server.serving import Server, running
@@ -188,3 +189,56 @@ def test_poetry_installs_as_the_docs_say(pod: Pod, tmp_path: Path):
         "SSL_CERT_FILE": "",
     }
     pod.computer.run("poetry", "add", "--no-interaction", "by-poetry", cwd=project, env=env)
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_variables_are_enough_for_an_image_that_has_the_program(pod: Pod, tmp_path: Path, tool: str):
+    publish(pod, f"baked-{tool}", tmp_path)
+    scheme, _, rest = pod.url.partition("://")
+    baked = {
+        "PYWHARF_URL": pod.server.url,
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_INDEX_URL": pod.url,
+        "PIP_KEYRING_PROVIDER": "subprocess",
+        "UV_NO_CONFIG": "1",
+        "UV_DEFAULT_INDEX": f"{scheme}://__token__@{rest}",
+        "UV_KEYRING_PROVIDER": "subprocess",
+    }
+    (pod.folder / "keyring").chmod(0o755)
+    (pod.folder / "keyring").write_text(keyring("https://pywharf.invalid"))
+    env = {name: value for name, value in pod.computer.env.items() if name != "UV_CONFIG_FILE"} | baked
+    computer = replace(pod.computer, env=env)
+    python = computer.python()
+    commands = {
+        "pip": ("pip", f"--python={python.path}", "install", "--no-input", f"baked-{tool}"),
+        "uv": ("uv", "pip", "install", f"--python={python.path}", f"baked-{tool}"),
+    }
+    computer.run(*commands[tool])
+    assert python.installed() == {f"baked-{tool}": "1.0"}
+
+
+def test_uv_publishes_a_named_index_of_a_project(pod: Pod, tmp_path: Path):
+    """Without the file for uv: the index of a project, and the token by the variable that the docs name."""
+    url = pod.url
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "p"\nversion = "0"\n'
+        f'[[tool.uv.index]]\nname = "wharf"\nurl = "{url}"\npublish-url = "{url}"\n'
+    )
+    env = {name: value for name, value in pod.computer.env.items() if name != "UV_CONFIG_FILE"}
+    env |= {"UV_PUBLISH_TOKEN": pod.token.read_text()}
+    made = wheel(tmp_path, "by-index")
+    replace(pod.computer, env=env).run("uv", "publish", "--index=wharf", made, cwd=tmp_path)
+
+
+def test_poetry_publishes_as_the_docs_say(pod: Pod, tmp_path: Path):
+    tree = source_tree(tmp_path / "tree", "by-poetry-itself", "poetry")
+    (tree.folder / "dist").mkdir(exist_ok=True)
+    wheel(tree.folder / "dist", "by-poetry-itself")
+    env = {
+        "POETRY_REPOSITORIES_WHEELS_URL": pod.url,
+        "POETRY_HTTP_BASIC_WHEELS_USERNAME": "__token__",
+        "POETRY_HTTP_BASIC_WHEELS_PASSWORD": pod.token.read_text(),
+        "POETRY_CERTIFICATES_WHEELS_CERT": str(pod.folder / "ca.crt"),
+        "SSL_CERT_FILE": "",
+    }
+    pod.computer.run("poetry", "publish", "--no-interaction", "--repository=wheels", cwd=tree.folder, env=env)

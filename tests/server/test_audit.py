@@ -142,7 +142,7 @@ def test_off(tmp_path):
 def test_a_flood_of_refusals_leaves_few_lines(server):
     assert all(call(server.repo(), auth=f"demo:hidden-{n}").status == 401 for n in range(30))
     assert len(audit_lines(server)) < 30
-    assert metric(server, "pywharf_audit_suppressed_total") == 30 - len(audit_lines(server))
+    assert metric(server, "pywharf_audit_suppressed_total", "refusal") == 30 - len(audit_lines(server))
 
 
 def test_a_hostile_client_cannot_write_a_line(server):

@@ -45,6 +45,9 @@ VALUES: dict[str, tuple[str, object]] = {
     "allowed_endpoints": ("index.example.com,*.example.org:8443", "index.example.com,*.example.org:8443"),
     "advisories": ("feeds/pypi.zip", "feeds/pypi.zip"),
     "advisories_interval": ("60", 60.0),
+    "token_review_url": ("https://10.96.0.1", "https://10.96.0.1"),
+    "token_review_token_file": ("some/token", "some/token"),
+    "token_review_ca_file": ("some/ca.crt", "some/ca.crt"),
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }
@@ -87,9 +90,12 @@ def test_each_flag_in_each_spelling(field, monkeypatch):
         assert getattr(settings("r", f"--no_{field}"), field) is False
         assert getattr(settings("r", f"--no-{dashed}"), field) is False
     elif not more and field not in {"access_log", "audit_log"}:
-        another = {"allowed_endpoints": "another.example.com", "trusted_proxies": "192.0.2.7"}.get(
-            field, "http://127.0.0.2/x/"
-        )
+        of_their_own = {
+            "allowed_endpoints": "another.example.com",
+            "trusted_proxies": "192.0.2.7",
+            "token_review_url": "https://127.0.0.2",
+        }
+        another = of_their_own.get(field, "http://127.0.0.2/x/")
         another = "1" if isinstance(expected, int | float) else another
         assert str(getattr(settings("r", f"--{field}={another}"), field)).removesuffix(".0") == another
 

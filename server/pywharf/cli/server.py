@@ -103,6 +103,7 @@ async def serve(
 
     `on_ready` is called with the base URL. Raises InvalidConfigError.
     """
+    _write_alone(audit_log.LOGGER_NAME)
     with sharing(settings) as shared:
         await _serve(settings, shared, stop, on_ready)
 
@@ -127,9 +128,10 @@ def _set_up_logging(settings: ServerSettings) -> None:
 
 
 def _write_alone(logger: str) -> None:
-    """Write the lines of a logger, which are JSON, without the usual prefix."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    """Write the lines of a logger, which are JSON, without the usual prefix. Idempotent."""
     found = logging.getLogger(logger)
-    found.addHandler(handler)
-    found.propagate = False
+    if not found.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        found.addHandler(handler)
+        found.propagate = False

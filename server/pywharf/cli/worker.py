@@ -144,7 +144,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 max_uploads=settings.max_uploads,
                 advisories=advisories,
                 served_files=served_files,
-                audit_log=AuditLog(settings.audit_log, metrics.audit_suppressed.inc),
+                audit_log=AuditLog(settings.audit_log, metrics.audit_suppressed.labels("refusal").inc),
                 brake=Brake(shared.wrong_secrets),
                 trusted_proxies=proxies,
             ),

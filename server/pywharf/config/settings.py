@@ -11,7 +11,6 @@ from pywharf.core.urls import check_url, is_http
 
 DEFAULT_EXTRA_INDEX_URL = "https://pypi.org/simple/"
 DEFAULT_API_SERVER_URL = "https://kubernetes.default.svc"
-_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class ServerSettings(Redacted, frozen=True, kw_only=True):
@@ -146,12 +145,15 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         Meta(description="URL of the API server, if the identity document has it asked about ServiceAccount tokens."),
     ] = DEFAULT_API_SERVER_URL
     token_review_token_file: Annotated[
-        str,
-        Meta(description="Path of the token that the server sends to the API server; read again for each review."),
-    ] = f"{_SERVICE_ACCOUNT}/token"
+        str | None,
+        Meta(
+            description="Path of the token that the server sends to it; read for each review. Default: the pod's own."
+        ),
+    ] = None
     token_review_ca_file: Annotated[
-        str, Meta(description="Path of the API server's authority (PEM); read again for each review.")
-    ] = f"{_SERVICE_ACCOUNT}/ca.crt"
+        str | None,
+        Meta(description="Path of its authority (PEM); read for each review. Default: the pod's own."),
+    ] = None
     shutdown_delay: Annotated[
         float,
         Meta(ge=0, le=3600, description="Seconds after a SIGTERM in which new connections are still taken."),

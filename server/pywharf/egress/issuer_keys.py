@@ -67,11 +67,13 @@ class IssuerKeysClient:
 
 
 def _address_of_keys(discovered: object, issuer: str) -> str:
-    """Return the `jwks_uri` of a discovery document, which must be this issuer's."""
+    """Return the `jwks_uri` of a discovery document, which must be this issuer's and as protected."""
     if not isinstance(discovered, dict) or discovered.get("issuer") != issuer:
         raise KeysUnavailableError("its discovery document is of another issuer")
     address = discovered.get("jwks_uri")
     parts = urlsplit(address) if isinstance(address, str) else None
-    if parts is None or parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+    if parts is None or parts.scheme not in {"https", urlsplit(issuer).scheme} or not parts.hostname:
         raise KeysUnavailableError("its discovery document has no https URL of keys")
+    if "@" in parts.netloc:
+        raise KeysUnavailableError("its discovery document has a URL of keys with user info")
     return str(address)

@@ -19,7 +19,8 @@ _TOTAL_S: Final = 5.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=_TOTAL_S, connect=3, sock_read=5)
 _MAX_BYTES: Final = 64 * 1024
 _MAX_CONCURRENT: Final = 8
-_MAX_TOKEN_FILE: Final = 64 * 1024
+_MAX_FILE: Final = 64 * 1024
+_POD: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class ReviewUnavailableError(Exception):
@@ -50,10 +51,10 @@ class ApiServer(msgspec.Struct, frozen=True):
     """Where the API server is, and what the server authenticates to it with."""
 
     url: str
-    ca_path: str
-    """Its authority (PEM); read again when it changes."""
-    credential_path: str
-    """The pod's own projected token, which the kubelet renews."""
+    ca_path: str | None = None
+    """Its authority (PEM), which may change; None: what Kubernetes mounts into a pod."""
+    credential_path: str | None = None
+    """The server's own token, which the kubelet renews; None: what Kubernetes mounts into a pod."""
 
 
 class TokenReviewClient:
@@ -77,6 +78,8 @@ class TokenReviewClient:
                 return await self._post(body, own, context)
         except TimeoutError as error:  # before OSError and ClientError: it is both
             raise ReviewUnavailableError("the API server did not answer in time") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise ReviewUnavailableError("the API server's certificate is not of --token_review_ca_file") from error
         except aiohttp.ClientError as error:
             reason = str(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             raise ReviewUnavailableError(f"the API server cannot be reached ({reason})") from error
@@ -113,8 +116,8 @@ class TokenReviewClient:
     def _credentials(self) -> tuple[str, ssl.SSLContext]:
         """Read the own token and the authority, which change while the server runs. Blocks."""
         try:
-            own = _read(self._server.credential_path).decode("ascii").strip()
-            authority = _read(self._server.ca_path)
+            own = _read(self._server.credential_path or f"{_POD}/token").decode("ascii").strip()
+            authority = _read(self._server.ca_path or f"{_POD}/ca.crt")
             if self._trusting is None or self._trusting[0] != authority:
                 self._trusting = authority, ssl.create_default_context(cadata=authority.decode("ascii"))
         except (OSError, ValueError) as error:  # an SSLError is an OSError, a UnicodeDecodeError a ValueError
@@ -133,4 +136,4 @@ class TokenReviewClient:
 
 def _read(path: str) -> bytes:
     with Path(path).open("rb") as file:
-        return file.read(_MAX_TOKEN_FILE)
+        return file.read(_MAX_FILE)

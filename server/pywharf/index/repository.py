@@ -31,8 +31,9 @@ from pywharf.index.threads import within
 from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
+_LARGE_FILTERED_ROOT = 200
 _LARGE_PROJECT = 200
-"""Entries above which rendering a page would hold up the event loop."""
+"""Entries above which making a page would hold up the event loop."""
 _MAX_CONCURRENT_LOOKUPS = 2
 """Concurrent project lookups in the storage itself; a large project occupies a thread."""
 _CALL_TIMEOUT_S = 60.0
@@ -155,7 +156,8 @@ class Repository:
 
         # Filtered pages are pages like others to the cache: it bounds what all of them take.
         key = (self.name, visible, is_json)
-        return await self._pages.get_or_make(key, names, make, large=len(names) > _LARGE_ROOT)
+        large = len(names) > (_LARGE_ROOT if visible is None else _LARGE_FILTERED_ROOT)
+        return await self._pages.get_or_make(key, names, make, large=large)
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:

@@ -99,10 +99,6 @@ class Gatekeeper:
         """Return whether the repo has no secrets of its own, but a storage that knows clients itself."""
         return name in self._caches and not self.credentials(name).has_secrets
 
-    def proves_identity(self, secret: str) -> bool:
-        """Return whether a text has the form of a proof of identity, with which any user name is taken."""
-        return self._identification.plausible(secret)
-
     async def admit(self, name: RepoName, secret: str, needed: Permission, address: str = "") -> Decision:
         """Decide about a client at an address that sent a secret under the repo's name.
 

@@ -52,7 +52,7 @@ class Metrics:
         )
         self.refusals = Counter("pywharf_refusals", "Refused credentials and requests, by status.", ["status"], **own)
         self.audit_suppressed = Counter(
-            "pywharf_audit_suppressed", "Refusals without a line in the audit log, because there were too many.", **own
+            "pywharf_audit_suppressed", "Events without a line in the audit log: there were too many.", ["event"], **own
         )
         self.reloads = Counter("pywharf_config_reloads", "Configurations read, by result.", ["result"], **own)
         self.config_valid = Gauge(

@@ -38,7 +38,7 @@ class Access(Redacted, frozen=True):
     """Returns what the current configuration says about the client; None if no access entry decided."""
 
     def require_publish(self, project: ProjectName) -> None:
-        """Raise ForbiddenError if the client may not publish to the project, or change it, any more.
+        """Raise ForbiddenError if the client may not, or may no longer, publish to the project or change it.
 
         A file may take long to arrive, and an entry that was removed meanwhile grants nothing.
         """

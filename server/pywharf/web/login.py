@@ -20,7 +20,8 @@ from pywharf.web.problems import braked
 from pywharf.web.refusals import wrong_secret
 from pywharf.web.transport import cookie_name, is_secure
 
-_FIELD_LIMIT = 4096
+_FIELD_LIMIT = 8192
+"""Characters of a field, as many as the longest token of an issuer has."""
 _MAX_FORM_BYTES = 256 * 1024
 """Bytes of a sign-in form, which anybody may send."""
 _FORM_S = 20.0

@@ -24,7 +24,7 @@ SHARED = {
 
 
 def fields(event, origin=ORIGIN, now=NOW):
-    return msgspec.to_builtins(line_of(event, origin, now))
+    return msgspec.json.decode(msgspec.json.encode(line_of(event, origin, now)))
 
 
 TABLE: list[tuple[Event, dict[str, object]]] = [
@@ -98,7 +98,8 @@ def test_every_text_is_bounded_and_printable():
 def test_the_schema_is_documented():
     """Also the other way: no line has a field or an event that the table lacks."""
     text = (CHECKOUT / "docs" / "audit.md").read_text()
-    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    tables = text.partition("### Subjects")[0]
+    documented = set(re.findall(r"^\| `(\w+)` \|", tables, re.MULTILINE))
     line = line_of(Login(), Origin(), NOW)
     kinds = {event.kind for event, _ in TABLE}
     assert documented == {*line.__struct_fields__, *kinds}

@@ -24,8 +24,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def lines(caplog):
+def lines(caplog, monkeypatch):
     """Return a function that takes the lines written since it was called last."""
+    monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
     caplog.set_level(logging.INFO, LOGGER_NAME)
 
     def taken():

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import hmac
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
@@ -140,7 +141,7 @@ def matching(
 ) -> list[CompiledEntry]:
     """Return the entries that grant the identity something at `now`, in the order of the configuration.
 
-    With `digests`, only those whose key has one of them: an entry that was changed or added since counts no more.
+    With `digests`, only those whose key has one of them: not an entry that was changed or added since.
     """
     found = compiled.about(identity)
     if not found:
@@ -155,13 +156,9 @@ def decide(compiled: CompiledEntries, identity: Identity, now: float, digests: C
     found = matching(compiled, identity, now, digests)
     if not found:
         return NO_GRANT
-    read = publish = NO_PROJECTS
-    until = getattr(identity, "expires", inf)
-    for one in found:
-        read = one.projects if read is NO_PROJECTS else read | one.projects
-        if one.permission is Permission.WRITE:
-            publish = one.projects if publish is NO_PROJECTS else publish | one.projects
-        until = min(until, one.ends)
+    until = min(getattr(identity, "expires", inf), *[one.ends for one in found])
+    read = _projects_of(found)
+    publish = _projects_of([one for one in found if one.permission is Permission.WRITE])
     return Grant(
         permission=Permission.READ if publish is NO_PROJECTS else Permission.WRITE,
         entry=",".join([one.entry.name for one in found]),
@@ -171,6 +168,13 @@ def decide(compiled: CompiledEntries, identity: Identity, now: float, digests: C
         until=until if until < inf else None,
         keys=tuple([one.key for one in found]),
     )
+
+
+def _projects_of(found: Sequence[CompiledEntry]) -> ProjectFilter:
+    """Return the projects of all these entries together."""
+    if not found:
+        return NO_PROJECTS
+    return functools.reduce(operator.or_, [one.projects for one in found])
 
 
 def entry_key(entry: AccessEntry) -> str:

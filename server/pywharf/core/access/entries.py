@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pywharf.core.access.permission import Permission
-from pywharf.core.policy.name_patterns import is_name_pattern
+from pywharf.core.policy.name_patterns import is_costly, is_name_pattern
 
 EntryPermission = Literal["Read", "Publish"]
 PERMISSIONS = {"Read": Permission.READ, "Publish": Permission.WRITE}
@@ -27,6 +27,8 @@ MAX_ENTRIES = 64
 """Most entries of a repo."""
 MAX_SUBJECTS = 64
 """Most digests, ServiceAccounts or groups of an entry, and most claims."""
+MAX_COSTLY_PATTERNS = 64
+"""Most patterns of a repo's entries that have a * elsewhere than at their end: such ones are tried for each name."""
 
 
 class ServiceAccountRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -105,6 +107,12 @@ class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 def check_entries(entries: Sequence[AccessEntry]) -> None:
     """Check the entries of one repo together, and what a schema cannot say. Raises ValueError: one sentence."""
+    costly = sum(is_costly(pattern) for entry in entries for pattern in entry.projects)
+    if costly > MAX_COSTLY_PATTERNS:
+        raise ValueError(
+            f"projects of the access entries have {costly} patterns with a * elsewhere than at their end; at most "
+            f"{MAX_COSTLY_PATTERNS} are allowed"
+        )
     seen: set[str] = set()
     for entry in entries:
         if entry.name in seen:

@@ -27,6 +27,10 @@ PAST_THE_SCHEMA = (
     "its minute has the range 30-10",
     "the IANA time zone database has no such name",
     "is no version specifier of PEP 440",
+    "it must be a claim's name",
+    "expected `bool | int | str`, got `array`",
+    "jwks: it has no list of keys",
+    "no bit past its length",
 )
 """Parts of the errors that no schema can express: only the operator refuses these manifests."""
 WITHOUT_PATH = ("kind is", "metadata.name is missing", "metadata is missing")
@@ -200,3 +204,67 @@ def test_what_is_rendered_is_taken(cluster: Cluster, namespace, path: Path):
     if objects:
         text = yaml.safe_dump_all(objects)
         cluster.kubectl("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-", input=text)
+
+
+DIGESTS = [f"sha256:{number:064x}" for number in range(64)]
+
+
+def test_as_much_access_as_there_may_be(kube, namespace):
+    """Each rule of the schema holds for 64 entries with 64 subjects each, within what the API server spends."""
+    accounts = [{"namespace": "n" * 63, "name": "a" * 240 + str(number)} for number in range(64)]
+    access = [
+        {"name": f"e{number}", "permission": "Read"}
+        | ({"tokenDigests": DIGESTS} if number % 2 else {"serviceAccounts": accounts})
+        for number in range(64)
+    ]
+    spec = {"backend": {"fileSystem": {}}, "access": access}
+    path = put(kube, namespace, "packagerepos", "long", spec)
+    assert len((kube.get(path) or {})["spec"]["access"]) == 64
+    with pytest.raises(ApiError) as refused:
+        put(kube, namespace, "packagerepos", "longer", spec | {"access": [*access, access[0] | {"name": "more"}]})
+    assert refused.value.status == 422
+
+
+ENTRY = {"name": "a", "permission": "Read"}
+SENTENCES = [
+    ({"access": [ENTRY]}, "an entry must have exactly one of tokenDigests, serviceAccounts, github, gitlab, oidc and"),
+    ({"access": [ENTRY | {"tokenDigests": DIGESTS[:1], "proxyGroups": ["a"]}]}, "an entry must have exactly one of"),
+    ({"access": [ENTRY | {"tokenDigests": ["pywharf_a"]}]}, "it must be sha256: and 64 hexadecimal digits in lower"),
+    ({"access": [ENTRY | {"serviceAccounts": [{"namespace": "a", "name": "a*"}]}]}, "or * for every one of the namesp"),
+    (
+        {"access": [ENTRY | {"github": {"repository": "a/b", "workflow": "c/d.yml", "ownerID": 1}}]},
+        "it must be the name of a file in .github/workflows such as release.yml",
+    ),
+    (
+        {"access": [ENTRY | {"tokenDigests": DIGESTS[:1], "expires": "9999-06-01T00:00:00Z"}]},
+        "expires must be before the year 9999",
+    ),
+    ({"access": [ENTRY | {"tokenDigests": DIGESTS[:1]}] * 2}, "Duplicate value"),
+    (
+        {
+            "access": [ENTRY | {"tokenDigests": DIGESTS[:1], "permission": "Publish"}],
+            "credentials": {"readOnly": True},
+        },
+        "credentials.readOnly is true, so nobody publishes; give each entry the permission Read",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "sentence"), SENTENCES)
+def test_bad_entries_are_refused_in_our_words(kube, namespace, spec, sentence):
+    metadata = {"name": "demo"}
+    made = {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageRepo", "metadata": metadata}
+    with pytest.raises(ApiError) as refused:
+        create_dry(kube, namespace, yaml.safe_dump(made | {"spec": {"backend": {"fileSystem": {}}} | spec}))
+    assert sentence in refused.value.message
+
+
+def test_an_entry_is_applied_by_its_name(kube, namespace):
+    """Two managers may each own an entry of a repo: entries are told apart by their names."""
+    path = put(kube, namespace, "packagerepos", "demo", {"backend": {"fileSystem": {}}, "access": []})
+    for manager in ("team", "platform"):
+        entry = {"name": manager, "permission": "Read", "tokenDigests": DIGESTS[:1]}
+        made = {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageRepo", "metadata": {"name": "demo"}}
+        kube.apply(path, made | {"spec": {"access": [entry]}}, manager)
+    entries = (kube.get(path) or {})["spec"]["access"]
+    assert [(one["name"], one["projects"]) for one in entries] == [("team", ["*"]), ("platform", ["*"])]

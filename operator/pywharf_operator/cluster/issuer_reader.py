@@ -28,12 +28,12 @@ _logger = logging.getLogger(__name__)
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 KEYS_PATH: Final = "/openid/v1/jwks"
 """The API server's own path. The discovery's `jwks_uri` may lead to a host outside the cluster."""
-PERIOD_S: Final = 20.0
+PERIOD_S: Final = 10.0
 """Seconds between two reads; chance adds up to a quarter."""
 _JITTER: Final = 0.25
-_FAILURES: Final = 3
+FAILURES: Final = 6
 """Consecutive reads that must fail before it is reported, once a read has succeeded."""
-_ABSENCES: Final = 3
+ABSENCES: Final = 6
 """Consecutive reads without a key before it is dropped: while API servers restart one by one, not all know each key."""
 _REFUSED: Final = {401, 403}
 _MEMBERS: Final = ("alg", "crv", "e", "kid", "kty", "n", "use", "x", "y")
@@ -121,7 +121,7 @@ class IssuerReader:
 
     async def _note_failure(self, error: KubeError) -> None:
         known = self._keys.found
-        if known is not None and known.jwks and self._failures < _FAILURES:
+        if known is not None and known.jwks and self._failures < FAILURES:
             return
         if self._keys.fault is None:
             _logger.warning("The cluster's issuer and keys cannot be read: %s", error)
@@ -135,7 +135,7 @@ class IssuerReader:
         known = self._keys.found
         before = {} if known is None else {key["kid"]: key for key in known.jwks.get("keys", ())}
         self._absences = {kid: self._absences.get(kid, 0) + 1 for kid in before.keys() - read.keys()}
-        stay = {kid: before[kid] for kid, count in self._absences.items() if count < _ABSENCES}
+        stay = {kid: before[kid] for kid, count in self._absences.items() if count < ABSENCES}
         return {**dict(list(stay.items())[: max(0, MAX_KEYS - len(read))]), **read}
 
     async def _own_claims(self) -> Cluster | None:

@@ -23,6 +23,8 @@ from pywharf_operator.spec.model import Model, Rule, exactly_one
 _MOST_PROJECTS: Final = 256
 _LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """A time near the end of the year 9999 cannot be written in UTC if its zone is west of it."""
+_LARGEST: Final = 2**53 - 1
+"""The API server compares bounds as floating-point numbers, and refuses every number under a larger one."""
 _KINDS: Final = ("token_digests", "service_accounts", "github", "gitlab", "oidc", "proxy_groups")
 
 Environment = Annotated[
@@ -60,7 +62,7 @@ class GithubSubject(Model, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=2**63 - 1,
+            le=_LARGEST,
             description=(
                 "The owner's number, `id` in https://api.github.com/users/OWNER: a name that was given up may be "
                 "registered by others, its number never is."
@@ -84,7 +86,7 @@ class GitlabSubject(Model, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=2**63 - 1,
+            le=_LARGEST,
             description=(
                 "The number of the project's namespace, `namespace.id` in GitLab's API: a path that was given up may "
                 "be registered by others, its number never is."

@@ -89,14 +89,16 @@ class Cluster:
         """Return a client of the administrator or with another token; the caller closes it."""
         return KubeClient(url or self.url, ca_file or self.ca_file, token or self.token)
 
-    def token_of(self, service_account: str, namespace: str, seconds: int = 3600) -> str:
-        """Return a new token of the account, which is created if missing."""
+    def token_of(
+        self, service_account: str, namespace: str, seconds: int = 3600, *, audience: str | None = None
+    ) -> str:
+        """Return a new token of the account, which is created if missing. `audience` None: the API server's own."""
         manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": service_account}}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         request = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"expirationSeconds": seconds},
+            "spec": {"expirationSeconds": seconds, **({} if audience is None else {"audiences": [audience]})},
         }
         client = self.client()
         try:

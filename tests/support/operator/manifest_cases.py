@@ -25,12 +25,73 @@ kind: Secret
 metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 """
 
+DIGEST = "'sha256:" + "a" * 64 + "'"
+
+
+def access(entry: str) -> str:
+    """Return a repo with one access entry of these fields."""
+    return REPO + GOOD + f"  access: [{{name: a, {entry}}}]"
+
+
 MALFORMED = [
     (
         SERVER + "  storage: {size: 1Gi, storageClassName: Fast}",
         "storageClassName is 'Fast': it must be empty, or",
     ),
     (SERVER + "  podTemplateRemovals: [startupProbe]", "is 'startupProbe': it must be a path in a pod template's spec"),
+    # access and identity
+    (access("permission: Read"), "an entry must have exactly one of tokenDigests, serviceAccounts, github, gitlab"),
+    (access(f"permission: Read, tokenDigests: [{DIGEST}], proxyGroups: [a]"), "exactly one of tokenDigests"),
+    (access("permission: Read, tokenDigests: []"), "exactly one of tokenDigests"),
+    (access(f"tokenDigests: [{DIGEST}]"), "spec.access[0].permission is missing; add it."),
+    (access(f"permission: Write, tokenDigests: [{DIGEST}]"), "permission is 'Write'; it must be one of Publish, Read."),
+    (access("permission: Read, tokenDigests: ['sha256:AA']"), "it must be sha256: and 64 hexadecimal digits"),
+    (access("permission: Read, tokenDigests: [pywharf_abc]"), "it must be sha256: and 64 hexadecimal digits"),
+    (access("permission: Read, serviceAccounts: [{namespace: a, name: 'a*'}]"), "or * for every one of the namespace"),
+    (
+        access("permission: Read, serviceAccounts: [{name: a}]"),
+        "serviceAccounts[0].namespace is missing; add it.",
+    ),
+    (
+        access("permission: Read, serviceAccounts: [{namespace: '*', name: a}]"),
+        "namespace is '*': it must be lower-case",
+    ),
+    (access(f"permission: Read, projects: [], tokenDigests: [{DIGEST}]"), "projects"),
+    (access(f"permission: Read, expires: '2027-01-31', tokenDigests: [{DIGEST}]"), "expires"),
+    (
+        access(f"permission: Read, expires: '9999-06-01T00:00:00Z', tokenDigests: [{DIGEST}]"),
+        "expires must be before the year 9999",
+    ),
+    (access("permission: Read, github: {repository: a/b, workflow: a.yml}"), "github.ownerID is missing; add it."),
+    (access("permission: Read, github: {repository: a, workflow: a.yml, ownerID: 1}"), "repository of GitHub as OWNER"),
+    (
+        access("permission: Read, github: {repository: a/b, workflow: c/a.yml, ownerID: 1}"),
+        "it must be the name of a file in .github/workflows",
+    ),
+    (access("permission: Read, gitlab: {project: a, namespaceID: 1}"), "path of a GitLab project as GROUP/NAME"),
+    (access("permission: Read, oidc: {issuer: a, claims: {}}"), "claims"),
+    (access("permission: Read, oidc: {issuer: a, claims: {'a b': c}}"), "it must be a claim's name"),
+    (access("permission: Read, oidc: {issuer: a, claims: {a: [b]}}"), "expected `bool | int | str`, got `array`"),
+    (
+        REPO + GOOD + f"  access: [{{name: a, permission: Publish, tokenDigests: [{DIGEST}]}}]\n"
+        "  credentials: {readOnly: true}",
+        "credentials.readOnly is true, so nobody publishes; give each entry",
+    ),
+    (
+        REPO + GOOD + "  access:" + f"\n  - {{name: a, permission: Read, tokenDigests: [{DIGEST}]}}" * 2,
+        "access: two entries have the name a; give each its own",
+    ),
+    (SERVER + "  identity: {audience: ''}", "it must be a text without spaces such as pywharf"),
+    (SERVER + "  identity: {serviceAccounts: Off}", "expected `str`, got `bool`; put the value in quotes."),
+    (SERVER + "  identity: {serviceAccounts: Online}", "it must be one of Off, Offline, TokenReview."),
+    (SERVER + "  identity: {issuers: [{name: corp}]}", "url is missing; only those of github and gitlab are known"),
+    (SERVER + "  identity: {issuers: [{name: a, url: 'http://a.example'}]}", "url is plain http, where anybody could"),
+    (SERVER + "  identity: {issuers: [{name: github}, {name: github}]}", "issuers: two have the name github"),
+    (SERVER + "  identity: {issuers: [{name: github, jwks: '{}'}]}", "jwks: it has no list of keys"),
+    (SERVER + "  identity: {proxyHeaders: true}", "proxyHeaders are believed from trustedProxies alone"),
+    (SERVER + "  identity: {trustedProxies: [proxy.example]}", "it must be an address or a network such as"),
+    (SERVER + "  identity: {trustedProxies: ['::/0']}", "never of every address"),
+    (SERVER + "  identity: {trustedProxies: [10.0.0.1/8]}", "no bit past its length"),
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),
@@ -237,6 +298,14 @@ MALFORMED = [
 ]
 
 WELL_FORMED = [
+    access(f"permission: Read, tokenDigests: [{DIGEST}], expires: '2027-01-31T00:00:00+02:00', projects: ['a-*']"),
+    access("permission: Publish, serviceAccounts: [{namespace: ml, name: '*'}, {namespace: ml, name: a.b}]"),
+    access("permission: Publish, github: {repository: a/b.c, workflow: a.yaml, environment: pypi, ownerID: 4711}"),
+    access("permission: Publish, gitlab: {project: a/b/c, namespaceID: 1, ref: 'v*', pipeline: ci/a.yml}"),
+    access("permission: Publish, oidc: {issuer: corp, claims: {sub: 'build-*', run: 7, 'a.b/c:d': true}}"),
+    access("permission: Read, proxyGroups: ['people of ops']"),
+    SERVER + "  identity: {serviceAccounts: 'Off', issuers: [{name: github}, {name: a, url: 'https://a.example/b'}]}",
+    SERVER + "  identity: {trustedProxies: [10.0.0.0/8, '::1', 'fd00::/8'], proxyHeaders: true, audience: 'https://a'}",
     excepting(),
     excepting(until="'2020-01-31T00:00:00+02:00'", versions="'>=2, <2.3'", of="[Deny, Status]"),
     POLICY + "  allowOnly: []",

@@ -98,8 +98,8 @@ async def test_a_new_key_is_taken_and_an_old_one_stays_for_a_while():
     api.keys = [key("a")]
     assert kids(await again(reader, clock)) == ["a", "b"]
     api.keys = [key("b")]
-    assert kids(await again(reader, clock)) == ["a", "b"]
-    assert kids(await again(reader, clock)) == ["a", "b"]
+    for _ in range(issuer_reader.ABSENCES - 1):
+        assert kids(await again(reader, clock)) == ["a", "b"]
     assert kids(await again(reader, clock)) == ["b"]
 
 
@@ -129,8 +129,8 @@ async def test_the_last_keys_stay_and_a_lasting_fault_is_reported():
     reader = reading(api, clock)
     before = await first(reader)
     api.fault = BROKEN
-    assert await again(reader, clock) == before
-    assert await again(reader, clock) == before
+    for _ in range(issuer_reader.FAILURES - 1):
+        assert await again(reader, clock) == before
     found = await again(reader, clock)
     assert (found.found, found.fault.reason) == (before.found, "ClusterKeysUnreadable")
     api.fault = None

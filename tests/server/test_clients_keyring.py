@@ -4,7 +4,7 @@ The files name the server's Service and the folder of the mount; here both are r
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ class Pod:
     def url(self) -> str:
         return self.server.repo(REPO)
 
-    def run(self, tool: str, *arguments: str | Path, fails: bool = False, **env: str) -> str:
-        return self.computer.run(tool, *arguments, fails=fails, env=env).text
+    def run(self, tool: str, *arguments: str | Path, fails: bool = False, env: Mapping[str, str] | None = None) -> str:
+        return self.computer.run(tool, *arguments, fails=fails, env=env or {}).text
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def publish(pod: Pod, name: str, folder: Path) -> None:
 def test_pip_installs(pod: Pod, tmp_path: Path):
     publish(pod, "by-pip", tmp_path)
     python = pod.computer.python()
-    pod.run("pip", f"--python={python.path}", "install", "--no-input", "by-pip", SSL_CERT_FILE="")
+    pod.run("pip", f"--python={python.path}", "install", "--no-input", "by-pip", env={"SSL_CERT_FILE": ""})
     assert python.installed() == {"by-pip": "1.0"}
 
 
@@ -170,7 +170,7 @@ def test_twine_publishes_as_the_docs_say(pod: Pod, tmp_path: Path):
         "TWINE_PASSWORD": pod.token.read_text(),
         "TWINE_CERT": str(pod.folder / "ca.crt"),
     }
-    pod.run("twine", "upload", "--non-interactive", f"--repository-url={pod.url}", made, **env)
+    pod.run("twine", "upload", "--non-interactive", f"--repository-url={pod.url}", made, env=env)
 
 
 def test_poetry_installs_as_the_docs_say(pod: Pod, tmp_path: Path):

@@ -137,7 +137,7 @@ class ClientConfigs:
         found = await self._kube.get_metadata(CONFIG_MAP, key)
         if found is None:
             return await self._created(key, wanted)
-        if not owned_by(found, uid) and not _is_orphan(found, wanted):
+        if not owned_by(found, uid) and not is_orphan_of_repo(found, wanted):
             return _not_owned(key, found)
         current = await self._kube.get(CONFIG_MAP, key)
         if current is None or current["metadata"]["uid"] != found["metadata"]["uid"]:
@@ -218,7 +218,7 @@ def _state(current: Json, wanted: Manifest) -> tuple[str, str]:
     return current["metadata"]["resourceVersion"], wanted["metadata"]["annotations"][RENDERED_ANNOTATION]
 
 
-def _is_orphan(live: Mapping[str, Any], wanted: Manifest) -> bool:
+def is_orphan_of_repo(live: Mapping[str, Any], wanted: Manifest) -> bool:
     """Return whether a ConfigMap has no controller and was made for this repo, as a backup restores it."""
     own = {key: value for key, value in wanted["metadata"]["labels"].items() if key in OWN_LABELS}
     return not has_controller(live) and own.items() <= labels_of(live).items()

@@ -15,6 +15,8 @@ from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions, read
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+_ACCEPT: Final = "application/json, application/jwk-set+json"
+"""Kubernetes sends its keys as the second type alone."""
 _TOTAL_S: Final = 10.0
 """Seconds for both requests together."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=_TOTAL_S, connect=5, sock_read=5)
@@ -30,7 +32,7 @@ class IssuerKeysClient:
     def __init__(self, user_agent: str, egress: Egress, *, total_s: float = _TOTAL_S) -> None:
         self._egress = egress
         self._total_s = total_s
-        headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": ACCEPTED}
+        headers = {"User-Agent": user_agent, "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED}
         self._sessions = Sessions(egress, _TIMEOUT, headers)
 
     async def fetch(self, issuer: str) -> object:

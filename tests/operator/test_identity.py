@@ -47,7 +47,8 @@ def document(kube: KubeClient, namespace: str) -> Json:
     text = "" if found is None else texts_of(found).get("identity.json", "")
     if text:
         parse_document(text.encode())
-    return json.loads(text or "{}")
+    made: Json = json.loads(text or "{}")
+    return made
 
 
 def kids(kube: KubeClient, namespace: str) -> list[str]:

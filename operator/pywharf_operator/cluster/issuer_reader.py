@@ -11,12 +11,12 @@ import binascii
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from pywharf.core.access.identity_document import MAX_JWKS_BYTES, Cluster
+from pywharf.core.access.identity_document import MAX_FORMER_ISSUERS, MAX_JWKS_BYTES, Cluster
 from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
@@ -66,12 +66,20 @@ class IssuerReader:
         self._absences: dict[str, int] = {}
         """How many reads have lacked a key since it was there, by kid."""
 
-    async def keys(self, server: ObjectKey) -> ClusterKeys:
-        """Return the issuer and keys, and follow them from now on for the server."""
+    async def keys(self, server: ObjectKey, given: Cluster | None = None) -> ClusterKeys:
+        """Return the issuer and keys, and follow them from now on for the server.
+
+        `given` is what the server was given last, which names the issuers that the cluster had before.
+        """
         self._needed_by.add(server)
         async with self._lock:
             if self._read_at is None or self._clock() - self._read_at > 2 * self._period_s:
                 await self._read()
+            found = self._keys.found
+            if given is not None and found is not None and found.jwks:
+                former = _former(found.issuer, (*found.former_issuers, given.issuer, *given.former_issuers))
+                if former != found.former_issuers:
+                    self._keys = ClusterKeys(msgspec.structs.replace(found, former_issuers=former), self._keys.fault)
         return self._keys
 
     def forget(self, server: ObjectKey) -> None:
@@ -112,7 +120,10 @@ class IssuerReader:
         self._failures = 0
         keys = self._followed(read)
         audiences = own.audiences if own is not None and own.issuer == issuer else ()
-        found = Cluster(issuer=issuer, jwks={"keys": [keys[kid] for kid in sorted(keys)]}, audiences=audiences)
+        known = self._keys.found
+        former = () if known is None else _former(issuer, (known.issuer, *known.former_issuers))
+        jwks = {"keys": [keys[kid] for kid in sorted(keys)]}
+        found = Cluster(issuer=issuer, jwks=jwks, audiences=audiences, former_issuers=former)
         before, self._keys = self._keys, ClusterKeys(found)
         if before.fault is not None:
             _logger.info("The cluster's keys can be read again.")
@@ -150,6 +161,11 @@ class IssuerReader:
         listed = audiences if isinstance(audiences, list) else [audiences]
         texts = [one for one in listed if isinstance(one, str) and 0 < len(one) <= _MOST_TEXT]
         return Cluster(issuer=issuer, jwks={}, audiences=tuple(sorted(texts)[:_MOST_AUDIENCES]))
+
+
+def _former(issuer: str, before: Iterable[str]) -> tuple[str, ...]:
+    """Return the issuers of before, the newest first, without the present one."""
+    return tuple(one for one in dict.fromkeys(before) if one != issuer)[:MAX_FORMER_ISSUERS]
 
 
 def _issuer(document: Json) -> str:

@@ -104,11 +104,16 @@ def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tupl
 
 
 def notes_of(resolution: Resolution) -> tuple[str, ...]:
-    """Return a line for each access entry that deserves a look, and for each server whose keys the operator adds."""
+    """Return a line for what deserves a look: access entries, weak secrets, and what the operator adds in a cluster."""
     lines = [
         f"PackageRepo {repo.repo.key}: {finding.message}"
         for repo in resolution.repos
         if (finding := repo.access_resolved) is not None and finding.status and finding.reason != "Resolved"
+    ]
+    lines += [
+        f"PackageRepo {repo.repo.key}: {repo.credentials_strong.message}"
+        for repo in resolution.repos
+        if repo.credentials_strong is not None
     ]
     lines += [
         f"PackageServer {server.server.key}: in a cluster the operator adds its issuer and public keys to "

@@ -99,6 +99,8 @@ class Reconciler:
     ) -> None:
         self._kube = kube
         self._issuer = issuer or IssuerReader(kube)
+        self._recalled: set[ObjectKey] = set()
+        """Servers whose document of before this process began was read."""
         self._http = http
         self._settings = settings
         self._now = now
@@ -127,6 +129,7 @@ class Reconciler:
             del self._memories[gone]
         self._policies.board.forget_gone(keys.existing)
         self._issuer.forget_gone(keys.existing)
+        self._recalled &= keys.existing
         self._missing &= keys.missing
 
     def key_of_event(self, server: ObjectKey) -> ObjectKey:
@@ -286,11 +289,16 @@ class Reconciler:
         if not asks_about_accounts(server, snapshot):
             self._issuer.forget(server.key)
             return ClusterKeys()
-        keys = await self._issuer.keys(server.key)
-        if keys.found is not None and keys.found.jwks:
+        if server.key in self._recalled:
+            keys = await self._issuer.keys(server.key)
+            if keys.found is not None and keys.found.jwks:
+                return keys
+        given = await kept_cluster(self._kube, server)
+        keys = await self._issuer.keys(server.key, given)
+        self._recalled.add(server.key)
+        if given is None or (keys.found is not None and keys.found.jwks):
             return keys
-        kept = await kept_cluster(self._kube, server)
-        return keys if kept is None else ClusterKeys(kept, keys.fault)
+        return ClusterKeys(given, keys.fault)
 
     async def _apply(  # noqa: PLR0913, PLR0917 - all that there is
         self,

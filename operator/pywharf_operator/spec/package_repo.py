@@ -267,7 +267,8 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         Meta(
             max_length=16,
             description=(
-                "Accepted, SecretsResolved, AccessResolved, Programmed, IndexUpToDate, ClientConfigured and Ready."
+                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong and "
+                "ClientConfigured where they say something."
             ),
             extra={"list_map_keys": ("type",)},
         ),

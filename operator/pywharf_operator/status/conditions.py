@@ -17,6 +17,7 @@ from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 READY: Final = "Ready"
 NAMESPACES_READ: Final = "NamespacesRead"
 ACCESS_RESOLVED: Final = "AccessResolved"
+CREDENTIALS_STRONG: Final = "CredentialsStrong"
 IDENTITY_READY: Final = "IdentityReady"
 CLIENT_CONFIGURED: Final = "ClientConfigured"
 _QUIET_REASONS: Final = {
@@ -69,6 +70,8 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
     if verdict.access_resolved is not None:
         findings[ACCESS_RESOLVED] = verdict.access_resolved
+    if verdict.credentials_strong is not None:
+        findings[CREDENTIALS_STRONG] = verdict.credentials_strong
     if verdict.repo.spec.client_config is not None:
         findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
     previous = verdict.repo.status or PackageRepoStatus()

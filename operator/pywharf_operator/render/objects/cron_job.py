@@ -61,6 +61,7 @@ _RESOURCES: Final = {
     "limits": {"memory": "1Gi", "ephemeral-storage": "10Gi"},
 }
 _OF_CLIENTS: Final = {
+    "access",
     "anonymous_read",
     "download",
     "poll_interval",

@@ -83,6 +83,12 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "EntryEndsSoon": "Give the entries that the message names a new `expires`, or let them end.",
         "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
     },
+    "PackageRepo CredentialsStrong": {
+        "SameForBoth": "Give the write secret another value: whoever reads may publish.",
+        "Short": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "Easy": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "Shared": "Give each repo a secret of its own.",
+    },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",
         "Waiting": "Nothing: a moment passes until each replica has it. The message says how many have.",

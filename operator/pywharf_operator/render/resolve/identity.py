@@ -68,7 +68,7 @@ def identity_document(server: PackageServer, need: Need, keys: ClusterKeys) -> I
     issuers = tuple(
         Issuer(name=one.name, url=one.address, audience=one.audience, jwks=one.keys)
         for one in sorted(identity.issuers, key=lambda one: one.name)
-        if one.name in need.issuers and (cluster is None or one.address != cluster.issuer)
+        if one.name in need.issuers and not _is_of_cluster(one.address, cluster)
     )
     if cluster is None and not issuers:
         return None
@@ -98,7 +98,7 @@ def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Find
             "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf.",
         )
     cluster = _cluster(server, keys) if asks_cluster else None
-    same = [one.name for one in identity.issuers if cluster is not None and one.address == cluster.issuer]
+    same = [one.name for one in identity.issuers if _is_of_cluster(one.address, cluster)]
     if same:
         return refused(
             "IssuerIsCluster",
@@ -136,5 +136,9 @@ def _cluster(server: PackageServer, keys: ClusterKeys) -> Cluster | None:
     return found if found.jwks else None
 
 
+def _is_of_cluster(url: str, cluster: Cluster | None) -> bool:
+    return cluster is not None and url in {cluster.issuer, *cluster.former_issuers}
+
+
 def _is_of_api_server(server: PackageServer, cluster: Cluster) -> bool:
-    return server.spec.identity.audience in {cluster.issuer, *cluster.audiences}
+    return server.spec.identity.audience in {cluster.issuer, *cluster.former_issuers, *cluster.audiences}

@@ -43,6 +43,7 @@ from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
 from pywharf_operator.render.resolve.shares import age_of
 from pywharf_operator.render.resolve.snapshot import ClusterKeys, Environment, NameClaim, Snapshot
+from pywharf_operator.render.resolve.strength import weaknesses
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
 from pywharf_operator.spec.cron import shortest_interval_s
 from pywharf_operator.spec.package_server import ServerUpstream
@@ -56,6 +57,8 @@ class RepoVerdict(msgspec.Struct, frozen=True, kw_only=True):
     secrets_resolved: Finding
     access_resolved: Finding | None = None
     """None: it has no access entries, or no server."""
+    credentials_strong: Finding | None = None
+    """None: nothing is wrong with its clients' secrets."""
     spec: BackendSpec | None = None
     """Its configuration; None if it is not accepted."""
     secrets: RepoSecrets = RepoSecrets()
@@ -136,6 +139,11 @@ def resolve(snapshot: Snapshot, environment: Environment) -> Resolution:
         _verdict(repo, known.get(repo.key), secrets, refused[repo.key], environment, snapshot.cluster) for repo in repos
     )
     verdicts = _with_room(verdicts, kept, servers, environment, snapshot.cluster)
+    weak = weaknesses({one.repo.key: one.secrets for one in verdicts if one.served})
+    verdicts = tuple(
+        msgspec.structs.replace(one, credentials_strong=weak[one.repo.key]) if one.repo.key in weak else one
+        for one in verdicts
+    )
     found = tuple(_server_verdict(servers[key], verdicts, kept, snapshot, environment) for key in sorted(servers))
     return Resolution(servers=found, repos=verdicts)
 

@@ -35,7 +35,8 @@ def compile_issuers(document: IdentityDocument) -> Mapping[str, TrustedIssuer]:
     if cluster is not None:
         keys = None if cluster.token_review else _keys(cluster.jwks, "the cluster")
         expected = Expected("", document.audience, frozenset(cluster.audiences))
-        found[cluster.issuer] = TrustedIssuer(cluster.issuer, expected, keys, is_reviewed=cluster.token_review)
+        for issuer in (cluster.issuer, *cluster.former_issuers):
+            found[issuer] = TrustedIssuer(issuer, expected, keys, is_reviewed=cluster.token_review)
     for one in document.issuers:
         keys = None if one.jwks is None else _keys(one.jwks, f"the issuer {one.name!r}")
         expected = Expected(one.name, one.audience or document.audience)

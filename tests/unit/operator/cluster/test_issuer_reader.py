@@ -115,6 +115,27 @@ async def test_what_is_no_key_is_not_delivered(keys):
     assert kids(await again(reader, clock)) == ["a", "b"]
 
 
+async def test_tokens_of_a_former_issuer_end_by_themselves():
+    """The control plane signs under another name, with the keys that it had; pods have tokens of before for a while."""
+    api, clock = ApiServer(), Clock()
+    reader = reading(api, clock)
+    assert (await first(reader)).found.former_issuers == ()
+    api.issuer = "https://new.example"
+    found = await again(reader, clock)
+    assert (found.found.issuer, found.found.former_issuers) == ("https://new.example", (ISSUER,))
+    api.issuer = ISSUER
+    found = await again(reader, clock)
+    assert (found.found.issuer, found.found.former_issuers) == (ISSUER, ("https://new.example",))
+    for number in range(6):
+        api.issuer = f"https://{number}.example"
+        found = await again(reader, clock)
+    assert len(found.found.former_issuers) == 4
+    # A new operator learns it from what the server was given.
+    later = reading(api, clock)
+    assert (await later.keys(SERVER, found.found)).found == found.found
+    assert (await later.keys(SERVER)).found == found.found
+
+
 async def test_too_many_keys():
     api, clock = ApiServer(), Clock()
     api.keys = [key(f"k{number}") for number in range(65)]

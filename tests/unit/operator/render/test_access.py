@@ -28,6 +28,7 @@ SPECS: Any = {"file_system": FileSystemSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k", now=NOW)
 FOUND = Cluster(issuer="https://cluster.example", jwks=json.loads(JWKS), audiences=("https://kubernetes.default.svc",))
 KEYS = ClusterKeys(FOUND)
+MOVED = ClusterKeys(msgspec.structs.replace(FOUND, former_issuers=("https://old.example",)))
 UNREADABLE = Finding(status=False, reason="ClusterKeysForbidden", message="The operator may not read them.")
 ISSUER_ALONE = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={}), UNREADABLE)
 DIGEST = "sha256:" + "a" * 64
@@ -44,7 +45,7 @@ def entry(name: str = "ci", **more: Any) -> Json:
 def repo(*access: Json, name: str = "team-a", namespace: str = "packages", **spec: Any) -> Json:
     metadata = {"name": name, "namespace": namespace, "uid": name}
     spec = {"backend": {"fileSystem": {}}, "access": list(access), **spec}
-    if not access:
+    if not access and "credentials" not in spec:
         spec = spec | {"credentials": {"anonymousRead": True, "readOnly": True}}
     return {"apiVersion": "pywharf.dev/v1alpha1", "kind": "PackageRepo", "metadata": metadata, "spec": spec}
 
@@ -268,6 +269,7 @@ def test_a_digest_of_two_entries_is_no_fault():
         ({"audience": "https://kubernetes.default.svc"}, KEYS, False, "AudienceOfApiServer", False),
         ({"audience": FOUND.issuer}, KEYS, False, "AudienceOfApiServer", False),
         ({"issuers": [CORP | {"url": FOUND.issuer}]}, KEYS, False, "IssuerIsCluster", True),
+        ({"issuers": [CORP | {"url": "https://old.example"}]}, MOVED, False, "IssuerIsCluster", True),
         ({"serviceAccounts": "Off"}, KEYS, None, None, False),
     ],
 )
@@ -374,3 +376,50 @@ def test_entries_are_in_the_repos_content():
     assert before.contents != after.contents
     first: PackageRepo = decided(server(), repo(entry("a", **ACCOUNTS))).repos[0].repo
     assert first.spec.access[0].name == "a"
+
+
+GOOD = ("4f9d1c7ab02e6635c81f", "b7e03d92fa164c88d05e")
+
+
+def secret(name: str, read: str, write: str, namespace: str = "packages") -> Json:
+    metadata = {"name": name, "namespace": namespace, "labels": {"pywharf.dev/credentials": "true"}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"read": read, "write": write}}
+
+
+def with_secrets(name: str, namespace: str = "packages") -> Json:
+    refs = {f"{use}SecretRef": {"name": name, "key": use} for use in ("read", "write")}
+    where = {"serverRef": {"name": "pywharf", "namespace": "packages"}}
+    return repo(name=name, namespace=namespace, credentials=refs, **where)
+
+
+def strengths(*secrets: Json) -> dict[str, tuple[str, str]]:
+    metadata = [one["metadata"] for one in secrets]
+    repos = [with_secrets(one["name"], one["namespace"]) for one in metadata]
+    open_server = server()
+    open_server["spec"]["allowedNamespaces"] = {"from": "All"}
+    found = decided(open_server, *secrets, *repos)
+    assert all(one.served for one in found.repos)
+    weak = {str(one.repo.key): one.credentials_strong for one in found.repos}
+    return {key: (one.reason, one.message) for key, one in weak.items() if one is not None}
+
+
+def test_weak_secrets_are_named_without_their_values():
+    found = strengths(
+        secret("good", *GOOD),
+        secret("short", "a1b2c3", "5c9e1d20f7a84b36ee01"),
+        secret("same", "0d8f6b1ec42a97735f60", "0d8f6b1ec42a97735f60"),
+        secret("shared", "91c4e7f02b6d8a35d7c1", GOOD[1]),
+    )
+    assert {key: reason for key, (reason, _) in found.items()} == {
+        "packages/short": "Short",
+        "packages/same": "SameForBoth",
+        "packages/shared": "Shared",
+        "packages/good": "Shared",
+    }
+    text = str(found)
+    assert not any(value in text for value in ("a1b2c3", "0d8f6b1ec42a97735f60", *GOOD))
+    assert "also one of good; give each repo its own" in found["packages/shared"][1]
+
+
+def test_secrets_of_namespaces_are_not_compared():
+    assert strengths(secret("a", *GOOD), secret("b", *GOOD, namespace="other")) == {}

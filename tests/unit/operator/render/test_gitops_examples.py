@@ -77,6 +77,12 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "EntryEndsSoon": (True, HEALTHY),
         "DigestRepeated": (True, HEALTHY),
     },
+    "PackageRepo CredentialsStrong": {
+        "SameForBoth": (False, HEALTHY),
+        "Short": (False, HEALTHY),
+        "Easy": (False, HEALTHY),
+        "Shared": (False, HEALTHY),
+    },
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
         "NoReadyReplica": (False, PROGRESSING),
@@ -190,6 +196,7 @@ def instance(kind, **different):
                 accepted=found["Accepted"],
                 secrets_resolved=found["SecretsResolved"],
                 access_resolved=found.get("AccessResolved"),
+                credentials_strong=found.get("CredentialsStrong"),
             ),
             url=None,
             programmed=found["Programmed"],

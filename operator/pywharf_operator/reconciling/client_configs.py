@@ -74,7 +74,7 @@ class ClientConfigs:
         `fault` is reported of those that are written. A ConfigMap of a repo that is not served now stays as it is.
         Raises KubeError.
         """
-        live = await self._listed({repo.key.namespace for repo in repos})
+        live = await self._listed(repos, {key_of(one) for one in rendered.values()})
         slots = asyncio.Semaphore(_CONCURRENT)
 
         async def one(repo: PackageRepo) -> tuple[ObjectKey, Kept]:
@@ -93,15 +93,26 @@ class ClientConfigs:
         if had:
             await self.keep(had, {})
 
-    async def _listed(self, namespaces: Collection[str]) -> dict[ObjectKey, Json]:
-        """Return the metadata of the ConfigMaps with our label. A namespace that may not be read has none."""
+    async def _listed(self, repos: Iterable[PackageRepo], wanted: Collection[ObjectKey]) -> dict[ObjectKey, Json]:
+        """Return the metadata of the ConfigMaps with our label that are wanted or belong to one of `repos`.
+
+        Anybody may give the label to any number of them. A namespace that may not be read has none.
+        """
+        owners = {repo.metadata.uid for repo in repos}
+        namespaces = {repo.key.namespace for repo in repos}
+
+        def counts(item: Json) -> bool:
+            listed = item["metadata"].get("ownerReferences") or []
+            return key_of(item) in wanted or any(one.get("uid") in owners for one in listed)
+
         several = self._cluster_wide and len(namespaces) > _MOST_NAMESPACE_LISTS
-        lists = await asyncio.gather(*(self._list(one) for one in ([None] if several else sorted(namespaces))))
+        where = [None] if several else sorted(namespaces)
+        lists = await asyncio.gather(*(self._list(one, counts) for one in where))
         return {key_of(item): item for items in lists for item in items}
 
-    async def _list(self, namespace: str | None) -> list[Json]:
+    async def _list(self, namespace: str | None, only: Callable[[Json], bool]) -> list[Json]:
         try:
-            return await self._kube.list_metadata(CONFIG_MAP, namespace, REPO_LABEL)
+            return await self._kube.list_metadata(CONFIG_MAP, namespace, REPO_LABEL, only=only)
         except KubeError as error:
             if error.status == _FORBIDDEN:
                 return []

@@ -50,7 +50,8 @@ def written(kube: KubeClient, namespace: str) -> Json:
     return wait_for_condition(kube, of_repo(namespace), "ClientConfigured", "True", reason="Written")
 
 
-def test_it_is_kept_and_goes_with_the_field(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path):
+@pytest.mark.timeout(240)
+def test_what_somebody_changes_is_put_back(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path):
     apply(kube, namespace, server(), secret_of("team-a"), asking())
     with operating(tmp_path, grant(cluster, namespace), namespace):
         made = wait_for_files(kube, namespace, FILES)
@@ -92,6 +93,11 @@ def test_it_is_kept_and_goes_with_the_field(cluster: Cluster, kube: KubeClient, 
         again = wait_for_files(kube, namespace, FILES)
         assert again["metadata"]["uid"] != made["metadata"]["uid"]
 
+
+def test_it_goes_with_its_name_and_its_field(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path):
+    apply(kube, namespace, server(), secret_of("team-a"), asking())
+    with operating(tmp_path, grant(cluster, namespace), namespace):
+        wait_for_files(kube, namespace, FILES)
         apply(kube, namespace, asking(config_map="renamed"))
         wait_for_files(kube, namespace, FILES, "renamed")
         wait_for(lambda: kube.get(config_map(namespace)) is None, "the ConfigMap of the former name to be gone")

@@ -74,14 +74,16 @@ class ClientConfigs:
         `fault` is reported of those that are written. A ConfigMap of a repo that is not served now stays as it is.
         Raises KubeError.
         """
+        # In a thread, as it may be thousands.
+        wanted = await asyncio.to_thread(_hashed, rendered)
         live = await self._listed(repos, {key_of(one) for one in rendered.values()})
         slots = asyncio.Semaphore(_CONCURRENT)
 
         async def one(repo: PackageRepo) -> tuple[ObjectKey, Kept]:
             async with slots:
-                return repo.key, await self._kept(repo, with_hash(rendered[repo.key]), live)
+                return repo.key, await self._kept(repo, wanted[repo.key], live)
 
-        found = dict(await asyncio.gather(*(one(repo) for repo in repos if repo.key in rendered)))
+        found = dict(await asyncio.gather(*(one(repo) for repo in repos if repo.key in wanted)))
         await self._prune(repos, live.values())
         if fault is None:
             return found
@@ -200,14 +202,15 @@ class ClientConfigs:
 
     async def _prune(self, repos: Iterable[PackageRepo], live: Iterable[Json]) -> None:
         """Delete the ConfigMaps of `repos` that no longer have the name that their repo gives."""
-        named = {
+        named: dict[str | None, str | None] = {
             repo.metadata.uid: repo.spec.client_config.config_map if repo.spec.client_config is not None else None
             for repo in repos
             if repo.metadata.uid is not None
         }
         for item in live:
-            owner = next((uid for uid in named if owned_by(item, uid)), None) if has_controller(item) else None
-            if owner is None or named[owner] == item["metadata"]["name"] or is_being_deleted(item):
+            owners = (one.get("uid") for one in item["metadata"].get("ownerReferences") or [] if one.get("controller"))
+            owner = next(owners, None)
+            if owner not in named or named[owner] == item["metadata"]["name"] or is_being_deleted(item):
                 continue
             try:
                 await self._kube.delete(CONFIG_MAP, key_of(item), item["metadata"]["uid"])
@@ -223,6 +226,10 @@ class ClientConfigs:
 
 def _is_reported(status: PackageRepoStatus) -> bool:
     return any(one.type == CLIENT_CONFIGURED for one in status.conditions)
+
+
+def _hashed(rendered: Mapping[ObjectKey, Manifest]) -> dict[ObjectKey, Manifest]:
+    return {repo: with_hash(manifest) for repo, manifest in rendered.items()}
 
 
 def _state(current: Json, wanted: Manifest) -> tuple[str, str]:

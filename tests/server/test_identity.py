@@ -181,11 +181,11 @@ def test_an_issuer_that_is_down_makes_nobody_unready_and_lets_nobody_in(tmp_path
         with placed(tmp_path, {"cluster": cluster, "issuers": issuers}, env=trust) as place:
             assert call(f"{place.server.internal_url}/readyz").status == 200
             token = key.token(corp_claims(time.time(), iss=host.url))
-            for repo in ("demo", "other", "nowhere"):
-                reply = place.read(token, repo=repo)
+            replies = [place.read(token, repo=repo) for repo in ("demo", "other", "nowhere")]
+            for reply in replies:
                 assert reply.status == 503, "no repo is asked about it"
                 assert reply.header("Retry-After") == "10"
-            assert reply.json()["type"] == "urn:pywharf:problem:identity-unavailable"
+            assert replies[0].json()["type"] == "urn:pywharf:problem:identity-unavailable"
             assert place.read(signing_key().token(account_claims(time.time()))).status == 200
             assert place.read("demo-read", user="demo").status == 200
             text = "The keys of the issuer corp cannot be used: its host answers 500"

@@ -104,11 +104,11 @@ class FollowedKeys:
         return self._keys if self._keys is not None and self._clock() < self.held_until() else None
 
     async def _fetch(self) -> None:
-        """Fetch the keys, together with whoever is doing so already."""
+        """Fetch the keys, or join the fetch that runs already."""
         await self._fetching.run(None, self._begin)
 
     def _begin(self) -> Coroutine[Any, Any, None]:
-        """Prepare a fetch, so that whoever comes next joins it."""
+        """Prepare a fetch, so that the next caller joins it."""
         self._was_tried = self._is_fetching = True
         return self._take()
 

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -167,7 +168,7 @@ def test_help_has_defaults_and_an_example(command):
 def manifests(*entries, **identity):
     """Return a server and a repo without any Secret."""
     version = "pywharf.dev/v1alpha1"
-    spec = {"storage": {"size": "1Gi"}, "upstream": {"mode": "None"}, "identity": identity}
+    spec: dict[str, Any] = {"storage": {"size": "1Gi"}, "upstream": {"mode": "None"}, "identity": identity}
     server = {"apiVersion": version, "kind": "PackageServer", "metadata": {"name": "pywharf"}, "spec": spec}
     spec = {"backend": {"fileSystem": {}}, "access": list(entries)}
     repo = {"apiVersion": version, "kind": "PackageRepo", "metadata": {"name": "team"}, "spec": spec}

@@ -84,10 +84,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
     },
     "PackageRepo CredentialsStrong": {
-        "SameForBoth": "Give the write secret another value: whoever reads may publish.",
-        "Short": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
-        "Easy": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
-        "Shared": "Give each repo a secret of its own.",
+        "SecretSameForBoth": "Give the write secret another value: whoever reads may publish.",
+        "SecretShort": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "SecretEasy": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "SecretShared": "Give each repo a secret of its own.",
     },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",

@@ -78,10 +78,10 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "DigestRepeated": (True, HEALTHY),
     },
     "PackageRepo CredentialsStrong": {
-        "SameForBoth": (False, HEALTHY),
-        "Short": (False, HEALTHY),
-        "Easy": (False, HEALTHY),
-        "Shared": (False, HEALTHY),
+        "SecretSameForBoth": (False, HEALTHY),
+        "SecretShort": (False, HEALTHY),
+        "SecretEasy": (False, HEALTHY),
+        "SecretShared": (False, HEALTHY),
     },
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),

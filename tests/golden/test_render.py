@@ -21,6 +21,7 @@ FOLDERS = {
     "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
     "policy": CHECKOUT / "examples" / "policy",
+    "in-cluster": CHECKOUT / "examples" / "in-cluster",
     "trusted-publishing": CHECKOUT / "examples" / "trusted-publishing",
     **{folder.name: folder for folder in sorted(HERE.iterdir()) if folder.is_dir()},
 }

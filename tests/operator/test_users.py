@@ -104,7 +104,9 @@ def test_from_nothing_to_ready_and_to_a_change(cluster, kube, namespace, kubelet
 
 
 def test_describe_says_what_is_wrong_and_what_to_do(cluster, kube, namespace, operator):
-    apply(kube, namespace, server(), secret_of("team-a"), repo("team-a"), repo("team-b"))
+    strong = {"read": "4f9d1c7ab02e6635c81f", "write": "b7e03d92fa164c88d05e"}
+    secret = secret_of("team-a") | {"stringData": strong}
+    apply(kube, namespace, server(), secret, repo("team-a"), repo("team-b"))
     apply(kube, namespace, repo("team-c", serverRef={"name": "nowhere"}))
     for name, kind, reason, words in (
         ("team-b", "SecretsResolved", "SecretNotFound", ("team-b", "Create", "pywharf.dev/credentials")),
@@ -122,7 +124,9 @@ def test_describe_says_what_is_wrong_and_what_to_do(cluster, kube, namespace, op
     wait_for_event(cluster, namespace, "pkgrepo/team-b", "Normal", "Resolved")
     well = cluster.kubectl("describe", "pkgrepo/team-a", f"--namespace={namespace}")
     assert "Warning" not in well
-    assert READ not in well
+    assert not any(value in well for value in strong.values())
+    weak = wait_for_event(cluster, namespace, "pkgrepo/team-b", "Warning", "SecretEasy")
+    assert "team-b-read-value" not in weak
 
 
 def wait_for_event(cluster: Cluster, namespace: str, what: str, kind: str, reason: str) -> str:

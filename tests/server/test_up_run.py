@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -11,9 +12,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from pywharf.core.access.tokens import digest_of, new_token
 from support.parts import CHECKOUT
 from support.server.serving import PYWHARF, clean_environment
 
@@ -157,3 +163,47 @@ def test_help_has_defaults_and_an_example(command):
     run = pywharf(command, "--help")
     assert "Example:\n" in run.stdout
     assert "[default:" in run.stdout
+
+
+def manifests(*entries, **identity):
+    """Return a server and a repo without any Secret."""
+    version = "pywharf.dev/v1alpha1"
+    spec: dict[str, Any] = {"storage": {"size": "1Gi"}, "upstream": {"mode": "None"}, "identity": identity}
+    server = {"apiVersion": version, "kind": "PackageServer", "metadata": {"name": "pywharf"}, "spec": spec}
+    spec = {"backend": {"fileSystem": {}}, "access": list(entries)}
+    repo = {"apiVersion": version, "kind": "PackageRepo", "metadata": {"name": "team"}, "spec": spec}
+    return yaml.safe_dump_all([server, repo])
+
+
+def test_up_believes_tokens_and_issuers_and_no_service_account(tmp_path):
+    """An issuer's keys in the manifest, as in an air gap; an entry that is taken out is refused without a restart."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key())) | {"kid": "one"}
+    issuer = {"name": "corp", "url": "https://sso.corp.example", "jwks": json.dumps({"keys": [public]})}
+    now = int(time.time())
+
+    def signed(subject):
+        claims = {"iss": issuer["url"], "aud": "pywharf", "sub": subject, "iat": now, "exp": now + 600}
+        return jwt.encode(claims, key, algorithm="ES256", headers={"kid": "one"})
+
+    token = new_token()
+    by_digest = {"name": "ci", "permission": "Read", "tokenDigests": [digest_of(token)]}
+    by_claims = {"name": "builds", "permission": "Publish", "oidc": {"issuer": "corp", "claims": {"sub": "build-*"}}}
+    pods = {"name": "pods", "permission": "Read", "serviceAccounts": [{"namespace": "ml", "name": "*"}]}
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(manifests(by_digest, by_claims, pods, issuers=[issuer]))
+    with running(folder, tmp_path) as up:
+        up.becomes("team", token, 200)
+        up.becomes("team", signed("build-7"), 200)
+        assert up.status("team", signed("other")) == 401
+        up.says("AccessResolved is False (NoCluster)")
+        up.says("password: a token of a client that spec.access names: ci, builds, pods")
+        up.says("--username __token__ dist/*\n    (password: a token of a client that spec.access names: builds)")
+        (folder / "a.yaml").write_text(manifests(by_claims, issuers=[issuer]))
+        up.says("solved: PackageRepo default/team: AccessResolved is False (NoCluster)")
+        up.becomes("team", token, 401)
+        assert up.status("team", signed("build-7")) == 200
+        text = up.log.read_text()
+    assert token not in text
+    assert signed("build-7") not in text

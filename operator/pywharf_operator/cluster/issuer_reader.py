@@ -19,6 +19,7 @@ import msgspec
 from pywharf.core.access.identity_document import MAX_FORMER_ISSUERS, MAX_JWKS_BYTES, Cluster
 from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
 from pywharf.core.errors import InvalidConfigError
+from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
@@ -94,7 +95,10 @@ class IssuerReader:
         """Read again and again until cancelled."""
         while True:
             await asyncio.sleep(self._period_s * (1 + _JITTER * random.random()))  # noqa: S311 - to spread requests
-            await self.follow()
+            try:
+                await self.follow()
+            except Exception as error:  # noqa: BLE001 - the operator goes on, and the keys that servers have stay
+                _logger.warning("The cluster's issuer and keys cannot be read: %s", error_location(error))
 
     async def follow(self) -> None:
         """Read once more if a server needs it, and report a change."""
@@ -134,12 +138,15 @@ class IssuerReader:
         known = self._keys.found
         if known is not None and known.jwks and self._failures < FAILURES:
             return
-        if self._keys.fault is None:
+        fault, before = _fault(error), self._keys.fault
+        if before is None:
             _logger.warning("The cluster's issuer and keys cannot be read: %s", error)
+        elif before.reason == fault.reason:
+            fault = before  # other words for the same fault would be a change of each status
         if known is None:
             # The operator's own token names the issuer, which is all that TokenReview needs.
             known = await self._own_claims()
-        self._keys = ClusterKeys(known, _fault(error))
+        self._keys = ClusterKeys(known, fault)
 
     def _followed(self, read: Mapping[str, Json]) -> dict[str, Json]:
         """Return the keys that were read, and those that were known and have been absent from a few reads only."""
@@ -154,7 +161,10 @@ class IssuerReader:
 
         It is not verified: the API server accepts it.
         """
-        claims = _claims(await self._kube.token())
+        try:
+            claims = _claims(await self._kube.token())
+        except OSError:  # its file is being replaced
+            return None
         issuer, audiences = claims.get("iss"), claims.get("aud")
         if not isinstance(issuer, str) or not issuer.startswith("https://") or len(issuer) > _MOST_TEXT:
             return None

@@ -81,12 +81,20 @@ class SecretReader:
         for key in sorted(wanted):
             version = versions.get(key)
             if version is not None:
-                reads.append(self._labelled(key, wanted[key], version))
+                reads.append(self._current(key, wanted[key], version))
             elif left[key.namespace]:
                 left[key.namespace] -= 1
                 reads.append(self._unlabelled(key))
         found = await asyncio.gather(*reads)
         return tuple(secret for secret in found if secret is not None)
+
+    async def value(self, key: ObjectKey, name: str) -> bytes | None:
+        """Return one value of a Secret that the server's owner names, labelled or not. Nothing else of it is kept."""
+        found = await self._kube.get_metadata(SECRET, key)
+        if found is None:
+            return None
+        secret = await self._current(key, frozenset({name}), _version_of(found))
+        return None if secret is None else secret.value(name)
 
     async def _versions(self, wanted: Wanted, listed: Sequence[str]) -> dict[ObjectKey, tuple[str, str]]:
         """Return the uid and resourceVersion of the wanted Secrets that carry the label."""
@@ -101,7 +109,7 @@ class SecretReader:
         )
         return {_key_of(item): _version_of(item) for items in lists for item in items}
 
-    async def _labelled(self, key: ObjectKey, asked: frozenset[str], version: tuple[str, str]) -> Secret | None:
+    async def _current(self, key: ObjectKey, asked: frozenset[str], version: tuple[str, str]) -> Secret | None:
         known = self._cache.get(key)
         if known is not None and known.version == version and asked <= known.asked:
             return known.secret

@@ -16,6 +16,7 @@ from pywharf_operator.render import (
     Snapshot,
 )
 from pywharf_operator.render.objects.identity import IDENTITY_KEY
+from pywharf_operator.render.resolve.authority import AUTHORITY_KEY
 from pywharf_operator.render.resolve.policies import accepted
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import (
@@ -40,13 +41,22 @@ def snapshot_of(manifests: Manifests) -> Snapshot:
     named: Iterable[NamespaceObject] = manifests.of(NamespaceObject)
     labels: dict[str, Mapping[str, str]] = {repo.key.namespace: {} for repo in repos}
     labels |= {namespace.metadata.name: namespace.metadata.labels or {} for namespace in named}
+    servers: tuple[PackageServer, ...] = tuple(manifests.of(PackageServer))
+    secrets: tuple[Secret, ...] = tuple(manifests.of(Secret))
     return Snapshot(
         repos=repos,
-        servers=tuple(manifests.of(PackageServer)),
-        secrets=tuple(manifests.of(Secret)),
+        servers=servers,
+        secrets=secrets,
+        authorities=_authorities(servers, secrets),
         policies=tuple(manifests.of(PackagePolicy)),
         namespaces={name: {**own, "kubernetes.io/metadata.name": name} for name, own in labels.items()},
     )
+
+
+def _authorities(servers: Iterable[PackageServer], secrets: Iterable[Secret]) -> Mapping[ObjectKey, bytes]:
+    values = {secret.key: secret.value(AUTHORITY_KEY) for secret in secrets}
+    found = {server.key: values.get(server.tls_secret) for server in servers if server.tls_secret is not None}
+    return {server: value for server, value in found.items() if value is not None}
 
 
 def default_server(namespace: str) -> PackageServer:

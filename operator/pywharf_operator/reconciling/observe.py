@@ -16,6 +16,7 @@ from pywharf_operator.cluster.policy_reader import ListedPolicies, PolicyReader
 from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
 from pywharf_operator.render import Finding, NameClaim, Snapshot
+from pywharf_operator.render.resolve.authority import AUTHORITY_KEY
 from pywharf_operator.spec import (
     PACKAGE_SERVER,
     NamespaceObject,
@@ -75,6 +76,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     malformed_policies: tuple[Malformed, ...] = ()
     unlisted_policies: frozenset[str] | None = frozenset()
     """Namespaces whose policies could not be read; None: all."""
+    authority: bytes | None = None
+    """The value of `ca.crt` in the server's TLS Secret, if a repo's clients are given it."""
 
     def __repr__(self) -> str:
         """Hide the secrets."""
@@ -93,6 +96,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
             policies=self.policies,
             unparsed_policies=frozenset(one.key for one in self.malformed_policies),
             unlisted_policies=self.unlisted_policies,
+            authorities={} if self.authority is None else {self.key: self.authority},
         )
 
 
@@ -198,7 +202,14 @@ class Observer:
             policies=tuple(one for one in policies if isinstance(one, PackagePolicy)),
             malformed_policies=tuple(one for one in policies if isinstance(one, Malformed)),
             unlisted_policies=unlisted,
+            authority=await self._authority(server, repos),
         )
+
+    async def _authority(self, server: PackageServer | None, repos: list[PackageRepo]) -> bytes | None:
+        secret = None if server is None else server.tls_secret
+        if secret is None or not any(repo.spec.client_config is not None for repo in repos):
+            return None
+        return await self._secrets.value(secret, AUTHORITY_KEY)
 
     async def policies(self) -> ListedPolicies:
         """List every policy."""

@@ -21,6 +21,7 @@ from pywharf_operator.index_updates.runs import Runs, read_runs
 from pywharf_operator.index_updates.starting import start
 from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
+from pywharf_operator.reconciling.client_configs import ClientConfigs
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_identity import kept_cluster
 from pywharf_operator.reconciling.kept_policies import kept_policies
@@ -108,6 +109,7 @@ class Reconciler:
         self._observer = Observer(kube, settings.namespaces, namespaces)
         self._statuses = Statuses(kube)
         self._unserved = UnservedStatuses(self._statuses, settings.specs, counted)
+        self._client_configs = ClientConfigs(kube, settings.namespaces)
         self._policies = PolicyStatuses(self._observer, self._statuses, http)
         self._announcements = RolloutAnnotations(kube)
         self._memories: dict[ObjectKey, Memory] = {}
@@ -151,6 +153,7 @@ class Reconciler:
         if key == STRAYS:
             now, observed = self._now(), await self._observer.strays()
             unreadable = self._observer.namespaces.refusing(SERVER)
+            await self._client_configs.prune(observed.repos)
             await self._unserved.write_strays(observed, unreadable, self._memories, now)
             return None
         if key == POLICIES:
@@ -216,6 +219,9 @@ class Reconciler:
         verdict = resolution.servers[0]
         memory.remember(rendered)
         refusals = await self._apply(verdict, rendered, environment, memory, live, runs, superseded)
+        client_configs = await self._client_configs.keep(
+            observed.repos, rendered.client_configs, verdict.authority.fault
+        )
         jobs = {_repo_of(one): one for one in rendered.cron_jobs}
         updated = [repo for repo in resolution.repos if repo.served and repo.name in jobs]
         now = self._now()
@@ -241,6 +247,7 @@ class Reconciler:
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
             indexes=indexes_of(plans, started, runs, now),
+            client_configs={key: one.finding for key, one in client_configs.items()},
         )
         serving = programmed_of(result)
         reported = policy_reports(result)
@@ -248,6 +255,7 @@ class Reconciler:
         self._report(server.key, ServerReport(reported, frozenset(observed.raws), pods if reported else ()))
         await self._write_statuses(result, observed, serving, now, superseded)
         again = [refusal.retry_after_s for refusal in refusals]
+        again += [one.again_s for one in client_configs.values() if one.again_s is not None]
         reasons = (
             (_APIS_FOR_S, result.missing_kind is not None),
             (_PODS_AGAIN_S, runs.waits_for_pods),

@@ -9,6 +9,7 @@ import msgspec
 
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.autoscaler import autoscaler
+from pywharf_operator.render.objects.client_config import client_configs
 from pywharf_operator.render.objects.configuration import configuration
 from pywharf_operator.render.objects.cron_job import cron_jobs
 from pywharf_operator.render.objects.deployment import deployment
@@ -27,6 +28,7 @@ from pywharf_operator.render.resolve.policies import PolicyReach
 from pywharf_operator.render.resolve.resolution import RepoVerdict, Resolution, ServerVerdict, resolve
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.snapshot import Environment, NameClaim, Snapshot
+from pywharf_operator.spec import ObjectKey
 
 __all__ = [
     "ACCEPTED",
@@ -78,6 +80,8 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
     """The objects that run and expose the server. Empty if the server is not accepted."""
     cron_jobs: tuple[Manifest, ...]
     """One for each repo. Empty if the server is not accepted."""
+    client_configs: Mapping[ObjectKey, Manifest] = {}
+    """The ConfigMap of each repo that asks for one, by the repo. Empty if the server is not accepted."""
     config_rendered: Finding
     """The condition ConfigRendered. False: the API server would refuse the configuration."""
     contents: Mapping[str, str]
@@ -96,7 +100,8 @@ class RenderedServer(msgspec.Struct, frozen=True, kw_only=True):
     def objects(self) -> tuple[Manifest, ...]:
         """All objects, in the order in which they are applied."""
         policies = () if self.policies is None else (self.policies,)
-        return (*self.credentials, *policies, self.config_map, *self.workload, *self.cron_jobs)
+        of_repos = (*self.cron_jobs, *self.client_configs.values())
+        return (*self.credentials, *policies, self.config_map, *self.workload, *of_repos)
 
 
 def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedServer:
@@ -114,6 +119,7 @@ def render_server(verdict: ServerVerdict, environment: Environment) -> RenderedS
         config_map=read.config_map,
         workload=tuple(manifest for manifest in workload if manifest is not None),
         cron_jobs=cron_jobs(verdict, environment, shard_count=len(read.credentials)) if runs else (),
+        client_configs=client_configs(verdict, environment) if runs else {},
         config_rendered=config_rendered(read.config_map, read.credentials, verdict.refused),
         contents=read.contents,
         digest=read.digest,

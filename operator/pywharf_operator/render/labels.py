@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec import PackageRepo, PackageServer
 from pywharf_operator.spec.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGER, SERVER_LABEL, Component
 
 Manifest = dict[str, Any]
@@ -89,14 +89,14 @@ def metadata(  # noqa: PLR0913 - all but the first are options
     return made
 
 
-def owner_references(server: PackageServer) -> list[Manifest]:
-    """Return the owner references that make the server an object's controller."""
+def owner_references(owner: PackageServer | PackageRepo) -> list[Manifest]:
+    """Return the owner references that make the resource an object's controller."""
     return [
         {
-            "apiVersion": server.api_version,
-            "kind": server.kind,
-            "name": server.key.name,
-            "uid": server.metadata.uid,
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": owner.key.name,
+            "uid": owner.metadata.uid,
             "controller": True,
         }
     ]

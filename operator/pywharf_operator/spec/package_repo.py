@@ -10,6 +10,7 @@ from pywharf.core.access.entries import MAX_ENTRIES
 from pywharf.core.names import RepoName
 from pywharf_operator.spec.access import Access
 from pywharf_operator.spec.backends import Backend
+from pywharf_operator.spec.client_config import ClientConfig
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
 from pywharf_operator.spec.forms import (
     REPO_NAME,
@@ -219,6 +220,12 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
     upstream: Annotated[Upstream, Meta(description="What is answered for projects that the repo does not hold.")] = (
         Upstream()
     )
+    client_config: Annotated[
+        ClientConfig | None,
+        Meta(
+            description="What pods of the repo's namespace use the repo with, by their own identity. Absent: nothing."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Raise ValueError as every model, and for a name that two entries have, which the API server refuses."""
@@ -260,8 +267,8 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         Meta(
             max_length=16,
             description=(
-                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved and CredentialsStrong "
-                "where they say something."
+                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong and "
+                "ClientConfigured where they say something."
             ),
             extra={"list_map_keys": ("type",)},
         ),

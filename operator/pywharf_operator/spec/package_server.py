@@ -23,7 +23,7 @@ from pywharf_operator.spec.forms import (
 from pywharf_operator.spec.identity import Identity
 from pywharf_operator.spec.jobs import Jobs
 from pywharf_operator.spec.limits import Limits
-from pywharf_operator.spec.metadata import Resource
+from pywharf_operator.spec.metadata import ObjectKey, Resource
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 from pywharf_operator.spec.monitoring import ServiceMonitor
 from pywharf_operator.spec.own_metadata import OwnAnnotations, OwnLabels, key_rules
@@ -349,6 +349,12 @@ class PackageServer(Resource, frozen=True, kw_only=True):
     status: Annotated[
         PackageServerStatus | None, Meta(description="What the operator observed. Only it writes here.")
     ] = None
+
+    @property
+    def tls_secret(self) -> ObjectKey | None:
+        """The Secret with the server's certificate, if it speaks TLS itself."""
+        tls = self.spec.tls
+        return None if tls is None else ObjectKey(self.key.namespace, tls.secret_ref.name)
 
     @property
     def most_replicas(self) -> int:

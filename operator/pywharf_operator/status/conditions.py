@@ -19,6 +19,7 @@ NAMESPACES_READ: Final = "NamespacesRead"
 ACCESS_RESOLVED: Final = "AccessResolved"
 CREDENTIALS_STRONG: Final = "CredentialsStrong"
 IDENTITY_READY: Final = "IdentityReady"
+CLIENT_CONFIGURED: Final = "ClientConfigured"
 _QUIET_REASONS: Final = {
     "Waiting",
     "NoReadyReplica",
@@ -32,6 +33,9 @@ _QUIET_REASONS: Final = {
 }
 """Reasons without an Event: the condition is False or Unknown only for a while, or because another one is."""
 _NOT_SERVED: Final = Finding(status=False, reason="NotServed", message="The repo cannot be read; see Accepted.")
+_NOT_CONFIGURED: Final = Finding(
+    status=False, reason="NotServed", message="The repo is not served, so the ConfigMap is left as it is."
+)
 _NOT_DELIVERED: Final = Finding(status=False, reason="NotDelivered", message="The policy cannot be read; see Accepted.")
 _STAYS: Final = "Its version before stays in force, if there was one."
 _MAX_MESSAGE: Final = 32_000
@@ -53,12 +57,14 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     programmed: Finding,
     index_up_to_date: Finding,
     index: IndexStatus | None,
+    client_configured: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
     """Return a repo's status.
 
     Ready means Accepted, SecretsResolved and Programmed: an old index is still served, and an access entry without an
     effect leaves the others as they are.
+    `client_configured` None: the ConfigMap for its clients, if it asks for one, is not written.
     """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
@@ -66,6 +72,8 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
         findings[ACCESS_RESOLVED] = verdict.access_resolved
     if verdict.credentials_strong is not None:
         findings[CREDENTIALS_STRONG] = verdict.credentials_strong
+    if verdict.repo.spec.client_config is not None:
+        findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(

@@ -49,6 +49,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Why the Deployment gets no further pod."""
     indexes: Mapping[RepoName, tuple[Finding, IndexStatus]]
     """The condition IndexUpToDate and `status.index` of each repo whose index is updated."""
+    client_configs: Mapping[ObjectKey, Finding] = {}
+    """The condition ClientConfigured of each repo whose ConfigMap is rendered."""
 
 
 def programmed_of(result: Result) -> dict[RepoName, Finding]:
@@ -93,7 +95,13 @@ def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: date
                 index_finding, index = result.indexes[repo.name]
                 index_finding = refused_job(cron_jobs[repo.name], result.refusals) or index_finding
         status = repo_status(
-            repo, url=url, programmed=programmed_, index_up_to_date=index_finding, index=index, now=now
+            repo,
+            url=url,
+            programmed=programmed_,
+            index_up_to_date=index_finding,
+            index=index,
+            client_configured=result.client_configs.get(repo.repo.key),
+            now=now,
         )
         found.append((result.raws[repo.repo.key], status))
     return found

@@ -12,8 +12,8 @@ from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.login import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.spec import CREDENTIALS_LABEL
-from pywharf_operator.spec.kinds import JOB, NAMESPACE, OWNED, POD, POLICY, REPO, SECRET, SERVER, Kind
-from pywharf_operator.spec.names import SERVER_LABEL
+from pywharf_operator.spec.kinds import CONFIG_MAP, JOB, NAMESPACE, OWNED, POD, POLICY, REPO, SECRET, SERVER, Kind
+from pywharf_operator.spec.names import REPO_LABEL, SERVER_LABEL
 from pywharf_operator.watching.kopf_session import session_of
 from pywharf_operator.watching.waking import Wakeup, Waking
 
@@ -34,6 +34,7 @@ RESOURCES: Final = (
     Watch(POLICY),
     Watch(SECRET, f"{CREDENTIALS_LABEL}=true"),
     *(Watch(kind, SERVER_LABEL) for kind in (*OWNED, JOB, POD) if kind is not SECRET),
+    Watch(CONFIG_MAP, REPO_LABEL),
 )
 OWNED_SECRETS: Final = (Watch(SECRET, SERVER_LABEL),)
 """Separate from RESOURCES, because no selector can express one label or another."""

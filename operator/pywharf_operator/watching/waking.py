@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from pywharf_operator.cluster.live import mapping, server_named_by, targets_of
 from pywharf_operator.spec import CREDENTIALS_LABEL, PACKAGE_SERVER, ObjectKey
 from pywharf_operator.spec.kinds import (
+    CONFIG_MAP,
     DEPLOYMENT,
     JOB,
     METADATA_ONLY,
@@ -23,7 +24,7 @@ from pywharf_operator.spec.kinds import (
     SERVER,
     Kind,
 )
-from pywharf_operator.spec.names import MANAGER, SERVER_LABEL
+from pywharf_operator.spec.names import MANAGER, REPO_LABEL, SERVER_LABEL
 from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 
 DELETED: Final = "DELETED"
@@ -106,7 +107,8 @@ class Waking:
             return self._of_policy(namespace, name, () if gone else targets_of(manifest))
         if kind == NAMESPACE:
             return frozenset(self._counts.get(name, ()))
-        keys = set(self._counts.get(namespace, ())) if kind == SECRET and CREDENTIALS_LABEL in labels else set()
+        of_repos = (kind == SECRET and CREDENTIALS_LABEL in labels) or (kind == CONFIG_MAP and REPO_LABEL in labels)
+        keys = set(self._counts.get(namespace, ())) if of_repos else set()
         # Also by its owner, because somebody may have changed the label.
         owners = {labels.get(SERVER_LABEL), *_owners(metadata)}
         return frozenset(keys | {ObjectKey(namespace, owner) for owner in owners if isinstance(owner, str) and owner})

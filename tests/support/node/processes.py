@@ -51,6 +51,16 @@ class Namespaces:
             self.processes[name] = spawn([*self.everything, *command], log)
         return self.processes[name]
 
+    def restart(self, name: str) -> Process:
+        """End a started process as a crash would, and start it again by the same command."""
+        process = self.processes[name]
+        command = [str(word) for word in process.args]  # type: ignore[union-attr]  # given as a list
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+        with self.log(name).open("ab") as log:
+            self.processes[name] = spawn(command, log)
+        return self.processes[name]
+
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 

@@ -16,6 +16,7 @@ FILES = {
     },
     "index": {"schedule": "1 * * * *", "timeZone": "Etc/UTC", "suspend": False, "syncIntervalSeconds": 5},
     "upstream": {"url": "https://a.example/", "mode": "Pages", "reserved": ["a"], "allowShadowing": ["b"]},
+    "clientConfig": {"configMap": "a"},
 }
 
 
@@ -117,6 +118,7 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "upstream.mode": (FILES, "None"),
     "upstream.reserved": (FILES, ["c"]),
     "upstream.allowShadowing": (FILES, ["c"]),
+    "clientConfig.configMap": (FILES, "b"),
 }
 
 # The public key of RFC 7517, appendix A.1.

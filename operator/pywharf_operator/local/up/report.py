@@ -6,6 +6,7 @@ from pathlib import Path
 from pywharf.core.names import RepoName
 from pywharf_operator.local.up.plan import Plan
 from pywharf_operator.render import RepoVerdict
+from pywharf_operator.spec.access import Access
 
 _ANY_ADDRESS = {"//0.0.0.0:": "//127.0.0.1:", "//[::]:": "//[::1]:"}
 _HOW = """\
@@ -31,9 +32,7 @@ def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
     if refs.anonymous_read:
         reading = "no password needed"
     elif reading is None and repo.spec.access:
-        reading = (
-            f"password: of a client that spec.access names ({', '.join(entry.name for entry in repo.spec.access)})"
-        )
+        reading = f"password: a token of a client that spec.access names: {_names(repo.spec.access)}"
     lines = [f"{verdict.name} (PackageRepo {repo.key}): {reading or 'password: a token of the backend'}"]
     lines.append(f"  pip install --index-url {url} PACKAGE")
     if refs.write_secret_ref is not None:
@@ -41,7 +40,15 @@ def address_lines(base_url: str, verdict: RepoVerdict) -> list[str]:
         ref = refs.write_secret_ref
         lines.append(f"  twine upload --repository-url {to_publish} --username {verdict.name} dist/*")
         lines.append(f"    (password: key {ref.key} of Secret {ref.name})")
+    elif publishers := [entry for entry in repo.spec.access if entry.permission == "Publish"]:
+        to_publish = url.replace(f"//{verdict.name}@", "//")
+        lines.append(f"  twine upload --repository-url {to_publish} --username __token__ dist/*")
+        lines.append(f"    (password: a token of a client that spec.access names: {_names(publishers)})")
     return lines
+
+
+def _names(entries: Iterable[Access]) -> str:
+    return ", ".join(entry.name for entry in entries)
 
 
 class Reporter:

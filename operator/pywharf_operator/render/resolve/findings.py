@@ -84,10 +84,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
     },
     "PackageRepo CredentialsStrong": {
-        "SameForBoth": "Give the write secret another value: whoever reads may publish.",
-        "Short": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
-        "Easy": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
-        "Shared": "Give each repo a secret of its own.",
+        "SecretSameForBoth": "Give the write secret another value: whoever reads may publish.",
+        "SecretShort": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "SecretEasy": "Give the secret 32 random characters, for example by `openssl rand -hex 16`.",
+        "SecretShared": "Give each repo a secret of its own.",
     },
     "PackageRepo Programmed": {
         "Programmed": "Every ready replica serves the repo as it is described now.",
@@ -120,6 +120,19 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "annotations or labels of the PackageServer's `spec.jobs`, or inject them as native sidecars."
         ),
         "NotServed": "See Accepted and SecretsResolved; while a repo is not served its index is not updated.",
+    },
+    "PackageRepo ClientConfigured": {
+        "Written": "The ConfigMap is there and holds what pods need.",
+        "ObjectNotOwned": (
+            "Delete or rename the ConfigMap that the message names, or give `spec.clientConfig.configMap` another name."
+        ),
+        "NameReserved": "Give `spec.clientConfig.configMap` another name: the server's own ConfigMaps have this one.",
+        "AuthorityInvalid": (
+            "The ConfigMap is written without `ca.crt`: let the server's TLS Secret hold PEM certificates there."
+        ),
+        "ApplyRefused": "Correct what the API server says of the ConfigMap in the message.",
+        "Contested": "Let nobody else write the ConfigMap that the message names.",
+        "NotServed": "See Accepted and SecretsResolved; until the repo is served the ConfigMap stays as it is.",
     },
     "PackageRepo Ready": {
         "Ready": "Clients can use the repo: Accepted, SecretsResolved and Programmed are True.",

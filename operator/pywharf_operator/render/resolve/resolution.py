@@ -23,6 +23,7 @@ from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError
 from pywharf_operator.render.resolve import refusals
 from pywharf_operator.render.resolve.access import access_resolved
 from pywharf_operator.render.resolve.admission import admits, name_conflicts, not_admitted, too_many
+from pywharf_operator.render.resolve.authority import Authority, authority_of
 from pywharf_operator.render.resolve.endpoints import allowed
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import Candidate, at_most_bytes, kept_candidate, table_bytes, without_room
@@ -92,6 +93,8 @@ class ServerVerdict(msgspec.Struct, frozen=True, kw_only=True):
     identity_ready: Finding | None = None
     """The condition IdentityReady; None if no entry needs it."""
     cluster: ClusterKeys = ClusterKeys()
+    authority: Authority = Authority()
+    """The authority of the server's certificate, for its repos' clients."""
     pod: Manifest = {}
     """The template of the server's pods, with `spec.podTemplate` merged in; empty if the server is not accepted."""
 
@@ -176,6 +179,7 @@ def _server_verdict(
         kept=own_kept,
         policies=policies.delivered,
         reaches=policies.reaches,
+        authority=authority_of(server.key, snapshot.authorities.get(server.key)),
         pod=pod,
     )
 

@@ -72,7 +72,7 @@ def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[tuple[str,
     """Return a reason and a sentence for each reference that this backend needs and the repo lacks."""
     credentials, backend = repo.spec.credentials, repo.spec.backend
     sentences = []
-    # Whoever has access entries needs no secret.
+    # A repo with access entries needs no secret.
     if backend.github is None and not repo.spec.access:
         if credentials.read_secret_ref is None and not credentials.anonymous_read:
             sentences.append(

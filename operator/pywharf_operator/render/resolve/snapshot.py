@@ -54,6 +54,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The server that a repo means, by repo, where `up` serves it by another one: policies about it hold there."""
     cluster: ClusterKeys = ClusterKeys()
     """Read only where an access entry names ServiceAccounts."""
+    authorities: Mapping[ObjectKey, bytes] = {}
+    """The value of `ca.crt` in each server's TLS Secret, by server, where a repo's clients are given it."""
     watched: tuple[str, ...] | None = None
     """Namespaces that the operator watches; None: all."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None

@@ -47,4 +47,4 @@ def _judged(key: ObjectKey, secrets: RepoSecrets) -> Judged:
 def _finding(weak: Iterable[Weak]) -> Finding:
     first, *rest = weak
     message = " ".join(one.message for one in (first, *rest))
-    return Finding(status=False, reason=str(first.weakness), message=message)
+    return Finding(status=False, reason=f"Secret{first.weakness}", message=message)

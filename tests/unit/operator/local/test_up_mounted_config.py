@@ -65,6 +65,20 @@ def test_the_policies_are_part_of_the_set():
         assert [path.name for path in Path(delivery.credentials_folder).iterdir()] == ["read"]
 
 
+def test_whom_the_server_believes_lies_where_the_configuration_names_it():
+    with Delivery() as delivery:
+        made = objects("one")
+        delivery.deliver(
+            msgspec.structs.replace(made, config_map={"data": {**made.config_map["data"], "identity.json": "{}"}})
+        )
+        assert Path(delivery.credentials_folder, "identity.json").read_text() == "{}"
+        assert {path.name for path in Path(delivery.config).resolve().parent.iterdir()} == {
+            "config.toml",
+            "admin_secret.toml",
+            "credentials",
+        }
+
+
 def test_an_unchanged_set_is_left_alone():
     with Delivery() as delivery:
         delivery.deliver(objects("one"))

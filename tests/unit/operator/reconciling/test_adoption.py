@@ -9,12 +9,15 @@ import pytest
 import yaml
 
 from pywharf_operator.reconciling.adoption import adoption, belongs, is_orphan, stale_data, taken_over
+from pywharf_operator.reconciling.client_configs import is_orphan_of_repo
 from pywharf_operator.render.labels import metadata
+from pywharf_operator.render.objects.client_config import OWN_LABELS
 from pywharf_operator.render.objects.job import update_job
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, kind_of
-from pywharf_operator.spec.names import SERVER_LABEL
+from pywharf_operator.spec.names import COMPONENT_LABEL, SERVER_LABEL
 
+INSTANCE = "app.kubernetes.io/instance"
 RENDERED = sorted((Path(__file__).parents[3] / "golden" / "render").glob("expected-*.yaml"))
 
 
@@ -35,8 +38,11 @@ def server_of(item):
 def test_whatever_is_rendered_is_adopted(path):
     """The test therefore covers kinds and names that are added later, too."""
     for item in filter(None, yaml.safe_load_all(path.read_text())):
-        kind, server = kind_of(item), server_of(item)
         assert "ownerReferences" not in item["metadata"]
+        if item["metadata"]["labels"][COMPONENT_LABEL] == "clients":
+            check_of_repo(item)
+            continue
+        kind, server = kind_of(item), server_of(item)
         assert is_orphan(kind, item, server), (kind.name, item["metadata"]["name"])
         if kind is CRON_JOB:
             assert is_orphan(JOB, update_job(item, "x"), server)
@@ -46,6 +52,20 @@ def test_whatever_is_rendered_is_adopted(path):
                 short = copy.deepcopy(item)
                 del short["metadata"]["labels"][label]
                 assert not is_orphan(kind, short, server), label
+
+
+def check_of_repo(item):
+    """A repo's ConfigMap belongs to no server, and is its repo's as long as it has every label."""
+    namespace = item["metadata"]["namespace"]
+    assert not is_orphan(CONFIG_MAP, item, server_named(item["metadata"]["labels"][INSTANCE], namespace))
+    assert is_orphan_of_repo(item, item)
+    for label in OWN_LABELS:
+        short = copy.deepcopy(item)
+        del short["metadata"]["labels"][label]
+        assert not is_orphan_of_repo(short, item), label
+    owned = copy.deepcopy(item)
+    owned["metadata"]["ownerReferences"] = [owner("another", "PackageRepo")]
+    assert not is_orphan_of_repo(owned, item)
 
 
 def live(name="pywharf", owners=(), labels=None, **fields):

@@ -214,6 +214,29 @@ async def test_a_repo_s_status_reports_its_refused_schedule(cluster, reconciler)
     assert reported == {"team-a"}
 
 
+async def test_a_refused_config_map_for_clients_stops_nothing(cluster, reconciler):
+    for name in ("team-a", "team-b"):
+        cluster.objects["packagerepos", name]["spec"]["clientConfig"] = {"configMap": f"{name}-clients"}
+    cluster.refuse["create configmaps/team-a-clients"] = KubeError(403, "Forbidden", "exceeded quota: configmaps")
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "ClientConfigured") == ("False", "ApplyRefused")
+    assert cluster.status(REPO, "team-b", "ClientConfigured") == ("True", "Written")
+    assert cluster.status(REPO, "team-a", "Accepted") == ("True", "Accepted")
+    assert cluster.names(CONFIG_MAP) == {"pywharf-config", "team-b-clients"}
+    cluster.refuse.clear()
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "ClientConfigured") == ("True", "Written")
+
+
+async def test_config_maps_for_clients_stay_while_the_repo_is_not_served(cluster, reconciler):
+    cluster.objects["packagerepos", "team-a"]["spec"]["clientConfig"] = {"configMap": "clients"}
+    await reconciler.reconcile(KEY)
+    del cluster.objects["secrets", "team-a"]
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "ClientConfigured") == ("False", "NotServed")
+    assert "clients" in cluster.names(CONFIG_MAP)
+
+
 async def test_an_older_configuration_s_secrets_stay_while_the_newer_is_refused(cluster, reconciler):
     await reconciler.reconcile(KEY)
     labels = cluster.objects["secrets", "pywharf-credentials"]["metadata"]

@@ -411,10 +411,10 @@ def test_weak_secrets_are_named_without_their_values():
         secret("shared", "91c4e7f02b6d8a35d7c1", GOOD[1]),
     )
     assert {key: reason for key, (reason, _) in found.items()} == {
-        "packages/short": "Short",
-        "packages/same": "SameForBoth",
-        "packages/shared": "Shared",
-        "packages/good": "Shared",
+        "packages/short": "SecretShort",
+        "packages/same": "SecretSameForBoth",
+        "packages/shared": "SecretShared",
+        "packages/good": "SecretShared",
     }
     text = str(found)
     assert not any(value in text for value in ("a1b2c3", "0d8f6b1ec42a97735f60", *GOOD))

@@ -78,10 +78,10 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "DigestRepeated": (True, HEALTHY),
     },
     "PackageRepo CredentialsStrong": {
-        "SameForBoth": (False, HEALTHY),
-        "Short": (False, HEALTHY),
-        "Easy": (False, HEALTHY),
-        "Shared": (False, HEALTHY),
+        "SecretSameForBoth": (False, HEALTHY),
+        "SecretShort": (False, HEALTHY),
+        "SecretEasy": (False, HEALTHY),
+        "SecretShared": (False, HEALTHY),
     },
     "PackageRepo Programmed": {
         "Programmed": (True, HEALTHY),
@@ -104,6 +104,15 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "UpdateStuck": (False, HEALTHY),
         "SidecarRunning": (False, HEALTHY),
         "NotServed": (None, HEALTHY),
+    },
+    "PackageRepo ClientConfigured": {
+        "Written": (True, HEALTHY),
+        "ObjectNotOwned": (False, HEALTHY),
+        "NameReserved": (False, HEALTHY),
+        "AuthorityInvalid": (False, HEALTHY),
+        "ApplyRefused": (False, HEALTHY),
+        "Contested": (False, HEALTHY),
+        "NotServed": (False, HEALTHY),
     },
     "PackageRepo Ready": {
         "Ready": (True, HEALTHY),
@@ -165,7 +174,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     },
 }
 FINE = {
-    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate"),
+    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate", "ClientConfigured"),
     "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
     "PackagePolicy": ("Accepted", "Programmed"),
 }
@@ -179,7 +188,7 @@ def instance(kind, **different):
     obj: dict[str, Any] = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": {}}
     status: msgspec.Struct
     if kind == "PackageRepo":
-        obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}}
+        obj["spec"] = {"backend": {"fileSystem": {}}, "index": {"suspend": True}, "clientConfig": {"configMap": "a"}}
         repo = msgspec.convert(obj, PackageRepo)
         status = repo_status(
             RepoVerdict(
@@ -193,6 +202,7 @@ def instance(kind, **different):
             programmed=found["Programmed"],
             index_up_to_date=found["IndexUpToDate"],
             index=None,
+            client_configured=found["ClientConfigured"],
             now=now,
         )
     elif kind == "PackagePolicy":

@@ -181,6 +181,16 @@ def test_credentials_wake_the_servers_of_their_namespace_alone(event):
     assert waking.woken(SECRET, event, changed(secret, "metadata.resourceVersion", "10")).keys == set()
 
 
+@pytest.mark.parametrize("event", ["ADDED", "MODIFIED", "DELETED", None])
+def test_a_config_map_for_clients_wakes_the_servers_of_its_namespace_s_repos(event):
+    waking = Waking()
+    waking.woken(REPO, "ADDED", repo(server={"name": "packages", "namespace": "shared"}))
+    config_map = made("clients", labels={"pywharf.dev/repo": "team-a"})
+    assert waking.woken(CONFIG_MAP, event, config_map).keys == {OTHER}
+    elsewhere = made("clients", "other", labels={"pywharf.dev/repo": "team-a"})
+    assert waking.woken(CONFIG_MAP, event, elsewhere).keys == set()
+
+
 def test_a_namespace_wakes_the_servers_of_its_repos_when_its_labels_change():
     waking = Waking()
     waking.woken(REPO, None, repo(server={"name": "packages", "namespace": "shared"}))

@@ -49,7 +49,7 @@ class IssuerKeysClient:
             raise KeysUnavailableError(f"its answer has over {MAX_JWKS_BYTES} bytes") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise KeysUnavailableError("its certificate is not trusted; name its CA with SSL_CERT_FILE") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             reason = str(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             raise KeysUnavailableError(f"it cannot be reached ({reason})") from error
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:

@@ -34,7 +34,7 @@ def compile_issuers(document: IdentityDocument) -> Mapping[str, TrustedIssuer]:
     cluster = document.cluster
     if cluster is not None:
         keys = None if cluster.token_review else _keys(cluster.jwks, "the cluster")
-        # Unless it is told others, the API server's own audience is its issuer.
+        # The API server's own audience is its issuer, unless a flag of its gives others.
         expected = Expected("", document.audience, frozenset({cluster.issuer, *cluster.audiences}))
         found[cluster.issuer] = TrustedIssuer(cluster.issuer, expected, keys, is_reviewed=cluster.token_review)
     for one in document.issuers:

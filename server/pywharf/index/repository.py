@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -87,7 +87,6 @@ class Repository:
         self._staging, self._tally = shared.staging, shared.withheld
         self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.kept_checks)
         self._listed = ListedProjects()
-        self._own_check = asyncio.Lock()
         self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
         self._following: asyncio.Task[None] | None = None
 
@@ -148,6 +147,7 @@ class Repository:
             (self.name, None, is_json),
             names,
             lambda: Page(root_json(names) if is_json else root_html(names)),
+            repo=self.name,
             large=len(names) > _LARGE_ROOT,
         )
 
@@ -225,26 +225,21 @@ class Repository:
             form,
             staged,
             secret=secret,
-            slot=self._check_slot(),
+            slot=self._checks.one(self.name),
             with_status=self._with_status,
         )
 
-    def _with_status(self, project: Project) -> Project:
+    async def _with_status(self, project: Project) -> Project:
         """Return the project with its status under the policies; its files do not matter."""
-        enforcement = self._policies.current()
-        if enforcement is None or not enforcement.concerns(project.name):
-            return project
-        return enforcement.show(msgspec.structs.replace(project, files=())).project
+        while (enforcement := self._policies.current()) is not None and enforcement.concerns(project.name):
+            shown = await enforcement.evaluate(msgspec.structs.replace(project, files=()))
+            if shown is not None and self._policies.current() is enforcement:
+                return shown.project
+        return project
 
     async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
         """Change a project or its files. See `pywharf.index.changes`."""
         return await change(self._backend, self._follower, name, request, secret=secret)
-
-    @contextlib.asynccontextmanager
-    async def _check_slot(self) -> AsyncIterator[None]:
-        """Hold a slot to check an upload. A repo holds at most one, so its uploads leave slots to other repos."""
-        async with self._own_check, self._checks:
-            yield
 
     async def _find(self, name: ProjectName) -> Project | None:
         async with within(_CALL_TIMEOUT_S), self._lookup_slots:
@@ -307,6 +302,7 @@ class Repository:
                 (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
+                repo=self.name,
                 large=sources.count > _LARGE_PROJECT
                 or (enforcement is not None and enforcement.takes_long(key[0], sources.count)),
                 source_bytes=source_bytes,

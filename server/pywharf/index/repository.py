@@ -19,6 +19,7 @@ from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
 from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
+from pywharf.index.lookups import CALL_TIMEOUT_S, Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
 from pywharf.index.policies_in_force import PoliciesInForce
 from pywharf.index.ports import Backend, Content, RateLimit, RateLimited
@@ -27,26 +28,12 @@ from pywharf.index.publish import publish
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
 from pywharf.index.threads import within
-from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
 _LARGE_PROJECT = 200
 """Entries above which rendering a page would hold up the event loop."""
-_MAX_CONCURRENT_LOOKUPS = 2
-"""Concurrent project lookups in the storage itself; a large project occupies a thread."""
-_CALL_TIMEOUT_S = 60.0
-"""Seconds for a storage call that a request waits for, including the wait for a slot."""
 _FOREIGN_FILE_BYTES = 1024
 """Approximate bytes of memory that a file of another index takes."""
-
-
-class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The URL of the other index, and the rules for the names that are looked up there."""
-
-    url: str | None = None
-    """The URL of the other index; None: no names are looked up."""
-    reserved: tuple[str, ...] = ()
-    allow_shadowing: tuple[str, ...] = ()
 
 
 class RepoStatus(msgspec.Struct, frozen=True):
@@ -81,13 +68,12 @@ class Repository:
         self._backend = backend
         self._rate_limited = backend if isinstance(backend, RateLimited) else None
         self._follower = follower
-        self._upstream = upstream
+        self._lookups = Lookups(backend, shared.extra_index, upstream)
         self._max_file_bytes = max_file_bytes
-        self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
+        self._pages, self._checks = shared.pages, shared.checks
         self._staging, self._tally = shared.staging, shared.withheld
         self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.kept_checks)
         self._listed = ListedProjects()
-        self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
         self._following: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -135,10 +121,6 @@ class Repository:
         """
         self._policies.use(policies)
 
-    def enforces(self, policies: RepoPolicies | None) -> bool:
-        """Return whether these policies are the ones applied."""
-        return self._policies.are(policies)
-
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of all projects that may have a file. Raises IndexNotLoadedError."""
         names = await self._names()
@@ -168,9 +150,9 @@ class Repository:
         is_json = page_format is PageFormat.JSON
         catalog = await self._follower.latest()
         source = catalog.source(name)
-        if source is None or self._may_look_up(name, owned=True):
+        if source is None or self._lookups.may_be_foreign(name, owned=True):
             # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
-            own = await self._find(name) if source is None else catalog.project(name)
+            own = await self._lookups.stored(name) if source is None else catalog.project(name)
             return await self._looked_up_page(name, own, source, is_json=is_json)
         if self._policies.need_advisories:
             self._policies.current()
@@ -185,8 +167,7 @@ class Repository:
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
             # The client may know it from the page of another server, which accepted it a moment ago.
-            async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-                project = await self._backend.find_project(name, filename)
+            project = await self._lookups.stored(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
             raise NotFoundError(f"This repo has no file {filename[:240]!r} of the project {name!r}.")
@@ -202,12 +183,12 @@ class Repository:
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
         """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_CALL_TIMEOUT_S):
+        async with within(CALL_TIMEOUT_S):
             return await self._backend.open_file(name, file)
 
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
         """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_CALL_TIMEOUT_S):
+        async with within(CALL_TIMEOUT_S):
             return await self._backend.read_metadata(name, file)
 
     def stage(self) -> StagedFile:
@@ -241,38 +222,22 @@ class Repository:
         """Change a project or its files. See `pywharf.index.changes`."""
         return await change(self._backend, self._follower, name, request, secret=secret)
 
-    async def _find(self, name: ProjectName) -> Project | None:
-        async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-            return await self._backend.find_project(name)
-
-    def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
-        policy = self._upstream
-        if policy.url is None:
-            return False
-        return may_look_up(name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing)
-
     async def _looked_up_page(self, name: ProjectName, own: Project | None, source: object, *, is_json: bool) -> Page:
         """Return the page of a project that the extra index may have: its own page, the other's, or both merged."""
-        foreign = await self._foreign(name, owned=own is not None)
+        foreign = await self._lookups.foreign(name, owned=own is not None)
         if own is None and (source := self._follower.catalog.source(name)) is not None:
             # It was published here during the lookups: it is the repo's, as if it had been known before them.
             own = self._follower.catalog.project(name)
-            if not self._may_look_up(name, owned=True):
+            if not self._lookups.may_be_foreign(name, owned=True):
                 foreign = None
         if foreign is not None:
             return await self._foreign_page(name, own, foreign, is_json=is_json)
         return await self._own_page(name, own, own if source is None else source, is_json=is_json)
 
-    async def _foreign(self, name: ProjectName, *, owned: bool) -> Project | None:
-        """Return the extra index's project, or None if it has none or may not be asked for that name."""
-        if self._upstream.url is None or not self._may_look_up(name, owned=owned):
-            return None
-        return await self._extra_index.project(self._upstream.url, name)
-
     async def _foreign_page(self, name: ProjectName, own: Project | None, foreign: Project, *, is_json: bool) -> Page:
         """Return a page with the extra index's files, after the repo's own if it has any."""
         sources = Sources(own, foreign)
-        key = (name, is_json, self._upstream.url)
+        key = (name, is_json, self._lookups.upstream.url)
         return await self._page(key, (own, foreign), sources, is_json, source_bytes=sources.count * _FOREIGN_FILE_BYTES)
 
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
@@ -282,7 +247,7 @@ class Repository:
         page = self._pages.get((self._policies.pages, name, is_json), source)
         if page is not None:
             return page
-        shown = await self._with_sizes(project) if is_json else project
+        shown = await self._lookups.with_sizes(project) if is_json else project
         return await self._page((name, is_json), source, Sources(shown), is_json)
 
     async def _page(
@@ -312,19 +277,3 @@ class Repository:
                 page.since >= began or page.is_right_at(self._policies.clock())
             ):
                 return page
-
-    async def _with_sizes(self, project: Project) -> Project:
-        """Add the sizes that the original did not record; a JSON page omits a file without a size."""
-        if all(f.size is not None for f in project.files):
-            return project
-        stored = await self._find(project.name)
-        found = {(f.filename, f.sha256): f for f in stored.files} if stored is not None else {}
-        return msgspec.structs.replace(
-            project, files=tuple(_sized(f, found.get((f.filename, f.sha256), f)) for f in project.files)
-        )
-
-
-def _sized(file: File, stored: File) -> File:
-    if file.size is not None:
-        return file
-    return msgspec.structs.replace(file, size=stored.size, upload_time=file.upload_time or stored.upload_time)

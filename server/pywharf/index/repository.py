@@ -72,7 +72,7 @@ class Repository:
         self._max_file_bytes = max_file_bytes
         self._pages, self._checks = shared.pages, shared.checks
         self._staging, self._tally = shared.staging, shared.withheld
-        self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.kept_checks)
+        self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.evaluations)
         self._listed = ListedProjects()
         self._following: asyncio.Task[None] | None = None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.change_probes import ChangeProbes
-from pywharf.index.evaluations import KeptChecks
+from pywharf.index.evaluations import SharedEvaluations
 from pywharf.index.fair_slots import FairSlots
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
@@ -33,7 +33,7 @@ class SharedResources(msgspec.Struct, frozen=True):
     withheld: WithheldTally = msgspec.field(default_factory=WithheldTally)
     clock: Callable[[], float] = time.time
     """Returns the Unix seconds by which policies are evaluated."""
-    kept_checks: KeptChecks = msgspec.field(default_factory=KeptChecks)
-    """What policies make of files that were downloaded lately."""
+    evaluations: SharedEvaluations = msgspec.field(default_factory=SharedEvaluations)
+    """The slots of the threads that evaluate policies, and what these make of files that were downloaded lately."""
     advisories: CurrentAdvisories = msgspec.field(default_factory=CurrentAdvisories)
     """What the server's feed of advisories says now."""

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from pywharf.core.names import RepoName
-from pywharf.core.policy.document import rule_count
+from pywharf.core.policy.document import costly_note, rule_count
 from pywharf.core.policy.model import MAX_POLICIES, MAX_RULES, Policy
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.shares import Age, Share, excess
@@ -300,7 +300,8 @@ def _refusal(reason: str, wanted: Policy, earlier: Policy | None) -> Finding:
     if reason == "TooManyRules":
         return refused(
             reason,
-            f"It has {rule_count(wanted)} rules, and a server takes {MAX_RULES} of all its policies. {first} with the "
+            f"It has {rule_count(wanted)} rules{costly_note(wanted)}; a server takes {MAX_RULES} of all its policies. "
+            f"{first} with the "
             f"most rules are refused. {holds}. Use patterns, or take out rules.",
         )
     return refused(

@@ -11,7 +11,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf_operator.cluster.kube import Json, Kube
-from pywharf_operator.cluster.live import is_ready, key_of, labels_of
+from pywharf_operator.cluster.live import is_ready, is_rolled_out, key_of, labels_of
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.outcome import indexes_of
 from pywharf_operator.index_updates.planning import plan_updates
@@ -21,7 +21,7 @@ from pywharf_operator.index_updates.starting import start
 from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
-from pywharf_operator.reconciling.kept_policies import kept_policies
+from pywharf_operator.reconciling.kept_policies import KeptPoliciesUnknownError, kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.memory import Memory
 from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observed, Observer, ServerKeys
@@ -197,7 +197,12 @@ class Reconciler:
             specs=self._settings.specs, image=self._settings.image, apis=await self.apis(), session_key=session_key
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
-        snapshot = await self._snapshot(observed, server)
+        try:
+            snapshot = await self._snapshot(observed, server)
+        except KeptPoliciesUnknownError as error:
+            await self._unserved.write_held(observed, server, error.finding, self._now())
+            self._report_unconfigured(observed)
+            raise
         resolution, rendered = await asyncio.to_thread(_rendered, snapshot, environment)
         verdict = resolution.servers[0]
         memory.remember(rendered)
@@ -224,6 +229,7 @@ class Reconciler:
             reports=reports,
             history=memory.history,
             lost=memory.reported_loss(unreachable(reports)),
+            rolled_out=is_rolled_out(deployment),
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
             indexes=indexes_of(plans, started, runs, now),

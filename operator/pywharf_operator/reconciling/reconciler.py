@@ -42,7 +42,7 @@ from pywharf_operator.render import (
 )
 from pywharf_operator.render.labels import Manifest, object_name
 from pywharf_operator.render.resolve.missing_kinds import api_missing
-from pywharf_operator.render.resolve.policies import overflows
+from pywharf_operator.render.resolve.policy_room import overflows
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind

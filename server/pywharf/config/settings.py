@@ -129,10 +129,10 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
             check_url(self.extra_index_url, "extra_index_url")
         check_endpoints(self.allowed_endpoints)
         if self.advisories is not None:
-            _check_advisories(self.advisories, self.allowed_endpoints)
+            check_advisories(self.advisories, self.allowed_endpoints)
 
 
-def _check_advisories(feed: str, endpoints: str | None) -> None:
+def check_advisories(feed: str, endpoints: str | None = None) -> None:
     """Raise ValueError for a feed that can never be read."""
     if not feed.strip():
         raise ValueError("--advisories is empty; give a URL or a path, or leave it out")

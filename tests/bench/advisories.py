@@ -36,7 +36,7 @@ def measure(settings: Settings) -> list[Row]:
         at_rest = _at_rest(server)
         _write(folder / "feed.new")
         (folder / "feed.new").rename(feed)
-        waits, processor_s, peak_mb = _while_reading(server, process)
+        waits, own, processor_s, peak_mb = _while_reading(server, process)
         read = _own_mb(process)
         _ask_about_all(server)
         asked = _own_mb(process)
@@ -59,6 +59,7 @@ def measure(settings: Settings) -> list[Row]:
             Target("", most=20.0),
             [
                 f"of {len(waits):,}; the median is {median_ms:.1f} ms",
+                f"{max(own) * 1e3:.1f} ms without what client and server wait for a processor",
                 f"{at_rest * 1e3:.1f} ms before, when nothing is read",
             ],
         ),
@@ -78,16 +79,23 @@ def _at_rest(server: Server) -> float:
     return longest
 
 
-def _while_reading(server: Server, process: psutil.Process) -> tuple[list[float], float, float]:
-    """Return the seconds of each request until the feed is in use, and what the process takes that reads it."""
+def _while_reading(server: Server, process: psutil.Process) -> tuple[list[float], list[float], float, float]:
+    """Return the seconds of each request until the feed is in use, and what the process takes that reads it.
+
+    The second list is of the same requests, without the time that client and server waited for a processor.
+    """
     waits: list[float] = []
+    own: list[float] = []
+    delays = [_Delay(server.process.pid), _Delay(os.getpid())]
     processor_s = peak_mb = 0.0
     connection = connect(server.url)
     ends = time.monotonic() + _LONGEST_S
     for number in range(10**9):
+        before = sum(delay.seconds() for delay in delays)
         began = time.perf_counter()
         assert ask(connection, "/healthz").status == 200
         waits.append(time.perf_counter() - began)
+        own.append(waits[-1] - (sum(delay.seconds() for delay in delays) - before))
         time.sleep(0.005)
         if number % 20:
             continue
@@ -101,7 +109,17 @@ def _while_reading(server: Server, process: psutil.Process) -> tuple[list[float]
             break
         assert time.monotonic() < ends, f"the feed is not read after {_LONGEST_S} s"
     connection.close()
-    return waits, processor_s, peak_mb
+    return waits, own, processor_s, peak_mb
+
+
+class _Delay:
+    """How long the first thread of a process has waited for a processor."""
+
+    def __init__(self, pid: int) -> None:
+        self._file = Path(f"/proc/{pid}/schedstat")
+
+    def seconds(self) -> float:
+        return int(self._file.read_bytes().split()[1]) / 1e9
 
 
 def _own_mb(process: psutil.Process) -> float:

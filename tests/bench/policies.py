@@ -13,7 +13,7 @@ from bench.settings import Settings
 from pywharf.core.names import normalize, parse_repo_name
 from pywharf.core.policy.document import parse_document
 from pywharf.core.policy.evaluation import compile_policies
-from pywharf.core.policy.model import MAX_COSTLY_PATTERNS
+from pywharf.core.policy.model import RULES_OF_A_COSTLY_PATTERN
 from pywharf.index.codecs import decode_index
 from pywharf.index.enforcement import Enforcement
 from pywharf.index.project_pages import Sources, make_page
@@ -28,7 +28,7 @@ _TIMES = 7
 def document(rules: int, project: str) -> str:
     """Return policies with so many rules in all. A quarter each denies and yanks versions of the project.
 
-    The others are about other projects: a quarter by their names, a quarter by patterns.
+    The others are about other projects: a quarter by their names, a quarter by patterns, which count as ten each.
     """
     quarter = rules // 4
     policy = {
@@ -40,10 +40,11 @@ def document(rules: int, project: str) -> str:
         ],
         "yank": [{"project": project, "versions": f"=={n}.5", "reason": "broken"} for n in range(quarter)],
     }
-    patterns = [{"project": f"*-{n}-*", "reason": "not ours"} for n in range(rules - 3 * quarter - 1)]
-    slices = [patterns[at : at + MAX_COSTLY_PATTERNS] for at in range(0, len(patterns), MAX_COSTLY_PATTERNS)]
-    others = [{"name": f"bench/patterns-{number}", "deny": part} for number, part in enumerate(slices)]
-    return json.dumps({"policies": [policy, *others]})
+    rest = rules - 3 * quarter - 1
+    patterns = [{"project": f"*-{n}-*", "reason": "not ours"} for n in range(rest // RULES_OF_A_COSTLY_PATTERN)]
+    names = [{"project": f"name-{n}", "reason": "not ours"} for n in range(rest % RULES_OF_A_COSTLY_PATTERN)]
+    others = {"name": "bench/others", "deny": [*patterns, *names]}
+    return json.dumps({"policies": [policy, others]})
 
 
 def measure_warm(made: Data, settings: Settings, name: str, repo: str, project: str) -> list[Row]:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import psutil
 from bench.data import SECRET
 from bench.report import CACHED, DEFAULT, GUNICORN
 from support.parts import peer
+from support.ports import free_port
 from support.server.serving import PYWHARF, clean_environment
 
 START_S = 60.0
@@ -146,7 +146,7 @@ def pywharf(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.toml"
     path.write_text(config)
-    port = _free_port()
+    port = free_port()
     command = [PYWHARF, "server", str(root), f"--config={path}", "--host=127.0.0.1", f"--port={port}"]
     headers = authorization(repo)
     with _running("pywharf", [*command, "--extra_index_url=", *flags], port, folder, headers=headers) as server:
@@ -163,7 +163,7 @@ PYPISERVER = {
 @contextlib.contextmanager
 def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
     """Run pypiserver, without authentication."""
-    port = _free_port()
+    port = free_port()
     command = [str(peer("pypi-server")), "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", "."]
     command += ["--disable-fallback", "--log-stream=none", *PYPISERVER[name], str(packages)]
     env = {"GUNICORN_CMD_ARGS": "--log-level=error"}
@@ -177,7 +177,7 @@ def devpi(folder: Path) -> Iterator[Server]:
 
     Clients log in once and send the token, as devpi's own does: devpi takes 0.2 seconds to check a password.
     """
-    port = _free_port()
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "devpi"
     subprocess.run([peer("devpi-init"), "--serverdir", data, "--no-root-pypi"], capture_output=True, check=True)
@@ -207,7 +207,7 @@ def _put(port: int, path: str, value: object, headers: Mapping[str, str], method
 @contextlib.contextmanager
 def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
     """Run simpleindex, without authentication. Its pages hold no hashes."""
-    port = _free_port()
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "simpleindex.toml"
     configuration.write_text(
@@ -221,7 +221,7 @@ def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
 @contextlib.contextmanager
 def nginx(folder: Path) -> Iterator[Server]:
     """Run nginx, which serves `folder`/html. A folder's page is its file `page`."""
-    port = _free_port()
+    port = free_port()
     (folder / "html").mkdir(parents=True, exist_ok=True)
     configuration = folder / "nginx.conf"
     configuration.write_text(
@@ -256,8 +256,3 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

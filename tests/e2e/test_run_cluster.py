@@ -17,6 +17,7 @@ from support.clients.computer import Computer
 from support.distributions.wheels import wheel
 from support.node.node import parts
 from support.parts import CHECKOUT, missing
+from support.ports import free_port
 from support.waiting import wait_for
 
 LONGEST_S = 300
@@ -56,13 +57,6 @@ def made(folder: Path, target: str, *variables: str, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def sockets_of(folder: Path) -> Path:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from support import parts
 from support.certificates import certificates
 from support.distributions.wheels import sdist, wheel
 from support.github.repository import BRANCH, OWNER
+from support.ports import free_port
 from support.server.calling import call
 from support.server.serving import PYWHARF, clean_environment, running
 from support.server.terminal import on_terminal
@@ -324,11 +324,6 @@ def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize(("kind", "password"), [("wsgiref", None), ("wsgiref", "hunter2"), ("gunicorn", "hunter2")])

@@ -5,7 +5,6 @@ import hashlib
 import html.parser
 import json
 import re
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.distributions.wheels import sdist, wheel
+from support.ports import free_port
 from support.server.calling import Reply, call, form
 from support.server.metrics import metric
 from support.server.serving import Server, running
@@ -369,9 +369,7 @@ def test_what_cannot_be_used_is_a_clear_error(server, index, what):
 
 
 def test_an_index_that_is_not_there(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with running(tmp_path, [f"--extra_index_url=http://127.0.0.1:{port}/simple"]) as server:
+    with running(tmp_path, [f"--extra_index_url=http://127.0.0.1:{free_port()}/simple"]) as server:
         reply = page(server, "x")
         assert reply.status == 502, reply
         assert "--extra_index_url" in reply.json()["detail"]

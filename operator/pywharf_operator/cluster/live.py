@@ -128,6 +128,15 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     return not is_being_deleted(pod) and conditions.get("Ready") == "True" and bool(status.get("podIP"))
 
 
+def is_rolled_out(deployment: Mapping[str, Any] | None) -> bool:
+    """Return whether every pod of a Deployment is of its newest template, as far as its controller has reported."""
+    if deployment is None:
+        return False
+    status = mapping(deployment, "status")
+    seen, pods, updated = (status.get(field) or 0 for field in ("observedGeneration", "replicas", "updatedReplicas"))
+    return bool(seen >= (deployment["metadata"].get("generation") or 0) and 0 < pods <= updated)
+
+
 def is_running(pod: Mapping[str, Any]) -> bool:
     """Return whether the pod's containers were started, so that its volumes exist."""
     status = pod.get("status") or {}

@@ -10,6 +10,7 @@ from pywharf.core.policy.model import Policy
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import annotations_of
 from pywharf_operator.reconciling.adoption import belongs
+from pywharf_operator.render import Finding
 from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import object_name
 from pywharf_operator.render.objects.config_map import CONFIG_KEY, texts_of
@@ -24,14 +25,28 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 
+_UNKNOWN: Final = "KeptPoliciesUnknown"
 _FIRST_TABLE: Final = re.compile(r"^\[", re.MULTILINE)
+
+
+class KeptPoliciesUnknownError(KubeError):
+    """The error if nobody knows which policies are in force, so that nothing may be applied."""
+
+    def __init__(self, fault: str) -> None:
+        text = (
+            f"{fault}, and some policies cannot be read, are invalid or do not fit, so what is in force is not known. "
+            "Nothing is applied until the policies can be read and fit: give the operator its rights again, correct "
+            "the policies whose condition Accepted is False, or restore the ConfigMap from a backup"
+        )
+        super().__init__(None, _UNKNOWN, text)
+        self.finding = Finding(status=False, reason=_UNKNOWN, message=f"{text}.")
 
 
 async def kept_policies(kube: Kube, server: PackageServer) -> tuple[Policy, ...]:
     """Return the policies that the server last had, from its own objects, so that a restart makes no difference.
 
-    Raises KubeError if they are unknown; then nothing may be applied. An object without an owner counts as the
-    server's if it may be adopted, e.g. after a restore from a backup.
+    Raises KubeError; KeptPoliciesUnknownError if nobody knows them, so that nothing may be applied. An object without
+    an owner counts as the server's if it may be adopted, e.g. after a restore from a backup.
     """
     policies, config = await asyncio.gather(_own(kube, server, SUFFIX), _own(kube, server, "config"))
     try:
@@ -43,17 +58,17 @@ async def kept_policies(kube: Kube, server: PackageServer) -> tuple[Policy, ...]
     if policies is None:
         if not named:
             return ()
-        raise _unknown(fault)
+        raise KeptPoliciesUnknownError(fault)
     try:
         found = policies_applied(policies)
         text = texts_of(policies)[POLICIES_KEY]
     except ValueError as error:
-        raise _unknown(f"ConfigMap {_key(server, SUFFIX)} cannot be read ({error})") from error
+        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, SUFFIX)} cannot be read ({error})") from error
     # A rollout that was interrupted leaves newer policies than the configuration names; the operator rendered both.
     if policies_digest(text) != named and not _is_rendered(policies, server, text):
         if not named:
             return ()
-        raise _unknown(f"ConfigMap {_key(server, SUFFIX)} was changed by somebody else")
+        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, SUFFIX)} was changed by somebody else")
     return found
 
 
@@ -87,13 +102,3 @@ def _is_rendered(policies: Json, server: PackageServer, text: str) -> bool:
         return False
     expected = with_hash(rendered)["metadata"]["annotations"][RENDERED_ANNOTATION]
     return bool(annotations_of(policies).get(RENDERED_ANNOTATION) == expected)
-
-
-def _unknown(fault: str) -> KubeError:
-    return KubeError(
-        None,
-        "KeptPoliciesUnknown",
-        f"{fault}, and some policies cannot be read, are invalid or do not fit, so what is in force is not known. "
-        "Nothing is applied until the policies can be read and fit: give the operator its rights again, correct the "
-        "policies whose condition Accepted is False, or restore the ConfigMap from a backup",
-    )

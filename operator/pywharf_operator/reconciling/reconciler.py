@@ -12,7 +12,7 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf_operator.cluster.issuer_reader import IssuerReader
 from pywharf_operator.cluster.kube import Json, Kube
-from pywharf_operator.cluster.live import is_ready, key_of, labels_of
+from pywharf_operator.cluster.live import is_ready, is_rolled_out, key_of, labels_of
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.outcome import indexes_of
 from pywharf_operator.index_updates.planning import plan_updates
@@ -24,7 +24,7 @@ from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REF
 from pywharf_operator.reconciling.client_configs import ClientConfigs
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
 from pywharf_operator.reconciling.kept_identity import kept_cluster
-from pywharf_operator.reconciling.kept_policies import kept_policies
+from pywharf_operator.reconciling.kept_policies import KeptPoliciesUnknownError, kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.memory import Memory
 from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observed, Observer, ServerKeys
@@ -46,7 +46,7 @@ from pywharf_operator.render import (
 from pywharf_operator.render.labels import Manifest, object_name
 from pywharf_operator.render.resolve.identity import asks_about_accounts
 from pywharf_operator.render.resolve.missing_kinds import api_missing
-from pywharf_operator.render.resolve.policies import overflows
+from pywharf_operator.render.resolve.policy_room import overflows
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageServer
@@ -214,7 +214,12 @@ class Reconciler:
             session_key=session_key,
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
-        snapshot = await self._snapshot(observed, server)
+        try:
+            snapshot = await self._snapshot(observed, server)
+        except KeptPoliciesUnknownError as error:
+            await self._unserved.write_held(observed, server, error.finding, self._now())
+            self._report_unconfigured(observed)
+            raise
         resolution, rendered = await asyncio.to_thread(_rendered, snapshot, environment)
         verdict = resolution.servers[0]
         memory.remember(rendered)
@@ -244,6 +249,7 @@ class Reconciler:
             reports=reports,
             history=memory.history,
             lost=memory.reported_loss(unreachable(reports)),
+            rolled_out=is_rolled_out(deployment),
             refusals=tuple(refusals),
             refused_replica=refused_replica(deployment),
             indexes=indexes_of(plans, started, runs, now),

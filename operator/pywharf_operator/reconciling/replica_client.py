@@ -42,7 +42,12 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and so is that of invalid UTF-8
         return _failed(name, "its answer cannot be read")
     return ReplicaReport(
-        pod=name, digest=answer.digest or None, broken=answer.broken, failure=None, policies=answer.policies
+        pod=name,
+        digest=answer.digest or None,
+        broken=answer.broken,
+        failure=None,
+        policies=answer.policies or {},
+        knows_policies=answer.policies is not None,
     )
 
 

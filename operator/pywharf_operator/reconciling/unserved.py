@@ -13,7 +13,14 @@ from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import REPO, SERVER
 from pywharf_operator.status.conditions import malformed_status
 from pywharf_operator.status.served import counts_of
-from pywharf_operator.status.unserved import blocked_repos, blocked_server, not_served_yet, strays, unserved_status
+from pywharf_operator.status.unserved import (
+    blocked_repos,
+    blocked_server,
+    held_server,
+    not_served_yet,
+    strays,
+    unserved_status,
+)
 from pywharf_operator.status.writer import Statuses
 
 _CHUNK: Final = 100
@@ -69,6 +76,13 @@ class UnservedStatuses:
         await self._statuses.write(REPO, repos, now)
         status = blocked_server(server, len(observed.repos) + len(observed.malformed), finding, now)
         await self._statuses.write(SERVER, [(observed.server_raw, status)], now)
+
+    async def write_held(self, observed: Observed, server: PackageServer, finding: Finding, now: datetime) -> None:
+        """Write why nothing is applied for a server that runs on, and the statuses of its repos that have none."""
+        assert observed.server_raw is not None  # noqa: S101 - there is a server
+        repos = blocked_repos(await self._resolved(observed), server.key, observed.raws, now)
+        await self._statuses.write(REPO, repos, now)
+        await self._statuses.write(SERVER, [(observed.server_raw, held_server(server, finding, now))], now)
 
     async def write_malformed(self, observed: Observed, now: datetime) -> None:
         """Write the statuses of the repos that passed the schema and cannot be parsed."""

@@ -219,7 +219,7 @@ class PackagePolicyStatus(StatusModel, frozen=True, kw_only=True):
         Count | None, Meta(description="The metadata.generation that this status speaks of.")
     ] = None
     targets: Annotated[Count | None, Meta(description="Served repos that it is about.")] = None
-    rules: Annotated[Count | None, Meta(description="Entries of its lists, and its other rules.")] = None
+    rules: Annotated[Count | None, Meta(description="Its rules, as the limits of a server count them.")] = None
     exceptions: Annotated[ExceptionCounts | None, Meta(description="How many exceptions it has.")] = None
     withheld: Annotated[Withheld | None, Meta(description="What it withheld on the pages that were made lately.")] = (
         None

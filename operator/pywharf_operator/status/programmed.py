@@ -29,6 +29,8 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """Why the replica's answer is missing or unusable."""
     policies: Mapping[str, WithheldCount] = {}
     """What each policy withholds on the pages that the replica made lately."""
+    knows_policies: bool = True
+    """Whether it is of a version that reads policies; others refuse a configuration that names some."""
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
@@ -66,18 +68,33 @@ def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
     return Finding(status=False, reason="ReplicasUnreachable", message=message)
 
 
-def programmed(
+def too_old(reports: Sequence[ReplicaReport]) -> Finding | None:
+    """Return the finding about replicas that know no policies; None if all know them."""
+    old = [report for report in reports if not report.knows_policies]
+    if not old:
+        return None
+    message = (
+        f"{len(old)} of {len(reports)} ready replicas know no policies (the first is {old[0].pod}), so they refuse the "
+        "newest configuration and serve the one before. Set spec.image of the PackageServer to a newer image, or take "
+        "the field out, for the operator's own image."
+    )
+    return Finding(status=False, reason="ImageTooOld", message=message)
+
+
+def programmed(  # noqa: PLR0913 - what is served, and what may be wrong with it
     name: str,
     content: str,
     reports: Sequence[ReplicaReport],
     history: ConfigHistory,
     *,
     lost: Finding | None = None,
+    old: Finding | None = None,
 ) -> Finding:
     """Return the condition Programmed of a repo or a policy whose part of the configuration has the hash `content`.
 
     A replica that still serves an older configuration counts if the repo's part is the same there: changes of other
-    repos do not matter. `lost` is reported instead of Waiting, once replicas have been unreachable for a while.
+    repos do not matter. Instead of Waiting, `lost` is reported once replicas have been unreachable for a while, and
+    `old` if replicas cannot read such a configuration.
     """
     if not reports:
         return Finding(
@@ -92,9 +109,9 @@ def programmed(
         why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
         reason = _REASONS.get(fault.code, "BrokenOnReplica")
         return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
-    if lost is not None and len(current) < len(reports):
-        return lost
     if len(current) < len(reports):
+        if (fault_of_replicas := lost or old) is not None:
+            return fault_of_replicas
         why = next((f" {report.pod}: {report.failure}." for report in reports if report.failure), "")
         message = f"{len(current)} of {len(reports)} ready replicas serve the newest configuration.{why}"
         return Finding(status=False, reason="Waiting", message=message)

@@ -17,7 +17,7 @@ from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 from pywharf_operator.status.conditions import READY, namespaces_read, ready_replicas, repo_status, server_status
 from pywharf_operator.status.policies import NOT_DELIVERED, PolicyReport
-from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, too_old
 from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
 
@@ -44,6 +44,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     history: ConfigHistory
     lost: Finding | None
     """The finding that some of them could not be reached for a while."""
+    rolled_out: bool
+    """Whether every replica is of the newest pod template."""
     refusals: tuple[Refusal, ...]
     refused_replica: str | None
     """Why the Deployment gets no further pod."""
@@ -60,11 +62,7 @@ def programmed_of(result: Result) -> dict[RepoName, Finding]:
         message = rendered.config_rendered.message
         finding = Finding(status=False, reason="ConfigNotRendered", message=message)
         return {repo.name: finding for repo in result.repos if repo.served}
-    return {
-        repo.name: programmed(repo.name, rendered.contents[repo.name], result.reports, result.history, lost=result.lost)
-        for repo in result.repos
-        if repo.served
-    }
+    return {repo.name: _programmed(repo.name, result) for repo in result.repos if repo.served}
 
 
 def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
@@ -76,11 +74,19 @@ def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
         if not rendered.config_rendered.status:
             finding = Finding(status=False, reason="ConfigNotRendered", message=rendered.config_rendered.message)
         elif name in rendered.contents:
-            finding = programmed(name, rendered.contents[name], result.reports, result.history, lost=result.lost)
+            finding = _programmed(name, result)
         else:
             finding = NOT_DELIVERED
         found[reach.policy] = PolicyReport(reach, finding)
     return found
+
+
+def _programmed(name: str, result: Result) -> Finding:
+    """Return the condition Programmed of a repo or a policy that is part of the configuration."""
+    # While pods are being replaced, the old ones may be of an older version.
+    old = too_old(result.reports) if result.rolled_out and result.verdict.policies else None
+    content = result.rendered.contents[name]
+    return programmed(name, content, result.reports, result.history, lost=result.lost, old=old)
 
 
 def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: datetime) -> RepoStatuses:

@@ -11,7 +11,7 @@ from pywharf_operator.render import Finding, RepoVerdict, Resolution, ServerVerd
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.package_repo import PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
-from pywharf_operator.status.conditions import repo_status, server_status
+from pywharf_operator.status.conditions import READY, conditions_of, repo_status, server_status
 
 NOT_SERVED: Final = Finding(
     status=False, reason="NotServed", message="The repo is not served; other conditions say why."
@@ -78,6 +78,19 @@ def blocked_server(server: PackageServer, repos: int, finding: Finding, now: dat
         config_rendered=finding,
         ready=finding,
         now=now,
+    )
+
+
+def held_server(server: PackageServer, finding: Finding, now: datetime) -> PackageServerStatus:
+    """Return the status of a server that runs on as it is, because its configuration cannot be rendered now."""
+    previous = server.status or PackageServerStatus()
+    findings = {"ConfigRendered": finding, READY: finding}
+    generation = server.metadata.generation or 0
+    others = (one for one in previous.conditions if one.type not in findings)
+    return msgspec.structs.replace(
+        previous,
+        observed_generation=generation,
+        conditions=(*conditions_of(findings, previous.conditions, generation, now), *others),
     )
 
 

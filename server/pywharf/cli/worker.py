@@ -37,8 +37,9 @@ from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.listener import url_host
-from pywharf.serving.advisories.follower import FeedFollower, FeedSource
+from pywharf.serving.advisories.follower import FeedFollower
 from pywharf.serving.advisories.served_files import ServedFiles
+from pywharf.serving.advisories.source import FeedSource
 from pywharf.serving.audit_log import AuditLog
 from pywharf.serving.brake import Brake
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, watch

@@ -176,10 +176,10 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
         if not self.token_review_url.lower().startswith("https://"):
             raise ValueError("--token_review_url must begin with https://: tokens are sent there")
         if self.advisories is not None:
-            _check_advisories(self.advisories, self.allowed_endpoints)
+            check_advisories(self.advisories, self.allowed_endpoints)
 
 
-def _check_advisories(feed: str, endpoints: str | None) -> None:
+def check_advisories(feed: str, endpoints: str | None = None) -> None:
     """Raise ValueError for a feed that can never be read."""
     if not feed.strip():
         raise ValueError("--advisories is empty; give a URL or a path, or leave it out")

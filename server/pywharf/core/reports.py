@@ -35,8 +35,10 @@ class ConfigReport(msgspec.Struct, frozen=True):
     """`config_digest` of the configuration that every worker serves; "" before the first, or while they differ."""
     broken: Mapping[str, Fault] = {}
     """Repos that cannot be served now, each with the reason."""
-    policies: Mapping[str, WithheldCount] = {}
-    """Policies of that configuration, as `namespace/name`, that withhold anything."""
+    policies: Mapping[str, WithheldCount] | None = None
+    """Policies of that configuration, as `namespace/name`, that withhold anything.
+
+    None: the server is of a version before policies, which refuses a configuration with policies."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

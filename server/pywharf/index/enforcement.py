@@ -16,7 +16,7 @@ from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.advisories import Advisories
 from pywharf.core.policy.evaluation import RepoPolicies, Withheld
-from pywharf.index.evaluations import CheckedFiles, KeptChecks, in_thread
+from pywharf.index.evaluations import CheckedFiles, SharedEvaluations, in_thread
 from pywharf.index.single_flight import SingleFlight
 
 P = ParamSpec("P")
@@ -44,6 +44,18 @@ class Shown(msgspec.Struct, frozen=True):
     until: float
 
 
+class Candidates(msgspec.Struct, frozen=True):
+    """The own projects of which policies may withhold every file."""
+
+    policies: RepoPolicies
+    names: tuple[ProjectName, ...]
+    """The projects of which they were chosen."""
+    by_rules: frozenset[ProjectName]
+    """Those that rules may hide, whatever advisories say."""
+    chosen: tuple[ProjectName, ...]
+    """All, in the order of `names`."""
+
+
 class Enforcement:
     """The policies and advisories of one repo in force. Other ones make another object, with pages of its own.
 
@@ -57,7 +69,7 @@ class Enforcement:
         policies: RepoPolicies,
         advisories: Advisories | None = None,
         clock: Callable[[], float] = time.time,
-        kept: KeptChecks | None = None,
+        shared: SharedEvaluations | None = None,
     ) -> None:
         self.policies = policies
         self.advisories = advisories
@@ -66,9 +78,10 @@ class Enforcement:
         """Whether other policies or advisories are in force: what waits for a thread need not be evaluated."""
         self._concerns = functools.lru_cache(_MAX_NAMES)(functools.partial(policies.concerns, advisories=advisories))
         self._effort = functools.lru_cache(_MAX_NAMES)(policies.effort)
-        self._kept = kept or KeptChecks()
+        self._repo = repo
+        self._shared = shared or SharedEvaluations()
         self._slot = asyncio.Lock()
-        """A repo occupies one thread at most, so its evaluations leave one to other repos."""
+        """This enforcement occupies one thread at most."""
         self._checking = SingleFlight[ProjectName, CheckedFiles | None]()
         self._checked: LRUCache[tuple[ProjectName, str, str], Shown] = LRUCache(_MAX_CHECKED)
         """Files that were downloaded lately, by project, name and digest."""
@@ -104,7 +117,7 @@ class Enforcement:
         began = self.clock()
         key = (file.filename, file.sha256)
         while not self.is_over:
-            checked = self._kept.by_project.get((self.pages, project.name))
+            checked = self._shared.by_project.get((self.pages, project.name))
             if checked is None or key not in checked.withheld or not checked.since <= self.clock() < checked.until:
                 checked = await self._checking.run(project.name, lambda: self._check_all(project))
             if checked is None:
@@ -126,7 +139,7 @@ class Enforcement:
         checked = await self._in_turn(self._checked_files, project)
         if checked is not None:
             with contextlib.suppress(ValueError):  # it is larger than the cache
-                self._kept.by_project[self.pages, project.name] = checked
+                self._shared.by_project[self.pages, project.name] = checked
         return checked
 
     def _checked_files(self, project: Project) -> CheckedFiles:
@@ -135,13 +148,29 @@ class Enforcement:
         found = {(file.filename, file.sha256): withheld.get(file.filename) for file in project.files}
         return CheckedFiles(found, shown.since, shown.until)
 
-    async def candidates(self, names: tuple[ProjectName, ...]) -> tuple[ProjectName, ...]:
-        """Return the own projects of which policies may withhold every file; anything if this enforcement ended."""
-        return await self._in_turn(self.policies.hides_whole_projects, names, self.advisories) or ()
+    async def candidates(self, names: tuple[ProjectName, ...], before: Candidates | None = None) -> Candidates | None:
+        """Return the own projects of which policies may withhold every file. None as of `evaluate`.
+
+        `before` were chosen of other names, by any enforcement. With the same policies only new names are matched:
+        thousands of patterns may have to be tried for each.
+        """
+        return await self._in_turn(self._candidates, names, before)
+
+    def _candidates(self, names: tuple[ProjectName, ...], before: Candidates | None) -> Candidates:
+        policies, advisories = self.policies, self.advisories
+        if before is None or before.policies is not policies:
+            by_rules = frozenset(policies.hides_whole_projects(names))
+        else:
+            new = frozenset(names).difference(before.names)
+            by_rules = before.by_rules.intersection(names).union(policies.hides_whole_projects(new) if new else ())
+        found = by_rules
+        if policies.blocks_malware and advisories is not None:
+            found = found.union(name for name in names if advisories.concerns_malware(name))
+        return Candidates(policies, names, by_rules, tuple(name for name in names if name in found))
 
     async def _in_turn(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Run a call in a thread when the repo's earlier ones are over. None: this enforcement ended before."""
-        async with self._slot:
+        """Run a call in a thread when the earlier ones are over. None: this enforcement ended before."""
+        async with self._slot, self._shared.slots.one(self._repo):
             if self.is_over:
                 return None
             return await in_thread(function, *args, **kwargs)

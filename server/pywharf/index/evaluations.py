@@ -13,11 +13,13 @@ from cachetools import LRUCache
 
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.evaluation import Withheld
+from pywharf.index.fair_slots import FairSlots
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = 2
+_THREADS = 3
+"""Threads, of which one repo takes two at most: newer policies need not wait for older ones."""
 _MAX_FILES = 50_000
 """Files whose checks are kept, about 200 bytes each."""
 
@@ -35,14 +37,17 @@ class CheckedFiles(msgspec.Struct, frozen=True):
     until: float
 
 
-class KeptChecks:
-    """What was found lately about the files of projects with many rules, for all repos of a worker."""
+class SharedEvaluations:
+    """What all repos of a worker share of their evaluations."""
 
     def __init__(self) -> None:
+        self.slots = FairSlots(_THREADS)
+        """Slots of the threads."""
         self.by_project: LRUCache[tuple[str, ProjectName], CheckedFiles] = LRUCache(
             _MAX_FILES, lambda kept: len(kept.withheld)
         )
-        """The key names an enforcement by its `pages`, too."""
+        """What was found lately about the files of projects with many rules. The key names an enforcement by its
+        `pages`, too."""
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

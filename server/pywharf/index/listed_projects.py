@@ -8,7 +8,7 @@ import msgspec
 
 from pywharf.core.names import ProjectName
 from pywharf.index.catalog import Catalog
-from pywharf.index.enforcement import Enforcement
+from pywharf.index.enforcement import Candidates, Enforcement
 
 _SLICE_S = 0.005
 """Seconds for which evaluations may hold up the event loop at a time."""
@@ -29,8 +29,7 @@ class _Listed(msgspec.Struct, frozen=True):
     enforcement: Enforcement
     catalog: Catalog
     revision: int
-    all_names: tuple[ProjectName, ...]
-    candidates: tuple[ProjectName, ...]
+    candidates: Candidates
     """The projects that may be hidden."""
     names: tuple[ProjectName, ...]
     decisions: dict[ProjectName, _Decision]
@@ -46,12 +45,12 @@ class ListedProjects:
         self._lock = asyncio.Lock()
 
     async def names(self, catalog: Catalog, enforcement: Enforcement) -> tuple[ProjectName, ...]:
-        """Return the names, sorted; the same tuple as long as they are the same."""
+        """Return the names, sorted; the same tuple as long as they are the same. If the enforcement has ended: none."""
         listed = self._current(catalog, enforcement)
         if listed is None:
             async with self._lock:
                 listed = self._current(catalog, enforcement) or await self._list(catalog, enforcement)
-        return listed.names
+        return () if listed is None else listed.names
 
     def _current(self, catalog: Catalog, enforcement: Enforcement) -> _Listed | None:
         listed = self._listed
@@ -60,17 +59,18 @@ class ListedProjects:
         is_current = listed.revision == catalog.revision and listed.since <= enforcement.clock() < listed.until
         return listed if is_current else None
 
-    async def _list(self, catalog: Catalog, enforcement: Enforcement) -> _Listed:
+    async def _list(self, catalog: Catalog, enforcement: Enforcement) -> _Listed | None:
         before = self._listed
         known = before.decisions if before is not None and before.enforcement is enforcement else {}
         revision, all_names = catalog.revision, catalog.names()
-        if before is not None and before.enforcement is enforcement and before.all_names is all_names:
-            candidates = before.candidates
-        else:
-            candidates = await enforcement.candidates(all_names)
+        candidates = None if before is None else before.candidates
+        if before is None or before.enforcement is not enforcement or before.candidates.names is not all_names:
+            candidates = await enforcement.candidates(all_names, candidates)
+        if candidates is None:  # other policies are in force, and nobody uses what follows
+            return None
         decisions: dict[ProjectName, _Decision] = {}
         slice_end = time.monotonic() + _SLICE_S
-        for name in candidates:
+        for name in candidates.chosen:
             decisions[name] = await _decide(name, catalog, enforcement, known.get(name))
             if time.monotonic() > slice_end:
                 await asyncio.sleep(0)
@@ -84,7 +84,6 @@ class ListedProjects:
             enforcement=enforcement,
             catalog=catalog,
             revision=revision,
-            all_names=all_names,
             candidates=candidates,
             names=names,
             decisions=decisions,

@@ -10,13 +10,17 @@ from math import inf
 
 from cachetools import LRUCache
 
+from pywharf.core.names import RepoName
+from pywharf.index.fair_slots import FairSlots
 from pywharf.index.single_flight import SingleFlight
 
 _WORTH_COMPRESSING = 512
 _IN_A_THREAD = 64 * 1024
 """Bytes above which compressing a body would hold up the event loop."""
-_MAX_CONCURRENT_LARGE = 2
-"""Large pages rendered concurrently. Each occupies a thread, which others wait for, and a multiple of its memory."""
+_MAX_CONCURRENT_LARGE = 3
+"""Large pages made concurrently, two of them of one repo, so that those of newer policies need not wait for older ones.
+
+Each occupies a thread, which others wait for, and a multiple of its memory."""
 
 
 class Page:
@@ -71,7 +75,7 @@ class PageCache:
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._pages: LRUCache[Hashable, tuple[object, Page, int]] = LRUCache(max_bytes, lambda kept: kept[2])
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
+        self._slots = FairSlots(_MAX_CONCURRENT_LARGE)
         self._making = SingleFlight[Hashable, Page]()
 
     def get(self, key: Hashable, source: object) -> Page | None:
@@ -98,10 +102,20 @@ class PageCache:
         with contextlib.suppress(ValueError):  # it is larger than the cache
             self._pages[key] = (source, page, page.weight + source_bytes)
 
-    async def get_or_make(
-        self, key: Hashable, source: object, make: Callable[[], Page], *, large: bool, source_bytes: int = 0
+    async def get_or_make(  # noqa: PLR0913 - what it is, and how it is made
+        self,
+        key: Hashable,
+        source: object,
+        make: Callable[[], Page],
+        *,
+        repo: RepoName,
+        large: bool,
+        source_bytes: int = 0,
     ) -> Page:
-        """Return the page, made once for all concurrent callers, and in a thread if it is `large`. See `put`."""
+        """Return the page, made once for all concurrent callers. See `put`.
+
+        A `large` one is made in a thread. Repos share these threads fairly.
+        """
         page = self.get(key, source)
         if page is not None:
             return page
@@ -109,10 +123,12 @@ class PageCache:
             page = make()
             self.put(key, source, page, source_bytes)
             return page
-        return await self._making.run(key, lambda: self._make(key, source, make, source_bytes), source)
+        return await self._making.run(key, lambda: self._make(key, source, make, repo, source_bytes), source)
 
-    async def _make(self, key: Hashable, source: object, make: Callable[[], Page], source_bytes: int) -> Page:
-        async with self._slots:
+    async def _make(
+        self, key: Hashable, source: object, make: Callable[[], Page], repo: RepoName, source_bytes: int
+    ) -> Page:
+        async with self._slots.one(repo):
             page = await asyncio.to_thread(make)
         self.put(key, source, page, source_bytes)
         return page

@@ -6,17 +6,17 @@ from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.enforcement import Enforcement
-from pywharf.index.evaluations import KeptChecks
+from pywharf.index.evaluations import SharedEvaluations
 
 
 class PoliciesInForce:
     """One repo's enforcement, replaced in one step when policies or advisories change."""
 
     def __init__(
-        self, repo: RepoName, advisories: CurrentAdvisories, clock: Callable[[], float], kept: KeptChecks
+        self, repo: RepoName, advisories: CurrentAdvisories, clock: Callable[[], float], shared: SharedEvaluations
     ) -> None:
         self._repo = repo
-        self._kept = kept
+        self._shared = shared
         self._advisories = advisories
         self.clock = clock
         self.enforcement: Enforcement | None = None
@@ -48,7 +48,7 @@ class PoliciesInForce:
         return self.enforcement
 
     def _enforcement_of(self, policies: RepoPolicies) -> Enforcement:
-        return Enforcement(self._repo, policies, self._advisories.current(), self.clock, self._kept)
+        return Enforcement(self._repo, policies, self._advisories.current(), self.clock, self._shared)
 
     def _use(self, enforcement: Enforcement | None) -> None:
         if self.enforcement is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from pywharf.core.distribution import Distribution, read_distribution, record_of
 from pywharf.core.errors import ForbiddenError, InvalidUploadError, TooLargeError
@@ -39,7 +39,7 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     *,
     secret: str | None = None,
     slot: contextlib.AbstractAsyncContextManager[None],
-    with_status: Callable[[Project], Project] = lambda project: project,
+    with_status: Callable[[Project], Awaitable[Project]] | None = None,
 ) -> File:
     """Check everything that the form and the content claim, store the file and show it.
 
@@ -67,7 +67,9 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     if (fault := fault_of(file)) is not None:
         raise TooLargeError(f"{file.filename!r} cannot be published: {fault}")
     project = (await follower.latest()).project(filename.project)
-    judged = with_status(project if project is not None else Project(name=filename.project))
+    judged = project if project is not None else Project(name=filename.project)
+    if with_status is not None:
+        judged = await with_status(judged)
     if not judged.takes_uploads:
         reason = f": {judged.status_reason}" if judged.status_reason else "."
         raise ForbiddenError(f"The project {judged.name!r} is {judged.status} and takes no uploads{reason}")

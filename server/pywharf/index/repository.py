@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -20,6 +20,7 @@ from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
 from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
+from pywharf.index.lookups import CALL_TIMEOUT_S, Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
 from pywharf.index.policies_in_force import PoliciesInForce
 from pywharf.index.ports import Backend, Claims, Content, RateLimit, RateLimited
@@ -28,27 +29,13 @@ from pywharf.index.publish import publish
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
 from pywharf.index.threads import within
-from pywharf.index.upstream.pages import may_look_up
 
 _LARGE_ROOT = 2_000
 _LARGE_FILTERED_ROOT = 200
 _LARGE_PROJECT = 200
-"""Entries above which making a page would hold up the event loop."""
-_MAX_CONCURRENT_LOOKUPS = 2
-"""Concurrent project lookups in the storage itself; a large project occupies a thread."""
-_CALL_TIMEOUT_S = 60.0
-"""Seconds for a storage call that a request waits for, including the wait for a slot."""
+"""Entries above which rendering a page would hold up the event loop."""
 _FOREIGN_FILE_BYTES = 1024
 """Approximate bytes of memory that a file of another index takes."""
-
-
-class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The URL of the other index, and the rules for the names that are looked up there."""
-
-    url: str | None = None
-    """The URL of the other index; None: no names are looked up."""
-    reserved: tuple[str, ...] = ()
-    allow_shadowing: tuple[str, ...] = ()
 
 
 class RepoStatus(msgspec.Struct, frozen=True):
@@ -84,14 +71,12 @@ class Repository:
         self._rate_limited = backend if isinstance(backend, RateLimited) else None
         self._claims: Claims = backend if isinstance(backend, Claims) else shared.claims.of(name)
         self._follower = follower
-        self._upstream = upstream
+        self._lookups = Lookups(backend, shared.extra_index, upstream)
         self._max_file_bytes = max_file_bytes
-        self._extra_index, self._pages, self._checks = shared.extra_index, shared.pages, shared.checks
+        self._pages, self._checks = shared.pages, shared.checks
         self._staging, self._tally = shared.staging, shared.withheld
-        self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.kept_checks)
+        self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.evaluations)
         self._listed = ListedProjects()
-        self._own_check = asyncio.Lock()
-        self._lookup_slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
         self._following: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -139,10 +124,6 @@ class Repository:
         """
         self._policies.use(policies)
 
-    def enforces(self, policies: RepoPolicies | None) -> bool:
-        """Return whether these policies are the ones applied."""
-        return self._policies.are(policies)
-
     async def root_page(self, page_format: PageFormat, visible: ProjectFilter | None = None) -> Page:
         """Return the page of all projects that may have a file; of those, only the ones visible to the client.
 
@@ -158,7 +139,7 @@ class Repository:
         # Filtered pages are pages like others to the cache: it bounds what all of them take.
         key = (self.name, visible, is_json)
         large = len(names) > (_LARGE_ROOT if visible is None else _LARGE_FILTERED_ROOT)
-        return await self._pages.get_or_make(key, names, make, large=large)
+        return await self._pages.get_or_make(key, names, make, repo=self.name, large=large)
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:
@@ -177,9 +158,9 @@ class Repository:
         is_json = page_format is PageFormat.JSON
         catalog = await self._follower.latest()
         source = catalog.source(name)
-        if source is None or self._may_look_up(name, owned=True):
+        if source is None or self._lookups.may_be_foreign(name, owned=True):
             # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
-            own = await self._find(name) if source is None else catalog.project(name)
+            own = await self._lookups.stored(name) if source is None else catalog.project(name)
             return await self._looked_up_page(name, own, source, is_json=is_json)
         if self._policies.need_advisories:
             self._policies.current()
@@ -194,8 +175,7 @@ class Repository:
         file = project.file(filename) if project else None
         if file is None and may_be_stored(filename):
             # The client may know it from the page of another server, which accepted it a moment ago.
-            async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-                project = await self._backend.find_project(name, filename)
+            project = await self._lookups.stored(name, filename)
             file = project.file(filename) if project else None
         if project is None or file is None:
             raise NotFoundError.no_file(filename, name)
@@ -211,12 +191,12 @@ class Repository:
 
     async def open_file(self, name: ProjectName, file: File) -> Content:
         """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_CALL_TIMEOUT_S):
+        async with within(CALL_TIMEOUT_S):
             return await self._backend.open_file(name, file)
 
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
         """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
-        async with within(_CALL_TIMEOUT_S):
+        async with within(CALL_TIMEOUT_S):
             return await self._backend.read_metadata(name, file)
 
     def stage(self) -> StagedFile:
@@ -234,16 +214,17 @@ class Repository:
             form,
             staged,
             secret=secret,
-            slot=self._check_slot(),
+            slot=self._checks.one(self.name),
             with_status=self._with_status,
         )
 
-    def _with_status(self, project: Project) -> Project:
+    async def _with_status(self, project: Project) -> Project:
         """Return the project with its status under the policies; its files do not matter."""
-        enforcement = self._policies.current()
-        if enforcement is None or not enforcement.concerns(project.name):
-            return project
-        return enforcement.show(msgspec.structs.replace(project, files=())).project
+        while (enforcement := self._policies.current()) is not None and enforcement.concerns(project.name):
+            shown = await enforcement.evaluate(msgspec.structs.replace(project, files=()))
+            if shown is not None and self._policies.current() is enforcement:
+                return shown.project
+        return project
 
     async def change(self, name: ProjectName, request: Request, secret: str | None = None) -> Changed:
         """Change a project or its files. See `pywharf.index.changes`."""
@@ -257,44 +238,22 @@ class Repository:
         """Return whether a name was claimed. See `pywharf.index.ports.Claims`."""
         return await self._claims.is_claimed(name)
 
-    @contextlib.asynccontextmanager
-    async def _check_slot(self) -> AsyncIterator[None]:
-        """Hold a slot to check an upload. A repo holds at most one, so its uploads leave slots to other repos."""
-        async with self._own_check, self._checks:
-            yield
-
-    async def _find(self, name: ProjectName) -> Project | None:
-        async with within(_CALL_TIMEOUT_S), self._lookup_slots:
-            return await self._backend.find_project(name)
-
-    def _may_look_up(self, name: ProjectName, *, owned: bool) -> bool:
-        policy = self._upstream
-        if policy.url is None:
-            return False
-        return may_look_up(name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing)
-
     async def _looked_up_page(self, name: ProjectName, own: Project | None, source: object, *, is_json: bool) -> Page:
         """Return the page of a project that the extra index may have: its own page, the other's, or both merged."""
-        foreign = await self._foreign(name, owned=own is not None)
+        foreign = await self._lookups.foreign(name, owned=own is not None)
         if own is None and (source := self._follower.catalog.source(name)) is not None:
             # It was published here during the lookups: it is the repo's, as if it had been known before them.
             own = self._follower.catalog.project(name)
-            if not self._may_look_up(name, owned=True):
+            if not self._lookups.may_be_foreign(name, owned=True):
                 foreign = None
         if foreign is not None:
             return await self._foreign_page(name, own, foreign, is_json=is_json)
         return await self._own_page(name, own, own if source is None else source, is_json=is_json)
 
-    async def _foreign(self, name: ProjectName, *, owned: bool) -> Project | None:
-        """Return the extra index's project, or None if it has none or may not be asked for that name."""
-        if self._upstream.url is None or not self._may_look_up(name, owned=owned):
-            return None
-        return await self._extra_index.project(self._upstream.url, name)
-
     async def _foreign_page(self, name: ProjectName, own: Project | None, foreign: Project, *, is_json: bool) -> Page:
         """Return a page with the extra index's files, after the repo's own if it has any."""
         sources = Sources(own, foreign)
-        key = (name, is_json, self._upstream.url)
+        key = (name, is_json, self._lookups.upstream.url)
         return await self._page(key, (own, foreign), sources, is_json, source_bytes=sources.count * _FOREIGN_FILE_BYTES)
 
     async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
@@ -304,7 +263,7 @@ class Repository:
         page = self._pages.get((self._policies.pages, name, is_json), source)
         if page is not None:
             return page
-        shown = await self._with_sizes(project) if is_json else project
+        shown = await self._lookups.with_sizes(project) if is_json else project
         return await self._page((name, is_json), source, Sources(shown), is_json)
 
     async def _page(
@@ -324,6 +283,7 @@ class Repository:
                 (self._policies.pages, *key),
                 source,
                 partial(make_page, sources, enforcement, note, is_json=is_json),
+                repo=self.name,
                 large=sources.count > _LARGE_PROJECT
                 or (enforcement is not None and enforcement.takes_long(key[0], sources.count)),
                 source_bytes=source_bytes,
@@ -333,19 +293,3 @@ class Repository:
                 page.since >= began or page.is_right_at(self._policies.clock())
             ):
                 return page
-
-    async def _with_sizes(self, project: Project) -> Project:
-        """Add the sizes that the original did not record; a JSON page omits a file without a size."""
-        if all(f.size is not None for f in project.files):
-            return project
-        stored = await self._find(project.name)
-        found = {(f.filename, f.sha256): f for f in stored.files} if stored is not None else {}
-        return msgspec.structs.replace(
-            project, files=tuple(_sized(f, found.get((f.filename, f.sha256), f)) for f in project.files)
-        )
-
-
-def _sized(file: File, stored: File) -> File:
-    if file.size is not None:
-        return file
-    return msgspec.structs.replace(file, size=stored.size, upload_time=file.upload_time or stored.upload_time)

@@ -8,8 +8,9 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf.index.follower import Follower
 from pywharf.index.generations import Generations
+from pywharf.index.lookups import UpstreamPolicy
 from pywharf.index.ports import Backend
-from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.withheld_tally import WithheldTally
 from pywharf.serving.definitions import RepoDefinition

@@ -1,6 +1,7 @@
 """The repos that one server serves under its current configuration: open, replace and retire them."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -67,6 +68,8 @@ class ServedRepos:
         self._applying = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], list[Repository]] = {}
         """The tasks that close repos which are no longer served, but whose requests may still run."""
+        self._ends = asyncio.Event()
+        """Set when the server stops: what is retired closes immediately."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,8 +77,7 @@ class ServedRepos:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._retiring:
-            task.cancel()
+        self._ends.set()
         closing = [asyncio.create_task(one.aclose()) for one in self.repositories]
         if closing or self._retiring:
             await asyncio.wait([*closing, *self._retiring], timeout=_CLOSE_S)
@@ -224,7 +226,7 @@ class ServedRepos:
     async def _retire(self, gone: list[Repository]) -> None:
         """Stop following the repos. Their backends close after `_RETIRE_S`, so that running requests can finish."""
         if gone:
-            task = asyncio.create_task(_close_later(gone))
+            task = asyncio.create_task(_close_later(gone, self._ends))
             self._retiring[task] = gone
             task.add_done_callback(self._retiring.pop)
         for one in gone:
@@ -243,10 +245,10 @@ async def _await_first_reads(opened: Iterable[OpenedRepo]) -> None:
             read.cancel()
 
 
-async def _close_later(gone: Iterable[Repository]) -> None:
-    """Close the repos after `_RETIRE_S`, or immediately when cancelled."""
-    try:
-        await asyncio.sleep(_RETIRE_S)
-    finally:
-        for one in gone:
-            await one.aclose()
+async def _close_later(gone: Iterable[Repository], ends: asyncio.Event) -> None:
+    """Close the repos after `_RETIRE_S`, or when `ends` is set. A task that is cancelled early would close nothing."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_RETIRE_S):
+            await ends.wait()
+    for one in gone:
+        await one.aclose()

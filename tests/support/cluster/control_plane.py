@@ -4,12 +4,10 @@ They never outlive the process that starts them: each gets a parent death signal
 the tests leaves nothing behind. Their data is disposable, so they are always killed, never stopped gracefully.
 """
 
-import contextlib
 import functools
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -24,6 +22,7 @@ from urllib.request import Request, urlopen
 import yaml
 
 from support.certificates import Certificates, certificates, client_certificate, key_pair
+from support.ports import free_ports
 
 START_S = 90.0
 """Seconds that one part may take to start on a busy machine."""
@@ -226,15 +225,6 @@ def kubeconfig_text(
         "current-context": "tests",
     }
     return yaml.safe_dump(content)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different loopback ports that were free a moment ago."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
 
 
 def spawn(command: Sequence[str], log: object) -> "subprocess.Popen[bytes]":

@@ -20,6 +20,7 @@ from support.background import in_background
 from support.github.api import GithubApi, Repository
 from support.github.emulate_build import emulate_command
 from support.github.faults import Call, Fault
+from support.ports import free_port
 from support.waiting import wait_for
 
 OWNER = "acme"
@@ -139,7 +140,7 @@ def running_github(folder: Path) -> Iterator[Github]:
             {"tokens": {one: {"login": OWNER, "scopes": scopes} for one in _ADMINS}, "github": {"users": users}}
         )
     )
-    port = _free_port()
+    port = free_port()
     command = [*emulate_command(), "start", "--service", "github", "--port", str(port), "--seed", str(seed)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
@@ -165,9 +166,3 @@ def _listens(port: int) -> bool:
         time.sleep(0.05)
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

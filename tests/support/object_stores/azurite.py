@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from support.cluster.control_plane import free_ports
 from support.npm_packages import installed
 from support.object_stores.store import ObjectStore, answers, process
+from support.ports import free_port
 
 ACCOUNT = "testaccount"
 CONTAINER = "packages"
@@ -27,7 +27,7 @@ def azurite_modules() -> Path:
 def running_azure(folder: Path) -> Iterator[ObjectStore]:
     """Run the server within the context, with an account of the tests' own."""
     modules = azurite_modules()
-    (port,) = free_ports(1)
+    port = free_port()
     key = base64.b64encode(os.urandom(32)).decode()
     command = [
         str(modules / "node" / "bin" / "node"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from support.certificates import Certificates
 from support.cluster.build import VERSITYGW, BuildError, build
-from support.cluster.control_plane import free_ports
 from support.object_stores.store import ObjectStore, answers, process
 from support.parts import missing
+from support.ports import free_port
 
 BUCKET = "packages"
 
@@ -32,7 +32,7 @@ def secret_of(access: str, key: str) -> str:
 def running_s3(folder: Path, tls: Certificates | None = None) -> Iterator[ObjectStore]:
     """Run the server within the context. Its data are in the folder, which may hold some."""
     program = versitygw_program()
-    (port,) = free_ports(1)
+    port = free_port()
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     access, key = "access-of-tests", secrets.token_hex(12)
     secure = [] if tls is None else [f"--cert={tls.cert}", f"--key={tls.key}"]

@@ -15,9 +15,9 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
     [
         (report.of_summary(SUMMARY), b'{"projects":1,"files":2,"bytes":3,"changed":false,"problems":[]}\n'),
         (report.of_failure("Why."), b'{"error":"Why."}\n'),
-        (msgspec.json.encode(ConfigReport("", {})), b'{"digest":"","broken":{},"policies":{}}'),
+        (msgspec.json.encode(ConfigReport("", {}, {})), b'{"digest":"","broken":{},"policies":{}}'),
         (
-            msgspec.json.encode(ConfigReport("a", {"demo": Fault("code", "Why.")})),
+            msgspec.json.encode(ConfigReport("a", {"demo": Fault("code", "Why.")}, {})),
             b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{}}',
         ),
     ],

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pywharf.core.names import RepoName
 from pywharf.index.page_cache import Page, PageCache
 
 KEY = ("repo", "project")
+REPO = RepoName("repo")
 
 
 class Source:
@@ -58,7 +60,7 @@ async def test_a_page_is_made_once_for_concurrent_requests(large):
         made.append(1)
         return Page(b"page")
 
-    pages = await asyncio.gather(*(cache.get_or_make(KEY, source, make, large=large) for _ in range(20)))
+    pages = await asyncio.gather(*(cache.get_or_make(KEY, source, make, repo=REPO, large=large) for _ in range(20)))
     assert {id(page) for page in pages} == {id(pages[0])}
     assert len(made) == 1
 
@@ -83,22 +85,22 @@ class Slow:
 
 async def test_a_page_is_made_once_for_all_who_ask_while_an_older_one_is_made():
     cache, old, new = PageCache(10_000), Slow(b"old"), Slow(b"new")
-    asking_old = [asyncio.create_task(cache.get_or_make(KEY, Source(1), old, large=True)) for _ in range(5)]
+    asking_old = [asyncio.create_task(cache.get_or_make(KEY, Source(1), old, repo=REPO, large=True)) for _ in range(5)]
     await old.until_begun()
-    asking_new = [asyncio.create_task(cache.get_or_make(KEY, Source(2), new, large=True)) for _ in range(5)]
+    asking_new = [asyncio.create_task(cache.get_or_make(KEY, Source(2), new, repo=REPO, large=True)) for _ in range(5)]
     await new.until_begun()
     old.go_on.set()
     assert {page.body for page in await asyncio.gather(*asking_old)} == {b"old"}
     new.go_on.set()
     assert {page.body for page in await asyncio.gather(*asking_new)} == {b"new"}
     assert (old.made, new.made) == (1, 1)
-    assert (await cache.get_or_make(KEY, Source(2), new, large=True)).body == b"new"
+    assert (await cache.get_or_make(KEY, Source(2), new, repo=REPO, large=True)).body == b"new"
     assert new.made == 1
 
 
 async def test_a_client_that_goes_away_ends_nothing_for_the_others():
     cache, slow = PageCache(10_000), Slow()
-    asking = [asyncio.create_task(cache.get_or_make(KEY, Source(1), slow, large=True)) for _ in range(5)]
+    asking = [asyncio.create_task(cache.get_or_make(KEY, Source(1), slow, repo=REPO, large=True)) for _ in range(5)]
     await slow.until_begun()
     asking[0].cancel()
     await asyncio.wait(asking[:1])
@@ -110,7 +112,7 @@ async def test_a_client_that_goes_away_ends_nothing_for_the_others():
 async def test_a_page_too_large_to_keep_is_made_once_for_concurrent_requests():
     cache, slow = PageCache(1_000), Slow(b"x" * 5_000)
     slow.go_on.set()
-    asking = [cache.get_or_make(KEY, Source(1), slow, large=True) for _ in range(5)]
+    asking = [cache.get_or_make(KEY, Source(1), slow, repo=REPO, large=True) for _ in range(5)]
     assert {len(page.body) for page in await asyncio.gather(*asking)} == {5_000}
     assert slow.made == 1
 
@@ -126,8 +128,8 @@ async def test_a_page_that_cannot_be_made_is_tried_again(large):
         return Page(b"page")
 
     with pytest.raises(ValueError, match="broken"):
-        await cache.get_or_make(KEY, Source(1), make, large=large)
-    assert (await cache.get_or_make(KEY, Source(1), make, large=large)).body == b"page"
+        await cache.get_or_make(KEY, Source(1), make, repo=REPO, large=large)
+    assert (await cache.get_or_make(KEY, Source(1), make, repo=REPO, large=large)).body == b"page"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3_000)), max_size=30))

@@ -30,8 +30,9 @@ from pywharf.core.reports import WithheldCount
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.index.enforcement import Enforcement
 from pywharf.index.follower import Follower
+from pywharf.index.lookups import UpstreamPolicy
 from pywharf.index.page_cache import Page, PageCache
-from pywharf.index.repository import Repository, UpstreamPolicy
+from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.withheld_tally import WithheldTally
@@ -513,6 +514,57 @@ async def test_only_what_changed_is_evaluated_again_for_the_root_page(repo, tmp_
     await repo.publish(wheel(tmp_path, "acme-7", "2.0"), wheel(tmp_path, "bar"))
     assert await repo.root() == ["acme-7", "bar", "foo"]
     assert evaluated[30:] == ["acme-7"]
+
+
+async def test_a_name_is_matched_once_for_the_root_page_whatever_is_published_or_reported_later(repo, tmp_path):
+    await repo.publish(wheel(tmp_path, "foo"), wheel(tmp_path, "acme-x"))
+    given = policies(deny("*-x*"), Policy(name="ns/malware", advisories="Block"))
+    matched: list[set[str]] = []
+
+    real = given.hides_whole_projects
+
+    def noting(names, advisories=None):
+        names = tuple(names)
+        matched.append(set(names))
+        return real(names, advisories)
+
+    given.hides_whole_projects = noting  # type: ignore[method-assign]
+    repo.advisories.replace(Feed(()))
+    repo.served.enforce(given)
+    assert await repo.root() == ["foo"]
+    await repo.publish(wheel(tmp_path, "bar"), wheel(tmp_path, "other-x"))
+    assert await repo.root() == ["bar", "foo"]
+    repo.advisories.replace(Feed(("bar",)))
+    assert await repo.root() == ["foo"]
+    await repo.publish(wheel(tmp_path, "baz"))
+    assert await repo.root() == ["baz", "foo"]
+    repo.advisories.replace(Feed(("baz",)))
+    assert await repo.root() == ["bar", "foo"]
+    assert matched == [{"foo", "acme-x"}, {"bar", "other-x"}, {"baz"}]
+
+
+async def test_an_upload_s_status_is_evaluated_in_a_thread_by_the_newest_policies(repo, tmp_path):
+    path = wheel(tmp_path, "foo", "2.0")
+    many = tuple(Deny(project="foo", versions=f">=3.{n},<3.{n + 1}", reason="old") for n in range(1_000))
+    given = policies(Policy(name="ns/many", deny=many))
+    real, evaluated, go_on = given.evaluate, threading.Event(), threading.Event()
+
+    def slow(project, **more):
+        found = real(project, **more)
+        evaluated.set()
+        assert go_on.wait(20)
+        return found
+
+    given.evaluate = slow  # type: ignore[method-assign]
+    repo.served.enforce(given)
+    async with repo.served.stage() as staged:
+        await staged.write(path.read_bytes())
+        publishing = asyncio.create_task(repo.served.publish(parse_upload_filename(path.name), {}, staged))
+        assert await asyncio.to_thread(evaluated.wait, 20), "the event loop was free meanwhile"
+        repo.served.enforce(policies(Policy(name="ns/end", status=(SetStatus(project="foo", status="archived"),))))
+        go_on.set()
+        with pytest.raises(ForbiddenError, match="is archived and takes no uploads"):
+            await publishing
 
 
 async def test_what_is_withheld_is_counted_by_policy_and_rule(repo, tmp_path):

@@ -20,9 +20,10 @@ from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.index.codecs import encode_index
 from pywharf.index.follower import Follower
+from pywharf.index.lookups import UpstreamPolicy
 from pywharf.index.page_cache import PageCache
 from pywharf.index.ports import Backend, JournalRead
-from pywharf.index.repository import Repository, RepoStatus, UpstreamPolicy
+from pywharf.index.repository import Repository, RepoStatus
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
 from pywharf.index.upstream.extra_index import ExtraIndex

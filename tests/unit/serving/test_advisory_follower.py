@@ -16,10 +16,13 @@ from pywharf.egress.advisory_feed import FeedClient
 from pywharf.egress.policy import Egress
 from pywharf.index.advisories import CurrentAdvisories
 from pywharf.serving.advisories import follower as following
+from pywharf.serving.advisories import reader as reading
+from pywharf.serving.advisories import source as sources
 from pywharf.serving.advisories.compiling import CompilingFailedError, compiled
-from pywharf.serving.advisories.follower import FeedFollower, FeedSource
+from pywharf.serving.advisories.follower import FeedFollower
 from pywharf.serving.advisories.opening import open_store
 from pywharf.serving.advisories.served_files import ServedFiles
+from pywharf.serving.advisories.source import FeedSource
 from pywharf.serving.metrics import Metrics
 from support.advisories import affected, entry, lines, malware, zipped
 from support.advisories import compiled as compiled_bytes
@@ -32,10 +35,12 @@ EARLY, LATE = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     """Check often, and compile in this process: another one takes half a second to start."""
-    monkeypatch.setattr(following, "_WATCH_S", 0.01)
-    monkeypatch.setattr(following, "_PATH_S", 0.01)
-    monkeypatch.setattr(following, "_FIRST_RETRY_S", 0.01)
-    monkeypatch.setattr(following, "_SETTLED_S", 0.0)
+    for module in (following, reading):
+        monkeypatch.setattr(module, "_WATCH_S", 0.01)
+    for module in (sources, reading):
+        monkeypatch.setattr(module, "PATH_S", 0.01)
+    monkeypatch.setattr(sources, "_FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(reading, "_SETTLED_S", 0.0)
 
     async def compiled_here(feed: Path, store: Path, *, source: str, etag: str, last_modified: str):
         content, meta = await asyncio.to_thread(
@@ -44,7 +49,7 @@ def fast(monkeypatch):
         store.write_bytes(content)
         return meta
 
-    monkeypatch.setattr(following, "compiled", compiled_here)
+    monkeypatch.setattr(reading, "compiled", compiled_here)
 
 
 @pytest.fixture
@@ -160,7 +165,7 @@ async def test_a_feed_that_lost_much_of_its_malware_is_refused(tmp_path, caplog)
 
 @pytest.mark.parametrize("is_url", [True, False])
 def test_each_failure_makes_the_next_attempt_later(is_url):
-    pauses = [following.pause_s(attempt, 3600.0, is_url=is_url) for attempt in (1, 6, 60)]
+    pauses = [sources.pause_s(attempt, 3600.0, is_url=is_url) for attempt in (1, 6, 60)]
     assert pauses == sorted(pauses)
     assert pauses[1] > pauses[0] * 8
     assert 2500 < pauses[2] <= 3600
@@ -169,7 +174,7 @@ def test_each_failure_makes_the_next_attempt_later(is_url):
 async def test_a_file_that_cannot_be_compiled_is_tried_seldom_until_it_changes(tmp_path, monkeypatch):
     path = tmp_path / "feed.jsonl"
     path.write_bytes(b"1")
-    compiling, tried = vars(following)["compiled"], list[bytes]()
+    compiling, tried = vars(reading)["compiled"], list[bytes]()
 
     async def failing(feed: Path, store: Path, **more: str):
         tried.append(feed.read_bytes())
@@ -177,8 +182,8 @@ async def test_a_file_that_cannot_be_compiled_is_tried_seldom_until_it_changes(t
             raise CompilingFailedError("the process that read it failed")
         return await compiling(feed, store, **more)
 
-    monkeypatch.setattr(following, "compiled", failing)
-    monkeypatch.setattr(following, "pause_s", lambda attempt, *_, **__: 3600.0 if attempt else 0.01)
+    monkeypatch.setattr(reading, "compiled", failing)
+    monkeypatch.setattr(reading, "pause_s", lambda attempt, *_, **__: 3600.0 if attempt else 0.01)
     async with (followed := Followed(str(path), tmp_path)).running():
         await followed.read("failed")
         path.write_bytes(lines([malware("first")]))

@@ -12,10 +12,11 @@ from pywharf.config.repo_config import BackendSpec, MemorySpec
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.core.policy.evaluation import Withheld, compile_policies
+from pywharf.core.policy.evaluation import RepoPolicies, Withheld, compile_policies
 from pywharf.core.policy.model import Deny, Policy, PolicyDocument
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.ports import JournalRead
+from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition, ServedPolicies
@@ -91,6 +92,11 @@ async def test_a_backend_that_cannot_be_opened_takes_no_other_repo_down():
             repos.repository(NAME)
 
 
+def enforces(repository: Repository, policies: RepoPolicies | None) -> bool:
+    """Return whether a repo applies these policies; of two equal ones no answer to a client tells which."""
+    return repository._policies.are(policies)  # noqa: SLF001
+
+
 def denying(project: str) -> ServedPolicies:
     document = PolicyDocument(policies=(Policy(name=f"ns/{project}", deny=(Deny(project=project),)),))
     return ServedPolicies(document, project, {NAME: compile_policies(document, NAME)})
@@ -105,12 +111,12 @@ async def test_a_policy_applies_before_a_storage_of_another_repo_is_read_and_reo
         applying = asyncio.create_task(repos.apply(slow))
         await asyncio.sleep(0)
         assert not applying.done()
-        assert served.enforces(slow.policies.by_repo[NAME])
+        assert enforces(served, slow.policies.by_repo[NAME])
         await applying
         assert repos.repository(NAME) is served
         await repos.apply(config(OLD, 1, other=2))
         assert repos.repository(NAME) is served
-        assert served.enforces(None)
+        assert enforces(served, None)
 
 
 async def test_a_policy_applies_to_a_repo_that_is_being_replaced_and_to_its_replacement(monkeypatch):
@@ -122,10 +128,10 @@ async def test_a_policy_applies_to_a_repo_that_is_being_replaced_and_to_its_repl
         applying = asyncio.create_task(repos.apply(changed))
         await asyncio.sleep(0)
         assert repos.repository(NAME) is before
-        assert before.enforces(changed.policies.by_repo[NAME])
+        assert enforces(before, changed.policies.by_repo[NAME])
         await applying
         assert repos.repository(NAME) is not before
-        assert repos.repository(NAME).enforces(changed.policies.by_repo[NAME])
+        assert enforces(repos.repository(NAME), changed.policies.by_repo[NAME])
 
 
 async def test_a_policy_applies_to_requests_that_a_replaced_repo_still_answers():
@@ -136,7 +142,23 @@ async def test_a_policy_applies_to_requests_that_a_replaced_repo_still_answers()
         assert repos.repository(NAME) is not before
         changed = msgspec.structs.replace(config(OLD, 4), policies=denying("foo"))
         await repos.apply(changed)
-        assert before.enforces(changed.policies.by_repo[NAME])
+        assert enforces(before, changed.policies.by_repo[NAME])
+
+
+async def test_what_is_replaced_in_the_last_moment_is_closed_too(monkeypatch):
+    closed: list[object] = []
+    real = MemoryBackend.aclose
+
+    async def aclose(backend: MemoryBackend) -> None:
+        closed.append(backend)
+        await real(backend)
+
+    monkeypatch.setattr(MemoryBackend, "aclose", aclose)
+    async with serving() as (repos, _):
+        await repos.apply(config(OLD, 1))
+        await repos.apply(config(OLD, 4))
+        assert closed == []
+    assert len(set(map(id, closed))) == 2
 
 
 async def test_counts_of_a_policy_are_dropped_with_it():

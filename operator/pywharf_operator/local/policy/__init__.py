@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
+from pywharf.config.settings import check_advisories
+from pywharf.core.advisories.store import AdvisoryStore
 from pywharf.core.errors import InvalidConfigError, InvalidNameError, UpstreamError
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, normalize
@@ -18,6 +20,7 @@ from pywharf.core.os_errors import reason_of
 from pywharf.core.policy.upload_times import unix_seconds
 from pywharf.index.upstream.pages import parse_page
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
+from pywharf_operator.local.policy.advisories import read_advisories
 from pywharf_operator.local.policy.judging import Judgement, evaluate, judge
 from pywharf_operator.local.policy.lock_files import read_lock
 from pywharf_operator.local.policy.lookup import look_up
@@ -40,7 +43,7 @@ _TEST_HELP = """Say which pins of a lock file the policies in DIR would withhold
 The lock file is a uv.lock, a pylock.toml (PEP 751) or a requirements file. Upload times that it lacks come from the
 repo's extra index. The exit status is 0 where nothing is withheld, 1 where a pin is, and 2 if that cannot be told: a
 wrong flag, a broken manifest or lock file, no pin, a file without a digest where a rule names one, or an extra index
-that cannot be asked.
+or a feed of advisories that cannot be read.
 
 \b
 Example:
@@ -74,10 +77,22 @@ class PolicyOptions(msgspec.Struct, frozen=True, kw_only=True):
             extra={OWN_TYPE: TEXT},
         ),
     ] = ""
+    advisories: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Feed of advisories in OSV's format, as a URL or a path: the one that the server follows. Without it, "
+                "what a policy withholds as malware is not tested."
+            ),
+            extra={OWN_TYPE: TEXT},
+        ),
+    ] = None
     now: Annotated[str | None, Meta(description="Time to assume instead of now, such as 2027-01-31T00:00:00Z.")] = None
     output: Annotated[Literal["text", "json"], Meta(description="What is printed.")] = "text"
 
     def __post_init__(self) -> None:
+        if self.advisories is not None:
+            check_advisories(self.advisories)
         if self.now is not None and unix_seconds(self.now) is None:
             raise ValueError(f"--now is {self.now[:80]!r}; write a time with its zone, such as 2027-01-31T00:00:00Z")
 
@@ -86,6 +101,11 @@ class PolicyOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The time of the evaluation in Unix seconds."""
         given = None if self.now is None else unix_seconds(self.now)
         return time.time() if given is None else given
+
+    @property
+    def feed(self) -> AdvisoryStore | None:
+        """What the feed of `advisories` says, read again each time; None without one. Raises InvalidConfigError."""
+        return None if self.advisories is None else read_advisories(self.advisories)
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -120,6 +140,7 @@ def _test(folder: Path, **values: Any) -> None:
     options = _options(TestOptions, values)
     subject = load_subject(folder, options.namespace, options.repo, options.patterns)
     lock = read_lock(options.lock)
+    subject = msgspec.structs.replace(subject, advisories=options.feed)
     now = options.moment
     url = None if options.offline else subject.upstream_url
     judgement = judge(lock, subject, now, None if url is None else functools.partial(look_up, url))
@@ -146,6 +167,7 @@ def _explain(folder: Path, repo: str, project: str, **values: Any) -> None:
         raise InvalidConfigError(f"PROJECT: {error}") from error
     subject = load_subject(folder, options.namespace, repo, options.patterns)
     foreign = subject.may_be_upstream_s(name)
+    subject = msgspec.structs.replace(subject, advisories=options.feed)
     found = _found(name, subject, options.page, foreign=foreign)
     now = options.moment
     verdict = evaluate(subject, found, now, foreign=foreign)

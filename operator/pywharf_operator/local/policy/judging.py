@@ -1,7 +1,7 @@
 """Decide what a repo's policies make of the releases that a lock file pins."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -47,7 +47,7 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
     asked = {
         name
         for name in foreign
-        if subject.policies.concerns(name, foreign=True)
+        if subject.policies.concerns(name, foreign=True, advisories=subject.advisories)
         and any(_lacks(pin, subject.needs_digest(name)) for pin in by_project[name])
     }
     known = look_up(asked) if look_up is not None and asked else {}
@@ -70,8 +70,7 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
                     f"{name!r} {pin.version} has no digest, but a policy denies files of the project by theirs"
                 )
             verdict = evaluate(subject, Project(name=name, files=files), now, foreign=pin_is_foreign)
-            if any(file.yanked is not None for file in verdict.project.files):
-                notes.append(f"{name!r} {pin.version} is shown as yanked")
+            notes += _notes(pin, verdict, subject)
             if verdict.withheld:
                 withheld.append(WithheldPin(name, pin.version, tuple(dict.fromkeys(verdict.withheld))))
     if not lock.pins:
@@ -80,8 +79,18 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
 
 
 def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -> Verdict:
-    """Evaluate a project without advisories and first sights, which only a server has."""
-    return subject.policies.evaluate(project, foreign=foreign, now=now, advisories=None, first_seen=None)
+    """Evaluate a project, without first sights, which only a server has."""
+    return subject.policies.evaluate(project, foreign=foreign, now=now, advisories=subject.advisories, first_seen=None)
+
+
+def _notes(pin: Pin, verdict: Verdict, subject: Subject) -> Iterator[str]:
+    """Yield what somebody should know of a pin besides the files that are withheld."""
+    if any(file.yanked is not None for file in verdict.project.files):
+        yield f"{pin.project!r} {pin.version} is shown as yanked"
+    if subject.advisories is not None and not verdict.withheld:
+        identifier = subject.advisories.malware_id(pin.project, pin.version)
+        if identifier is not None:
+            yield f"{pin.project!r} {pin.version} is reported as malware ({identifier}), and no policy withholds it"
 
 
 def _is_foreign(pin: Pin, subject: Subject) -> bool:

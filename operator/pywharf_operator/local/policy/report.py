@@ -88,8 +88,8 @@ def escaped(line: str) -> str:
 
 def notes_of(subject: Subject) -> Sequence[str]:
     """Return what the commands do not know."""
-    if subject.uses_advisories:
-        return ("a policy blocks what advisories report as malware; only a server has them, so that is not tested",)
+    if subject.uses_advisories and subject.advisories is None:
+        return ("a policy blocks malware; that is not tested without the server's feed, which --advisories takes",)
     return ()
 
 
@@ -128,7 +128,13 @@ def _file_json(file: File, shown: File | None, withheld: Withheld | None) -> dic
 
 
 def _head(subject: Subject, now: float) -> dict[str, Any]:
-    return {"repo": subject.repo, "time": rfc3339(now), "policies": list(subject.names)}
+    feed = None if subject.advisories is None else subject.advisories.meta
+    return {
+        "repo": subject.repo,
+        "time": rfc3339(now),
+        "policies": list(subject.names),
+        "advisories": None if feed is None else {"entries": feed.entries, "newest": rfc3339(feed.newest)},
+    }
 
 
 def _policies(subject: Subject) -> str:

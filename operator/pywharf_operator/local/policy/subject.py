@@ -7,6 +7,7 @@ import msgspec
 
 from pywharf.config.repo_config import Upstream
 from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
+from pywharf.core.advisories.store import AdvisoryStore
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.document import check_document
@@ -31,13 +32,15 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     """The policies about the repo, as `namespace/name`."""
     uses_advisories: bool
-    """Whether a policy withholds what the server's feed of advisories reports; no command here has that feed."""
+    """Whether a policy withholds what advisories report as malware."""
     denied_by_digest: tuple[str, ...]
     """Patterns of the projects of which a policy denies single files by their SHA-256."""
     upstream_url: str | None
     """None: the repo shows no project of another index."""
     reserved: tuple[str, ...]
     allow_shadowing: tuple[str, ...]
+    advisories: AdvisoryStore | None = None
+    """What the feed says that the command was given; None: it was given none."""
 
     def needs_digest(self, name: ProjectName) -> bool:
         """Return whether a policy denies single files of the project by their SHA-256."""

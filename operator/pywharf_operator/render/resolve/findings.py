@@ -97,6 +97,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
             "strict mTLS must leave it out."
         ),
+        "ImageTooOld": (
+            "Set `spec.image` of the PackageServer to a newer image: with the one that it names the replicas refuse "
+            "each configuration with policies, and serve the one before."
+        ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
         ),
@@ -148,8 +152,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "other targets have the policy."
         ),
         "TooManyRules": (
-            "Use patterns, or take out rules: a server takes 10,000 of all its policies. The version before stays in "
-            "force where it fits."
+            "Use names and beginnings such as `acme-*`, or take out rules: a server takes 10,000 of all its "
+            "policies, and a pattern with another * counts as 10. The version before stays in force where it fits."
         ),
         "TooManyPolicies": (
             "Write one policy of several: a server takes 256. The version before stays in force where it fits."
@@ -166,6 +170,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "ReplicasUnreachable": (
             "Let the operator reach the replicas' port 9090: NetworkPolicies must allow it, and a service mesh with "
             "strict mTLS must leave it out."
+        ),
+        "ImageTooOld": (
+            "Set `spec.image` of the PackageServer to a newer image: the one that it names knows no policies."
         ),
         "ConfigNotRendered": "See the conditions of the PackageServer.",
         "NotDelivered": "See Accepted.",
@@ -212,6 +219,11 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Rendered": "The configuration fits into its objects.",
         "ObjectNotOwned": "Delete or rename the object that the message names, or give the PackageServer another name.",
         "ReposRefused": "It is rendered without the newest repos of the namespaces that the message names.",
+        "KeptPoliciesUnknown": (
+            "Correct the policies whose condition Accepted is False, give the operator its rights again, or restore "
+            "the ConfigMap that the message names: until the operator knows which policies are in force it applies "
+            "nothing, and the server runs on as it is."
+        ),
         "ConfigTooLarge": "Shorten `spec.upstream` of the PackageServer. Until then the last configuration stays.",
     },
     "PackageServer Ready": {

@@ -6,7 +6,7 @@ One bad entry is skipped and counted. A feed that is damaged as a whole, over a 
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 import msgspec
@@ -31,15 +31,26 @@ class BadFeedError(ValueError):
     """A feed that cannot be used as a whole. The text continues a sentence."""
 
 
-def compile_feed(feed: BinaryIO, store: BinaryIO, *, source: str, validators: tuple[str, str], now: float) -> StoreMeta:
+def compile_feed(  # noqa: PLR0913 - what is read, what is kept of it, and how fast
+    feed: BinaryIO,
+    store: BinaryIO,
+    *,
+    source: str,
+    validators: tuple[str, str],
+    now: float,
+    pause: Callable[[], None] = lambda: None,
+) -> StoreMeta:
     """Read a feed, and write the file of a compiled one; see `store_format`. `now`: Unix seconds.
+
+    `pause` is called often, and may sleep.
 
     Raises BadFeedError, OSError.
     """
-    writer = StoreWriter(store)
+    writer = StoreWriter(store, pause)
     skipped = Skipped()
     try:
         for content in _entries(feed):
+            pause()
             if content is None:
                 fault = "it cannot be unpacked, or is too large"
             else:

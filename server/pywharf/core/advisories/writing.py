@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
@@ -77,8 +77,10 @@ class _Seen(NamedTuple):
 class StoreWriter:
     """A file of a compiled feed that is being written."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, pause: Callable[[], None] = lambda: None) -> None:
+        """`pause` is called often while the tables are made, and may sleep."""
         self._file = file
+        self._pause = pause
         self._at = 0
         self._seen: dict[str, _Seen] = {}
         """Entries by identifier."""
@@ -165,7 +167,7 @@ class StoreWriter:
     def _tables(self, meta: StoreMeta) -> Iterator[bytes]:
         by_key = sorted((key(identifier), seen.place, seen.modified) for identifier, seen in self._seen.items())
         text = msgspec.json.encode(meta)
-        tables = [_table(notes) for notes in (self._malware, self._others)]
+        tables = [self._table(notes) for notes in (self._malware, self._others)]
         sizes = [size for keys, _, groups in tables for size in (len(keys), len(groups))]
         yield HEADER.pack(len(text), len(by_key), *sizes)
         yield _little([number for number, _, _ in by_key])
@@ -177,16 +179,16 @@ class StoreWriter:
             yield groups
         yield text
 
-
-def _table(notes: _Notes) -> tuple[list[int], list[int], bytes]:
-    """Return the keys of projects, where each begins, and the projects; and empty `notes`."""
-    keys, ends, groups = list[int](), [0], bytearray()
-    for number, projects in _grouped(notes):
-        keys.append(number)
-        groups += packed_group(projects)
-        ends.append(len(groups))
-    groups += b"\0" * (-len(groups) % KEY_BYTES)  # the next table's numbers are read where they lie
-    return keys, ends, bytes(groups)
+    def _table(self, notes: _Notes) -> tuple[list[int], list[int], bytes]:
+        """Return the keys of projects, where each begins, and the projects; and empty `notes`."""
+        keys, ends, groups = list[int](), [0], bytearray()
+        for number, projects in _grouped(notes):
+            self._pause()
+            keys.append(number)
+            groups += packed_group(projects)
+            ends.append(len(groups))
+        groups += b"\0" * (-len(groups) % KEY_BYTES)  # the next table's numbers are read where they lie
+        return keys, ends, bytes(groups)
 
 
 def _little(numbers: Sequence[int]) -> bytes:

@@ -13,6 +13,7 @@ from pywharf.core.policy.model import (
     MAX_RULES,
     MAX_SPECIFIERS,
     MAX_STARS,
+    RULES_OF_A_COSTLY_PATTERN,
     Policy,
     PolicyDocument,
     Selected,
@@ -40,22 +41,43 @@ def check_document(document: PolicyDocument) -> None:
         seen.add(policy.name)
         for fault in _faults(policy):
             raise InvalidConfigError(f"The policy {policy.name!r} cannot be used: {fault}.")
-    total = sum(rule_count(policy) for policy in document.policies)
-    if total > MAX_RULES:
-        raise InvalidConfigError(f"The policies have {total} rules; a server takes {MAX_RULES}.")
+    counts = {policy.name: rule_count(policy) for policy in document.policies}
+    if sum(counts.values()) > MAX_RULES:
+        largest = max(document.policies, key=lambda policy: counts[policy.name])
+        raise InvalidConfigError(
+            f"The policies have {sum(counts.values())} rules; a server takes {MAX_RULES}. Most of them has "
+            f"{largest.name!r}: {counts[largest.name]}{costly_note(largest)}."
+        )
     if len(document.policies) > MAX_POLICIES:
         raise InvalidConfigError(f"There are {len(document.policies)} policies; a server takes {MAX_POLICIES}.")
 
 
 def rule_count(policy: Policy) -> int:
-    """Return the number of rules of a policy, as limits count them: each entry of a list is one.
+    """Return the number of rules of a policy, as limits count them.
 
-    A cooldown and a list of what is allowed are one even if they are empty, and so is a policy.
+    Each entry of a list is one, or ten if its pattern has to be tried for names. A cooldown and a list of what is
+    allowed are one even if they are empty, and so is a policy.
     """
     lists = (policy.deny, policy.yank, policy.status, policy.exceptions)
     cooldown = 0 if policy.cooldown is None else max(1, len(policy.cooldown.projects))
     allowed = 0 if policy.allow_only is None else max(1, len(policy.allow_only))
-    return max(1, sum(map(len, lists)) + cooldown + allowed + (policy.advisories is not None))
+    entries = max(1, sum(map(len, lists)) + cooldown + allowed + (policy.advisories is not None))
+    return entries + _costly_count(policy) * (RULES_OF_A_COSTLY_PATTERN - 1)
+
+
+def costly_note(policy: Policy) -> str:
+    """Return how much of a policy's count its patterns are that have to be tried for names; empty without any."""
+    costly = _costly_count(policy)
+    if not costly:
+        return ""
+    return (
+        f", {costly * RULES_OF_A_COSTLY_PATTERN} of them for {costly} patterns with a * that is not their end, each of "
+        f"which counts as {RULES_OF_A_COSTLY_PATTERN}"
+    )
+
+
+def _costly_count(policy: Policy) -> int:
+    return sum(map(is_costly, _patterns(policy)))
 
 
 def too_many_patterns(patterns: Iterable[str]) -> str | None:

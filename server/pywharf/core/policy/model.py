@@ -25,6 +25,8 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 MAX_RULES = 10_000
 """Most rules of all policies of a server together."""
+RULES_OF_A_COSTLY_PATTERN = 10
+"""How many rules an entry counts as if its pattern has to be tried for names; see MAX_COSTLY_PATTERNS."""
 MAX_STARS = 4
 """Most `*` in a pattern."""
 MAX_COSTLY_PATTERNS = 500

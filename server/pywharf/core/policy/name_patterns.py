@@ -30,7 +30,7 @@ def normalized_pattern(raw: str) -> str:
 
 def is_costly(raw: str) -> bool:
     """Return whether a pattern may have to be tried for names: no name itself, nor `*`, nor one such as `acme-*`."""
-    return "*" in normalized_pattern(raw)[:-1]
+    return "*" in raw and "*" in normalized_pattern(raw)[:-1]  # most are names, and limits ask of thousands
 
 
 class NamePatterns(Generic[Value]):

@@ -7,6 +7,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,10 @@ from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.os_errors import reason_of
 
-_LONGEST_S: Final = 1800.0
+_LONGEST_S: Final = 3600.0
 _CPU_S: Final = 1200
+_WORK_S: Final = 0.005
+"""Seconds of processor time between two pauses."""
 _MEMORY_BYTES: Final = 768 * 1024 * 1024
 """Addresses of the process, of which 200,000 entries take about 350 MB. The operator gives a pod 1 GiB of memory."""
 _NICENESS: Final = 10
@@ -33,6 +36,29 @@ class _Order(msgspec.Struct, frozen=True):
     source: str
     etag: str
     last_modified: str
+    is_paced: bool
+
+
+class Pace:
+    """Let a process sleep as long as it works, a few milliseconds at a time.
+
+    A process that works on would use up what a container with a limit of processor time may use, and requests would
+    wait for the rest of each period. So would those of a server that has one processor.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.process_time, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._began = clock()
+
+    def __call__(self) -> None:
+        """Sleep if it is time to."""
+        worked_s = self._clock() - self._began
+        if worked_s >= _WORK_S:
+            self._sleep(worked_s)
+            self._began = self._clock()
 
 
 @warmed_up
@@ -48,12 +74,14 @@ class CompilingFailedError(Exception):
     """The error for a feed that could not be read, whatever it holds. The text continues a sentence."""
 
 
-async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last_modified: str = "") -> StoreMeta:
+async def compiled(  # noqa: PLR0913 - what is read, what is known of it, and how fast
+    feed: Path, store: Path, *, source: str, etag: str = "", last_modified: str = "", is_paced: bool = True
+) -> StoreMeta:
     """Compile a feed into the file `store`; see `pywharf.core.advisories.feed`.
 
-    Raises BadFeedError, CompilingFailedError.
+    `is_paced`: leave processor time to others; see `Pace`. Raises BadFeedError, CompilingFailedError.
     """
-    order = _Order(str(feed), str(store), source, etag, last_modified)
+    order = _Order(str(feed), str(store), source, etag, last_modified, is_paced)
     # -P: the current folder is nobody's to import from.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -94,6 +122,9 @@ async def compiled(feed: Path, store: Path, *, source: str, etag: str = "", last
 def main() -> None:
     """Read an order from stdin, and write what became of it to stdout."""
     os.nice(_NICENESS)
+    with contextlib.suppress(OSError):  # some sandboxes refuse it
+        # A process that sleeps often would otherwise come before others when it wakes.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     for kind, limit in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S)):
         _, most = resource.getrlimit(kind)
         resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
@@ -113,6 +144,7 @@ def _outcome(order: _Order) -> _Outcome:
                 source=order.source,
                 validators=(order.etag, order.last_modified),
                 now=time.time(),
+                pause=Pace() if order.is_paced else lambda: None,
             )
     except BadFeedError as error:
         return _Outcome(fault=str(error))

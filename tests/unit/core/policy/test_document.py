@@ -103,3 +103,28 @@ def test_policies_are_bounded() -> None:
     check_document(PolicyDocument(policies=many[1:]))
     with pytest.raises(InvalidConfigError, match=f"are {MAX_POLICIES + 1} policies; a server takes {MAX_POLICIES}"):
         check_document(PolicyDocument(policies=many))
+
+
+def test_a_pattern_that_must_be_tried_counts_as_ten() -> None:
+    costly = tuple(f"*-{number}" for number in range(3))
+    policy = Policy(
+        name="ns/p",
+        cooldown=Cooldown(minimum_age_s=1, projects=("*", "acme-*", costly[0])),
+        allow_only=("a", costly[1]),
+        deny=(Deny(project=costly[2]), Deny(project="six")),
+    )
+    assert rule_count(policy) == 4 + 3 * 10
+
+
+def test_costly_patterns_are_bounded_for_all_policies_together() -> None:
+    names = [f"ns/{letter}" for letter in "abc"]
+    many = tuple(Deny(project=f"*-{number}") for number in range(500))
+    full = tuple(Policy(name=name, deny=many) for name in names[:2])
+    check_document(PolicyDocument(policies=full))
+    over = Policy(name=names[2], deny=(Deny(project="six"),))
+    with pytest.raises(InvalidConfigError) as caught:
+        check_document(PolicyDocument(policies=(over, *full)))
+    assert str(caught.value) == (
+        f"The policies have 10001 rules; a server takes {MAX_RULES}. Most of them has 'ns/a': 5000, 5000 of them for "
+        "500 patterns with a * that is not their end, each of which counts as 10."
+    )

@@ -30,6 +30,7 @@ from pywharf_operator.spec.kinds import (
     SECRET,
     SERVER,
 )
+from pywharf_operator.status.programmed import ReplicaReport
 
 NAMESPACE = "team"
 KEY = ObjectKey(NAMESPACE, "pywharf")
@@ -332,13 +333,64 @@ async def test_nothing_is_applied_while_the_policies_in_force_are_unknown(cluste
     if spoil == "both maps":
         edit(cluster, "pywharf-config", "config.toml", "[")
     spoilt = copy.deepcopy(cluster.objects)
+    again = Reconciler(cluster, UNUSED, SETTINGS)
     with pytest.raises(KubeError, match="KeptPoliciesUnknown") as caught:
-        await Reconciler(cluster, UNUSED, SETTINGS).reconcile(KEY)
+        await again.reconcile(KEY)
     assert "delete" not in str(caught.value)
-    assert cluster.objects == spoilt
+    status = cluster.objects["packageservers", "pywharf"]["status"]
+    assert unstatused(cluster.objects) == unstatused(spoilt)
+    for condition in ("ConfigRendered", "Ready"):
+        assert cluster.status(SERVER, "pywharf", condition) == ("False", "KeptPoliciesUnknown")
+    shown = next(one for one in status["conditions"] if one["type"] == "ConfigRendered")
+    assert shown["message"] == f"{caught.value.message}."
+    former = spoilt["packageservers", "pywharf"]["status"]
+    assert {key: status[key] for key in ("url", "repos", "replicas", "selector")} == {
+        key: former[key] for key in ("url", "repos", "replicas", "selector")
+    }
+    assert {one["type"] for one in status["conditions"]} == {one["type"] for one in former["conditions"]}
+    policy(cluster, "8d")
+    await again.reconcile(POLICIES)
+    assert cluster.status(POLICY, "company", "Programmed") == ("False", "ConfigNotRendered")
     policy(cluster, "7d")
     await reconciler.reconcile(KEY)
     assert policies(cluster) == before
+    assert cluster.status(SERVER, "pywharf", "ConfigRendered") == ("True", "Rendered")
+
+
+def unstatused(objects: dict[tuple[str, str], Json]) -> dict[tuple[str, str], Json]:
+    """Return what others than a writer of statuses may change: Events go with statuses."""
+    return {
+        key: {field: value for field, value in one.items() if field != "status"}
+        for key, one in objects.items()
+        if key[0] != EVENT.plural
+    }
+
+
+@pytest.mark.parametrize(
+    ("updated", "minimum_age", "expected"), [(1, "7d", "ImageTooOld"), (0, "7d", "Waiting"), (1, None, "Waiting")]
+)
+async def test_replicas_of_an_image_before_policies_are_reported(
+    cluster, reconciler, monkeypatch, updated, minimum_age, expected
+):
+    """Not while the rollout of a newer image has not ended, and not where the server is given no policies."""
+
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        return tuple(ReplicaReport("pod", "older", {}, None, knows_policies=False) for _ in pods)
+
+    monkeypatch.setattr("pywharf_operator.reconciling.reconciler.ask", ask)
+    if minimum_age is not None:
+        policy(cluster, minimum_age)
+    await reconciler.reconcile(KEY)
+    deployment = cluster.objects["deployments", "pywharf"]
+    deployment["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": updated}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    ready = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": ready})
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "Programmed") == ("False", expected)
+    if minimum_age is not None:
+        await reconciler.reconcile(POLICIES)
+        assert cluster.status(POLICY, "company", "Programmed") == ("False", expected)
 
 
 async def test_restored_policies_without_an_owner_stay_in_force(cluster, reconciler):

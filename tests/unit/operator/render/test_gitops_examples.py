@@ -88,6 +88,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NoReadyReplica": (False, PROGRESSING),
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
+        "ImageTooOld": (False, DEGRADED),
         "DataOwnedByOther": (False, DEGRADED),
         "PreconditionsIgnored": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
@@ -130,6 +131,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NoReadyReplica": (False, PROGRESSING),
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
+        "ImageTooOld": (False, DEGRADED),
         "ConfigNotRendered": (False, DEGRADED),
         "NotDelivered": (False, DEGRADED),
         "AdvisoriesMissing": (False, DEGRADED),
@@ -160,6 +162,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Rendered": (True, HEALTHY),
         "ObjectNotOwned": (False, DEGRADED),
         "ReposRefused": (True, HEALTHY),
+        "KeptPoliciesUnknown": (False, DEGRADED),
         "ConfigTooLarge": (False, DEGRADED),
     },
     "PackageServer Ready": {

@@ -15,9 +15,10 @@ from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
 from pywharf_operator.render.objects.policies import policies_applied, policies_digest, policies_map, policies_text
-from pywharf_operator.render.resolve import policies as limits
+from pywharf_operator.render.resolve import policy_room as limits
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
-from pywharf_operator.render.resolve.policies import accepted, overflows
+from pywharf_operator.render.resolve.policies import accepted
+from pywharf_operator.render.resolve.policy_room import overflows
 from pywharf_operator.spec import ObjectKey, PackagePolicy
 from support.operator.manifest_text import parsed
 

@@ -2,15 +2,17 @@
 
 import re
 
+import msgspec
 import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.core.names import parse_repo_name
 from pywharf.core.reports import Fault
+from pywharf_operator.cluster.live import is_rolled_out
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
-from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, unreachable
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, too_old, unreachable
 from support.operator.manifest_text import parsed
 
 NAME = parse_repo_name("team-a")
@@ -72,6 +74,36 @@ def test_a_repo_that_was_in_no_older_configuration():
 def test_words_of_a_replica_are_bounded():
     finding = programmed(NAME, "a2", [says("p", "three", team_a=("x", "y" * 5000))], history())
     assert len(finding.message) < 400
+
+
+def test_replicas_that_know_no_policies_are_named():
+    reports = [says("p", "three"), msgspec.structs.replace(says("q", "two"), knows_policies=False)]
+    finding = too_old(reports)
+    assert finding is not None
+    assert programmed(NAME, "a2", reports, history(), old=finding) == finding
+    assert (finding.reason, finding.status) == ("ImageTooOld", False)
+    assert re.search(r"^1 of 2 ready replicas know no policies \(the first is q\).*Set spec\.image", finding.message)
+    assert programmed(NAME, "a1", [says("q", "two")], history(), old=finding).reason == "Programmed"
+    away = unreachable([lost("q")])
+    assert programmed(NAME, "a2", reports, history(), lost=away, old=finding) == away
+    assert too_old(reports[:1]) is None
+    assert too_old([]) is None
+
+
+@pytest.mark.parametrize(
+    ("generation", "status", "expected"),
+    [
+        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3}, True),
+        (2, {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3}, False),
+        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2}, False),
+        (2, {"observedGeneration": 2, "replicas": 3}, False),
+        (2, {"observedGeneration": 2}, False),
+        (2, None, False),
+    ],
+)
+def test_whether_every_pod_is_of_the_newest_template(generation, status, expected):
+    assert is_rolled_out({"metadata": {"generation": generation}, "status": status}) == expected
+    assert not is_rolled_out(None)
 
 
 def test_the_history_is_bounded_and_a_repeated_entry_becomes_the_newest(monkeypatch):

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.local.policy import policy
+from support.advisories import affected, entry, lines, malware, zipped
 from support.server.upstream import Answer, Upstream, upstream
 
 NOW = "2026-11-27T00:00:00Z"
@@ -226,6 +227,7 @@ def test_json(run: Run) -> None:
         "repo": "team-a",
         "time": "2026-11-27T00:00:00.000000Z",
         "policies": ["packages/company"],
+        "advisories": None,
         "pins": 2,
         "withheld-pins": 2,
         "withheld": [
@@ -310,10 +312,60 @@ def test_a_policy_of_another_target_does_not_count(run: Run, tmp_path: Path) -> 
     assert judged(run, "six==1.1\n").exit_code == 1
 
 
-def test_advisories_are_not_known_here(run: Run, tmp_path: Path) -> None:
+def test_advisories_are_not_known_without_a_feed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "manifests" / "policy.yaml").write_text(POLICY + "  advisories: {mode: Block}\n")
-    assert "only a server has them" in judged(run, "six==1.0\n").output
-    assert "only a server has them" in run("explain", "team-a", "six").output
+    assert "not tested without the server's feed" in judged(run, "six==1.0\n").output
+    assert "not tested without the server's feed" in run("explain", "team-a", "six").output
+
+
+BLOCKING = "  advisories: {mode: Block}\n"
+FEED = (malware("evil", "1.0"), malware("acme-evil"), entry("GHSA-1", affected("six", ["1.0"])))
+
+
+@pytest.mark.parametrize(
+    ("policy_rules", "lock", "status", "words"),
+    [
+        (BLOCKING, "evil==1.0\nsix==1.0\n", 1, "evil-1.0.tar.gz: withheld by Advisory of packages/company: "),
+        (BLOCKING, "acme-evil==3\n", 1, "acme-evil 3 is withheld"),
+        (BLOCKING, "six==1.0\n", 0, "None is withheld of 1 pins"),
+        ("", "evil==1.0\n", 0, "note: 'evil' 1.0 is reported as malware (MAL-2026-evil), and no policy withholds it"),
+    ],
+)
+def test_a_lock_with_malware(run: Run, tmp_path: Path, policy_rules: str, lock: str, status: int, words: str) -> None:
+    (tmp_path / "manifests" / "policy.yaml").write_text(POLICY + policy_rules)
+    (tmp_path / "all.zip").write_bytes(zipped(FEED))
+    result = judged(run, lock, f"--advisories={tmp_path / 'all.zip'}", now="2030-01-01T00:00:00Z")
+    assert (result.exit_code, "not tested" in result.output) == (status, False), result.output
+    assert words in result.output
+
+
+def test_a_feed_is_fetched(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "policy.yaml").write_text(POLICY + BLOCKING)
+    with upstream() as running:
+        running.answers = {"feed": Answer(lines([*FEED, malware("requests", "2.33.1")]))}
+        url = f"{running.url}feed/"
+        result = run("explain", "team-a", "requests", f"--advisories={url}", "--output=json")
+    found = json.loads(result.stdout)
+    assert found["advisories"] == {"entries": 4, "newest": "2026-01-02T03:04:05.000000Z"}
+    withheld = {one["filename"]: one["withheld"] for one in found["files"]}
+    assert withheld["requests-2.33.0.tar.gz"] is None
+    assert "MAL-2026-requests" in withheld["requests-2.33.1.tar.gz"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("feed", "words"),
+    [
+        (None, "there is no readable file at its path"),
+        (b"", "it has no entry about PyPI"),
+        (b'{"id": "MAL-1"', "its last line is cut off"),
+    ],
+)
+def test_a_feed_that_cannot_be_used_passes_no_lock(run: Run, tmp_path: Path, feed: bytes | None, words: str) -> None:
+    if feed is not None:
+        (tmp_path / "feed").write_bytes(feed)
+    failure = judged(run, "six==1.0\n", f"--advisories={tmp_path / 'feed'}").exception
+    assert isinstance(failure, InvalidConfigError)
+    assert words in str(failure)
 
 
 @pytest.mark.parametrize(
@@ -323,6 +375,10 @@ def test_advisories_are_not_known_here(run: Run, tmp_path: Path) -> None:
         (("explain", "team-a", "acme-x"), "'acme-x' is the repo's own project"),
         (("explain", "team-a", "gone"), "has no project 'gone'"),
         (("explain", "team-a", "broken"), "has no readable page of 'broken'"),
+        (
+            ("explain", "team-a", "six", "--advisories=ftp://x/y"),
+            "must be an http or https URL, or a path",
+        ),
         (("explain", "team-a", "x-"), "PROJECT: .* not a valid project name"),
     ],
 )

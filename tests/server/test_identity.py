@@ -156,7 +156,7 @@ def test_keys_of_an_issuer_are_followed_over_tls(tmp_path, tls, workers):
             return key.token(corp_claims(time.time(), iss=host.url))
 
         with placed(tmp_path, document, f"--workers={workers}", env=trust) as place:
-            assert call(f"{place.server.internal_url}/readyz").status == 200
+            wait_for(lambda: call(f"{place.server.internal_url}/readyz").status == 200, "every worker to be ready")
             for _ in range(6):
                 assert place.read(token(old)).status == 200
             host.publish(old, new)

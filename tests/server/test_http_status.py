@@ -115,10 +115,10 @@ def test_a_repo_whose_storage_fails_leaves_the_server_ready(tmp_path):
 
 def test_metrics_count_what_happened(tmp_path):
     with running(tmp_path) as server:
-        server.secrets |= {"demo-read", "wrong-secret"}
+        server.secrets |= {"demo-read", "hidden-secret"}
         for _ in range(3):
             assert call(f"{server.url}/simple/", auth=AUTH).status == 200
-        assert call(f"{server.url}/simple/", auth="demo:wrong-secret").status == 401
+        assert call(f"{server.url}/simple/", auth="demo:hidden-secret").status == 401
         assert call(f"{server.url}/simple/missing/", auth=AUTH).status == 404
         assert call(f"{server.url}/nowhere", "PROPFIND").status == 404
         file = wheel(tmp_path, "counted")
@@ -149,7 +149,7 @@ def test_metrics_count_what_happened(tmp_path):
         }
         assert {key: found.get(key) for key in expected} == expected, reply.body.decode()
         assert all(not math.isnan(value) for value in found.values())
-        for secret in ("demo-read", "demo-write", "other-read", "wrong-secret"):
+        for secret in ("demo-read", "demo-write", "other-read", "hidden-secret"):
             assert secret.encode() not in reply.body
 
 

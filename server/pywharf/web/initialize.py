@@ -54,7 +54,7 @@ class Initializer:
             raise NotFoundError("This server takes no configuration here: it was started without --initialize_secret.")
         if not self._is_authorized(request, self._secret):
             raise UnauthenticatedError(
-                "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.", "initialize-secret"
+                "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.", "initialize"
             )
         if not self._source.takes_submissions:
             raise ForbiddenError("This server's configuration comes from a file; change that file, it is watched.")

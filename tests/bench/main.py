@@ -21,6 +21,7 @@ from bench import (
     control_plane,
     data,
     github_calls,
+    identities,
     large_index,
     mixed,
     pages,
@@ -47,6 +48,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
         yield reading.name, lambda reading=reading: [pages.measure(reading, made, settings)]  # type: ignore[misc]
     for name, repo, project in policies.PAGES:
         yield f"{name} with policies", functools.partial(policies.measure_warm, made, settings, name, repo, project)
+    yield "small page with identities", functools.partial(identities.measure, made, settings)
     yield "1,000-file page made anew", functools.partial(policies.measure_made, made)
     yield "operator", functools.partial(control_plane.measure, settings)
     yield "github", functools.partial(github_calls.measure, settings)

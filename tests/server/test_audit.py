@@ -47,7 +47,7 @@ def server(tmp_path):
         yield server
 
 
-def test_every_event_of_a_day(server, tmp_path):
+def test_every_event_of_a_day(server, tmp_path, source):
     """Each has the fields of the schema and no other, and its request's id is in the answer or the access log."""
     path = wheel(tmp_path, "acme-tool")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -75,7 +75,7 @@ def test_every_event_of_a_day(server, tmp_path):
         assert line.pop("schema") == "pywharf.audit/1"
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
         assert re.fullmatch(r"[0-9a-f]{24}", line.pop("request_id"))
-        assert line.pop("address") == "127.0.0.1"
+        assert line.pop("address") == source
         told.append(line)
     writer = {"subject": f"token:{digest_of(WRITER)[7:19]}", "entry": "ci"}
     reader = {"subject": f"token:{digest_of(READER)[7:19]}", "entry": "pods"}
@@ -108,7 +108,7 @@ def test_every_event_of_a_day(server, tmp_path):
 def test_an_answer_and_its_lines_have_one_id(server):
     reply = call(server.repo(), auth="demo:hidden", headers={"X-Request-Id": "chosen-by-a-client"})
     [line] = audit_lines(server)
-    assert reply.header("X-Request-Id") == reply.json()["request_id"] == line["request_id"] != "chosen-by-a-client"
+    assert reply.header("X-Request-Id") == line["request_id"] != "chosen-by-a-client"
     assert f'"request_id":"{line["request_id"]}"' in server.settled_text().replace(", ", ",")
 
 
@@ -145,7 +145,7 @@ def test_a_flood_of_refusals_leaves_few_lines(server):
     assert metric(server, "pywharf_audit_suppressed_total", "refusal") == 30 - len(audit_lines(server))
 
 
-def test_a_hostile_client_cannot_write_a_line(server):
+def test_a_hostile_client_cannot_write_a_line(server, source):
     """Neither by a path nor by headers that a proxy would set."""
     fake = '{"schema":"pywharf.audit/1","event":"login"}'
     headers = {"X-Forwarded-For": f"1.2.3.4\t{fake}", "X-Forwarded-User": "root", "X-Forwarded-Groups": "admins"}
@@ -153,4 +153,4 @@ def test_a_hostile_client_cannot_write_a_line(server):
         assert call(server.url + path.replace('"', "%22"), auth="demo:hidden", headers=headers).status == 401
     lines = audit_lines(server)
     assert len(lines) == 3
-    assert {(line["event"], line["address"], line.get("subject")) for line in lines} == {("refusal", "127.0.0.1", None)}
+    assert {(line["event"], line["address"], line.get("subject")) for line in lines} == {("refusal", source, None)}

@@ -216,7 +216,7 @@ def test_methods_and_addresses(server, refused):
     assert yanked(IndexClient.of(server), "refused") == {}
 
 
-def test_the_log_says_who_changed_what(tmp_path):
+def test_the_log_says_who_changed_what(tmp_path, source):
     with running(tmp_path) as server:
         client = IndexClient.of(server)
         first, second = published(client, tmp_path, "logged")
@@ -225,7 +225,7 @@ def test_the_log_says_who_changed_what(tmp_path):
         client.change("logged", "delete", version="9.0")
         changes = [line for line in audit_lines(server) if line["event"] == "change"]
         told = [{key: line[key] for key in line if key not in {"time", "request_id", "schema"}} for line in changes]
-        shared = {"event": "change", "result": "done", "repo": "demo", "project": "logged", "address": "127.0.0.1"}
+        shared = {"event": "change", "result": "done", "repo": "demo", "project": "logged", "address": source}
         assert told == [
             shared | {"action": "yank", "files": [first, second], "reason": "größer"},
             shared | {"action": "status", "status": "archived"},

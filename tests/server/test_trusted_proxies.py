@@ -25,7 +25,7 @@ PERSON = {"X-Forwarded-User": "ada", "X-Forwarded-Groups": "staff,ml"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """Return a server that trusts this machine as a proxy, and what it says about people."""
-    flags = ["--trusted_proxies=127.0.0.1,10.0.0.0/8", "--proxy_headers", "--access_log=json"]
+    flags = ["--trusted_proxies=127.0.0.0/8,10.0.0.0/8", "--proxy_headers", "--access_log=json"]
     config = CONFIG.replace("\n[other]", f"{GROUPS}\n[other]")
     with running(tmp_path_factory.mktemp("proxied"), flags, config=config) as server:
         yield server
@@ -68,14 +68,14 @@ def test_logs_show_the_client(server):
 
 
 @pytest.mark.parametrize("which", ["direct", "plain"])
-def test_nobody_else_is_believed(which, request):
+def test_nobody_else_is_believed(which, request, source):
     server = request.getfixturevalue(which)
     headers = {"X-Forwarded-For": CLIENT, "X-Request-Id": "chosen", "Forwarded": f"for={CLIENT}"} | PERSON
     assert call(server.repo(), headers=headers).status == 401
     reply = call(server.repo(), auth="demo:hidden", headers=headers)
     assert reply.header("X-Request-Id") != "chosen"
-    assert audit_lines(server)[-1]["address"] == "127.0.0.1"
-    assert last_access(server, "/repo/demo/simple/")["remote"] == "127.0.0.1"
+    assert audit_lines(server)[-1]["address"] == source
+    assert last_access(server, "/repo/demo/simple/")["remote"] == source
 
 
 @pytest.mark.parametrize("given", ["a b", "x" * 129, "<i>", "größe", ""])

@@ -54,10 +54,14 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
     nothing is kept.
     """
     check_form(form, filename)
-    sha256 = await staged.finish()
-    async with slot:
-        await _check_digests(form, staged, sha256)
-        read = await asyncio.to_thread(_read, staged, filename)
+    if staged.is_small:
+        async with slot:
+            sha256, read = await staged.in_thread(_check_small, form, staged, filename)
+    else:
+        sha256 = await staged.finish()
+        async with slot:
+            await _check_digests(form, staged, sha256)
+            read = await asyncio.to_thread(_read, staged, filename)
     staged.notes = read.notes
     file = record_of(read, sha256=sha256, size=staged.size, uploaded_at=time.time())
     if (fault := fault_of(file)) is not None:
@@ -72,7 +76,9 @@ async def publish(  # noqa: PLR0913 - what it is about, and where
             f"The project {project.name!r} has {len(project.files)} files; at most {MAX_PROJECT_FILES} are allowed. "
             "Delete old ones, or publish under another name."
         )
-    stored = await packages.publish(Upload(filename.project, file, staged.path, read.raw_metadata, secret, project))
+    stored = await packages.publish(
+        Upload(filename.project, file, staged.path, read.raw_metadata, secret, project, staged.discard)
+    )
     await follower.note(JournalEntry(filename.project, stored))
     return stored
 
@@ -98,12 +104,25 @@ def _expect(form: Mapping[str, str], field: str, allowed: set[str]) -> None:
         raise InvalidUploadError(f"{field} is {value[:80]!r}; this index understands {' or '.join(sorted(allowed))!r}.")
 
 
-async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:
+def _check_small(
+    form: Mapping[str, str], staged: StagedFile, filename: DistributionFilename
+) -> tuple[str, Distribution]:
+    """Write and check a file in one call in a thread: each call costs a small file as much as reading it."""
+    sha256 = staged.write_rest()
+    _check_sha256(form, sha256)
+    _check_other_digests(form, staged)
+    return sha256, _read(staged, filename)
+
+
+def _check_sha256(form: Mapping[str, str], sha256: str) -> None:
     given = form.get("sha256_digest")
     if given and given.lower() != sha256:
         raise InvalidUploadError(_digest_message("sha256_digest", given, sha256))
+
+
+async def _check_digests(form: Mapping[str, str], staged: StagedFile, sha256: str) -> None:
+    _check_sha256(form, sha256)
     if form.get("md5_digest") or form.get("blake2_256_digest"):
-        # One call in a thread for both: it costs a small file as much as reading it.
         await staged.in_thread(_check_other_digests, form, staged)
 
 

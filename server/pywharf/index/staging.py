@@ -45,28 +45,25 @@ class StagedFile:
         self._left = False
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._call(self._open)
-        except BaseException:
-            await self._call(self._remove)
-            raise
-        return self
+        return self  # the file is made when the first bytes are written, which saves a small one a call in a thread
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # In a thread: deleting a large file takes the file system a while.
         try:
-            await self._call(self._remove)
+            if not self._left:
+                await self._call(self.discard)
         finally:
             self._share.close()
 
-    def _open(self) -> None:
-        with self._in_use:
-            if not self._left:
-                self._file = self.path.open("xb", 0)
+    @property
+    def is_small(self) -> bool:
+        """Whether nothing is written yet: a single call in a thread writes, hashes and checks it."""
+        return self._file is None
 
-    def _remove(self) -> None:
+    def discard(self) -> None:
+        """Remove the file now, if nobody has moved it. Blocking; raises nothing."""
         with self._in_use:
             self._left = True
             # The response stays true if this fails; update_index removes the file once it is old.
@@ -88,7 +85,12 @@ class StagedFile:
 
     async def finish(self) -> str:
         """Write the rest and return the content's SHA-256 in hex."""
-        await self._flush()
+        return await self._call(self.write_rest)
+
+    def write_rest(self) -> str:
+        """Write the rest and return the content's SHA-256 in hex. Blocking; raises OSError."""
+        self._write(self._buffer)
+        self._buffer = bytearray()
         return self._hash.hexdigest()
 
     def md5(self) -> str:
@@ -106,21 +108,19 @@ class StagedFile:
         return digest.hexdigest()
 
     async def _flush(self) -> None:
-        if not self._buffer:
-            return
         chunk, self._buffer = self._buffer, bytearray()
+        await self._call(self._write, chunk)
 
-        def write() -> None:
-            with self._in_use:
-                if self._left:
-                    return
-                assert self._file is not None  # noqa: S101 - the context was entered
-                self._hash.update(chunk)
-                view = memoryview(chunk)
-                while view:
-                    view = view[self._file.write(view) :]
-
-        await self._call(write)
+    def _write(self, chunk: bytearray) -> None:
+        with self._in_use:
+            if self._left:
+                return
+            if self._file is None:
+                self._file = self.path.open("xb", 0)
+            self._hash.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
 
     async def in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call that reads the file in a thread, as long as the file's own calls may take."""

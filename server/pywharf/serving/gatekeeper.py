@@ -89,7 +89,7 @@ class Gatekeeper:
 
     def is_known(self, name: str) -> bool:
         """Return whether there is a repo of that name. No answer to a client without access may depend on it."""
-        return name in self._credentials
+        return RepoName(name) in self._credentials
 
     def entries(self) -> Mapping[RepoName, CompiledEntries]:
         """Return the access entries of each repo that has any, as they are now."""

@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 from pywharf.core.addresses import site
 
-_BURST = 30
+_BURST = 60
 """Wrong secrets that are answered without a brake."""
-_EVERY_CS = 200
+_EVERY_CS = 100
 """Centiseconds after which one more is."""
 _FULL_CS = _BURST * _EVERY_CS
 _MOST_CS = _FULL_CS + 1000
-"""Longest weight. Whoever goes on sending wrong secrets is braked until 10 s after the last one."""
+"""Longest weight. A client that goes on sending wrong secrets is braked until 10 s after the last one."""
 
 _BUCKETS = 8192
 _WAYS = 4

@@ -95,7 +95,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
         )
     repository = app[REPOS].repository(name)
     seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
-    if identity is None:
+    if identity is None or needed is not Permission.WRITE:
         return Access(seen, grant, own_secret)
     # A proof that ends while a file arrives was right when the upload began.
     return Access(seen, grant, None, partial(app[GATEKEEPER].admit_identified, name, without_end(identity)))
@@ -151,7 +151,8 @@ def parse_authorization(header: str) -> Sent:
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error):
         raise UnauthenticatedError(
-            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET.", "malformed-header"
+            "The Authorization header must be 'Basic' with the base64 form of NAME:SECRET, or 'Bearer' with a token.",
+            "malformed-header",
         ) from None
     return Sent(_repo_name(user) or None, secret)
 

@@ -79,7 +79,6 @@ def problem(request: web.Request, error: PywharfError) -> web.Response:
             "title": error.title,
             "status": error.status,
             "detail": detail,
-            "request_id": request_id(request),
         }
         body = msgspec.json.encode(said | _members_of(error))
         content_type = PROBLEM_TYPE

@@ -1,12 +1,11 @@
 """What a refused request leads to: a line in the audit log, and for wrong secrets a brake.
 
-A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So
-whoever sends wrong ones from an address, a right one from the same address is answered as fast as ever.
+A credential is always checked first. Only a wrong one is counted and, past a number, answered late and with 429. So a
+right one is answered as fast as ever, although others send wrong ones from the same address.
 """
 
 import math
 
-import msgspec
 from aiohttp import hdrs, web
 
 from pywharf.core.audit import Refusal
@@ -17,7 +16,6 @@ from pywharf.core.errors import (
     UnauthenticatedError,
     WithheldError,
 )
-from pywharf.core.names import RepoName
 from pywharf.web import audit
 from pywharf.web.auth import parse_authorization
 from pywharf.web.client_address import client_address
@@ -25,6 +23,8 @@ from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS
 from pywharf.web.transport import session_cookie
 
 _MAX_NAME = 63
+_NAMED_BY_USER = ("/simple", "/index_mtime")
+"""The addresses at which the user name says which repo is meant."""
 
 
 async def wrong_secret(
@@ -43,41 +43,52 @@ async def wrong_secret(
         reason: Why, for the audit log alone.
         subject: Who the client is, if it proved that.
     """
-    name = RepoName(repo.lower()[:_MAX_NAME])
-    wait_s = await request.app[BRAKE].wrong(client_address(request), name)
+    repo = repo.lower()[:_MAX_NAME]
+    wait_s = await request.app[BRAKE].wrong(client_address(request), repo)
     answer = TooManyWrongSecretsError(math.ceil(wait_s)) if wait_s else error
-    shown = name if request.app[GATEKEEPER].is_known(name) else None
-    _audit(request, Refusal(repo=shown, subject=subject or None, status=answer.status, reason=reason))
+    _audit(request, answer, reason, repo=repo, subject=subject)
     return answer
 
 
 async def refused(request: web.Request, error: PywharfError) -> PywharfError:
     """Audit the refusal that an error is, if it is one. Returns the error to answer with."""
     if isinstance(error, UnauthenticatedError):
-        in_path, header = request.match_info.get("repo"), request.headers.get(hdrs.AUTHORIZATION)
+        header = request.headers.get(hdrs.AUTHORIZATION)
         if header is not None:
-            return await _wrong_header(request, in_path, header, error)
+            return await _wrong_header(request, header, error)
         if session_cookie(request) is not None:
             # A session that has ended is nobody's guess, so it is not counted.
-            _audit(request, Refusal(repo=in_path, status=error.status, reason="session"))
+            _audit(request, error, "session")
     elif isinstance(error, ForbiddenError | WithheldError):
-        _audit(request, Refusal(status=error.status, reason=str(error)))
+        _audit(request, error, str(error))
     return error
 
 
-async def _wrong_header(
-    request: web.Request, in_path: str | None, header: str, error: UnauthenticatedError
-) -> PywharfError:
+async def _wrong_header(request: web.Request, header: str, error: UnauthenticatedError) -> PywharfError:
     try:
         sent = parse_authorization(header)
     except UnauthenticatedError:
-        return await wrong_secret(request, in_path or "", error, error.reason)
-    if not sent.secret:
+        sent = None
+    if sent is not None and not sent.secret:
         return error  # pip sends an empty password first if the URL has a user name alone
-    return await wrong_secret(request, in_path or sent.repo or "", error, error.reason, error.subject)
+    repo = request.match_info.get("repo")
+    # At other addresses the user name means nothing, and a guesser could choose another one each time.
+    if repo is None and sent is not None and request.path.startswith(_NAMED_BY_USER):
+        repo = sent.repo
+    return await wrong_secret(request, repo or "", error, error.reason, error.subject)
 
 
-def _audit(request: web.Request, refusal: Refusal) -> None:
-    request.app[METRICS].refusals.labels(refusal.status).inc()
-    project, filename = request.match_info.get("project"), request.match_info.get("filename")
-    audit.write(request, msgspec.structs.replace(refusal, project=project, filename=filename))
+def _audit(
+    request: web.Request, answer: PywharfError, reason: str, *, repo: str | None = None, subject: str | None = None
+) -> None:
+    request.app[METRICS].refusals.labels(answer.status).inc()
+    named = (repo or request.match_info.get("repo") or "").lower()
+    event = Refusal(
+        repo=named if request.app[GATEKEEPER].is_known(named) else None,
+        subject=subject or None,
+        status=answer.status,
+        reason=reason,
+        project=request.match_info.get("project"),
+        filename=request.match_info.get("filename"),
+    )
+    audit.write(request, event)

@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 30.0
+SOURCE: str | None = None
+"""The address of this machine from which servers at 127.0.0.1 are asked; None: the system's choice."""
 
 Headers = Mapping[str, str]
 FormField = tuple[str, str | bytes] | tuple[str, str, bytes]
@@ -72,9 +74,16 @@ def connect(
     """Return a connection to the server of `url`."""
     parts = urlsplit(url)
     assert parts.hostname is not None
+    source = _source(parts.hostname)
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(parts.hostname, parts.port, context=context, timeout=timeout_s)
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        return http.client.HTTPSConnection(
+            parts.hostname, parts.port, context=context, timeout=timeout_s, source_address=source
+        )
+    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s, source_address=source)
+
+
+def _source(host: str | None) -> tuple[str, int] | None:
+    return (SOURCE, 0) if SOURCE is not None and host == "127.0.0.1" else None
 
 
 def ask(
@@ -134,7 +143,8 @@ def raw(url: str, *pieces: bytes, leave: bool = False, timeout_s: float = TIMEOU
 def dial(url: str, *, timeout_s: float = TIMEOUT_S) -> socket.socket:
     """Open a connection without sending any HTTP."""
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s)
+    address = (parts.hostname or "", parts.port or 0)
+    return socket.create_connection(address, timeout_s, source_address=_source(parts.hostname))
 
 
 def read_to_end(connection: socket.socket) -> bytes:

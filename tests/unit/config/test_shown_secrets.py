@@ -17,6 +17,7 @@ from pywharf.core.names import RepoName
 from pywharf.egress.policy import Egress
 from pywharf.serving.config_source import ConfigGiven, SubmittedConfig
 from pywharf.serving.definitions import LoadedConfig, RepoDefinition
+from pywharf.web.auth import Sent
 
 SECRET = "a-secret-that-nobody-may-see"
 TABLE = '[demo]\ntype = "file_system"\n'
@@ -42,6 +43,7 @@ DEFINITION = RepoDefinition(SPEC, Credentials(read=SECRET, write=SECRET), SECRET
         GenGhPagesSettings(owner="b", repo="c", secret=SECRET),
         ConfigGiven(config=SECRET, admin_secret=SECRET, can_be_text=True),
         SubmittedConfig(SECRET, SECRET),
+        Sent(RepoName("demo"), SECRET),
         OpenBackend(SPEC, RepoName("demo"), pathlib.Path(), SECRET),
     ],
     ids=lambda struct: type(struct).__name__,

@@ -253,7 +253,19 @@ async def test_what_a_backend_took_away_is_not_missed(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.parametrize("size", [10, 2 * 1024 * 1024], ids=["small", "large"])
+async def test_a_file_that_its_backend_discarded_is_left_alone(tmp_path, size):
+    async with StagedFile(tmp_path, size) as staged:
+        await staged.write(bytes(size))
+        await staged.finish()
+        assert staged.path.stat().st_size == size
+        staged.discard()
+        assert not staged.path.exists()
+        staged.path.write_bytes(b"of another upload")
+    assert staged.path.read_bytes() == b"of another upload"
+
+
 async def test_no_folder_to_stage_in(tmp_path):
     with pytest.raises(PywharfError, match="cannot be stored now: No such file or directory") as raised:
-        await StagedFile(tmp_path / "missing", 10).__aenter__()
+        await StagedFile(tmp_path / "missing", 10).finish()
     assert str(tmp_path) not in str(raised.value)

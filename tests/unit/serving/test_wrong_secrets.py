@@ -32,26 +32,26 @@ def send(wrong, count, address=ADDRESS, repo="demo"):
     return [wrong.note(address, repo) for _ in range(count)]
 
 
-def test_the_first_thirty_are_free_and_then_each_waits(wrong):
-    assert send(wrong, 30) == [0] * 30
-    assert send(wrong, 3) == [2, 4, 6]
+def test_the_first_sixty_are_free_and_then_each_waits(wrong):
+    assert send(wrong, 60) == [0] * 60
+    assert send(wrong, 3) == [1, 2, 3]
     assert send(wrong, 1000)[-1] == 10
 
 
 def test_a_pause_ends_it(wrong, clock):
     send(wrong, 500)
     clock.now += 9.99
-    assert send(wrong, 1) == [pytest.approx(2.01)]
-    clock.now += 2 * 31.5
-    assert send(wrong, 31) == [0] * 30 + [pytest.approx(1, abs=1)]
+    assert send(wrong, 1) == [pytest.approx(1.01)]
+    clock.now += 31
+    assert send(wrong, 31) == [0] * 29 + [pytest.approx(n, abs=0.02) for n in (0.01, 1.01)]
     clock.now += 3600
-    assert send(wrong, 31)[-2:] == [0, 2]
+    assert send(wrong, 61)[-2:] == [0, 1]
 
 
 def test_a_steady_client_below_the_rate_is_never_braked(wrong, clock):
     for _ in range(200):
         assert send(wrong, 1) == [0]
-        clock.now += 2
+        clock.now += 1
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_a_steady_client_below_the_rate_is_never_braked(wrong, clock):
     ],
 )
 def test_who_is_braked(wrong, address, repo, is_one):
-    send(wrong, 40)
+    send(wrong, 70)
     assert (wrong.note(address, repo) > 0) is is_one
 
 
 def test_a_network_of_ipv6_is_one_client(wrong):
-    for host in range(40):
+    for host in range(70):
         wrong.note(f"2001:db8::{host:x}", "demo")
     assert wrong.note("2001:db8::ffff", "demo") > 0
     assert wrong.note("2001:db8:0:1::1", "demo") == 0
@@ -79,12 +79,12 @@ def test_a_network_of_ipv6_is_one_client(wrong):
 
 def test_odd_texts_are_counted(wrong):
     for repo in ("\udcff", "\x00", "x" * 10_000, ""):
-        assert send(wrong, 31, "unix", repo)[-1] > 0
+        assert send(wrong, 61, "unix", repo)[-1] > 0
 
 
 def test_a_guesser_cannot_flush_its_own_entry(wrong):
     """More names than there are entries: those that weigh least are forgotten."""
-    send(wrong, 40)
+    send(wrong, 70)
     for number in range(60_000):
         wrong.note(ADDRESS, f"r{number}")
     assert wrong.note(ADDRESS, "demo") > 0
@@ -101,7 +101,7 @@ def test_the_times_wrap_around(clock):
     wrong = WrongSecrets(clock)
     for moment in (2**32 / 100 - 5, 2**32 / 100 + 300, 5 * 2**32 / 100 - 1):
         clock.now = moment
-        assert send(wrong, 32) == [0] * 30 + [2, 4]
+        assert send(wrong, 62) == [0] * 60 + [1, 2]
         clock.now += 300
 
 
@@ -110,7 +110,7 @@ def test_workers_count_together_and_may_die_at_any_time():
     for _ in range(4):
         pid = os.fork()
         if not pid:
-            for _ in range(9):
+            for _ in range(17):
                 wrong.note(ADDRESS, "demo")
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(pid, 0)

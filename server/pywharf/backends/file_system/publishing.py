@@ -47,6 +47,12 @@ class FilePublisher:
 
     def publish(self, upload: Upload) -> File:
         """Publish an upload (see Backend). Raises OSError."""
+        published = self._publish(upload)
+        if upload.discard_staged is not None:
+            upload.discard_staged()
+        return published
+
+    def _publish(self, upload: Upload) -> File:
         folder = self._storage / upload.project
         final = folder / upload.file.filename
         new_folder = not folder.exists()

@@ -19,6 +19,8 @@ from pywharf.core.names import RepoName
 EVERY_ACCOUNT = "*"
 """The name of a ServiceAccount in an entry that is about all of a namespace."""
 _KEY_HEX = 24
+_MAX_TOTALS = 64
+"""Sums of entries of a repo that are kept; each client has one."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -77,6 +79,7 @@ class CompiledEntries:
         self.repo = repo
         self.entries = tuple(entries)
         self.compiled = tuple(map(CompiledEntry, self.entries))
+        self._totals: dict[tuple[CompiledEntry, ...], Grant] = {}
         self._by_digest: dict[str, list[CompiledEntry]] = {}
         self._by_account: dict[tuple[str, str], list[CompiledEntry]] = {}
         self._by_group: dict[str, list[CompiledEntry]] = {}
@@ -105,8 +108,8 @@ class CompiledEntries:
                 found = self._by_digest.get(digest, ())
                 return _once(one for one in found if _names_digest(one.entry, digest))
             case ServiceAccount(namespace, name):
-                named = self._by_account.get((namespace, name), ()) if name != EVERY_ACCOUNT else ()
-                return _once([*named, *self._by_account.get((namespace, EVERY_ACCOUNT), ())])
+                accounts = ((namespace, name), (namespace, EVERY_ACCOUNT))
+                return _once(one for account in accounts for one in self._by_account.get(account, ()))
             case Claims():
                 return [one for wanted, one in self._by_issuer.get(identity.issuer, ()) if fits(wanted, identity)]
             case Minted():
@@ -119,8 +122,14 @@ class CompiledEntries:
         """Return the names of the claims of an issuer's tokens that any of the entries asks for."""
         return frozenset().union(*(claims_of(wanted) for wanted, _ in self._by_issuer.get(issuer, ())))
 
-    def __len__(self) -> int:
-        return len(self.entries)
+    def total(self, found: tuple[CompiledEntry, ...]) -> Grant:
+        """Return what these entries grant together. The same ones are asked for with each request of a client."""
+        total = self._totals.get(found)
+        if total is None:
+            if len(self._totals) >= _MAX_TOTALS:
+                self._totals.clear()
+            total = self._totals[found] = _total(found)
+        return total
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CompiledEntries) and (self.repo, self.entries) == (other.repo, other.entries)
@@ -148,7 +157,10 @@ def matching(
         return found
     ends = getattr(identity, "expires", inf)
     found = [one for one in found if now < min(one.ends, ends) and (digests is None or one.digest in digests)]
-    return found if len(found) < 2 else [one for one in compiled.compiled if one in found]  # noqa: PLR2004
+    if len(found) < 2:  # noqa: PLR2004 - nothing to sort
+        return found
+    chosen = set(found)
+    return [one for one in compiled.compiled if one in chosen]
 
 
 def decide(compiled: CompiledEntries, identity: Identity, now: float, digests: Collection[str] | None = None) -> Grant:
@@ -156,17 +168,21 @@ def decide(compiled: CompiledEntries, identity: Identity, now: float, digests: C
     found = matching(compiled, identity, now, digests)
     if not found:
         return NO_GRANT
-    until = min(getattr(identity, "expires", inf), *[one.ends for one in found])
-    read = _projects_of(found)
+    total = compiled.total(tuple(found))
+    until = min(total.until or inf, getattr(identity, "expires", inf))
+    return msgspec.structs.replace(total, subject=identity.subject, until=until if until < inf else None)
+
+
+def _total(found: Sequence[CompiledEntry]) -> Grant:
+    until = min(one.ends for one in found)
     publish = _projects_of([one for one in found if one.permission is Permission.WRITE])
     return Grant(
         permission=Permission.READ if publish is NO_PROJECTS else Permission.WRITE,
-        entry=",".join([one.entry.name for one in found]),
-        subject=identity.subject,
-        read=read,
+        entry=",".join(one.entry.name for one in found),
+        read=_projects_of(found),
         publish=publish,
         until=until if until < inf else None,
-        keys=tuple([one.key for one in found]),
+        keys=tuple(one.key for one in found),
     )
 
 

@@ -1,7 +1,7 @@
 """Find secrets that are easy to guess or used twice. Pure, and no finding holds a secret or tells how long one is.
 
-Whoever may write one repo's Secret could guess those of others if the finding about a shared secret crossed namespaces:
-write a guess, see whether the finding appears. So only repos of one namespace are compared with each other.
+Anybody who may write one repo's Secret could guess those of others if the finding about a shared secret crossed
+namespaces: write a guess, see whether the finding appears. So only repos of one namespace are compared with each other.
 """
 
 import enum

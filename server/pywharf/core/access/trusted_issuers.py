@@ -34,8 +34,10 @@ def compile_issuers(document: IdentityDocument) -> Mapping[str, TrustedIssuer]:
     cluster = document.cluster
     if cluster is not None:
         keys = None if cluster.token_review else _keys(cluster.jwks, "the cluster")
-        expected = Expected("", document.audience, frozenset(cluster.audiences))
-        for issuer in (cluster.issuer, *cluster.former_issuers):
+        issuers = (cluster.issuer, *cluster.former_issuers)
+        # The API server's own audience is its issuer, unless a flag of its gives others.
+        expected = Expected("", document.audience, frozenset({*issuers, *cluster.audiences}))
+        for issuer in issuers:
             found[issuer] = TrustedIssuer(issuer, expected, keys, is_reviewed=cluster.token_review)
     for one in document.issuers:
         keys = None if one.jwks is None else _keys(one.jwks, f"the issuer {one.name!r}")

@@ -24,6 +24,9 @@ class Upload(msgspec.Struct, frozen=True):
     """The client's own secret, if the storage itself let the client in (Authority)."""
     known: Project | None = None
     """The project in index and journal, as far as the server knows."""
+    discard_staged: Callable[[], None] | None = None
+    """Removes the staged file, if the caller lets the backend do so. Blocking. A backend that has published the file
+    may call it in a thread of its own, which saves the caller a call in a thread."""
 
     def is_shown(self, sha256: str) -> bool:
         """Return whether index or journal have the file with this digest, so that pages show it."""

@@ -123,6 +123,15 @@ def test_oidc(asked, given_claims, expected):
 
 
 @pytest.mark.parametrize(
+    ("given_name", "expected"), [("kit", True), ("KIT", True), ("\u212ait", False), ("k\u0131t", False)]
+)
+def test_only_ascii_letters_have_two_cases(given_name, expected):
+    """The lower case of the Kelvin sign is a k."""
+    wanted = Github(repository="acme/tool", workflow="release.yml", environment="kit", owner_id=4711)
+    assert fits(wanted, claims("github", GITHUB_CLAIMS, environment=given_name)) is expected
+
+
+@pytest.mark.parametrize(
     ("wanted", "issuer", "given_claims"),
     [
         (GITHUB, "corp", GITHUB_CLAIMS),

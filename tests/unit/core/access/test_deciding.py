@@ -12,6 +12,7 @@ from pywharf.core.access.deciding import compile_entries, decide, digest_of_key,
 from pywharf.core.access.entries import AccessEntry, Github, Oidc, ServiceAccountRef
 from pywharf.core.access.identities import Claims, Minted, ProxyUser, ServiceAccount, TokenHolder
 from pywharf.core.access.permission import Permission
+from pywharf.core.access.projects import ALL_PROJECTS, NO_PROJECTS, PatternSet, ProjectFilter
 from pywharf.core.names import ProjectName, RepoName
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
@@ -119,6 +120,8 @@ def test_equal_filters_are_one_key_of_a_cache():
     )
     assert {first: 1}[second] == 1
     assert first | second == first
+    assert first not in {NO_PROJECTS, ALL_PROJECTS, ProjectFilter([PatternSet(["a-*"])])}
+    assert first != ProjectFilter([PatternSet(["a-*"])])
 
 
 def test_a_minted_token_ends_with_the_entry_that_it_was_minted_by():

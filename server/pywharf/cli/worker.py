@@ -213,7 +213,6 @@ async def _verifying_tokens(settings: ServerSettings, metrics: Metrics) -> Async
     """Yield the verifier of issuers' tokens; it believes nobody before a configuration says whom."""
     async with contextlib.AsyncExitStack() as stack:
         keys = IssuerKeysClient(_USER_AGENT, egress_of(settings.allowed_endpoints))
-        stack.push_async_callback(keys.aclose)
         api_server = ApiServer(
             settings.token_review_url, settings.token_review_ca_file, settings.token_review_token_file
         )

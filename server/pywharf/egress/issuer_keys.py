@@ -15,6 +15,8 @@ from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions, read
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+_ACCEPT: Final = "application/json, application/jwk-set+json"
+"""Kubernetes sends its keys as the second type alone."""
 _TOTAL_S: Final = 10.0
 """Seconds for both requests together."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=_TOTAL_S, connect=5, sock_read=5)
@@ -30,15 +32,16 @@ class IssuerKeysClient:
     def __init__(self, user_agent: str, egress: Egress, *, total_s: float = _TOTAL_S) -> None:
         self._egress = egress
         self._total_s = total_s
-        headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": ACCEPTED}
-        self._sessions = Sessions(egress, _TIMEOUT, headers)
+        self._headers = {"User-Agent": user_agent, "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED}
 
     async def fetch(self, issuer: str) -> object:
         """Return the JWK set of an issuer, as JSON. Raises KeysUnavailableError."""
+        # Sessions of its own: fetches are rare, and each issuer may be connected to without being on the list.
+        sessions = Sessions(self._egress_to(issuer), _TIMEOUT, self._headers)
         try:
             async with asyncio.timeout(self._total_s):
-                found = await self._json(issuer.rstrip("/") + _DISCOVERY, issuer)
-                return await self._json(_address_of_keys(found, issuer), issuer)
+                found = await self._json(sessions, issuer.rstrip("/") + _DISCOVERY, issuer)
+                return await self._json(sessions, _address_of_keys(found, issuer), issuer)
         except TimeoutError as error:  # before ClientError: aiohttp's timeouts are both
             raise KeysUnavailableError("its host did not answer in time") from error
         except EndpointNotAllowedError as error:
@@ -47,23 +50,27 @@ class IssuerKeysClient:
             raise KeysUnavailableError(f"its answer has over {MAX_JWKS_BYTES} bytes") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise KeysUnavailableError("its certificate is not trusted; name its CA with SSL_CERT_FILE") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             reason = str(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             raise KeysUnavailableError(f"it cannot be reached ({reason})") from error
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise KeysUnavailableError(f"its answer cannot be read ({type(error).__name__})") from error
+        finally:
+            await sessions.aclose()
 
-    async def _json(self, url: str, issuer: str) -> object:
-        session, proxy = self._sessions.way(url, configured=issuer)
+    def _egress_to(self, issuer: str) -> Egress:
+        """Return the policy with the issuer's own host: who decides whom the server believes names it."""
+        allowed = self._egress.allowed
+        return self._egress if allowed is None else Egress((*allowed, urlsplit(issuer).netloc))
+
+    @staticmethod
+    async def _json(sessions: Sessions, url: str, issuer: str) -> object:
+        session, proxy = sessions.way(url, configured=issuer)
         async with session.get(url, proxy=proxy, allow_redirects=False) as response:
             if response.status != HTTPStatus.OK:
                 raise KeysUnavailableError(f"its host answers {response.status}")
             found: object = msgspec.json.decode(await read(response, MAX_JWKS_BYTES))
             return found
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._sessions.aclose()
 
 
 def _address_of_keys(discovered: object, issuer: str) -> str:

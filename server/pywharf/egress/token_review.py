@@ -80,7 +80,7 @@ class TokenReviewClient:
             raise ReviewUnavailableError("the API server did not answer in time") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise ReviewUnavailableError("the API server's certificate is not of --token_review_ca_file") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             reason = str(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             raise ReviewUnavailableError(f"the API server cannot be reached ({reason})") from error
         except TooLargeBodyError as error:

@@ -43,7 +43,7 @@ def host(tls) -> Iterator[IssuerHost]:
 
 
 @pytest.fixture
-def files(tls, tmp_path) -> Path:
+def files(tls: Certificates, tmp_path: Path) -> Path:
     (tmp_path / "token").write_text("own-token\n")
     (tmp_path / "ca.crt").write_bytes(tls.authority.read_bytes())
     return tmp_path

@@ -141,6 +141,12 @@ async def test_a_forged_or_misused_token_proves_nothing(parts, forged):
     assert found.reason.isprintable()
 
 
+async def test_the_clusters_issuer_is_an_audience_of_the_api_server(parts):
+    parts.verifier.replace(served({"cluster": {"issuer": CLUSTER, "jwks": jwks(signing_key())}}))
+    found = await parts.identify(signing_key().token(account_claims(NOW, aud=[CLUSTER, AUDIENCE])))
+    assert found.reason.startswith("jwt-audience-of-api-server: ")
+
+
 async def test_the_reason_says_why_the_api_servers_audience_is_refused(parts):
     parts.verifier.replace(served(identity_document()))
     found = await parts.identify(signing_key().token(account_claims(NOW, aud=[CLUSTER])))
@@ -345,6 +351,17 @@ async def test_without_any_keys_nobody_is_believed(parts, caplog):
     assert (IdentityUnavailableError.status, IdentityUnavailableError.retry_after_s) == (503, 10)
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert lines == ["The keys of the issuer corp cannot be used: its host answers 404; there are none yet."]
+
+
+async def test_a_server_that_ends_does_not_wait_for_an_issuer():
+    parts = Parts()
+    parts.fetcher.holds.clear()
+    async with parts.verifier:
+        parts.verifier.replace(followed())
+        asking = asyncio.create_task(parts.identify(signing_key("corp-1", "ES256").token(corp_claims(NOW))))
+        await until(lambda: parts.fetcher.asked)
+    with pytest.raises(IdentityUnavailableError):
+        await asking
 
 
 async def test_an_issuer_that_stays_keeps_its_keys(parts):

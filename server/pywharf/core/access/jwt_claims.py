@@ -32,7 +32,7 @@ class Expected(msgspec.Struct, frozen=True):
     """The issuer's name in access entries; "": it is the cluster's."""
     audience: str
     foreign_audiences: frozenset[str] = frozenset()
-    """Audiences of the API server: a token for one of them could be used there by whoever sees it."""
+    """Audiences of the API server: a token for one of them could be used there by anybody who sees it."""
 
 
 def issuer_of(claims: Mapping[str, Any]) -> str:

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from pywharf.core.access.jwt_keys import BadKeysError, KeySet, read_keys
 from pywharf.core.backoff import backoff_s
 from pywharf.core.errors import IdentityUnavailableError
 from pywharf.egress.issuer_keys import KeysUnavailableError
-from pywharf.index.single_flight import SingleFlight
 from pywharf.serving.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -60,16 +59,21 @@ class FollowedKeys:
         """When an unknown key last caused a fetch."""
         self._fault = ""
         """What the last fetch failed with; "" if it did not."""
-        self._fetching = SingleFlight[None, None]()
-        self._was_tried = self._is_fetching = False
+        self._fetching: asyncio.Task[None] | None = None
+        """The last fetch, which may have ended."""
 
     async def run(self) -> None:
         """Fetch the keys until cancelled: regularly, and after a failure earlier."""
         attempt = 0
-        while True:
-            await self._fetch()
-            attempt = attempt + 1 if self._fault else 0
-            await asyncio.sleep(pause_s(attempt))
+        try:
+            while True:
+                await self._fetch()
+                attempt = attempt + 1 if self._fault else 0
+                await asyncio.sleep(pause_s(attempt))
+        finally:
+            if self._fetching is not None:
+                self._fetching.cancel()
+                await asyncio.wait([self._fetching])
 
     def held_until(self) -> float:
         """Return the monotonic time until which the keys may be used."""
@@ -83,7 +87,7 @@ class FollowedKeys:
         keys = self._current()
         if keys is not None and key_id in keys.keys:
             return keys
-        if self._is_fetching or self._may_ask():
+        if self._may_ask():
             await self._fetch()
             keys = self._current()
         if keys is None or (self._fault and key_id not in keys.keys):
@@ -91,8 +95,8 @@ class FollowedKeys:
         return keys
 
     def _may_ask(self) -> bool:
-        """Return whether a token may cause a fetch now, and count it: the first fetch, or one a minute."""
-        if not self._was_tried:
+        """Return whether a token may wait for a fetch now: for one that runs, or for a new one once a minute."""
+        if self._fetching is None or not self._fetching.done():
             return True
         now = self._clock()
         if self._asked_at is not None and now - self._asked_at < _UNKNOWN_S:
@@ -104,13 +108,10 @@ class FollowedKeys:
         return self._keys if self._keys is not None and self._clock() < self.held_until() else None
 
     async def _fetch(self) -> None:
-        """Fetch the keys, together with whoever is doing so already."""
-        await self._fetching.run(None, self._begin)
-
-    def _begin(self) -> Coroutine[Any, Any, None]:
-        """Prepare a fetch, so that whoever comes next joins it."""
-        self._was_tried = self._is_fetching = True
-        return self._take()
+        """Fetch the keys, or join the fetch that runs already."""
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._take())
+        await asyncio.wait([self._fetching])
 
     async def _take(self) -> None:
         try:
@@ -128,8 +129,6 @@ class FollowedKeys:
             self._metrics.took_identity_keys(self.name)
             if old is not None and not new.holds_all_of(old):
                 self._on_lost()
-        finally:
-            self._is_fetching = False
 
     def _report(self, fault: str) -> None:
         """Count a failure, and log it if it is not the last one's."""

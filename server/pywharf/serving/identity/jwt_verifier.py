@@ -24,7 +24,7 @@ from pywharf.serving.identity.followed_keys import FollowedKeys, KeyFetcher
 from pywharf.serving.identity.reviews import KEPT_S, Reviewer, Reviews
 from pywharf.serving.metrics import Metrics
 
-_KEPT: Final = 10_000
+_KEPT: Final = 4096
 _FOREVER: Final = float("inf")
 
 
@@ -131,7 +131,12 @@ class JwtVerifier:
             if issuer is None:
                 raise RefusedTokenError(Reason.ISSUER)
             identity = identity_of(token.claims, issuer.expected, self._clock())
-            until = await self._prove(token, secret, digest, issuer, identity, address)
+            try:
+                until = await self._prove(token, secret, digest, issuer, identity, address)
+            except IdentityUnavailableError:
+                if verified is self._verified:
+                    raise
+                continue
             if verified is self._verified:
                 verified[digest] = _Verified(identity, until)
                 return identity

@@ -31,7 +31,7 @@ class Reviewer(Protocol):
 
 
 class Reviews:
-    """The reviews of one worker. What the API server grants is kept by whoever asks, what it refuses is kept here."""
+    """The reviews of one worker. Tokens that it refused are kept here, tokens that it knows by the verifier."""
 
     def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
         self._reviewer = reviewer

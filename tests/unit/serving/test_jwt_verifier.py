@@ -17,7 +17,7 @@ from pywharf.egress.issuer_keys import KeysUnavailableError
 from pywharf.egress.token_review import ReviewedUser, ReviewStatus, ReviewUnavailableError
 from pywharf.serving.definitions import NO_IDENTITY, ServedIdentity
 from pywharf.serving.identification import Unverified
-from pywharf.serving.identity import attempts, followed_keys
+from pywharf.serving.identity import followed_keys
 from pywharf.serving.identity.jwt_verifier import JwtVerifier
 from pywharf.serving.metrics import Metrics
 from support.identity.forged import forged_tokens
@@ -248,23 +248,18 @@ async def test_a_document_that_is_replaced_during_a_verification_counts(parts):
     assert await asking == Unverified("jwt-key")
 
 
-async def test_a_burst_of_forged_tokens_holds_up_its_own_address_alone(parts):
+@pytest.mark.parametrize("forged", ["ey..{0}", "{1}{0:08}"], ids=["no token", "a wrong signature"])
+async def test_a_right_token_is_never_refused_while_its_address_sends_forged_ones(parts, forged):
     parts.verifier.replace(served(identity_document()))
-    good = signing_key().token(account_claims(NOW))
-    assert await parts.identify(good) == ACCOUNT
+    begin = signing_key().token(account_claims(NOW))[:-8]
     began = time.process_time()
-    for number in range(attempts.MOST):
-        assert isinstance(await parts.identify(f"{good[:-8]}{number:08}"), Unverified)
+    for number in range(1500):
+        assert isinstance(await parts.identify(forged.format(number, begin)), Unverified)
+        if number % 500 == 499:
+            right = signing_key().token(account_claims(NOW, jti=f"new-{number}"))
+            assert await parts.identify(right) == ACCOUNT
     spent = time.process_time() - began
-    assert spent < 5, "a forged token costs far less than 10 ms"
-    with pytest.raises(BusyError):
-        await parts.identify(f"{good[:-9]}123456789")
-    assert await parts.identify(good) == ACCOUNT, "one that is known is not slowed"
-    assert await parts.identify(signing_key().token(account_claims(NOW, jti="new")), "192.0.2.2") == ACCOUNT
-    with pytest.raises(BusyError):
-        await parts.identify(signing_key().token(account_claims(NOW, jti="newer")))
-    parts.clock.now += attempts.WINDOW_S
-    assert await parts.identify(signing_key().token(account_claims(NOW, jti="newer"))) == ACCOUNT
+    assert spent < 15, "a forged token costs far less than 10 ms"
 
 
 async def test_keys_that_are_fetched_before_the_first_token_and_once_for_all(parts):

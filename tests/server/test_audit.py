@@ -133,6 +133,28 @@ def test_what_people_type_as_a_name_is_no_name(server):
     assert [line.get("repo") for line in audit_lines(server)] == [None, None]
 
 
+def test_an_identity_that_no_entry_names_signs_in_nowhere(tmp_path):
+    """Also where everybody may read: a session for nothing could still be ended, again and again."""
+    entries = f"anonymous_read = true\n{ENTRIES}".replace(
+        f'token_digests = ["{digest_of(READER)}"]',
+        f'token_digests = ["{digest_of(READER)}"]\nexpires = 2020-01-01T00:00:00Z',
+    )
+    with running(tmp_path, config=config(entries).replace('read_secret = "demo-read"\n', "")) as server:
+        server.secrets |= {READER, WRITER, STRANGER}
+        assert call(server.repo(), auth=f"demo:{STRANGER}").status == 200
+        for token in (STRANGER, READER):
+            reply = login(server, "demo", token)
+            assert (reply.status, reply.header("Set-Cookie")) == (401, None)
+        assert login(server, "demo", WRITER).status == 303
+        told = [(line["event"], line.get("reason"), line["subject"]) for line in audit_lines(server)]
+    subjects = [f"token:{digest_of(token)[7:19]}" for token in (STRANGER, READER, WRITER)]
+    assert told == [
+        ("refusal", "not-named", subjects[0]),
+        ("refusal", "not-named", subjects[1]),
+        ("login", None, subjects[2]),
+    ]
+
+
 def test_off(tmp_path):
     with running(tmp_path, ["--audit_log=off"]) as server:
         assert call(server.repo(), auth="demo:hidden").status == 401

@@ -60,6 +60,9 @@ async def submit(request: web.Request) -> web.Response:
     decision: Decision = Refused(NO_CREDENTIALS)
     if secret:
         decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
+        if isinstance(decision, Admitted) and decision.identity is not None and not decision.grant.keys:
+            # Everybody may read there, and no entry names this identity: a session would allow it nothing more.
+            decision = Refused("not-named", decision.grant.subject)
     if isinstance(decision, Refused):
         error: PywharfError = UnauthenticatedError.wrong_secret()
         if secret:

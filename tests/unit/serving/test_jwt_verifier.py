@@ -17,7 +17,7 @@ from pywharf.egress.issuer_keys import KeysUnavailableError
 from pywharf.egress.token_review import ReviewedUser, ReviewStatus, ReviewUnavailableError
 from pywharf.serving.definitions import NO_IDENTITY, ServedIdentity
 from pywharf.serving.identification import Unverified
-from pywharf.serving.identity import followed_keys
+from pywharf.serving.identity import followed_keys, reviews
 from pywharf.serving.identity.jwt_verifier import JwtVerifier
 from pywharf.serving.metrics import Metrics
 from support.identity.forged import forged_tokens
@@ -72,6 +72,8 @@ class Reviewer:
     def __init__(self) -> None:
         self.answer: ReviewStatus | Exception = reviewed()
         self.asked: list[str] = []
+        self.forged: set[str] = set()
+        """Tokens that it does not know, whatever the answer is otherwise."""
         self.holds = asyncio.Event()
         self.holds.set()
 
@@ -81,7 +83,7 @@ class Reviewer:
         await self.holds.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return ReviewStatus() if token in self.forged else self.answer
 
 
 def reviewed(**changed: Any) -> ReviewStatus:
@@ -432,16 +434,49 @@ async def test_an_api_server_that_cannot_be_asked_allows_nothing(parts, caplog):
     assert lines == ["ServiceAccount tokens cannot be reviewed: the API server did not answer in time."]
 
 
-async def test_one_address_waits_for_few_reviews(parts):
+def reviewed_tokens(count: int) -> list[str]:
+    return [signing_key().token(account_claims(NOW, jti=f"{number}")) for number in range(count)]
+
+
+async def test_each_address_gets_its_reviews_in_its_order(parts):
+    """However many tokens of one address wait, none is refused, and another address does not wait."""
     parts.verifier.replace(reviewing())
     parts.reviewer.holds.clear()
-    tokens = [signing_key().token(account_claims(NOW, jti=f"{number}")) for number in range(6)]
-    waiting = [asyncio.create_task(parts.identify(token)) for token in tokens[:4]]
+    last, *tokens = reviewed_tokens(61)
+    waiting = [asyncio.create_task(parts.identify(token)) for token in tokens]
     await until(lambda: len(parts.reviewer.asked) == 4)
-    with pytest.raises(BusyError):
-        await parts.identify(tokens[4])
-    other = asyncio.create_task(parts.identify(tokens[5], "192.0.2.2"))
+    other = asyncio.create_task(parts.identify(last, "192.0.2.2"))
     await until(lambda: len(parts.reviewer.asked) == 5)
     parts.reviewer.holds.set()
-    assert await asyncio.gather(*waiting, other) == [ACCOUNT] * 5
-    assert await parts.identify(tokens[4]) == ACCOUNT
+    assert await asyncio.gather(*waiting, other) == [ACCOUNT] * 61
+    assert len(set(parts.reviewer.asked)) == 61
+
+
+async def test_a_right_token_is_reviewed_while_its_address_sends_forged_ones(parts):
+    parts.verifier.replace(reviewing())
+    parts.reviewer.holds.clear()
+    right, *forged = reviewed_tokens(9)
+    parts.reviewer.forged = set(forged)
+    before = [asyncio.create_task(parts.identify(token)) for token in forged[:4]]
+    await until(lambda: len(parts.reviewer.asked) == 4)
+    asking = asyncio.create_task(parts.identify(right))
+    after = [asyncio.create_task(parts.identify(token)) for token in forged[4:]]
+    await asyncio.sleep(0)
+    parts.reviewer.holds.set()
+    assert await asking == ACCOUNT
+    assert await asyncio.gather(*before, *after) == [Unverified("jwt-token-review")] * 8
+    assert parts.reviewer.asked.index(right) == 4
+
+
+async def test_the_reviews_that_wait_are_bounded_in_time_and_number(parts, monkeypatch):
+    monkeypatch.setattr(reviews, "_WAIT_S", 0.2)
+    tokens = reviewed_tokens(300)
+    parts.verifier.replace(reviewing())
+    parts.reviewer.holds.clear()
+    waiting = [asyncio.create_task(parts.identify(token)) for token in tokens]
+    found = await asyncio.gather(*waiting[4:], return_exceptions=True)
+    assert {type(one) for one in found} == {BusyError}
+    assert {"of at most 512" in str(one) for one in found} == {True, False}
+    parts.reviewer.holds.set()
+    assert await asyncio.gather(*waiting[:4]) == [ACCOUNT] * 4
+    assert await parts.identify(signing_key().token(account_claims(NOW, jti="later"))) == ACCOUNT

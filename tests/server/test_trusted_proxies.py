@@ -201,6 +201,7 @@ def test_a_session_takes_nothing_from_the_person(server, tmp_path):
     assert first == ada | {"event": "publish", "project": "acme-person"}
     assert second == ada | {
         "event": "refusal",
+        "project": "elsewhere",
         "status": 403,
         "reason": "The access entry 'people' does not allow publishing to the project 'elsewhere'.",
     }

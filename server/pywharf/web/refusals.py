@@ -20,7 +20,7 @@ from pywharf.core.errors import (
 from pywharf.web import audit
 from pywharf.web.auth import parse_authorization
 from pywharf.web.client_address import client_address
-from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS
+from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS, UPLOADED
 
 _MAX_NAME = 63
 _NAMED_BY_USER = ("/simple", "/index_mtime")
@@ -83,12 +83,13 @@ def _audit(
 ) -> None:
     request.app[METRICS].refusals.labels(answer.status).inc()
     named = (repo or request.match_info.get("repo") or "").lower()
+    uploaded = request.get(UPLOADED)
     event = Refusal(
         repo=named if request.app[GATEKEEPER].is_known(named) else None,
         subject=subject or None,
         status=answer.status,
         reason=reason,
-        project=request.match_info.get("project"),
-        filename=request.match_info.get("filename"),
+        project=request.match_info.get("project") if uploaded is None else uploaded.project,
+        filename=request.match_info.get("filename") if uploaded is None else uploaded.filename,
     )
     audit.write(request, event)

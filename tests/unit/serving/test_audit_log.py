@@ -48,7 +48,7 @@ def test_off(lines):
 
 
 def test_what_is_left_out_is_counted_in_the_next_line(lines, clock):
-    suppressed = []
+    suppressed: list[str] = []
     log = AuditLog(on_suppressed=suppressed.append, clock=clock)
     refuse(log, 120)
     found = lines()
@@ -93,7 +93,7 @@ def test_other_events_are_never_left_out(lines, clock):
 
 
 def test_sign_ins_have_bounds_of_their_own(lines, clock):
-    suppressed = []
+    suppressed: list[str] = []
     log = AuditLog(on_suppressed=suppressed.append, clock=clock)
     refuse(log, 1000)
     suppressed.clear()

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from pywharf.core.access.identities import Claims, ServiceAccount
@@ -35,6 +36,8 @@ from support.waiting import until
 
 NOW = 1_800_000_000.25
 ACCOUNT = ServiceAccount("ml", "trainer", "trainer-0", int(NOW) + 3630)
+REVIEWED = msgspec.structs.replace(ACCOUNT, expires=NOW + 600)
+"""The same where the API server is asked: a browser's session must not outlast the pod by much more."""
 ADDRESS = "192.0.2.1"
 
 
@@ -388,15 +391,26 @@ async def test_the_api_server_is_asked_once_in_ten_seconds(parts):
     parts.verifier.replace(reviewing())
     token = signing_key("of nobody").token(account_claims(NOW))
     found = await asyncio.gather(*(parts.identify(token) for _ in range(10)))
-    assert found == [ACCOUNT] * 10
+    assert found == [REVIEWED] * 10
     assert parts.reviewer.asked == [token]
     parts.clock.now += 9
-    assert await parts.identify(token) == ACCOUNT
+    assert await parts.identify(token) == REVIEWED
     parts.clock.now += 1
     parts.reviewer.answer = reviewed(authenticated=False)
     for _ in range(3):
         assert await parts.identify(token) == Unverified("jwt-token-review")
     assert len(parts.reviewer.asked) == 2
+
+
+async def test_a_review_counts_for_ten_minutes_at_most_and_never_longer_than_the_token(parts):
+    parts.verifier.replace(reviewing())
+    long = signing_key().token(account_claims(NOW, exp=int(NOW) + 86_400))
+    short = signing_key().token(account_claims(NOW, exp=int(NOW) + 100))
+    assert [(await parts.identify(token)).expires for token in (long, short)] == [NOW + 600, int(NOW) + 130]
+    parts.clock.now += 5000
+    assert (await parts.identify(long)).expires == parts.clock.now + 600, "sent again, it is reviewed again"
+    parts.verifier.replace(served(identity_document()))
+    assert (await parts.identify(long)).expires == int(NOW) + 86_430, "verified offline, nothing ends it before"
 
 
 @pytest.mark.parametrize(
@@ -451,7 +465,7 @@ async def test_each_address_gets_its_reviews_in_its_order(parts):
     other = asyncio.create_task(parts.identify(last, "192.0.2.2"))
     await until(lambda: len(parts.reviewer.asked) == 5)
     parts.reviewer.holds.set()
-    assert await asyncio.gather(*waiting, other) == [ACCOUNT] * 61
+    assert await asyncio.gather(*waiting, other) == [REVIEWED] * 61
     assert len(set(parts.reviewer.asked)) == 61
 
 
@@ -466,7 +480,7 @@ async def test_a_right_token_is_reviewed_while_its_address_sends_forged_ones(par
     after = [asyncio.create_task(parts.identify(token)) for token in forged[4:]]
     await asyncio.sleep(0)
     parts.reviewer.holds.set()
-    assert await asking == ACCOUNT
+    assert await asking == REVIEWED
     assert await asyncio.gather(*before, *after) == [Unverified("jwt-token-review")] * 8
     assert parts.reviewer.asked.index(right) == 4
 
@@ -481,5 +495,5 @@ async def test_the_reviews_that_wait_are_bounded_in_time_and_number(parts, monke
     assert {type(one) for one in found} == {BusyError}
     assert {"of at most 512" in str(one) for one in found} == {True, False}
     parts.reviewer.holds.set()
-    assert await asyncio.gather(*waiting[:4]) == [ACCOUNT] * 4
-    assert await parts.identify(signing_key().token(account_claims(NOW, jti="later"))) == ACCOUNT
+    assert await asyncio.gather(*waiting[:4]) == [REVIEWED] * 4
+    assert await parts.identify(signing_key().token(account_claims(NOW, jti="later"))) == REVIEWED

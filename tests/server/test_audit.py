@@ -112,6 +112,14 @@ def test_every_event_of_a_day(server, tmp_path, source):
     assert [metric(server, "pywharf_refusals_total", status) for status in ("401", "403")] == [3, 2]
 
 
+def test_who_sees_some_projects_learns_nothing_of_changes_to_others(server):
+    """Who sees all of them still gets the index's time."""
+    address = f"{server.url}/index_mtime/"
+    assert [call(address, auth=f"demo:{secret}").status for secret in (WRITER, READER, "demo-read")] == [403, 200, 200]
+    [line] = audit_lines(server)
+    assert (line["repo"], line["entry"], line["status"]) == ("demo", "ci", 403)
+
+
 def test_an_answer_and_its_lines_have_one_id(server):
     reply = call(server.repo(), auth="demo:hidden", headers={"X-Request-Id": "chosen-by-a-client"})
     [line] = audit_lines(server)

@@ -35,7 +35,7 @@ class Holder(msgspec.Struct, frozen=True):
     """Who holds a session, as far as the records tell holders apart."""
 
     group: str
-    """What let it in: an access entry, or the repo's read or write secret. There are few of a repo."""
+    """What let it in: access entries, or the repo's read or write secret. There are few of a repo."""
     member: str = ""
     """Who of the group it is; "": all of it."""
 
@@ -87,8 +87,9 @@ class _Ended(msgspec.Struct, frozen=True):
         """
         of_session = [self.holders.get(one, "/") for one in self.sessions]
         groups = Counter(_group(of) for of in (*of_session, *self.all_of))
-        group, _ = groups.most_common(1)[0]
-        if not group:  # an older version of the server recorded them, without a holder
+        group, records = groups.most_common(1)[0]
+        # An older version of the server recorded no holders; and groups with one record each leave nothing to merge.
+        if not group or records == 1:
             return _Ended(now)
         members = Counter(of for of in of_session if _group(of) == group)
         heaviest, count = members.most_common(1)[0] if members else ("", 0)

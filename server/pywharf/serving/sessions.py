@@ -27,7 +27,7 @@ from pywharf.serving.session_files import Holder
 
 _MAX_COOKIE = 1024
 _ID_BYTES = 16
-_MEMBER_HEX = 16
+_SHORT_HEX = 16
 
 
 @warmed_up
@@ -181,15 +181,17 @@ class Sessions:
         return await self._ended.holds(session.repo, self._holder(session), session.id, session.issued_at)
 
     def _holder(self, session: Session) -> Holder:
-        """Return whose records a session is among: those of its entry and identity, or of the secret.
+        """Return whose records a session is among: those of its entries and its identity, or of the secret.
 
         The names hold no `/`. Nobody without the key can choose an identity that shares its name with another.
         """
         identity = session.identity
         if identity is None:
             return Holder(session.permission.name.lower())
-        subject = hmac.new(self._key, identity.subject.encode("utf-8", "surrogatepass"), hashlib.sha256)
-        return Holder(session.entries[0] if session.entries else "none", subject.hexdigest()[:_MEMBER_HEX])
+        return Holder(self._short(",".join(session.entries)), self._short(identity.subject))
+
+    def _short(self, text: str) -> str:
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_SHORT_HEX]
 
     def _sign(self, payload: str, credentials: Credentials, session: Session) -> str:
         # The entries decide about an identity, so the repo's secrets may change meanwhile.

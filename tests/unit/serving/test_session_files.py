@@ -83,6 +83,15 @@ async def test_no_ended_session_is_valid_again_before_it_expires(files):
         assert not any([await is_valid(files, *one) for one in ended])
 
 
+async def test_the_bound_holds_also_if_nobody_has_two_records(files, tmp_path):
+    """Then all sessions end, as there is nobody who caused it."""
+    for number in range(3 * MOST):
+        await end(files, Holder(f"entry-{number}", "x"), f"session-{number}")
+        record = json.loads((tmp_path / "team-a.json").read_bytes())
+        assert len(record["sessions"]) + len(record["all_of"]) <= MOST
+        assert not await is_valid(files, Holder(f"entry-{number}", "x"), f"session-{number}")
+
+
 async def test_what_has_expired_is_forgotten(files, clock, tmp_path):
     for number in range(2 * MOST):
         await end(files, GUEST, f"session-{number}")

@@ -17,7 +17,7 @@ from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.redaction import Redacted
 from pywharf.index.bounded_repository import BoundedRepository, SeenRepository
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
-from pywharf.web.browsers import browser_client, repo_name
+from pywharf.web.browsers import Client, browser_client, repo_name
 from pywharf.web.client_address import client_address
 from pywharf.web.keys import GATEKEEPER, GRANT, REPO, REPOS
 
@@ -65,6 +65,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
     in_path = request.match_info.get("repo")
     own_secret: str | None = None
     decide_again: Callable[[], Decision] | None = None
+    client: Client | None = None
     header = request.headers.get("Authorization")
     if header is not None:
         sent = parse_authorization(header)
@@ -86,11 +87,7 @@ async def authorize(request: web.Request, needed: Permission) -> Access:
     if grant.subject:
         request[GRANT] = grant
     if grant.permission < needed:
-        raise ForbiddenError(
-            f"{_entries(grant, 'allows', 'allow')} reading only."
-            if grant.entry
-            else "This secret allows reading only; publishing needs the repo's write secret."
-        )
+        raise _reading_only(grant, client)
     repository = app[REPOS].repository(name)
     seen = repository if grant.read.everything else BoundedRepository(repository, grant.read)
     return Access(seen, grant, own_secret, decide_again)
@@ -113,6 +110,15 @@ async def _by_header(
         raise UnauthenticatedError.wrong_secret()
     await gatekeeper.admit(sent.repo, sent.secret, needed, address)  # takes as long as a repo's right name
     raise UnauthenticatedError("The user name must be the repo's name, as it stands in the path.", "wrong-user-name")
+
+
+def _reading_only(grant: Grant, client: Client | None) -> ForbiddenError:
+    """Return the error for a client that may only read; `client` is what a browser sent, if no header did."""
+    if client is not None and client.is_limited:
+        return ForbiddenError("This session allows reading only; publish with the secret or token, or sign in again.")
+    if grant.entry:
+        return ForbiddenError(f"{_entries(grant, 'allows', 'allow')} reading only.")
+    return ForbiddenError("This secret allows reading only; publishing needs the repo's write secret.")
 
 
 def _entries(grant: Grant, one: str, several: str) -> str:

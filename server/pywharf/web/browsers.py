@@ -32,6 +32,8 @@ class Client(msgspec.Struct, frozen=True):
     grant: Grant
     decide_again: Callable[[], Decision] | None = None
     """Returns what the current configuration says about the client; None if no access entry decided."""
+    is_limited: bool = False
+    """Whether it is a session that allows less than what somebody signed in with."""
 
 
 async def browser_client(request: web.Request, in_path: str | None, needed: Permission) -> Client:
@@ -116,16 +118,17 @@ async def _of_session(request: web.Request) -> Client | None:
         return None
     identity = session.identity
     if identity is None:
-        return Client(session.repo, BY_SECRET[permission])
+        return Client(session.repo, BY_SECRET[permission], is_limited=permission < session.permission)
     gatekeeper = request.app[GATEKEEPER]
     decision = gatekeeper.admit_identified(session.repo, identity, session.entries)
     if isinstance(decision, Refused):
         return None
     grant = decision.grant
-    if permission < grant.permission:
+    is_limited = permission < grant.permission
+    if is_limited:
         grant = msgspec.structs.replace(grant, permission=permission, publish=NO_PROJECTS)
     again = partial(gatekeeper.admit_identified, session.repo, without_end(identity), session.entries)
-    return Client(session.repo, grant, again)
+    return Client(session.repo, grant, again, is_limited)
 
 
 def _person(request: web.Request, in_path: str | None) -> Client | Refused | None:

@@ -50,9 +50,8 @@ class Place:
 
 def same(reply: Reply) -> tuple[object, ...]:
     """Return what must be the same for all refusals: everything but the request's id."""
-    problem = reply.json()
-    assert problem.pop("request_id")
-    return reply.status, reply.reason, json.dumps(problem), reply.header("WWW-Authenticate")
+    assert reply.header("X-Request-Id")
+    return reply.status, reply.reason, json.dumps(reply.json()), reply.header("WWW-Authenticate")
 
 
 @contextlib.contextmanager
@@ -63,7 +62,7 @@ def placed(
     identities = IdentityFile(folder / "identity.json")
     identities.write(document)
     config = identities.config(TABLES)
-    all_flags = ["--internal_port=0", "--trusted_proxies=127.0.0.1/32", *flags]
+    all_flags = ["--internal_port=0", "--trusted_proxies=127.0.0.0/8", *flags]
     with running(folder, all_flags, config=config, env=env) as server:
         yield Place(server, identities, config)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pywharf.core.access.projects import ProjectFilter
-from pywharf.core.errors import NotFoundError
+from pywharf.core.errors import ForbiddenError, NotFoundError
 from pywharf.core.filenames import DistributionFilename
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, RepoName
@@ -35,8 +35,8 @@ class BoundedRepository:
         self._repository.require_loaded()
 
     def index_mtime(self) -> int:
-        """See Repository."""
-        return self._repository.index_mtime()
+        """Raise ForbiddenError: the time shows when other projects are published to or changed."""
+        raise ForbiddenError("The index is about all projects of the repo; your access entries show you some of them.")
 
     async def root_page(self, page_format: PageFormat) -> Page:
         """Return the page of those projects that the client sees. See Repository."""

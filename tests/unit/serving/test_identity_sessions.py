@@ -97,6 +97,23 @@ def test_secrets_may_change_meanwhile_but_not_the_cookie(sessions):
             assert not sessions.verify(mine, session_of(mine), CREDENTIALS)
 
 
+async def test_whose_session_ended_is_recorded_without_its_name(sessions, tmp_path):
+    """Everybody whom the same entries let in is of one group there."""
+    ends = int(time.time()) + 60
+    for sub in ("a", "b"):
+        cookie, _ = issue(sessions, Claims("corp", {"team": "a1", "n": 7, "sub": sub}, ends))
+        await sessions.end(session_of(cookie))
+    cookie, _ = issue(sessions, TokenHolder(DIGEST))
+    await sessions.end(session_of(cookie))
+    await sessions.end(session_of(sessions.issue(REPO, Permission.WRITE, CREDENTIALS)))
+    record = json.loads((tmp_path / "team-a.json").read_bytes())
+    groups, members = zip(*(holder.split("/") for holder in record["holders"].values()), strict=True)
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 3
+    assert len(set(members)) == 4
+    assert (groups[3], members[3]) == ("write", "")
+
+
 def test_a_server_that_knows_no_identities_takes_no_such_cookie(sessions):
     """During an update, older replicas read only the fields that they know, and bind them to the repo's secrets."""
     cookie, _ = issue(sessions, TokenHolder(DIGEST))

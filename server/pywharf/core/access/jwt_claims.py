@@ -33,6 +33,8 @@ class Expected(msgspec.Struct, frozen=True):
     audience: str
     foreign_audiences: frozenset[str] = frozenset()
     """Audiences of the API server: a token for one of them could be used there by anybody who sees it."""
+    proof_s: float = math.inf
+    """Seconds after which what a token proved counts no longer, unless it is verified again."""
 
 
 def issuer_of(claims: Mapping[str, Any]) -> str:
@@ -47,6 +49,7 @@ def identity_of(claims: Mapping[str, Any], expected: Expected, now: float) -> Se
     subject = _text(claims, "sub")
     if "jti" in claims:
         _text(claims, "jti")
+    expires = min(expires, now + expected.proof_s)
     if not expected.name:
         return _service_account(claims, subject, expires)
     return Claims(expected.name, claims, expires)

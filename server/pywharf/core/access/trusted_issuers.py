@@ -1,6 +1,8 @@
 """PURE. The issuers of an identity document, by the `iss` of their tokens, with the keys that it holds."""
 
+import math
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -8,6 +10,12 @@ from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.jwt_claims import Expected
 from pywharf.core.access.jwt_keys import BadKeysError, KeySet, check_library, read_keys
 from pywharf.core.errors import InvalidConfigError
+
+_REVIEWED_S: Final = 600.0
+"""Seconds for which a browser's session outlives the review of the token by which somebody signed in.
+
+The token is reviewed at each request, but a cookie holds none that could be. `expirationSeconds` has the same minimum.
+"""
 
 
 class TrustedIssuer(msgspec.Struct, frozen=True):
@@ -36,7 +44,8 @@ def compile_issuers(document: IdentityDocument) -> Mapping[str, TrustedIssuer]:
         keys = None if cluster.token_review else _keys(cluster.jwks, "the cluster")
         issuers = (cluster.issuer, *cluster.former_issuers)
         # The API server's own audience is its issuer, unless a flag of its gives others.
-        expected = Expected("", document.audience, frozenset({*issuers, *cluster.audiences}))
+        foreign = frozenset({*issuers, *cluster.audiences})
+        expected = Expected("", document.audience, foreign, _REVIEWED_S if cluster.token_review else math.inf)
         for issuer in issuers:
             found[issuer] = TrustedIssuer(issuer, expected, keys, is_reviewed=cluster.token_review)
     for one in document.issuers:

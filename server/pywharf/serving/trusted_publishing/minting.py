@@ -16,7 +16,7 @@ from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
 from pywharf.core.names import RepoName
 from pywharf.serving.identification import Identified, Unverified, Verifier
-from pywharf.serving.trusted_publishing.used_tokens import UsedTokens, oidc_token_id
+from pywharf.serving.trusted_publishing.used_tokens import Burned, UsedTokens, oidc_token_id
 
 MAX_REPOS: Final = 32
 """Most repos of one minted token."""
@@ -107,12 +107,10 @@ class Minting:
             )
         return self._signed(jti, {repo: wanted[repo] for repo in used}, claims)
 
-    async def burn(self, token: str) -> Minted | None:
-        """End a minted token everywhere. Return it; None for any other text. Raises UnavailableError."""
+    async def burn(self, token: str) -> Burned | None:
+        """End a minted token. Return where that was done; None for any other text."""
         minted = self._key.read(token, self._clock())
-        if minted is not None:
-            await self._used.burn(minted)
-        return minted
+        return None if minted is None else await self._used.burn(minted)
 
     async def _verified(self, token: str, address: str) -> Claims:
         found = await self._verifier.identify(token, address) if self._verifier.plausible(token) else None

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from pywharf.config.forms import Url
-from pywharf.core.access.entries import MAX_ENTRIES
+from pywharf.core.access.entries import MAX_ENTRIES, MAX_PATTERNS
 from pywharf.core.names import RepoName
 from pywharf_operator.spec.access import Access
 from pywharf_operator.spec.backends import Backend
@@ -188,6 +188,14 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
             holds=lambda spec: (
                 not spec.credentials.read_only or all(entry.permission != "Publish" for entry in spec.access)
             ),
+        ),
+        Rule(
+            cel=(
+                "!has(self.access) || self.access.map(entry, has(entry.projects) ? entry.projects.size() : 1).sum() "
+                f"<= {MAX_PATTERNS}"
+            ),
+            message=f"access: all entries together may have {MAX_PATTERNS} projects; use patterns such as acme-*",
+            holds=lambda spec: sum(len(entry.projects) for entry in spec.access) <= MAX_PATTERNS,
         ),
     )
 

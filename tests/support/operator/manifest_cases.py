@@ -26,6 +26,7 @@ metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 """
 
 DIGEST = "'sha256:" + "a" * 64 + "'"
+LONG = f"permission: Read, tokenDigests: [{DIGEST}], projects: {[f'p{n}' for n in range(251)]}"
 
 
 def access(entry: str) -> str:
@@ -71,6 +72,22 @@ MALFORMED = [
     (access("permission: Read, gitlab: {project: a, namespaceID: 1}"), "path of a GitLab project as GROUP/NAME"),
     (access("permission: Read, oidc: {issuer: a, claims: {}}"), "claims"),
     (access("permission: Read, oidc: {issuer: a, claims: {'a b': c}}"), "it must be a claim's name"),
+    (
+        access("permission: Read, oidc: {issuer: a, claims: {a: '*********'}}"),
+        "claims is '*********': it must be a text in",
+    ),
+    (
+        access(f"permission: Read, oidc: {{issuer: a, claims: {{{', '.join(f'c{n}: 1' for n in range(17))}}}}}"),
+        "expected `object` of length <= 16",
+    ),
+    (
+        access("permission: Read, gitlab: {project: a/b, namespaceID: 1, ref: '*********'}"),
+        "ref is '*********': it must be a text in which up to 8 * stand for any characters but /",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {LONG}}}" for n in range(4)),
+        "access: all entries together may have 1000 projects",
+    ),
     (access("permission: Read, oidc: {issuer: a, claims: {a: [b]}}"), "expected `bool | int | str`, got `array`"),
     (
         REPO + GOOD + f"  access: [{{name: a, permission: Publish, tokenDigests: [{DIGEST}]}}]\n"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from pywharf.core.access.claims import Asked
 from pywharf.core.access.deciding import compile_entries, decide
-from pywharf.core.access.entries import AccessEntry
+from pywharf.core.access.entries import MAX_ENTRIES, AccessEntry, Oidc
 from pywharf.core.access.identities import Claims, Identity
 from pywharf.core.access.minted import LIFE_S, PREFIX
 from pywharf.core.access.permission import Permission
@@ -240,6 +241,35 @@ async def test_more_repos_than_a_token_holds_are_asked_for_one(storages):
         await server.mint(token())
     assert refused.value.kind == "too-many-repos"
     assert set((await server.mint(token(), RepoName("team-7"))).entries) == {"team-7"}
+
+
+async def test_others_run_while_entries_are_compared(storages, monkeypatch):
+    """However many entries the repos have, no more than those of one repo are compared in one step."""
+    one = AccessEntry(name="a", permission="Publish", oidc=Oidc(issuer="gitlab", claims={"sub": "*x"}))
+    entries = [AccessEntry(**{**_fields(one), "name": f"e{n}"}) for n in range(MAX_ENTRIES)]
+    server = Server(storages, {RepoName(f"team-{n}"): entries for n in range(20)})
+    compared, steps = 0, []
+    fits = Asked.fits
+
+    def counted(asked: Asked, given: Claims) -> bool:
+        nonlocal compared
+        compared += 1
+        return fits(asked, given)
+
+    async def tick() -> None:
+        nonlocal compared
+        while True:
+            steps.append(compared)
+            compared = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Asked, "fits", counted)
+    ticking = asyncio.create_task(tick())
+    with pytest.raises(TokenRefusedError):
+        await server.mint(token("gitlab", GITLAB))
+    ticking.cancel()
+    assert sum(steps) + compared == 20 * MAX_ENTRIES
+    assert max(steps) <= MAX_ENTRIES
 
 
 async def test_a_token_that_lives_for_days_is_refused(server):

@@ -24,7 +24,8 @@ _LEEWAY_S: Final = 60
 """Seconds for which a token may still be taken for valid after its end, because clocks differ."""
 _LONGEST_S: Final = 24 * 3600
 """Longest validity of a token that may be exchanged. Until its end it is remembered that it was used."""
-_REPOS_AT_A_TIME: Final = 200
+_ENTRIES_AT_A_TIME: Final = 64
+"""Entries that are compared with claims before others run. A repo counts as one more."""
 _ID_BYTES: Final = 12
 _SHOWN: Final = 40
 """Characters of a claim that the audit shows."""
@@ -81,14 +82,14 @@ class Minting:
         Raises TokenRefusedError, UnavailableError.
         """
         claims = await self._verified(token, address)
-        granted = await self._granted(claims)
+        granted, asked = await self._granted(claims)
         wanted = granted if only is None else {name: keys for name, keys in granted.items() if name == only}
         if not wanted:
             raise TokenRefusedError(
                 "invalid-publisher",
                 "The token is valid, but no entry lets it publish. Compare the entry's fields with the claims of the "
                 "token: repository, owner's number, workflow and environment, or project, pipeline, namespace and ref.",
-                reason=f"not-named: {_shown(claims, self._asked(claims.issuer))}",
+                reason=f"not-named: {_shown(claims, sorted(asked))}",
                 subject=claims.subject,
             )
         if len(wanted) > MAX_REPOS:
@@ -129,17 +130,26 @@ class Minting:
             )
         return found
 
-    async def _granted(self, claims: Claims) -> dict[RepoName, tuple[str, ...]]:
-        """Return the keys of the entries that let these claims publish, by repo."""
+    async def _granted(self, claims: Claims) -> tuple[dict[RepoName, tuple[str, ...]], Collection[str]]:
+        """Return the keys of the entries that let these claims publish, by repo, and the claims that entries ask for.
+
+        Others run meanwhile: a server may have ten thousand repos.
+        """
         now = self._clock()
         granted: dict[RepoName, tuple[str, ...]] = {}
-        for number, (repo, compiled) in enumerate(self._entries().items(), 1):
+        asked: set[str] = set()
+        compared = 0
+        for repo, compiled in self._entries().items():
+            more = 1 + compiled.count_about(claims.issuer)
+            if compared and compared + more > _ENTRIES_AT_A_TIME:
+                compared = 0
+                await asyncio.sleep(0)
+            compared += more
+            asked |= compiled.claims_about(claims.issuer) & claims.claims.keys()
             keys = tuple(one.key for one in matching(compiled, claims, now) if one.permission is Permission.WRITE)
             if keys:
                 granted[repo] = keys
-            if number % _REPOS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        return granted
+        return granted, asked
 
     def _signed(self, jti: str, granted: Mapping[RepoName, tuple[str, ...]], claims: Claims) -> Issued:
         try:
@@ -151,10 +161,6 @@ class Minting:
     def _until(self, claims: Claims) -> int:
         """Return when nobody can take the token for valid any longer. It is the same at each call."""
         return int(claims.expires) + _LEEWAY_S
-
-    def _asked(self, issuer: str) -> Collection[str]:
-        """Return the names of the claims by which any entry decides about this issuer's tokens."""
-        return sorted({name for compiled in self._entries().values() for name in compiled.claims_about(issuer)})
 
 
 class MintedVerifier:

@@ -100,7 +100,7 @@ async def mint(request: web.Request) -> web.Response:
             raise TokenRefusedError("unsupported-feature", f"Minted tokens offer {', '.join(_FEATURES)} alone.")
         issued = await minting.mint(sent.token, address, _only(request))
     minted = issued.minted
-    for repo, keys in minted.entries.items():
+    for repo, keys in sorted(minted.entries.items()):
         entries = ",".join(key.partition(":")[0] for key in keys)
         audit.write(
             request,
@@ -117,7 +117,7 @@ async def burn(request: web.Request) -> web.Response:
         sent = await _token_sent(request)
         burned = await minting.burn(sent.token)
     if burned is not None:
-        for repo in burned.entries:
+        for repo in sorted(burned.entries):
             audit.write(request, Burn(repo=repo, subject=burned.subject, token=burned.jti))
     return _json(request, {"message": "Accepted"}, status=202)
 

@@ -55,14 +55,20 @@ BY_SECRET = {
 class CompiledEntry:
     """One entry, with what follows from it."""
 
-    __slots__ = ("__dict__", "ends", "entry", "number", "permission")
+    __slots__ = ("__dict__", "asked", "ends", "entry", "number", "permission")
 
     def __init__(self, entry: AccessEntry, number: int) -> None:
         self.entry = entry
         self.number = number
         """Its position among the entries of its repo."""
+        self.asked = None if entry.wanted is None else Asked(entry.wanted)
         self.permission = PERMISSIONS[entry.permission]
         self.ends = inf if entry.expires is None else entry.expires.timestamp()
+
+    @property
+    def names_one(self) -> bool:
+        """Return whether the entry is about the claims of one repository or subject."""
+        return self.asked is not None and self.asked.names_one
 
     @functools.cached_property
     def key(self) -> str:
@@ -103,9 +109,8 @@ class CompiledEntries:
             self._by_account.setdefault((account.namespace, account.name), []).append(one)
         for group in entry.proxy_groups:
             self._by_group.setdefault(group, []).append(one)
-        if entry.wanted is not None:
-            asked = Asked(entry.wanted)
-            self._by_issuer.setdefault(asked.issuer, []).append((asked, one))
+        if one.asked is not None:
+            self._by_issuer.setdefault(one.asked.issuer, []).append((one.asked, one))
 
     def about(self, identity: Identity) -> list[CompiledEntry]:
         """Return the entries that name the identity, expired ones included; each once, in no particular order."""

@@ -87,13 +87,11 @@ Wanted = Github | Gitlab | Oidc
 
 def patterns_of(wanted: Wanted) -> list[tuple[str, str]]:
     """Return the patterns of claims that have a `*`, each with the name of its claim."""
-    match wanted:
-        case Github():
-            return []
-        case Gitlab():
-            asked: Mapping[str, object] = {"ref": wanted.ref}
-        case Oidc():
-            asked = wanted.claims
+    asked: Mapping[str, object] = {}
+    if isinstance(wanted, Gitlab):
+        asked = {"ref": wanted.ref}
+    elif isinstance(wanted, Oidc):
+        asked = wanted.claims
     return [(name, text) for name, text in asked.items() if isinstance(text, str) and "*" in text]
 
 

@@ -1,25 +1,24 @@
 """Mint a token for an OIDC token, for all repos with entries that its claims fit, and read minted tokens."""
 
 import asyncio
+import hashlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from pywharf.core.access.deciding import CompiledEntries, matching
+from pywharf.core.access.deciding import CompiledEntries, CompiledEntry, matching
 from pywharf.core.access.identities import Claims, Minted
 from pywharf.core.access.identity_document import IdentityDocument
-from pywharf.core.access.minted import MintingKey, TooManyEntriesError, is_plausible
+from pywharf.core.access.minted import MintingKey, is_plausible
 from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
 from pywharf.core.names import RepoName
 from pywharf.serving.identification import Identified, Unverified, Verifier
 from pywharf.serving.trusted_publishing.used_tokens import UsedTokens, oidc_token_id
 
-MAX_REPOS: Final = 32
-"""Most repos of one minted token."""
 _LEEWAY_S: Final = 60
 """Seconds for which a token may still be taken for valid after its end, because clocks differ."""
 _LONGEST_S: Final = 24 * 3600
@@ -29,6 +28,9 @@ _ENTRIES_AT_A_TIME: Final = 64
 _ID_BYTES: Final = 12
 _SHOWN: Final = 40
 """Characters of a claim that the audit shows."""
+
+_Granted = Mapping[RepoName, Sequence[CompiledEntry]]
+"""Entries that let somebody publish, by repo."""
 
 _NOT_VALID = TokenRefusedError(
     "invalid-token",
@@ -92,13 +94,10 @@ class Minting:
                 reason=f"not-named: {_shown(claims, sorted(asked))}",
                 subject=claims.subject,
             )
-        if len(wanted) > MAX_REPOS:
-            raise _too_many(claims)
-        jti = secrets.token_urlsafe(_ID_BYTES)
-        self._signed(jti, wanted, claims)  # raises before the token is used up
+        identifier = oidc_token_id(claims, token)
+        order = sorted(wanted, key=lambda repo: _rank(repo, wanted[repo], identifier))
         # Also for those that are not asked for, so that the same token is not exchanged for them later.
-        others = sorted(granted.keys() - wanted.keys())[:MAX_REPOS]
-        used = await self._used.use_up(sorted(wanted), others, oidc_token_id(claims, token), self._until(claims))
+        used = await self._used.use_up(order, granted.keys() - wanted.keys(), identifier, self._until(claims))
         if not used:
             raise TokenRefusedError(
                 "token-used",
@@ -106,7 +105,8 @@ class Minting:
                 reason="replayed",
                 subject=claims.subject,
             )
-        return self._signed(jti, {repo: wanted[repo] for repo in used}, claims)
+        keys = {repo: tuple(one.key for one in wanted[repo]) for repo in used}
+        return Issued(*self._key.mint(secrets.token_urlsafe(_ID_BYTES), keys, claims.subject, self._clock()))
 
     async def burn(self, token: str) -> Minted | None:
         """End a minted token everywhere. Return it; None for any other text. Raises UnavailableError."""
@@ -130,13 +130,13 @@ class Minting:
             )
         return found
 
-    async def _granted(self, claims: Claims) -> tuple[dict[RepoName, tuple[str, ...]], Collection[str]]:
-        """Return the keys of the entries that let these claims publish, by repo, and the claims that entries ask for.
+    async def _granted(self, claims: Claims) -> tuple[_Granted, Collection[str]]:
+        """Return the entries that let these claims publish, by repo, and the claims that entries ask for.
 
         Others run meanwhile: a server may have ten thousand repos.
         """
         now = self._clock()
-        granted: dict[RepoName, tuple[str, ...]] = {}
+        granted: dict[RepoName, list[CompiledEntry]] = {}
         asked: set[str] = set()
         compared = 0
         for repo, compiled in self._entries().items():
@@ -146,17 +146,10 @@ class Minting:
                 await asyncio.sleep(0)
             compared += more
             asked |= compiled.claims_about(claims.issuer) & claims.claims.keys()
-            keys = tuple(one.key for one in matching(compiled, claims, now) if one.permission is Permission.WRITE)
-            if keys:
-                granted[repo] = keys
+            found = [one for one in matching(compiled, claims, now) if one.permission is Permission.WRITE]
+            if found:
+                granted[repo] = found
         return granted, asked
-
-    def _signed(self, jti: str, granted: Mapping[RepoName, tuple[str, ...]], claims: Claims) -> Issued:
-        try:
-            token, expires = self._key.mint(jti, granted, claims.subject, self._clock())
-        except TooManyEntriesError:
-            raise _too_many(claims) from None
-        return Issued(token, Minted(jti=jti, entries=granted, subject=claims.subject, expires=expires))
 
     def _until(self, claims: Claims) -> int:
         """Return when nobody can take the token for valid any longer. It is the same at each call."""
@@ -189,11 +182,10 @@ def _shown(claims: Claims, names: Collection[str]) -> str:
     return ", ".join(f"{name}={text(claims.claims[name])}" for name in names if name in claims.claims) or claims.issuer
 
 
-def _too_many(claims: Claims) -> TokenRefusedError:
-    return TokenRefusedError(
-        "too-many-repos",
-        "Entries of more repos name these claims than one token can hold. Exchange the token for one repo, with "
-        "?repo=NAME or pywharf token exchange --repo=NAME.",
-        reason="too-many-repos",
-        subject=claims.subject,
-    )
+def _rank(repo: RepoName, entries: Iterable[CompiledEntry], identifier: str) -> tuple[bool, bytes]:
+    """Return the position of a repo among those of one token: first those whose entries name one repository.
+
+    The rest follows from the token, so that nobody's name comes first in each of them.
+    """
+    names_one = any(one.names_one for one in entries)
+    return not names_one, hashlib.sha256(f"{identifier}\0{repo}".encode("utf-8", "surrogatepass")).digest()

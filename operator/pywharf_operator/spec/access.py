@@ -81,7 +81,17 @@ class GitlabSubject(Model, frozen=True, kw_only=True):
     ] = ".gitlab-ci.yml"
     environment: Environment = None
     ref: Annotated[
-        ClaimText | None, Meta(description="The branch or tag, * for any characters but /. Absent: any.")
+        ClaimText | None,
+        Meta(
+            description=(
+                "The name of the branch or tag, * for any characters but /. Absent: any. A branch may have a name that "
+                "is meant for tags; see refType."
+            )
+        ),
+    ] = None
+    ref_type: Annotated[
+        entries.RefType | None,
+        Meta(description="Whether the pipeline runs for a branch or for a tag. Absent: either."),
     ] = None
     namespace_id: Annotated[
         int,

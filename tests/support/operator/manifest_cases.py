@@ -70,6 +70,10 @@ MALFORMED = [
         "it must be the name of a file in .github/workflows",
     ),
     (access("permission: Read, gitlab: {project: a, namespaceID: 1}"), "path of a GitLab project as GROUP/NAME"),
+    (
+        access("permission: Read, gitlab: {project: a/b, namespaceID: 1, refType: commit}"),
+        "refType is 'commit'; it must be one of branch, tag.",
+    ),
     (access("permission: Read, oidc: {issuer: a, claims: {}}"), "claims"),
     (access("permission: Read, oidc: {issuer: a, claims: {'a b': c}}"), "it must be a claim's name"),
     (
@@ -320,7 +324,7 @@ WELL_FORMED = [
     access(f"permission: Read, tokenDigests: [{DIGEST}], expires: '2027-01-31T00:00:00+02:00', projects: ['a-*']"),
     access("permission: Publish, serviceAccounts: [{namespace: ml, name: '*'}, {namespace: ml, name: a.b}]"),
     access("permission: Publish, github: {repository: a/b.c, workflow: a.yaml, environment: pypi, ownerID: 4711}"),
-    access("permission: Publish, gitlab: {project: a/b/c, namespaceID: 1, ref: 'v*', pipeline: ci/a.yml}"),
+    access("permission: Publish, gitlab: {project: a/b/c, namespaceID: 1, ref: 'v*', refType: tag, pipeline: a.yml}"),
     access("permission: Publish, oidc: {issuer: corp, claims: {sub: 'build-*', run: 7, 'a.b/c:d': true}}"),
     access("permission: Read, proxyGroups: ['people of ops']"),
     SERVER + "  identity: {serviceAccounts: 'Off', issuers: [{name: github}, {name: a, url: 'https://a.example/b'}]}",

@@ -38,8 +38,8 @@ def entries(text: str) -> tuple[AccessEntry, ...]:
             {"github": Github(repository="a/b", workflow="r.yml", owner_id=7)},
         ),
         (
-            'gitlab = {project = "a/b/c", ref = "v*", namespace_id = 7}',
-            {"gitlab": Gitlab(project="a/b/c", ref="v*", namespace_id=7)},
+            'gitlab = {project = "a/b/c", ref = "v*", ref_type = "tag", namespace_id = 7}',
+            {"gitlab": Gitlab(project="a/b/c", ref="v*", ref_type="tag", namespace_id=7)},
         ),
         (
             'oidc = {issuer = "corp", claims = {sub = "b-*", n = 1, b = true}}',
@@ -76,6 +76,10 @@ ONE_KIND = "the entry 'ci' must have exactly one of token_digests, service_accou
         (
             HEAD + OIDC + 'claims = {sub = "*-*-*-*-*-*-*-*-*"}}',
             "the entry 'ci': the claim 'sub' has 9 times *; at most 8",
+        ),
+        (
+            HEAD + 'gitlab = {project = "a/b", namespace_id = 1, ref_type = "commit"}',
+            "access[0].gitlab.ref_type is 'commit'",
         ),
         (
             HEAD + 'gitlab = {project = "a/b", namespace_id = 1, ref = "*********"}',

@@ -12,7 +12,9 @@ GITHUB = "github"
 """Name of the issuer whose claims an entry's `github` is compared with."""
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _GITHUB_CLAIMS = frozenset({"repository", "repository_owner_id", "job_workflow_ref", "environment"})
-_GITLAB_CLAIMS = frozenset({"project_path", "namespace_id", "ci_config_ref_uri", "environment", "ref", "ref_path"})
+_GITLAB_CLAIMS = frozenset(
+    {"project_path", "namespace_id", "ci_config_ref_uri", "environment", "ref", "ref_path", "ref_type"}
+)
 
 _WHO: Final = frozenset({"sub", "repository", "repository_id", "project_path", "project_id"})
 """Claims that say whose token it is."""
@@ -119,6 +121,7 @@ def _fits_gitlab(wanted: Gitlab, claims: Mapping[str, Any]) -> bool:
         and claims.get("namespace_id") == str(wanted.namespace_id)  # sent as text, compared as text
         and _is_pipeline(wanted, claims)
         and (wanted.environment is None or claims.get("environment") == wanted.environment)
+        and (wanted.ref_type is None or claims.get("ref_type") == wanted.ref_type)
         and (wanted.ref is None or "*" in wanted.ref or claims.get("ref") == wanted.ref)
     )
 

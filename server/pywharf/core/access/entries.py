@@ -22,6 +22,7 @@ TokenDigest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
 """`sha256:` and the SHA-256, in hex, of a whole token as clients send it."""
 ClaimText = Annotated[str, Meta(min_length=1, max_length=MAX_LENGTH)]
 """A claim's text, in which * stands for any characters but `/`; at most MAX_STARS of them."""
+RefType = Literal["branch", "tag"]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 MAX_ENTRIES = 64
@@ -68,7 +69,9 @@ class Gitlab(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Path of the file that defines the top-level pipeline, in this very project."""
     environment: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     ref: ClaimText | None = None
-    """A branch or tag. None: any."""
+    """The name of a branch or tag. None: any."""
+    ref_type: RefType | None = None
+    """None: either. The name of a branch may fit a pattern that is meant for tags."""
     namespace_id: Number
     issuer: Annotated[str, Meta(min_length=1, max_length=63)] = "gitlab"
     """Name of the issuer, for a GitLab of one's own."""

@@ -28,6 +28,7 @@ GITLAB_CLAIMS = {
     "ref": "release/1",
     "ref_path": "refs/heads/release/1",
 }
+TAGS = Gitlab(project="acme/lib", ref="v*", ref_type="tag", namespace_id=815)
 ABSENT = object()
 
 
@@ -156,6 +157,16 @@ def test_the_named_claims_decide_alone(wanted, issuer, given_claims):
 
 
 SEGMENT = st.text("ab*.", max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("ref_type", "expected"),
+    [("tag", True), ("branch", False), ("Tag", False), (ABSENT, False), (["tag"], False), (True, False)],
+)
+def test_a_branch_that_is_named_like_a_tag_is_none(ref_type, expected):
+    given_claims = {"project_path": "acme/lib", "namespace_id": "815", "ref": "v-evil", "ref_type": ref_type}
+    uri = f"gitlab.com/acme/lib//.gitlab-ci.yml@refs/{'tags' if expected else 'heads'}/v-evil"
+    assert Asked(TAGS).fits(claims("gitlab", given_claims, ci_config_ref_uri=uri)) is expected
 
 
 @given(st.lists(SEGMENT, min_size=1, max_size=4).map("/".join), st.text("ab./", max_size=12))

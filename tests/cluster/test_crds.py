@@ -29,6 +29,8 @@ PAST_THE_SCHEMA = (
     "is no version specifier of PEP 440",
     "it must be a claim's name",
     "claims is '*********'",
+    "129 claims with a *",
+    "65 patterns with a *",
     "expected `bool | int | str`, got `array`",
     "jwks: it has no list of keys",
     "no bit past its length",

@@ -28,6 +28,8 @@ metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 DIGEST = "'sha256:" + "a" * 64 + "'"
 LONG = f"permission: Read, tokenDigests: [{DIGEST}], projects: {[f'p{n}' for n in range(251)]}"
 
+STARS = "permission: Read, oidc: {issuer: corp, claims: {a: '*', b: 'b*', c: '*c'}}"
+
 
 def access(entry: str) -> str:
     """Return a repo with one access entry of these fields."""
@@ -91,6 +93,18 @@ MALFORMED = [
     (
         REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {LONG}}}" for n in range(4)),
         "access: all entries together may have 1000 projects",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {STARS}}}" for n in range(65)),
+        "expected `array` of length <= 64",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {STARS}}}" for n in range(43)),
+        "the access entries have 129 claims with a *; at most 128 are allowed",
+    ),
+    (
+        access(f"permission: Read, tokenDigests: [{DIGEST}], projects: {[f'*-{n}' for n in range(65)]}"),
+        "have 65 patterns with a * elsewhere than at their end; at most 64 are allowed",
     ),
     (access("permission: Read, oidc: {issuer: a, claims: {a: [b]}}"), "expected `bool | int | str`, got `array`"),
     (

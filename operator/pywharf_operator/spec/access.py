@@ -14,7 +14,6 @@ from pywharf_operator.spec.forms import (
     GithubWorkflow,
     GitlabPipeline,
     GitlabProject,
-    IssuerName,
     Namespace,
     ProjectPattern,
     ServiceAccountName,
@@ -33,7 +32,7 @@ Environment = Annotated[
     Annotated[str, Meta(min_length=1, max_length=255)] | None,
     Meta(description="The environment of the job. Absent: any, or none."),
 ]
-Issuer = Annotated[IssuerName, Meta(description="The issuer's name in spec.identity.issuers of the PackageServer.")]
+IssuerName = Annotated[Namespace, Meta(description="The issuer's name in spec.identity.issuers of the PackageServer.")]
 ClaimNumber = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Group = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -104,13 +103,13 @@ class GitlabSubject(Model, frozen=True, kw_only=True):
             ),
         ),
     ]
-    issuer: Issuer = "gitlab"
+    issuer: IssuerName = "gitlab"
 
 
 class OidcSubject(Model, frozen=True, kw_only=True):
     """Any holder of an issuer's token."""
 
-    issuer: Issuer
+    issuer: IssuerName
     claims: Annotated[
         dict[str, ClaimText | ClaimNumber | bool],
         Meta(

@@ -5,7 +5,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from pywharf.core.access.claim_patterns import MAX_LENGTH, MAX_STARS
-from pywharf.core.access.identities import OTHER_KINDS
 from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.spec.networks import check_network
@@ -50,12 +49,6 @@ NAMESPACE = Form(
     pattern=f"^{_LABEL}$",
     max_length=63,
     must_be="lower-case letters, digits and '-', starting and ending with a letter or digit",
-)
-ISSUER_NAME = Form(
-    pattern=NAMESPACE.pattern,
-    max_length=NAMESPACE.max_length,
-    must_be=f"{NAMESPACE.must_be}, and none of {', '.join(OTHER_KINDS)}: subjects of other kinds begin so",
-    forbidden=OTHER_KINDS,
 )
 SECRET_KEY = Form(pattern="^[-._a-zA-Z0-9]+$", max_length=253, must_be="letters, digits, '-', '_' and '.'")
 SCHEDULE = Form(
@@ -205,7 +198,6 @@ RepoNameText = Annotated[str, Meta(extra={"form": REPO_NAME})]
 ObjectName = Annotated[str, Meta(extra={"form": OBJECT_NAME})]
 StorageClassName = Annotated[str, Meta(extra={"form": STORAGE_CLASS})]
 Namespace = Annotated[str, Meta(extra={"form": NAMESPACE})]
-IssuerName = Annotated[str, Meta(extra={"form": ISSUER_NAME})]
 SecretKey = Annotated[str, Meta(extra={"form": SECRET_KEY})]
 ScheduleText = Annotated[str, Meta(extra={"form": SCHEDULE})]
 TimeZone = Annotated[str, Meta(extra={"form": TIME_ZONE})]

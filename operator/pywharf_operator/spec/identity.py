@@ -10,7 +10,7 @@ from pywharf.core.access.identity_document import DEFAULT_AUDIENCE, MAX_ISSUERS,
 from pywharf.core.access.jwt_keys import BadKeysError, read_keys
 from pywharf.core.access.known_issuers import KNOWN_ISSUERS
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.spec.forms import Audience, IssuerName, Network
+from pywharf_operator.spec.forms import Audience, Namespace, Network
 from pywharf_operator.spec.model import Model, Rule
 
 MOST_JWKS_BYTES: Final = 128 * 1024
@@ -49,7 +49,7 @@ class Issuer(Model, frozen=True, kw_only=True):
         ),
     )
 
-    name: Annotated[IssuerName, Meta(description="The issuer's name, which access entries use.")]
+    name: Annotated[Namespace, Meta(description="The issuer's name, which access entries use.")]
     url: Annotated[
         Url | None,
         Meta(

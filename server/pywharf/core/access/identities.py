@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from pywharf.core.names import RepoName
-
-OTHER_KINDS: Final = ("system", "token", "user")
-"""How subjects begin that are no issuer's. No issuer has such a name, so that audit tells them apart."""
 
 
 class TokenHolder(msgspec.Struct, frozen=True):

@@ -95,7 +95,14 @@ def test_every_event_of_a_day(server, tmp_path, source):
         | {"event": "change", "action": "yank", "project": "acme-tool", "files": [path.name], "reason": "broken"},
         refusal | {"status": 401, "reason": "not-named", "subject": f"token:{digest_of(STRANGER)[7:19]}"},
         refusal | {"status": 401, "reason": "wrong-secret"},
-        refusal | writer | {"status": 403, "reason": told[5]["reason"]},
+        refusal
+        | writer
+        | {
+            "status": 403,
+            "reason": told[5]["reason"],
+            "project": "elsewhere",
+            "files": ["elsewhere-1.0-py3-none-any.whl"],
+        },
         refusal | reader | {"status": 403, "reason": reading.json()["detail"]},
         done | reader | {"event": "login"},
         done | {"event": "logout", "subject": reader["subject"]},
@@ -130,7 +137,36 @@ def test_what_people_type_as_a_name_is_no_name(server):
     server.secrets |= {"typed-as-name", "typed-as-user"}
     assert login(server, "typed-as-name", "demo").status == 401
     assert call(f"{server.url}/simple/", auth="typed-as-user:demo").status == 401
-    assert [line.get("repo") for line in audit_lines(server)] == [None, None]
+    cookie = (login(server, "demo", READER).header("Set-Cookie") or "").partition(";")[0]
+    assert call(server.repo("typed-in-path"), headers={"Cookie": cookie}).status == 401
+    refusals = [line for line in audit_lines(server) if line["event"] == "refusal"]
+    assert [(line.get("repo"), line["reason"]) for line in refusals] == [
+        (None, "wrong-secret"),
+        (None, "wrong-secret"),
+        (None, "session"),
+    ]
+
+
+def test_an_identity_that_no_entry_names_signs_in_nowhere(tmp_path):
+    """Also where everybody may read: a session for nothing could still be ended, again and again."""
+    entries = f"anonymous_read = true\n{ENTRIES}".replace(
+        f'token_digests = ["{digest_of(READER)}"]',
+        f'token_digests = ["{digest_of(READER)}"]\nexpires = 2020-01-01T00:00:00Z',
+    )
+    with running(tmp_path, config=config(entries).replace('read_secret = "demo-read"\n', "")) as server:
+        server.secrets |= {READER, WRITER, STRANGER}
+        assert call(server.repo(), auth=f"demo:{STRANGER}").status == 200
+        for token in (STRANGER, READER):
+            reply = login(server, "demo", token)
+            assert (reply.status, reply.header("Set-Cookie")) == (401, None)
+        assert login(server, "demo", WRITER).status == 303
+        told = [(line["event"], line.get("reason"), line["subject"]) for line in audit_lines(server)]
+    subjects = [f"token:{digest_of(token)[7:19]}" for token in (STRANGER, READER, WRITER)]
+    assert told == [
+        ("refusal", "not-named", subjects[0]),
+        ("refusal", "not-named", subjects[1]),
+        ("login", None, subjects[2]),
+    ]
 
 
 def test_off(tmp_path):

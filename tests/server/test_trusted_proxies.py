@@ -1,11 +1,13 @@
 """Whom the server takes a client for behind proxies that it trusts, and that it believes nobody else."""
 
 import json
+from urllib.parse import urlencode
 
 import pytest
 
+from support.distributions.wheels import wheel
 from support.server.audit import audit_lines
-from support.server.calling import call
+from support.server.calling import call, form
 from support.server.guessing import exhaust
 from support.server.serving import CONFIG, running
 
@@ -18,15 +20,30 @@ name = "people"
 permission = "Publish"
 projects = ["acme-*"]
 proxy_groups = ["ml"]
+
+[[demo.access]]
+name = "readers"
+permission = "Read"
+projects = ["corp-*"]
+proxy_groups = ["readers"]
+"""
+OPEN = """
+[open]
+type = "file_system"
+anonymous_read = true
+write_secret = "open-write"
 """
 PERSON = {"X-Forwarded-User": "ada", "X-Forwarded-Groups": "staff,ml"}
+READER = {"X-Forwarded-User": "bob", "X-Forwarded-Groups": "readers"}
+STRANGER = {"X-Forwarded-User": "eve", "X-Forwarded-Groups": "staff"}
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """Return a server that trusts this machine as a proxy, and what it says about people."""
     flags = ["--trusted_proxies=127.0.0.0/8,10.0.0.0/8", "--proxy_headers", "--access_log=json"]
-    config = CONFIG.replace("\n[other]", f"{GROUPS}\n[other]")
+    config = CONFIG.replace("\n[other]", f"{GROUPS}\n[other]") + OPEN
     with running(tmp_path_factory.mktemp("proxied"), flags, config=config) as server:
         yield server
 
@@ -137,3 +154,84 @@ def test_a_person_learns_of_no_other_repo(server):
     known = call(server.repo("other"), headers=PERSON)
     unknown = call(server.repo("unknown"), headers=PERSON)
     assert (known.status, known.json()["detail"]) == (401, unknown.json()["detail"])
+
+
+def session(server, repo, secret):
+    """Sign in and return the header with the cookie."""
+    body = urlencode({"pkg_repo_name": repo, "pkg_repo_secret_raw": secret}).encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = call(f"{server.url}/login", "POST", headers=headers, body=body)
+    return {"Cookie": str(reply.header("Set-Cookie")).partition(";")[0]}
+
+
+def publish(server, folder, project, headers, repo="demo"):
+    file = wheel(folder, project)
+    body, content_type = form((":action", "file_upload"), ("content", file.name, file.read_bytes()))
+    return call(server.repo(repo), "POST", headers=headers | {"Content-Type": content_type}, body=body)
+
+
+def new_lines(server, known):
+    """Return what the audit log says since it had so many lines, without what all lines have."""
+    common = {"schema", "time", "request_id", "address", "result", "sha256", "files"}
+    return [{k: v for k, v in line.items() if k not in common} for line in audit_lines(server)[known:]]
+
+
+@pytest.mark.parametrize("person", [READER, STRANGER], ids=["with Read", "whom no entry names"])
+@pytest.mark.parametrize("repo", ["demo", "open"])
+def test_a_person_takes_nothing_from_the_browsers_session(server, tmp_path, repo, person):
+    both = session(server, repo, f"{repo}-write") | person | OWN_PAGE
+    known = len(audit_lines(server))
+    project = f"any-{person['X-Forwarded-User']}"
+    assert publish(server, tmp_path, project, both, repo).status == 200
+    assert call(f"{server.repo(repo)}{project}/", headers=both).status == 200
+    assert new_lines(server, known) == [{"event": "publish", "repo": repo, "project": project}]
+
+
+def test_a_session_takes_nothing_from_the_person(server, tmp_path):
+    both = session(server, "demo", "demo-read") | PERSON | OWN_PAGE
+    known = len(audit_lines(server))
+    assert publish(server, tmp_path, "acme-person", both).status == 200
+    assert publish(server, tmp_path, "elsewhere", both).status == 403
+    written = publish(server, tmp_path, "unshown", session(server, "demo", "demo-write") | OWN_PAGE)
+    assert written.status == 200
+    assert call(f"{server.repo()}unshown/", headers=PERSON).status == 404
+    assert call(f"{server.repo()}unshown/", headers=both).status == 200
+    ada = {"repo": "demo", "subject": "user:ada", "entry": "people"}
+    [first, second, *_] = new_lines(server, known)
+    assert first == ada | {"event": "publish", "project": "acme-person"}
+    assert second == ada | {
+        "event": "refusal",
+        "project": "elsewhere",
+        "status": 403,
+        "reason": "The access entry 'people' does not allow publishing to the project 'elsewhere'.",
+    }
+
+
+def test_each_refusal_of_a_person_has_its_line(server, tmp_path):
+    known = len(audit_lines(server))
+    assert publish(server, tmp_path, "corp-tool", READER | OWN_PAGE).status == 403
+    assert publish(server, tmp_path, "acme-tool", PERSON | {"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert call(server.repo(), headers=STRANGER).status == 401
+    assert call(server.repo("unknown"), headers=STRANGER).status == 401
+    assert call(server.repo("other"), headers=STRANGER | session(server, "demo", "demo-read")).status == 401
+    assert call(server.repo()).status == 401
+    refusal = {"event": "refusal", "repo": "demo"}
+    assert [line for line in new_lines(server, known) if line["event"] == "refusal"] == [
+        refusal
+        | {
+            "status": 403,
+            "subject": "user:bob",
+            "entry": "readers",
+            "reason": "The access entry 'readers' allows reading only.",
+        },
+        refusal
+        | {
+            "status": 403,
+            "subject": "user:ada",
+            "entry": "people",
+            "reason": "A browser publishes only from this server's own pages.",
+        },
+        refusal | {"status": 401, "subject": "user:eve", "reason": "not-named"},
+        {"event": "refusal", "status": 401, "subject": "user:eve", "reason": "not-named"},
+        refusal | {"repo": "other", "status": 401, "subject": "user:eve", "reason": "not-named"},
+    ]

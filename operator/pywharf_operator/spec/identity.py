@@ -8,7 +8,7 @@ from msgspec import Meta
 from pywharf.config.forms import Url
 from pywharf.core.access.identity_document import DEFAULT_AUDIENCE, MAX_ISSUERS, MAX_JWKS_BYTES
 from pywharf.core.access.jwt_keys import BadKeysError, read_keys
-from pywharf.core.access.known_issuers import KNOWN_ISSUERS
+from pywharf.core.access.known_issuers import KNOWN_ISSUERS, RESERVED_NAMES
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.spec.forms import Audience, Namespace, Network
 from pywharf_operator.spec.model import Model, Rule
@@ -41,6 +41,11 @@ class Issuer(Model, frozen=True, kw_only=True):
             cel=f"has(self.url) || self.name in {sorted(KNOWN_ISSUERS)}",
             message="issuers: url is missing; only those of github and gitlab are known by name",
             holds=lambda issuer: issuer.url is not None or issuer.name in KNOWN_ISSUERS,
+        ),
+        Rule(
+            cel=f"!(self.name in {sorted(RESERVED_NAMES)})",
+            message="issuers: system, token and user are no names; subjects of other kinds begin so in the audit log",
+            holds=lambda issuer: issuer.name not in RESERVED_NAMES,
         ),
         Rule(
             cel="has(self.jwks) || !has(self.url) || self.url.startsWith('https://')",

@@ -163,7 +163,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
                 advisories=advisories,
                 served_files=served_files,
                 minting=minting,
-                audit_log=AuditLog(settings.audit_log, metrics.audit_suppressed.labels("refusal").inc),
+                audit_log=AuditLog(settings.audit_log, lambda kind: metrics.audit_suppressed.labels(kind).inc()),
                 brake=Brake(shared.wrong_secrets),
                 trusted_proxies=proxies,
             ),

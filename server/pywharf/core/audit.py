@@ -73,13 +73,18 @@ class Refusal(_Event, frozen=True, kw_only=True):
     """Refusals of the same address that have no line, since the one before."""
 
 
-class Login(_Event, frozen=True, kw_only=True):
+class _SignIn(_Event, frozen=True, kw_only=True):
+    suppressed: int = 0
+    """Sign-ins and sign-outs of the same address that have no line, since the one before."""
+
+
+class Login(_SignIn, frozen=True, kw_only=True):
     """A browser signed in."""
 
     kind = "login"
 
 
-class Logout(_Event, frozen=True, kw_only=True):
+class Logout(_SignIn, frozen=True, kw_only=True):
     """A browser signed out."""
 
     kind = "logout"
@@ -146,7 +151,7 @@ def line_of(event: Event, origin: Origin, now: datetime) -> Line:
     files: tuple[str, ...] = ()
     sha256 = token = until = action = reason = None
     status: int | str | None = None
-    result, suppressed = event.result, 0
+    result = event.result
     match event:
         case Publish():
             files, sha256 = (event.filename,), event.sha256
@@ -155,7 +160,7 @@ def line_of(event: Event, origin: Origin, now: datetime) -> Line:
             result = "done" if event.is_complete else "incomplete"
         case Refusal():
             files = () if event.filename is None else (event.filename,)
-            status, reason, suppressed = event.status, event.reason, event.suppressed
+            status, reason = event.status, event.reason
         case Mint():
             token, until = event.token, _time(datetime.fromtimestamp(event.until, UTC))
         case Burn():
@@ -181,7 +186,7 @@ def line_of(event: Event, origin: Origin, now: datetime) -> Line:
         reason=_text(reason),
         token=_text(token, _MAX_ID),
         until=until,
-        suppressed=suppressed,
+        suppressed=getattr(event, "suppressed", 0),
     )
 
 

@@ -1,4 +1,4 @@
-"""The client of the API server's TokenReview (authentication.k8s.io/v1), bounded in time, size and number."""
+"""The client of the API server's TokenReview (authentication.k8s.io/v1), bounded in time and size."""
 
 import asyncio
 import ssl
@@ -18,7 +18,6 @@ _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 _TOTAL_S: Final = 5.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=_TOTAL_S, connect=3, sock_read=5)
 _MAX_BYTES: Final = 64 * 1024
-_MAX_CONCURRENT: Final = 8
 _MAX_FILE: Final = 64 * 1024
 _POD: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -64,7 +63,6 @@ class TokenReviewClient:
         self._server = server
         self._url = server.url.rstrip("/") + _PATH
         self._sessions = Sessions(Egress(), _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._trusting: tuple[bytes, ssl.SSLContext] | None = None
         """The authority that was read last, with the context that trusts it."""
 
@@ -73,7 +71,7 @@ class TokenReviewClient:
         spec = {"token": token, "audiences": [audience]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         try:
-            async with asyncio.timeout(_TOTAL_S), self._slots:
+            async with asyncio.timeout(_TOTAL_S):
                 own, context = await asyncio.to_thread(self._credentials)
                 return await self._post(body, own, context)
         except TimeoutError as error:  # before OSError and ClientError: it is both

@@ -1,4 +1,4 @@
-"""The writer of the audit log: one JSON line for each event, and a bounded number of them for refusals."""
+"""The writer of the audit log: one JSON line for each event, and a bounded number of those that anybody can cause."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ import msgspec
 from cachetools import FIFOCache
 
 from pywharf.core.addresses import site
-from pywharf.core.audit import Event, Origin, Refusal, line_of
+from pywharf.core.audit import Event, Kind, Login, Logout, Origin, Refusal, line_of
 
 LOGGER_NAME: Final = "pywharf.audit"
 _logger = logging.getLogger(LOGGER_NAME)
@@ -19,7 +19,7 @@ Format = Literal["off", "json"]
 
 _ADDRESS_BURST: Final = 20
 _ADDRESS_EVERY_S: Final = 6.0
-"""Lines about one address's refusals: a burst, then one in so many seconds."""
+"""Lines about one address's refusals: a burst, then one in so many seconds. As many about its sign-ins."""
 _TOTAL_BURST: Final = 200
 _TOTAL_EVERY_S: Final = 0.5
 """The same for all addresses together, of a worker."""
@@ -32,30 +32,39 @@ class AuditLog:
     def __init__(
         self,
         log_format: Format = "json",
-        on_suppressed: Callable[[], None] = lambda: None,
+        on_suppressed: Callable[[Kind], None] = lambda kind: None,  # noqa: ARG005
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Write in that format. `on_suppressed` is called for each refusal that gets no line."""
+        """Write in that format. `on_suppressed` is called with the kind of each event that gets no line."""
         self._is_on = log_format != "off"
         self._on_suppressed = on_suppressed
-        self._clock = clock
-        self._all = _Allowance(_TOTAL_BURST, _TOTAL_EVERY_S)
-        self._by_address: FIFOCache[str, _Allowance] = FIFOCache(_ADDRESSES)
+        self._refusals = _Allowances(clock)
+        self._sign_ins = _Allowances(clock)
 
     def write(self, event: Event, origin: Origin) -> None:
-        """Write the line about an event, unless it is one refusal too many."""
+        """Write the line about an event, unless it is one refusal or sign-in too many."""
         if not self._is_on:
             return
-        if isinstance(event, Refusal):
-            suppressed = self._suppressed(site(origin.address or ""))
+        if isinstance(event, Refusal | Login | Logout):
+            allowances = self._refusals if isinstance(event, Refusal) else self._sign_ins
+            suppressed = allowances.take(site(origin.address or ""))
             if suppressed is None:
-                self._on_suppressed()
+                self._on_suppressed(event.kind)
                 return
             event = msgspec.structs.replace(event, suppressed=suppressed)
         _logger.info("%s", msgspec.json.encode(line_of(event, origin, datetime.now(UTC))).decode())
 
-    def _suppressed(self, address: str) -> int | None:
-        """Return how many refusals of the address had no line since its last one; None if this one has none either."""
+
+class _Allowances:
+    """The lines that all addresses may cause."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._all = _Allowance(_TOTAL_BURST, _TOTAL_EVERY_S)
+        self._by_address: FIFOCache[str, _Allowance] = FIFOCache(_ADDRESSES)
+
+    def take(self, address: str) -> int | None:
+        """Return how many events of the address had no line since its last one; None if this one has none either."""
         own = self._by_address.get(address)
         if own is None:
             own = self._by_address[address] = _Allowance(_ADDRESS_BURST, _ADDRESS_EVERY_S)

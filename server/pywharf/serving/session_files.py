@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -19,7 +20,7 @@ from pywharf.index.single_flight import SingleFlight
 P = ParamSpec("P")
 T = TypeVar("T")
 _MAX_ENDED = 1000
-"""Unexpired ended sessions of one repo. Past it all sessions of the repo end, which takes one number to record."""
+"""Unexpired records of one repo. Past it those of one holder become one number, which ends all its sessions."""
 _MAX_BYTES = 256 * 1024
 _POLL_S = 1.0
 _READ_TIMEOUT_S = 5.0
@@ -30,6 +31,27 @@ The clock of a file system is coarse: within one tick a file may change again an
 """
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a session, as far as the records tell holders apart."""
+
+    group: str
+    """What let it in: an access entry, or the repo's read or write secret. There are few of a repo."""
+    member: str = ""
+    """Who of the group it is; "": all of it."""
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.member}"
+
+
+class _All(msgspec.Struct, frozen=True, array_like=True):
+    """The end of all sessions of a holder."""
+
+    before: int
+    """Those issued until then are ended."""
+    until: int
+    """The time until which it is recorded."""
+
+
 @warmed_up
 class _Ended(msgspec.Struct, frozen=True):
     """The content of a repo's file. Times are Unix seconds."""
@@ -38,13 +60,56 @@ class _Ended(msgspec.Struct, frozen=True):
     """All sessions issued until then are ended."""
     sessions: dict[str, int] = {}
     """Ended sessions by id, and the time until which each is recorded: then it has expired anyway."""
+    holders: dict[str, str] = {}
+    """The holder of each of them; older versions recorded none."""
+    all_of: dict[str, _All] = {}
+    """The holders whose sessions have all ended. One without a member is the whole group."""
 
-    def holds(self, session: str, issued_at: int) -> bool:
-        return issued_at <= self.before or session in self.sessions
+    def holds(self, holder: Holder, session: str, issued_at: int) -> bool:
+        if issued_at <= self.before or session in self.sessions:
+            return True
+        return any(
+            (ended := self.all_of.get(str(one))) is not None and issued_at <= ended.before
+            for one in (holder, Holder(holder.group))
+        )
 
-    def with_one(self, session: str, until: int, now: int) -> "_Ended":
+    def with_one(self, holder: Holder, session: str, until: int, now: int) -> "_Ended":
         sessions = {one: end for one, end in self.sessions.items() if end > now} | {session: until}
-        return _Ended(now) if len(sessions) > _MAX_ENDED else _Ended(self.before, sessions)
+        holders = {one: of for one, of in self.holders.items() if one in sessions} | {session: str(holder)}
+        all_of = {one: ended for one, ended in self.all_of.items() if ended.until > now}
+        ended = _Ended(self.before, sessions, holders, all_of)
+        return ended if len(sessions) + len(all_of) <= _MAX_ENDED else ended._with_fewer(now)
+
+    def _with_fewer(self, now: int) -> "_Ended":
+        """Return fewer records: the member with the most of the group with the most becomes one number.
+
+        So a holder ends no other's sessions, and one that comes under many names ends those of its own group at most.
+        """
+        of_session = [self.holders.get(one, "/") for one in self.sessions]
+        groups = Counter(_group(of) for of in (*of_session, *self.all_of))
+        group, _ = groups.most_common(1)[0]
+        if not group:  # an older version of the server recorded them, without a holder
+            return _Ended(now)
+        members = Counter(of for of in of_session if _group(of) == group)
+        heaviest, count = members.most_common(1)[0] if members else ("", 0)
+        if count > 1:
+            gone = {one for one in self.sessions if self.holders.get(one, "/") == heaviest}
+            replaced = {heaviest} & set(self.all_of)
+        else:  # as many members as records
+            heaviest = str(Holder(group))
+            gone = {one for one in self.sessions if _group(self.holders.get(one, "/")) == group}
+            replaced = {one for one in self.all_of if _group(one) == group}
+        until = max([*(self.sessions[one] for one in gone), *(self.all_of[one].until for one in replaced)])
+        return _Ended(
+            self.before,
+            {one: end for one, end in self.sessions.items() if one not in gone},
+            {one: of for one, of in self.holders.items() if one not in gone},
+            {one: ended for one, ended in self.all_of.items() if one not in replaced} | {heaviest: _All(now, until)},
+        )
+
+
+def _group(holder: str) -> str:
+    return holder.partition("/")[0]
 
 
 class _Known(msgspec.Struct):
@@ -64,18 +129,18 @@ class SessionFiles:
         self._known: dict[RepoName, _Known] = {}
         self._reading = SingleFlight[RepoName, _Known]()
 
-    async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
+    async def add(self, repo: RepoName, holder: Holder, session: str, issued_at: int, until: int) -> None:
         """Record an ended session; see EndedSessions."""
         now = int(self._clock())
         # A session issued by a clock that is ahead must not outlast the end of all sessions.
-        await self._call(self._add, repo, session, until, max(now, issued_at))
+        await self._call(self._add, repo, holder, session, until, max(now, issued_at))
 
-    async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
+    async def holds(self, repo: RepoName, holder: Holder, session: str, issued_at: int) -> bool:
         """Return whether a session was ended; see EndedSessions."""
         known = self._known.get(repo)
         if known is None or time.monotonic() - known.read_at > _POLL_S:
             known = await self._fresh(repo)
-        return known.ended.holds(session, issued_at)
+        return known.ended.holds(holder, session, issued_at)
 
     async def _fresh(self, repo: RepoName) -> _Known:
         """Read the record, one read at a time: a hanging storage blocks one thread, and each request some seconds."""
@@ -87,10 +152,10 @@ class SessionFiles:
                 f"The record of ended sessions was not read within {_READ_TIMEOUT_S:.0f} seconds; try again."
             ) from error
 
-    def _add(self, repo: RepoName, session: str, until: int, now: int) -> None:
+    def _add(self, repo: RepoName, holder: Holder, session: str, until: int, now: int) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(self._folder / "lock"):
-            ended = self._read(repo)[0].with_one(session, until, now)
+            ended = self._read(repo)[0].with_one(holder, session, until, now)
             write_atomically(self._folder / f"{repo}.json", msgspec.json.encode(ended))
         self._known[repo] = _Known(ended, time.monotonic(), None)
 

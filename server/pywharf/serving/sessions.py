@@ -23,9 +23,11 @@ from pywharf.core.access.secrets import Credentials, fingerprint
 from pywharf.core.errors import InvalidInputError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
+from pywharf.serving.session_files import Holder
 
 _MAX_COOKIE = 1024
 _ID_BYTES = 16
+_MEMBER_HEX = 16
 
 
 @warmed_up
@@ -73,14 +75,14 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 class EndedSessions(Protocol):
     """The record of sessions that were ended early. Both methods raise UnavailableError."""
 
-    async def add(self, repo: RepoName, session: str, issued_at: int, until: int) -> None:
-        """Record an ended session until `until`.
+    async def add(self, repo: RepoName, holder: Holder, session: str, issued_at: int, until: int) -> None:
+        """Record an ended session of a holder until `until`.
 
         Every worker and replica that shares the records knows it within 2 seconds.
         """
 
-    async def holds(self, repo: RepoName, session: str, issued_at: int) -> bool:
-        """Return whether a session issued at `issued_at` was ended."""
+    async def holds(self, repo: RepoName, holder: Holder, session: str, issued_at: int) -> bool:
+        """Return whether a holder's session issued at `issued_at` was ended."""
 
 
 class Sessions:
@@ -171,11 +173,23 @@ class Sessions:
 
     async def end(self, session: Session) -> None:
         """End a verified session early."""
-        await self._ended.add(session.repo, session.id, session.issued_at, session.read_until)
+        holder = self._holder(session)
+        await self._ended.add(session.repo, holder, session.id, session.issued_at, session.read_until)
 
     async def is_ended(self, session: Session) -> bool:
         """Return whether a verified session was ended early."""
-        return await self._ended.holds(session.repo, session.id, session.issued_at)
+        return await self._ended.holds(session.repo, self._holder(session), session.id, session.issued_at)
+
+    def _holder(self, session: Session) -> Holder:
+        """Return whose records a session is among: those of its entry and identity, or of the secret.
+
+        The names hold no `/`. Nobody without the key can choose an identity that shares its name with another.
+        """
+        identity = session.identity
+        if identity is None:
+            return Holder(session.permission.name.lower())
+        subject = hmac.new(self._key, identity.subject.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return Holder(session.entries[0] if session.entries else "none", subject.hexdigest()[:_MEMBER_HEX])
 
     def _sign(self, payload: str, credentials: Credentials, session: Session) -> str:
         # The entries decide about an identity, so the repo's secrets may change meanwhile.

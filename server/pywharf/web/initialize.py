@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pywharf.core.errors import (
+    NO_CREDENTIALS,
     ForbiddenError,
     InvalidConfigError,
     NotFoundError,
@@ -53,8 +54,9 @@ class Initializer:
         if self._secret is None or self._folder is None:
             raise NotFoundError("This server takes no configuration here: it was started without --initialize_secret.")
         if not self._is_authorized(request, self._secret):
+            reason = "initialize" if hdrs.AUTHORIZATION in request.headers else NO_CREDENTIALS
             raise UnauthenticatedError(
-                "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.", "initialize"
+                "Send the secret of --initialize_secret as 'Authorization: Bearer SECRET'.", reason
             )
         if not self._source.takes_submissions:
             raise ForbiddenError("This server's configuration comes from a file; change that file, it is watched.")

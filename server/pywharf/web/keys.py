@@ -7,6 +7,7 @@ from aiohttp import web
 
 from pywharf.core.access.deciding import Grant
 from pywharf.core.access.identities import ProxyUser
+from pywharf.core.filenames import DistributionFilename
 from pywharf.core.forwarded import TrustedProxies
 from pywharf.core.names import RepoName
 from pywharf.index.advisories import CurrentAdvisories
@@ -51,5 +52,7 @@ REPO: web.RequestKey[RepoName] = web.RequestKey("repo", RepoName)
 """The name of the request's repo, for the logs and cross-origin reading."""
 GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
 """What an identity was granted, for the logs. Missing if the repo's own secrets or its storage decided."""
+UPLOADED: web.RequestKey[DistributionFilename] = web.RequestKey("uploaded", DistributionFilename)
+"""The name of the file that the request uploads, once it has arrived."""
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The request's id, once it was needed."""

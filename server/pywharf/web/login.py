@@ -13,7 +13,7 @@ from pywharf.core.errors import NO_CREDENTIALS, ForbiddenError, InvalidNameError
 from pywharf.core.names import RepoName, parse_repo_name
 from pywharf.serving.gatekeeper import Admitted, Decision, Refused
 from pywharf.web import audit
-from pywharf.web.auth import is_same_origin, session_grant, valid_session
+from pywharf.web.browsers import is_same_origin, session_repo, valid_session
 from pywharf.web.client_address import client_address
 from pywharf.web.forms import read_small_form
 from pywharf.web.keys import GATEKEEPER, GRANT, LOGINS, REPO, SESSIONS
@@ -31,9 +31,8 @@ _FORM_S = 20.0
 
 async def start(request: web.Request) -> web.Response:
     """Answer GET / with the start page for browsers."""
-    session = await session_grant(request)
-    is_valid = session is not None and session[1].permission is not Permission.NONE
-    return _html(start_page(root_of(request), repo=session[0] if session is not None and is_valid else None))
+    session = await session_repo(request)
+    return _html(start_page(root_of(request), repo=session))
 
 
 async def form(request: web.Request) -> web.Response:
@@ -60,6 +59,9 @@ async def submit(request: web.Request) -> web.Response:
     decision: Decision = Refused(NO_CREDENTIALS)
     if secret:
         decision = await gatekeeper.admit(repo, secret[:_FIELD_LIMIT], Permission.READ, address)
+        if isinstance(decision, Admitted) and decision.identity is not None and not decision.grant.keys:
+            # Everybody may read there, and no entry names this identity: a session would allow it nothing more.
+            decision = Refused("not-named", decision.grant.subject)
     if isinstance(decision, Refused):
         error: PywharfError = UnauthenticatedError.wrong_secret()
         if secret:

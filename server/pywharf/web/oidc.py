@@ -20,6 +20,7 @@ from pywharf.core.errors import (
     NotFoundError,
     PywharfError,
     TokenRefusedError,
+    UnavailableError,
 )
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName, parse_repo_name
@@ -117,8 +118,10 @@ async def burn(request: web.Request) -> web.Response:
     with request.app[MINTS].one(site(client_address(request))):
         burned = await minting.burn(sent.token)
     if burned is not None:
-        for repo in sorted(burned.entries):
-            audit.write(request, Burn(repo=repo, subject=burned.subject, token=burned.jti))
+        for repo in sorted(burned.repos):
+            audit.write(request, Burn(repo=repo, subject=burned.minted.subject, token=burned.minted.jti))
+        if not burned.is_everywhere:
+            raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
     return _json(request, {"message": "Accepted"}, status=202)
 
 

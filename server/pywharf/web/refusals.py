@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 
 from pywharf.core.audit import Refusal
 from pywharf.core.errors import (
+    NO_CREDENTIALS,
     ForbiddenError,
     PywharfError,
     TooManyWrongSecretsError,
@@ -19,8 +20,7 @@ from pywharf.core.errors import (
 from pywharf.web import audit
 from pywharf.web.auth import parse_authorization
 from pywharf.web.client_address import client_address
-from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS
-from pywharf.web.transport import session_cookie
+from pywharf.web.keys import BRAKE, GATEKEEPER, METRICS, UPLOADED
 
 _MAX_NAME = 63
 _NAMED_BY_USER = ("/simple", "/index_mtime")
@@ -56,9 +56,9 @@ async def refused(request: web.Request, error: PywharfError) -> PywharfError:
         header = request.headers.get(hdrs.AUTHORIZATION)
         if header is not None:
             return await _wrong_header(request, header, error)
-        if session_cookie(request) is not None:
-            # A session that has ended is nobody's guess, so it is not counted.
-            _audit(request, error, "session")
+        if error.reason != NO_CREDENTIALS:
+            # A session that has ended, or a person whom a proxy names, is nobody's guess, so it is not counted.
+            _audit(request, error, error.reason, subject=error.subject)
     elif isinstance(error, ForbiddenError | WithheldError):
         _audit(request, error, str(error))
     return error
@@ -83,12 +83,13 @@ def _audit(
 ) -> None:
     request.app[METRICS].refusals.labels(answer.status).inc()
     named = (repo or request.match_info.get("repo") or "").lower()
+    uploaded = request.get(UPLOADED)
     event = Refusal(
         repo=named if request.app[GATEKEEPER].is_known(named) else None,
         subject=subject or None,
         status=answer.status,
         reason=reason,
-        project=request.match_info.get("project"),
-        filename=request.match_info.get("filename"),
+        project=request.match_info.get("project") if uploaded is None else uploaded.project,
+        filename=request.match_info.get("filename") if uploaded is None else uploaded.filename,
     )
     audit.write(request, event)

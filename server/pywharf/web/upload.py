@@ -16,7 +16,7 @@ from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
 from pywharf.web.expecting import ask_for_body
 from pywharf.web.forms import UNREADABLE, Allowance, open_form, reason_of
-from pywharf.web.keys import METRICS, UPLOADS
+from pywharf.web.keys import METRICS, UPLOADED, UPLOADS
 
 _MAX_FIELDS = 2_000
 _MAX_FORM_BYTES = 16 * 1024 * 1024
@@ -55,7 +55,8 @@ class _Pace:
 class _Received:
     """The form's checked fields, and the file's name once its part has begun. The file's content is staged."""
 
-    def __init__(self, access: Access, staged: StagedFile) -> None:
+    def __init__(self, request: web.Request, access: Access, staged: StagedFile) -> None:
+        self._request = request
         self._access = access
         self.form: dict[str, str] = {}
         self.filename: DistributionFilename | None = None
@@ -77,7 +78,7 @@ class _Received:
         if part.name == "content":
             if self.filename is not None:
                 raise InvalidUploadError("The form has two fields 'content'; send one file a request.")
-            self.filename = parse_upload_filename(part.filename or "")
+            self.filename = self._request[UPLOADED] = parse_upload_filename(part.filename or "")
             self._access.require_publish(self.filename.project)
             check_form(self.form, self.filename)  # the fields before the file; later ones are checked after it
             return
@@ -141,7 +142,7 @@ async def _upload(request: web.Request, access: Access) -> tuple[str, ...]:
 
 
 async def _receive(request: web.Request, access: Access, staged: StagedFile) -> _Received:
-    form, pace, received = open_form(request), _Pace(), _Received(access, staged)
+    form, pace, received = open_form(request), _Pace(), _Received(request, access, staged)
     while data := await pace.next(request.content.read(_CHUNK)):
         for event in form.feed(data):
             if isinstance(event, Part):

@@ -119,6 +119,7 @@ MALFORMED = [
     (SERVER + "  identity: {audience: ''}", "it must be a text without spaces such as pywharf"),
     (SERVER + "  identity: {serviceAccounts: Off}", "expected `str`, got `bool`; put the value in quotes."),
     (SERVER + "  identity: {serviceAccounts: Online}", "it must be one of Off, Offline, TokenReview."),
+    (SERVER + "  identity: {issuers: [{name: user, url: https://sso.example}]}", "system, token and user are no names"),
     (SERVER + "  identity: {issuers: [{name: corp}]}", "url is missing; only those of github and gitlab are known"),
     (SERVER + "  identity: {issuers: [{name: a, url: 'http://a.example'}]}", "url is plain http, where anybody could"),
     (SERVER + "  identity: {issuers: [{name: github}, {name: github}]}", "issuers: two have the name github"),

@@ -1,11 +1,11 @@
-"""Check which events get a line, and that refusals cannot fill a disk."""
+"""Check which events get a line, and that refusals and sign-ins cannot fill a disk."""
 
 import json
 import logging
 
 import pytest
 
-from pywharf.core.audit import Login, Origin, Refusal
+from pywharf.core.audit import Burn, Login, Logout, Origin, Refusal
 from pywharf.serving.audit_log import LOGGER_NAME, AuditLog
 
 REFUSAL = Refusal(status=401, reason="wrong")
@@ -48,11 +48,11 @@ def test_off(lines):
 
 
 def test_what_is_left_out_is_counted_in_the_next_line(lines, clock):
-    suppressed = []
-    log = AuditLog(on_suppressed=lambda: suppressed.append(1), clock=clock)
+    suppressed: list[str] = []
+    log = AuditLog(on_suppressed=suppressed.append, clock=clock)
     refuse(log, 120)
     found = lines()
-    assert (len(found), {line.get("suppressed") for line in found}, len(suppressed)) == (20, {None}, 100)
+    assert (len(found), {line.get("suppressed") for line in found}, suppressed) == (20, {None}, ["refusal"] * 100)
     clock.now += 6
     refuse(log, 2)
     [line] = lines()
@@ -88,5 +88,23 @@ def test_other_events_are_never_left_out(lines, clock):
     log = AuditLog(clock=clock)
     refuse(log, 1000)
     for _ in range(300):
+        log.write(Burn(repo="demo", token="id"), Origin(address="192.0.2.1"))
+    assert sum(line["event"] == "burn" for line in lines()) == 300
+
+
+def test_sign_ins_have_bounds_of_their_own(lines, clock):
+    suppressed: list[str] = []
+    log = AuditLog(on_suppressed=suppressed.append, clock=clock)
+    refuse(log, 1000)
+    suppressed.clear()
+    lines()
+    for _ in range(30):
         log.write(Login(repo="demo"), Origin(address="192.0.2.1"))
-    assert sum(line["event"] == "login" for line in lines()) == 300
+        log.write(Logout(repo="demo"), Origin(address="192.0.2.1"))
+    log.write(Login(repo="demo"), Origin(address="192.0.2.2"))
+    assert [line["event"] for line in lines()] == [*["login", "logout"] * 10, "login"]
+    assert suppressed == ["login", "logout"] * 20
+    clock.now += 6
+    log.write(Login(repo="demo"), Origin(address="192.0.2.1"))
+    [line] = lines()
+    assert line["suppressed"] == 40

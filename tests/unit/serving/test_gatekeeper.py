@@ -14,9 +14,13 @@ from pywharf.core.access.secrets import Credentials
 from pywharf.core.access.tokens import digest_of, new_token
 from pywharf.core.errors import UnavailableError
 from pywharf.core.names import RepoName
+from pywharf.egress.token_review import ReviewStatus
 from pywharf.serving.gatekeeper import Admitted, Decision, Gatekeeper, Refused
 from pywharf.serving.identification import Identified, TokenVerifier, Unverified
+from pywharf.serving.identity.jwt_verifier import JwtVerifier
+from pywharf.serving.metrics import Metrics
 from pywharf.serving.permission_cache import PermissionCache
+from support.identity.tokens import account_claims, signing_key
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 TOKEN, OTHER, OWN = new_token(), new_token(), new_token()
@@ -172,6 +176,27 @@ def test_the_entries_of_a_repo_are_its_credentials(gatekeeper):
 @pytest.mark.parametrize("secret", ["ghp_" + "a" * 36, "ghs_1_eyJhbGciOi.eyJpc3Mi.c2ln", "github_pat_11A", "a" * 40])
 def test_tokens_of_github_have_no_form_of_an_identity(secret):
     assert not TokenVerifier().plausible(secret)
+
+
+@pytest.mark.parametrize("repo", ["github", "no-such-repo"])
+def test_a_json_web_token_is_never_sent_to_a_storage_also_where_no_issuer_is_believed(storage, repo):
+    """It may be the token of a pod or a CI job, for anybody who believes its issuer."""
+    verifier = JwtVerifier(_Never(), _Never(), Metrics())
+    gatekeeper = Gatekeeper(60, 60, [verifier], clock=lambda: NOW)
+    gatekeeper.replace({RepoName("github"): Credentials()}, {RepoName("github"): PermissionCache(storage, 60, 60)})
+    decision = admit(gatekeeper, repo, signing_key().token(account_claims(NOW)))
+    assert decision == Refused("jwt-issuer")
+    assert storage.asked == []
+
+
+class _Never:
+    """What fetches keys or asks the API server. Nothing may call it."""
+
+    async def fetch(self, issuer: str) -> object:
+        raise AssertionError
+
+    async def review(self, token: str, audience: str) -> ReviewStatus:
+        raise AssertionError
 
 
 @pytest.mark.parametrize("expires", [None, ENDED], ids=["not named", "expired"])

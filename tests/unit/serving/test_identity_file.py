@@ -110,6 +110,7 @@ CORP_ISSUER = {"name": "corp", "url": CORP}
         (text(issuers=[{"name": "corp", "url": "https://a@b"}]).encode(), "may hold no user info"),
         (text(issuers=[{"name": "corp", "url": "sso"}]).encode(), "must be an http or https URL"),
         (text(issuers=[CORP_ISSUER, {**CORP_ISSUER, "url": f"{CORP}/x"}]).encode(), "Two issuers are named 'corp'"),
+        (text(issuers=[{**CORP_ISSUER, "name": "user"}]).encode(), "no issuer may be named 'user'"),
         (text(issuers=[CORP_ISSUER, {**CORP_ISSUER, "name": "other"}]).encode(), "'other' has the URL of another"),
         (text(issuers=[{"name": "corp", "url": CLUSTER}]).encode(), "has the URL of another issuer, or of the cluster"),
         (
@@ -135,6 +136,7 @@ CORP_ISSUER = {"name": "corp", "url": CORP}
         "user info",
         "no URL",
         "a name twice",
+        "a reserved name",
         "a URL twice",
         "the cluster's URL",
         "many",

@@ -12,11 +12,12 @@ from pywharf.core.secret_text import token_text
 
 _CLIENT_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 """A client's token in any form. Tokens of apps and of Actions hold a JSON web token, with its dots."""
-_GITHUBS_TOKEN = re.compile(r"(gh[a-z]{1,3}_|github_[a-z]{2,8}_|v1\.|eyJ)[A-Za-z0-9_.-]{16,4090}|[0-9a-f]{40}")
+_GITHUBS_TOKEN = re.compile(r"(gh[a-z]{1,3}_|github_[a-z]{2,8}_|v1\.)[A-Za-z0-9_.-]{16,4090}|[0-9a-f]{40}")
 """A token of github.com: a prefix for each kind of token, and the two forms that are older than prefixes.
 
 Source: "GitHub's token formats" in its documentation. The pattern is looser, because GitHub has added kinds and lengths
-before.
+before. A JSON web token by itself is none: with one a GitHub App only asks for its tokens. It may be somebody's proof
+of an identity, which must not leave the server.
 """
 _GITHUBS_HOSTS = ("github.com", "ghe.com")
 _EXAMPLE = "app_id, installation_id and private_key, as TOML or JSON"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pywharf.core.access.known_issuers import KNOWN_ISSUERS
+from pywharf.core.access.known_issuers import KNOWN_ISSUERS, RESERVED_NAMES
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.urls import check_url
@@ -33,6 +33,8 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Its keys (RFC 7517). None: they are fetched by discovery and followed."""
 
     def __post_init__(self) -> None:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"no issuer may be named {self.name!r}: subjects of another kind begin so")
         if self.url is None and self.name not in KNOWN_ISSUERS:
             known = " and ".join(sorted(KNOWN_ISSUERS))
             raise ValueError(f"the issuer {self.name!r} has no url; only {known} are known by name")

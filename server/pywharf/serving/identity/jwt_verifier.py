@@ -16,7 +16,6 @@ from pywharf.core.access.trusted_issuers import TrustedIssuer
 from pywharf.core.errors import IdentityUnavailableError
 from pywharf.serving.definitions import NO_IDENTITY, ServedIdentity
 from pywharf.serving.identification import Identified, Unverified
-from pywharf.serving.identity.attempts import Attempts
 from pywharf.serving.identity.followed_keys import FollowedKeys, KeyFetcher
 from pywharf.serving.identity.reviews import KEPT_S, Reviewer, Reviews
 from pywharf.serving.identity.verified_tokens import Verified, no_tokens
@@ -46,7 +45,6 @@ class JwtVerifier:
         """By `iss`."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._verified = no_tokens()
-        self._attempts = Attempts(monotonic)
         self._reviews = Reviews(reviewer, monotonic)
 
     async def __aenter__(self) -> Self:
@@ -91,8 +89,11 @@ class JwtVerifier:
         self._reviews.forget()
 
     def plausible(self, secret: str) -> bool:
-        """Return whether a text has the form of a JWT; see `identification.Verifier`."""
-        return bool(self._served.issuers) and jwt_parsing.is_plausible(secret)
+        """Return whether a text has the form of a JWT; see `identification.Verifier`.
+
+        Also on a server that believes no issuer, which would send somebody's token to a storage otherwise.
+        """
+        return jwt_parsing.is_plausible(secret)
 
     async def identify(self, secret: str, address: str) -> Identified:
         """Return whose token the client at an address sent; see `identification.Verifier`."""
@@ -100,11 +101,9 @@ class JwtVerifier:
         known = self._verified.get(digest)
         if known is not None and self._clock() < known.identity.expires and self._monotonic() < known.until:
             return known.identity
-        self._attempts.check(address)
         try:
             identity = await self._verify(secret, digest, address)
         except RefusedTokenError as error:
-            self._attempts.note(address)
             self._metrics.identity_verifications.labels(error.reason.value).inc()
             return Unverified(str(error))
         except IdentityUnavailableError:

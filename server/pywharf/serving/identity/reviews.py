@@ -1,10 +1,11 @@
 """Ask the API server about ServiceAccount tokens, as seldom as that is possible."""
 
+import asyncio
+import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from cachetools import FIFOCache
 
@@ -13,14 +14,20 @@ from pywharf.core.access.jwt_reasons import Reason, RefusedTokenError
 from pywharf.core.addresses import site
 from pywharf.core.errors import BusyError, IdentityUnavailableError
 from pywharf.egress.token_review import ReviewStatus, ReviewUnavailableError
+from pywharf.index.fair_slots import FairSlots
 from pywharf.index.single_flight import SingleFlight
+from pywharf.serving.slots import Slots
 
 _logger = logging.getLogger(__name__)
 KEPT_S: Final = 10.0
 """Seconds for which an answer is kept; a token that was revoked is accepted for as long."""
 _KEPT: Final = 10_000
-_PER_ADDRESS: Final = 4
-"""Reviews that one address may wait for, of the eight that run; so it never holds up all others."""
+_MAX_CONCURRENT: Final = 8
+"""Reviews that run, of which one address alone has at most four."""
+_MAX_WAITING: Final = 512
+"""Reviews that run or wait, of which one address alone has at most half."""
+_WAIT_S: Final = 5.0
+"""Seconds that a review waits until it may run."""
 
 
 class Reviewer(Protocol):
@@ -39,7 +46,8 @@ class Reviews:
         self._refused: FIFOCache[bytes, float] = FIFOCache(_KEPT)
         """When it was asked about a token that it does not know, by the token's digest."""
         self._asking = SingleFlight[bytes, ReviewStatus]()
-        self._waiting = Counter[str]()
+        self._waiting = Slots(_MAX_WAITING, "reviews of tokens")
+        self._running = FairSlots(_MAX_CONCURRENT)
         self._fault = ""
 
     def forget(self) -> None:
@@ -56,7 +64,7 @@ class Reviews:
             raise RefusedTokenError(Reason.REVIEW)
         began = self._clock()
         try:
-            found = await self._asking.run(digest, lambda: self._begin(token, audience, site(address)))
+            found = await self._asking.run(digest, lambda: self._ask(token, audience, site(address)))
         except ReviewUnavailableError as error:
             self._report(str(error))
             raise IdentityUnavailableError from error
@@ -66,20 +74,18 @@ class Reviews:
             self._refused[digest] = began
             raise RefusedTokenError(Reason.REVIEW)
 
-    def _begin(self, token: str, audience: str, client: str) -> Coroutine[Any, Any, ReviewStatus]:
-        """Prepare a review. Raises BusyError if the client waits for many already."""
-        if self._waiting[client] >= _PER_ADDRESS:
-            raise BusyError("The API server is being asked about other tokens from your address; try again soon.")
-        self._waiting[client] += 1
-        return self._ask(token, audience, client)
-
     async def _ask(self, token: str, audience: str, client: str) -> ReviewStatus:
-        try:
-            return await self._reviewer.review(token, audience)
-        finally:
-            self._waiting[client] -= 1
-            if not self._waiting[client]:
-                del self._waiting[client]
+        """Ask as soon as a slot is free for the client. Raises BusyError if it waits for too many, or for too long."""
+        with self._waiting.one(client):
+            async with contextlib.AsyncExitStack() as held:
+                try:
+                    async with asyncio.timeout(_WAIT_S):
+                        await held.enter_async_context(self._running.one(client))
+                except TimeoutError as error:
+                    raise BusyError(
+                        "The API server is being asked about many other tokens; try again in some seconds."
+                    ) from error
+                return await self._reviewer.review(token, audience)
 
     def _report(self, fault: str) -> None:
         if fault != self._fault:

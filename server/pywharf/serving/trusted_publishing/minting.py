@@ -17,7 +17,7 @@ from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
 from pywharf.core.names import RepoName
 from pywharf.serving.identification import Identified, Unverified, Verifier
-from pywharf.serving.trusted_publishing.used_tokens import UsedTokens, oidc_token_id
+from pywharf.serving.trusted_publishing.used_tokens import Burned, UsedTokens, oidc_token_id
 
 _LEEWAY_S: Final = 60
 """Seconds for which a token may still be taken for valid after its end, because clocks differ."""
@@ -108,12 +108,10 @@ class Minting:
         keys = {repo: tuple(one.key for one in wanted[repo]) for repo in used}
         return Issued(*self._key.mint(secrets.token_urlsafe(_ID_BYTES), keys, claims.subject, self._clock()))
 
-    async def burn(self, token: str) -> Minted | None:
-        """End a minted token everywhere. Return it; None for any other text. Raises UnavailableError."""
+    async def burn(self, token: str) -> Burned | None:
+        """End a minted token. Return where that was done; None for any other text."""
         minted = self._key.read(token, self._clock())
-        if minted is not None:
-            await self._used.burn(minted)
-        return minted
+        return None if minted is None else await self._used.burn(minted)
 
     async def _verified(self, token: str, address: str) -> Claims:
         found = await self._verifier.identify(token, address) if self._verifier.plausible(token) else None

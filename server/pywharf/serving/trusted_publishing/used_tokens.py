@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
+import msgspec
 from cachetools import FIFOCache, TTLCache
 
 from pywharf.core.access.identities import Claims, Minted
@@ -29,6 +30,16 @@ _KNOWN_S: Final = 1.0
 _REMEMBERED: Final = 10_000
 
 _UNKNOWN: Final = "It cannot be found out now whether the token was used before; try again with a new one."
+
+
+class Burned(msgspec.Struct, frozen=True):
+    """What the end of a minted token did."""
+
+    minted: Minted
+    repos: tuple[RepoName, ...]
+    """Those of the token in which it was not ended before."""
+    is_everywhere: bool
+    """Whether every server will know it."""
 
 
 class ClaimsOfRepo(Protocol):
@@ -74,14 +85,14 @@ class UsedTokens:
             return ()
         return tuple(repo for repo, is_first in answered if is_first)
 
-    async def burn(self, minted: Minted) -> None:
-        """End a minted token. Raises UnavailableError if not every server will know it."""
+    async def burn(self, minted: Minted) -> "Burned":
+        """End a minted token."""
         name, until = _name("burned", minted.jti), int(minted.expires)
         for repo in minted.entries:
             self._spent[repo, name] = True
         claims = await self._claim_all(minted.entries, name, until)
-        if None in claims.values():
-            raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
+        repos = tuple(repo for repo, is_first in claims.items() if is_first)
+        return Burned(minted, repos, is_everywhere=None not in claims.values())
 
     async def is_spent(self, repo: RepoName, identity: Minted | Claims, token: str) -> bool:
         """Return whether a minted token was burned, or an OIDC token exchanged, as the repo's storage knows.

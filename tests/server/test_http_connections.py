@@ -298,7 +298,7 @@ def test_a_server_that_ends_finishes_what_it_began(tmp_path, large, number, more
     """A slow download and a slow upload finish, new connections are refused, and the exit status is 0."""
     with running(tmp_path, list(more)) as server:
         assert statuses(raw(server.url, *upload_of(server, large))) == [200]
-        late = wheel(tmp_path, "late", payload=b"x" * 1_000_000)
+        late = wheel(tmp_path, "late", payload=b"x" * 4_000_000)  # half of it is written before the rest arrives
         head, body = upload_of(server, late)
         target = f"/simple/large/{large.name}"
         with dial(server.url) as download, dial(server.url) as upload, dial(server.url) as idle:
@@ -339,9 +339,9 @@ def test_connections_that_only_wait_do_not_hold_up_the_end(tmp_path, more):
 
 def test_a_transfer_that_never_ends_is_cut_off_in_time(tmp_path):
     with running(tmp_path, ["--shutdown_timeout=1"]) as server:
-        head, body = upload_of(server, wheel(tmp_path, "endless", payload=b"x" * 1_000_000))
+        head, body = upload_of(server, wheel(tmp_path, "endless", payload=b"x" * 4_000_000))
         with dial(server.url) as upload:
-            upload.sendall(head + body[:1000])
+            upload.sendall(head + body[: len(body) // 2])
             staging = server.root / "cache" / "demo" / "staging"
             wait_for(lambda: list(staging.iterdir()), "the upload to begin")
             begun = time.monotonic()

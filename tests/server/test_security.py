@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import psutil
 import pytest
 
 from pywharf.core.archive import MAX_MEMBERS
@@ -251,6 +252,12 @@ def slow_sdist() -> bytes:
     return gzip.compress(b"".join(members) + bytes(1024), compresslevel=1, mtime=0)
 
 
+def connections_of(server: Server) -> int:
+    """Return how many clients are connected to the server."""
+    found = psutil.Process(server.process.pid).net_connections("tcp")
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in found)
+
+
 @pytest.mark.timeout(300)
 def test_many_concurrent_slow_archives_delay_nobody(tmp_path):
     """There are as many as the server has threads. Another repo's pages, downloads and uploads go on meanwhile."""
@@ -266,7 +273,9 @@ def test_many_concurrent_slow_archives_delay_nobody(tmp_path):
 
     with running(tmp_path) as server, ThreadPoolExecutor(32) as attackers:
         begun = [attackers.submit(attack, server) for _ in range(32)]
-        wait_for(lambda: len(list((server.root / "cache/demo/staging").iterdir())) > 20, "the attack to begin")
+        staging = server.root / "cache/demo/staging"
+        # One is read, the others have arrived and wait for it.
+        wait_for(lambda: list(staging.iterdir()) and connections_of(server) > 20, "the attack to begin")
         headers = {"Content-Type": other_type}
         published = call(server.repo("other"), "POST", auth="other:other-write", headers=headers, body=other_body)
         assert published.status == 200, published

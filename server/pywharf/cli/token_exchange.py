@@ -74,13 +74,19 @@ class _Server:
             raise UnavailableError(
                 f"{host} cannot be reached: {_printable(str(error)) or type(error).__name__}."
             ) from None
-        try:
-            said = msgspec.json.decode(raw, type=dict[str, object])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            said = {}
+        said = _object_of(raw)
         if response.status != 200:  # noqa: PLR2004 - OK
             raise InvalidInputError(f"{host} answered {response.status}: {_reasons(said)}")
         return said
+
+
+def _object_of(raw: bytes) -> Mapping[str, object]:
+    """Return the JSON object of an answer; an empty one if it is something else."""
+    try:
+        said = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _text(said: Mapping[str, object], field: str) -> str:

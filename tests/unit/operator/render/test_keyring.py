@@ -177,7 +177,9 @@ def test_it_refuses_politely(program: Program, what: str):
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "\n", "two words", 'a"b', "a\\b", "a" * 8193, "ä", "a\rb", "a\x00b c"], ids=repr
+    "content",
+    [None, "", "\n", "two words", 'a"b', "a\\b", "a" * 8193, "ä", "a\rb", "a\x00b c"],
+    ids=lambda one: repr(one)[:20],
 )
 def test_it_says_what_is_wrong_with_the_token(program: Program, content: str | None):
     program.token.unlink()

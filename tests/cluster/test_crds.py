@@ -231,8 +231,10 @@ def test_as_much_access_as_there_may_be(kube, namespace):
 def test_as_many_projects_as_there_may_be(kube, namespace):
     """The rule that counts the projects of all entries costs no more than the API server spends."""
     projects = [f"{'p' * 190}-{number}" for number in range(250)]
-    claims = {"oidc": {"issuer": "corp", "claims": {f"c{number}": "*" * 8 + "a" * 504 for number in range(16)}}}
-    ref = {"gitlab": {"project": "a/b", "namespaceID": 1, "ref": "*a" * 8 + "b" * 496}}
+    claims: dict[str, Any] = {
+        "oidc": {"issuer": "corp", "claims": {f"c{number}": "*" * 8 + "a" * 504 for number in range(16)}}
+    }
+    ref: dict[str, Any] = {"gitlab": {"project": "a/b", "namespaceID": 1, "ref": "*a" * 8 + "b" * 496}}
     access = [ENTRY | claims | {"name": f"e{number}", "projects": projects} for number in range(3)]
     access += [ENTRY | ref | {"name": f"r{number}", "projects": projects[:4]} for number in range(61)]
     spec = {"backend": {"fileSystem": {}}, "access": access}

@@ -216,8 +216,14 @@ def test_claims_are_compared_once(monkeypatch, expires):
     ]
     gatekeeper = Gatekeeper(60, 60, clock=lambda: NOW)
     gatekeeper.replace({RepoName("a"): Credentials(entries=compile_entries(RepoName("a"), entries))}, {})
-    compared, fits = [], Asked.fits
-    monkeypatch.setattr(Asked, "fits", lambda asked, given: compared.append(asked) or fits(asked, given))
+    compared: list[Asked] = []
+    fits = Asked.fits
+
+    def counted(asked: Asked, given: Claims) -> bool:
+        compared.append(asked)
+        return fits(asked, given)
+
+    monkeypatch.setattr(Asked, "fits", counted)
     stranger = Claims("corp", {"sub": "a"}, NOW + 60)
     reason = "expired" if expires else "not-named"
     assert gatekeeper.admit_identified(RepoName("a"), stranger) == Refused(reason, "corp:a")

@@ -1,6 +1,6 @@
 """The set of projects that access entries are about, as patterns of normalized names."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.name_patterns import NamePatterns, normalized_pattern
@@ -27,32 +27,39 @@ class RepoProjects:
     def of(self, numbers: Collection[int]) -> "ProjectFilter":
         """Return the projects of the entries with these numbers together."""
         patterns = frozenset[str]().union(*(self._patterns[number] for number in numbers))
-        return ProjectFilter(patterns, self._compiled, frozenset(numbers))
+        return ProjectFilter(patterns, {self._compiled: frozenset(numbers)})
 
 
 class ProjectFilter:
     """Some of a repo's projects: those of several of its entries. Hashable; equal if the patterns are."""
 
-    __slots__ = ("_compiled", "_hash", "_numbers", "everything", "patterns")
+    __slots__ = ("_hash", "_parts", "everything", "patterns")
 
-    def __init__(self, patterns: frozenset[str], compiled: NamePatterns[int], numbers: frozenset[int]) -> None:
-        """`compiled` has the entries' numbers by their patterns."""
+    def __init__(self, patterns: frozenset[str], parts: Mapping[NamePatterns[int], frozenset[int]]) -> None:
+        """`parts` has the compiled patterns of repos, each with the numbers of entries. Only a sum may have two."""
         self.patterns = patterns
         self.everything = "*" in patterns
         """Whether each project is one of them."""
-        self._compiled = compiled
-        self._numbers = numbers
+        self._parts = parts
         self._hash = hash(patterns)
 
     def allows(self, name: ProjectName) -> bool:
         """Return whether a project is one of them."""
-        return self.everything or not self._numbers.isdisjoint(self._compiled.matching(name))
+        if self.everything:
+            return True
+        return any(not numbers.isdisjoint(compiled.matching(name)) for compiled, numbers in self._parts.items())
 
     def of(self, names: Sequence[ProjectName]) -> tuple[ProjectName, ...]:
         """Return those of the names that are allowed, in their order."""
         if self.everything:
             return tuple(names)
         return tuple(name for name in names if self.allows(name))
+
+    def __or__(self, other: "ProjectFilter") -> "ProjectFilter":
+        parts = dict(self._parts)
+        for compiled, numbers in other._parts.items():
+            parts[compiled] = parts.get(compiled, frozenset()) | numbers
+        return ProjectFilter(self.patterns | other.patterns, parts)
 
     def __hash__(self) -> int:
         return self._hash

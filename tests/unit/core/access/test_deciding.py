@@ -121,6 +121,7 @@ def test_equal_filters_are_one_key_of_a_cache():
         for projects in (("a-*", "b"), ("B", "a_*"))
     )
     assert {first: 1}[second] == 1
+    assert first | second == first
     both = [entry(token_digests=(ONE,), projects=("a-*", "b")), entry("two", token_digests=(ONE,), projects=("B",))]
     assert decide(compile_entries(REPO, both), TokenHolder(ONE), NOW).read == first
     assert first not in {NO_PROJECTS, ALL_PROJECTS, RepoProjects([["a-*"]]).of([0])}
@@ -265,6 +266,16 @@ def test_entries_about_one_digest_in_two_repos_do_not_mix():
     second = compile_entries(RepoName("team-b"), [entry(token_digests=(TWO,))])
     assert decide(first, TokenHolder(TWO), NOW).permission is NONE
     assert decide(second, TokenHolder(ONE), NOW).permission is NONE
+
+
+def test_sets_of_projects_add_up():
+    repo, other = RepoProjects([["a-*"], ["b"], ["c"]]), RepoProjects([["d"]])
+    names = ["a-x", "b", "c", "d"]
+    assert allowed(repo.of([0]) | repo.of([1]), *names) == ["a-x", "b"]
+    assert repo.of([0]) | repo.of([1]) == repo.of([0, 1])
+    assert allowed(repo.of([2]) | other.of([0]), *names) == ["c", "d"]
+    assert (repo.of([0]) | ALL_PROJECTS).everything
+    assert repo.of([0]) | NO_PROJECTS == repo.of([0])
 
 
 def test_equal_entries_are_compiled_once():

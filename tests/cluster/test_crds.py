@@ -28,6 +28,9 @@ PAST_THE_SCHEMA = (
     "the IANA time zone database has no such name",
     "is no version specifier of PEP 440",
     "it must be a claim's name",
+    "claims is '*********'",
+    "129 claims with a *",
+    "65 patterns with a *",
     "expected `bool | int | str`, got `array`",
     "jwks: it has no list of keys",
     "no bit past its length",
@@ -223,6 +226,24 @@ def test_as_much_access_as_there_may_be(kube, namespace):
     with pytest.raises(ApiError) as refused:
         put(kube, namespace, "packagerepos", "longer", spec | {"access": [*access, access[0] | {"name": "more"}]})
     assert refused.value.status == 422
+
+
+def test_as_many_projects_as_there_may_be(kube, namespace):
+    """The rule that counts the projects of all entries costs no more than the API server spends."""
+    projects = [f"{'p' * 190}-{number}" for number in range(250)]
+    claims: dict[str, Any] = {
+        "oidc": {"issuer": "corp", "claims": {f"c{number}": "*" * 8 + "a" * 504 for number in range(16)}}
+    }
+    ref: dict[str, Any] = {"gitlab": {"project": "a/b", "namespaceID": 1, "ref": "*a" * 8 + "b" * 496}}
+    access = [ENTRY | claims | {"name": f"e{number}", "projects": projects} for number in range(3)]
+    access += [ENTRY | ref | {"name": f"r{number}", "projects": projects[:4]} for number in range(61)]
+    spec = {"backend": {"fileSystem": {}}, "access": access}
+    path = put(kube, namespace, "packagerepos", "long", spec)
+    assert len((kube.get(path) or {})["spec"]["access"]) == 64
+    access[-1] |= {"projects": projects[:20]}
+    with pytest.raises(ApiError) as refused:
+        put(kube, namespace, "packagerepos", "longer", spec)
+    assert "all entries together may have 1000 projects" in refused.value.message
 
 
 ENTRY = {"name": "a", "permission": "Read"}

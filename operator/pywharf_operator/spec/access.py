@@ -9,6 +9,7 @@ from msgspec import Meta
 from pywharf.core.access import entries
 from pywharf_operator.spec.forms import (
     CLAIM_NAME,
+    ClaimText,
     GithubRepository,
     GithubWorkflow,
     GitlabPipeline,
@@ -32,7 +33,6 @@ Environment = Annotated[
     Meta(description="The environment of the job. Absent: any, or none."),
 ]
 IssuerName = Annotated[Namespace, Meta(description="The issuer's name in spec.identity.issuers of the PackageServer.")]
-ClaimText = Annotated[str, Meta(min_length=1, max_length=512)]
 ClaimNumber = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Group = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -80,7 +80,17 @@ class GitlabSubject(Model, frozen=True, kw_only=True):
     ] = ".gitlab-ci.yml"
     environment: Environment = None
     ref: Annotated[
-        ClaimText | None, Meta(description="The branch or tag, * for any characters but /. Absent: any.")
+        ClaimText | None,
+        Meta(
+            description=(
+                "The name of the branch or tag, * for any characters but /. Absent: any. A branch may have a name that "
+                "is meant for tags; see refType."
+            )
+        ),
+    ] = None
+    ref_type: Annotated[
+        entries.RefType | None,
+        Meta(description="Whether the pipeline runs for a branch or for a tag. Absent: either."),
     ] = None
     namespace_id: Annotated[
         int,
@@ -104,10 +114,11 @@ class OidcSubject(Model, frozen=True, kw_only=True):
         dict[str, ClaimText | ClaimNumber | bool],
         Meta(
             min_length=1,
-            max_length=entries.MAX_SUBJECTS,
+            max_length=entries.MAX_CLAIMS,
             description=(
                 "What the token must say, all of it. A text fits by its pattern, in which * stands for any characters "
-                "but /; a number or truth value fits only itself."
+                "but /; a number or truth value fits only itself. All entries of a repo may have "
+                f"{entries.MAX_CLAIM_PATTERNS} claims with a *."
             ),
         ),
     ]

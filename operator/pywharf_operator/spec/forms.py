@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from pywharf.core.access.claim_patterns import MAX_LENGTH, MAX_STARS
 from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.spec.networks import check_network
@@ -175,6 +176,11 @@ CLAIM_NAME = Form(
     max_length=256,
     must_be="a claim's name of letters, digits, '_', '-', '.', ':' and '/', such as sub",
 )
+CLAIM_TEXT = Form(
+    pattern=f"^[^*]*([*][^*]*){{0,{MAX_STARS}}}$",
+    max_length=MAX_LENGTH,
+    must_be=f"a text in which up to {MAX_STARS} * stand for any characters but /",
+)
 AUDIENCE = Form(
     pattern="^[!-~]+$",
     max_length=256,
@@ -217,6 +223,7 @@ GithubRepository = Annotated[str, Meta(extra={"form": GITHUB_REPOSITORY})]
 GithubWorkflow = Annotated[str, Meta(extra={"form": GITHUB_WORKFLOW})]
 GitlabProject = Annotated[str, Meta(extra={"form": GITLAB_PROJECT})]
 GitlabPipeline = Annotated[str, Meta(extra={"form": GITLAB_PIPELINE})]
+ClaimText = Annotated[str, Meta(min_length=1, extra={"form": CLAIM_TEXT})]
 Audience = Annotated[str, Meta(extra={"form": AUDIENCE})]
 Network = Annotated[str, Meta(extra={"form": NETWORK})]
 LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]

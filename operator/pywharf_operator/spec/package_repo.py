@@ -6,9 +6,9 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from pywharf.config.forms import Url
-from pywharf.core.access.entries import MAX_ENTRIES
+from pywharf.core.access.entries import MAX_ENTRIES, MAX_PATTERNS, check_entries
 from pywharf.core.names import RepoName
-from pywharf_operator.spec.access import Access
+from pywharf_operator.spec.access import Access, delivered
 from pywharf_operator.spec.backends import Backend
 from pywharf_operator.spec.client_config import ClientConfig
 from pywharf_operator.spec.conditions import Condition, Count, NameText, StatusModel, Text
@@ -189,6 +189,14 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
                 not spec.credentials.read_only or all(entry.permission != "Publish" for entry in spec.access)
             ),
         ),
+        Rule(
+            cel=(
+                "!has(self.access) || self.access.map(entry, has(entry.projects) ? entry.projects.size() : 1).sum() "
+                f"<= {MAX_PATTERNS}"
+            ),
+            message=f"access: all entries together may have {MAX_PATTERNS} projects; use patterns such as acme-*",
+            holds=lambda spec: sum(len(entry.projects) for entry in spec.access) <= MAX_PATTERNS,
+        ),
     )
 
     server_ref: Annotated[ServerRef, Meta(description="The PackageServer that serves this repo.")] = ServerRef()
@@ -228,11 +236,12 @@ class PackageRepoSpec(Model, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError as every model, and for a name that two entries have, which the API server refuses."""
+        """Raise ValueError as every model, and for access entries that a server would refuse together."""
         Model.__post_init__(self)
         names = [one.name for one in self.access]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"access: two entries have the name {twice[0]}; give each its own")
+        check_entries(tuple(map(delivered, self.access)))
 
 
 class IndexStatus(StatusModel, frozen=True, kw_only=True):

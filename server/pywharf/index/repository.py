@@ -31,7 +31,7 @@ from pywharf.index.staging import StagedFile
 from pywharf.index.threads import within
 
 _LARGE_ROOT = 2_000
-_LARGE_FILTERED_ROOT = 200
+_LARGE_FILTERED_ROOT = 50
 _LARGE_PROJECT = 200
 """Entries above which rendering a page would hold up the event loop."""
 _FOREIGN_FILE_BYTES = 1024

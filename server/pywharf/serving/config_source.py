@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, Secret, SecretRef, ServerConfig, config_digest, parse_config
+from pywharf.core.access.deciding import CompiledEntries
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import RepoName
@@ -81,6 +82,8 @@ class ConfigSource:
         self._specs = specs
         self._submitted = submitted
         """The file, shared by the workers, that holds a configuration submitted to `/initialize/`."""
+        self._compiled: Mapping[RepoName, CompiledEntries] = {}
+        """The access entries of the last configuration that was read."""
         self._seen: Seen = {}
         """The files that `load` read, in their state just before, so that no change is missed."""
 
@@ -174,7 +177,10 @@ class ConfigSource:
             found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
-        repos: Mapping[RepoName, RepoDefinition] = definitions(parsed, lambda name, field: found.get((name, field)))
+        repos: Mapping[RepoName, RepoDefinition] = definitions(
+            parsed, lambda name, field: found.get((name, field)), self._compiled
+        )
+        self._compiled = {name: one.credentials.entries for name, one in repos.items() if one.spec.access}
         if self._policies is None:
             return LoadedConfig(repos, config_digest(config, admin_secret))
         policies, identity = self._policies.load(parsed, seen), self._identity.load(parsed, seen)

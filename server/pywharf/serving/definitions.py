@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec, ServerConfig
-from pywharf.core.access.deciding import compile_entries
+from pywharf.core.access.deciding import NO_ENTRIES, CompiledEntries, compile_entries
 from pywharf.core.access.identity_document import IdentityDocument
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.access.trusted_issuers import TrustedIssuer
@@ -74,9 +74,14 @@ class LoadedConfig(msgspec.Struct, frozen=True):
 
 
 def definitions(
-    config: ServerConfig, secrets: Callable[[RepoName, str], str | None]
+    config: ServerConfig,
+    secrets: Callable[[RepoName, str], str | None],
+    compiled: Mapping[RepoName, CompiledEntries],
 ) -> Mapping[RepoName, RepoDefinition]:
-    """Return each repo with its secrets; `secrets(repo, field)` returns one in clear text."""
+    """Return each repo with its secrets; `secrets(repo, field)` returns one in clear text.
+
+    Of the entries that were `compiled` before, those that stayed the same are used again.
+    """
     return {
         name: RepoDefinition(
             spec,
@@ -85,7 +90,7 @@ def definitions(
                 write=secrets(name, "write_secret"),
                 anonymous_read=spec.anonymous_read,
                 storage=" ".join(str(getattr(spec, field)) for field in spec.place),
-                entries=compile_entries(name, spec.access),
+                entries=compile_entries(name, spec.access, compiled.get(name, NO_ENTRIES)),
             ),
             secrets(name, "admin_secret"),
         )

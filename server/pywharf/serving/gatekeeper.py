@@ -175,8 +175,7 @@ class Gatekeeper:
                 subject=identity.subject,
             )
         if grant.permission is Permission.NONE:
-            expired = credentials.entries.about(identity)
-            return Refused("expired" if expired else "not-named", identity.subject)
+            return Refused("expired" if grant.has_ended else "not-named", identity.subject)
         return Admitted(grant, identity)
 
     def _is_plausible(self, named: str) -> bool:

@@ -95,13 +95,13 @@ async def mint(request: web.Request) -> web.Response:
     """
     minting = _offered(request)
     address = client_address(request)
+    sent = await _token_sent(request)
+    if sent.features is not None and not set(sent.features) <= set(_FEATURES):
+        raise TokenRefusedError("unsupported-feature", f"Minted tokens offer {', '.join(_FEATURES)} alone.")
     with request.app[MINTS].one(site(address)):
-        sent = await _token_sent(request)
-        if sent.features is not None and not set(sent.features) <= set(_FEATURES):
-            raise TokenRefusedError("unsupported-feature", f"Minted tokens offer {', '.join(_FEATURES)} alone.")
         issued = await minting.mint(sent.token, address, _only(request))
     minted = issued.minted
-    for repo, keys in minted.entries.items():
+    for repo, keys in sorted(minted.entries.items()):
         entries = ",".join(key.partition(":")[0] for key in keys)
         audit.write(
             request,
@@ -114,11 +114,11 @@ async def mint(request: web.Request) -> web.Response:
 async def burn(request: web.Request) -> web.Response:
     """Answer POST /_/oidc/burn-token: end a minted token. The answer is the same for any other text."""
     minting = _offered(request)
+    sent = await _token_sent(request)
     with request.app[MINTS].one(site(client_address(request))):
-        sent = await _token_sent(request)
         burned = await minting.burn(sent.token)
     if burned is not None:
-        for repo in burned.repos:
+        for repo in sorted(burned.repos):
             audit.write(request, Burn(repo=repo, subject=burned.minted.subject, token=burned.minted.jti))
         if not burned.is_everywhere:
             raise UnavailableError("The token cannot be ended everywhere now; try again. It ends by itself, too.")
@@ -183,7 +183,10 @@ def _only(request: web.Request) -> RepoName | None:
 
 
 async def _token_sent(request: web.Request) -> _TokenSent:
-    """Read the body. Its Content-Type does not count: some clients send none."""
+    """Read the body. Its Content-Type does not count: some clients send none.
+
+    It is read before a slot is taken, so that slow bodies take none from others behind the same address.
+    """
     raw = await read_body(request, _MAX_BODY_BYTES, _LONGEST_S)
     try:
         return msgspec.json.decode(raw, type=_TokenSent)

@@ -26,6 +26,9 @@ metadata: {name: demo, labels: {pywharf.dev/credentials: "true"}}
 """
 
 DIGEST = "'sha256:" + "a" * 64 + "'"
+LONG = f"permission: Read, tokenDigests: [{DIGEST}], projects: {[f'p{n}' for n in range(251)]}"
+
+STARS = "permission: Read, oidc: {issuer: corp, claims: {a: '*', b: 'b*', c: '*c'}}"
 
 
 def access(entry: str) -> str:
@@ -69,8 +72,40 @@ MALFORMED = [
         "it must be the name of a file in .github/workflows",
     ),
     (access("permission: Read, gitlab: {project: a, namespaceID: 1}"), "path of a GitLab project as GROUP/NAME"),
+    (
+        access("permission: Read, gitlab: {project: a/b, namespaceID: 1, refType: commit}"),
+        "refType is 'commit'; it must be one of branch, tag.",
+    ),
     (access("permission: Read, oidc: {issuer: a, claims: {}}"), "claims"),
     (access("permission: Read, oidc: {issuer: a, claims: {'a b': c}}"), "it must be a claim's name"),
+    (
+        access("permission: Read, oidc: {issuer: a, claims: {a: '*********'}}"),
+        "claims is '*********': it must be a text in",
+    ),
+    (
+        access(f"permission: Read, oidc: {{issuer: a, claims: {{{', '.join(f'c{n}: 1' for n in range(17))}}}}}"),
+        "expected `object` of length <= 16",
+    ),
+    (
+        access("permission: Read, gitlab: {project: a/b, namespaceID: 1, ref: '*********'}"),
+        "ref is '*********': it must be a text in which up to 8 * stand for any characters but /",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {LONG}}}" for n in range(4)),
+        "access: all entries together may have 1000 projects",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {STARS}}}" for n in range(65)),
+        "expected `array` of length <= 64",
+    ),
+    (
+        REPO + GOOD + "  access:" + "".join(f"\n  - {{name: e{n}, {STARS}}}" for n in range(43)),
+        "the access entries have 129 claims with a *; at most 128 are allowed",
+    ),
+    (
+        access(f"permission: Read, tokenDigests: [{DIGEST}], projects: {[f'*-{n}' for n in range(65)]}"),
+        "have 65 patterns with a * elsewhere than at their end; at most 64 are allowed",
+    ),
     (access("permission: Read, oidc: {issuer: a, claims: {a: [b]}}"), "expected `bool | int | str`, got `array`"),
     (
         REPO + GOOD + f"  access: [{{name: a, permission: Publish, tokenDigests: [{DIGEST}]}}]\n"
@@ -302,7 +337,7 @@ WELL_FORMED = [
     access(f"permission: Read, tokenDigests: [{DIGEST}], expires: '2027-01-31T00:00:00+02:00', projects: ['a-*']"),
     access("permission: Publish, serviceAccounts: [{namespace: ml, name: '*'}, {namespace: ml, name: a.b}]"),
     access("permission: Publish, github: {repository: a/b.c, workflow: a.yaml, environment: pypi, ownerID: 4711}"),
-    access("permission: Publish, gitlab: {project: a/b/c, namespaceID: 1, ref: 'v*', pipeline: ci/a.yml}"),
+    access("permission: Publish, gitlab: {project: a/b/c, namespaceID: 1, ref: 'v*', refType: tag, pipeline: a.yml}"),
     access("permission: Publish, oidc: {issuer: corp, claims: {sub: 'build-*', run: 7, 'a.b/c:d': true}}"),
     access("permission: Read, proxyGroups: ['people of ops']"),
     SERVER + "  identity: {serviceAccounts: 'Off', issuers: [{name: github}, {name: a, url: 'https://a.example/b'}]}",

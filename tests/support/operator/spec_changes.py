@@ -80,6 +80,7 @@ PIPELINE = entry(
         "pipeline": "a.yml",
         "environment": "a",
         "ref": "a",
+        "refType": "tag",
         "namespaceID": 1,
         "issuer": "a",
     }
@@ -107,7 +108,7 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     **under("access[].serviceAccounts[]", ACCOUNTS, {"namespace": "b", "name": "*"}),
     **under("access[].github", WORKFLOW, {"repository": "b/b", "workflow": "b.yml", "environment": "b", "ownerID": 2}),
     **under("access[].gitlab", PIPELINE, {"project": "b/b", "pipeline": "b.yml", "environment": "b", "ref": "b"}),
-    **under("access[].gitlab", PIPELINE, {"namespaceID": 2, "issuer": "b"}),
+    **under("access[].gitlab", PIPELINE, {"namespaceID": 2, "refType": "branch", "issuer": "b"}),
     **under("access[].oidc", CLAIMS, {"issuer": "b", "claims": {"sub": 1, "tests": True}}),
     "access[].proxyGroups": (entry(proxyGroups=["a"]), ["b"]),
     "index.schedule": (FILES, "2 * * * *"),

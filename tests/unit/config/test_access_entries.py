@@ -11,6 +11,8 @@ from pywharf.core.names import RepoName
 
 DIGEST = "sha256:" + "a" * 64
 TOKENS = f'token_digests = ["{DIGEST}"]'
+OIDC = 'oidc = {issuer = "corp", '
+PROJECTS = [f"p{n}" for n in range(251)]
 HEAD = '[[team-a.access]]\nname = "ci"\npermission = "Read"\n'
 MOMENT = datetime(2027, 1, 31, tzinfo=UTC)
 
@@ -36,8 +38,8 @@ def entries(text: str) -> tuple[AccessEntry, ...]:
             {"github": Github(repository="a/b", workflow="r.yml", owner_id=7)},
         ),
         (
-            'gitlab = {project = "a/b/c", ref = "v*", namespace_id = 7}',
-            {"gitlab": Gitlab(project="a/b/c", ref="v*", namespace_id=7)},
+            'gitlab = {project = "a/b/c", ref = "v*", ref_type = "tag", namespace_id = 7}',
+            {"gitlab": Gitlab(project="a/b/c", ref="v*", ref_type="tag", namespace_id=7)},
         ),
         (
             'oidc = {issuer = "corp", claims = {sub = "b-*", n = 1, b = true}}',
@@ -71,6 +73,32 @@ ONE_KIND = "the entry 'ci' must have exactly one of token_digests, service_accou
         (HEAD + 'github = {repository = "a/b", workflow = "r.yml"}', "missing required field `owner_id`"),
         (HEAD + 'github = {repository = "a/*", workflow = "r", owner_id = 1}', "access[0].github.repository is 'a/*'"),
         (HEAD + 'oidc = {issuer = "corp", claims = {}}', "access[0].oidc.claims: expected `object` of length >= 1"),
+        (
+            HEAD + OIDC + 'claims = {sub = "*-*-*-*-*-*-*-*-*"}}',
+            "the entry 'ci': the claim 'sub' has 9 times *; at most 8",
+        ),
+        (
+            HEAD + 'gitlab = {project = "a/b", namespace_id = 1, ref_type = "commit"}',
+            "access[0].gitlab.ref_type is 'commit'",
+        ),
+        (
+            HEAD + 'gitlab = {project = "a/b", namespace_id = 1, ref = "*********"}',
+            "the entry 'ci': the claim 'ref' has 9 times *; at most 8 are allowed",
+        ),
+        (
+            HEAD + OIDC + f"claims = {{{', '.join(f'c{n} = 1' for n in range(17))}}}}}",
+            "access[0].oidc.claims: expected `object` of length <= 16",
+        ),
+        (
+            "".join(
+                HEAD.replace("ci", f"e{n}") + OIDC + 'claims = {a = "*", b = "b*", c = "c*"}}\n' for n in range(43)
+            ),
+            "the access entries have 129 claims with a *; at most 128 are allowed",
+        ),
+        (
+            "".join(HEAD.replace("ci", f"e{n}") + TOKENS + f"\nprojects = {PROJECTS}\n" for n in range(4)),
+            "projects of the access entries have 1004 patterns together; at most 1000 are allowed",
+        ),
         (HEAD + TOKENS + '\nproject = "a"', "the field 'access[0].project' is unknown"),
         (HEAD.replace("Read", "Write") + TOKENS, "access[0].permission is 'Write'"),
         (HEAD.replace("ci", "c i") + TOKENS, "access[0].name is 'c i'"),

@@ -33,6 +33,22 @@ def load(tmp_path):
     return load
 
 
+def test_entries_that_stay_the_same_are_not_compiled_again(tmp_path):
+    """Also if another repo changed: what the entries of one repo cost is paid once."""
+    path, same, changed = tmp_path / "config.toml", RepoName("same"), RepoName("changed")
+    digests = [f"sha256:{digit * 64}" for digit in "ab"]
+    entry = '[[{}.access]]\nname = "ci"\npermission = "Read"\ntoken_digests = ["{}"]\n'
+    source = ConfigSource(ConfigGiven(config=str(path)), spec_types())
+    loaded = []
+    for digest in digests:
+        repos = {same: digests[0], changed: digest}
+        path.write_text("".join(f'[{name}]\ntype = "memory"\n{entry.format(name, one)}' for name, one in repos.items()))
+        loaded.append({name: one.credentials.entries for name, one in source.load().repos.items()})
+    before, after = loaded
+    assert after[same] is before[same]
+    assert after[changed] != before[changed]
+
+
 def test_secrets_from_everywhere(load, tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "from the environment")
     (tmp_path / "secret").write_text("from a file\n")

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pywharf.core.access.claims import Asked
 from pywharf.core.access.deciding import compile_entries
-from pywharf.core.access.entries import AccessEntry, ServiceAccountRef
-from pywharf.core.access.identities import ServiceAccount, TokenHolder
+from pywharf.core.access.entries import AccessEntry, Oidc, ServiceAccountRef
+from pywharf.core.access.identities import Claims, ServiceAccount, TokenHolder
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.access.tokens import digest_of, new_token
@@ -203,3 +204,27 @@ class _Never:
 
     async def review(self, token: str, audience: str) -> ReviewStatus:
         raise AssertionError
+
+
+@pytest.mark.parametrize("expires", [None, ENDED], ids=["not named", "expired"])
+def test_claims_are_compared_once(monkeypatch, expires):
+    """A refusal costs no second comparison to find out whether an entry has ended."""
+    wanted = [Oidc(issuer="corp", claims={"sub": sub}) for sub in ("b*", "a*" if expires else "c*")]
+    entries = [
+        AccessEntry(name=f"e{n}", permission="Read", oidc=one, expires=expires if n else None)
+        for n, one in enumerate(wanted)
+    ]
+    gatekeeper = Gatekeeper(60, 60, clock=lambda: NOW)
+    gatekeeper.replace({RepoName("a"): Credentials(entries=compile_entries(RepoName("a"), entries))}, {})
+    compared: list[Asked] = []
+    fits = Asked.fits
+
+    def counted(asked: Asked, given: Claims) -> bool:
+        compared.append(asked)
+        return fits(asked, given)
+
+    monkeypatch.setattr(Asked, "fits", counted)
+    stranger = Claims("corp", {"sub": "a"}, NOW + 60)
+    reason = "expired" if expires else "not-named"
+    assert gatekeeper.admit_identified(RepoName("a"), stranger) == Refused(reason, "corp:a")
+    assert len(compared) == len(entries)

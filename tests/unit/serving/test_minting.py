@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from pywharf.core.access.claims import Asked
 from pywharf.core.access.deciding import compile_entries, decide
-from pywharf.core.access.entries import AccessEntry
+from pywharf.core.access.entries import MAX_ENTRIES, AccessEntry, Oidc
 from pywharf.core.access.identities import Claims, Identity
-from pywharf.core.access.minted import LIFE_S, PREFIX
+from pywharf.core.access.minted import LIFE_S, MAX_REPOS, PREFIX
 from pywharf.core.access.permission import Permission
 from pywharf.core.access.secrets import Credentials
 from pywharf.core.errors import TokenRefusedError, UnavailableError
@@ -18,7 +19,6 @@ from pywharf.index.claims_in_memory import MAX_CLAIMS, ClaimsInMemory
 from pywharf.serving.gatekeeper import Admitted, Decision, Gatekeeper, Refused
 from pywharf.serving.identification import Identified, Unverified
 from pywharf.serving.trusted_publishing import used_tokens
-from pywharf.serving.trusted_publishing.minting import MAX_REPOS
 from support.server.minting import (
     BUILDS,
     GITHUB,
@@ -233,13 +233,78 @@ async def test_without_any_storage_there_is_no_token(storages):
         await server.mint(token())
 
 
-async def test_more_repos_than_a_token_holds_are_asked_for_one(storages):
-    repos = {RepoName(f"team-{n}"): [RELEASE] for n in range(MAX_REPOS + 1)}
-    server = Server(storages, repos)
-    with pytest.raises(TokenRefusedError) as refused:
-        await server.mint(token())
-    assert refused.value.kind == "too-many-repos"
+EVERYBODY = AccessEntry(
+    name="e" * 63, permission="Publish", oidc=Oidc(issuer="github", claims={"repository": "acme/*"})
+)
+
+
+@pytest.mark.parametrize(
+    "named", [lambda n: f"aaa-{n}", lambda n: f"{n:02}" + "x" * 61], ids=["many repos", "long names"]
+)
+async def test_repos_whose_entries_name_everybody_take_nothing_from_others(storages, named):
+    server = Server(storages, {TEAM_A: [RELEASE], **{RepoName(named(n)): [EVERYBODY] for n in range(MAX_REPOS)}})
+    for n in range(10):
+        minted = await server.mint(token(jti=str(n)))
+        assert TEAM_A in minted.entries
+        assert 0 < len(minted.entries) <= MAX_REPOS
+
+
+async def test_no_name_has_the_first_position_in_each_token(storages):
+    """Of more repos than a token holds, all of which name the very workflow, each is in some tokens."""
+    names = {RepoName(f"team-{n}") for n in range(MAX_REPOS + 8)}
+    server = Server(storages, {name: [RELEASE] for name in names})
+    held = [set((await server.mint(token(jti=str(n)))).entries) for n in range(20)]
+    assert {len(one) for one in held} == {MAX_REPOS}
+    assert set.union(*held) == names
     assert set((await server.mint(token(), RepoName("team-7"))).entries) == {"team-7"}
+
+
+async def test_a_token_is_used_up_for_all_repos_however_many(storages):
+    crowd = {RepoName(f"aaa-{n}"): [RELEASE] for n in range(3 * MAX_REPOS)}
+    first, second = (Server(storages, {TEAM_A: [RELEASE], RepoName("team-z"): [RELEASE], **crowd}) for _ in range(2))
+    await first.mint(token(), TEAM_A)
+    for only in (RepoName("team-z"), None, *crowd):
+        with pytest.raises(TokenRefusedError) as refused:
+            await second.mint(token(), only)
+        assert refused.value.kind == "token-used"
+
+
+async def test_a_token_for_all_repos_is_used_up_for_those_that_it_leaves_out(storages):
+    crowd = {RepoName(f"team-{n}"): [RELEASE] for n in range(MAX_REPOS + 8)}
+    first, second = (Server(storages, crowd) for _ in range(2))
+    minted = await first.mint(token())
+    for left_out in crowd.keys() - minted.entries.keys():
+        with pytest.raises(TokenRefusedError):
+            await second.mint(token(), left_out)
+
+
+async def test_others_run_while_entries_are_compared(storages, monkeypatch):
+    """However many entries the repos have, no more than those of one repo are compared in one step."""
+    one = AccessEntry(name="a", permission="Publish", oidc=Oidc(issuer="gitlab", claims={"sub": "*x"}))
+    entries = [AccessEntry(**{**_fields(one), "name": f"e{n}"}) for n in range(MAX_ENTRIES)]
+    server = Server(storages, {RepoName(f"team-{n}"): entries for n in range(20)})
+    compared, steps = 0, []
+    fits = Asked.fits
+
+    def counted(asked: Asked, given: Claims) -> bool:
+        nonlocal compared
+        compared += 1
+        return fits(asked, given)
+
+    async def tick() -> None:
+        nonlocal compared
+        while True:
+            steps.append(compared)
+            compared = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Asked, "fits", counted)
+    ticking = asyncio.create_task(tick())
+    with pytest.raises(TokenRefusedError):
+        await server.mint(token("gitlab", GITLAB))
+    ticking.cancel()
+    assert sum(steps) + compared == 20 * MAX_ENTRIES
+    assert max(steps) <= MAX_ENTRIES
 
 
 async def test_a_token_that_lives_for_days_is_refused(server):

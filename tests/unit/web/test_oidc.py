@@ -1,5 +1,6 @@
 """The calls of trusted publishing: what clients send and read, refusals alike for all, and bounds."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from pywharf.web import oidc
 from pywharf.web.keys import AUDIT_LOG, BRAKE, GATEKEEPER, METRICS, MINTING, MINTS, TRUSTED_PROXIES
 from support.server.minting import LIB, NOW, RELEASE, TEAM_A, TEAM_B, Server, Storages, token
 
+SLOTS = 9
 SECURE = {"X-Forwarded-Proto": "https"}
 PYTP = "application/vnd.pypi.pytp.v1+json"
 
@@ -28,7 +30,7 @@ PYTP = "application/vnd.pypi.pytp.v1+json"
 @contextlib.asynccontextmanager
 async def serving(server: Server) -> AsyncIterator[str]:
     app = web.Application()
-    app[MINTS] = Slots(9, "exchanges")
+    app[MINTS] = Slots(SLOTS, "exchanges")
     app[MINTING] = server.minting
     app[GATEKEEPER], app[METRICS] = Gatekeeper(60, 60), Metrics()
     app[BRAKE], app[AUDIT_LOG], app[TRUSTED_PROXIES] = Brake(), AuditLog(), TrustedProxies()
@@ -300,3 +302,28 @@ async def test_wrong_tokens_are_slowed_and_right_ones_never(url):
     assert (answer.status, answer.code) == (429, "too-many-wrong-secrets")
     assert "Retry-After" in answer.headers
     assert (await ask(url + oidc.MINT, sent(token()))).status == 200
+
+
+@pytest.mark.parametrize("path", [oidc.MINT, oidc.BURN])
+async def test_slow_bodies_take_no_slot(url, path):
+    """As many bodies as there are slots, and more, are under way when a right token is exchanged."""
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(SLOTS + 3):
+            await stack.enter_async_context(sending_slowly(url, path))
+        minted = await ask(url + oidc.MINT, sent(token()))
+        assert minted.status == 200
+        assert (await ask(url + oidc.BURN, sent(minted.json["token"]))).status == 202
+
+
+@contextlib.asynccontextmanager
+async def sending_slowly(url: str, path: str) -> AsyncIterator[None]:
+    """Send a request whose body the server waits for, as it says itself."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        head = f"POST {path} HTTP/1.1", f"Host: {host}", "X-Forwarded-Proto: https", "Content-Length: 99"
+        writer.write("\r\n".join([*head, "Expect: 100-continue", "", ""]).encode())
+        assert (await reader.readline()).split()[1] == b"100"
+        yield
+    finally:
+        writer.close()

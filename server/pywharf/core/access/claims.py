@@ -2,31 +2,54 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from pywharf.core.access.entries import Github, Gitlab, Oidc
+from pywharf.core.access.claim_patterns import ClaimPattern
+from pywharf.core.access.entries import Github, Gitlab, Oidc, Wanted, patterns_of
 from pywharf.core.access.identities import Claims
 
 GITHUB = "github"
 """Name of the issuer whose claims an entry's `github` is compared with."""
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _GITHUB_CLAIMS = frozenset({"repository", "repository_owner_id", "job_workflow_ref", "environment"})
-_GITLAB_CLAIMS = frozenset({"project_path", "namespace_id", "ci_config_ref_uri", "environment", "ref", "ref_path"})
+_GITLAB_CLAIMS = frozenset(
+    {"project_path", "namespace_id", "ci_config_ref_uri", "environment", "ref", "ref_path", "ref_type"}
+)
 
-Wanted = Github | Gitlab | Oidc
+_WHO: Final = frozenset({"sub", "repository", "repository_id", "project_path", "project_id"})
+"""Claims that say whose token it is."""
 
 
-def fits(wanted: Wanted, given: Claims) -> bool:
-    """Return whether the claims are what an entry asks for."""
-    if given.issuer != issuer_of(wanted):
-        return False
-    match wanted:
-        case Github():
-            return _fits_github(wanted, given.claims)
-        case Gitlab():
-            return _fits_gitlab(wanted, given.claims)
-        case Oidc():
-            return all(_fits_claim(asked, given.claims.get(name)) for name, asked in wanted.claims.items())
+class Asked:
+    """What an entry asks of claims, compiled. Comparisons that cost least come first."""
+
+    __slots__ = ("_exact", "_patterns", "_wanted", "claims", "issuer")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.issuer = issuer_of(wanted)
+        """Name of the issuer whose tokens the entry is about."""
+        self.claims = claims_of(wanted)
+        """Names of all claims that decide whether a token fits."""
+        patterns = {name: ClaimPattern(text) for name, text in patterns_of(wanted)}
+        self._patterns = tuple(patterns.items())
+        asked = wanted.claims if isinstance(wanted, Oidc) else {}
+        self._exact = tuple((name, value) for name, value in asked.items() if name not in patterns)
+
+    @property
+    def names_one(self) -> bool:
+        """Return whether the entry names one repository or subject, and not all that fit a pattern."""
+        return not isinstance(self._wanted, Oidc) or any(name in _WHO for name, _ in self._exact)
+
+    def fits(self, given: Claims) -> bool:
+        """Return whether the claims are what the entry asks for."""
+        claims = given.claims
+        return (
+            given.issuer == self.issuer
+            and all(_is_same(value, claims.get(name)) for name, value in self._exact)
+            and _fits_kind(self._wanted, claims)
+            and all(_fits_pattern(pattern, claims.get(name)) for name, pattern in self._patterns)
+        )
 
 
 def issuer_of(wanted: Wanted) -> str:
@@ -45,34 +68,23 @@ def claims_of(wanted: Wanted) -> frozenset[str]:
             return frozenset(wanted.claims)
 
 
-def fits_pattern(pattern: str, text: str) -> bool:
-    """Return whether a text fits a pattern. Its `*` stand for any characters, also none, but never for a `/`."""
-    segments, parts = pattern.split("/"), text.split("/")
-    return len(segments) == len(parts) and all(map(_fits_segment, segments, parts))
+def _fits_pattern(pattern: ClaimPattern, given: object) -> bool:
+    return isinstance(given, str) and pattern.fits(given)
 
 
-def _fits_segment(pattern: str, text: str) -> bool:
-    # One pass without going back: the time is bounded whatever the pattern and the text.
-    first, *middle = pattern.split("*")
-    if not middle:
-        return pattern == text
-    last = middle.pop()
-    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
-        return False
-    at, end = len(first), len(text) - len(last)
-    for piece in middle:
-        found = text.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True
-
-
-def _fits_claim(asked: str | int | bool, given: object) -> bool:  # noqa: FBT001 - a claim's value
-    if isinstance(asked, str):
-        return isinstance(given, str) and fits_pattern(asked, given)
+def _is_same(asked: str | int | bool, given: object) -> bool:  # noqa: FBT001 - a claim's value
     # True equals 1, and 1.0 equals 1, so the types must be equal as well.
     return type(given) is type(asked) and given == asked
+
+
+def _fits_kind(wanted: Wanted, claims: Mapping[str, Any]) -> bool:
+    match wanted:
+        case Github():
+            return _fits_github(wanted, claims)
+        case Gitlab():
+            return _fits_gitlab(wanted, claims)
+        case Oidc():
+            return True
 
 
 def _fits_github(wanted: Github, claims: Mapping[str, Any]) -> bool:
@@ -104,13 +116,13 @@ def _is_workflow(wanted: Github, ref: object) -> bool:
 
 
 def _fits_gitlab(wanted: Gitlab, claims: Mapping[str, Any]) -> bool:
-    ref = claims.get("ref")
     return (
         _is_same_name(wanted.project, claims.get("project_path"))
         and claims.get("namespace_id") == str(wanted.namespace_id)  # sent as text, compared as text
         and _is_pipeline(wanted, claims)
         and (wanted.environment is None or claims.get("environment") == wanted.environment)
-        and (wanted.ref is None or (isinstance(ref, str) and fits_pattern(wanted.ref, ref)))
+        and (wanted.ref_type is None or claims.get("ref_type") == wanted.ref_type)
+        and (wanted.ref is None or "*" in wanted.ref or claims.get("ref") == wanted.ref)
     )
 
 

@@ -3,17 +3,16 @@
 import functools
 import hashlib
 import hmac
-import operator
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
 import msgspec
 
-from pywharf.core.access.claims import Wanted, claims_of, fits, issuer_of
+from pywharf.core.access.claims import Asked
 from pywharf.core.access.entries import PERMISSIONS, AccessEntry
 from pywharf.core.access.identities import Claims, Identity, Minted, ProxyUser, ServiceAccount, TokenHolder
 from pywharf.core.access.permission import Permission
-from pywharf.core.access.projects import ALL_PROJECTS, NO_PROJECTS, PatternSet, ProjectFilter
+from pywharf.core.access.projects import ALL_PROJECTS, NO_PROJECTS, ProjectFilter, RepoProjects
 from pywharf.core.names import RepoName
 
 EVERY_ACCOUNT = "*"
@@ -39,9 +38,12 @@ class Grant(msgspec.Struct, frozen=True):
     """Unix seconds from which it may be less. None: no time ends it."""
     keys: tuple[str, ...] = ()
     """The entries' keys; see entry_key."""
+    has_ended: bool = False
+    """Whether entries name the client, none of which grants anything any longer."""
 
 
 NO_GRANT = Grant(Permission.NONE, read=NO_PROJECTS)
+_ENDED = msgspec.structs.replace(NO_GRANT, has_ended=True)
 BY_SECRET = {
     Permission.NONE: NO_GRANT,
     Permission.READ: Grant(Permission.READ),
@@ -53,13 +55,20 @@ BY_SECRET = {
 class CompiledEntry:
     """One entry, with what follows from it."""
 
-    __slots__ = ("__dict__", "ends", "entry", "permission", "projects")
+    __slots__ = ("__dict__", "asked", "ends", "entry", "number", "permission")
 
-    def __init__(self, entry: AccessEntry) -> None:
+    def __init__(self, entry: AccessEntry, number: int) -> None:
         self.entry = entry
+        self.number = number
+        """Its position among the entries of its repo."""
+        self.asked = None if entry.wanted is None else Asked(entry.wanted)
         self.permission = PERMISSIONS[entry.permission]
         self.ends = inf if entry.expires is None else entry.expires.timestamp()
-        self.projects = ProjectFilter([PatternSet(entry.projects)])
+
+    @property
+    def names_one(self) -> bool:
+        """Return whether the entry is about the claims of one repository or subject."""
+        return self.asked is not None and self.asked.names_one
 
     @functools.cached_property
     def key(self) -> str:
@@ -78,14 +87,19 @@ class CompiledEntries:
     def __init__(self, repo: RepoName, entries: Sequence[AccessEntry]) -> None:
         self.repo = repo
         self.entries = tuple(entries)
-        self.compiled = tuple(map(CompiledEntry, self.entries))
+        self.compiled = tuple(CompiledEntry(entry, number) for number, entry in enumerate(self.entries))
+        self._projects = RepoProjects(entry.projects for entry in self.entries)
         self._totals: dict[tuple[CompiledEntry, ...], Grant] = {}
         self._by_digest: dict[str, list[CompiledEntry]] = {}
         self._by_account: dict[tuple[str, str], list[CompiledEntry]] = {}
         self._by_group: dict[str, list[CompiledEntry]] = {}
-        self._by_issuer: dict[str, list[tuple[Wanted, CompiledEntry]]] = {}
+        self._by_issuer: dict[str, list[tuple[Asked, CompiledEntry]]] = {}
         for one in self.compiled:
             self._file(one)
+        self._claims = {
+            issuer: frozenset[str]().union(*(asked.claims for asked, _ in filed))
+            for issuer, filed in self._by_issuer.items()
+        }
 
     def _file(self, one: CompiledEntry) -> None:
         entry = one.entry
@@ -95,9 +109,8 @@ class CompiledEntries:
             self._by_account.setdefault((account.namespace, account.name), []).append(one)
         for group in entry.proxy_groups:
             self._by_group.setdefault(group, []).append(one)
-        for wanted in (entry.github, entry.gitlab, entry.oidc):
-            if wanted is not None:
-                self._by_issuer.setdefault(issuer_of(wanted), []).append((wanted, one))
+        if one.asked is not None:
+            self._by_issuer.setdefault(one.asked.issuer, []).append((one.asked, one))
 
     def about(self, identity: Identity) -> list[CompiledEntry]:
         """Return the entries that name the identity, expired ones included; each once, in no particular order."""
@@ -111,7 +124,7 @@ class CompiledEntries:
                 accounts = ((namespace, name), (namespace, EVERY_ACCOUNT))
                 return _once(one for account in accounts for one in self._by_account.get(account, ()))
             case Claims():
-                return [one for wanted, one in self._by_issuer.get(identity.issuer, ()) if fits(wanted, identity)]
+                return [one for asked, one in self._by_issuer.get(identity.issuer, ()) if asked.fits(identity)]
             case Minted():
                 keys = identity.entries.get(self.repo, ())
                 return [one for one in self.compiled if one.key in keys] if keys else []
@@ -120,7 +133,11 @@ class CompiledEntries:
 
     def claims_about(self, issuer: str) -> frozenset[str]:
         """Return the names of the claims of an issuer's tokens that any of the entries asks for."""
-        return frozenset().union(*(claims_of(wanted) for wanted, _ in self._by_issuer.get(issuer, ())))
+        return self._claims.get(issuer, frozenset())
+
+    def count_about(self, issuer: str) -> int:
+        """Return how many entries an issuer's tokens are compared with."""
+        return len(self._by_issuer.get(issuer, ()))
 
     def total(self, found: tuple[CompiledEntry, ...]) -> Grant:
         """Return what these entries grant together. The same ones are asked for with each request of a client."""
@@ -128,8 +145,20 @@ class CompiledEntries:
         if total is None:
             if len(self._totals) >= _MAX_TOTALS:
                 self._totals.clear()
-            total = self._totals[found] = _total(found)
+            total = self._totals[found] = self._total(found)
         return total
+
+    def _total(self, found: Sequence[CompiledEntry]) -> Grant:
+        until = min(one.ends for one in found)
+        publishing = [one.number for one in found if one.permission is Permission.WRITE]
+        return Grant(
+            permission=Permission.WRITE if publishing else Permission.READ,
+            entry=",".join(one.entry.name for one in found),
+            read=self._projects.of([one.number for one in found]),
+            publish=self._projects.of(publishing) if publishing else NO_PROJECTS,
+            until=until if until < inf else None,
+            keys=tuple(one.key for one in found),
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CompiledEntries) and (self.repo, self.entries) == (other.repo, other.entries)
@@ -140,9 +169,13 @@ class CompiledEntries:
 NO_ENTRIES = CompiledEntries(RepoName(""), ())
 
 
-def compile_entries(repo: RepoName, entries: Sequence[AccessEntry]) -> CompiledEntries:
-    """Return the entries of a repo in the form that `decide` takes."""
-    return CompiledEntries(repo, entries) if entries else NO_ENTRIES
+def compile_entries(
+    repo: RepoName, entries: Sequence[AccessEntry], before: CompiledEntries = NO_ENTRIES
+) -> CompiledEntries:
+    """Return the entries of a repo in the form that `decide` takes: `before`, if they are the same."""
+    if not entries:
+        return NO_ENTRIES
+    return before if (before.repo, before.entries) == (repo, tuple(entries)) else CompiledEntries(repo, entries)
 
 
 def matching(
@@ -152,11 +185,19 @@ def matching(
 
     With `digests`, only those whose key has one of them: not an entry that was changed or added since.
     """
-    found = compiled.about(identity)
-    if not found:
-        return found
+    return _in_force(compiled, compiled.about(identity), identity, now, digests)
+
+
+def _in_force(
+    compiled: CompiledEntries,
+    about: list[CompiledEntry],
+    identity: Identity,
+    now: float,
+    digests: Collection[str] | None,
+) -> list[CompiledEntry]:
+    """Return those of the entries about an identity that `matching` returns."""
     ends = getattr(identity, "expires", inf)
-    found = [one for one in found if now < min(one.ends, ends) and (digests is None or one.digest in digests)]
+    found = [one for one in about if now < min(one.ends, ends) and (digests is None or one.digest in digests)]
     if len(found) < 2:  # noqa: PLR2004 - nothing to sort
         return found
     chosen = set(found)
@@ -165,32 +206,15 @@ def matching(
 
 def decide(compiled: CompiledEntries, identity: Identity, now: float, digests: Collection[str] | None = None) -> Grant:
     """Return what an identity may do with the repo at `now`, Unix seconds. Several entries add up. See `matching`."""
-    found = matching(compiled, identity, now, digests)
-    if not found:
+    about = compiled.about(identity)
+    if not about:
         return NO_GRANT
+    found = _in_force(compiled, about, identity, now, digests)
+    if not found:
+        return _ENDED
     total = compiled.total(tuple(found))
     until = min(total.until or inf, getattr(identity, "expires", inf))
     return msgspec.structs.replace(total, subject=identity.subject, until=until if until < inf else None)
-
-
-def _total(found: Sequence[CompiledEntry]) -> Grant:
-    until = min(one.ends for one in found)
-    publish = _projects_of([one for one in found if one.permission is Permission.WRITE])
-    return Grant(
-        permission=Permission.READ if publish is NO_PROJECTS else Permission.WRITE,
-        entry=",".join(one.entry.name for one in found),
-        read=_projects_of(found),
-        publish=publish,
-        until=until if until < inf else None,
-        keys=tuple(one.key for one in found),
-    )
-
-
-def _projects_of(found: Sequence[CompiledEntry]) -> ProjectFilter:
-    """Return the projects of all these entries together."""
-    if not found:
-        return NO_PROJECTS
-    return functools.reduce(operator.or_, [one.projects for one in found])
 
 
 def entry_key(entry: AccessEntry) -> str:

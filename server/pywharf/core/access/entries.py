@@ -1,12 +1,13 @@
 """The access entries of a repo, as a configuration has them: each names one kind of subject and what it may do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from pywharf.core.access.claim_patterns import MAX_LENGTH, MAX_STARS
 from pywharf.core.access.permission import Permission
 from pywharf.core.policy.name_patterns import is_costly, is_name_pattern
 
@@ -19,14 +20,21 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
 """A project's name, in which * stands for any characters."""
 TokenDigest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
 """`sha256:` and the SHA-256, in hex, of a whole token as clients send it."""
-ClaimPattern = Annotated[str, Meta(min_length=1, max_length=512)]
-"""A claim's text, in which * stands for any characters but `/`."""
+ClaimText = Annotated[str, Meta(min_length=1, max_length=MAX_LENGTH)]
+"""A claim's text, in which * stands for any characters but `/`; at most MAX_STARS of them."""
+RefType = Literal["branch", "tag"]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 MAX_ENTRIES = 64
 """Most entries of a repo."""
 MAX_SUBJECTS = 64
-"""Most digests, ServiceAccounts or groups of an entry, and most claims."""
+"""Most digests, ServiceAccounts or groups of an entry."""
+MAX_CLAIMS = 16
+"""Most claims of an entry."""
+MAX_CLAIM_PATTERNS = 128
+"""Most claims of a repo's entries that have a *: all are tried for a token that no entry names."""
+MAX_PATTERNS = 1000
+"""Most patterns of projects of a repo's entries together."""
 MAX_COSTLY_PATTERNS = 64
 """Most patterns of a repo's entries that have a * elsewhere than at their end: such ones are tried for each name."""
 
@@ -60,8 +68,10 @@ class Gitlab(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     pipeline: Annotated[str, Meta(min_length=1, max_length=255)] = ".gitlab-ci.yml"
     """Path of the file that defines the top-level pipeline, in this very project."""
     environment: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    ref: ClaimPattern | None = None
-    """A branch or tag. None: any."""
+    ref: ClaimText | None = None
+    """The name of a branch or tag. None: any."""
+    ref_type: RefType | None = None
+    """None: either. The name of a branch may fit a pattern that is meant for tags."""
     namespace_id: Number
     issuer: Annotated[str, Meta(min_length=1, max_length=63)] = "gitlab"
     """Name of the issuer, for a GitLab of one's own."""
@@ -71,8 +81,21 @@ class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """Any holder of a token of an issuer, by its claims; all of them must fit."""
 
     issuer: Annotated[str, Meta(min_length=1, max_length=63)]
-    claims: Annotated[dict[str, ClaimPattern | Number | bool], Meta(min_length=1, max_length=MAX_SUBJECTS)]
+    claims: Annotated[dict[str, ClaimText | Number | bool], Meta(min_length=1, max_length=MAX_CLAIMS)]
     """Claims by name. A text fits a text by its pattern; a number or truth value fits only itself."""
+
+
+Wanted = Github | Gitlab | Oidc
+
+
+def patterns_of(wanted: Wanted) -> list[tuple[str, str]]:
+    """Return the patterns of claims that have a `*`, each with the name of its claim."""
+    asked: Mapping[str, object] = {}
+    if isinstance(wanted, Gitlab):
+        asked = {"ref": wanted.ref}
+    elif isinstance(wanted, Oidc):
+        asked = wanted.claims
+    return [(name, text) for name, text in asked.items() if isinstance(text, str) and "*" in text]
 
 
 class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -104,15 +127,26 @@ class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         if self.expires is not None and self.expires.tzinfo is None:
             raise ValueError(f"the entry {self.name!r}: expires has no time zone; end it with Z")
 
+    @property
+    def wanted(self) -> Wanted | None:
+        """Return what the entry asks of claims; None if it names another kind of subject."""
+        return self.github or self.gitlab or self.oidc
+
 
 def check_entries(entries: Sequence[AccessEntry]) -> None:
     """Check the entries of one repo together, and what a schema cannot say. Raises ValueError: one sentence."""
+    count = sum(len(entry.projects) for entry in entries)
+    if count > MAX_PATTERNS:
+        raise ValueError(
+            f"projects of the access entries have {count} patterns together; at most {MAX_PATTERNS} are allowed"
+        )
     costly = sum(is_costly(pattern) for entry in entries for pattern in entry.projects)
     if costly > MAX_COSTLY_PATTERNS:
         raise ValueError(
             f"projects of the access entries have {costly} patterns with a * elsewhere than at their end; at most "
             f"{MAX_COSTLY_PATTERNS} are allowed"
         )
+    _check_claims(entries)
     seen: set[str] = set()
     for entry in entries:
         if entry.name in seen:
@@ -133,6 +167,22 @@ def check_entries(entries: Sequence[AccessEntry]) -> None:
             raise ValueError(
                 f"the entry {entry.name!r}: service_accounts has {account.namespace}/{account.name}; * stands only "
                 "alone, as the name, for every ServiceAccount of the namespace"
+            )
+
+
+def _check_claims(entries: Sequence[AccessEntry]) -> None:
+    asked = [(entry.name, entry.wanted) for entry in entries]
+    patterns = [
+        (name, claim, text) for name, wanted in asked if wanted is not None for claim, text in patterns_of(wanted)
+    ]
+    if len(patterns) > MAX_CLAIM_PATTERNS:
+        raise ValueError(
+            f"the access entries have {len(patterns)} claims with a *; at most {MAX_CLAIM_PATTERNS} are allowed"
+        )
+    for name, claim, text in patterns:
+        if (stars := text.count("*")) > MAX_STARS:
+            raise ValueError(
+                f"the entry {name!r}: the claim {claim[:80]!r} has {stars} times *; at most {MAX_STARS} are allowed"
             )
 
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -21,16 +22,14 @@ from pywharf.core.names import RepoName
 PREFIX = "pywharf-minted-"
 MAX_TOKEN = 4096
 """Most characters of a token."""
+MAX_REPOS = 32
+"""Most repos of a token."""
 LIFE_S = 900
 """Seconds from minting to the end; PEP 807 allows no fewer."""
 _LABEL = b"pywharf minted token"
 _MAC_BYTES = hashlib.sha256().digest_size
 _MAX_BODY = (MAX_TOKEN - len(PREFIX)) * 3 // 4 - _MAC_BYTES
 _MAX_SUBJECT = 256
-
-
-class TooManyEntriesError(Exception):
-    """The entries do not fit into one token. No client sees this error."""
 
 
 @warmed_up
@@ -49,15 +48,19 @@ class MintingKey:
     def __init__(self, session_key: bytes) -> None:
         self._key = hmac.digest(session_key, _LABEL, "sha256")
 
-    def mint(self, jti: str, entries: Mapping[RepoName, tuple[str, ...]], subject: str, now: float) -> tuple[str, int]:
-        """Return a token, and the Unix seconds at which it ends. Raises TooManyEntriesError.
+    def mint(
+        self, jti: str, entries: Mapping[RepoName, tuple[str, ...]], subject: str, now: float
+    ) -> tuple[str, Minted]:
+        """Return a token, and whom it proves.
 
-        A repo with many entries holds fewer of them in the token, so that it leaves room for the others.
+        A repo with many entries holds fewer of them in the token, so that it leaves room for the others. Repos that do
+        not fit all the same are left out, the last ones first.
         """
-        expires = math.ceil(now) + LIFE_S
-        body = _encoded(_Body(jti, expires, subject[:_MAX_SUBJECT], dict(entries)))
-        blob = base64.urlsafe_b64encode(self._mac(body) + body).rstrip(b"=").decode()
-        return PREFIX + blob, expires
+        first = dict(itertools.islice(entries.items(), MAX_REPOS))
+        body = _Body(jti, math.ceil(now) + LIFE_S, subject[:_MAX_SUBJECT], first)
+        raw = _encoded(body)
+        blob = base64.urlsafe_b64encode(self._mac(raw) + raw).rstrip(b"=").decode()
+        return PREFIX + blob, _holder(body)
 
     def read(self, token: str, now: float) -> Minted | None:
         """Return who holds a token; None if this key did not sign it, or if it has ended."""
@@ -77,7 +80,7 @@ class MintingKey:
             return None
         if now >= body.expires:
             return None
-        return Minted(jti=body.jti, entries=body.entries, subject=body.subject, expires=body.expires)
+        return _holder(body)
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")
@@ -88,13 +91,18 @@ def is_plausible(token: str) -> bool:
     return token.startswith(PREFIX) and len(token) <= MAX_TOKEN and token.isascii()
 
 
+def _holder(body: _Body) -> Minted:
+    return Minted(jti=body.jti, entries=body.entries, subject=body.subject, expires=body.expires)
+
+
 def _encoded(body: _Body) -> bytes:
-    """Encode a token's body, with fewer entries if it would be too long."""
+    """Encode a token's body. Removes entries from it until it is short enough; one of one repo always is."""
     raw = msgspec.json.encode(body)
     while len(raw) > _MAX_BODY:
         largest = max(body.entries, key=lambda repo: len(body.entries[repo]))
-        if len(body.entries[largest]) == 1:
-            raise TooManyEntriesError
-        body.entries[largest] = body.entries[largest][: len(body.entries[largest]) // 2]
+        if (count := len(body.entries[largest])) > 1:
+            body.entries[largest] = body.entries[largest][: count // 2]
+        else:
+            body.entries.popitem()
         raw = msgspec.json.encode(body)
     return raw

@@ -1,46 +1,53 @@
 """The set of projects that access entries are about, as patterns of normalized names."""
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pywharf.core.names import ProjectName
 from pywharf.core.policy.name_patterns import NamePatterns, normalized_pattern
 
 
-class PatternSet:
-    """The patterns of one entry. They are compiled when the first name is compared."""
+class RepoProjects:
+    """The projects that each entry of a repo is about, by the entry's number.
 
-    __slots__ = ("__dict__", "_hash", "patterns")
+    The patterns of all entries are compiled together, once, so that a name is compared with those of any number of
+    entries in one step, and choosing entries costs nothing more.
+    """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self.patterns = frozenset(map(normalized_pattern, patterns))
-        self._hash = hash(self.patterns)
+    __slots__ = ("_compiled", "_patterns")
 
-    def __hash__(self) -> int:
-        return self._hash
+    def __init__(self, entries: Iterable[Iterable[str]]) -> None:
+        self._patterns = [frozenset(map(normalized_pattern, one)) for one in entries]
+        self._compiled = NamePatterns(
+            (pattern, number)
+            for number, patterns in enumerate(self._patterns)
+            if "*" not in patterns
+            for pattern in patterns
+        )
 
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, PatternSet) and self.patterns == other.patterns)
-
-    @functools.cached_property
-    def compiled(self) -> NamePatterns[None]:
-        """Return the patterns in a form that finds those of a name quickly."""
-        return NamePatterns((pattern, None) for pattern in self.patterns)
+    def of(self, numbers: Collection[int]) -> "ProjectFilter":
+        """Return the projects of the entries with these numbers together."""
+        patterns = frozenset[str]().union(*(self._patterns[number] for number in numbers))
+        return ProjectFilter(patterns, {self._compiled: frozenset(numbers)})
 
 
 class ProjectFilter:
-    """Some of a repo's projects: those that any of several sets of patterns matches. Hashable, and cheap to compare."""
+    """Some of a repo's projects: those of several of its entries. Hashable; equal if the patterns are."""
 
-    __slots__ = ("everything", "sets")
+    __slots__ = ("_hash", "_parts", "everything", "patterns")
 
-    def __init__(self, sets: Iterable[PatternSet] = ()) -> None:
-        self.sets = frozenset(sets)
-        self.everything = any("*" in one.patterns for one in self.sets)
+    def __init__(self, patterns: frozenset[str], parts: Mapping[NamePatterns[int], frozenset[int]]) -> None:
+        """`parts` has the compiled patterns of repos, each with the numbers of entries. Only a sum may have two."""
+        self.patterns = patterns
+        self.everything = "*" in patterns
         """Whether each project is one of them."""
+        self._parts = parts
+        self._hash = hash(patterns)
 
     def allows(self, name: ProjectName) -> bool:
         """Return whether a project is one of them."""
-        return self.everything or any(one.compiled.match(name) for one in self.sets)
+        if self.everything:
+            return True
+        return any(not numbers.isdisjoint(compiled.matching(name)) for compiled, numbers in self._parts.items())
 
     def of(self, names: Sequence[ProjectName]) -> tuple[ProjectName, ...]:
         """Return those of the names that are allowed, in their order."""
@@ -49,17 +56,20 @@ class ProjectFilter:
         return tuple(name for name in names if self.allows(name))
 
     def __or__(self, other: "ProjectFilter") -> "ProjectFilter":
-        return ProjectFilter(self.sets | other.sets)
+        parts = dict(self._parts)
+        for compiled, numbers in other._parts.items():
+            parts[compiled] = parts.get(compiled, frozenset()) | numbers
+        return ProjectFilter(self.patterns | other.patterns, parts)
 
     def __hash__(self) -> int:
-        return hash(self.sets)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProjectFilter) and self.sets == other.sets
+        return self is other or (isinstance(other, ProjectFilter) and self.patterns == other.patterns)
 
     def __repr__(self) -> str:
-        return f"ProjectFilter({sorted(pattern for one in self.sets for pattern in one.patterns)})"
+        return f"ProjectFilter({sorted(self.patterns)})"
 
 
-ALL_PROJECTS = ProjectFilter([PatternSet(["*"])])
-NO_PROJECTS = ProjectFilter()
+ALL_PROJECTS = RepoProjects([["*"]]).of([0])
+NO_PROJECTS = RepoProjects([]).of([])

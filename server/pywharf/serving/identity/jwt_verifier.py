@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
-from cachetools import FIFOCache
-
 from pywharf.core.access import jwt_parsing
 from pywharf.core.access.identities import Claims, ServiceAccount
 from pywharf.core.access.jwt_claims import identity_of, issuer_of
@@ -21,16 +18,10 @@ from pywharf.serving.definitions import NO_IDENTITY, ServedIdentity
 from pywharf.serving.identification import Identified, Unverified
 from pywharf.serving.identity.followed_keys import FollowedKeys, KeyFetcher
 from pywharf.serving.identity.reviews import KEPT_S, Reviewer, Reviews
+from pywharf.serving.identity.verified_tokens import Verified, no_tokens
 from pywharf.serving.metrics import Metrics
 
-_KEPT: Final = 4096
 _FOREVER: Final = float("inf")
-
-
-class _Verified(msgspec.Struct, frozen=True):
-    identity: ServiceAccount | Claims
-    until: float
-    """Monotonic time from which the token must be verified again, whatever its own end is."""
 
 
 class JwtVerifier:
@@ -53,8 +44,7 @@ class JwtVerifier:
         self._followed: Mapping[str, FollowedKeys] = {}
         """By `iss`."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._verified: FIFOCache[bytes, _Verified] = FIFOCache(_KEPT)
-        """By the digest of the token, so that no token is kept."""
+        self._verified = no_tokens()
         self._reviews = Reviews(reviewer, monotonic)
 
     async def __aenter__(self) -> Self:
@@ -95,7 +85,7 @@ class JwtVerifier:
                 self._tasks[iss] = asyncio.create_task(one.run())
 
     def _forget(self) -> None:
-        self._verified = FIFOCache(_KEPT)
+        self._verified = no_tokens()
         self._reviews.forget()
 
     def plausible(self, secret: str) -> bool:
@@ -137,7 +127,7 @@ class JwtVerifier:
                     raise
                 continue
             if verified is self._verified:
-                verified[digest] = _Verified(identity, until)
+                verified[digest] = Verified(identity, until)
                 return identity
             # Issuers or keys were replaced meanwhile, so what was proved may hold no longer.
 

@@ -1,33 +1,36 @@
 """Mint a token for an OIDC token, for all repos with entries that its claims fit, and read minted tokens."""
 
 import asyncio
+import hashlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from pywharf.core.access.deciding import CompiledEntries, matching
+from pywharf.core.access.deciding import CompiledEntries, CompiledEntry, matching
 from pywharf.core.access.identities import Claims, Minted
 from pywharf.core.access.identity_document import IdentityDocument
-from pywharf.core.access.minted import MintingKey, TooManyEntriesError, is_plausible
+from pywharf.core.access.minted import MintingKey, is_plausible
 from pywharf.core.access.permission import Permission
 from pywharf.core.errors import TokenRefusedError
 from pywharf.core.names import RepoName
 from pywharf.serving.identification import Identified, Unverified, Verifier
 from pywharf.serving.trusted_publishing.used_tokens import Burned, UsedTokens, oidc_token_id
 
-MAX_REPOS: Final = 32
-"""Most repos of one minted token."""
 _LEEWAY_S: Final = 60
 """Seconds for which a token may still be taken for valid after its end, because clocks differ."""
 _LONGEST_S: Final = 24 * 3600
 """Longest validity of a token that may be exchanged. Until its end it is remembered that it was used."""
-_REPOS_AT_A_TIME: Final = 200
+_ENTRIES_AT_A_TIME: Final = 64
+"""Entries that are compared with claims before others run. A repo counts as one more."""
 _ID_BYTES: Final = 12
 _SHOWN: Final = 40
 """Characters of a claim that the audit shows."""
+
+_Granted = Mapping[RepoName, Sequence[CompiledEntry]]
+"""Entries that let somebody publish, by repo."""
 
 _NOT_VALID = TokenRefusedError(
     "invalid-token",
@@ -81,23 +84,20 @@ class Minting:
         Raises TokenRefusedError, UnavailableError.
         """
         claims = await self._verified(token, address)
-        granted = await self._granted(claims)
+        granted, asked = await self._granted(claims)
         wanted = granted if only is None else {name: keys for name, keys in granted.items() if name == only}
         if not wanted:
             raise TokenRefusedError(
                 "invalid-publisher",
                 "The token is valid, but no entry lets it publish. Compare the entry's fields with the claims of the "
                 "token: repository, owner's number, workflow and environment, or project, pipeline, namespace and ref.",
-                reason=f"not-named: {_shown(claims, self._asked(claims.issuer))}",
+                reason=f"not-named: {_shown(claims, sorted(asked))}",
                 subject=claims.subject,
             )
-        if len(wanted) > MAX_REPOS:
-            raise _too_many(claims)
-        jti = secrets.token_urlsafe(_ID_BYTES)
-        self._signed(jti, wanted, claims)  # raises before the token is used up
+        identifier = oidc_token_id(claims, token)
+        order = sorted(wanted, key=lambda repo: _rank(repo, wanted[repo], identifier))
         # Also for those that are not asked for, so that the same token is not exchanged for them later.
-        others = sorted(granted.keys() - wanted.keys())[:MAX_REPOS]
-        used = await self._used.use_up(sorted(wanted), others, oidc_token_id(claims, token), self._until(claims))
+        used = await self._used.use_up(order, granted.keys() - wanted.keys(), identifier, self._until(claims))
         if not used:
             raise TokenRefusedError(
                 "token-used",
@@ -105,7 +105,8 @@ class Minting:
                 reason="replayed",
                 subject=claims.subject,
             )
-        return self._signed(jti, {repo: wanted[repo] for repo in used}, claims)
+        keys = {repo: tuple(one.key for one in wanted[repo]) for repo in used}
+        return Issued(*self._key.mint(secrets.token_urlsafe(_ID_BYTES), keys, claims.subject, self._clock()))
 
     async def burn(self, token: str) -> Burned | None:
         """End a minted token. Return where that was done; None for any other text."""
@@ -127,32 +128,30 @@ class Minting:
             )
         return found
 
-    async def _granted(self, claims: Claims) -> dict[RepoName, tuple[str, ...]]:
-        """Return the keys of the entries that let these claims publish, by repo."""
-        now = self._clock()
-        granted: dict[RepoName, tuple[str, ...]] = {}
-        for number, (repo, compiled) in enumerate(self._entries().items(), 1):
-            keys = tuple(one.key for one in matching(compiled, claims, now) if one.permission is Permission.WRITE)
-            if keys:
-                granted[repo] = keys
-            if number % _REPOS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        return granted
+    async def _granted(self, claims: Claims) -> tuple[_Granted, Collection[str]]:
+        """Return the entries that let these claims publish, by repo, and the claims that entries ask for.
 
-    def _signed(self, jti: str, granted: Mapping[RepoName, tuple[str, ...]], claims: Claims) -> Issued:
-        try:
-            token, expires = self._key.mint(jti, granted, claims.subject, self._clock())
-        except TooManyEntriesError:
-            raise _too_many(claims) from None
-        return Issued(token, Minted(jti=jti, entries=granted, subject=claims.subject, expires=expires))
+        Others run meanwhile: a server may have ten thousand repos.
+        """
+        now = self._clock()
+        granted: dict[RepoName, list[CompiledEntry]] = {}
+        asked: set[str] = set()
+        compared = 0
+        for repo, compiled in self._entries().items():
+            more = 1 + compiled.count_about(claims.issuer)
+            if compared and compared + more > _ENTRIES_AT_A_TIME:
+                compared = 0
+                await asyncio.sleep(0)
+            compared += more
+            asked |= compiled.claims_about(claims.issuer) & claims.claims.keys()
+            found = [one for one in matching(compiled, claims, now) if one.permission is Permission.WRITE]
+            if found:
+                granted[repo] = found
+        return granted, asked
 
     def _until(self, claims: Claims) -> int:
         """Return when nobody can take the token for valid any longer. It is the same at each call."""
         return int(claims.expires) + _LEEWAY_S
-
-    def _asked(self, issuer: str) -> Collection[str]:
-        """Return the names of the claims by which any entry decides about this issuer's tokens."""
-        return sorted({name for compiled in self._entries().values() for name in compiled.claims_about(issuer)})
 
 
 class MintedVerifier:
@@ -181,11 +180,10 @@ def _shown(claims: Claims, names: Collection[str]) -> str:
     return ", ".join(f"{name}={text(claims.claims[name])}" for name in names if name in claims.claims) or claims.issuer
 
 
-def _too_many(claims: Claims) -> TokenRefusedError:
-    return TokenRefusedError(
-        "too-many-repos",
-        "Entries of more repos name these claims than one token can hold. Exchange the token for one repo, with "
-        "?repo=NAME or pywharf token exchange --repo=NAME.",
-        reason="too-many-repos",
-        subject=claims.subject,
-    )
+def _rank(repo: RepoName, entries: Iterable[CompiledEntry], identifier: str) -> tuple[bool, bytes]:
+    """Return the position of a repo among those of one token: first those whose entries name one repository.
+
+    The rest follows from the token, so that nobody's name comes first in each of them.
+    """
+    names_one = any(one.names_one for one in entries)
+    return not names_one, hashlib.sha256(f"{identifier}\0{repo}".encode("utf-8", "surrogatepass")).digest()

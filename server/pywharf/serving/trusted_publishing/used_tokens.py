@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -22,6 +22,8 @@ _logger = logging.getLogger(__name__)
 
 _CLAIM_S: Final = 3.0
 """Seconds that a storage may take for a claim. Some clients wait only five for their token."""
+_CLAIMS_AT_A_TIME: Final = 32
+"""Claims that begin before others run."""
 _CHECK_S: Final = 5.0
 _KNOWN_S: Final = 1.0
 """Seconds for which a token counts as not spent without asking the storage."""
@@ -64,7 +66,7 @@ class UsedTokens:
         self._asking = SingleFlight[tuple[RepoName, str], bool]()
 
     async def use_up(
-        self, wanted: Sequence[RepoName], others: Sequence[RepoName], token: str, until: int
+        self, wanted: Sequence[RepoName], others: Collection[RepoName], token: str, until: int
     ) -> tuple[RepoName, ...]:
         """Let a token count, and return the wanted repos for which it counts now; none if it counted before.
 
@@ -75,8 +77,8 @@ class UsedTokens:
         Raises UnavailableError if no storage of a wanted repo answers.
         """
         name = _name("used", token)
-        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in (*wanted, *others)))
-        answered = [(repo, is_first) for repo, is_first in zip(wanted, claims, strict=False) if is_first is not None]
+        claims = await self._claim_all((*wanted, *others), name, until)
+        answered = [(repo, is_first) for repo in wanted if (is_first := claims[repo]) is not None]
         if not answered:
             raise UnavailableError(_UNKNOWN)
         if not answered[0][1]:
@@ -88,9 +90,9 @@ class UsedTokens:
         name, until = _name("burned", minted.jti), int(minted.expires)
         for repo in minted.entries:
             self._spent[repo, name] = True
-        claims = await asyncio.gather(*(self._claim(repo, name, until) for repo in minted.entries))
-        repos = tuple(repo for repo, is_first in zip(minted.entries, claims, strict=True) if is_first)
-        return Burned(minted, repos, is_everywhere=None not in claims)
+        claims = await self._claim_all(minted.entries, name, until)
+        repos = tuple(repo for repo, is_first in claims.items() if is_first)
+        return Burned(minted, repos, is_everywhere=None not in claims.values())
 
     async def is_spent(self, repo: RepoName, identity: Minted | Claims, token: str) -> bool:
         """Return whether a minted token was burned, or an OIDC token exchanged, as the repo's storage knows.
@@ -115,6 +117,16 @@ class UsedTokens:
             raise UnavailableError("It cannot be found out now whether the token was ended; try again.") from None
         (self._spent if is_spent else self._not_spent)[repo, name] = True
         return is_spent
+
+    async def _claim_all(self, repos: Iterable[RepoName], name: str, until: int) -> dict[RepoName, bool | None]:
+        """Claim a name in all these repos concurrently; see `_claim`. Others run meanwhile: there may be thousands."""
+        tasks: dict[RepoName, asyncio.Task[bool | None]] = {}
+        async with asyncio.TaskGroup() as group:
+            for repo in repos:
+                tasks[repo] = group.create_task(self._claim(repo, name, until))
+                if len(tasks) % _CLAIMS_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+        return {repo: task.result() for repo, task in tasks.items()}
 
     async def _claim(self, repo: RepoName, name: str, until: int) -> bool | None:
         """Return whether this is the first claim of the name in a repo; None if the repo does not answer."""

@@ -1,14 +1,17 @@
 """Tests of what fits an access entry's claims. Each row is one token's claims and whether they fit."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywharf.core.access.claims import claims_of, fits, fits_pattern
+from pywharf.core.access.claim_patterns import MAX_STARS, ClaimPattern
+from pywharf.core.access.claims import Asked, claims_of
 from pywharf.core.access.entries import Github, Gitlab, Oidc
 from pywharf.core.access.identities import Claims
+from support.counting import calls
 
 GITHUB = Github(repository="acme/tool", workflow="release.yml", environment="pypi", owner_id=4711)
 GITHUB_CLAIMS = {
@@ -26,6 +29,7 @@ GITLAB_CLAIMS = {
     "ref": "release/1",
     "ref_path": "refs/heads/release/1",
 }
+TAGS = Gitlab(project="acme/lib", ref="v*", ref_type="tag", namespace_id=815)
 ABSENT = object()
 
 
@@ -64,7 +68,7 @@ def claims(issuer: str, given: Mapping[str, object], **changed) -> Claims:
     ],
 )
 def test_github(changed, expected):
-    assert fits(GITHUB, claims("github", GITHUB_CLAIMS, **changed)) is expected
+    assert Asked(GITHUB).fits(claims("github", GITHUB_CLAIMS, **changed)) is expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_github(changed, expected):
     ],
 )
 def test_gitlab(changed, expected):
-    assert fits(GITLAB, claims("gitlab", GITLAB_CLAIMS, **changed)) is expected
+    assert Asked(GITLAB).fits(claims("gitlab", GITLAB_CLAIMS, **changed)) is expected
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_gitlab(changed, expected):
     ],
 )
 def test_oidc(asked, given_claims, expected):
-    assert fits(Oidc(issuer="corp", claims=asked), Claims("corp", given_claims, 10.0)) is expected
+    assert Asked(Oidc(issuer="corp", claims=asked)).fits(Claims("corp", given_claims, 10.0)) is expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_oidc(asked, given_claims, expected):
 def test_only_ascii_letters_have_two_cases(given_name, expected):
     """The lower case of the Kelvin sign is a k."""
     wanted = Github(repository="acme/tool", workflow="release.yml", environment="kit", owner_id=4711)
-    assert fits(wanted, claims("github", GITHUB_CLAIMS, environment=given_name)) is expected
+    assert Asked(wanted).fits(claims("github", GITHUB_CLAIMS, environment=given_name)) is expected
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_only_ascii_letters_have_two_cases(given_name, expected):
     ],
 )
 def test_another_issuer_never_fits(wanted, issuer, given_claims):
-    assert not fits(wanted, claims(issuer, given_claims))
+    assert not Asked(wanted).fits(claims(issuer, given_claims))
 
 
 @pytest.mark.parametrize(
@@ -150,25 +154,80 @@ def test_another_issuer_never_fits(wanted, issuer, given_claims):
 )
 def test_the_named_claims_decide_alone(wanted, issuer, given_claims):
     only = {name: value for name, value in given_claims.items() if name in claims_of(wanted)}
-    assert fits(wanted, Claims(issuer, only, 10.0))
+    assert Asked(wanted).fits(Claims(issuer, only, 10.0))
 
 
 SEGMENT = st.text("ab*.", max_size=6)
 
 
+@pytest.mark.parametrize(
+    ("ref_type", "expected"),
+    [("tag", True), ("branch", False), ("Tag", False), (ABSENT, False), (["tag"], False), (True, False)],
+)
+def test_a_branch_that_is_named_like_a_tag_is_none(ref_type, expected):
+    given_claims = {"project_path": "acme/lib", "namespace_id": "815", "ref": "v-evil", "ref_type": ref_type}
+    uri = f"gitlab.com/acme/lib//.gitlab-ci.yml@refs/{'tags' if expected else 'heads'}/v-evil"
+    assert Asked(TAGS).fits(claims("gitlab", given_claims, ci_config_ref_uri=uri)) is expected
+
+
 @given(st.lists(SEGMENT, min_size=1, max_size=4).map("/".join), st.text("ab./", max_size=12))
 def test_no_star_crosses_a_slash(pattern, text):
-    if fits_pattern(pattern, text):
+    if ClaimPattern(pattern).fits(text):
         assert pattern.count("/") == text.count("/")
 
 
 @given(st.text("ab*", max_size=8), st.lists(st.text("ab", max_size=3), min_size=8, max_size=8))
 def test_a_star_stands_for_any_characters_but_a_slash(pattern, fillings):
     text = "".join(fillings.pop() if c == "*" else c for c in pattern)
-    assert fits_pattern(pattern, text)
+    assert ClaimPattern(pattern).fits(text)
     if "*" not in pattern:
-        assert not fits_pattern(pattern, text + "a")
+        assert not ClaimPattern(pattern).fits(text + "a")
 
 
 def test_a_hostile_pattern_costs_little():
-    assert not fits_pattern("*a" * 250, "a" * 4000 + "b")
+    assert not ClaimPattern("*a" * 250).fits("a" * 500 + "b")
+
+
+def test_runs_of_stars_are_one_star():
+    text = "b" * 500 + "a"
+    one, many = (calls(partial(fit, "*" * stars + "a", text)) for stars in (1, 500))
+    assert many == one
+
+
+def fit(pattern: str, text: str) -> bool:
+    return ClaimPattern(pattern).fits(text)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(512, True), (513, False)])
+def test_a_text_that_is_too_long_fits_no_pattern(length, expected):
+    assert ClaimPattern("a*").fits("a" * length) is expected
+
+
+@pytest.mark.parametrize("pattern", ["/" * 256 + "*" * 256, "/".join(["*"] * 8 + ["a"] * 240), "*a" * 8])
+def test_the_work_of_a_comparison_is_bounded(pattern):
+    compiled = ClaimPattern(pattern)
+    texts = [pattern, pattern.replace("*", "aa"), "a" * 512, "/" * 512]
+    assert max(calls(partial(compiled.fits, text)) for text in texts) <= 20 * MAX_STARS
+
+
+def test_what_costs_least_is_compared_first():
+    wanted: dict[str, str | int | bool] = {**{f"c{n}": "*a" for n in range(15)}, "team": "ours"}
+    asked = Asked(Oidc(issuer="corp", claims=wanted))
+    given_claims = {f"c{n}": "a" * 500 for n in range(15)}
+    assert asked.fits(Claims("corp", given_claims | {"team": "ours"}, 10.0))
+    theirs = Claims("corp", given_claims | {"team": "theirs"}, 10.0)
+    assert calls(lambda: asked.fits(theirs)) < 20
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (GITHUB, True),
+        (GITLAB, True),
+        (Oidc(issuer="github", claims={"repository": "acme/tool"}), True),
+        (Oidc(issuer="github", claims={"repository": "acme/*", "environment": "pypi"}), False),
+        (Oidc(issuer="github", claims={"repository_owner": "acme"}), False),
+    ],
+)
+def test_who_names_one_repository(wanted, expected):
+    assert Asked(wanted).names_one is expected

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pywharf.core.access import projects
 from pywharf.core.access.deciding import compile_entries, decide, digest_of_key, entry_key, matching
 from pywharf.core.access.entries import AccessEntry, Github, Oidc, ServiceAccountRef
 from pywharf.core.access.identities import Claims, Minted, ProxyUser, ServiceAccount, TokenHolder
 from pywharf.core.access.permission import Permission
-from pywharf.core.access.projects import ALL_PROJECTS, NO_PROJECTS, PatternSet, ProjectFilter
+from pywharf.core.access.projects import ALL_PROJECTS, NO_PROJECTS, RepoProjects
 from pywharf.core.names import ProjectName, RepoName
+from support.counting import calls
 
 NONE, READ, WRITE = Permission.NONE, Permission.READ, Permission.WRITE
 REPO = RepoName("team-a")
@@ -120,8 +122,10 @@ def test_equal_filters_are_one_key_of_a_cache():
     )
     assert {first: 1}[second] == 1
     assert first | second == first
-    assert first not in {NO_PROJECTS, ALL_PROJECTS, ProjectFilter([PatternSet(["a-*"])])}
-    assert first != ProjectFilter([PatternSet(["a-*"])])
+    both = [entry(token_digests=(ONE,), projects=("a-*", "b")), entry("two", token_digests=(ONE,), projects=("B",))]
+    assert decide(compile_entries(REPO, both), TokenHolder(ONE), NOW).read == first
+    assert first not in {NO_PROJECTS, ALL_PROJECTS, RepoProjects([["a-*"]]).of([0])}
+    assert first != RepoProjects([["a-*"]]).of([0])
 
 
 def test_a_minted_token_ends_with_the_entry_that_it_was_minted_by():
@@ -262,3 +266,48 @@ def test_entries_about_one_digest_in_two_repos_do_not_mix():
     second = compile_entries(RepoName("team-b"), [entry(token_digests=(TWO,))])
     assert decide(first, TokenHolder(TWO), NOW).permission is NONE
     assert decide(second, TokenHolder(ONE), NOW).permission is NONE
+
+
+def test_sets_of_projects_add_up():
+    repo, other = RepoProjects([["a-*"], ["b"], ["c"]]), RepoProjects([["d"]])
+    names = ["a-x", "b", "c", "d"]
+    assert allowed(repo.of([0]) | repo.of([1]), *names) == ["a-x", "b"]
+    assert repo.of([0]) | repo.of([1]) == repo.of([0, 1])
+    assert allowed(repo.of([2]) | other.of([0]), *names) == ["c", "d"]
+    assert (repo.of([0]) | ALL_PROJECTS).everything
+    assert repo.of([0]) | NO_PROJECTS == repo.of([0])
+
+
+def test_equal_entries_are_compiled_once():
+    before = compile_entries(REPO, [entry(token_digests=(ONE,))])
+    assert compile_entries(REPO, [entry(token_digests=(ONE,))], before) is before
+    assert compile_entries(REPO, [entry(token_digests=(TWO,))], before) is not before
+    assert compile_entries(RepoName("team-b"), [entry(token_digests=(ONE,))], before).repo == "team-b"
+    assert compile_entries(REPO, [], before) == compile_entries(REPO, [])
+
+
+def test_who_was_named_is_told_from_who_never_was():
+    compiled = compile_entries(REPO, [entry(token_digests=(ONE,), expires=at(NOW))])
+    assert [decide(compiled, TokenHolder(one), NOW).has_ended for one in (ONE, TWO)] == [True, False]
+    assert not decide(compiled, TokenHolder(ONE), NOW - 1).has_ended
+
+
+def hostile(count: int) -> list[AccessEntry]:
+    """Return `count` entries that have the most patterns of all, long and of many lengths."""
+    projects = [tuple(f"{'p' * (1 + n % 180)}{n}-{k}*" for n in range(1000 // 64)) for k in range(count)]
+    return [entry(f"e{k}", token_digests=(ONE,), projects=one) for k, one in enumerate(projects)]
+
+
+def test_patterns_are_compiled_before_the_first_request(monkeypatch):
+    compiled = compile_entries(REPO, hostile(64))
+    monkeypatch.setattr(projects, "NamePatterns", None)
+    monkeypatch.setattr(projects, "normalized_pattern", None)
+    grant = decide(compiled, TokenHolder(ONE), NOW)
+    assert allowed(grant.read, "p0-0-a", "p0-a", "pp1-63") == ["p0-0-a", "pp1-63"]
+
+
+def test_a_name_is_compared_with_all_entries_in_one_step():
+    """The work for a name grows with the lengths of the patterns, of which there are few, not with the entries."""
+    few, many = (decide(compile_entries(REPO, hostile(count)), TokenHolder(ONE), NOW).read for count in (1, 64))
+    name = ProjectName("p" * 180)
+    assert calls(lambda: many.allows(name)) <= 4 * calls(lambda: few.allows(name))

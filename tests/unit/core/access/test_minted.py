@@ -6,7 +6,7 @@ import hmac
 
 import pytest
 
-from pywharf.core.access.minted import LIFE_S, MAX_TOKEN, PREFIX, MintingKey, TooManyEntriesError, is_plausible
+from pywharf.core.access.minted import LIFE_S, MAX_REPOS, MAX_TOKEN, PREFIX, MintingKey, is_plausible
 from pywharf.core.names import RepoName
 
 NOW = 1_800_000_000.25
@@ -19,11 +19,11 @@ def minted(key: bytes = KEY) -> str:
 
 
 def test_a_token_says_what_it_was_minted_for():
-    token, expires = MintingKey(KEY).mint("an-id", ENTRIES, "github:acme", NOW)
+    token, minted = MintingKey(KEY).mint("an-id", ENTRIES, "github:acme", NOW)
     read = MintingKey(KEY).read(token, NOW)
-    assert read is not None
-    assert (read.jti, dict(read.entries), read.subject, read.expires) == ("an-id", ENTRIES, "github:acme", expires)
-    assert expires >= NOW + LIFE_S, "PEP 807: not less than 15 minutes"
+    assert read == minted
+    assert (minted.jti, dict(minted.entries), minted.subject) == ("an-id", ENTRIES, "github:acme")
+    assert minted.expires >= NOW + LIFE_S, "PEP 807: not less than 15 minutes"
 
 
 @pytest.mark.parametrize(("seconds", "is_valid"), [(0, True), (899, True), (901, False), (10_000, False)])
@@ -88,7 +88,17 @@ def test_a_repo_with_many_entries_leaves_room_for_the_others():
     assert kept == many[RepoName("crowded")][: len(kept)]
 
 
-def test_more_repos_than_fit_are_an_error():
-    many = {RepoName(f"{'r' * 50}-{n}"): (f"{'e' * 63}:{n:024}",) for n in range(100)}
-    with pytest.raises(TooManyEntriesError):
-        MintingKey(KEY).mint("an-id", many, "somebody", NOW)
+@pytest.mark.parametrize(("length", "least"), [(1, MAX_REPOS), (50, 15)])
+def test_the_last_repos_are_left_out_if_not_all_fit(length, least):
+    many = {RepoName(f"{'r' * length}-{n}"): (f"{'e' * length}:{n:024}",) for n in range(100)}
+    token, minted = MintingKey(KEY).mint("an-id", many, "somebody", NOW)
+    assert MintingKey(KEY).read(token, NOW) == minted
+    assert len(token) <= MAX_TOKEN
+    assert least <= len(minted.entries) <= MAX_REPOS
+    assert list(minted.entries) == list(many)[: len(minted.entries)]
+
+
+def test_one_repo_always_fits():
+    worst = {RepoName("r" * 63): tuple(f"{'e' * 63}:{n:024}" for n in range(64))}
+    _, minted = MintingKey(KEY).mint("an-id", worst, "\0" * 300, NOW)
+    assert len(minted.entries) == 1

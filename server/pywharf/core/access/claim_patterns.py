@@ -21,11 +21,6 @@ class ClaimPattern:
         self._bound = [(at, one.split("*")) for at, one in enumerate(self._segments) if "*" in one]
         """The segments that have a `*`, each as what stands between them."""
 
-    @property
-    def is_exact(self) -> bool:
-        """Return whether only one text fits."""
-        return not self._bound
-
     def fits(self, text: str) -> bool:
         """Return whether a text fits. None with more than MAX_LENGTH characters does."""
         if not self._bound:

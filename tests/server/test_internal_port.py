@@ -38,7 +38,7 @@ def test_each_port_has_its_own(tmp_path):
             "/simple/": (401, 404),
             "/login": (200, 404),
         }
-        assert report(server) == {"digest": config_digest(CONFIG, ""), "broken": {}, "policies": {}}
+        assert report(server) == {"digest": config_digest(CONFIG, ""), "broken": {}, "policies": {}, "access": True}
         reply = call(f"{server.internal_url}/metrics")
         assert b"pywharf_config_valid 1.0" in reply.body
         assert (reply.header("Server") or "").startswith("pywharf/")
@@ -48,7 +48,7 @@ def test_the_report_follows_what_is_served(tmp_path):
     config, revision = tmp_path / "config.toml", tmp_path / "revision"
     waiting = f'credentials_revision = "two"\ncredentials_revision_file = ["{revision}"]\n{CONFIG}'
     with running(tmp_path, ["--internal_port=0"], config=waiting) as server:
-        assert report(server) == {"digest": "", "broken": {}, "policies": {}}
+        assert report(server) == {"digest": "", "broken": {}, "policies": {}, "access": True}
         assert call(f"{server.internal_url}/readyz").status == 503
         assert call(f"{server.internal_url}/healthz").status == 200
         revision.write_text("two")

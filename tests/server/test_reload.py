@@ -385,7 +385,12 @@ def test_a_repo_is_added_to_many(tmp_path):
     flags = [f"--config={volume.folder}/config.toml", f"--admin_secret={volume.folder}/admin_secret.toml"]
     with running(tmp_path, [*flags, "--internal_port=0"], config=None) as server:
         server.secrets |= {f"secret-{number}" for number in range(100, count + 1)}
-        assert call(f"{server.internal_url}/config").json() == {"digest": first, "broken": {}, "policies": {}}
+        assert call(f"{server.internal_url}/config").json() == {
+            "digest": first,
+            "broken": {},
+            "policies": {},
+            "access": True,
+        }
         before = call(server.repo("team-0"), auth="team-0:secret-0")
         digest = deliver(count + 1, compressed=True)
         delivered = time.monotonic()

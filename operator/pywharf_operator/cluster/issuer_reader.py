@@ -19,11 +19,11 @@ import msgspec
 from pywharf.core.access.identity_document import MAX_FORMER_ISSUERS, MAX_JWKS_BYTES, Cluster
 from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.render import Finding
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.faults import error_location
 
 _logger = logging.getLogger(__name__)
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"

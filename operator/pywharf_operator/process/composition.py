@@ -18,7 +18,6 @@ from pywharf.backends.opening import spec_types
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.os_errors import reason_of
 from pywharf.listener import url_host
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.issuer_reader import IssuerReader
 from pywharf_operator.cluster.kube import Kube, KubeError
 from pywharf_operator.cluster.leader import Leadership, LeadershipLostError
@@ -31,6 +30,7 @@ from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.reconciling.observe import POLICIES
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.faults import error_location
 from pywharf_operator.spec.kinds import REPO, SERVER
 from pywharf_operator.watching.registry import NAMESPACES, OWNED_SECRETS, RESOURCES, reduce_kopf_logs
 from pywharf_operator.watching.waking import Wakeup

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from pywharf.core.backoff import backoff_s
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.faults import error_location
 
 _logger = logging.getLogger(__name__)
 _JITTER: Final = 0.5

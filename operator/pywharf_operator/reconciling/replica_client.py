@@ -48,6 +48,7 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
         failure=None,
         policies=answer.policies or {},
         knows_policies=answer.policies is not None,
+        knows_access=answer.access,
     )
 
 

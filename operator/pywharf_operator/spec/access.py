@@ -22,8 +22,10 @@ from pywharf_operator.spec.forms import (
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 
 _MOST_PROJECTS: Final = 256
+_EARLIEST_END: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""A time near the end of the year 9999 cannot be written in UTC if its zone is west of it."""
+"""A time near the end of the year 9999 cannot be written in UTC if its zone is west of it, nor one near the beginning
+of the year 1 if its zone is east of it."""
 _LARGEST: Final = 2**53 - 1
 """The API server compares bounds as floating-point numbers, and refuses every number under a larger one."""
 _KINDS: Final = ("token_digests", "service_accounts", "github", "gitlab", "oidc", "proxy_groups")
@@ -154,9 +156,12 @@ class Access(Model, frozen=True, kw_only=True):
             holds=lambda entry: exactly_one(*(getattr(entry, kind) or None for kind in _KINDS)),
         ),
         Rule(
-            cel="!has(self.expires) || self.expires < timestamp('9999-01-01T00:00:00Z')",
-            message="expires must be before the year 9999",
-            holds=lambda entry: entry.expires is None or entry.expires < _LATEST_END,
+            cel=(
+                "!has(self.expires) || (self.expires >= timestamp('1970-01-01T00:00:00Z') && "
+                "self.expires < timestamp('9999-01-01T00:00:00Z'))"
+            ),
+            message="expires must be before the year 9999, and not before 1970",
+            holds=lambda entry: entry.expires is None or _EARLIEST_END <= entry.expires < _LATEST_END,
         ),
     )
 

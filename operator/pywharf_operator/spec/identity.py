@@ -104,7 +104,10 @@ class Identity(Model, frozen=True, kw_only=True):
 
     rules = (
         Rule(
-            cel="!self.proxyHeaders || (has(self.trustedProxies) && self.trustedProxies.size() > 0)",
+            cel=(
+                "!has(self.proxyHeaders) || !self.proxyHeaders || "
+                "(has(self.trustedProxies) && self.trustedProxies.size() > 0)"
+            ),
             message="identity: proxyHeaders are believed from trustedProxies alone; list the proxy's addresses there",
             holds=lambda identity: not identity.proxy_headers or bool(identity.trusted_proxies),
         ),

@@ -247,9 +247,9 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     ambient_identity: Annotated[
         AmbientIdentity, Meta(description="Who may use the cloud identity that the server's pods have.")
     ] = AmbientIdentity()
-    identity: Annotated[
-        Identity, Meta(description="By what clients prove who they are, for the access entries of repos.")
-    ] = Identity()
+    given_identity: Annotated[
+        Identity | None, Meta(description="By what clients prove who they are, for the access entries of repos.")
+    ] = msgspec.field(default=None, name="identity")
     upstream: Annotated[
         ServerUpstream, Meta(description="What repos answer for projects they do not hold, unless they say.")
     ] = ServerUpstream()
@@ -293,6 +293,14 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
             ),
         ),
     ] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """By what clients prove who they are.
+
+        The schema has no default for it: an operator of an earlier release refuses a field that it does not know.
+        """
+        return self.given_identity or Identity()
 
 
 class RepoCounts(StatusModel, frozen=True, kw_only=True):

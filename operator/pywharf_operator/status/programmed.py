@@ -31,6 +31,8 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """What each policy withholds on the pages that the replica made lately."""
     knows_policies: bool = True
     """Whether it is of a version that reads policies; others refuse a configuration that names some."""
+    knows_access: bool = True
+    """Whether it is of a version that reads access entries; others refuse a configuration that has some."""
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
@@ -68,13 +70,23 @@ def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
     return Finding(status=False, reason="ReplicasUnreachable", message=message)
 
 
-def too_old(reports: Sequence[ReplicaReport]) -> Finding | None:
-    """Return the finding about replicas that know no policies; None if all know them."""
-    old = [report for report in reports if not report.knows_policies]
-    if not old:
-        return None
+def too_old(reports: Sequence[ReplicaReport], *, policies: bool = True, access: bool = True) -> Finding | None:
+    """Return the finding about replicas that cannot read the configuration; None if all can.
+
+    `policies` and `access`: whether it has policies, and access entries.
+    """
+    for what, old in (
+        ("policies", [report for report in reports if policies and not report.knows_policies]),
+        ("access entries", [report for report in reports if access and not report.knows_access]),
+    ):
+        if old:
+            return _too_old(what, old[0].pod, f"{len(old)} of {len(reports)}")
+    return None
+
+
+def _too_old(what: str, first: str, how_many: str) -> Finding:
     message = (
-        f"{len(old)} of {len(reports)} ready replicas know no policies (the first is {old[0].pod}), so they refuse the "
+        f"{how_many} ready replicas know no {what} (the first is {first}), so they refuse the "
         "newest configuration and serve the one before. Set spec.image of the PackageServer to a newer image, or take "
         "the field out, for the operator's own image."
     )

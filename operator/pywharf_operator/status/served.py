@@ -10,6 +10,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
+from pywharf_operator.render.resolve.identity import entries_in
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.names import REPO_LABEL
@@ -62,29 +63,39 @@ def programmed_of(result: Result) -> dict[RepoName, Finding]:
         message = rendered.config_rendered.message
         finding = Finding(status=False, reason="ConfigNotRendered", message=message)
         return {repo.name: finding for repo in result.repos if repo.served}
-    return {repo.name: _programmed(repo.name, result) for repo in result.repos if repo.served}
+    old = _too_old(result)
+    return {repo.name: _programmed(repo.name, result, old) for repo in result.repos if repo.served}
 
 
 def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
     """Return what the server makes of each policy that is about it or its repos."""
-    rendered = result.rendered
+    rendered, old = result.rendered, _too_old(result)
     found = {}
     for reach in result.verdict.reaches:
         name = str(reach.policy)
         if not rendered.config_rendered.status:
             finding = Finding(status=False, reason="ConfigNotRendered", message=rendered.config_rendered.message)
         elif name in rendered.contents:
-            finding = _programmed(name, result)
+            finding = _programmed(name, result, old)
         else:
             finding = NOT_DELIVERED
         found[reach.policy] = PolicyReport(reach, finding)
     return found
 
 
-def _programmed(name: str, result: Result) -> Finding:
-    """Return the condition Programmed of a repo or a policy that is part of the configuration."""
+def _too_old(result: Result) -> Finding | None:
+    """Return the finding about replicas of an image that cannot read the configuration; None if all can."""
     # While pods are being replaced, the old ones may be of an older version.
-    old = too_old(result.reports) if result.rolled_out and result.verdict.policies else None
+    if not result.rolled_out or all(one.knows_policies and one.knows_access for one in result.reports):
+        return None
+    verdict = result.verdict
+    access = any(one.spec is not None and one.spec.access for one in verdict.repos)
+    access = access or any(entries_in(one.table) for one in verdict.kept)
+    return too_old(result.reports, policies=bool(verdict.policies), access=access)
+
+
+def _programmed(name: str, result: Result, old: Finding | None) -> Finding:
+    """Return the condition Programmed of a repo or a policy that is part of the configuration."""
     content = result.rendered.contents[name]
     return programmed(name, content, result.reports, result.history, lost=result.lost, old=old)
 

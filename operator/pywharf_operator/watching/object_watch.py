@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube, KubeError
+from pywharf_operator.spec.faults import error_location
 from pywharf_operator.spec.kinds import METADATA_ONLY
 from pywharf_operator.watching.registry import Watch, WatchTimeouts
 from pywharf_operator.watching.waking import LISTED, Wakeup, Waking

@@ -8,10 +8,10 @@ import kopf
 import msgspec
 
 from pywharf.core.backoff import backoff_s
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.login import connect
 from pywharf_operator.cluster.trimming import trimmed
 from pywharf_operator.spec import CREDENTIALS_LABEL
+from pywharf_operator.spec.faults import error_location
 from pywharf_operator.spec.kinds import CONFIG_MAP, JOB, NAMESPACE, OWNED, POD, POLICY, REPO, SECRET, SERVER, Kind
 from pywharf_operator.spec.names import REPO_LABEL, SERVER_LABEL
 from pywharf_operator.watching.kopf_session import session_of

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import kopf
 
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.cluster.kube import Kube
 from pywharf_operator.cluster.login import connect
+from pywharf_operator.spec.faults import error_location
 from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.watching.object_watch import ObjectWatch
 from pywharf_operator.watching.registry import Watch, WatchTimeouts, by_kopf, registry_of, settings_of

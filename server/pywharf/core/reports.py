@@ -39,6 +39,9 @@ class ConfigReport(msgspec.Struct, frozen=True):
     """Policies of that configuration, as `namespace/name`, that withhold anything.
 
     None: the server is of a version before policies, which refuses a configuration with policies."""
+    access: bool = False
+    """Whether the server reads access entries and an identity document; one of a version before them refuses a
+    configuration with any."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -38,7 +38,8 @@ def build_internal_app(
             failure = repository.status().failure
             if failure is not None:
                 broken[repository.name] = Fault(failure.code, str(failure))
-        report = ConfigReport(await asyncio.to_thread(served_by_all), broken, await asyncio.to_thread(repos.withheld))
+        digest, withheld = await asyncio.to_thread(served_by_all), await asyncio.to_thread(repos.withheld)
+        report = ConfigReport(digest, broken, withheld, access=True)
         return web.Response(
             body=msgspec.json.encode(report) + b"\n",
             content_type="application/json",

@@ -15,10 +15,10 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
     [
         (report.of_summary(SUMMARY), b'{"projects":1,"files":2,"bytes":3,"changed":false,"problems":[]}\n'),
         (report.of_failure("Why."), b'{"error":"Why."}\n'),
-        (msgspec.json.encode(ConfigReport("", {}, {})), b'{"digest":"","broken":{},"policies":{}}'),
+        (msgspec.json.encode(ConfigReport("", {}, {})), b'{"digest":"","broken":{},"policies":{},"access":false}'),
         (
-            msgspec.json.encode(ConfigReport("a", {"demo": Fault("code", "Why.")}, {})),
-            b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{}}',
+            msgspec.json.encode(ConfigReport("a", {"demo": Fault("code", "Why.")}, {}, access=True)),
+            b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true}',
         ),
     ],
     ids=["summary", "failure", "no fault", "fault"],

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from pywharf_operator.render.resolve import refusals
 from pywharf_operator.render.resolve.findings import Finding, refused
-from pywharf_operator.render.resolve.shares import Age, age_of, past
+from pywharf_operator.render.resolve.shares import Age, age_of, past, seconds_of
 from pywharf_operator.render.resolve.snapshot import NameClaim, Snapshot
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
 
@@ -86,7 +86,7 @@ def name_conflicts(repos: Iterable[PackageRepo], claims: Iterable[NameClaim]) ->
 
 def _age(claim: NameClaim) -> tuple[float, ObjectKey]:
     """Return a sort key, oldest first. A repo without a creation time counts as the oldest."""
-    return (claim.created.timestamp() if claim.created is not None else float("-inf"), claim.repo)
+    return (seconds_of(claim.created), claim.repo)
 
 
 def too_many(

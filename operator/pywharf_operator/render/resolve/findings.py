@@ -99,7 +99,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         ),
         "ImageTooOld": (
             "Set `spec.image` of the PackageServer to a newer image: with the one that it names the replicas refuse "
-            "each configuration with policies, and serve the one before."
+            "each configuration with policies or access entries, and serve the one before."
         ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
@@ -172,7 +172,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "strict mTLS must leave it out."
         ),
         "ImageTooOld": (
-            "Set `spec.image` of the PackageServer to a newer image: the one that it names knows no policies."
+            "Set `spec.image` of the PackageServer to a newer image: the one that it names knows no policies, or no "
+            "access entries of repos, and refuses the whole configuration."
         ),
         "ConfigNotRendered": "See the conditions of the PackageServer.",
         "NotDelivered": "See Accepted.",

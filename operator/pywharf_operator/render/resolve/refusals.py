@@ -8,6 +8,16 @@ from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.fitting import MAX_TEXT_BYTES
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES
 from pywharf_operator.spec import ObjectKey, PackageServer
+from pywharf_operator.spec.faults import error_location
+
+
+def not_understood(error: Exception) -> Finding:
+    """Refuse a repo at which the operator itself fails. The error's own text may hold anything, so it is not shown."""
+    return refused(
+        "InvalidSpec",
+        f"The operator fails at this repo's spec ({error_location(error)}), which is a fault of the "
+        "operator: please report it, and take the most unusual value out of the spec, such as an odd date.",
+    )
 
 
 def too_many_repos(repo: ObjectKey, server: PackageServer) -> Finding:

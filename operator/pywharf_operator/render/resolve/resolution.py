@@ -232,27 +232,38 @@ def _verdict(  # noqa: PLR0913, PLR0917 - all that it depends on
     cluster: ClusterKeys,
 ) -> RepoVerdict:
     resolved, values = resolve_secrets(repo, server, secrets)
-    access = None if server is None else access_resolved(repo, server, cluster, environment.now)
-    spec = None
-    if refusal is None and server is not None:
-        refusal = _unsupported(repo, server, environment)
-    if refusal is None and server is not None:
-        files = {
-            use: secret_path(environment.credentials_folder, repo.repo_name, use)
-            for use in values.given()
-            if use != "backend"
-        }
-        try:
-            spec = repo_table(repo, server, environment.specs, files)
-            refusal = _table_too_large(repo, server, spec, environment, files)
-        except InvalidConfigError as error:
-            refusal = refused("InvalidBackend", str(error))
+    access = spec = None
+    try:
+        if server is not None:
+            access = access_resolved(repo, server, cluster, environment.now)
+        if refusal is None and server is not None:
+            refusal = _unsupported(repo, server, environment)
+        if refusal is None and server is not None:
+            spec, refusal = _table(repo, server, values, environment)
+    except Exception as error:  # noqa: BLE001 - one odd repo must not stop the reconcile of all others
+        refusal = refusal or refusals.not_understood(error)
     if refusal is not None:
         return RepoVerdict(repo=repo, accepted=refusal, secrets_resolved=resolved, access_resolved=access)
     accepted = Finding(status=True, reason="Accepted", message=f"PackageServer {repo.server_key} takes the repo.")
     return RepoVerdict(
         repo=repo, accepted=accepted, secrets_resolved=resolved, access_resolved=access, spec=spec, secrets=values
     )
+
+
+def _table(
+    repo: PackageRepo, server: PackageServer, values: RepoSecrets, environment: Environment
+) -> tuple[BackendSpec | None, Finding | None]:
+    """Return the repo's table, or why it is refused."""
+    files = {
+        use: secret_path(environment.credentials_folder, repo.repo_name, use)
+        for use in values.given()
+        if use != "backend"
+    }
+    try:
+        spec = repo_table(repo, server, environment.specs, files)
+        return spec, _table_too_large(repo, server, spec, environment, files)
+    except InvalidConfigError as error:
+        return None, refused("InvalidBackend", str(error))
 
 
 def _with_room(

@@ -3,6 +3,7 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -15,8 +16,14 @@ Age = tuple[float, ObjectKey]
 
 def age_of(key: ObjectKey, metadata: ObjectMeta) -> Age:
     """Return a key that sorts repos from oldest to newest. A repo without a creation time counts as the oldest."""
-    created = metadata.creation_timestamp
-    return (created.timestamp() if created is not None else float("-inf"), key)
+    return (seconds_of(metadata.creation_timestamp), key)
+
+
+def seconds_of(created: datetime | None) -> float:
+    """Return when a repo was created. One without a time is the oldest; a time without a zone is in UTC."""
+    if created is None:
+        return float("-inf")
+    return (created if created.tzinfo is not None else created.replace(tzinfo=UTC)).timestamp()
 
 
 class Share(msgspec.Struct, frozen=True):

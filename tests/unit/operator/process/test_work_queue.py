@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from pywharf_operator.cluster.faults import error_location
 from pywharf_operator.process.work_queue import Timing, WorkQueue
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.faults import error_location
 from support.waiting import until
 
 KEYS = [ObjectKey("ns", name) for name in "abcdef"]

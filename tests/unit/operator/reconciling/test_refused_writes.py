@@ -393,6 +393,27 @@ async def test_replicas_of_an_image_before_policies_are_reported(
         assert cluster.status(POLICY, "company", "Programmed") == ("False", expected)
 
 
+@pytest.mark.parametrize(("access", "expected"), [(True, "ImageTooOld"), (False, "Waiting")])
+async def test_replicas_of_an_image_before_access_entries_are_reported(
+    cluster, reconciler, monkeypatch, access, expected
+):
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        return tuple(ReplicaReport("pod", "older", {}, None, knows_access=False) for _ in pods)
+
+    monkeypatch.setattr("pywharf_operator.reconciling.reconciler.ask", ask)
+    if access:
+        entry = {"name": "ci", "permission": "Read", "tokenDigests": ["sha256:" + "a" * 64]}
+        cluster.objects[REPO.plural, "team-a"]["spec"]["access"] = [entry]
+    await reconciler.reconcile(KEY)
+    deployment = cluster.objects["deployments", "pywharf"]
+    deployment["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    ready = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": ready})
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "Programmed") == ("False", expected)
+
+
 async def test_restored_policies_without_an_owner_stay_in_force(cluster, reconciler):
     policy(cluster, "7d")
     await reconciler.reconcile(KEY)

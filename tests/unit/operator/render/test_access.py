@@ -16,10 +16,13 @@ from pywharf_operator.local.folder import NO_CLUSTER, faults_of, notes_of, snaps
 from pywharf_operator.render import Environment, Finding, RenderedServer, Resolution, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
 from pywharf_operator.render.objects.identity import identity_applied
+from pywharf_operator.render.resolve import access as access_condition
+from pywharf_operator.render.resolve import repo_config
 from pywharf_operator.render.resolve.fallback import fallback_credentials
 from pywharf_operator.render.resolve.kept import repos_applied
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageRepo
+from pywharf_operator.spec.access import delivered
 from support.operator.manifest_text import parsed_each
 from support.operator.spec_changes import JWKS
 
@@ -332,6 +335,8 @@ def fault(spec: Json, kind: str = "PackageRepo") -> str:
         ([entry(tokenDigests=["sha256:ABC"])], "as `pywharf token digest` prints them"),
         ([entry(tokenDigests=[DIGEST], expires="2027-01-31T00:00:00")], "timezone"),
         ([entry(tokenDigests=[DIGEST], expires="9999-12-31T00:00:00Z")], "expires must be before the year 9999"),
+        ([entry(tokenDigests=[DIGEST], expires="0001-01-01T00:00:00+10:00")], "and not before 1970"),
+        ([entry(tokenDigests=[DIGEST], expires="1970-01-01T00:30:00+01:00")], "and not before 1970"),
         ([entry(serviceAccounts=[{"namespace": "ml", "name": "train-*"}])], "or * for every one of the namespace"),
         ([entry(github={**GITHUB["github"], "workflow": "other/.github/x.yml"})], "the name of a file"),
         ([entry(oidc={"issuer": "corp", "claims": {"a b": "c"}})], "it must be a claim's name"),
@@ -340,6 +345,35 @@ def fault(spec: Json, kind: str = "PackageRepo") -> str:
 )
 def test_bad_entries(access, part):
     assert part in fault({"access": access})
+
+
+@pytest.mark.parametrize("expires", ["1970-01-01T00:00:00Z", "1970-01-01T14:00:00+14:00", "9998-12-31T23:59:59Z"])
+def test_the_earliest_and_the_latest_end(expires):
+    made = rendered(server(), repo(entry(tokenDigests=[DIGEST], expires=expires)))
+    assert table(made)["access"][0]["expires"] == datetime.fromisoformat(expires)
+
+
+@pytest.mark.parametrize("broken", [repo_config, access_condition], ids=lambda module: module.__name__.split(".")[-1])
+def test_a_repo_at_which_the_operator_fails_is_refused_alone(broken, monkeypatch):
+    def failing(one: Any) -> Any:
+        if one.name == "odd":
+            raise OverflowError("a value of the tenant's")
+        return delivered(one)
+
+    monkeypatch.setattr(broken, "delivered", failing)
+    ref = {"name": "pywharf", "namespace": "packages"}
+    odd = repo(entry("odd", **CLAIMS), name="odd", namespace="tenant", serverRef=ref)
+    open_server = server()
+    open_server["spec"]["allowedNamespaces"] = {"from": "All"}
+    both = decided(open_server, repo(entry(**CLAIMS), name="good"), odd)
+    good, refused = (one.accepted for one in both.repos)
+    assert good.status
+    assert (refused.status, refused.reason) == (False, "InvalidSpec")
+    assert "(OverflowError at test_access.py:" in refused.message
+    assert "tenant's" not in refused.message
+    config = texts_of(render_server(both.servers[0], ENVIRONMENT).config_map)["config.toml"]
+    assert "[good]" in config
+    assert "[odd]" not in config
 
 
 PRIVATE = JWKS.replace('"kid"', '"d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE", "kid"')

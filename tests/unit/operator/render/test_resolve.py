@@ -317,11 +317,14 @@ def conflicting(first, second):
 
 OLD, NEW = ", creationTimestamp: 2026-01-01T00:00:00Z", ", creationTimestamp: 2026-01-01T00:00:01Z"
 
+EARLIEST = ", creationTimestamp: 0001-01-01T00:00:00"
+"""Without a zone, as only `up` may find it."""
+
 
 @pytest.mark.parametrize(
     ("first", "second", "loser"),
-    [(OLD, NEW, "c/two"), (NEW, OLD, "b/one"), (OLD, OLD, "c/two"), ("", "", "c/two")],
-    ids=["older", "younger", "equal", "absent"],
+    [(OLD, NEW, "c/two"), (NEW, OLD, "b/one"), (OLD, OLD, "c/two"), ("", "", "c/two"), (NEW, EARLIEST, "b/one")],
+    ids=["older", "younger", "equal", "absent", "earliest"],
 )
 def test_the_older_keeps_the_name(first, second, loser):
     found = conflicting(first, second)

@@ -86,8 +86,18 @@ def test_replicas_that_know_no_policies_are_named():
     assert programmed(NAME, "a1", [says("q", "two")], history(), old=finding).reason == "Programmed"
     away = unreachable([lost("q")])
     assert programmed(NAME, "a2", reports, history(), lost=away, old=finding) == away
+    assert too_old(reports, policies=False) is None
     assert too_old(reports[:1]) is None
     assert too_old([]) is None
+
+
+def test_replicas_that_know_no_access_entries_are_named():
+    reports = [says("p", "three"), msgspec.structs.replace(says("q", "two"), knows_access=False)]
+    finding = too_old(reports, policies=False)
+    assert finding is not None
+    assert (finding.reason, finding.status) == ("ImageTooOld", False)
+    assert finding.message.startswith("1 of 2 ready replicas know no access entries (the first is q), so they refuse")
+    assert too_old(reports, access=False) is None
 
 
 @pytest.mark.parametrize(

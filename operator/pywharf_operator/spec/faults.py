@@ -1,4 +1,4 @@
-"""Descriptions of errors for logs."""
+"""Descriptions of errors for logs and conditions."""
 
 import traceback
 

@@ -252,7 +252,7 @@ async def test_no_reconcile_waits_for_a_read_once_keys_are_known():
 async def test_all_wait_for_the_same_first_read_and_not_for_long():
     api: Any = Hanging()
     reader = IssuerReader(api, timeout_s=0.01)
-    found = await asyncio.gather(*(reader.keys(ObjectKey("packages", f"s{number}")) for number in range(8)))
+    found: list[Any] = await asyncio.gather(*(reader.keys(ObjectKey("packages", f"s{number}")) for number in range(8)))
     assert api.reads == 2
     (fault,) = {(one.found, one.fault.reason) for one in found}
     assert fault == (None, "ClusterKeysUnreadable")

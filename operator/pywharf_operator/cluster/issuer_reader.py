@@ -106,7 +106,8 @@ class IssuerReader:
         """Read once more if a server needs it, and report a change. Forget what was read if none does."""
         async with self._lock:
             if not self._needed_by:
-                self._keys, self._has_read, self._failures, self._absences = ClusterKeys(), False, 0, {}
+                self._keys, self._has_read, self._absences = ClusterKeys(), False, {}
+                self._failures = self._other_faults = 0
                 return
             before = self._keys
             await self._read()

@@ -49,12 +49,14 @@ def asks_about_cluster(server: PackageServer, snapshot: Snapshot) -> bool:
     An entry is about ServiceAccounts that the server may believe, or about an issuer that could be the cluster's own.
     """
     identity = server.spec.identity
+    named = [entry for repo in snapshot.repos for entry in repo.spec.access]
+    kept = [entry for repo in snapshot.kept for entry in entries_in(repo.table)]
+    if identity.service_accounts != "Off" and any(entry.service_accounts for entry in (*named, *kept)):
+        return True
     issuers = {one.name for one in identity.issuers if one.url is not None}
-    if identity.service_accounts == "Off" and not issuers:
+    if not issuers:
         return False
-    need = need_of(delivered(entry) for repo in snapshot.repos for entry in repo.spec.access)
-    need |= need_of(entry for repo in snapshot.kept for entry in entries_in(repo.table))
-    return (need.service_accounts and identity.service_accounts != "Off") or not issuers.isdisjoint(need.issuers)
+    return not issuers.isdisjoint(need_of((*map(delivered, named), *kept)).issuers)
 
 
 def entries_in(table: BackendSpec | Mapping[str, Any]) -> tuple[AccessEntry, ...]:
@@ -96,20 +98,23 @@ def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Find
         return None
     # To ask the API server about tokens, its issuer alone must be known.
     is_enough = identity.service_accounts == "TokenReview" and keys.found is not None
+    faults = []
     if asks_cluster and keys.fault is not None and not is_enough:
-        return keys.fault
+        faults.append(keys.fault)
     if asks_cluster and is_audience_of_api_server(server, keys):
-        return refused(
-            "AudienceOfApiServer",
+        message = (
             f"spec.identity.audience is {identity.audience!r}, which the API server takes as its own: whoever saw such "
-            "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf.",
+            "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf."
         )
+        faults.append(refused("AudienceOfApiServer", message))
     if same := issuers_of_cluster(server, keys):
-        return refused(
-            "IssuerIsCluster",
+        message = (
             f"spec.identity.issuers: {min(same)} has the URL of the cluster's own issuer, so it is left out; have "
-            "access entries name serviceAccounts instead.",
+            "access entries name serviceAccounts instead."
         )
+        faults.append(refused("IssuerIsCluster", message))
+    if faults:
+        return refused(faults[0].reason, " ".join(one.message for one in faults))
     return Finding(status=True, reason="Ready", message=_ready(server, asks_cluster=asks_cluster))
 
 

@@ -321,6 +321,15 @@ def test_the_cluster_is_asked_only_where_it_matters(identity, access, asks):
     assert asks_about_cluster(snapshot.servers[0], snapshot) is asks
 
 
+def test_one_fault_of_an_identity_hides_no_other():
+    identity = {"issuers": [CORP | {"url": FOUND.issuer}], "audience": FOUND.issuer}
+    _, found = told(server(**identity), repo(entry("a", **ACCOUNTS)), cluster=ClusterKeys(FOUND, UNREADABLE))
+    assert found is not None
+    assert (found.status, found.reason) == (False, UNREADABLE.reason)
+    assert found.message.startswith(f"{UNREADABLE.message} spec.identity.audience is")
+    assert "spec.identity.issuers: corp has the URL of the cluster's own issuer" in found.message
+
+
 def test_entries_say_that_the_api_server_takes_the_audience():
     found, _ = told(server(audience=FOUND.issuer), repo(entry("a", **ACCOUNTS)))
     assert found is not None

@@ -51,7 +51,8 @@ def asks_about_cluster(server: PackageServer, snapshot: Snapshot) -> bool:
     identity = server.spec.identity
     named = [entry for repo in snapshot.repos for entry in repo.spec.access]
     kept = [entry for repo in snapshot.kept for entry in entries_in(repo.table)]
-    if identity.service_accounts != "Off" and any(entry.service_accounts for entry in (*named, *kept)):
+    about_accounts = any(entry.service_accounts for entry in named) or any(entry.service_accounts for entry in kept)
+    if about_accounts and identity.service_accounts != "Off":
         return True
     issuers = {one.name for one in identity.issuers if one.url is not None}
     if not issuers:

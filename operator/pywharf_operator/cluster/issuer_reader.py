@@ -10,13 +10,12 @@ import base64
 import binascii
 import logging
 import random
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from pywharf.core.access.identity_document import MAX_FORMER_ISSUERS, MAX_JWKS_BYTES, Cluster
+from pywharf.core.access.identity_document import MAX_JWKS_BYTES, Cluster
 from pywharf.core.access.jwt_keys import MAX_KEYS, BadKeysError, read_keys
 from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
@@ -32,8 +31,12 @@ KEYS_PATH: Final = "/openid/v1/jwks"
 PERIOD_S: Final = 10.0
 """Seconds between two reads; chance adds up to a quarter."""
 _JITTER: Final = 0.25
+TIMEOUT_S: Final = 5.0
+"""Longest seconds for which a reconcile waits for a first read, and for which a read may last."""
 FAILURES: Final = 6
 """Consecutive reads that must fail before it is reported, once a read has succeeded."""
+OTHER_FAULTS: Final = 6
+"""Consecutive reads that must fail in another way than was reported before the reason changes."""
 ABSENCES: Final = 6
 """Consecutive reads without a key before it is dropped: while API servers restart one by one, not all know each key."""
 _REFUSED: Final = {401, 403}
@@ -53,34 +56,33 @@ class IssuerReader:
         changed: Callable[[ObjectKey], None] = lambda _server: None,
         *,
         period_s: float = PERIOD_S,
-        clock: Callable[[], float] = time.monotonic,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._kube = kube
         self._changed = changed
         self._period_s = period_s
-        self._clock = clock
+        self._timeout_s = timeout_s
         self._needed_by: set[ObjectKey] = set()
         self._lock = asyncio.Lock()
         self._keys = ClusterKeys()
-        self._read_at: float | None = None
+        self._has_read = False
+        """Whether a read has ended, well or badly."""
         self._failures = 0
+        self._other_faults = 0
+        """Consecutive reads that failed in another way than was reported."""
         self._absences: dict[str, int] = {}
         """How many reads have lacked a key since it was there, by kid."""
 
-    async def keys(self, server: ObjectKey, given: Cluster | None = None) -> ClusterKeys:
+    async def keys(self, server: ObjectKey) -> ClusterKeys:
         """Return the issuer and keys, and follow them from now on for the server.
 
-        `given` is what the server was given last, which names the issuers that the cluster had before.
+        Only the first read is waited for, and all who need it share it; `run` does the others.
         """
         self._needed_by.add(server)
-        async with self._lock:
-            if self._read_at is None or self._clock() - self._read_at > 2 * self._period_s:
-                await self._read()
-            found = self._keys.found
-            if given is not None and found is not None and found.jwks:
-                former = _former(found.issuer, (*found.former_issuers, given.issuer, *given.former_issuers))
-                if former != found.former_issuers:
-                    self._keys = ClusterKeys(msgspec.structs.replace(found, former_issuers=former), self._keys.fault)
+        if not self._has_read:
+            async with self._lock:
+                if not self._has_read:
+                    await self._read()
         return self._keys
 
     def forget(self, server: ObjectKey) -> None:
@@ -101,33 +103,40 @@ class IssuerReader:
                 _logger.warning("The cluster's issuer and keys cannot be read: %s", error_location(error))
 
     async def follow(self) -> None:
-        """Read once more if a server needs it, and report a change."""
-        if not self._needed_by:
-            return
-        before = self._keys
+        """Read once more if a server needs it, and report a change. Forget what was read if none does."""
         async with self._lock:
+            if not self._needed_by:
+                self._keys, self._has_read, self._absences = ClusterKeys(), False, {}
+                self._failures = self._other_faults = 0
+                return
+            before = self._keys
             await self._read()
         if self._keys != before:
             for server in sorted(self._needed_by):
                 self._changed(server)
 
     async def _read(self) -> None:
-        self._read_at = self._clock()
         try:
-            issuer = _issuer(await self._kube.document(DISCOVERY_PATH, MAX_JWKS_BYTES))
-            read = _keys(await self._kube.document(KEYS_PATH, MAX_JWKS_BYTES))
+            async with asyncio.timeout(self._timeout_s):
+                issuer = _issuer(await self._kube.document(DISCOVERY_PATH, MAX_JWKS_BYTES))
+                read = _keys(await self._kube.document(KEYS_PATH, MAX_JWKS_BYTES))
+        except TimeoutError:
+            fault = f"the API server did not answer within {self._timeout_s:g} seconds"
+            await self._note_failure(KubeError(None, "Unreachable", fault))
         except KubeError as error:
-            self._failures += 1
             await self._note_failure(error)
-            return
-        own = await self._own_claims()
-        self._failures = 0
+        else:
+            await self._note(issuer, read)
+        self._has_read = True
+
+    async def _note(self, issuer: str, read: Mapping[str, Json]) -> None:
+        # Without a token that can be read now, the audiences are those of before.
+        own = await self._own_claims() or self._keys.found
         keys = self._followed(read)
+        self._failures = self._other_faults = 0
         audiences = own.audiences if own is not None and own.issuer == issuer else ()
-        known = self._keys.found
-        former = () if known is None else _former(issuer, (known.issuer, *known.former_issuers))
         jwks = {"keys": [keys[kid] for kid in sorted(keys)]}
-        found = Cluster(issuer=issuer, jwks=jwks, audiences=audiences, former_issuers=former)
+        found = Cluster(issuer=issuer, jwks=jwks, audiences=audiences)
         before, self._keys = self._keys, ClusterKeys(found)
         if before.fault is not None:
             _logger.info("The cluster's keys can be read again.")
@@ -135,14 +144,20 @@ class IssuerReader:
             _logger.info("The cluster's issuer or keys have changed: %s", ", ".join(sorted(keys)))
 
     async def _note_failure(self, error: KubeError) -> None:
+        self._failures += 1
         known = self._keys.found
         if known is not None and known.jwks and self._failures < FAILURES:
             return
         fault, before = _fault(error), self._keys.fault
         if before is None:
             _logger.warning("The cluster's issuer and keys cannot be read: %s", error)
-        elif before.reason == fault.reason:
-            fault = before  # other words for the same fault would be a change of each status
+        else:
+            # Other words for a fault, and faults by turns, would be a change of each status.
+            self._other_faults = 0 if before.reason == fault.reason else self._other_faults + 1
+            if self._other_faults < OTHER_FAULTS:
+                fault = before
+            else:
+                self._other_faults = 0
         if known is None:
             # The operator's own token names the issuer, which is all that TokenReview needs.
             known = await self._own_claims()
@@ -171,11 +186,6 @@ class IssuerReader:
         listed = audiences if isinstance(audiences, list) else [audiences]
         texts = [one for one in listed if isinstance(one, str) and 0 < len(one) <= _MOST_TEXT]
         return Cluster(issuer=issuer, jwks={}, audiences=tuple(sorted(texts)[:_MOST_AUDIENCES]))
-
-
-def _former(issuer: str, before: Iterable[str]) -> tuple[str, ...]:
-    """Return the issuers of before, the newest first, without the present one."""
-    return tuple(one for one in dict.fromkeys(before) if one != issuer)[:MAX_FORMER_ISSUERS]
 
 
 def _issuer(document: Json) -> str:

@@ -1,8 +1,6 @@
 """The policies that a server was given last, read from its ConfigMap: those that cannot be read now stay in force."""
 
 import asyncio
-import re
-import tomllib
 import zlib
 from typing import Final
 
@@ -13,7 +11,7 @@ from pywharf_operator.reconciling.adoption import belongs
 from pywharf_operator.render import Finding
 from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import object_name
-from pywharf_operator.render.objects.config_map import CONFIG_KEY, texts_of
+from pywharf_operator.render.objects.config_map import CONFIG_KEY, own_keys, texts_of
 from pywharf_operator.render.objects.policies import (
     POLICIES_KEY,
     SUFFIX,
@@ -26,7 +24,6 @@ from pywharf_operator.spec.kinds import CONFIG_MAP
 from pywharf_operator.spec.names import RENDERED_ANNOTATION
 
 _UNKNOWN: Final = "KeptPoliciesUnknown"
-_FIRST_TABLE: Final = re.compile(r"^\[", re.MULTILINE)
 
 
 class KeptPoliciesUnknownError(KubeError):
@@ -86,9 +83,7 @@ def _named_digest(config: Json) -> str:
 
     Raises OSError, EOFError, ValueError or zlib.error if it is none that the operator rendered.
     """
-    text = texts_of(config).get(CONFIG_KEY, "")
-    # The server's own keys precede the repos' tables, which may take a second to parse.
-    keys = tomllib.loads(_FIRST_TABLE.split(text, maxsplit=1)[0])
+    keys = own_keys(texts_of(config).get(CONFIG_KEY, ""))
     if "credentials_revision" not in keys:  # it is in every configuration
         raise ValueError(CONFIG_KEY)
     digest = keys.get("policies_digest", "")

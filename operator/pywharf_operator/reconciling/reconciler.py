@@ -23,7 +23,7 @@ from pywharf_operator.index_updates.stuck import LINGERS_S
 from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
 from pywharf_operator.reconciling.client_configs import ClientConfigs
 from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
-from pywharf_operator.reconciling.kept_identity import kept_cluster
+from pywharf_operator.reconciling.kept_identity import kept_cluster, with_kept
 from pywharf_operator.reconciling.kept_policies import KeptPoliciesUnknownError, kept_policies
 from pywharf_operator.reconciling.kept_repos import kept_repos
 from pywharf_operator.reconciling.memory import Memory
@@ -44,7 +44,7 @@ from pywharf_operator.render import (
     resolve,
 )
 from pywharf_operator.render.labels import Manifest, object_name
-from pywharf_operator.render.resolve.identity import asks_about_accounts
+from pywharf_operator.render.resolve.identity import asks_about_cluster
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.resolve.policy_room import overflows
 from pywharf_operator.render.resolve.shares import round_robin
@@ -99,8 +99,6 @@ class Reconciler:
     ) -> None:
         self._kube = kube
         self._issuer = issuer or IssuerReader(kube)
-        self._recalled: set[ObjectKey] = set()
-        """Servers whose document of before this process began was read."""
         self._http = http
         self._settings = settings
         self._now = now
@@ -129,7 +127,6 @@ class Reconciler:
             del self._memories[gone]
         self._policies.board.forget_gone(keys.existing)
         self._issuer.forget_gone(keys.existing)
-        self._recalled &= keys.existing
         self._missing &= keys.missing
 
     def key_of_event(self, server: ObjectKey) -> ObjectKey:
@@ -292,19 +289,13 @@ class Reconciler:
 
     async def _cluster(self, snapshot: Snapshot, server: PackageServer) -> ClusterKeys:
         """Return the cluster's issuer and keys if an access entry needs them: the newest, otherwise those in use."""
-        if not asks_about_accounts(server, snapshot):
+        if not asks_about_cluster(server, snapshot):
             self._issuer.forget(server.key)
             return ClusterKeys()
-        if server.key in self._recalled:
-            keys = await self._issuer.keys(server.key)
-            if keys.found is not None and keys.found.jwks:
-                return keys
-        given = await kept_cluster(self._kube, server)
-        keys = await self._issuer.keys(server.key, given)
-        self._recalled.add(server.key)
-        if given is None or (keys.found is not None and keys.found.jwks):
+        keys = await self._issuer.keys(server.key)
+        if keys.found is not None and keys.found.jwks:
             return keys
-        return ClusterKeys(given, keys.fault)
+        return with_kept(keys, await kept_cluster(self._kube, server))
 
     async def _apply(  # noqa: PLR0913, PLR0917 - all that there is
         self,

@@ -3,8 +3,10 @@
 import base64
 import gzip
 import io
+import re
+import tomllib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +24,7 @@ ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
 REPOS_KEY = "repos.toml"
 """The owner of each repo. The server does not read it; the operator does when it cannot read a namespace."""
 COMPRESSED_SUFFIX = ".gz"
+_FIRST_TABLE: Final = re.compile(r"^\[", re.MULTILINE)
 _MOST_TEXT_BYTES = 32 * 1024**2
 """Most bytes of a decompressed text. Tables of 32 MiB never fit into one ConfigMap."""
 
@@ -98,6 +101,12 @@ def texts_of(made: Manifest) -> dict[str, str]:
         key.removesuffix(COMPRESSED_SUFFIX): _decompressed(base64.b64decode(value)).decode()
         for key, value in compressed
     }
+
+
+def own_keys(config: str) -> dict[str, Any]:
+    """Return the server's own keys of a configuration, which precede the repos' tables. Raises ValueError."""
+    # Thousands of tables may take a second to parse.
+    return tomllib.loads(_FIRST_TABLE.split(config, maxsplit=1)[0])
 
 
 def _decompressed(content: bytes) -> bytes:

@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
-from pywharf.core.access.identity_document import IdentityDocument
+from pywharf.core.access.identity_document import IdentityDocument, parse_document
+from pywharf.core.errors import InvalidConfigError
 from pywharf_operator.render.labels import Manifest
-from pywharf_operator.render.objects.config_map import texts_of
+from pywharf_operator.render.objects.config_map import CONFIG_KEY, own_keys, texts_of
 
 IDENTITY_KEY: Final = "identity.json"
 
@@ -29,9 +30,12 @@ def identity_keys(text: str, folder: str) -> dict[str, str]:
 
 
 def identity_applied(config_map: Manifest) -> IdentityDocument | None:
-    """Return the document of a ConfigMap, as stored by the API server; None if it has none that can be read."""
+    """Return the document of a ConfigMap, as stored by the API server; None if its configuration names no such one."""
     try:
-        text = texts_of(config_map).get(IDENTITY_KEY)
-        return None if text is None else msgspec.json.decode(text, type=IdentityDocument)
-    except (OSError, EOFError, ValueError, zlib.error):
+        texts = texts_of(config_map)
+        text, named = texts.get(IDENTITY_KEY, ""), own_keys(texts.get(CONFIG_KEY, "")).get("identity_digest")
+        if not text or identity_keys(text, "")["identity_digest"] != named:
+            return None
+        return parse_document(text.encode())
+    except (OSError, EOFError, ValueError, zlib.error, InvalidConfigError):
         return None

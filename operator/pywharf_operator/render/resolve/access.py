@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pywharf_operator.render.resolve.findings import Finding
-from pywharf_operator.render.resolve.identity import issuers_of, knows_cluster
+from pywharf_operator.render.resolve.identity import (
+    is_audience_of_api_server,
+    issuers_of,
+    issuers_of_cluster,
+    knows_cluster,
+)
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import PackageRepo, PackageServer
 from pywharf_operator.spec.access import Access, delivered
@@ -49,6 +54,13 @@ def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKey
             f"{server.key}; have it added there, or correct the name."
         )
         yield "IssuerUnknown", sentence
+    own = issuers_of_cluster(server, keys)
+    if names := [entry.name for entry in entries if issuers_of(delivered(entry)) & own]:
+        sentence = (
+            f"{_entries(names)} an issuer of PackageServer {server.key} that is the cluster's own, which is believed "
+            "about serviceAccounts alone; name those instead."
+        )
+        yield "IssuerIsCluster", sentence
     accounts = [entry.name for entry in entries if entry.service_accounts]
     if accounts and identity.service_accounts == "Off":
         sentence = (
@@ -56,6 +68,12 @@ def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKey
             "Off; have it set to Offline, or take the entries out."
         )
         yield "ServiceAccountsOff", sentence
+    elif accounts and is_audience_of_api_server(server, keys):
+        sentence = (
+            f"{_entries(accounts)} serviceAccounts; none is believed, as the API server takes spec.identity.audience "
+            f"of PackageServer {server.key} as its own. Have another audience chosen there."
+        )
+        yield "AudienceOfApiServer", sentence
     elif accounts and keys.fault is not None and not knows_cluster(server, keys):
         yield keys.fault.reason, f"{_entries(accounts)} serviceAccounts; none is believed now: {keys.fault.message}"
     groups = [entry.name for entry in entries if entry.proxy_groups]

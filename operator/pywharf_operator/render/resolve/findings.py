@@ -71,6 +71,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo AccessResolved": {
         "Resolved": "Every entry of `spec.access` has an effect.",
         "IssuerUnknown": "Have the issuer added to the server's `identity.issuers`, or correct the entry.",
+        "IssuerIsCluster": "Have the entries that the message names name `serviceAccounts` in place of the issuer.",
+        "AudienceOfApiServer": (
+            "Have another `spec.identity.audience` chosen for the server; the API server takes this one as its own."
+        ),
         "ServiceAccountsOff": "Have the server's `identity.serviceAccounts` set to Offline, or take the entry out.",
         "ClusterKeysForbidden": "See the condition IdentityReady of the PackageServer.",
         "ClusterKeysUnreadable": "See the condition IdentityReady of the PackageServer.",

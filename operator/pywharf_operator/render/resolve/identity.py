@@ -11,6 +11,7 @@ from pywharf.core.access.identity_document import Cluster, IdentityDocument, Iss
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.snapshot import ClusterKeys, Snapshot
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.access import delivered
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -42,13 +43,21 @@ def issuers_of(entry: AccessEntry) -> set[str]:
     return set() if about is None else {about.issuer}
 
 
-def asks_about_accounts(server: PackageServer, snapshot: Snapshot) -> bool:
-    """Return whether a repo that names the server has an entry about ServiceAccounts that the server may believe."""
-    if server.spec.identity.service_accounts == "Off":
+def asks_about_cluster(server: PackageServer, snapshot: Snapshot) -> bool:
+    """Return whether the cluster's issuer matters to an entry of a repo that names the server.
+
+    An entry is about ServiceAccounts that the server may believe, or about an issuer that could be the cluster's own.
+    """
+    identity = server.spec.identity
+    named = [entry for repo in snapshot.repos for entry in repo.spec.access]
+    kept = [entry for repo in snapshot.kept for entry in entries_in(repo.table)]
+    about_accounts = any(entry.service_accounts for entry in named) or any(entry.service_accounts for entry in kept)
+    if about_accounts and identity.service_accounts != "Off":
+        return True
+    issuers = {one.name for one in identity.issuers if one.url is not None}
+    if not issuers:
         return False
-    named = (entry for repo in snapshot.repos for entry in repo.spec.access)
-    kept = (entry for repo in snapshot.kept for entry in entries_in(repo.table))
-    return any(entry.service_accounts for entry in named) or any(entry.service_accounts for entry in kept)
+    return not issuers.isdisjoint(need_of((*map(delivered, named), *kept)).issuers)
 
 
 def entries_in(table: BackendSpec | Mapping[str, Any]) -> tuple[AccessEntry, ...]:
@@ -65,10 +74,11 @@ def identity_document(server: PackageServer, need: Need, keys: ClusterKeys) -> I
     """Return the document with what is needed; None if nothing is."""
     identity = server.spec.identity
     cluster = _cluster(server, keys) if need.service_accounts else None
+    refused_names = issuers_of_cluster(server, keys)
     issuers = tuple(
         Issuer(name=one.name, url=one.address, audience=one.audience, jwks=one.keys)
         for one in sorted(identity.issuers, key=lambda one: one.name)
-        if one.name in need.issuers and not _is_of_cluster(one.address, cluster)
+        if one.name in need.issuers and one.name not in refused_names
     )
     if cluster is None and not issuers:
         return None
@@ -89,22 +99,23 @@ def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Find
         return None
     # To ask the API server about tokens, its issuer alone must be known.
     is_enough = identity.service_accounts == "TokenReview" and keys.found is not None
+    faults = []
     if asks_cluster and keys.fault is not None and not is_enough:
-        return keys.fault
-    if asks_cluster and keys.found is not None and _is_of_api_server(server, keys.found):
-        return refused(
-            "AudienceOfApiServer",
+        faults.append(keys.fault)
+    if asks_cluster and is_audience_of_api_server(server, keys):
+        message = (
             f"spec.identity.audience is {identity.audience!r}, which the API server takes as its own: whoever saw such "
-            "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf.",
+            "a token could use it there. No ServiceAccount is believed; choose another audience, such as pywharf."
         )
-    cluster = _cluster(server, keys) if asks_cluster else None
-    same = [one.name for one in identity.issuers if _is_of_cluster(one.address, cluster)]
-    if same:
-        return refused(
-            "IssuerIsCluster",
-            f"spec.identity.issuers: {same[0]} has the URL of the cluster's own issuer, so it is left out; have access "
-            "entries name serviceAccounts instead.",
+        faults.append(refused("AudienceOfApiServer", message))
+    if same := issuers_of_cluster(server, keys):
+        message = (
+            f"spec.identity.issuers: {min(same)} has the URL of the cluster's own issuer, so it is left out; have "
+            "access entries name serviceAccounts instead."
         )
+        faults.append(refused("IssuerIsCluster", message))
+    if faults:
+        return refused(faults[0].reason, " ".join(one.message for one in faults))
     return Finding(status=True, reason="Ready", message=_ready(server, asks_cluster=asks_cluster))
 
 
@@ -129,16 +140,24 @@ def knows_cluster(server: PackageServer, keys: ClusterKeys) -> bool:
 def _cluster(server: PackageServer, keys: ClusterKeys) -> Cluster | None:
     """Return the cluster's part of the document; None if no ServiceAccount is believed."""
     found, how = keys.found, server.spec.identity.service_accounts
-    if found is None or how == "Off" or _is_of_api_server(server, found):
+    if found is None or how == "Off" or is_audience_of_api_server(server, keys):
         return None
     if how == "TokenReview":
         return msgspec.structs.replace(found, jwks={}, token_review=True)
     return found if found.jwks else None
 
 
-def _is_of_cluster(url: str, cluster: Cluster | None) -> bool:
-    return cluster is not None and url in {cluster.issuer, *cluster.former_issuers}
+def issuers_of_cluster(server: PackageServer, keys: ClusterKeys) -> frozenset[str]:
+    """Return the names of the server's issuers that have the URL of the cluster's own. None of them is believed.
+
+    That does not depend on any repo: what one tenant's entry is about changes nothing for another's.
+    """
+    if keys.found is None:
+        return frozenset()
+    return frozenset(one.name for one in server.spec.identity.issuers if one.address == keys.found.issuer)
 
 
-def _is_of_api_server(server: PackageServer, cluster: Cluster) -> bool:
-    return server.spec.identity.audience in {cluster.issuer, *cluster.former_issuers, *cluster.audiences}
+def is_audience_of_api_server(server: PackageServer, keys: ClusterKeys) -> bool:
+    """Return whether the API server takes the server's audience as its own. Then no ServiceAccount is believed."""
+    found = keys.found
+    return found is not None and server.spec.identity.audience in {found.issuer, *found.audiences}

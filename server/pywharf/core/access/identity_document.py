@@ -15,7 +15,6 @@ from pywharf.core.urls import check_url
 
 MAX_ISSUERS = 16
 """Most issuers of a server, the cluster's not counted."""
-MAX_FORMER_ISSUERS = 4
 MAX_JWKS_BYTES = 64 * 1024
 """Bytes of an issuer's keys, as JSON."""
 DEFAULT_AUDIENCE = "pywharf"
@@ -57,8 +56,6 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Its keys, read by the operator. Empty with `token_review`."""
     audiences: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
     """The API server's own audiences, as far as they are known; a token for one of them is refused with the reason."""
-    former_issuers: Annotated[tuple[str, ...], Meta(max_length=MAX_FORMER_ISSUERS)] = ()
-    """Names under which the same control plane signed before. Tokens that have them end by themselves."""
     token_review: bool = False
     """Whether the API server is asked about each token, instead of its keys."""
 
@@ -81,7 +78,7 @@ def parse_document(content: bytes) -> IdentityDocument:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidConfigError(f"The identity document cannot be read: {error}.") from error
     cluster = document.cluster
-    names, issuers = set[str](), {cluster.issuer, *cluster.former_issuers} if cluster is not None else set[str]()
+    names, issuers = set[str](), {cluster.issuer} if cluster is not None else set[str]()
     for issuer in document.issuers:
         if issuer.name in names:
             raise InvalidConfigError(f"Two issuers are named {issuer.name!r}; names must be unique.")

@@ -42,12 +42,10 @@ def compile_issuers(document: IdentityDocument) -> Mapping[str, TrustedIssuer]:
     cluster = document.cluster
     if cluster is not None:
         keys = None if cluster.token_review else _keys(cluster.jwks, "the cluster")
-        issuers = (cluster.issuer, *cluster.former_issuers)
         # The API server's own audience is its issuer, unless a flag of its gives others.
-        foreign = frozenset({*issuers, *cluster.audiences})
+        foreign = frozenset({cluster.issuer, *cluster.audiences})
         expected = Expected("", document.audience, foreign, _REVIEWED_S if cluster.token_review else math.inf)
-        for issuer in issuers:
-            found[issuer] = TrustedIssuer(issuer, expected, keys, is_reviewed=cluster.token_review)
+        found[cluster.issuer] = TrustedIssuer(cluster.issuer, expected, keys, is_reviewed=cluster.token_review)
     for one in document.issuers:
         keys = None if one.jwks is None else _keys(one.jwks, f"the issuer {one.name!r}")
         expected = Expected(one.name, one.audience or document.audience)

@@ -1,5 +1,6 @@
 """How the cluster's issuer and keys are followed. A double stands for the API server, to fail when a test says so."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -53,24 +54,16 @@ class ApiServer:
         return self.own
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def reading(api: Any, clock: Clock) -> IssuerReader:
-    return IssuerReader(api, clock=clock)
+def reading(api: Any) -> IssuerReader:
+    return IssuerReader(api)
 
 
 async def first(reader: IssuerReader) -> Any:
     return await reader.keys(SERVER)
 
 
-async def again(reader: IssuerReader, clock: Clock) -> Any:
+async def again(reader: IssuerReader) -> Any:
     """Read once more, as `run` does when its time has come."""
-    clock.now += issuer_reader.PERIOD_S
     await reader.follow()
     return await reader.keys(SERVER)
 
@@ -80,9 +73,9 @@ def kids(found: Any) -> list[str]:
 
 
 async def test_the_keys_are_read_once_and_in_order():
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.keys = [key("b"), key("a") | {"x5u": "https://evil.example"}]
-    reader = reading(api, clock)
+    reader = reading(api)
     found = await first(reader)
     assert (found.fault, found.found.issuer) == (None, ISSUER)
     assert found.found.jwks["keys"] == [key("a"), key("b")]
@@ -92,81 +85,69 @@ async def test_the_keys_are_read_once_and_in_order():
 
 async def test_a_new_key_is_taken_and_an_old_one_stays_for_a_while():
     """API servers restart one by one: those that have not yet do not know the new key, the others sign with it."""
-    api, clock = ApiServer(), Clock()
-    reader = reading(api, clock)
+    api = ApiServer()
+    reader = reading(api)
     assert kids(await first(reader)) == ["a"]
     api.keys = [key("a"), key("b")]
-    assert kids(await again(reader, clock)) == ["a", "b"]
+    assert kids(await again(reader)) == ["a", "b"]
     api.keys = [key("a")]
-    assert kids(await again(reader, clock)) == ["a", "b"]
+    assert kids(await again(reader)) == ["a", "b"]
     api.keys = [key("b")]
     for _ in range(issuer_reader.ABSENCES - 1):
-        assert kids(await again(reader, clock)) == ["a", "b"]
-    assert kids(await again(reader, clock)) == ["b"]
+        assert kids(await again(reader)) == ["a", "b"]
+    assert kids(await again(reader)) == ["b"]
 
 
 @pytest.mark.parametrize("keys", [[], ["a"], [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}], [{"kid": "a"}], None, 7])
 async def test_what_is_no_key_is_not_delivered(keys):
-    api, clock = ApiServer(), Clock()
-    reader = reading(api, clock)
+    api = ApiServer()
+    reader = reading(api)
     before = await first(reader)
     api.keys = keys
-    found = await again(reader, clock)
+    found = await again(reader)
     assert found == before
     api.keys = [*(keys if isinstance(keys, list) else ()), key("b")]
-    assert kids(await again(reader, clock)) == ["a", "b"]
+    assert kids(await again(reader)) == ["a", "b"]
 
 
-async def test_tokens_of_a_former_issuer_end_by_themselves():
-    """The control plane signs under another name, with the keys that it had; pods have tokens of before for a while."""
-    api, clock = ApiServer(), Clock()
-    reader = reading(api, clock)
-    assert (await first(reader)).found.former_issuers == ()
+async def test_the_issuer_is_the_one_that_the_api_server_shows_now():
+    api = ApiServer()
+    reader = reading(api)
+    assert (await first(reader)).found.issuer == ISSUER
     api.issuer = "https://new.example"
-    found = await again(reader, clock)
-    assert (found.found.issuer, found.found.former_issuers) == ("https://new.example", (ISSUER,))
-    api.issuer = ISSUER
-    found = await again(reader, clock)
-    assert (found.found.issuer, found.found.former_issuers) == (ISSUER, ("https://new.example",))
-    for number in range(6):
-        api.issuer = f"https://{number}.example"
-        found = await again(reader, clock)
-    assert len(found.found.former_issuers) == 4
-    # A new operator learns it from what the server was given.
-    later = reading(api, clock)
-    assert (await later.keys(SERVER, found.found)).found == found.found
-    assert (await later.keys(SERVER)).found == found.found
+    assert (await again(reader)).found.issuer == "https://new.example"
+    assert ISSUER not in str(await reader.keys(SERVER))
 
 
 async def test_too_many_keys():
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.keys = [key(f"k{number}") for number in range(65)]
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert found.found is None
     assert found.fault.reason == "ClusterKeysUnreadable"
     assert "no list of at most 64 keys" in found.fault.message
 
 
 async def test_the_last_keys_stay_and_a_lasting_fault_is_reported():
-    api, clock = ApiServer(), Clock()
-    reader = reading(api, clock)
+    api = ApiServer()
+    reader = reading(api)
     before = await first(reader)
     api.fault = BROKEN
     for _ in range(issuer_reader.FAILURES - 1):
-        assert await again(reader, clock) == before
-    found = await again(reader, clock)
+        assert await again(reader) == before
+    found = await again(reader)
     assert (found.found, found.fault.reason) == (before.found, "ClusterKeysUnreadable")
     # Other words for the same fault change nothing, so that no status is written each time.
     api.fault = KubeError(None, "Unreachable", "the API server was not reached in another way")
-    assert await again(reader, clock) == found
+    assert await again(reader) == found
     api.fault = None
-    assert await again(reader, clock) == before
+    assert await again(reader) == before
 
 
 async def test_without_the_right_the_remedy_is_named():
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.fault = FORBIDDEN
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert (found.found, found.fault.reason) == (None, "ClusterKeysForbidden")
     assert "system:service-account-issuer-discovery; bind it to the operator's ServiceAccount" in found.fault.message
 
@@ -182,9 +163,9 @@ async def test_without_the_right_the_remedy_is_named():
 )
 async def test_the_operators_own_token_names_the_issuer(own, issuer):
     """It is enough to ask the API server about tokens."""
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.fault, api.own = FORBIDDEN, token(**own)
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert found.fault is not None
     assert (None if found.found is None else found.found.issuer) == issuer
     assert found.found is None or found.found.audiences == ("https://api",)
@@ -193,21 +174,25 @@ async def test_the_operators_own_token_names_the_issuer(own, issuer):
 
 @pytest.mark.parametrize("own", ["", "unreadable", "a.b", "a.b.c", "a.W10.c", f"a.{'x' * 20_000}.c", "a.é.c"])
 async def test_a_token_of_another_form_names_none(own):
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.own = own
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert found.found is not None
     assert found.found.audiences == ()
 
 
 async def test_the_api_servers_audiences_are_known_from_the_own_token():
-    api, clock = ApiServer(), Clock()
+    api = ApiServer()
     api.own = token(iss=ISSUER, aud=["https://kubernetes.default.svc"])
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert found.found is not None
     assert found.found.audiences == ("https://kubernetes.default.svc",)
+    reader = reading(api)
+    known = await first(reader)
+    api.own = "unreadable"  # for a moment, while its file is replaced
+    assert await again(reader) == known
     api.own = token(iss="https://another.example", aud=["pywharf"])
-    found = await first(reading(api, clock))
+    found = await first(reading(api))
     assert found.found is not None
     assert found.found.audiences == ()
 
@@ -230,3 +215,80 @@ async def test_only_servers_that_need_them_are_told():
     reader.forget_gone([])
     await reader.follow()
     assert api.reads == reads
+    # What was known is old when a server needs it again.
+    assert kids(await reader.keys(SERVER)) == ["b"]
+    assert api.reads == reads + 2
+
+
+class Hanging(ApiServer):
+    """It hangs where `hangs` is the path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = KEYS_PATH
+        self.reached = asyncio.Event()
+
+    async def document(self, path: str, most: int) -> Json:
+        found = await super().document(path, most)
+        if path == self.hangs:
+            self.reached.set()
+            await asyncio.Event().wait()
+        return found
+
+
+async def test_no_reconcile_waits_for_a_read_once_keys_are_known():
+    api: Any = Hanging()
+    api.hangs = ""
+    reader = IssuerReader(api, timeout_s=3600)
+    known = await first(reader)
+    api.hangs = KEYS_PATH
+    following, reads = asyncio.create_task(reader.follow()), api.reads
+    await api.reached.wait()
+    assert [await reader.keys(ObjectKey("packages", f"s{number}")) for number in range(8)] == [known] * 8
+    assert api.reads == reads + 2
+    following.cancel()
+
+
+async def test_all_wait_for_the_same_first_read_and_not_for_long():
+    api: Any = Hanging()
+    reader = IssuerReader(api, timeout_s=0.01)
+    found: list[Any] = await asyncio.gather(*(reader.keys(ObjectKey("packages", f"s{number}")) for number in range(8)))
+    assert api.reads == 2
+    (fault,) = {(one.found, one.fault.reason) for one in found}
+    assert fault == (None, "ClusterKeysUnreadable")
+    assert "did not answer within 0.01 seconds" in found[0].fault.message
+    # A failed read is not repeated by the next reconcile either, but by `follow`.
+    assert await first(reader) == found[0]
+    assert api.reads == 2
+    api.hangs = ""
+    assert kids(await again(reader)) == ["a"]
+
+
+async def test_who_is_cancelled_takes_nobody_else_along():
+    api: Any = Hanging()
+    reader = IssuerReader(api, timeout_s=3600)
+    gone = asyncio.create_task(reader.keys(SERVER))
+    await api.reached.wait()
+    waits = asyncio.create_task(reader.keys(SERVER))
+    api.hangs = ""
+    gone.cancel()
+    assert kids(await waits) == ["a"]
+
+
+async def test_faults_by_turns_are_one_fault_for_a_while():
+    """Several API servers fail in ways of their own; each change of the reason would be a write of each status."""
+    api: Any = ApiServer()
+    told: list[ObjectKey] = []
+    reader = IssuerReader(api, told.append)
+    api.fault = BROKEN
+    before = await first(reader)
+    assert before.fault.reason == "ClusterKeysUnreadable"
+    for number in range(20):
+        api.fault = (FORBIDDEN, BROKEN)[number % 2]
+        assert await again(reader) == before
+    assert told == []
+    api.fault = FORBIDDEN
+    for _ in range(issuer_reader.OTHER_FAULTS - 1):
+        assert await again(reader) == before
+    assert (await again(reader)).fault.reason == "ClusterKeysForbidden"
+    assert told == [SERVER]

@@ -13,12 +13,14 @@ from pywharf.config.repo_config import FileSystemSpec, parse_config
 from pywharf.core.access.identity_document import Cluster, IdentityDocument, parse_document
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.local.folder import NO_CLUSTER, faults_of, notes_of, snapshot_of
+from pywharf_operator.reconciling.kept_identity import kept_cluster, with_kept
 from pywharf_operator.render import Environment, Finding, RenderedServer, Resolution, render_server, resolve
 from pywharf_operator.render.objects.config_map import texts_of
 from pywharf_operator.render.objects.identity import identity_applied
 from pywharf_operator.render.resolve import access as access_condition
 from pywharf_operator.render.resolve import repo_config
 from pywharf_operator.render.resolve.fallback import fallback_credentials
+from pywharf_operator.render.resolve.identity import asks_about_cluster
 from pywharf_operator.render.resolve.kept import repos_applied
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageRepo
@@ -31,7 +33,6 @@ SPECS: Any = {"file_system": FileSystemSpec}
 ENVIRONMENT = Environment(specs=SPECS, image="pywharf:1", session_key=b"k", now=NOW)
 FOUND = Cluster(issuer="https://cluster.example", jwks=json.loads(JWKS), audiences=("https://kubernetes.default.svc",))
 KEYS = ClusterKeys(FOUND)
-MOVED = ClusterKeys(msgspec.structs.replace(FOUND, former_issuers=("https://old.example",)))
 UNREADABLE = Finding(status=False, reason="ClusterKeysForbidden", message="The operator may not read them.")
 ISSUER_ALONE = ClusterKeys(Cluster(issuer="https://cluster.example", jwks={}), UNREADABLE)
 DIGEST = "sha256:" + "a" * 64
@@ -272,7 +273,6 @@ def test_a_digest_of_two_entries_is_no_fault():
         ({"audience": "https://kubernetes.default.svc"}, KEYS, False, "AudienceOfApiServer", False),
         ({"audience": FOUND.issuer}, KEYS, False, "AudienceOfApiServer", False),
         ({"issuers": [CORP | {"url": FOUND.issuer}]}, KEYS, False, "IssuerIsCluster", True),
-        ({"issuers": [CORP | {"url": "https://old.example"}]}, MOVED, False, "IssuerIsCluster", True),
         ({"serviceAccounts": "Off"}, KEYS, None, None, False),
     ],
 )
@@ -284,6 +284,114 @@ def test_whether_service_accounts_are_believed(identity, cluster, status, reason
     assert (made is not None and made.cluster is not None) is believed
     if made is not None:
         parse_document(msgspec.json.encode(made))
+
+
+@pytest.mark.parametrize("how", ["Offline", "TokenReview", "Off"])
+@pytest.mark.parametrize("other", [(), (repo(entry(**ACCOUNTS), name="other"),)], ids=["alone", "beside accounts"])
+def test_an_issuer_that_is_the_clusters_is_refused_whatever_others_ask_for(how, other):
+    other_issuer = {"name": "fine", "url": "https://fine.example"}
+    manifests = (
+        server(issuers=[CORP | {"url": FOUND.issuer}, other_issuer], serviceAccounts=how),
+        repo(entry("a", **CLAIMS), entry("b", oidc=CLAIMS["oidc"] | {"issuer": "fine"})),
+    )
+    found = decided(*manifests, *other)
+    by_name = {one.repo.key.name: one for one in found.repos}
+    of_repo, of_server = by_name["team-a"].access_resolved, found.servers[0].identity_ready
+    assert of_repo is not None
+    assert of_server is not None
+    assert (of_repo.status, of_repo.reason) == (False, "IssuerIsCluster")
+    assert "The access entry a names an issuer" in of_repo.message
+    assert (of_server.status, of_server.reason) == (False, "IssuerIsCluster")
+    made = document(rendered(*manifests, *other))
+    assert made is not None
+    assert [one.name for one in made.issuers] == ["fine"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "access", "asks"),
+    [
+        ({}, [], False),
+        ({}, [entry(**ACCOUNTS)], True),
+        ({"serviceAccounts": "Off"}, [entry(**ACCOUNTS)], False),
+        ({"issuers": [CORP]}, [entry(tokenDigests=[DIGEST])], False),
+        ({"issuers": [CORP]}, [entry(**CLAIMS)], True),
+        ({"issuers": [CORP], "serviceAccounts": "Off"}, [entry(**CLAIMS)], True),
+        ({"issuers": [{"name": "github"}]}, [entry(**GITHUB)], False),
+    ],
+)
+def test_the_cluster_is_asked_only_where_it_matters(identity, access, asks):
+    snapshot = snapshot_of(parsed_each(json.dumps(server(**identity)), json.dumps(repo(*access))))
+    assert asks_about_cluster(snapshot.servers[0], snapshot) is asks
+
+
+def test_one_fault_of_an_identity_hides_no_other():
+    identity = {"issuers": [CORP | {"url": FOUND.issuer}], "audience": FOUND.issuer}
+    _, found = told(server(**identity), repo(entry("a", **ACCOUNTS)), cluster=ClusterKeys(FOUND, UNREADABLE))
+    assert found is not None
+    assert (found.status, found.reason) == (False, UNREADABLE.reason)
+    assert found.message.startswith(f"{UNREADABLE.message} spec.identity.audience is")
+    assert "spec.identity.issuers: corp has the URL of the cluster's own issuer" in found.message
+
+
+def test_entries_say_that_the_api_server_takes_the_audience():
+    found, _ = told(server(audience=FOUND.issuer), repo(entry("a", **ACCOUNTS)))
+    assert found is not None
+    assert (found.status, found.reason) == (False, "AudienceOfApiServer")
+    assert "The access entry a names serviceAccounts; none is believed" in found.message
+
+
+@pytest.mark.parametrize("owner", ["this", "none", "other", "no controller"])
+@pytest.mark.parametrize("change", ["none", "document", "digest", "former_issuers"])
+async def test_what_a_server_was_given_is_taken_from_its_own_config_map_alone(owner, change):
+    made = rendered(server(), repo(entry(**ACCOUNTS))).config_map
+    found: Json = json.loads(json.dumps(made))
+    (reference,) = found["metadata"]["ownerReferences"]
+    assert reference["controller"]
+    if owner == "none":
+        del found["metadata"]["ownerReferences"]
+    elif owner == "other":
+        reference["uid"] = "another"
+    elif owner == "no controller":
+        reference["controller"] = False
+    texts = found["data"]
+    if change == "document":
+        texts["identity.json"] = texts["identity.json"].replace("cluster.example", "evil.example")
+    elif change == "digest":
+        texts["config.toml"] = texts["config.toml"].replace("identity_digest", "identity_digests")
+    elif change == "former_issuers":
+        texts["identity.json"] = texts["identity.json"].replace('"issuer"', '"former_issuers":["https://a"],"issuer"')
+
+    class Api:
+        async def get(self, *_: object) -> Json:
+            return found
+
+    api: Any = Api()
+    (of,) = snapshot_of(parsed_each(json.dumps(server()))).servers
+    kept = await kept_cluster(api, of)
+    assert kept == (FOUND if (owner, change) == ("this", "none") else None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept", "issuer", "audiences"),
+    [
+        (ClusterKeys(None, UNREADABLE), None, None, None),
+        (ClusterKeys(None, UNREADABLE), FOUND, FOUND.issuer, FOUND.audiences),
+        (ISSUER_ALONE, FOUND, FOUND.issuer, FOUND.audiences),
+        # The operator's own token says what the API server takes now.
+        (
+            ClusterKeys(Cluster(issuer=FOUND.issuer, jwks={}, audiences=("a",)), UNREADABLE),
+            FOUND,
+            FOUND.issuer,
+            ("a",),
+        ),
+        (ISSUER_ALONE, Cluster(issuer="https://old.example", jwks={}), "https://cluster.example", ()),
+    ],
+)
+def test_what_a_server_was_given_stays_while_nothing_can_be_read(keys, kept, issuer, audiences):
+    made = with_kept(keys, kept)
+    assert made.fault == UNREADABLE
+    assert (None if made.found is None else made.found.issuer) == issuer
+    assert (None if made.found is None else made.found.audiences) == audiences
 
 
 def test_no_secret_is_needed():

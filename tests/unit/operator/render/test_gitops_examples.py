@@ -68,6 +68,8 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo AccessResolved": {
         "Resolved": (True, HEALTHY),
         "IssuerUnknown": (False, HEALTHY),
+        "IssuerIsCluster": (False, HEALTHY),
+        "AudienceOfApiServer": (False, HEALTHY),
         "ServiceAccountsOff": (False, HEALTHY),
         "ClusterKeysForbidden": (False, HEALTHY),
         "ClusterKeysUnreadable": (False, HEALTHY),

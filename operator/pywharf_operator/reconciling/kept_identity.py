@@ -7,11 +7,12 @@ from pywharf_operator.render.labels import object_name
 from pywharf_operator.render.objects.identity import identity_applied
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP
+from pywharf_operator.spec.names import CONFIG_SUFFIX
 
 
 async def kept_cluster(kube: Kube, server: PackageServer) -> Cluster | None:
     """Return the cluster's part of the server's document, so that a restart makes no difference. Raises KubeError."""
-    found = await kube.get(CONFIG_MAP, ObjectKey(server.key.namespace, object_name(server, "config")))
+    found = await kube.get(CONFIG_MAP, ObjectKey(server.key.namespace, object_name(server, CONFIG_SUFFIX)))
     if found is None or not belongs(CONFIG_MAP, found, server):
         return None
     document = identity_applied(found)

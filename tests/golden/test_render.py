@@ -11,6 +11,7 @@ from pywharf.config.repo_config import FileSystemSpec, GithubSpec
 from pywharf_operator.local.manifests import load_folder
 from pywharf_operator.local.render_command import rendered, text_of
 from pywharf_operator.render import Environment
+from pywharf_operator.spec.names import CONFIG_MAP_SUFFIXES, SERVER_LABEL
 from support.parts import CHECKOUT
 
 HERE = Path(__file__).parent / "render"
@@ -33,6 +34,14 @@ ENVIRONMENT = Environment(
     image="pywharf:1",
     apis=frozenset({"HTTPRoute", "ServiceMonitor"}),
 )
+
+
+def test_config_maps_of_servers_have_names_that_no_repo_may_take():
+    """A new kind of ConfigMap belongs into CONFIG_MAP_SUFFIXES; a repo could be in its way otherwise."""
+    files = (yaml.safe_load_all(path.read_text(encoding="utf-8")) for path in HERE.glob("expected-*.yaml"))
+    made = [item["metadata"] for file in files for item in file if item["kind"] == "ConfigMap"]
+    names = {one["name"] for one in made if SERVER_LABEL in one["labels"]}
+    assert {name.rpartition("-")[2] for name in names} == set(CONFIG_MAP_SUFFIXES)
 
 
 def held(path, text):

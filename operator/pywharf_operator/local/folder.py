@@ -17,7 +17,9 @@ from pywharf_operator.render import (
 )
 from pywharf_operator.render.objects.identity import IDENTITY_KEY
 from pywharf_operator.render.resolve.authority import AUTHORITY_KEY
+from pywharf_operator.render.resolve.findings import refused
 from pywharf_operator.render.resolve.policies import accepted
+from pywharf_operator.render.resolve.shares import age_of
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import (
     API_VERSION,
@@ -92,6 +94,10 @@ def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tupl
         conditions.append((repo.repo, SECRETS_RESOLVED, repo.secrets_resolved))
         if repo.access_resolved is not None:
             conditions.append((repo.repo, "AccessResolved", repo.access_resolved))
+    taken = taken_client_configs(resolution)
+    conditions += [
+        (repo.repo, "ClientConfigured", taken[repo.repo.key]) for repo in resolution.repos if repo.repo.key in taken
+    ]
     reaches: dict[ObjectKey, list[PolicyReach]] = {}
     for reach in (reach for server in resolution.servers for reach in server.reaches):
         reaches.setdefault(reach.policy, []).append(reach)
@@ -101,6 +107,35 @@ def faults_of(resolution: Resolution, policies: Iterable[PackagePolicy]) -> tupl
         for resource, condition, finding in conditions
         if not finding.status and isinstance(resource, PackagePolicy | PackageRepo | PackageServer)
     )
+
+
+def taken_client_configs(resolution: Resolution) -> Mapping[ObjectKey, Finding]:
+    """Return a finding for each repo whose ConfigMap for clients has the name of an older repo's, by the repo.
+
+    In a cluster the one that is there first stays.
+    """
+    asking = sorted(
+        (
+            (repo.repo, repo.repo.spec.client_config.config_map)
+            for server in resolution.servers
+            if server.accepted.status
+            for repo in server.repos
+            if repo.repo.spec.client_config is not None
+        ),
+        key=lambda one: age_of(one[0].key, one[0].metadata),
+    )
+    owners: dict[ObjectKey, ObjectKey] = {}
+    found = {}
+    for repo, name in asking:
+        wanted = ObjectKey(repo.key.namespace, name)
+        owner = owners.setdefault(wanted, repo.key)
+        if owner != repo.key:
+            message = (
+                f"ConfigMap {wanted} belongs to PackageRepo {owner.name}, so it is left alone; give "
+                "spec.clientConfig.configMap another name."
+            )
+            found[repo.key] = refused("ObjectNotOwned", message)
+    return found
 
 
 def notes_of(resolution: Resolution) -> tuple[str, ...]:

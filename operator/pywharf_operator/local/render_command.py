@@ -1,5 +1,6 @@
 """`pywharf render DIR`: the Kubernetes objects that the operator would apply for a folder of manifests."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +14,17 @@ from pywharf import __version__
 from pywharf.backends.opening import spec_types
 from pywharf.cli.flags import CONTEXT, OWN_TYPE, Command, options_of
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
-from pywharf_operator.local.folder import default_server, faults_of, notes_of, snapshot_of, with_server
+from pywharf_operator.local.folder import (
+    default_server,
+    faults_of,
+    notes_of,
+    snapshot_of,
+    taken_client_configs,
+    with_server,
+)
 from pywharf_operator.local.manifests import Manifests, load_folder
-from pywharf_operator.render import Environment, render_server, resolve
+from pywharf_operator.render import Environment, RenderedServer, render_server, resolve
+from pywharf_operator.spec import ObjectKey
 
 _HELP = """Print the objects that the operator would apply for the manifests in DIR.
 
@@ -75,9 +84,16 @@ def rendered(
     if not snapshot.servers and (snapshot.repos or snapshot.policies):
         snapshot = with_server(snapshot, default_server(namespace))
     resolution = resolve(snapshot, environment)
-    servers = (render_server(server, environment) for server in resolution.servers)
+    taken = taken_client_configs(resolution)
+    servers = (_without(render_server(server, environment), taken) for server in resolution.servers)
     objects = [item for server in servers for item in server.objects]
     return objects, faults_of(resolution, snapshot.policies), notes_of(resolution)
+
+
+def _without(server: RenderedServer, taken: Collection[ObjectKey]) -> RenderedServer:
+    """Return the server without the ConfigMaps for clients of these repos, whose names others have."""
+    kept = {repo: made for repo, made in server.client_configs.items() if repo not in taken}
+    return msgspec.structs.replace(server, client_configs=kept)
 
 
 def text_of(objects: list[dict[str, Any]]) -> str:

@@ -15,9 +15,16 @@ from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.objects.cron_job import cron_job_name
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, CRON_JOB, JOB, SECRET, VOLUME_CLAIM, Kind
-from pywharf_operator.spec.names import COMPONENT_LABEL, COMPONENTS, MANAGER, REPO_LABEL, SERVER_LABEL
+from pywharf_operator.spec.names import (
+    COMPONENT_LABEL,
+    COMPONENTS,
+    CONFIG_MAP_SUFFIXES,
+    MANAGER,
+    REPO_LABEL,
+    SERVER_LABEL,
+)
 
-_SUFFIXES: Final = ("", "config", "index", "metrics", "policies", "session")
+_SUFFIXES: Final = ("", *CONFIG_MAP_SUFFIXES, "index", "metrics", "session")
 """Name suffixes of the objects that a server has once, except its credentials."""
 _OUR_LABEL: Final = ("metadata", "labels", SERVER_LABEL)
 

@@ -19,7 +19,7 @@ from pywharf_operator.reconciling.drift import Contest, Difference
 from pywharf_operator.render import Finding
 from pywharf_operator.render.digest import with_hash
 from pywharf_operator.render.labels import Manifest
-from pywharf_operator.render.objects.client_config import OWN_LABELS, is_name_of_server
+from pywharf_operator.render.objects.client_config import OWN_LABELS
 from pywharf_operator.render.resolve.findings import refused
 from pywharf_operator.spec import ObjectKey, PackageRepo
 from pywharf_operator.spec.kinds import CONFIG_MAP, REPO
@@ -121,12 +121,6 @@ class ClientConfigs:
             raise
 
     async def _kept(self, repo: PackageRepo, wanted: Manifest, live: Mapping[ObjectKey, Json]) -> Kept:
-        if is_name_of_server(wanted):
-            message = (
-                f"ConfigMap {key_of(wanted)}: the PackageServer itself uses this name; give "
-                "spec.clientConfig.configMap another one."
-            )
-            return Kept(refused("NameReserved", message))
         listed = live.get(key_of(wanted))
         if listed is not None and self._same.get(listed["metadata"]["uid"]) == _state(listed, wanted):
             return _WRITTEN

@@ -10,6 +10,7 @@ from pywharf_operator.render.objects.identity import identity_applied
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP
+from pywharf_operator.spec.names import CONFIG_SUFFIX
 
 
 async def kept_cluster(kube: Kube, server: PackageServer) -> Cluster | None:
@@ -17,7 +18,7 @@ async def kept_cluster(kube: Kube, server: PackageServer) -> Cluster | None:
 
     The ConfigMap must have this server as its controller, so one without an owner is ignored, unlike elsewhere.
     """
-    found = await kube.get(CONFIG_MAP, ObjectKey(server.key.namespace, object_name(server, "config")))
+    found = await kube.get(CONFIG_MAP, ObjectKey(server.key.namespace, object_name(server, CONFIG_SUFFIX)))
     if found is None or not owned_by(found, server.metadata.uid or ""):
         return None
     document = identity_applied(found)

@@ -14,14 +14,13 @@ from pywharf_operator.render.labels import object_name
 from pywharf_operator.render.objects.config_map import CONFIG_KEY, own_keys, texts_of
 from pywharf_operator.render.objects.policies import (
     POLICIES_KEY,
-    SUFFIX,
     policies_applied,
     policies_digest,
     policies_map,
 )
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP
-from pywharf_operator.spec.names import RENDERED_ANNOTATION
+from pywharf_operator.spec.names import CONFIG_SUFFIX, POLICIES_SUFFIX, RENDERED_ANNOTATION
 
 _UNKNOWN: Final = "KeptPoliciesUnknown"
 
@@ -45,13 +44,13 @@ async def kept_policies(kube: Kube, server: PackageServer) -> tuple[Policy, ...]
     Raises KubeError; KeptPoliciesUnknownError if nobody knows them, so that nothing may be applied. An object without
     an owner counts as the server's if it may be adopted, e.g. after a restore from a backup.
     """
-    policies, config = await asyncio.gather(_own(kube, server, SUFFIX), _own(kube, server, "config"))
+    policies, config = await asyncio.gather(_own(kube, server, POLICIES_SUFFIX), _own(kube, server, "config"))
     try:
         named = "" if config is None else _named_digest(config)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        named, fault = "unknown", f"ConfigMap {_key(server, 'config')} cannot be read ({type(error).__name__})"
+        named, fault = "unknown", f"ConfigMap {_key(server, CONFIG_SUFFIX)} cannot be read ({type(error).__name__})"
     else:
-        fault = f"ConfigMap {_key(server, SUFFIX)} is missing"
+        fault = f"ConfigMap {_key(server, POLICIES_SUFFIX)} is missing"
     if policies is None:
         if not named:
             return ()
@@ -60,12 +59,12 @@ async def kept_policies(kube: Kube, server: PackageServer) -> tuple[Policy, ...]
         found = policies_applied(policies)
         text = texts_of(policies)[POLICIES_KEY]
     except ValueError as error:
-        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, SUFFIX)} cannot be read ({error})") from error
+        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, POLICIES_SUFFIX)} cannot be read ({error})") from error
     # A rollout that was interrupted leaves newer policies than the configuration names; the operator rendered both.
     if policies_digest(text) != named and not _is_rendered(policies, server, text):
         if not named:
             return ()
-        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, SUFFIX)} was changed by somebody else")
+        raise KeptPoliciesUnknownError(f"ConfigMap {_key(server, POLICIES_SUFFIX)} was changed by somebody else")
     return found
 
 

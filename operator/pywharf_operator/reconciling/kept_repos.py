@@ -10,6 +10,7 @@ from pywharf_operator.render.labels import object_name
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.kinds import CONFIG_MAP, SECRET
+from pywharf_operator.spec.names import CONFIG_SUFFIX
 
 
 async def kept_repos(
@@ -21,7 +22,7 @@ async def kept_repos(
     if it is unknown what is served; then nothing may be applied.
     """
     where = server.key.namespace
-    wanted = [(CONFIG_MAP, object_name(server, "config"))]
+    wanted = [(CONFIG_MAP, object_name(server, CONFIG_SUFFIX))]
     wanted += [(SECRET, shard_name(server, number)) for number in range(MAX_SHARDS)]
     found = await asyncio.gather(*(kube.get(kind, ObjectKey(where, name)) for kind, name in wanted))
     config_map, *secrets = (
@@ -35,7 +36,7 @@ async def kept_repos(
         raise KubeError(
             None,
             "KeptReposUnknown",
-            f"ConfigMap {where}/{object_name(server, 'config')} cannot be read ({error}), so what it serves of "
+            f"ConfigMap {where}/{object_name(server, CONFIG_SUFFIX)} cannot be read ({error}), so what it serves of "
             f"{', '.join(sorted(namespaces))} is not known; nothing is applied until they can be read or it is deleted",
         ) from error
     return tuple(one for one in applied if not is_deleted(one.repo))

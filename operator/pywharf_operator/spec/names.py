@@ -1,6 +1,6 @@
 """The labels, annotations and the field manager by which the operator knows its own objects."""
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 MANAGER: Final = "pywharf-operator"
 """The field manager of the operator's writes, and the value of MANAGED_BY_LABEL."""
@@ -14,3 +14,9 @@ RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
 Component = Literal["server", "index"]
 """What a pod does: `server` serves, `index` updates a repo's index."""
 COMPONENTS: Final[tuple[Component, ...]] = ("server", "index")
+
+ConfigMapSuffix = Literal["config", "policies"]
+"""The end of the name of a server's own ConfigMap, after its name and a `-`."""
+CONFIG_SUFFIX: Final = "config"
+POLICIES_SUFFIX: Final = "policies"
+CONFIG_MAP_SUFFIXES: Final[tuple[ConfigMapSuffix, ...]] = get_args(ConfigMapSuffix)

@@ -42,6 +42,10 @@ MALFORMED = [
         "storageClassName is 'Fast': it must be empty, or",
     ),
     (SERVER + "  podTemplateRemovals: [startupProbe]", "is 'startupProbe': it must be a path in a pod template's spec"),
+    (
+        REPO + "  backend: {fileSystem: {}}\n  clientConfig: {configMap: pkg-config}",
+        "names that end in -config or -policies are for the ConfigMaps of PackageServers; choose another one",
+    ),
     # access and identity
     (access("permission: Read"), "an entry must have exactly one of tokenDigests, serviceAccounts, github, gitlab"),
     (access(f"permission: Read, tokenDigests: [{DIGEST}], proxyGroups: [a]"), "exactly one of tokenDigests"),

@@ -54,7 +54,7 @@ def plan(
         rendered=render_server(verdict, environment),
         problems=(*map(str, manifests.problems), *faults_of(resolution, snapshot.policies)),
         has_server=not only,
-        notes=(*map(str, manifests.notes), *notes, *notes_of(resolution)),
+        notes=(*map(str, manifests.notes), *notes, *_without_cluster(verdict), *notes_of(resolution)),
     )
 
 
@@ -73,6 +73,21 @@ def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str
     if by_key[0].spec.tls is not None:
         notes.append(f"PackageServer {by_key[0].key}: spec.tls has no effect in `up`, which serves plain HTTP.")
     return by_key[0], notes
+
+
+def _without_cluster(verdict: ServerVerdict) -> list[str]:
+    """Return notes on the settings of the server and its repos that need a cluster."""
+    notes = [
+        f"PackageRepo {repo.repo.key}: spec.clientConfig has no effect in `up`, which writes no ConfigMap."
+        for repo in verdict.repos
+        if repo.repo.spec.client_config is not None
+    ]
+    if verdict.server.spec.identity.service_accounts == "TokenReview":
+        notes.append(
+            f"PackageServer {verdict.server.key}: spec.identity.serviceAccounts: TokenReview has no effect in `up`, "
+            "which has no API server to ask."
+        )
+    return notes
 
 
 def _named_hosts(snapshot: Snapshot) -> list[str]:

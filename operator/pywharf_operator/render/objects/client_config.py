@@ -26,7 +26,6 @@ OWN_LABELS: Final = (
 """The labels by which a ConfigMap without an owner is known. The server's name is not one: a repo may change it."""
 FOLDER: Final = "/etc/pywharf-client"
 """Where pods mount the ConfigMap: the files name one another by it."""
-_SERVER_SUFFIXES: Final = ("config", "policies")
 _PLACEHOLDER: Final = "https://pywharf.invalid"
 _PROGRAM: Final = importlib.resources.files(__package__).joinpath("keyring.sh").read_text(encoding="utf-8")
 
@@ -48,12 +47,6 @@ def client_labels(server: PackageServer, name: RepoName) -> dict[str, str]:
         MANAGED_BY_LABEL: MANAGER,
         REPO_LABEL: name,
     }
-
-
-def is_name_of_server(config_map: Manifest) -> bool:
-    """Return whether the server gives this name to a ConfigMap of its own, wherever it is."""
-    server = config_map["metadata"]["labels"]["app.kubernetes.io/instance"]
-    return config_map["metadata"]["name"] in {f"{server}-{suffix}" for suffix in _SERVER_SUFFIXES}
 
 
 def keyring(*urls: str) -> str:

@@ -18,6 +18,7 @@ from pywharf_operator.render.objects.credentials import revision_key, secret_pat
 from pywharf_operator.render.resolve.object_sizes import LARGE_BYTES, size_of
 from pywharf_operator.spec import ObjectKey, PackageServer
 from pywharf_operator.spec.model import fields_of
+from pywharf_operator.spec.names import CONFIG_SUFFIX, ConfigMapSuffix
 
 CONFIG_KEY = "config.toml"
 ADMIN_SECRET_KEY = "admin_secret.toml"  # noqa: S105 - a file's name
@@ -75,10 +76,10 @@ def config_map(
     """Render the ConfigMap, with `others` under their keys unless they are empty. Large texts are compressed."""
     more = {key: text for key, text in (others or {}).items() if text}
     texts = {CONFIG_KEY: config, ADMIN_SECRET_KEY: admin_secret} | more
-    return map_of_texts(server, "config", texts)
+    return map_of_texts(server, CONFIG_SUFFIX, texts)
 
 
-def map_of_texts(server: PackageServer, suffix: str, texts: Mapping[str, str]) -> Manifest:
+def map_of_texts(server: PackageServer, suffix: ConfigMapSuffix, texts: Mapping[str, str]) -> Manifest:
     """Render the ConfigMap `<server>-<suffix>`. Its texts are compressed if they are large."""
     made: Manifest = {
         "apiVersion": "v1",

@@ -11,9 +11,9 @@ from pywharf.core.policy.model import Policy, PolicyDocument
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.config_map import map_of_texts, texts_of
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.names import POLICIES_SUFFIX
 
 POLICIES_KEY: Final = "policies.json"
-SUFFIX: Final = "policies"
 
 
 def policies_text(policies: Iterable[Policy]) -> str:
@@ -29,7 +29,7 @@ def policies_digest(text: str) -> str:
 
 def policies_map(server: PackageServer, text: str) -> Manifest | None:
     """Render the ConfigMap; None without any policy. Its text is compressed if it is large."""
-    return map_of_texts(server, SUFFIX, {POLICIES_KEY: text}) if text else None
+    return map_of_texts(server, POLICIES_SUFFIX, {POLICIES_KEY: text}) if text else None
 
 
 def policies_applied(made: Manifest) -> tuple[Policy, ...]:

@@ -15,6 +15,7 @@ from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.names import CONFIG_SUFFIX, POLICIES_SUFFIX
 from pywharf_operator.spec.quantities import quantity
 from pywharf_operator.spec.resources import Resources
 from pywharf_operator.spec.staging import DEFAULT_STAGING_SIZE
@@ -324,8 +325,8 @@ def _sources(server: PackageServer) -> list[Manifest]:
     """
     shards = (shard_name(server, number) for number in range(MAX_SHARDS - 1, 0, -1))
     return [
-        {"configMap": {"name": object_name(server, "config")}},
-        {"configMap": {"name": object_name(server, "policies"), "optional": True}},
+        {"configMap": {"name": object_name(server, CONFIG_SUFFIX)}},
+        {"configMap": {"name": object_name(server, POLICIES_SUFFIX), "optional": True}},
         *({"secret": {"name": name, "optional": True}} for name in shards),
         {"secret": {"name": shard_name(server, 0)}},
     ]

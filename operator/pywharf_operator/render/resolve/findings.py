@@ -134,7 +134,6 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "ObjectNotOwned": (
             "Delete or rename the ConfigMap that the message names, or give `spec.clientConfig.configMap` another name."
         ),
-        "NameReserved": "Give `spec.clientConfig.configMap` another name: the server's own ConfigMaps have this one.",
         "AuthorityInvalid": (
             "The ConfigMap is written without `ca.crt`: let the server's TLS Secret hold PEM certificates there."
         ),

@@ -154,3 +154,28 @@ def test_a_policy_for_a_server_that_no_repo_means_is_reported():
     made = planned(repo("a", "ml"), policy("web"))
     assert made.verdict.policies == ()
     assert ["TargetNotFound" in one for one in made.problems] == [True]
+
+
+def test_what_needs_a_cluster_is_noted():
+    made = planned(
+        server("pywharf", ", identity: {serviceAccounts: TokenReview}"),
+        repo("a", "central", ", clientConfig: {configMap: clients}"),
+        repo("b", "central"),
+    )
+    assert made.problems == ()
+    assert [note.partition(" has no effect in `up`")[0] for note in made.notes] == [
+        "PackageRepo central/a: spec.clientConfig",
+        "PackageServer central/pywharf: spec.identity.serviceAccounts: TokenReview",
+    ]
+
+
+def test_two_repos_of_one_namespace_cannot_have_one_config_map_for_clients():
+    extra = ", clientConfig: {configMap: same}"
+    old = datetime(2026, 1, 1, tzinfo=UTC)
+    seen = {ObjectKey("ml", "a"): old + timedelta(days=1), ObjectKey("ml", "b"): old, ObjectKey("web", "c"): old}
+    made = planned(repo("a", "ml", extra), repo("b", "ml", extra), repo("c", "web", extra), first_seen=seen)
+    assert served(made) == ["a", "b", "c"]
+    (problem,) = made.problems
+    assert problem.startswith("PackageRepo ml/a: ClientConfigured is False (ObjectNotOwned): ConfigMap ml/same ")
+    assert "PackageRepo b," in problem
+    assert planned(repo("a", extra=", clientConfig: {configMap: x-config}")).problems != ()

@@ -9,9 +9,10 @@ import pytest
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.local.folder import snapshot_of
 from pywharf_operator.render import Environment, render_server, resolve
-from pywharf_operator.render.objects.client_config import is_name_of_server, keyring
+from pywharf_operator.render.objects.client_config import keyring
 from pywharf_operator.render.resolve.authority import authority_of
 from pywharf_operator.spec import ObjectKey
+from pywharf_operator.spec.client_config import ClientConfig
 from support.operator.manifest_text import parsed_each
 
 SERVER = ObjectKey("packages", "pywharf")
@@ -103,8 +104,12 @@ def test_without_an_authority_nothing_names_its_file():
     assert "ca.crt" not in json.dumps(made)
 
 
-@pytest.mark.parametrize(
-    ("name", "reserved"), [("clients", False), ("pywharf-config", True), ("pywharf-policies", True), ("config", False)]
-)
-def test_names_of_the_server_s_own_are_known(name, reserved):
-    assert is_name_of_server(rendered(tls=False, name=name)) is reserved
+@pytest.mark.parametrize("name", ["clients", "config", "policies", "pywharf-config.own", "pip-configs"])
+def test_other_names_are_taken(name):
+    assert ClientConfig(config_map=name).config_map == name
+
+
+@pytest.mark.parametrize("name", ["pywharf-config", "pywharf-policies", "pkg-config", "-config"])
+def test_names_of_any_server_s_own_are_refused(name):
+    with pytest.raises(ValueError, match="-config"):
+        ClientConfig(config_map=name)

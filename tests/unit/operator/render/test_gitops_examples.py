@@ -111,7 +111,6 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo ClientConfigured": {
         "Written": (True, HEALTHY),
         "ObjectNotOwned": (False, HEALTHY),
-        "NameReserved": (False, HEALTHY),
         "AuthorityInvalid": (False, HEALTHY),
         "ApplyRefused": (False, HEALTHY),
         "Contested": (False, HEALTHY),

@@ -92,6 +92,9 @@ MALFORMED = [
     (SERVER + "  identity: {trustedProxies: [proxy.example]}", "it must be an address or a network such as"),
     (SERVER + "  identity: {trustedProxies: ['::/0']}", "never of every address"),
     (SERVER + "  identity: {trustedProxies: [10.0.0.1/8]}", "no bit past its length"),
+    (SERVER + "  identity: {trustedProxies: [010.0.0.1]}", "it must be an address or a network such as"),
+    (SERVER + "  identity: {trustedProxies: ['::ffff:10.0.0.1']}", "it must be an address or a network such as"),
+    (SERVER + "  identity: {trustedProxies: [10.0.0.0/33]}", "it must be an address or a network such as"),
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),

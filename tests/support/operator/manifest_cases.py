@@ -81,6 +81,11 @@ MALFORMED = [
         REPO + GOOD + "  access:" + f"\n  - {{name: a, permission: Read, tokenDigests: [{DIGEST}]}}" * 2,
         "access: two entries have the name a; give each its own",
     ),
+    (
+        REPO + GOOD + f"  access: [{{name: a, permission: Read, expires: '0001-01-01T00:00:00+10:00', "
+        f"tokenDigests: [{DIGEST}]}}]",
+        "expires must be before the year 9999, and not before 1970",
+    ),
     (SERVER + "  identity: {audience: ''}", "it must be a text without spaces such as pywharf"),
     (SERVER + "  identity: {serviceAccounts: Off}", "expected `str`, got `bool`; put the value in quotes."),
     (SERVER + "  identity: {serviceAccounts: Online}", "it must be one of Off, Offline, TokenReview."),

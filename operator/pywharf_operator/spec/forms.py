@@ -186,8 +186,12 @@ AUDIENCE = Form(
     max_length=256,
     must_be="a text without spaces such as pywharf, that no other service takes as its audience",
 )
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 NETWORK = Form(
-    pattern="^[0-9A-Fa-f.:]+(/[1-9][0-9]{0,2})?$",
+    pattern=(
+        rf"^({_OCTET}(\.{_OCTET}){{3}}(/([1-9]|[12][0-9]|3[0-2]))?"
+        r"|[0-9A-Fa-f]*:[0-9A-Fa-f:]+(/([1-9][0-9]?|1[01][0-9]|12[0-8]))?)$"
+    ),
     max_length=49,
     must_be="an address or a network such as 10.0.0.0/8 or fd00::/8, never of every address",
     check=check_network,

@@ -120,6 +120,11 @@ MALFORMED = [
         REPO + GOOD + "  access:" + f"\n  - {{name: a, permission: Read, tokenDigests: [{DIGEST}]}}" * 2,
         "access: two entries have the name a; give each its own",
     ),
+    (
+        REPO + GOOD + f"  access: [{{name: a, permission: Read, expires: '0001-01-01T00:00:00+10:00', "
+        f"tokenDigests: [{DIGEST}]}}]",
+        "expires must be before the year 9999, and not before 1970",
+    ),
     (SERVER + "  identity: {audience: ''}", "it must be a text without spaces such as pywharf"),
     (SERVER + "  identity: {serviceAccounts: Off}", "expected `str`, got `bool`; put the value in quotes."),
     (SERVER + "  identity: {serviceAccounts: Online}", "it must be one of Off, Offline, TokenReview."),
@@ -132,6 +137,9 @@ MALFORMED = [
     (SERVER + "  identity: {trustedProxies: [proxy.example]}", "it must be an address or a network such as"),
     (SERVER + "  identity: {trustedProxies: ['::/0']}", "never of every address"),
     (SERVER + "  identity: {trustedProxies: [10.0.0.1/8]}", "no bit past its length"),
+    (SERVER + "  identity: {trustedProxies: [010.0.0.1]}", "it must be an address or a network such as"),
+    (SERVER + "  identity: {trustedProxies: ['::ffff:10.0.0.1']}", "it must be an address or a network such as"),
+    (SERVER + "  identity: {trustedProxies: [10.0.0.0/33]}", "it must be an address or a network such as"),
     # the object
     (REPO.replace("v1alpha1", "v1") + GOOD, "apiVersion is 'pywharf.dev/v1'; write apiVersion: pywharf.dev/v1alpha1."),
     (REPO.replace("apiVersion: pywharf.dev/v1alpha1", ""), "apiVersion is missing; write"),

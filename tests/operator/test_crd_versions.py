@@ -34,6 +34,7 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PLURALS = ("packagerepos", "packageservers")
 NAMES = ["team-a", "team-b", "team-c"]
 ADDED = "addedLater"
+AFTER_DEFAULTS = {"identity"}
 
 
 @pytest.fixture
@@ -152,8 +153,11 @@ def with_defaults(definition: Json, struct: type[msgspec.Struct]) -> Json:
     """Return the definition as in earlier releases: with every default, and without atomic maps."""
     made = copy.deepcopy(definition)
     for version in made["spec"]["versions"]:
-        spec = described(struct)["properties"]["spec"]
-        version["schema"]["openAPIV3Schema"]["properties"]["spec"] = granular(spec)
+        newer = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        spec = granular(described(struct)["properties"]["spec"])
+        # No release has had defaults in what came after them.
+        spec["properties"] |= {name: newer[name] for name in AFTER_DEFAULTS & newer.keys()}
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"] = spec
         version["schema"]["openAPIV3Schema"]["description"] += " Older."
     return made
 

@@ -159,7 +159,7 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.parametrize("flags", [["--host=::"], ["--host=::", "--workers=2"]])
-def test_both_families_are_answered(tmp_path, flags):
+def test_both_families_are_answered(tmp_path, flags, source):
     """This is the default host; the flag overrides the address that the tests give their servers."""
     if not has_ipv6():
         pytest.skip("needs IPv6 on loopback")
@@ -170,5 +170,5 @@ def test_both_families_are_answered(tmp_path, flags):
                 assert call(f"http://{host}:{port}/healthz").status == 200
         call(f"http://127.0.0.1:{ports[0]}/from-ipv4")
         call(f"http://[::1]:{ports[0]}/from-ipv6")
-        logged = (" 127.0.0.1 GET /from-ipv4 ", " ::1 GET /from-ipv6 ")
+        logged = (f" {source} GET /from-ipv4 ", " ::1 GET /from-ipv6 ")
         wait_for(lambda: all(line in server.text() for line in logged), "the lines of the log")

@@ -90,7 +90,7 @@ class Waking:
         if now == before:
             return Wakeup(everything=event is LISTED)
         self._seen[name] = now
-        if kind not in _OTHERS and _written_by_operator(manifest):
+        if kind not in _OTHERS and not _is_client_config(kind, metadata) and _written_by_operator(manifest):
             return Wakeup(everything=event is LISTED and before is not None)
         everything = event is LISTED and before is not None
         return Wakeup(self._keys(kind, manifest, gone=False), everything=everything, policies=kind == POLICY)
@@ -157,6 +157,15 @@ def _owners(metadata: Mapping[str, Any]) -> Iterator[object]:
 
 _OTHERS: Final = (REPO, SERVER, POLICY, NAMESPACE, POD, JOB)
 """Kinds whose objects the operator does not apply."""
+
+
+def _is_client_config(kind: Kind, metadata: Mapping[str, Any]) -> bool:
+    """Return whether it is a ConfigMap for a repo's clients, which its namespace may edit.
+
+    Whoever only removes fields is not named by `managedFields` with a new time, so the operator would count as the last
+    writer. One reconcile more after each of its own writes finds nothing to do.
+    """
+    return kind == CONFIG_MAP and REPO_LABEL in mapping(metadata, "labels")
 
 
 def _written_by_operator(manifest: Mapping[str, Any]) -> bool:

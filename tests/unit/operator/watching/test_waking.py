@@ -17,6 +17,7 @@ from pywharf_operator.spec.kinds import (
     SERVER,
     SERVICE,
 )
+from pywharf_operator.spec.names import MANAGER
 from pywharf_operator.watching import waking
 from pywharf_operator.watching.waking import Waking
 
@@ -189,6 +190,17 @@ def test_a_config_map_for_clients_wakes_the_servers_of_its_namespace_s_repos(eve
     assert waking.woken(CONFIG_MAP, event, config_map).keys == {OTHER}
     elsewhere = made("clients", "other", labels={"pywharf.dev/repo": "team-a"})
     assert waking.woken(CONFIG_MAP, event, elsewhere).keys == set()
+
+
+def test_what_is_removed_from_a_config_map_for_clients_wakes_although_nobody_is_named_for_it():
+    """An update that only removes fields gives its writer no new time in managedFields."""
+    waking = Waking()
+    waking.woken(REPO, "ADDED", repo(server={"name": "packages", "namespace": "shared"}))
+    written = [{"manager": MANAGER, "time": "2026-11-27T10:00:05Z"}, {"manager": "x", "time": "2026-11-27T10:00:00Z"}]
+    labels = {"pywharf.dev/repo": "team-a"}
+    ours = made("clients", labels=labels, metadata={"managedFields": written, "ownerReferences": [{"name": "team-a"}]})
+    assert waking.woken(CONFIG_MAP, "MODIFIED", ours).keys == {OTHER}
+    assert waking.woken(CONFIG_MAP, "MODIFIED", changed(ours, "metadata.ownerReferences", [])).keys == {OTHER}
 
 
 def test_a_namespace_wakes_the_servers_of_its_repos_when_its_labels_change():

@@ -23,6 +23,7 @@ from support.waiting import stretched, wait_for
 EXAMPLES = CHECKOUT / "examples" / "in-cluster"
 REPO = "wheels"
 IMAGES = ("python:3.13-slim", "registry.example.com/python-with-uv:3.13")
+GREETING = "Hello from acme-tool!"
 READY_S = 120.0
 ENDS_S = 2.0
 TOKEN = "/var/run/secrets/pywharf/token"
@@ -135,6 +136,8 @@ def site(pod_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         done(site, "build")
         applied(pod_cluster, [*example("deployment", namespace), *example("job", namespace)])
         rolled_out(pod_cluster, namespace, "trainer")
+        # Its container has begun, but may still install: without its entry it would end.
+        wait_for(lambda: GREETING in site.kubectl("logs", "deployment/trainer"), "the Deployment to run")
         yield site
     finally:
         kube.delete(f"/api/v1/namespaces/{namespace}")
@@ -149,8 +152,8 @@ def pods_of_example(site: Site) -> list[Json]:
 
 
 def test_pods_install_without_a_secret(site: Site) -> None:
-    assert "Hello from acme-tool!" in done(site, "evaluate")
-    wait_for(lambda: "Hello from acme-tool!" in site.kubectl("logs", "deployment/trainer"), "the Deployment to run")
+    assert GREETING in done(site, "evaluate")
+    assert GREETING in site.kubectl("logs", "deployment/trainer")
     pods = pods_of_example(site)
     assert {pod["metadata"]["labels"]["app"] for pod in pods} == {"trainer", "evaluate", "build"}
     for pod in pods:
@@ -164,7 +167,7 @@ def test_the_build_s_identity_stands_in_the_audit(site: Site) -> None:
     assert event["repo"] == REPO
     assert event["project"] == "acme-tool"
     assert event["subject"] == f"system:serviceaccount:{site.namespace}:builder"
-    assert event["entry"] == "build"
+    assert event["entry"] == "build,pods"  # both name it, and entries add up
     assert event["result"] == "done"
     # A token's parts are base64 of JSON objects, so each of them would begin like this.
     assert "eyJ" not in site.kubectl("logs", "deployment/pywharf", "--tail=-1")

@@ -162,8 +162,8 @@ _OTHERS: Final = (REPO, SERVER, POLICY, NAMESPACE, POD, JOB)
 def _is_client_config(kind: Kind, metadata: Mapping[str, Any]) -> bool:
     """Return whether it is a ConfigMap for a repo's clients, which its namespace may edit.
 
-    Anybody who only removes fields is not named by `managedFields` with a new time, so the operator would count as the last
-    writer. One reconcile more after each of its own writes finds nothing to do.
+    An update that only removes fields gives its writer no new time in `managedFields`, so the operator would count as
+    the last writer. One reconcile more after each of its own writes finds nothing to do.
     """
     return kind == CONFIG_MAP and REPO_LABEL in mapping(metadata, "labels")
 

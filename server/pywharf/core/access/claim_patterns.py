@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from pywharf.core.star_pieces import fits_pieces
+
 MAX_STARS: Final = 8
 """Most `*` of a pattern."""
 MAX_LENGTH: Final = 512
@@ -33,18 +35,4 @@ class ClaimPattern:
         found = [(pieces, parts[at]) for at, pieces in self._bound]
         for at, _ in self._bound:
             parts[at] = self._segments[at]
-        return parts == self._segments and all(_fits_segment(pieces, part) for pieces, part in found)
-
-
-def _fits_segment(pieces: list[str], text: str) -> bool:
-    # One pass without going back: the time is bounded whatever the pattern and the text.
-    first, *middle, last = pieces
-    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
-        return False
-    at, end = len(first), len(text) - len(last)
-    for piece in middle:
-        found = text.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True
+        return parts == self._segments and all(fits_pieces(pieces, part) for pieces, part in found)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from pywharf.core.names import ProjectName
+from pywharf.core.star_pieces import fits_pieces
 
 Value = TypeVar("Value")
 
@@ -95,7 +96,7 @@ class NamePatterns(Generic[Value]):
         for length in self._lengths:
             for gram in {name[at : at + length] for at in range(len(name) - length + 1)}:
                 for pieces, values in self._by_gram.get(gram, ()):
-                    if _fits(pieces, name):
+                    if fits_pieces(pieces, name):
                         yield values
 
 
@@ -104,17 +105,3 @@ def _choices(pieces: _Pieces) -> set[str]:
     longest = max(len(piece) for piece in pieces)
     length = min(longest, _GRAM)
     return {piece[at : at + length] for piece in pieces for at in range(len(piece) - length + 1)}
-
-
-def _fits(pieces: _Pieces, name: str) -> bool:
-    """Return whether the name consists of the pieces in their order, with any characters between them."""
-    first, *middle, last = pieces
-    if len(name) < len(first) + len(last) or not name.startswith(first) or not name.endswith(last):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for piece in middle:
-        found = name.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True

@@ -47,7 +47,7 @@ def test_match(pattern: str, name: str, matches: bool) -> None:
 
 @pytest.mark.parametrize("pattern", ["acme-*", "acme-**", "Acme", "*", "**"])
 def test_a_beginning_is_found_without_trying_patterns(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
-    monkeypatch.delattr("pywharf.core.policy.name_patterns._fits")
+    monkeypatch.delattr("pywharf.core.policy.name_patterns.fits_pieces")
     assert not is_costly(pattern)
     patterns = NamePatterns([(pattern, 1)] * 2)
     assert len(patterns.matching(ProjectName("acme-tool"))) == (0 if pattern == "Acme" else 2)
@@ -66,7 +66,7 @@ def test_a_pattern_of_many_rules_is_tried_once(monkeypatch: pytest.MonkeyPatch) 
         tried.append(pieces)
         return True
 
-    monkeypatch.setattr("pywharf.core.policy.name_patterns._fits", fits)
+    monkeypatch.setattr("pywharf.core.policy.name_patterns.fits_pieces", fits)
     patterns = NamePatterns(("*a*b", number) for number in range(100))
     assert patterns.matching(ProjectName("acme-b")) == [*range(100)]
     assert tried == [("", "a", "b")]
@@ -79,7 +79,7 @@ def test_many_patterns_are_not_tried_one_by_one(monkeypatch: pytest.MonkeyPatch)
         tried.append(pieces)
         return name.startswith(pieces[0])
 
-    monkeypatch.setattr("pywharf.core.policy.name_patterns._fits", fits)
+    monkeypatch.setattr("pywharf.core.policy.name_patterns.fits_pieces", fits)
     patterns = NamePatterns((f"acme-{number:05}-*x", number) for number in range(10_000))
     assert patterns.matching(ProjectName("acme-00042-x")) == [42]
     assert len(tried) < 200

@@ -10,6 +10,7 @@ from support.waiting import wait_for
 
 API = "/apis/pywharf.dev/v1alpha1"
 SERVER_NAME = "pywharf"
+YEARLY = "0 0 1 1 *"
 
 
 def path(plural: str, namespace: str, name: str | None = None, group: str = API) -> str:
@@ -33,7 +34,10 @@ def secret_of(repo: str) -> Json:
 
 
 def repo(name: str, **spec: Any) -> Json:
-    """Return a fileSystem repo whose Secret has the repo's name; `spec` replaces fields."""
+    """Return a fileSystem repo whose Secret has the repo's name; `spec` replaces fields.
+
+    Its schedule comes once a year: with the default one, a Job may appear in any test that runs at that minute.
+    """
     return {
         "apiVersion": "pywharf.dev/v1alpha1",
         "kind": "PackageRepo",
@@ -45,6 +49,7 @@ def repo(name: str, **spec: Any) -> Json:
                 "writeSecretRef": {"name": name, "key": "write"},
             },
             "upstream": {"mode": "None"},
+            "index": {"schedule": YEARLY},
             **spec,
         },
     }

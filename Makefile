@@ -16,6 +16,8 @@ UPGRADE ?=
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 1 ? 4 : 2)))
 # Those of the inner loop: unit tests hardly wait, and each process collects all of them.
 UNIT_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+# The program of `make pytest` and `make e2e`. CI's runs a few failed tests once more.
+PYTEST ?= .venv-dev/bin/pytest
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -115,7 +117,7 @@ NODE := cluster node containers coredns helm
 pytest: .venv-dev .venv-clients .venv-bench ## The tests alone (WORKERS, PYTEST_ARGS)
 	-@$(PYTHON) tests/support/cluster/build.py $(CLUSTER) >/dev/null
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
-	  .venv-dev/bin/pytest tests --ignore=tests/bench --ignore=tests/e2e \
+	  $(PYTEST) tests --ignore=tests/bench --ignore=tests/e2e \
 	  --numprocesses $(WORKERS) --durations 5 --hypothesis-profile thorough $(PYTEST_ARGS)
 
 # Properties are tried with fewer examples than in `make pytest`: tests/support/examples.py.
@@ -131,7 +133,7 @@ node:
 e2e: .venv-dev .venv-clients ## The tests with real containers, on a node of their own (needs root)
 	-@$(MAKE) --no-print-directory node
 	PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
-	  .venv-dev/bin/pytest tests/e2e --durations 5 --timeout 600 -rP $(PYTEST_ARGS)
+	  $(PYTEST) tests/e2e --durations 5 --timeout 600 -rP $(PYTEST_ARGS)
 
 coverage: ## The tests, with branch coverage of both packages
 	@$(MAKE) --no-print-directory pytest PYTEST_ARGS="--cov --cov-report term --cov-report html $(PYTEST_ARGS)"

@@ -325,14 +325,13 @@ def names_of(found: list[Json]) -> set[str]:
 
 
 def test_cron_jobs_follow_their_repos(kube, namespace, operator):
-    make(kube, namespace, "demo", "other")
+    make(kube, namespace, "demo", "other", index={})
     make(kube, namespace, "quiet", index={"suspend": True, "schedule": "5 4 * * *", "timeZone": "Europe/Paris"})
     wait_for_config(kube, namespace, "demo", "other", "quiet")
     for name in ("demo", "other", "quiet"):
         wait_for(functools.partial(cron_job, kube, namespace, name), f"the CronJob of {name}", longest_s=LONG_S)
-    minutes = {cron_job(kube, namespace, name)["spec"]["schedule"] for name in ("demo", "other")}
-    assert len(minutes) == 2, minutes
-    assert all(re.fullmatch(r"[1-5]?\d \* \* \* \*", one) for one in minutes)
+    for name in ("demo", "other"):  # by chance they may have the same minute
+        assert re.fullmatch(r"[1-5]?\d \* \* \* \*", cron_job(kube, namespace, name)["spec"]["schedule"])
     quiet = cron_job(kube, namespace, "quiet")["spec"]
     assert (quiet["schedule"], quiet["timeZone"], quiet["suspend"]) == ("5 4 * * *", "Europe/Paris", True)
     assert (quiet["concurrencyPolicy"], quiet["successfulJobsHistoryLimit"]) == ("Forbid", 1)

@@ -7,6 +7,7 @@ that one.
 from typing import Protocol
 
 from pywharf.index.ports.abilities import MAX_CLAIM_S, Authority, Claims, Probeable, RateLimit, RateLimited
+from pywharf.index.ports.cache_store import USE_GRANULARITY_S, About, CacheStore, KeptFile, Pin
 from pywharf.index.ports.index_store import (
     UNCHANGED,
     IndexStore,
@@ -35,9 +36,12 @@ from pywharf.index.ports.packages import (
 __all__ = [
     "MAX_CLAIM_S",
     "UNCHANGED",
+    "USE_GRANULARITY_S",
+    "About",
     "Action",
     "Authority",
     "Backend",
+    "CacheStore",
     "Change",
     "Claims",
     "Content",
@@ -45,8 +49,10 @@ __all__ = [
     "IndexStore",
     "JournalEntry",
     "JournalRead",
+    "KeptFile",
     "LocalContent",
     "Packages",
+    "Pin",
     "Probeable",
     "Progress",
     "RateLimit",

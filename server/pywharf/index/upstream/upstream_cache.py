@@ -3,6 +3,7 @@
 import msgspec
 
 from pywharf.index.ports import CacheStore
+from pywharf.index.upstream.upkeep import Upkeep
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
@@ -13,3 +14,5 @@ class UpstreamCache(msgspec.Struct, frozen=True):
     """Bytes of all kept files and pages."""
     keep_pages_s: float
     """Seconds that a page is served while its index fails."""
+    upkeep: Upkeep | None = None
+    """What keeps the cache within its bounds; whoever keeps a file calls its `added`, or `is_full`."""

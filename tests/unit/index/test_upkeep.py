@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from pywharf.backends.file_system.cache_store import FileSystemCacheStore
 from pywharf.core.errors import StorageFullError
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.index.ports import Pin
+from pywharf.index.ports import KeptFile, LocalContent, Pin
 from pywharf.index.upstream.upkeep import USAGE_KEY, Upkeep
 from support.storage.caches import about, digest_of, keep, kept
 
@@ -36,6 +36,10 @@ class Shown:
     def set_cache_usage(self, files: int, file_bytes: int, page_bytes: int) -> None:
         self.usage = files, file_bytes, page_bytes
 
+    def thousands(self) -> tuple[int, ...]:
+        """Return the usage without the bytes of the page that holds the usage itself."""
+        return tuple(number // 1000 for number in self.usage or ())
+
     def count_evicted(self, reason: str, files: int, size: int) -> None:
         del size
         self.evicted += files
@@ -53,14 +57,19 @@ class Server:
             max_bytes,
             7 * 86400.0,
             self.shown,
-            page_key=lambda source, project: digest_of(f"{source} {project}".encode()),
+            pinned_pages=self.pinned_pages,
+            keys_of=lambda about: [digest_of(f"{about.source} {about.project}".encode())],
             clock=clock,
         )
+
+    async def pinned_pages(self) -> set[str]:
+        return {digest_of(b"of a served repo")}
 
     async def keep(self, content: bytes, age_s: float = 0.0) -> str:
         digest = await keep(self.store, content)
         opened = await self.store.open(digest)
         assert opened is not None
+        assert isinstance(opened[1], LocalContent)
         used = time.time() - age_s
         os.utime(opened[1].path, (used, used))
         self.upkeep.added(len(content))
@@ -149,21 +158,31 @@ async def test_a_cache_in_which_nothing_changes_is_not_listed_again(server, cloc
     assert one.shown.usage[:2] == (1, 4)
 
 
+async def nothing_may_be_listed() -> AsyncIterator[Sequence[KeptFile]]:
+    assert time.time() < 0
+    yield ()
+
+
 async def test_one_server_at_a_time_evicts(server):
     one, other = server(max_bytes=100), server(max_bytes=100)
     await one.keep(b"a" * 90, age_s=HOUR)
     await one.keep(b"b" * 90)
-    taken: list[str] = []
-    take = one.store.lock
+    listed: list[str] = []
+    list_ = one.store.kept
 
-    async def nobody_else(name: str, seconds: float) -> bool:
-        taken.append(name)
-        return await take(name, seconds) and await other.store.lock(name, seconds)
+    async def listing() -> AsyncIterator[Sequence[KeptFile]]:
+        async for portion in list_():
+            if not listed:
+                listed.append("one")
+                await other.upkeep.check()  # which does not list meanwhile
+            yield portion
 
-    one.store.lock = nobody_else  # type: ignore[method-assign]
+    one.store.kept = listing
+    other.store.kept = nothing_may_be_listed
     await one.upkeep.check()
-    assert taken
-    assert len(await kept(one.store)) == 2
+    assert listed
+    assert other.shown.evicted == 0
+    assert len(await kept(one.store)) == 1
 
 
 async def test_a_store_without_room_is_made_smaller_than_its_limit(server, clock):
@@ -177,8 +196,8 @@ async def test_a_store_without_room_is_made_smaller_than_its_limit(server, clock
     async def full(*_: object) -> bool:
         raise StorageFullError("full")
 
-    one.store.lock = full  # type: ignore[method-assign]
-    one.store.write_page = full  # type: ignore[method-assign, assignment]
+    one.store.lock = full
+    one.store.write_page = full
     await one.upkeep.check()
     assert set(await kept(one.store)) == set(digests[:8])
     await one.upkeep.check()
@@ -190,21 +209,36 @@ async def test_old_pages_are_removed_but_for_those_of_pinned_files(server, clock
     digest = await one.keep(b"pinned")
     await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", digest, 6))
     pinned = digest_of(f"{about().source} acme".encode())
-    for key in (pinned, digest_of(b"other")):
-        await one.store.write_page(key, b"page")
+    keys = pinned, digest_of(b"of a served repo"), digest_of(b"other")
+    for key in keys:
+        await one.store.write_page(key, b"page" * 1000)
+    await one.upkeep.check()
     clock.now += 9 * 86400
     await one.upkeep.check()
-    assert [await one.store.read_page(key, 100) for key in (pinned, digest_of(b"other"))] == [b"page", None]
-    assert one.shown.usage == (1, 6, 4)
+    assert [await one.store.read_page(key, 10_000) for key in keys] == [b"page" * 1000] * 2 + [None]
+    assert one.shown.thousands() == (0, 0, 8)
+
+
+async def test_no_page_is_removed_before_all_repos_are_served(server, clock):
+    clock.now += 30 * 86400
+    one = server(max_bytes=100_000)
+    await one.store.write_page(digest_of(b"page"), bytes(90_000))
+    await one.upkeep.check()
+    assert one.shown.thousands() == (0, 0, 90)
+    clock.now += 2 * HOUR
+    await one.upkeep.check()
+    assert one.shown.thousands() == (0, 0, 0)
 
 
 async def test_pages_that_take_too_much_are_removed_before_they_are_old(server, clock):
-    one = server(max_bytes=1000)
+    one = server(max_bytes=100_000)
     for name in ("a", "b", "c"):
-        await one.store.write_page(digest_of(name.encode()), bytes(100))
+        await one.store.write_page(digest_of(name.encode()), bytes(10_000))
+    await one.upkeep.check()
+    assert one.shown.thousands() == (0, 0, 30)
     clock.now += 3 * 86400
     await one.upkeep.check()
-    assert one.shown.usage == (0, 0, 0)
+    assert one.shown.thousands() == (0, 0, 0)
 
 
 async def test_a_usage_that_cannot_be_read_is_found_anew(server):

@@ -9,15 +9,15 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from pywharf.core.errors import PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
-from pywharf.core.names import ProjectName
-from pywharf.index.ports import CacheStore, KeptFile
+from pywharf.index.ports import About, CacheStore, KeptFile
 from pywharf.index.upstream.eviction import Census, PinnedFiles
 
 CHECK_S = 300.0
@@ -25,7 +25,12 @@ CHECK_S = 300.0
 _SOONEST_S = 30.0
 """Seconds between two checks that something asked for."""
 _SWEEP_S = 3600.0
-"""Seconds between two removals of old pages and leftovers."""
+"""Seconds between two removals of leftovers, and between two counts of the pages' bytes."""
+_AGE_S = 6 * 3600.0
+"""Seconds between two removals of old pages."""
+_START_S = 600.0
+"""Seconds after the start in which no page is removed: not all repos say yet which pages they have pinned."""
+_ANY_AGE_S = 1e10
 _OLDEST_USAGE_S = 6 * 3600.0
 """Seconds after which the files are listed again, even if this server has kept none."""
 _LOCK_S = 1800.0
@@ -39,6 +44,8 @@ _PAGE_SLACK_S = 86400.0
 """Seconds that a page's file outlives the page: not every confirmation writes it."""
 _YOUNGEST_PAGE_S = 600.0
 _MAX_USAGE_BYTES = 4096
+_ABOUTS = 500
+"""Pinned files of which it is read at one time where they came from."""
 _REST = 3.0
 """How much longer than a portion took a listing rests after it, so that it takes a quarter of a processor at most."""
 _MOST_REST_S = 1.0
@@ -87,21 +94,29 @@ class Upkeep:
         keep_pages_s: float,
         shown: UpkeepShown,
         *,
-        page_key: Callable[[str, ProjectName], str] | None = None,
+        pinned_pages: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
+        keys_of: Callable[[About], Iterable[str]] = lambda _: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`page_key` returns the key of the page that a source has of a project; pages of pinned files stay."""
+        """Pages of pinned files stay.
+
+        `pinned_pages` returns the keys of those that the served repos know, `keys_of` the keys of those that belong to
+        a file by where it came from, whether its repo is served or not.
+        """
         self._store = store
         self._max_bytes = max_bytes
         self._keep_pages_s = keep_pages_s
         self._shown = shown
-        self._page_key = page_key
+        self._pinned_pages = pinned_pages
+        self._keys_of = keys_of
         self._clock = clock
         self._added = 0
         self._added_at = 0.0
         self._full = False
         self._asked = asyncio.Event()
         self._swept_at = 0.0
+        self._began_at = clock()
+        self._aged_at = self._began_at - _AGE_S + _SWEEP_S
         self._said = ""
 
     def added(self, size: int) -> None:
@@ -209,22 +224,28 @@ class Upkeep:
 
     async def _remove_pages(self) -> int:
         """Remove old pages, and younger ones as long as all take too many bytes. Returns the bytes that are left."""
+        now, most = self._clock(), self._max_bytes * _PAGES
+        left = await self._store.remove_pages(_ANY_AGE_S, {USAGE_KEY})
+        if now < self._began_at + _START_S or (left <= most and now < self._aged_at + _AGE_S):
+            return left
         stay = await self._pages_that_stay()
         age_s = self._keep_pages_s + _PAGE_SLACK_S
         left = await self._store.remove_pages(age_s, stay)
-        while left > self._max_bytes * _PAGES and age_s > _YOUNGEST_PAGE_S:
+        while left > most and age_s > _YOUNGEST_PAGE_S:
             age_s /= 2
             left = await self._store.remove_pages(age_s, stay)
+        self._aged_at = now
         return left
 
     async def _pages_that_stay(self) -> set[str]:
         stay = {USAGE_KEY}
-        if self._page_key is None:
-            return stay
+        if self._pinned_pages is not None:
+            stay |= await self._pinned_pages()
         for repo in await self._store.pinning_repos():
-            one_of = {pin.project: pin.sha256 for pin in await self._store.pins(repo)}
-            abouts = await self._store.abouts([*one_of.values()])
-            stay |= {self._page_key(about.source, about.project) for about in abouts.values()}
+            digests = [pin.sha256 for pin in await self._store.pins(repo)]
+            for start in range(0, len(digests), _ABOUTS):
+                abouts = await self._store.abouts(digests[start : start + _ABOUTS])
+                stay.update(key for about in abouts.values() for key in self._keys_of(about))
         return stay
 
     async def _lock(self, name: str, seconds: float) -> bool:

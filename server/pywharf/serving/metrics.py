@@ -92,7 +92,8 @@ class Metrics:
         )
         self._cache_page_age = Histogram(
             "pywharf_cache_page_age_seconds",
-            "Seconds since the upstream index confirmed a page that was answered stale.",
+            "Seconds since the upstream index confirmed a page that was answered.",
+            ["result"],
             buckets=_AGES,
             **own,
         )
@@ -161,7 +162,7 @@ class Metrics:
 
     def observe_page_age(self, seconds: float) -> None:
         """Note how long ago a page was confirmed that is answered stale."""
-        self._cache_page_age.observe(seconds)
+        self._cache_page_age.labels("stale").observe(seconds)
 
     def set_withheld(self, by_rule: Mapping[str, int]) -> None:
         """Set how many files each rule withholds."""

@@ -29,8 +29,10 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
                     upstreams=(FailingSource("https://index.example/", 7),),
                 )
             ),
-            b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true,'
-            b'"upstreams":[{"url":"https://index.example/","failing_since":7}]}',
+            (
+                b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true,'
+                b'"upstreams":[{"url":"https://index.example/","failing_since":7}]}'
+            ),
         ),
     ],
     ids=["summary", "failure", "no fault", "fault"],

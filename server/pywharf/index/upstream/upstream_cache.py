@@ -1,32 +1,19 @@
-"""The pull-through cache of one worker: its store, and the kept pages and files."""
-
-from typing import Protocol
+"""The server's pull-through cache, as its repos use it."""
 
 import msgspec
 
-from pywharf.core.model import File
-from pywharf.core.names import ProjectName
-from pywharf.index.ports import Content
-from pywharf.index.ports.cache_store import CacheStore
+from pywharf.index.ports import CacheStore
+from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_pages import KeptPages
-from pywharf.index.upstream.source import Source
-
-
-class CachedFiles(Protocol):
-    """The files of other indexes."""
-
-    async def open(self, source: Source, project: ProjectName, file: File) -> Content:
-        """Open a file's content."""
-
-    async def metadata(self, source: Source, project: ProjectName, file: File) -> bytes:
-        """Read a file's core metadata."""
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
-    """What the repos of a worker use of the cache."""
+    """The cache of one worker, for all of its repos."""
 
     store: CacheStore
     max_bytes: int
+    """Bytes of all kept files and pages."""
     keep_pages_s: float
-    files: CachedFiles
+    """Seconds that a page is served while its index fails."""
     pages: KeptPages
+    files: KeptFiles

@@ -23,7 +23,8 @@
     ├── TooLargeError
     ├── RangeNotSatisfiableError
     ├── UpstreamError
-    │   └── UpstreamTimeoutError
+    │   ├── UpstreamTimeoutError
+    │   └── WrongContentError
     ├── UnavailableError
     │   ├── BusyError
     │   ├── IndexNotLoadedError
@@ -324,6 +325,13 @@ class UpstreamTimeoutError(UpstreamError):
     status = 504
     code = "upstream-timeout"
     title = "The extra index did not answer in time"
+
+
+class WrongContentError(UpstreamError):
+    """An upstream index sent a file whose size or digest is not what its page says. Nothing of it is kept."""
+
+    code = "upstream-wrong-content"
+    title = "The upstream index sent wrong content"
 
 
 class UnavailableError(PywharfError):

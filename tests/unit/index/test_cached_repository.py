@@ -19,7 +19,7 @@ from pywharf.core.policy.model import Cooldown, Deny, Policy, PolicyDocument
 from pywharf.index import lookups
 from pywharf.index.follower import Follower
 from pywharf.index.lookups import UpstreamPolicy
-from pywharf.index.ports import StreamContent
+from pywharf.index.ports import RedirectContent
 from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.repo_files import UpstreamFile
 from pywharf.index.repository import Repository
@@ -63,14 +63,10 @@ class Files:
     async def open(self, source: Source, _name: ProjectName, file: File, *, max_bytes: int) -> ServedContent:
         assert max_bytes == 10**9
         self.opened.append((source.url, file.location))
-        return StreamContent(_nothing())
+        return RedirectContent("https://files.example/")
 
     async def metadata(self, source: Source, _name: ProjectName, file: File) -> bytes:
         return f"{source.url} {file.metadata_sha256}".encode()
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    yield b""
 
 
 class Repo:
@@ -80,7 +76,8 @@ class Repo:
         self.backend, self.other, self.files = MemoryBackend("index.json"), OtherIndex(), Files()
         self.follower = Follower(NAME, self.backend)
         self.store = CACHES["file_system"](folder)()
-        self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), SourceHealth())
+        health = SourceHealth()
+        self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), health)
         cache: Any = UpstreamCache(self.store, 10**9, 1_000.0, self.pages, self.files)  # type: ignore[arg-type]
         self.served = Repository(
             NAME,
@@ -88,7 +85,7 @@ class Repo:
             self.follower,
             upstream=UpstreamPolicy(sources=sources or (Source(url=URL),), is_cached=True, **policy),
             max_file_bytes=10**9,
-            shared=SharedResources(ExtraIndex(self.other), cache),
+            shared=SharedResources(ExtraIndex(self.other, health), cache),
         )
 
     async def json(self) -> dict[str, Any]:
@@ -284,7 +281,7 @@ async def test_away_and_nothing_kept_is_never_missing(opened):
         await repo.served.project_page(FOO, JSON)
     with pytest.raises(UpstreamAwayError):
         await repo.served.find_file(FOO, THEIRS)
-    assert [one.url for one in repo.served.failing_sources()] == []
+    assert [one.url for one in repo.served.failing_sources()] == [URL]
 
 
 async def test_files_of_the_source_that_answers_alone(opened):

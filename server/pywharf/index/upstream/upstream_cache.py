@@ -3,7 +3,8 @@
 import msgspec
 
 from pywharf.index.ports import CacheStore
-from pywharf.index.upstream.upkeep import Upkeep
+from pywharf.index.upstream.kept_files import KeptFiles
+from pywharf.index.upstream.kept_pages import KeptPages
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
@@ -14,5 +15,5 @@ class UpstreamCache(msgspec.Struct, frozen=True):
     """Bytes of all kept files and pages."""
     keep_pages_s: float
     """Seconds that a page is served while its index fails."""
-    upkeep: Upkeep | None = None
-    """What keeps the cache within its bounds; whoever keeps a file calls its `added`, or `is_full`."""
+    pages: KeptPages
+    files: KeptFiles

@@ -7,12 +7,18 @@ from pathlib import Path
 
 from pywharf.backends.opening import open_cache
 from pywharf.config.settings import ServerSettings
+from pywharf.egress.policy import egress_of
+from pywharf.egress.upstream_files import UpstreamFiles
+from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.serving.cache_file import read_cache_config
+from pywharf.serving.metrics import Metrics
 
 
 @contextlib.asynccontextmanager
-async def opened_cache(settings: ServerSettings) -> AsyncIterator[UpstreamCache | None]:
+async def opened_cache(
+    settings: ServerSettings, metrics: Metrics, user_agent: str
+) -> AsyncIterator[UpstreamCache | None]:
     """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError."""
     if settings.cache_config is None:
         yield None
@@ -20,6 +26,10 @@ async def opened_cache(settings: ServerSettings) -> AsyncIterator[UpstreamCache 
     config, secret = await asyncio.to_thread(read_cache_config, settings.cache_config)
     store = open_cache(config, Path(settings.root), secret)
     try:
-        yield UpstreamCache(store, config.max_bytes, float(config.keep_pages))
+        async with (
+            UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)) as client,
+            KeptFiles(store, client, metrics.cached_files, max_spool_bytes=config.max_bytes) as files,
+        ):
+            yield UpstreamCache(store, files, config.max_bytes, float(config.keep_pages))
     finally:
         await store.aclose()

@@ -217,7 +217,7 @@ async def _repos(
 
     async with (
         UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
-        opened_cache(settings) as cache,
+        opened_cache(settings, metrics, _USER_AGENT) as cache,
     ):
         shared_resources = SharedResources(
             ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories, cache=cache

@@ -23,7 +23,8 @@ from pywharf.index.listed_projects import ListedProjects
 from pywharf.index.lookups import CALL_TIMEOUT_S, Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
 from pywharf.index.policies_in_force import PoliciesInForce
-from pywharf.index.ports import Backend, Claims, Content, RateLimit, RateLimited
+from pywharf.index.ports import Backend, Claims, RateLimit, RateLimited
+from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.project_pages import Sources, make_page
 from pywharf.index.publish import publish
 from pywharf.index.shared_resources import SharedResources
@@ -189,7 +190,7 @@ class Repository:
                 break
         return file
 
-    async def open_file(self, name: ProjectName, file: File) -> Content:
+    async def open_file(self, name: ProjectName, file: File) -> ServedContent:
         """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
         async with within(CALL_TIMEOUT_S):
             return await self._backend.open_file(name, file)

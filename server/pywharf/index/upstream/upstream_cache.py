@@ -3,12 +3,15 @@
 import msgspec
 
 from pywharf.index.ports import CacheStore
+from pywharf.index.upstream.kept_files import KeptFiles
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
     """The cache of one worker, for all of its repos."""
 
     store: CacheStore
+    files: KeptFiles
+    """Its files; pages and pins are read from the store."""
     max_bytes: int
     """Bytes of all kept files and pages."""
     keep_pages_s: float

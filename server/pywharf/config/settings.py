@@ -140,6 +140,15 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     advisories_interval: Annotated[
         float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
     ] = 3600.0
+    cache_config: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Path of the configuration (TOML) of the pull-through cache, which repos with upstream.mode Cached "
+                "need; read at the start. Default: no cache."
+            )
+        ),
+    ] = None
     token_review_url: Annotated[
         str,
         Meta(description="URL of the API server, if the identity document has it asked about ServiceAccount tokens."),
@@ -253,6 +262,34 @@ class SetStatusSettings(TargetSettings, frozen=True, kw_only=True):
         Literal["active", "archived", "quarantined", "deprecated"], Meta(description="The project's status (PEP 792).")
     ]
     reason: Annotated[str | None, Meta(description="Why; pages show it.")] = None
+
+
+class CacheSettings(Redacted, frozen=True, kw_only=True):
+    """The settings of every command that works on the pull-through cache, besides ROOT."""
+
+    cache_config: Annotated[
+        str | None, Meta(description="Path of the cache's configuration (TOML), as the server's flag of this name.")
+    ] = None
+    project: Annotated[str | None, Meta(description="Only files of this project.")] = None
+    filename: Annotated[str | None, Meta(description="Only the file of this name, with its core metadata.")] = None
+    digest: Annotated[str | None, Meta(description="Only the file with this SHA-256, in hex.")] = None
+    repo: Annotated[str | None, Meta(description="Only files that this repo has pinned.")] = None
+
+
+class CacheListSettings(CacheSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf cache list`."""
+
+    format: Annotated[
+        Literal["table", "json"] | None,
+        Meta(description="Form of the list; json: an object a line. Default: table on a terminal, otherwise json."),
+    ] = None
+
+
+class CacheRemoveSettings(CacheSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf cache remove`."""
+
+    pinned: Annotated[bool, Meta(description="Remove pinned files, too, and their pins.")] = False
+    yes: Annotated[bool, Meta(description="Remove without asking.")] = False
 
 
 class ExchangeSettings(Redacted, frozen=True, kw_only=True):

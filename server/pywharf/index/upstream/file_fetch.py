@@ -60,7 +60,8 @@ class FileFetch:
 
     async def begun(self) -> Begun:
         """Wait until the first bytes are about to come. Raises NotFoundError, UpstreamError."""
-        await asyncio.wait([self._begun])  # not asyncio.shield: see SingleFlight
+        if not self._begun.done():
+            await asyncio.wait([self._begun])  # not asyncio.shield: see SingleFlight
         return self._begun.result()
 
     async def run(self) -> None:

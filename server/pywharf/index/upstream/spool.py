@@ -32,6 +32,7 @@ class Spool:
         self._is_complete = False
         self._failure: PywharfError | None = None
         self._changed = asyncio.Event()
+        self._opening = 0
 
     @classmethod
     async def create(cls, folder: Path, size: int | None) -> Self:
@@ -86,12 +87,24 @@ class Spool:
             await self._changed.wait()
         return limit
 
-    def open(self) -> BinaryIO:
-        """Open the file to read. Blocking; raises FileNotFoundError once it is kept or removed."""
-        return self.path.open("rb", 0)
+    @property
+    def failure(self) -> PywharfError | None:
+        """Return why the content does not arrive; None if it does."""
+        return self._failure
+
+    async def open(self) -> BinaryIO:
+        """Open the file to read. Raises FileNotFoundError once it is kept or removed, BackendUnavailableError."""
+        self._opening += 1
+        try:
+            return await on_storage(_CALL_S, self.path.open, "rb", 0)
+        finally:
+            self._opening -= 1
+            self._notify()
 
     async def remove(self) -> None:
-        """Close the file, and remove it if the store has not moved it. Readers go on."""
+        """Close the file, and remove it if the store has not moved it. Readers that have opened it go on."""
+        while self._opening:
+            await self._changed.wait()
         await on_storage(_CALL_S, self._remove)
 
     def _limit(self, end: int | None) -> int:

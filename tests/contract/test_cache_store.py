@@ -137,6 +137,12 @@ async def test_the_use_of_a_missing_file_is_ignored(store):
     assert await kept(store) == {}
 
 
+async def test_the_room_that_is_left_is_positive_or_unknown(store):
+    await keep(store, b"a file")
+    free = await store.free_bytes()
+    assert free is None or free > 0
+
+
 async def test_a_lock_is_taken_once(store, other):
     name = a_name()
     calls = [one.lock(name, FAR_S) for _ in range(20) for one in (store, other)]
@@ -208,7 +214,7 @@ async def test_old_pages_are_removed_but_for_some(store, other):
 
     async def removed() -> bool:
         left = await other.remove_pages(0.0, but_for={pinned, a_name()})
-        return left == len(b"pinned")
+        return bool(left == len(b"pinned"))
 
     await until_true(removed)
     assert [await store.read_page(key, 100) for key in (old, pinned)] == [None, b"pinned"]
@@ -222,6 +228,7 @@ async def test_pins_are_of_a_repo(store, other):
     await other.pin(OTHER, pin("other-1.0.tar.gz"))
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin(),), (pin(),)]
     assert await store.all_pins() == {TEAM: (pin(),), OTHER: (pin("other-1.0.tar.gz"),)}
+    assert set(await store.pinning_repos()) == {TEAM, OTHER}
 
 
 async def test_a_pin_replaces_the_one_before_it(store, other):
@@ -245,6 +252,7 @@ async def test_an_unpinned_file_is_no_pin(store, other):
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin("acme-2.0.tar.gz"),)] * 2
     await store.unpin(TEAM, ACME, "acme-2.0.tar.gz")
     assert await other.all_pins() == {}
+    assert await other.pinning_repos() == ()
     await other.pin(TEAM, pin())
     assert await store.pins(TEAM) == (pin(),)
 
@@ -256,7 +264,8 @@ async def test_pins_that_servers_make_concurrently_are_all_kept(store, other):
 
 
 async def test_a_pin_holds_any_name(store, other):
-    odd = Pin(ACME, "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl", digest_of(b"odd"), 2**40)
+    name = "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl"
+    odd = Pin(ACME, name, digest_of(b"odd"), 2**40, digest_of(b"metadata"))
     await store.pin(TEAM, odd)
     assert await other.pins(TEAM) == (odd,)
 

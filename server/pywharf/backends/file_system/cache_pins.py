@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from cachetools import LRUCache
 
 from pywharf.backends.file_system.cache_layout import make_folder, replace
 from pywharf.core.errors import BackendUnavailableError, InvalidNameError
@@ -25,6 +26,8 @@ _SUFFIX = ".pins"
 _HEADER_BYTES = 33
 _MAX_LINE_BYTES = 4096
 _MAX_BYTES = 64 * 1024 * 1024
+_KNOWN_REPOS = 8
+"""Repos whose pins stay in memory: with 20,000 pins some 10 MB each."""
 _SPARE_LINES = 1024
 """Lines that mean nothing any longer before a file is written anew, beyond as many as mean something."""
 
@@ -36,6 +39,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str | None = None
     """None: the file is not pinned any longer."""
     size: int = 0
+    metadata_sha256: str = ""
 
 
 class _Read(msgspec.Struct):
@@ -52,7 +56,7 @@ class CachePins:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "pins"
-        self._known: dict[RepoName, _Read] = {}
+        self._known: LRUCache[RepoName, _Read] = LRUCache(_KNOWN_REPOS)
         self._reading = threading.Lock()
         self._changing = threading.Lock()
         """Serializes this process' writers, so that they wait for each other without polling."""
@@ -62,20 +66,22 @@ class CachePins:
         with self._reading:
             return tuple(self._read(repo).pins.values())
 
+    def repos(self) -> tuple[RepoName, ...]:
+        """Return the repos that have pinned anything."""
+        return tuple(repo for repo in self._named() if self.of(repo))
+
     def all(self) -> dict[RepoName, tuple[Pin, ...]]:
         """Return what all repos have pinned."""
-        found: dict[RepoName, tuple[Pin, ...]] = {}
+        return {repo: pins for repo in self._named() if (pins := self.of(repo))}
+
+    def _named(self) -> Iterator[RepoName]:
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(InvalidNameError):
-                repo = parse_repo_name(path.name.removesuffix(_SUFFIX))
-                pins = self.of(repo)
-                if pins:
-                    found[repo] = pins
-        return found
+                yield parse_repo_name(path.name.removesuffix(_SUFFIX))
 
     def pin(self, repo: RepoName, pin: Pin, spool: Path) -> None:
         """Pin a file durably."""
-        self._change(repo, _Line(pin.project, pin.filename, pin.sha256, pin.size), spool)
+        self._change(repo, _line_of(pin), spool)
 
     def unpin(self, repo: RepoName, project: ProjectName, filename: str, spool: Path) -> None:
         """Remove a pin durably."""
@@ -125,7 +131,7 @@ class CachePins:
         return known
 
     def _write_anew(self, repo: RepoName, known: _Read, spool: Path) -> None:
-        lines = [msgspec.json.encode(_Line(p.project, p.filename, p.sha256, p.size)) for p in known.pins.values()]
+        lines = [msgspec.json.encode(_line_of(p)) for p in known.pins.values()]
         header = uuid.uuid4().hex.encode()
         replace(self._path(repo), b"\n".join([header, *lines]) + b"\n", spool)
 
@@ -165,4 +171,10 @@ def _read_lines(file: BinaryIO, known: _Read) -> None:
 
 
 def _pin_of(line: _Line) -> Pin | None:
-    return None if line.sha256 is None else Pin(line.project, line.filename, line.sha256, line.size)
+    if line.sha256 is None:
+        return None
+    return Pin(line.project, line.filename, line.sha256, line.size, line.metadata_sha256)
+
+
+def _line_of(pin: Pin) -> _Line:
+    return _Line(pin.project, pin.filename, pin.sha256, pin.size, pin.metadata_sha256)

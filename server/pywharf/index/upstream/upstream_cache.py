@@ -4,15 +4,16 @@ import msgspec
 
 from pywharf.index.ports import CacheStore
 from pywharf.index.upstream.kept_files import KeptFiles
+from pywharf.index.upstream.kept_pages import KeptPages
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
     """The cache of one worker, for all of its repos."""
 
     store: CacheStore
-    files: KeptFiles
-    """Its files; pages and pins are read from the store."""
     max_bytes: int
     """Bytes of all kept files and pages."""
     keep_pages_s: float
     """Seconds that a page is served while its index fails."""
+    pages: KeptPages
+    files: KeptFiles

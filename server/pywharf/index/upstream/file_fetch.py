@@ -134,11 +134,12 @@ class FileFetch:
         try:
             folder = self._shared.store.spool_folder
             share = await held.enter_async_context(self._shared.room.share(folder, size))
-            spool = await Spool.create(folder, size)
+            spool = Spool(folder, size)
+            held.push_async_callback(spool.remove)
+            await spool.create()
         except (StorageFullError, BackendUnavailableError):
             self._begun.set_result(None)
             raise
-        held.push_async_callback(spool.remove)
         return spool, share
 
     async def _write(self, spool: Spool, share: SpoolShare, arriving: Arriving, deadline: asyncio.Timeout) -> None:

@@ -111,7 +111,7 @@ class FileFetch:
         try:
             async with (
                 asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
-                self._shared.fetcher.fetch(wanted.url, wanted.source) as arriving,
+                self._shared.fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving,
             ):
                 size = wanted.size_of(arriving.size)
                 spool, share = await self._spool(size, held)

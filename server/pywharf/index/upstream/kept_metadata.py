@@ -10,6 +10,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from pywharf.core.errors import NotFoundError, PywharfError, StorageFullError, UpstreamTimeoutError, WrongContentError
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.os_errors import of_storage
 from pywharf.index.ports.cache_store import CacheStore
@@ -96,7 +97,9 @@ class KeptMetadata:
         try:
             async with (
                 asyncio.timeout(seconds_for(0)),
-                self._fetcher.fetch(wanted.metadata_url, wanted.source) as arriving,
+                self._fetcher.fetch(
+                    wanted.metadata_url, wanted.file.filename + METADATA_SUFFIX, wanted.source
+                ) as arriving,
             ):
                 async for chunk in arriving.chunks:
                     content += chunk

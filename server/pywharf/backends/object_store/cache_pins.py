@@ -26,6 +26,13 @@ class CachePins:
         """See CacheStore.all_pins."""
         return await self._read(self._layout.pins)
 
+    async def pinning_repos(self) -> tuple[RepoName, ...]:
+        """See CacheStore.pinning_repos. It reads the list of all pins, and remembers none of them."""
+        found: set[RepoName] = set()
+        async for page in self._client.pages(self._layout.pins):
+            found.update(parsed[0] for stat in page if (parsed := self._layout.parse_pin(stat)) is not None)
+        return tuple(found)
+
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         """See CacheStore.pin. Of concurrent pins of one name all may stay; the next call leaves one."""
         key = self._layout.pin(repo, pin)

@@ -111,6 +111,9 @@ class BucketCache:
     async def pins(self, repo: RepoName) -> tuple[Pin, ...]:
         return await (await self._open()).pins.pins(repo)
 
+    async def pinning_repos(self) -> tuple[RepoName, ...]:
+        return await (await self._open()).pins.pinning_repos()
+
     async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
         return await (await self._open()).pins.all_pins()
 

@@ -32,7 +32,7 @@ def open_object_store(
     """Open a repo's backend. Raises InvalidConfigError if its secret is missing, or cannot be one."""
     spec = request.spec
     credentials = _credentials(request)
-    connect = _connecting(spec, credentials, bucket_of(spec), StoreEgress(request.egress, spec.endpoint).check)
+    connect = _connecting(spec, credentials, "repo", StoreEgress(request.egress, spec.endpoint).check)
     settings = Settings(
         prefix=spec.prefix,
         index_name=spec.index_name,
@@ -52,14 +52,14 @@ def open_bucket_cache(config: ObjectStoreCache, root: Path, secret: str | None) 
     async def check() -> None:
         """Allow the endpoint: who configures the server chose it, not a repo's owner."""
 
-    connect = _connecting(spec, credentials, f"cache's {bucket_of(spec)}", check)
+    connect = _connecting(spec, credentials, "cache", check)
     return BucketCache(spec.prefix, root / CACHE_FOLDER, _url_life(spec, credentials), connect)
 
 
 def _connecting(
-    spec: ObjectStoreSpec, credentials: StoreCredentials | None, bucket: str, check: Callable[[], Awaitable[None]]
+    spec: ObjectStoreSpec, credentials: StoreCredentials | None, owner: str, check: Callable[[], Awaitable[None]]
 ) -> Callable[[], ObjectClient]:
-    """Return a function that connects; `bucket` is the phrase for it in messages."""
+    """Return a function that connects; `owner` is the word for whose bucket it is in messages."""
     cloud_variables()  # before anything could read them
 
     def connect() -> ObjectClient:
@@ -68,9 +68,10 @@ def _connecting(
             stores = make_stores(spec, credentials)
         except Exception as error:  # noqa: BLE001 - whatever obstore refuses settings with
             raise BackendUnavailableError(
-                f"The {bucket} cannot be opened ({type(error).__name__}); check its table and secret."
+                f"The {bucket_of(spec)} cannot be opened ({type(error).__name__}); check the {owner}'s table and its "
+                "secret."
             ) from None  # its text may hold a secret
-        return ObstoreClient(stores, bucket, check)
+        return ObstoreClient(stores, bucket_of(spec), check, owner)
 
     return connect
 

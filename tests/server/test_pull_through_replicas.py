@@ -2,16 +2,13 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import http.client
 import os
 import random
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,7 +17,7 @@ from support.distributions.large_wheel import LargeWheel
 from support.distributions.wheels import wheel
 from support.object_stores.fault_proxy import StoreFault, fault_proxy
 from support.object_stores.store import ObjectStore
-from support.server.calling import basic
+from support.server.downloading import Counted, download_at_once
 from support.server.index_client import IndexClient, sha256
 from support.server.metrics import metric
 from support.server.policies import PolicyFile, deny
@@ -40,6 +37,7 @@ CHECKED = 5
 """Clients that look at every byte; the others count them."""
 MAY_GROW_BYTES = 60 * MB
 WITHDRAWN_S = 2.0
+AUTH = f"{REPO}:{REPO}-read"
 
 
 @pytest.fixture
@@ -182,49 +180,6 @@ def test_a_first_source_that_fails_is_not_replaced_by_the_next(index: Upstream, 
     assert not [asked for asked in index.requests if "Authorization" in asked.headers]
 
 
-class Counted:
-    """A client that reads a file and drops its bytes, as cheaply as the system allows."""
-
-    def __init__(self, server: Server, path: str, size: int, *, checked: bool) -> None:
-        self._address = urlsplit(server.url).hostname, urlsplit(server.url).port
-        self._head = (
-            f"GET /repo/{REPO}/simple/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            f"Authorization: {basic(f'{REPO}:{REPO}-read')}\r\n\r\n"
-        ).encode()
-        self._size, self._checked = size, checked
-        self.outcome = ""
-
-    def run(self) -> None:
-        """Send the request. `outcome` is then the digest, or the number of bytes, or what went wrong."""
-        try:
-            with socket.create_connection(self._address, 100) as connection:
-                connection.sendall(self._head)
-                self.outcome = self._read(connection)
-        except OSError as error:
-            self.outcome = repr(error)
-
-    def _read(self, connection: socket.socket) -> str:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            piece = connection.recv(4096)
-            if not piece:
-                return f"no response: {received!r}"
-            received += piece
-        head, _, body = received.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            return head.decode()
-        digest, count = hashlib.sha256(body), len(body)
-        buffer = bytearray(256 * 1024)
-        while count < self._size:
-            # MSG_TRUNC drops what a TCP socket has received instead of copying it.
-            number = connection.recv_into(buffer, 0, 0 if self._checked else socket.MSG_TRUNC)
-            if not number:
-                break
-            digest.update(memoryview(buffer)[:number]) if self._checked else None
-            count += number
-        return digest.hexdigest() if self._checked else str(count)
-
-
 @pytest.mark.timeout(600)
 def test_200_clients_of_one_new_wheel_are_one_fetch_and_bounded_memory(index: Upstream, tmp_path: Path):
     made = LargeWheel("shared", SHARED_MB * MB)
@@ -240,12 +195,11 @@ def test_200_clients_of_one_new_wheel_are_one_fetch_and_bounded_memory(index: Up
         before = [process.memory_info().rss for process in processes]
         highest = list(before)
         clients = [
-            Counted(servers[n % 2], f"shared/{path.name}", made.size, checked=n < CHECKED) for n in range(CLIENTS)
+            Counted(servers[n % 2].url, f"/repo/{REPO}/simple/shared/{path.name}", AUTH, made.size, checked=n < CHECKED)
+            for n in range(CLIENTS)
         ]
-        with in_threads([threading.Thread(target=client.run) for client in clients]):
-            while not all(client.outcome for client in clients):
-                highest = [max(h, p.memory_info().rss) for h, p in zip(highest, processes, strict=True)]
-                threading.Event().wait(0.02)
+        for _ in download_at_once(clients):
+            highest = [max(h, p.memory_info().rss) for h, p in zip(highest, processes, strict=True)]
         assert {client.outcome for client in clients[:CHECKED]} == {made.sha256}
         assert {client.outcome for client in clients[CHECKED:]} == {str(made.size)}
         assert index.fetched().count(path.name) == 1

@@ -20,7 +20,7 @@ from pywharf.core.names import RepoName
 from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text, token_text
 from pywharf.serving.config_files import read_text, take_arrived
-from pywharf.serving.definitions import LoadedConfig, RepoDefinition, definitions
+from pywharf.serving.definitions import SOURCE_SECRETS, LoadedConfig, RepoDefinition, definitions, source_field
 from pywharf.serving.identity_file import IdentityFile
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.policy_file import PolicyFile
@@ -174,7 +174,7 @@ class ConfigSource:
         self._check_revision(parsed, seen)
         found: dict[tuple[RepoName, str], str] = {}
         for name, field, secret in _secrets(parsed):
-            found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
+            found[name, field] = resolve_secret(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
         repos: Mapping[RepoName, RepoDefinition] = definitions(
@@ -239,11 +239,15 @@ def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
         given = {"read_secret": spec.read_secret, "write_secret": spec.write_secret}
         if name in parsed.admin_secrets:
             given["admin_secret"] = parsed.admin_secrets[name].secret
+        for number, source in enumerate(spec.upstream.sources):
+            for field in SOURCE_SECRETS:
+                given[source_field(number, field)] = getattr(source, field)
         found.extend((name, field, secret) for field, secret in given.items() if secret is not None)
     return found
 
 
-def _resolve(secret: Secret, where: str, seen: Seen) -> str:
+def resolve_secret(secret: Secret, where: str, seen: Seen) -> str:
+    """Return a secret's text; `where` names it in messages. Raises InvalidConfigError."""
     if isinstance(secret, str):
         value, origin = secret, "it"
     elif secret.env is not None:

@@ -189,7 +189,7 @@ def _check_what_is_not_there(running: Running, fetched: set[str]) -> None:
     """Check that what the cache lacks while the index is away is a 504 with a sentence, never a 404."""
     never = next(name for name in running.generated.plain if not running.index.asked(name))
     page = running.mirror.get(f"{never}/")
-    assert (page.status, page.json()["code"]) == (504, "upstream_away"), page
+    assert (page.status, page.json()["code"]) == (504, "upstream-away"), page
     known = next(name for name in running.generated.plain if running.index.asked(name))
     others = [name for name in running.mirror.files(known) if name not in fetched]
     for name in others[:1]:

@@ -257,7 +257,7 @@ def test_an_index_that_is_away_is_an_outage(tmp_path: Path, place: CachePlace):
     url = f"http://127.0.0.1:{free_port()}/simple/"
     with running(tmp_path, place.flags, config=mirror(REPO, url)) as server:
         reply = Mirror(server.url, REPO).get("never-asked/")
-    assert (reply.status, reply.json()["code"]) == (504, "upstream_away"), reply
+    assert (reply.status, reply.json()["code"]) == (504, "upstream-away"), reply
     assert len(reply.json()["detail"].split()) > 3
 
 

@@ -4,8 +4,8 @@ from typing import assert_never
 
 from pywharf.backends.object_store.backend import ObjectStoreBackend, Settings
 from pywharf.backends.object_store.client import ObjectClient
-from pywharf.backends.object_store.content import LONG, SHORT, UrlLife
 from pywharf.backends.object_store.egress import StoreEgress
+from pywharf.backends.object_store.found_objects import LONG, SHORT, UrlLife
 from pywharf.backends.object_store.obstore_client import ObstoreClient
 from pywharf.backends.object_store.stores import cloud_variables, make_stores
 from pywharf.backends.registration import OpenBackend

@@ -12,7 +12,7 @@ from support.clients.computer import Computer, Index, Python
 from support.object_stores.replicas import Balancer, balancer
 from support.object_stores.store import ObjectStore
 from support.server.index_client import sha256
-from support.server.pull_through import Mirror, cache_place, mirror, replicas
+from support.server.pull_through import AWAY, Mirror, cache_place, mirror, replicas
 from support.server.pypi_like import ODD, Generated, generate_like_pypi
 from support.server.serving import Server
 from support.server.upstream import Upstream, upstream
@@ -189,7 +189,7 @@ def _check_what_is_not_there(running: Running, fetched: set[str]) -> None:
     """Check that what the cache lacks while the index is away is a 504 with a sentence, never a 404."""
     never = next(name for name in running.generated.plain if not running.index.asked(name))
     page = running.mirror.get(f"{never}/")
-    assert (page.status, page.json()["code"]) == (504, "upstream-away"), page
+    assert (page.status, page.json()["type"]) == (504, AWAY), page
     known = next(name for name in running.generated.plain if running.index.asked(name))
     others = [name for name in running.mirror.files(known) if name not in fetched]
     for name in others[:1]:

@@ -13,7 +13,7 @@ from support.distributions.wheels import wheel
 from support.ports import free_port
 from support.server.calling import Reply
 from support.server.index_client import sha256
-from support.server.pull_through import CachePlace, Mirror, cache_place, mirror
+from support.server.pull_through import AWAY, CachePlace, Mirror, cache_place, mirror
 from support.server.serving import Server, running
 from support.server.upstream import JSON, Answer, Upstream, upstream
 
@@ -257,7 +257,7 @@ def test_an_index_that_is_away_is_an_outage(tmp_path: Path, place: CachePlace):
     url = f"http://127.0.0.1:{free_port()}/simple/"
     with running(tmp_path, place.flags, config=mirror(REPO, url)) as server:
         reply = Mirror(server.url, REPO).get("never-asked/")
-    assert (reply.status, reply.json()["code"]) == (504, "upstream-away"), reply
+    assert (reply.status, reply.json()["type"]) == (504, AWAY), reply
     assert len(reply.json()["detail"].split()) > 3
 
 

@@ -13,6 +13,8 @@ from support.server.calling import Reply, call
 from support.server.repos import table
 from support.server.serving import Server, running
 
+AWAY = "urn:pywharf:problem:upstream-away"
+"""The type of the problem that a 504 shows while an index is away."""
 JSON = {"Accept": "application/vnd.pypi.simple.v1+json"}
 
 

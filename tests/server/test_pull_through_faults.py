@@ -184,6 +184,27 @@ def test_a_bad_page_is_an_outage_and_not_an_absence(
     assert list(client.files(offered.project)) == [offered.path.name], "the fault was remembered"
 
 
+def test_kept_pages_and_files_are_given_whatever_the_index_does(
+    index: Upstream, elsewhere: Upstream, place: CachePlace, tmp_path: Path
+):
+    faults = {**page_faults(elsewhere.url), "no answer": Answer(how="hang")}
+    projects = {f"kept-{number}": fault for number, fault in enumerate(faults.values())}
+    paths = {name: wheel(tmp_path, name) for name in projects}
+    for name, path in paths.items():
+        index.offer(name, path, core_metadata=True, serial=5)
+    with running(tmp_path / "1", place.flags, config=mirror(REPO, index.url)) as server:
+        client = Mirror(server.url, REPO)
+        before = {name: client.files(name) for name in projects}
+        for name, path in paths.items():
+            assert client.get(f"{name}/{path.name}").status == 200
+    index.answers.update(projects)
+    with running(tmp_path / "2", place.flags, config=mirror(REPO, index.url)) as server:
+        client = Mirror(server.url, REPO)
+        assert {name: client.files(name) for name in projects} == before
+        for name, path in paths.items():
+            assert client.get(f"{name}/{path.name}").body == path.read_bytes()
+
+
 def test_files_on_a_host_that_is_not_allowed_are_not_fetched(
     client: Mirror, index: Upstream, elsewhere: Upstream, offered: Offered
 ):

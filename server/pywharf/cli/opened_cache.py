@@ -1,4 +1,4 @@
-"""Open the pull-through cache of a server, and close it with the server."""
+"""Open the pull-through cache of a server, keep it within its bounds, and close it with the server."""
 
 import asyncio
 import contextlib

@@ -15,7 +15,6 @@ from typing import TypeVar
 from cachetools import TTLCache
 
 from pywharf.backends.file_system.cache_files import CacheFiles
-from pywharf.backends.file_system.cache_layout import SHARDS
 from pywharf.backends.file_system.cache_locks import CacheLocks
 from pywharf.backends.file_system.cache_pages import CachePages
 from pywharf.backends.file_system.cache_pins import CachePins
@@ -72,7 +71,7 @@ class FileSystemCacheStore:
             _logger.debug("The use of a kept file is not noted: %s", error)
 
     async def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
-        for shard in SHARDS:
+        for shard in await self._reading(self._files.shards):
             portion = await self._reading(partial(self._files.scan, shard), _LARGE_S)
             if portion:
                 yield portion
@@ -101,7 +100,7 @@ class FileSystemCacheStore:
 
     async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
         left = 0
-        for shard in SHARDS:
+        for shard in await self._reading(self._pages.shards):
             left += await self._reading(partial(self._pages.remove_old, shard, unused_for_s, but_for), _LARGE_S)
         return left
 

@@ -1,14 +1,16 @@
 """The files of the pull-through cache in a bucket: an object for each, addressed by its content.
 
-Beside it lie an object whose key says where the file came from, and one that is written when the file is used, at most
-once an hour by each server. The store dates both, so a list alone tells which files were used least recently.
+Beside it lie an object that says where the file came from, and one that is written when the file is used, at most once
+an hour by each process. The store dates them, so a list alone tells which files were used least recently.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from cachetools import LRUCache
 
 from pywharf.backends.object_store.cache_layout import CacheLayout, ListedFile
@@ -16,10 +18,11 @@ from pywharf.backends.object_store.client import ObjectClient, ObjectExistsError
 from pywharf.backends.object_store.file_uploads import FileUploads
 from pywharf.backends.object_store.found_objects import FoundObjects, UrlLife
 from pywharf.backends.object_store.store_clock import StoreClock
-from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.errors import BackendUnavailableError, StorageFullError
 from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile
 from pywharf.index.threads import CALL_S, on_storage
 
+_logger = logging.getLogger(__name__)
 _FOUND_S = 60.0
 """Seconds for which a file that was found counts as there, although another server may have removed it."""
 _NOTED = 65_536
@@ -28,6 +31,7 @@ _RETRY_S = 60.0
 """Seconds after which a use is noted again that could not be noted."""
 _LEFTOVER_S = 3600.0
 """Seconds after which notes without a file belong to none that is being kept."""
+_MAX_ABOUT_BYTES = 64 * 1024
 _CONCURRENT = 16
 
 
@@ -64,8 +68,7 @@ class CacheFiles:
         """See CacheStore.keep."""
         size = (await on_storage(CALL_S, path.stat)).st_size
         # First, so that a file has it as soon as it is there.
-        if (note := self._layout.about(sha256, about)) is not None:
-            await self._client.put(note, b"about")
+        await self._client.put(self._layout.about(sha256), msgspec.json.encode(about))
         key = self._layout.file(sha256)
         async with self._uploads.staged(path, size) as staged:
             try:
@@ -86,9 +89,9 @@ class CacheFiles:
         self._noted[sha256] = now
         try:
             await self._client.put(self._layout.used(sha256), b"used")
-        except BaseException:
+        except (BackendUnavailableError, StorageFullError) as error:  # a download goes on without it
+            _logger.debug("The use of a kept file is not noted: %s", error)
             self._noted[sha256] = now - USE_GRANULARITY_S + _RETRY_S
-            raise
 
     async def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
         """See CacheStore.kept. A portion is a page of the list."""
@@ -124,13 +127,28 @@ class CacheFiles:
         async def remove(sha256: str) -> None:
             self._found.forget(sha256)
             self._noted.pop(sha256, None)
-            abouts = [stat.key async for page in self._client.pages(self._layout.abouts(sha256)) for stat in page]
-            await self._client.delete([*abouts, self._layout.used(sha256)])
+            await self._client.delete([self._layout.about(sha256), self._layout.used(sha256)])
             await self._client.delete([self._layout.file(sha256)])
             self._found.forget(sha256)  # found meanwhile
 
         for start in range(0, len(digests), _CONCURRENT):
             await asyncio.gather(*(remove(sha256) for sha256 in digests[start : start + _CONCURRENT]))
+
+    async def abouts(self, digests: Sequence[str]) -> Mapping[str, About]:
+        """See CacheStore.abouts. It costs a request for each."""
+        found: dict[str, About] = {}
+        for start in range(0, len(digests), _CONCURRENT):
+            some = digests[start : start + _CONCURRENT]
+            read = zip(some, await asyncio.gather(*map(self._about, some)), strict=True)
+            found |= {sha256: about for sha256, about in read if about is not None}
+        return found
+
+    async def _about(self, sha256: str) -> About | None:
+        try:
+            got = await self._client.get(self._layout.about(sha256), _MAX_ABOUT_BYTES)
+            return msgspec.json.decode(got.content, type=About)
+        except (ObjectMissingError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     async def _has_size(self, key: str, size: int) -> bool:
         try:

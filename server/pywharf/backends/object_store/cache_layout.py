@@ -1,32 +1,34 @@
 """The keys of the pull-through cache's objects in its bucket, and what a list of them says. Pure.
 
-Whatever a list must show stands in the keys, so that no object needs to be read for it.
+    files/<SHA-256>           the kept files
+    files/<SHA-256>.about     where each of them came from, as JSON
+    files/<SHA-256>.used      written when the file is used: the store dates it
+    pages/<key>               the kept pages
+    pins/<repo>/<project>/<file>/<SHA-256>.<size>    a pin; the object itself says nothing
+    locks/<name>              a lock: its owner and for how long it holds
+    staging/<random>          a large file in progress, and what tries the store out or shows its clock
+
+Whatever a list must show stands in keys and dates, so that no object needs to be read for it.
 """
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from pywharf.backends.object_store.client import Stat
 from pywharf.core.errors import InvalidInputError
-from pywharf.core.filenames import MAX_FILENAME, is_plain
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.index.ports import About, KeptFile, Pin
+from pywharf.index.ports import KeptFile, Pin
 
 _ABOUT, _USED = ".about", ".used"
 _MAX_KEY = 1024
 """Bytes of a key that every store allows."""
-_MAX_SOURCE = 180
-"""Characters of a source's URL that are kept; encoded, they fit into one folder name of any store."""
-_FILE_KEY = re.compile(r"([0-9a-f]{64})(?:|(\.used)|\.about/([^/]+)/([^/]+)/([\w-]*={0,2}))", re.ASCII)
-_PIN_KEY = re.compile(r"([^/]+)/([^/]+)/([^/]+)/([0-9a-f]{64})\.([0-9]{1,16})", re.ASCII)
-
-
-def may_be_kept(filename: str) -> bool:
-    """Return whether a key may have a folder of that name. It may be any text."""
-    return is_plain(filename) and not filename.startswith(".") and len(filename) <= MAX_FILENAME
+_MAX_FOLDER = 200
+"""Bytes of one folder name, where every store allows some more."""
+_FILE_KEY = re.compile(r"([0-9a-f]{64})(\.about|\.used)?")
+_PIN_KEY = re.compile(r"([^/]+)/([^/]+)/(.+)/([0-9a-f]{64})\.([0-9]{1,16})")
 
 
 class CacheLayout(msgspec.Struct, frozen=True):
@@ -67,15 +69,9 @@ class CacheLayout(msgspec.Struct, frozen=True):
         """Return the key of the object that is written when the file is used."""
         return self.file(sha256) + _USED
 
-    def abouts(self, sha256: str) -> str:
-        """Return the folder of the objects whose keys say where the file came from."""
+    def about(self, sha256: str) -> str:
+        """Return the key of the object that says where the file came from."""
         return self.file(sha256) + _ABOUT
-
-    def about(self, sha256: str, about: About) -> str | None:
-        """Return the key that says where the file came from; None if that does not fit into one."""
-        source = urlsafe_b64encode(about.source[:_MAX_SOURCE].encode("ascii", "replace")).decode()
-        key = f"{self.abouts(sha256)}/{about.project}/{about.filename}/{source}"
-        return key if may_be_kept(about.filename) and len(key) <= _MAX_KEY else None
 
     def page(self, key: str) -> str:
         """Return the key of a kept page."""
@@ -90,14 +86,18 @@ class CacheLayout(msgspec.Struct, frozen=True):
         return f"{self.pins}/{repo}"
 
     def pinned(self, repo: RepoName, project: ProjectName, filename: str) -> str:
-        """Return the folder of a file's pin."""
-        return f"{self.pins_of(repo)}/{project}/{filename}"
+        """Return the folder of a file's pin. The name may be any text."""
+        # As in a URL, but with '=', as stores differ about '%'. A name that begins with a dot could lead elsewhere.
+        name = quote(filename, safe="+!~").replace("%", "=")
+        name = f"=2E{name[1:]}" if name.startswith(".") else name or "="
+        parts = [name[start : start + _MAX_FOLDER] for start in range(0, len(name), _MAX_FOLDER)]
+        return f"{self.pins_of(repo)}/{project}/{'/'.join(parts)}"
 
     def pin(self, repo: RepoName, pin: Pin) -> str:
-        """Return the key of a pin. Raises InvalidInputError if no store has such a key."""
+        """Return the key of a pin. Raises InvalidInputError if a store may not have such a key."""
         key = f"{self.pinned(repo, pin.project, pin.filename)}/{pin.sha256}.{pin.size}"
-        if not may_be_kept(pin.filename) or len(key) > _MAX_KEY:
-            raise InvalidInputError(f"A file of the name {pin.filename[:240]!r} cannot be pinned in this cache.")
+        if len(key) > _MAX_KEY:
+            raise InvalidInputError(f"The file {pin.filename[:240]!r} cannot be pinned: its name is too long.")
         return key
 
     def parse_pin(self, stat: Stat) -> tuple[RepoName, Pin] | None:
@@ -105,7 +105,8 @@ class CacheLayout(msgspec.Struct, frozen=True):
         matched = _PIN_KEY.fullmatch(stat.key.removeprefix(f"{self.pins}/"))
         if matched is None:
             return None
-        repo, project, filename, sha256, size = matched.groups()
+        repo, project, name, sha256, size = matched.groups()
+        filename = unquote(name.replace("/", "").replace("=", "%")) if name != "=" else ""
         return RepoName(repo), Pin(ProjectName(project), filename, sha256, int(size))
 
     def parse_files(self, stats: Iterable[Stat]) -> Iterator["ListedFile"]:
@@ -115,16 +116,14 @@ class CacheLayout(msgspec.Struct, frozen=True):
             matched = _FILE_KEY.fullmatch(stat.key.removeprefix(f"{self.files}/"))
             if matched is None:
                 continue
-            sha256, used, *about = matched.groups()
+            sha256, kind = matched.groups()
             if file is None or file.sha256 != sha256:
                 if file is not None:
                     yield file
                 file = ListedFile(sha256)
-            if used is None and about[0] is None:
+            if kind is None:
                 file.size = stat.size
-            elif used is None:
-                file.about = file.about or _about(*about)
-            if used is not None or about[0] is not None:
+            else:
                 file.notes.append(stat.key)
             file.last_written = max(file.last_written, stat.modified.timestamp())
         if file is not None:
@@ -137,27 +136,18 @@ class ListedFile(msgspec.Struct):
     sha256: str
     size: int | None = None
     """Bytes of the content; None if only notes are there."""
-    about: About | None = None
     notes: list[str] = []
     """The keys of the other objects."""
     last_written: float = 0.0
-    """Unix seconds when one of the objects was written last, by the store's clock: it is written with each use."""
+    """Unix seconds when one of the objects was written last, by the store's clock: one is written with each use."""
 
     def add(self, other: "ListedFile") -> None:
         """Add objects of the same file that came with the next page of a list."""
         self.size = self.size if other.size is None else other.size
-        self.about = self.about or other.about
         self.notes += other.notes
         self.last_written = max(self.last_written, other.last_written)
 
     @property
     def kept(self) -> KeptFile | None:
         """The file, if its content is there."""
-        return None if self.size is None else KeptFile(self.sha256, self.size, self.last_written, self.about)
-
-
-def _about(project: str, filename: str, source: str) -> About | None:
-    try:
-        return About(ProjectName(project), filename, urlsafe_b64decode(source).decode("ascii", "replace"))
-    except ValueError:
-        return None
+        return None if self.size is None else KeptFile(self.sha256, self.size, self.last_written)

@@ -10,8 +10,10 @@ from typing import Any
 
 from support.object_stores.store import ObjectStore
 from support.server.calling import Reply, call
+from support.server.index_client import sha256
 from support.server.repos import table
 from support.server.serving import Server, running
+from support.waiting import wait_for
 
 AWAY = "urn:pywharf:problem:upstream-away"
 """The type of the problem that a 504 shows while an index is away."""
@@ -37,6 +39,11 @@ class CachePlace:
     def content(self) -> Path:
         """The cache's own folder."""
         return self.folder / "kept"
+
+    def wait_for(self, content: bytes) -> None:
+        """Wait until a cache in a folder has a file with this content. Clients may have it earlier."""
+        name = f"*{sha256(content)}*"
+        wait_for(lambda: any(self.content.rglob(name)), "the file to be kept")
 
 
 def cache_place(folder: Path, store: ObjectStore | None = None, **fields: Any) -> CachePlace:

@@ -240,8 +240,10 @@ async def _without_end(answer: Answer) -> AsyncIterator[bytes]:
                 yield _CHUNK
         case "bomb":
             packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+            yield packer.compress(_CHUNK) + packer.flush(zlib.Z_FULL_FLUSH)
+            same = (packer.compress(_CHUNK) + packer.flush(zlib.Z_FULL_FLUSH)) * 50
             while True:
-                yield packer.compress(_CHUNK)
+                yield same
 
 
 def _page(text: str, content_type: str, serial: int | None) -> Answer:

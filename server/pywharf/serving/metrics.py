@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.policy.model import Rule
+from pywharf.serving.file_cache_metrics import FileCacheMetrics
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes the Prometheus client share counts between processes."""
@@ -97,6 +98,7 @@ class Metrics:
             buckets=_AGES,
             **own,
         )
+        self.cached_files = FileCacheMetrics(self._registry)
         self._withheld = Gauge(
             "pywharf_withheld_files",
             "Files that policies withhold, on the pages made lately.",

@@ -172,8 +172,9 @@ lock: .venv-clients ## Write requirements/*.txt anew (UPGRADE=--upgrade for newe
 	$(call compile, docs, requirements/docs.in)
 
 # It measures and does not judge; what it needs besides (nginx, wrk) it names. On a machine at rest, please.
-bench: .venv-dev .venv-bench ## Measure against other servers (BENCH_ARGS="--json FILE", "--help" …)
-	PYTHONPATH=tests PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin .venv-dev/bin/python -m bench.main $(BENCH_ARGS)
+bench: .venv-dev .venv-bench .venv-clients ## Measure against other servers (BENCH_ARGS="--json FILE", "--help" …)
+	PYTHONPATH=tests PYWHARF_BENCH_PEERS=$(CURDIR)/.venv-bench/bin PYWHARF_TEST_CLIENTS=$(CURDIR)/.venv-clients/bin \
+	  .venv-dev/bin/python -m bench.main $(BENCH_ARGS)
 
 docs: .venv-docs ## The documentation as HTML, in build/docs
 	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going docs build/docs

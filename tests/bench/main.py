@@ -27,6 +27,7 @@ from bench import (
     pages,
     policies,
     publishing,
+    pull_through,
     scanning,
     servers,
 )
@@ -55,6 +56,7 @@ def measurements(made: Data, settings: Settings) -> Iterator[tuple[str, Callable
     for workers in (1, 2):
         yield f"mixed load, {workers} workers", functools.partial(mixed.measure, settings, workers)
     yield "uploads", functools.partial(publishing.measure, settings)
+    yield "pull-through", functools.partial(pull_through.measure, made, settings)
     yield "bucket", functools.partial(bucket.measure, settings)
     yield "scan of a bucket", functools.partial(bucket.measure_scan, settings)
     yield "advisories", functools.partial(advisories.measure, settings)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {folder}/html; index page; }}
+  server {{ listen 127.0.0.1:{port}; root {folder}/html; index page; {more} }}
 }}
 """
 
@@ -114,7 +114,7 @@ def check_parts() -> None:
     missing = [f"{program} (apt-get install {package})" for program, package in packages.items() if not _found(program)]
     missing += [
         f"{name} (make .venv-bench)"
-        for name in ("pypi-server", "simpleindex", "devpi-server")
+        for name in ("pypi-server", "simpleindex", "devpi-server", "gunicorn")
         if not peer(name).exists()
     ]
     if missing:
@@ -172,10 +172,11 @@ def pypiserver(folder: Path, packages: Path, name: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def devpi(folder: Path) -> Iterator[Server]:
+def devpi(folder: Path, mirrored: str | None = None) -> Iterator[Server]:
     """Run devpi-server with an index `/bench/uploads/` that the server's headers may publish to.
 
-    Clients log in once and send the token, as devpi's own does: devpi takes 0.2 seconds to check a password.
+    With the URL of an index to be mirrored, it also has `/bench/mirror/`. Clients log in once and send the token, as
+    devpi's own does: devpi takes 0.2 seconds to check a password.
     """
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +190,22 @@ def devpi(folder: Path) -> Iterator[Server]:
         token = base64.b64encode(f"bench:{login['result']['password']}".encode()).decode()
         server.headers = {"X-Devpi-Auth": token}
         _put(port, "/bench/uploads", {"type": "stage", "bases": []}, server.headers)
+        if mirrored is not None:
+            _put(port, "/bench/mirror", {"type": "mirror", "mirror_url": mirrored}, server.headers)
+        yield server
+
+
+@contextlib.contextmanager
+def proxpi(folder: Path, mirrored: str) -> Iterator[Server]:
+    """Run proxpi as its container image does, by gunicorn with threads, for the index at this URL."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(peer("gunicorn")), "--preload", "--worker-class=gthread", "--threads=8", "--log-level=error"]
+    command += [f"--bind=127.0.0.1:{port}", "proxpi.server:app"]
+    env = {"PROXPI_INDEX_URL": mirrored, "PROXPI_CACHE_DIR": str(folder / "files"), "PROXPI_LOGGING_LEVEL": "ERROR"}
+    accepts = {"Accept": "application/vnd.pypi.simple.v1+json"}  # without it a page is a 406
+    with _running("proxpi", command, port, folder, headers=accepts, env=env) as server:
+        server.until_200("/health")
         yield server
 
 
@@ -219,16 +236,16 @@ def simpleindex(folder: Path, projects: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[Server]:
-    """Run nginx, which serves `folder`/html. A folder's page is its file `page`."""
+def nginx(folder: Path, more: str = "", cores: Iterable[int] = (SERVER_CORE,)) -> Iterator[Server]:
+    """Run nginx, which serves `folder`/html. A folder's page is its file `page`. `more` are lines of its server."""
     port = free_port()
     (folder / "html").mkdir(parents=True, exist_ok=True)
     configuration = folder / "nginx.conf"
     configuration.write_text(
-        ("user root;\n" if os.geteuid() == 0 else "") + NGINX_CONF.format(folder=folder, port=port)
+        ("user root;\n" if os.geteuid() == 0 else "") + NGINX_CONF.format(folder=folder, port=port, more=more)
     )
     command = [NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
-    with _running("nginx", command, port, folder) as server:
+    with _running("nginx", command, port, folder, cores=cores) as server:
         yield server
 
 
@@ -241,11 +258,13 @@ def _running(
     *,
     headers: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
+    cores: Iterable[int] = (SERVER_CORE,),
 ) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
+    shown = ",".join(map(str, cores))
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", str(SERVER_CORE), *command], stdout=log, stderr=log, env=clean_environment(env)
+            ["taskset", "-c", shown, *command], stdout=log, stderr=log, env=clean_environment(env)
         )
     try:
         yield Server(name, port, process, headers or {}, folder)

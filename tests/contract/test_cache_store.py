@@ -10,7 +10,8 @@ import pytest
 
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import USE_GRANULARITY_S, About, CacheStore, Pin, StreamContent
-from support.storage.caches import CACHES, OpenCache, about, content_of, digest_of, keep, kept, spooled
+from support.storage.caches import CACHES, OpenCache, about, bucket_cache, content_of, digest_of, keep, kept, spooled
+from support.storage.storages import OBJECT_STORES
 from support.waiting import until_true
 
 ACME = ProjectName("acme")
@@ -20,9 +21,11 @@ FAR_S = 3600.0
 _names = itertools.count()
 
 
-@pytest.fixture(params=CACHES)
+@pytest.fixture(params=[*CACHES, *OBJECT_STORES])
 def open_cache(request: pytest.FixtureRequest, tmp_path: Path) -> OpenCache:
     """Return a function that opens the same store as one more server would."""
+    if request.param in OBJECT_STORES:
+        return bucket_cache(request.getfixturevalue(request.param), tmp_path)
     return CACHES[request.param](tmp_path)
 
 

@@ -6,8 +6,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from pywharf.backends import object_store
 from pywharf.backends.registration import BackendType, OpenBackend
-from pywharf.config.cache_config import CacheConfig, FileSystemCache
+from pywharf.config.cache_config import CacheConfig, FileSystemCache, ObjectStoreCache
 from pywharf.config.repo_config import BackendSpec, type_of
 from pywharf.core.errors import InvalidConfigError
 from pywharf.index.ports import Backend, CacheStore
@@ -58,9 +59,11 @@ def open_cache(config: CacheConfig, root: Path, secret: str | None = None) -> Ca
     Raises:
         InvalidConfigError: The store cannot be opened by this configuration.
     """
-    del secret
-    if isinstance(config, FileSystemCache):
-        from pywharf.backends.file_system.cache_store import open_folder  # noqa: PLC0415 - each store needs its extra
+    match config:
+        case FileSystemCache():
+            from pywharf.backends.file_system.cache_store import open_folder  # noqa: PLC0415 - its store's alone
 
-        return open_folder(config.folder, root)
-    raise InvalidConfigError("--cache_config: this version keeps the cache in a folder only; use type file_system.")
+            return open_folder(config.folder, root)
+        case ObjectStoreCache():
+            return object_store.open_cache(config, root, secret)
+    raise AssertionError(config)  # pragma: no cover - there are two kinds of stores

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from pywharf.config.forms import AzureAccount, AzureContainer, Bucket, CaBundle, Endpoint, Prefix, Region
+from pywharf.config.forms import AzureAccount, AzureContainer, Bucket, CaBundle, Download, Endpoint, Prefix, Region
 from pywharf.config.object_stores import AzureSpec, GcsSpec, ObjectStoreSpec, S3Spec
 from pywharf.config.repo_config import Secret
 from pywharf.core.errors import InvalidConfigError
@@ -57,6 +57,8 @@ class ObjectStoreCache(CacheConfig, frozen=True, kw_only=True):
     """Whether `endpoint` may be plain HTTP, over which files and signatures travel readable."""
     ca_bundle: CaBundle = ""
     """Certificates of private authorities, in PEM form, that the store's certificate may be signed by."""
+    download: Download = "redirect"
+    """redirect: clients fetch files from the store, by a signed URL that expires; stream: the server passes them on."""
     ambient_identity: bool = False
     """Whether the cache has no secret and uses the identity that the cloud gives the server."""
 
@@ -75,7 +77,7 @@ class ObjectStoreCache(CacheConfig, frozen=True, kw_only=True):
 
     @property
     def _shared(self) -> dict[str, Any]:
-        names = ("prefix", "endpoint", "allow_http", "ca_bundle", "ambient_identity")
+        names = ("prefix", "endpoint", "allow_http", "ca_bundle", "download", "ambient_identity")
         return {name: getattr(self, name) for name in names}
 
 

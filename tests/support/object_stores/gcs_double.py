@@ -105,6 +105,7 @@ class GcsDouble:
             stop = len(content) if asked.stop is None else min(asked.stop, len(content))
             headers["Content-Range"] = f"bytes {asked.start}-{stop - 1}/{len(content)}"
             content, status = content[asked.start : stop], 206
+        headers["Content-Length"] = str(len(content))  # aiohttp leaves that of an empty answer to HEAD out
         return web.Response(status=status, headers=headers, body=content)
 
     async def _put(self, request: web.Request, key: str) -> web.Response:

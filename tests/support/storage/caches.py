@@ -1,13 +1,20 @@
 """Every store that the pull-through cache may lie in, for the contract suite. To add one, add an entry to CACHES."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from pywharf.backends.object_store.cache_store import BucketCache
+from pywharf.backends.object_store.client import Stat
 from pywharf.backends.opening import open_cache
+from pywharf.config.cache_config import CACHES as CONFIGURED
 from pywharf.config.cache_config import FileSystemCache
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import About, CacheStore, Content, KeptFile, LocalContent, RedirectContent
+from support.object_stores.memory_client import MemoryClient
+from support.object_stores.store import ObjectStore
 
 OpenCache = Callable[[], CacheStore]
 """A function that opens the same store as one more server would."""
@@ -17,7 +24,20 @@ def _file_system(folder: Path) -> OpenCache:
     return lambda: open_cache(FileSystemCache(), folder)
 
 
-CACHES: Mapping[str, Callable[[Path], OpenCache]] = {"file_system": _file_system}
+def _memory(folder: Path) -> OpenCache:
+    objects: dict[str, tuple[bytes, Stat]] = {}
+    return lambda: BucketCache("cache/", folder, None, lambda: MemoryClient(time.time, objects))
+
+
+def bucket_cache(store: ObjectStore, folder: Path, **fields: Any) -> OpenCache:
+    """Return a function that opens a new, empty cache in an object store."""
+    table = store.table(**{"download": "stream", "secret": "given beside it", **fields})
+    kind = table.pop("type")
+    config = CONFIGURED[kind](**table)
+    return lambda: open_cache(config, folder, store.secret)
+
+
+CACHES: Mapping[str, Callable[[Path], OpenCache]] = {"file_system": _file_system, "memory": _memory}
 """The stores that need no fixture: each makes a new, empty one, given a folder for the files on disk."""
 
 

@@ -10,7 +10,8 @@ from pywharf.backends.object_store.adoption import Adoption
 from pywharf.backends.object_store.changing import BucketChanger
 from pywharf.backends.object_store.claims import Claims
 from pywharf.backends.object_store.client import ObjectClient
-from pywharf.backends.object_store.content import BucketContents, UrlLife
+from pywharf.backends.object_store.content import BucketContents
+from pywharf.backends.object_store.found_objects import UrlLife
 from pywharf.backends.object_store.index_file import BucketIndex
 from pywharf.backends.object_store.journal import BucketJournal
 from pywharf.backends.object_store.layout import Layout
@@ -138,7 +139,7 @@ class ObjectStoreBackend:
             if self._parts is None:
                 await on_storage(_DISK_S, self._make_staging)
                 parts = _parts(self._settings, self._staging, self._connect())
-                await try_preconditions(parts.client, parts.layout)
+                await try_preconditions(parts.client, parts.layout.staging)
                 self._parts = parts
         return self._parts
 

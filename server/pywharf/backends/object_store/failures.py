@@ -89,13 +89,16 @@ def reply_of(error: Exception) -> Reply:
     )
 
 
-def failure(error: Exception, bucket: str) -> BackendUnavailableError | StorageFullError:
-    """Return the error to raise for a failed request to the bucket, a phrase such as `bucket 'wheels'`."""
+def failure(error: Exception, bucket: str, owner: str = "repo") -> BackendUnavailableError | StorageFullError:
+    """Return the error to raise for a failed request.
+
+    `bucket` is a phrase such as `bucket 'wheels'`, `owner` the word for whose settings and secret they are.
+    """
     reply = reply_of(error)
     if reply.code in _FULL or reply.status == 507:  # noqa: PLR2004 - RFC 4918, section 11.5
         return StorageFullError(f"The store of the {bucket} has no room left; free some, or raise its quota.")
     if reply.is_missing_bucket:
-        return BackendUnavailableError(f"The {bucket} does not exist; create it, or correct the repo's settings.")
+        return BackendUnavailableError(f"The {bucket} does not exist; create it, or correct the {owner}'s settings.")
     if reply.code == "AuthorizationHeaderMalformed" and reply.region:
         said = f"keeps the bucket in the region {reply.region}; set the repo's region to that"
     elif (known := _REMEDIES.get(reply.code or "") or _BY_STATUS.get(reply.status or 0)) is not None:
@@ -104,7 +107,7 @@ def failure(error: Exception, bucket: str) -> BackendUnavailableError | StorageF
         said = f"answered with the status {reply.status}{f' ({reply.code})' if reply.code else ''}; try again"
     else:
         said = _without_reply(str(error)[:_READ])
-    made = BackendUnavailableError(f"The store of the {bucket} {said}.")
+    made = BackendUnavailableError(f"The store of the {bucket} {said.replace('the repo', f'the {owner}')}.")
     if reply.code in _SLOW or reply.status in {429, 503}:
         made.retry_after_s = _SLOW_S
     return made

@@ -43,12 +43,13 @@ _CALLS = 64
 
 
 class ObstoreClient:
-    """See ObjectClient. `bucket` is the phrase for it in messages. `check` raises if the store may not be used now."""
+    """See ObjectClient. `check` raises if the store may not be used now; the texts are those of `failure`."""
 
-    def __init__(self, stores: Stores, bucket: str, check: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, stores: Stores, bucket: str, check: Callable[[], Awaitable[None]], owner: str = "repo") -> None:
         self._stores = stores
         self._check = check
         self._bucket = bucket
+        self._owner = owner
         self._slots = asyncio.Semaphore(_CALLS)
 
     async def get(self, key: str, most: int) -> Got:
@@ -168,14 +169,14 @@ class ObstoreClient:
         except FileNotFoundError as error:
             reply = reply_of(error)
             if reply.is_missing_bucket or reply.is_rejection:
-                raise failure(error, self._bucket) from None
+                raise failure(error, self._bucket, self._owner) from None
             raise ObjectMissingError from None
         except exceptions.AlreadyExistsError:
             raise ObjectExistsError from None
         except exceptions.PreconditionError:
             raise ObjectChangedError from None
         except exceptions.BaseError as error:
-            raise failure(error, self._bucket) from None  # its text may hold a signature
+            raise failure(error, self._bucket, self._owner) from None  # its text may hold a signature
         except (ValueError, TypeError) as error:
             if "parse path" in str(error) or "path" in str(error):
                 raise ObjectMissingError from None

@@ -10,16 +10,15 @@ from pywharf.backends.object_store.client import (
     ObjectMissingError,
     Version,
 )
-from pywharf.backends.object_store.layout import Layout
 from pywharf.core.errors import BackendUnavailableError, PreconditionsIgnoredError
 
 
-async def try_preconditions(client: ObjectClient, layout: Layout) -> None:
-    """Write, compare, copy and list a few objects, and remove them.
+async def try_preconditions(client: ObjectClient, folder: str) -> None:
+    """Write, compare, copy and list a few objects in the folder, and remove them.
 
     Raises PreconditionsIgnoredError, or BackendUnavailableError if that cannot be known now.
     """
-    folder = f"{layout.staging}/probe-{uuid.uuid4().hex}"
+    folder = f"{folder}/probe-{uuid.uuid4().hex}"
     first, second = f"{folder}/1", f"{folder}/2"
     try:
         made = await client.create(first, b"one")
@@ -30,7 +29,7 @@ async def try_preconditions(client: ObjectClient, layout: Layout) -> None:
     except ObjectMissingError as error:
         raise PreconditionsIgnoredError("does not find an object that it has just stored") from error
     finally:
-        # Otherwise update_index removes them after a day.
+        # Otherwise they are removed with other leftovers after a day.
         with contextlib.suppress(BackendUnavailableError):
             await client.delete([first, second])
 

@@ -5,12 +5,9 @@ bytes the name has. Core metadata and record follow, and then the journal's entr
 visible. After a crash anywhere, the same upload again completes what is left.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,6 +18,7 @@ from pywharf.backends.object_store.client import (
     ObjectExistsError,
     ObjectMissingError,
 )
+from pywharf.backends.object_store.file_uploads import FileUploads
 from pywharf.backends.object_store.journal import BucketJournal
 from pywharf.backends.object_store.layout import Layout
 from pywharf.backends.object_store.records import Record, Records
@@ -30,14 +28,9 @@ from pywharf.core.model import File
 from pywharf.index.ports import JournalEntry, Upload
 from pywharf.index.threads import on_storage, within
 
-SMALL_BYTES = 8 * 1024 * 1024
-"""Bytes of a file that is written with one request, from memory."""
 _FINISH_S = CLAIM_S / 3
 """Seconds for what follows the claim, so that nobody takes it over meanwhile."""
 _READ_S = 300.0
-_CONCURRENT_SMALL = 4
-_CONCURRENT_LARGE = 2
-"""Large files that are sent concurrently; each takes a few parts of memory."""
 _ATTEMPTS = 10
 
 
@@ -59,8 +52,7 @@ class BucketPublisher:
         self._records, self._claims = records, claims
         self._journal = journal
         self._clock = clock
-        self._in_memory = asyncio.Semaphore(_CONCURRENT_SMALL)
-        self._large = asyncio.Semaphore(_CONCURRENT_LARGE)
+        self._uploads = FileUploads(client, layout.staging)
 
     async def publish(self, upload: Upload) -> File:
         """See Packages.publish."""
@@ -70,28 +62,12 @@ class BucketPublisher:
             return await self._complete(upload, record, size)
         self._refuse_known_duplicate(upload)
         # A large file goes into the bucket before the claim, which others could otherwise take for abandoned.
-        async with self._staged(upload, size) as staged, within(_FINISH_S):
+        async with self._uploads.staged(upload.staged, size) as staged, within(_FINISH_S):
             await self._claim(upload, record)
             await self._create_content(upload, staged)
             stored = await self._record(upload, record)
         await self._journal.add(JournalEntry(upload.project, stored))
         return stored
-
-    @contextlib.asynccontextmanager
-    async def _staged(self, upload: Upload, size: int) -> AsyncIterator[str | None]:
-        """Put a large file into the bucket under a key of its own; yield the key. A small file needs none."""
-        if size <= SMALL_BYTES:
-            yield None
-            return
-        key = f"{self._layout.staging}/{uuid.uuid4().hex}"
-        try:
-            async with self._large:
-                await self._client.upload(key, upload.staged)
-            yield key
-        finally:
-            # Otherwise update_index removes it after a day.
-            with contextlib.suppress(BackendUnavailableError):
-                await self._client.delete([key])
 
     async def _checked_record(self, upload: Upload) -> Record | None:
         """Return the file's record, if any. Raises FileExistsInRepoError if the upload cannot become that file."""
@@ -115,7 +91,7 @@ class BucketPublisher:
                 "object, and publish the file again."
             )
         if stat is None:
-            async with self._staged(upload, size) as staged:
+            async with self._uploads.staged(upload.staged, size) as staged:
                 await self._create_content(upload, staged)
             await self._put_metadata(upload)
             await self._withdraw_if_deleted(upload)
@@ -185,12 +161,7 @@ class BucketPublisher:
         """Create the content. Raises FileExistsInRepoError if the name has other bytes."""
         key = self._layout.content(upload.project, upload.file.filename)
         try:
-            if staged is not None:
-                await self._client.copy_new(staged, key)
-                return
-            async with self._in_memory:
-                content = await on_storage(_READ_S, upload.staged.read_bytes)
-                await self._client.create(key, content)
+            await self._uploads.create(key, upload.staged, staged)
         except ObjectExistsError:
             # Another's, or one's own, whose answer was lost: only the bytes tell.
             if not await self._has_the_bytes(key, upload):

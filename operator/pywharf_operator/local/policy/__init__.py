@@ -22,7 +22,7 @@ from pywharf.index.upstream.pages import parse_page
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
 from pywharf_operator.local.policy.advisories import read_advisories
 from pywharf_operator.local.policy.judging import Judgement, evaluate, judge
-from pywharf_operator.local.policy.lock_files import read_lock
+from pywharf.lock_files import read_lock
 from pywharf_operator.local.policy.lookup import look_up
 from pywharf_operator.local.policy.report import (
     escaped,

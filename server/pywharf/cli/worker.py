@@ -18,6 +18,7 @@ from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli import open_files
+from pywharf.cli.opened_cache import opened_cache
 from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
@@ -214,11 +215,17 @@ async def _repos(
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
         return open_backend(OpenBackend(spec, name, Path(settings.root), secret, egress=egress))
 
-    async with UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client:
+    async with (
+        UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
+        opened_cache(settings) as cache,
+    ):
+        shared_resources = SharedResources(
+            ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories, cache=cache
+        )
         opener = RepoOpener(
             open_repo,
             gatekeeper,
-            SharedResources(ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories),
+            shared_resources,
             metrics,
             extra_index_url=settings.extra_index_url,
             generations=shared.generations,

@@ -14,6 +14,7 @@ from pywharf.index.fair_slots import FairSlots
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.index.withheld_tally import WithheldTally
 
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
@@ -40,3 +41,5 @@ class SharedResources(msgspec.Struct, frozen=True):
     """What the server's feed of advisories says now."""
     claims: ClaimsOfRepos = msgspec.field(default_factory=ClaimsOfRepos)
     """The claims of the repos whose backend keeps none."""
+    cache: UpstreamCache | None = None
+    """The pull-through cache; None: the server has none."""

@@ -1,0 +1,25 @@
+"""Open the pull-through cache of a server, and close it with the server."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pywharf.backends.opening import open_cache
+from pywharf.config.settings import ServerSettings
+from pywharf.index.upstream.upstream_cache import UpstreamCache
+from pywharf.serving.cache_file import read_cache_config
+
+
+@contextlib.asynccontextmanager
+async def opened_cache(settings: ServerSettings) -> AsyncIterator[UpstreamCache | None]:
+    """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError."""
+    if settings.cache_config is None:
+        yield None
+        return
+    config, secret = await asyncio.to_thread(read_cache_config, settings.cache_config)
+    store = open_cache(config, Path(settings.root), secret)
+    try:
+        yield UpstreamCache(store, config.max_bytes, float(config.keep_pages))
+    finally:
+        await store.aclose()

@@ -1,4 +1,4 @@
-"""The command `pywharf prefetch`: have a server fetch, keep and pin what lock files name, for builds without upstream."""
+"""The command `pywharf prefetch`: have a server keep and pin what lock files name, for builds without upstream."""
 
 import asyncio
 import logging

@@ -4,25 +4,30 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import threading
 import zipfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 
 from support.background import in_background
 from support.server.calling import basic
+from support.waiting import until
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "text/html"
 _FLOOD_BYTES = 200 * 1024 * 1024
 _CHUNK = bytes(1024 * 1024)
 _DRIP_S = 0.2
+_SLOW_PIECES = 10
 _OLD = "2024-01-02T03:04:05.000000Z"
 
-How = Literal["whole", "hang", "drip", "flood", "cut"]
+How = Literal["whole", "hang", "drip", "flood", "cut", "slow", "held", "bomb"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Answer:
     """The response of a project's page.
 
     `how`: whole; hang (no byte is ever sent); drip (the headers, then a byte now and then, forever); flood (200 MiB
-    after `body`); cut (half of `body`, then the connection ends).
+    after `body`); cut (half of `body`, then the connection ends); slow (`body` in ten pieces, with pauses); held (half
+    of `body`, the rest once `Upstream.go_on` is set); bomb (gzip of zeros, without an end).
     """
 
     body: bytes = b""
@@ -38,6 +44,8 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     how: How = "whole"
+    etag: str | None = None
+    """The page's ETag. A request that names it gets 304."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,21 @@ class Upstream:
         """Responses of `/files/<name>`, before those of offered files."""
         self.credentials: str | None = None
         """USER:PASSWORD that every request must send; None: none."""
-        self._files: dict[str, Path] = {}
+        self.down = False
+        """Whether every connection is ended without an answer."""
+        self.go_on = threading.Event()
+        """Set to let the answers that are `held` go on."""
+        self.files: dict[str, Path] = {}
+        """Offered files by name, their `.metadata` included."""
 
     def asked(self, project: str) -> int:
         """Return the number of requests for a project's page."""
         return sum(request.path == f"/simple/{project}/" for request in self.requests)
+
+    def fetched(self) -> list[str]:
+        """Return the names of the files that were asked for, one entry a request."""
+        paths = [request.path for request in self.requests]
+        return [unquote(path.removeprefix("/files/")) for path in paths if path.startswith("/files/")]
 
     def offer(
         self,
@@ -75,23 +93,29 @@ class Upstream:
         formats: tuple[str, ...] = (JSON, HTML),
         uploaded: Mapping[str, str] | None = None,
         core_metadata: bool = False,
+        serial: int | None = None,
+        fields: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         """Offer these files of a project on a page in the best of `formats`, with relative links.
 
-        `uploaded` holds upload times by file name; the others are years old. With `core_metadata` the files are wheels
-        whose metadata is offered beside them.
+        `uploaded` holds upload times by file name; the others are years old. With `core_metadata` the metadata of
+        wheels is offered beside them. With a `serial` the page has it as PyPI's has, and an ETag. `fields` holds fields
+        of the JSON page by file name, which replace those that are made.
         """
-        self._files |= {file.name: file for file in files}
+        self.files |= {file.name: file for file in files}
         times = uploaded or {}
         entries = [_entry(f, times.get(f.name, _OLD)) for f in files]
-        if core_metadata:
-            for file, entry in zip(files, entries, strict=True):
+        for file, entry in zip(files, entries, strict=True):
+            if core_metadata and file.suffix == ".whl":
                 beside = _write_metadata(file)
-                self._files[beside.name] = beside
+                self.files[beside.name] = beside
                 entry["core-metadata"] = {"sha256": hashlib.sha256(beside.read_bytes()).hexdigest()}
-        page = {"meta": {"api-version": "1.1"}, "name": project, "files": entries}
-        as_json = Answer(json.dumps(page).encode())
-        as_html = Answer(("<!DOCTYPE html><html><body>" + "".join(_anchor(f) for f in files)).encode(), HTML)
+            entry.update((fields or {}).get(file.name, {}))
+        meta: dict[str, object] = {"api-version": "1.1"}
+        if serial is not None:
+            meta["_last-serial"] = serial
+        as_json = _page(json.dumps({"meta": meta, "name": project, "files": entries}), JSON, serial)
+        as_html = _page("<!DOCTYPE html><html><body>" + "".join(_anchor(f) for f in files), HTML, serial)
 
         def answer(asked: Asked) -> Answer:
             wants_json = JSON in formats and JSON in asked.headers.get("Accept", "")
@@ -101,6 +125,10 @@ class Upstream:
 
     def _asked(self, request: web.Request) -> Asked:
         asked = Asked(request.raw_path, dict(request.headers))
+        if self.down:
+            assert request.transport is not None
+            request.transport.abort()
+            raise web.HTTPServiceUnavailable
         self.requests.append(asked)
         if self.credentials is not None and asked.headers.get("Authorization") != basic(self.credentials):
             raise web.HTTPUnauthorized
@@ -109,7 +137,7 @@ class Upstream:
     async def _root(self, request: web.Request) -> web.StreamResponse:
         self._asked(request)
         listed = {"meta": {"api-version": "1.0"}, "projects": [{"name": name} for name in self.answers]}
-        return await _respond(request, self.root or Answer(json.dumps(listed).encode()))
+        return await self._respond(request, self.root or Answer(json.dumps(listed).encode()))
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         asked = self._asked(request)
@@ -118,17 +146,61 @@ class Upstream:
             answer = answer(asked)
         if answer is None:
             raise web.HTTPNotFound
-        return await _respond(request, answer)
+        if answer.etag is not None and asked.headers.get("If-None-Match") == answer.etag:
+            return web.Response(status=304, headers=answer.headers)
+        return await self._respond(request, answer)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         self._asked(request)
         name = request.match_info["file"]
         if name in self.file_answers:
-            return await _respond(request, self.file_answers[name])
-        path = self._files.get(name)
+            return await self._respond(request, self.file_answers[name])
+        path = self.files.get(name)
         if path is None:
             raise web.HTTPNotFound
-        return web.Response(body=path.read_bytes(), content_type="application/octet-stream")
+        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+
+    async def _respond(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        headers = {"Content-Type": answer.content_type, **answer.headers}
+        match answer.how:
+            case "whole":
+                return web.Response(status=answer.status, body=answer.body, headers=headers)
+            case "hang":
+                await asyncio.Event().wait()
+                raise AssertionError
+            case "bomb":
+                headers["Content-Encoding"] = "gzip"
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        if answer.how in {"cut", "slow", "held"}:
+            response.content_length = len(answer.body)
+        await response.prepare(request)
+        async for piece in self._pieces(answer):
+            await response.write(piece)
+        if answer.how == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+        else:
+            await response.write_eof()
+        return response
+
+    async def _pieces(self, answer: Answer) -> AsyncIterator[bytes]:
+        """Yield the body of an answer that is not sent whole."""
+        body, half = answer.body, len(answer.body) // 2
+        match answer.how:
+            case "cut":
+                yield body[:half]
+            case "slow":
+                step = max(1, -(-len(body) // _SLOW_PIECES))
+                for at in range(0, len(body), step):
+                    yield body[at : at + step]
+                    await asyncio.sleep(_DRIP_S)
+            case "held":
+                yield body[:half]
+                await until(self.go_on.is_set, "the test to let the answer go on", longest_s=60)
+                yield body[half:]
+            case _:
+                async for piece in _without_end(answer):
+                    yield piece
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -156,40 +228,35 @@ def upstream() -> Iterator[Upstream]:
         yield index
 
 
-async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
-    headers = {"Content-Type": answer.content_type, **answer.headers}
-    match answer.how:
-        case "whole":
-            return web.Response(status=answer.status, body=answer.body, headers=headers)
-        case "hang":
-            await asyncio.Event().wait()
-            raise AssertionError
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    if answer.how == "cut":
-        response.content_length = len(answer.body)
-    await response.prepare(request)
+async def _without_end(answer: Answer) -> AsyncIterator[bytes]:
     match answer.how:
         case "drip":
             while True:
-                await response.write(b" ")
+                yield b" "
                 await asyncio.sleep(_DRIP_S)
         case "flood":
-            await response.write(answer.body)
+            yield answer.body
             for _ in range(_FLOOD_BYTES // len(_CHUNK)):
-                await response.write(_CHUNK)
-            await response.write_eof()
-        case "cut":
-            await response.write(answer.body[: len(answer.body) // 2])
-            assert request.transport is not None
-            request.transport.abort()
-    return response
+                yield _CHUNK
+        case "bomb":
+            packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+            while True:
+                yield packer.compress(_CHUNK)
+
+
+def _page(text: str, content_type: str, serial: int | None) -> Answer:
+    body = text.encode()
+    if serial is None:
+        return Answer(body, content_type)
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return Answer(body, content_type, headers={"ETag": etag, "X-PyPI-Last-Serial": str(serial)}, etag=etag)
 
 
 def _entry(file: Path, uploaded: str) -> dict[str, object]:
     content = file.read_bytes()
     return {
         "filename": file.name,
-        "url": f"../../files/{file.name}",
+        "url": f"../../files/{quote(file.name)}",
         "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
         "size": len(content),
         "requires-python": ">=3.8",
@@ -210,5 +277,5 @@ def _write_metadata(file: Path) -> Path:
 
 def _anchor(file: Path) -> str:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    link = f"../../files/{file.name}#sha256={digest}"
+    link = f"../../files/{quote(file.name)}#sha256={digest}"
     return f'<a href="{link}" data-requires-python="&gt;=3.8">{file.name}</a><br>\n'

@@ -45,27 +45,58 @@ Secret = str | SecretRef
 """A secret in the text itself, or a reference to it."""
 
 
+_Patterns = tuple[Annotated[str, Meta(max_length=256)], ...]
+_Url = Annotated[str, Meta(max_length=2048)]
+MAX_SOURCES = 16
+_MAX_PATTERNS_OF_SOURCE = 1_000
+
+
+class UpstreamSource(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One of several other indexes that are asked in order."""
+
+    url: _Url
+    """Its Simple index."""
+    projects: Annotated[_Patterns, Meta(max_length=_MAX_PATTERNS_OF_SOURCE)] = ()
+    """Name patterns (`torch*`) that it is asked for; empty: all names."""
+    username: Secret | None = None
+    """What is sent to the index's own host as user name; with `password`."""
+    password: Secret | None = None
+    """What is sent to the index's own host as password; with `username`."""
+
+    def __post_init__(self) -> None:
+        check_url(self.url, "url")
+        _check_patterns("projects", self.projects)
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together; give both, or leave both out")
+
+
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """How a repo answers for a project that it does not hold."""
 
-    url: Annotated[str, Meta(max_length=2048)] | None = None
+    url: _Url | None = None
     """Simple index queried for projects that the repo does not hold; None: the server's --extra_index_url."""
-    mode: Literal["None", "Pages"] = "Pages"
-    """Pages: answer with the other index's page; None: never query it."""
-    reserved: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
+    mode: Literal["None", "Pages", "Cached"] = "Pages"
+    """Pages: answer with the other index's page; Cached: also keep its pages and files; None: never query it."""
+    reserved: _Patterns = ()
     """Name patterns (`acme-*`) that are never queried there."""
-    allow_shadowing: tuple[Annotated[str, Meta(max_length=256)], ...] = ()
+    allow_shadowing: _Patterns = ()
     """Name patterns queried there although `reserved` matches them or the repo holds them."""
+    sources: Annotated[tuple[UpstreamSource, ...], Meta(max_length=MAX_SOURCES)] = ()
+    """Instead of `url`: several indexes. The first one that matches a name and has the project answers alone."""
 
     def __post_init__(self) -> None:
         if self.url is not None:
             check_url(self.url, "url")
+            if self.sources:
+                raise ValueError("url and sources exclude each other; make the url the last of the sources")
         for field, patterns in (("reserved", self.reserved), ("allow_shadowing", self.allow_shadowing)):
-            wrong = next((p for p in patterns if not is_name_pattern(p)), None)
-            if wrong is not None:
-                raise ValueError(
-                    f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters"
-                )
+            _check_patterns(field, patterns)
+
+
+def _check_patterns(field: str, patterns: tuple[str, ...]) -> None:
+    wrong = next((p for p in patterns if not is_name_pattern(p)), None)
+    if wrong is not None:
+        raise ValueError(f"{field} holds {wrong[:80]!r}; write a project's name, in which * stands for any characters")
 
 
 class BackendSpec(

@@ -26,6 +26,8 @@ class SharedResources(msgspec.Struct, frozen=True):
     """The caches and slots that a worker makes once. Use them in one event loop."""
 
     extra_index: ExtraIndex
+    cache: UpstreamCache | None = None
+    """The pull-through cache; None: there is none, and repos in mode Cached cannot be opened."""
     pages: PageCache = msgspec.field(default_factory=partial(PageCache, _PAGE_CACHE_BYTES))
     change_probes: ChangeProbes = msgspec.field(default_factory=ChangeProbes)
     checks: FairSlots = msgspec.field(default_factory=partial(FairSlots, _MAX_CONCURRENT_CHECKS))

@@ -20,7 +20,7 @@ from pywharf.core.names import RepoName
 from pywharf.core.redaction import Redacted
 from pywharf.core.secret_text import secret_text, token_text
 from pywharf.serving.config_files import read_text, take_arrived
-from pywharf.serving.definitions import LoadedConfig, RepoDefinition, definitions
+from pywharf.serving.definitions import SOURCE_SECRETS, LoadedConfig, RepoDefinition, definitions, source_field
 from pywharf.serving.identity_file import IdentityFile
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.policy_file import PolicyFile
@@ -239,6 +239,9 @@ def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
         given = {"read_secret": spec.read_secret, "write_secret": spec.write_secret}
         if name in parsed.admin_secrets:
             given["admin_secret"] = parsed.admin_secrets[name].secret
+        for number, source in enumerate(spec.upstream.sources):
+            for field in SOURCE_SECRETS:
+                given[source_field(number, field)] = getattr(source, field)
         found.extend((name, field, secret) for field, secret in given.items() if secret is not None)
     return found
 

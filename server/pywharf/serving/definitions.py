@@ -12,6 +12,7 @@ from pywharf.core.access.trusted_issuers import TrustedIssuer
 from pywharf.core.names import RepoName
 from pywharf.core.policy.evaluation import RepoPolicies
 from pywharf.core.policy.model import PolicyDocument
+from pywharf.index.upstream.source import SourceCredentials
 
 
 class RepoDefinition(msgspec.Struct, frozen=True):
@@ -20,6 +21,8 @@ class RepoDefinition(msgspec.Struct, frozen=True):
     spec: BackendSpec
     credentials: Credentials
     admin_secret: str | None
+    source_credentials: tuple[SourceCredentials | None, ...] = ()
+    """What is sent to each of the upstream's sources, in their order."""
 
     def __repr__(self) -> str:
         """Return a text without the secrets."""
@@ -27,9 +30,10 @@ class RepoDefinition(msgspec.Struct, frozen=True):
 
     def is_same_but_for_credentials(self, other: "RepoDefinition") -> bool:
         """Return whether nothing differs, or only the credentials do."""
-        return (_without_credentials(self.spec), self.admin_secret) == (
+        return (_without_credentials(self.spec), self.admin_secret, self.source_credentials) == (
             _without_credentials(other.spec),
             other.admin_secret,
+            other.source_credentials,
         )
 
 
@@ -73,6 +77,15 @@ class LoadedConfig(msgspec.Struct, frozen=True):
     identity: ServedIdentity = NO_IDENTITY
 
 
+SOURCE_SECRETS = ("username", "password")
+"""The fields of a source that hold secrets."""
+
+
+def source_field(number: int, field: str) -> str:
+    """Return the name of a field of one of the upstream's sources, as messages show it."""
+    return f"upstream.sources[{number}].{field}"
+
+
 def definitions(
     config: ServerConfig,
     secrets: Callable[[RepoName, str], str | None],
@@ -93,6 +106,17 @@ def definitions(
                 entries=compile_entries(name, spec.access, compiled.get(name, NO_ENTRIES)),
             ),
             secrets(name, "admin_secret"),
+            _source_credentials(name, spec, secrets),
         )
         for name, spec in config.repos.items()
     }
+
+
+def _source_credentials(
+    name: RepoName, spec: BackendSpec, secrets: Callable[[RepoName, str], str | None]
+) -> tuple[SourceCredentials | None, ...]:
+    found: list[SourceCredentials | None] = []
+    for number in range(len(spec.upstream.sources)):
+        username, password = (secrets(name, source_field(number, field)) for field in SOURCE_SECRETS)
+        found.append(None if username is None or password is None else SourceCredentials(username, password))
+    return tuple(found)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from pywharf.core.negotiation import PageFormat
 from pywharf.index.upstream.extra_index import FetchedPage
+from pywharf.index.upstream.source import SourceCredentials
 
 URL = "http://127.0.0.1:1/simple/"
 A = "a" * 64
@@ -34,7 +35,9 @@ class OtherIndex:
         self.pages[name] = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": files}).encode()
 
     @contextlib.asynccontextmanager
-    async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
+    async def fetch(
+        self, url: str, accept: str, *, etag: str = "", credentials: SourceCredentials | None = None
+    ) -> AsyncIterator[FetchedPage]:
         assert PageFormat.JSON.value in accept
         self.asked.append(url)
         await self.answers.wait()

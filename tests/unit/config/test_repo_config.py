@@ -20,6 +20,7 @@ from pywharf.config.repo_config import (
     MemorySpec,
     SecretRef,
     Upstream,
+    UpstreamSource,
     config_digest,
     parse_spec,
     type_of,
@@ -114,6 +115,33 @@ def test_defaults():
     assert (spec.upstream.url, spec.upstream.mode, spec.anonymous_read) == (None, "Pages", False)
 
 
+def test_sources():
+    lines = [
+        "[a]",
+        'type = "memory"',
+        "[a.upstream]",
+        'mode = "Cached"',
+        "[[a.upstream.sources]]",
+        'url = "https://torch.example/whl/"',
+        'projects = ["torch*"]',
+        'username = "ci"',
+        'password = {file = "/run/torch"}',
+        "[[a.upstream.sources]]",
+        'url = "https://index.example/simple/"',
+    ]
+    (spec,) = parse_config("\n".join(lines), "").repos.values()
+    first, second = spec.upstream.sources
+    assert (spec.upstream.mode, spec.upstream.url) == ("Cached", None)
+    assert first == UpstreamSource(
+        url="https://torch.example/whl/",
+        projects=("torch*",),
+        username="ci",
+        password=SecretRef(file="/run/torch"),
+    )
+    assert second == UpstreamSource(url="https://index.example/simple/")
+    assert "/run/torch" not in repr(spec)
+
+
 def test_nothing_at_all():
     config = parse_config("", "")
     assert (config.repos, config.admin_secrets) == ({}, {})
@@ -179,6 +207,24 @@ IN_A = "config, table [a]: "
             f"{IN_A}upstream: reserved holds 'b c'; write a project's name",
         ),
         (table("upstream = {allow_shadowing = ['']}"), f"{IN_A}upstream: allow_shadowing holds ''; write a project's"),
+        (
+            table("upstream = {url = 'https://x/', sources = [{url = 'https://y/'}]}"),
+            f"{IN_A}upstream: url and sources exclude each other; make the url the last of the sources.",
+        ),
+        (table("upstream = {sources = [{}]}"), f"{IN_A}upstream.sources[0]"),
+        (table("upstream = {sources = [{url = 'x'}]}"), f"{IN_A}upstream.sources[0]: url is 'x'; it must be an http"),
+        (
+            table("upstream = {sources = [{url = 'https://x/', projects = ['a b']}]}"),
+            f"{IN_A}upstream.sources[0]: projects holds 'a b'; write a project's name",
+        ),
+        (
+            table("upstream = {sources = [{url = 'https://x/', username = 'u'}]}"),
+            f"{IN_A}upstream.sources[0]: username and password belong together; give both, or leave both out.",
+        ),
+        (
+            table("upstream = {sources = [" + ", ".join(17 * ["{url = 'https://x/'}"]) + "]}"),
+            f"{IN_A}upstream.sources: expected `array` of length <= 16.",
+        ),
         (table("read_secret = 5"), f"{IN_A}read_secret: expected `str | object | null`, got `int`."),
         (table("read_secret = {}"), f"{IN_A}read_secret: name exactly one of env and file, for example"),
         (table("read_secret = {env = 'A', file = '/b'}"), f"{IN_A}read_secret: name exactly one of env and file"),
@@ -253,6 +299,10 @@ def test_sources_are_named_as_they_are_called():
         table(f"upstream = {{url = 'https://index.example/#{SECRET}'}}"),
         table(f"upstream = {{url = 'https://user:{SECRET}@index.example/{'x' * 3000}'}}"),
         table(f"upstream = {{reserved = 'https://user:{SECRET}@index.example/'}}"),
+        table(f"upstream = {{sources = [{{url = 'https://user:{SECRET}@index.example/'}}]}}"),
+        table(f"upstream = {{sources = [{{url = 'https://x/', password = '{SECRET}'}}]}}"),
+        table(f"upstream = {{sources = [{{url = 'https://x/', username = 'u', password = ['{SECRET}']}}]}}"),
+        table(f"upstream = {{sources = [{{url = 'https://x/', username = 'u', password = '{SECRET}', x = 1}}]}}"),
     ],
 )
 def test_no_message_holds_a_secret(fault):

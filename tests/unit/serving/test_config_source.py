@@ -6,6 +6,7 @@ from pywharf.backends.opening import spec_types
 from pywharf.core.errors import IncompleteConfigError, InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.core.struct_errors import convert
+from pywharf.index.upstream.source import SourceCredentials
 from pywharf.serving.config_source import ConfigGiven, ConfigSource, SubmittedConfig
 from pywharf.serving.definitions import LoadedConfig
 
@@ -63,6 +64,24 @@ def test_secrets_from_everywhere(load, tmp_path, monkeypatch):
     for secret in ("from the environment", "from a file", "in the text"):
         assert secret not in repr(loaded)
         assert secret not in repr(definition)
+
+
+def test_credentials_of_sources(load, tmp_path):
+    (tmp_path / "password").write_text("from a file\n")
+    source = f'{{url = "https://a.example/", username = "ci", password = {{file = "{tmp_path}/password"}}}}'
+    loaded = load(f'{CONFIG}upstream.sources = [{{url = "https://b.example/"}}, {source}]')
+    definition = loaded.repos[A]
+    assert definition.source_credentials == (None, SourceCredentials("ci", "from a file"))
+    assert "from a file" not in repr(loaded)
+    (tmp_path / "password").write_text("another\n")
+    changed = load(f'{CONFIG}upstream.sources = [{{url = "https://b.example/"}}, {source}]').repos[A]
+    assert not definition.is_same_but_for_credentials(changed)
+
+
+def test_a_client_names_no_file_of_a_source(load):
+    config = f'{CONFIG}upstream.sources = [{{url = "https://a/", username = "ci", password = {{file = "/etc/x"}}}}]'
+    with pytest.raises(InvalidConfigError, match=r"upstream\.sources\[0\]\.password names a file or variable"):
+        ConfigSource(ConfigGiven(), spec_types()).load_submitted(SubmittedConfig(config))
 
 
 @pytest.mark.parametrize(

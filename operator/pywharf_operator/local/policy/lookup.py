@@ -9,6 +9,7 @@ from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.source import Source
 
 _CONCURRENT = 8
 _TIMEOUT_S = 300
@@ -48,6 +49,6 @@ async def _look_up(url: str, names: list[ProjectName]) -> dict[ProjectName, Proj
 
 async def _project(index: ExtraIndex, url: str, name: ProjectName) -> Project | None:
     try:
-        return await index.project(url, name)
+        return await index.project(Source(url=url), name)
     except UpstreamError as error:
         raise InvalidConfigError(f"The extra index {url} has no readable page of {name!r}: {error}") from error

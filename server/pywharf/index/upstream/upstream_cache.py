@@ -3,6 +3,8 @@
 import msgspec
 
 from pywharf.index.ports import CacheStore
+from pywharf.index.upstream.kept_files import KeptFiles
+from pywharf.index.upstream.kept_pages import KeptPages
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
@@ -13,3 +15,5 @@ class UpstreamCache(msgspec.Struct, frozen=True):
     """Bytes of all kept files and pages."""
     keep_pages_s: float
     """Seconds that a page is served while its index fails."""
+    pages: KeptPages
+    files: KeptFiles

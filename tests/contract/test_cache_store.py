@@ -208,7 +208,7 @@ async def test_old_pages_are_removed_but_for_some(store, other):
 
     async def removed() -> bool:
         left = await other.remove_pages(0.0, but_for={pinned, a_name()})
-        return left == len(b"pinned")
+        return bool(left == len(b"pinned"))
 
     await until_true(removed)
     assert [await store.read_page(key, 100) for key in (old, pinned)] == [None, b"pinned"]
@@ -222,6 +222,7 @@ async def test_pins_are_of_a_repo(store, other):
     await other.pin(OTHER, pin("other-1.0.tar.gz"))
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin(),), (pin(),)]
     assert await store.all_pins() == {TEAM: (pin(),), OTHER: (pin("other-1.0.tar.gz"),)}
+    assert set(await store.pinning_repos()) == {TEAM, OTHER}
 
 
 async def test_a_pin_replaces_the_one_before_it(store, other):
@@ -245,6 +246,7 @@ async def test_an_unpinned_file_is_no_pin(store, other):
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin("acme-2.0.tar.gz"),)] * 2
     await store.unpin(TEAM, ACME, "acme-2.0.tar.gz")
     assert await other.all_pins() == {}
+    assert await other.pinning_repos() == ()
     await other.pin(TEAM, pin())
     assert await store.pins(TEAM) == (pin(),)
 

@@ -37,6 +37,7 @@ from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.health import SourceHealth
 from pywharf.listener import url_host
 from pywharf.serving.advisories.follower import FeedFollower
 from pywharf.serving.advisories.served_files import ServedFiles
@@ -215,12 +216,13 @@ async def _repos(
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
         return open_backend(OpenBackend(spec, name, Path(settings.root), secret, egress=egress))
 
+    health = SourceHealth()
     async with (
         UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
-        opened_cache(settings) as cache,
+        opened_cache(settings, client, health, metrics) as cache,
     ):
         shared_resources = SharedResources(
-            ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories, cache=cache
+            ExtraIndex(client, health), cache, staging=StagingRoom(_staged_bytes(settings)), advisories=advisories
         )
         opener = RepoOpener(
             open_repo,

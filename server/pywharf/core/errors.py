@@ -26,7 +26,8 @@
     ├── UpstreamError
     │   ├── UpstreamTimeoutError
     │   ├── UpstreamUnreachableError
-    │   └── UpstreamAwayError
+    │   ├── UpstreamAwayError
+    │   └── WrongContentError
     ├── UnavailableError
     │   ├── BusyError
     │   ├── IndexNotLoadedError
@@ -363,6 +364,13 @@ class UpstreamAwayError(UpstreamError):
             f"The upstream index does not answer, and the cache holds no page of {project!r} that is recent enough. "
             "This says nothing about whether the project exists; try again later."
         )
+
+
+class WrongContentError(UpstreamError):
+    """An upstream index sent a file whose size or digest is not what its page says. Nothing of it is kept."""
+
+    code = "upstream-wrong-content"
+    title = "The upstream index sent wrong content"
 
 
 class UnavailableError(PywharfError):

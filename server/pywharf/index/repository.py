@@ -23,7 +23,8 @@ from pywharf.index.lookups import Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
 from pywharf.index.pinnable_files import PinnableFiles
 from pywharf.index.policies_in_force import PoliciesInForce
-from pywharf.index.ports import Backend, Claims, Content, RateLimit, RateLimited
+from pywharf.index.ports import Backend, Claims, RateLimit, RateLimited
+from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.publish import publish
 from pywharf.index.repo_files import RepoFiles
 from pywharf.index.repo_pages import RepoPages
@@ -75,7 +76,9 @@ class Repository:
         self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.evaluations)
         lookups = Lookups(backend, upstream, shared)
         self._project_pages = RepoPages(name, follower, lookups, self._policies, shared)
-        self._files = RepoFiles(backend, follower, lookups, self._policies, shared)
+        self._files = RepoFiles(
+            backend, follower, lookups, self._policies, shared=shared, max_file_bytes=max_file_bytes
+        )
         self._pinning: Pinning | None = None
         if upstream.is_cached and shared.cache is not None:
             files = PinnableFiles(self._files, shared.cache, max_file_bytes)
@@ -164,7 +167,7 @@ class Repository:
         """Return a file that may be downloaded. See `pywharf.index.repo_files`."""
         return await self._files.find(name, filename)
 
-    async def open_file(self, name: ProjectName, file: File) -> Content:
+    async def open_file(self, name: ProjectName, file: File) -> ServedContent:
         """Open the content of a file that was found. Raises NotFoundError, BackendUnavailableError, UpstreamError."""
         return await self._files.open(name, file)
 

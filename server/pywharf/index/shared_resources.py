@@ -43,5 +43,3 @@ class SharedResources(msgspec.Struct, frozen=True):
     """What the server's feed of advisories says now."""
     claims: ClaimsOfRepos = msgspec.field(default_factory=ClaimsOfRepos)
     """The claims of the repos whose backend keeps none."""
-    cache: UpstreamCache | None = None
-    """The pull-through cache; None: the server has none."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from cachetools import LRUCache
 
 from pywharf.backends.file_system.cache_layout import make_folder, replace
 from pywharf.core.errors import BackendUnavailableError, InvalidNameError
@@ -25,6 +26,8 @@ _SUFFIX = ".pins"
 _HEADER_BYTES = 33
 _MAX_LINE_BYTES = 4096
 _MAX_BYTES = 64 * 1024 * 1024
+_KNOWN_REPOS = 8
+"""Repos whose pins stay in memory: with 20,000 pins some 10 MB each."""
 _SPARE_LINES = 1024
 """Lines that mean nothing any longer before a file is written anew, beyond as many as mean something."""
 
@@ -52,7 +55,7 @@ class CachePins:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "pins"
-        self._known: dict[RepoName, _Read] = {}
+        self._known: LRUCache[RepoName, _Read] = LRUCache(_KNOWN_REPOS)
         self._reading = threading.Lock()
         self._changing = threading.Lock()
         """Serializes this process' writers, so that they wait for each other without polling."""
@@ -62,16 +65,18 @@ class CachePins:
         with self._reading:
             return tuple(self._read(repo).pins.values())
 
+    def repos(self) -> tuple[RepoName, ...]:
+        """Return the repos that have pinned anything."""
+        return tuple(repo for repo in self._named() if self.of(repo))
+
     def all(self) -> dict[RepoName, tuple[Pin, ...]]:
         """Return what all repos have pinned."""
-        found: dict[RepoName, tuple[Pin, ...]] = {}
+        return {repo: pins for repo in self._named() if (pins := self.of(repo))}
+
+    def _named(self) -> Iterator[RepoName]:
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(InvalidNameError):
-                repo = parse_repo_name(path.name.removesuffix(_SUFFIX))
-                pins = self.of(repo)
-                if pins:
-                    found[repo] = pins
-        return found
+                yield parse_repo_name(path.name.removesuffix(_SUFFIX))
 
     def pin(self, repo: RepoName, pin: Pin, spool: Path) -> None:
         """Pin a file durably."""

@@ -112,6 +112,9 @@ class FileSystemCacheStore:
     async def pins(self, repo: RepoName) -> tuple[Pin, ...]:
         return await self._reading(partial(self._pins.of, repo))
 
+    async def pinning_repos(self) -> tuple[RepoName, ...]:
+        return await self._reading(self._pins.repos, _LARGE_S)
+
     async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
         return await self._reading(self._pins.all, _LARGE_S)
 

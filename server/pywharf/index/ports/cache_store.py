@@ -138,6 +138,9 @@ class CacheStore(Protocol):
     async def pins(self, repo: RepoName) -> tuple[Pin, ...]:
         """Return what a repo has pinned, in no order."""
 
+    async def pinning_repos(self) -> tuple[RepoName, ...]:
+        """Return the repos that have pinned anything, also those that no server serves any longer."""
+
     async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
         """Return what all repos have pinned."""
 

@@ -8,6 +8,7 @@ import pytest
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config.copy_settings import CopySettings
+from pywharf.config.prefetch_settings import PrefetchSettings
 from pywharf.config.repo_config import AdminSecret, Upstream
 from pywharf.config.settings import (
     DeleteSettings,
@@ -52,6 +53,7 @@ COMMANDS = [
     SetStatusSettings,
     CopySettings,
     ExchangeSettings,
+    PrefetchSettings,
     UpOptions,
     RenderOptions,
     TestOptions,

@@ -19,7 +19,6 @@ from pywharf.cli.flags import CONTEXT, Command, environment_name, options_of
 from pywharf.cli.progress import CopyProgress
 from pywharf.cli.repo_client import (
     Credentials,
-    FullError,
     RepoAddress,
     RepoClient,
     credentials_of_netrc,
@@ -27,7 +26,7 @@ from pywharf.cli.repo_client import (
 )
 from pywharf.config.prefetch_settings import PrefetchSettings
 from pywharf.core.addresses import is_own
-from pywharf.core.errors import InvalidConfigError, NotFoundError, PywharfError, UpstreamError
+from pywharf.core.errors import InvalidConfigError, NotFoundError, PywharfError, StorageFullError, UpstreamError
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
 from pywharf.core.os_errors import reason_of
@@ -152,7 +151,7 @@ class _Run:
             for item in waiting:
                 try:
                     await do(item)
-                except (InvalidConfigError, FullError):
+                except (InvalidConfigError, StorageFullError):
                     raise
                 except PywharfError as error:
                     self._note(item, error)

@@ -24,6 +24,7 @@ from pywharf.core.errors import (
     NotFoundError,
     PywharfError,
     RateLimitedError,
+    StorageFullError,
     UnavailableError,
     UpstreamError,
 )
@@ -53,10 +54,6 @@ class RepoAddress(msgspec.Struct, frozen=True):
     base: str
     """URL up to the repo's name, without a slash at its end."""
     repo: str
-
-
-class FullError(InvalidInputError):
-    """The repo may not pin more, or the cache has no room: every further file would meet the same."""
 
 
 class _Pins(msgspec.Struct, frozen=True):
@@ -236,7 +233,7 @@ def _error(status: int, body: bytes) -> PywharfError:
     detail = said.get("detail") if isinstance(said, dict) else None
     sentence = _printable(detail if isinstance(detail, str) else "") or f"The server answers {status}."
     if status == _FULL:
-        return FullError(sentence)
+        return StorageFullError(sentence)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UnavailableError(sentence)
     if status == HTTPStatus.FORBIDDEN:

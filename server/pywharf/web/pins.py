@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -18,7 +19,7 @@ from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
 from pywharf.core.struct_errors import describe
 from pywharf.index.ports.cache_store import Pin
-from pywharf.index.upstream.pinning import Outcome, Pinned
+from pywharf.index.upstream.pinning import LONGEST_WAIT_S, Outcome, Pinned
 from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
 from pywharf.web.forms import read_json
@@ -30,6 +31,8 @@ _PIN: Final = "pin"
 _UNPIN: Final = "unpin"
 _MAX_BYTES: Final = 1024
 _LONGEST_S: Final = 10.0
+_WAIT: Final = re.compile(r"(?:^|,)\s*wait=(\d{1,4})\s*(?:,|\Z)")
+"""The preference of a client that waits less long (RFC 7240, section 4.3)."""
 _ASK_AGAIN_S: Final = "1"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _PRIVATE: Final = {"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie, Accept"}
@@ -38,7 +41,7 @@ _PRIVATE: Final = {"Cache-Control": "private, no-store", "Vary": "Authorization,
 class PinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The body of PUT."""
 
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     """The digest that the file must have."""
 
 
@@ -104,7 +107,7 @@ async def _pin(request: web.Request, access: Access) -> Outcome | None:
     pinning = access.repository.pinning()
     asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S))
     try:
-        outcome = await pinning.pin(project, filename, asked.sha256)
+        outcome = await pinning.pin(project, filename, asked.sha256, _wait_s(request))
     except asyncio.CancelledError:
         # The fetch goes on without the client, so what it asked for is reported all the same.
         _report(request, _PIN, project, filename, is_complete=False)
@@ -112,6 +115,12 @@ async def _pin(request: web.Request, access: Access) -> Outcome | None:
     if outcome is None or not outcome.pinned.own:
         _report(request, _PIN, project, filename, is_complete=outcome is not None)
     return outcome
+
+
+def _wait_s(request: web.Request) -> float:
+    """Return the seconds for which the client wants to wait at most."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return LONGEST_WAIT_S if found is None else min(float(found[1]), LONGEST_WAIT_S)
 
 
 def _named(request: web.Request, access: Access) -> tuple[ProjectName, str]:

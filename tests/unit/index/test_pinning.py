@@ -164,18 +164,18 @@ async def test_the_number_of_pins_is_bounded(
 
 async def asked_until_answered(pinning: Pinning, digest: str) -> Outcome:
     async with asyncio.timeout(30):
-        while (outcome := await pinning.pin(SIX, NAME, digest)) is None:
+        while (outcome := await pinning.pin(SIX, NAME, digest, 0)) is None:
             pass
         return outcome
 
 
 async def test_a_slow_fetch_is_asked_for_again(store: CacheStore, offered: Offered) -> None:
-    pinning = Pinning(REPO, store, offered, max_bytes=1000, wait_s=0)
+    pinning = Pinning(REPO, store, offered, max_bytes=1000)
     offered.go_on.clear()
-    assert await pinning.pin(SIX, NAME, DIGEST) is None
-    assert await pinning.pin(SIX, NAME, DIGEST) is None
+    assert await pinning.pin(SIX, NAME, DIGEST, 0) is None
+    assert await pinning.pin(SIX, NAME, DIGEST, 0) is None
     with pytest.raises(BusyError, match="with another digest"):
-        await pinning.pin(SIX, NAME, WRONG)
+        await pinning.pin(SIX, NAME, WRONG, 0)
     offered.go_on.set()
     assert await asked_until_answered(pinning, DIGEST) == Outcome(PINNED, is_new=True)
     assert offered.fetched == 1
@@ -183,10 +183,10 @@ async def test_a_slow_fetch_is_asked_for_again(store: CacheStore, offered: Offer
 
 
 async def test_a_failure_waits_for_who_asks_again(store: CacheStore, offered: Offered) -> None:
-    pinning = Pinning(REPO, store, offered, max_bytes=1000, wait_s=0)
+    pinning = Pinning(REPO, store, offered, max_bytes=1000)
     offered.go_on.clear()
     offered.says = ""
-    assert await pinning.pin(SIX, NAME, WRONG) is None
+    assert await pinning.pin(SIX, NAME, WRONG, 0) is None
     offered.go_on.set()
     with pytest.raises(DigestDiffersError):
         await asked_until_answered(pinning, WRONG)
@@ -197,12 +197,12 @@ async def test_the_fetches_of_a_repo_are_bounded(
     store: CacheStore, offered: Offered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MAX_RUNNING", 2)
-    pinning = Pinning(REPO, store, offered, max_bytes=1000, wait_s=0)
+    pinning = Pinning(REPO, store, offered, max_bytes=1000)
     offered.go_on.clear()
     for number in (1, 2):
-        assert await pinning.pin(SIX, f"six-{number}.tar.gz", DIGEST) is None
+        assert await pinning.pin(SIX, f"six-{number}.tar.gz", DIGEST, 0) is None
     with pytest.raises(BusyError):
-        await pinning.pin(SIX, "six-3.tar.gz", DIGEST)
+        await pinning.pin(SIX, "six-3.tar.gz", DIGEST, 0)
     await pinning.aclose()
     assert await store.pins(REPO) == ()
 

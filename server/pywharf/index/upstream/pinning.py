@@ -26,7 +26,7 @@ _SHARE: Final = 2
 """A repo may pin this fraction of the cache's bytes, one half."""
 _MAX_RUNNING: Final = 32
 """Files of one repo that are being fetched, or whose outcome nobody asked for yet."""
-_WAIT_S: Final = 20.0
+LONGEST_WAIT_S: Final = 20.0
 """Seconds after which a caller is told to ask again: proxies end a request that stays silent for a minute."""
 _OUTCOME_KEPT_S: Final = 300.0
 """Seconds for which the outcome of a fetch waits for a caller that asks again."""
@@ -79,7 +79,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Pinning:
     """The pins of one repo, as one worker sees and changes them. Other workers and servers change the same ones."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         repo: RepoName,
         store: CacheStore,
@@ -87,14 +87,12 @@ class Pinning:
         *,
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
-        wait_s: float = _WAIT_S,
     ) -> None:
         self._repo = repo
         self._store = store
         self._most = max_bytes // _SHARE
         self._files = files
         self._clock = clock
-        self._wait_s = wait_s
         self._known: dict[Key, Pin] = {}
         self._bytes = 0
         self._read_at: float | None = None
@@ -109,11 +107,19 @@ class Pinning:
             await self._read()
             return tuple(self._known[key] for key in sorted(self._known))
 
-    async def pin(self, project: ProjectName, filename: str, sha256: str) -> Outcome | None:
+    async def pin(
+        self, project: ProjectName, filename: str, sha256: str, wait_s: float = LONGEST_WAIT_S
+    ) -> Outcome | None:
         """Pin a file once it is kept. Idempotent, and goes on if the caller is cancelled.
 
+        Parameters:
+            project: Its project.
+            filename: Its name.
+            sha256: The digest that it must have.
+            wait_s: Seconds to wait for the outcome.
+
         Returns:
-            None if that takes longer than a request should; ask again for the outcome.
+            None if that takes longer than `wait_s`; ask again for the outcome.
 
         Raises:
             NotFoundError: The repo does not offer the file.
@@ -133,7 +139,7 @@ class Pinning:
             task = asyncio.create_task(self._pin(project, filename, sha256), name=f"pin {filename[:240]}")
             self._running[key] = (sha256, task)
             task.add_done_callback(lambda done: self._finished(key, done))
-        await asyncio.wait([task], timeout=self._wait_s)
+        await asyncio.wait([task], timeout=wait_s)
         if not task.done():
             return None
         self._forget(key, task)

@@ -13,6 +13,7 @@ from pywharf.core.errors import (
     DigestDiffersError,
     NotFoundError,
     PinsFullError,
+    UnavailableError,
     UpstreamTimeoutError,
     WithheldError,
 )
@@ -40,6 +41,7 @@ class Offered:
         self.failure: Exception | None = None
         self.says = DIGEST
         self.size: int | None = len(CONTENT)
+        self.metadata: str | None = None
         self.fetched = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -47,7 +49,8 @@ class Offered:
     async def find(self, project: ProjectName, filename: str) -> FoundFile:
         if self.failure is not None:
             raise self.failure
-        return FoundFile(File(filename=filename, sha256=self.says, size=self.size), self.own)
+        file = File(filename=filename, sha256=self.says, size=self.size, metadata_sha256=self.metadata)
+        return FoundFile(file, self.own)
 
     async def keep(self, project: ProjectName, file: File) -> str:
         await self.go_on.wait()
@@ -160,6 +163,43 @@ async def test_the_number_of_pins_is_bounded(
     assert await pinning.unpin(SIX, "six-2.tar.gz")
     assert (await pinning.pin(SIX, "six-3.tar.gz", DIGEST)) is not None
     assert len(await store.pins(REPO)) == 2
+
+
+async def test_core_metadata_is_pinned_with_its_file(pinning: Pinning, store: CacheStore, offered: Offered) -> None:
+    offered.metadata = await keep(store, b"Metadata-Version: 2.1")
+    await pinning.pin(SIX, NAME, DIGEST)
+    assert {(pin.filename, pin.sha256) for pin in await store.pins(REPO)} == {
+        (NAME, DIGEST),
+        (f"{NAME}.metadata", offered.metadata),
+    }
+    assert [pin.filename for pin in await pinning.pins()] == [NAME]
+    assert await pinning.unpin(SIX, NAME)
+    assert await store.pins(REPO) == ()
+
+
+async def test_what_is_unpinned_while_it_is_fetched_is_not_pinned(store: CacheStore, offered: Offered) -> None:
+    pinning = Pinning(REPO, store, offered, max_bytes=1000)
+    offered.go_on.clear()
+    waiting = asyncio.create_task(pinning.pin(SIX, NAME, DIGEST))
+    await asyncio.sleep(0)
+    assert not await pinning.unpin(SIX, NAME)
+    with pytest.raises(UnavailableError, match="unpinned meanwhile"):
+        await waiting
+    offered.go_on.set()
+    assert await store.pins(REPO) == ()
+
+
+async def test_an_outcome_that_nobody_asked_for_does_not_outlive_its_pin(store: CacheStore, offered: Offered) -> None:
+    pinning = Pinning(REPO, store, offered, max_bytes=1000)
+    offered.go_on.clear()
+    assert await pinning.pin(SIX, NAME, DIGEST, 0) is None
+    offered.go_on.set()
+    async with asyncio.timeout(30):
+        while not await store.pins(REPO):
+            pass
+    await pinning.unpin(SIX, NAME)
+    assert await pinning.pin(SIX, NAME, DIGEST) == Outcome(PINNED, is_new=True)
+    assert len(await store.pins(REPO)) == 1
 
 
 async def asked_until_answered(pinning: Pinning, digest: str) -> Outcome:

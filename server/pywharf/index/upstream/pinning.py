@@ -16,6 +16,7 @@ from pywharf.core.errors import (
     UnavailableError,
     UpstreamError,
 )
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports.cache_store import CacheStore, Pin
@@ -31,7 +32,9 @@ LONGEST_WAIT_S: Final = 20.0
 _OUTCOME_KEPT_S: Final = 300.0
 """Seconds for which the outcome of a fetch waits for a caller that asks again."""
 _FRESH_S: Final = 10.0
-"""Seconds for which this worker's list of pins counts without being read again."""
+"""Seconds for which this worker's list of pins counts without being read again where a pin is added."""
+_LISTED_S: Final = 1.0
+"""The same where pins are listed."""
 
 Key = tuple[ProjectName, str]
 
@@ -94,6 +97,8 @@ class Pinning:
         self._files = files
         self._clock = clock
         self._known: dict[Key, Pin] = {}
+        self._metadata: dict[Key, Pin] = {}
+        """The pins of the files' core metadata, which installers ask for first, by the key of the file."""
         self._bytes = 0
         self._read_at: float | None = None
         self._changing = asyncio.Lock()
@@ -104,7 +109,7 @@ class Pinning:
     async def pins(self) -> tuple[Pin, ...]:
         """Return the repo's pins, sorted by project and file name. Raises BackendUnavailableError."""
         async with self._changing:
-            await self._read()
+            await self._read_if_older(_LISTED_S)
             return tuple(self._known[key] for key in sorted(self._known))
 
     async def pin(
@@ -143,30 +148,38 @@ class Pinning:
         if not task.done():
             return None
         self._forget(key, task)
+        if task.cancelled():
+            raise UnavailableError(f"{filename[:240]} was unpinned meanwhile, or the server stops.")
         return task.result()
 
     async def unpin(self, project: ProjectName, filename: str) -> bool:
         """Remove a pin, and return whether it was there. The file stays as long as it is used."""
+        key = (project, filename)
+        _, task = self._running.pop(key, ("", None))
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
         async with self._changing:
-            await self._read()
-            await self._store.unpin(self._repo, project, filename)
-            known = self._known.pop((project, filename), None)
+            await self._read_if_older(0)
+            # The file's pin goes last: as long as it is there, the call can be repeated.
+            if self._metadata.pop(key, None) is not None:
+                await self._store.unpin(self._repo, project, filename + METADATA_SUFFIX)
+            known = self._known.pop(key, None)
             if known is not None:
-                self._bytes -= known.size
+                await self._store.unpin(self._repo, project, filename)
+            self._read_at = None
             return known is not None
 
     async def aclose(self) -> None:
         """End what is being fetched for this repo."""
         tasks = [task for _, task in self._running.values()]
-        self._running.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pin(self, project: ProjectName, filename: str, sha256: str) -> Outcome:
         async with self._changing:
-            if self._read_at is None or self._clock() - self._read_at > _FRESH_S:
-                await self._read()
+            await self._read_if_older(_FRESH_S)
             known = self._known.get((project, filename))
         is_pinned = known is not None and known.sha256 == sha256
         try:
@@ -182,40 +195,59 @@ class Pinning:
         if not is_pinned:
             self._check_room((project, filename), found.file.size or 0)
         _check(filename, sha256, await self._files.keep(project, found.file))
+        # The metadata's pin comes first: where the file has one, nothing is missing.
+        await self._pin_metadata(project, found.file)
         if is_pinned:
             return _outcome(known)
         opened = await self._store.open(sha256)
         if opened is None:
             raise UnavailableError(f"The cache has no room for {filename[:240]} or does not answer; try again.")
         pin = Pin(project, filename, sha256, opened[0])
-        await self._add(pin)
+        await self._add(self._known, (project, filename), pin)
         if await self._store.open(sha256) is None:  # it was removed before the pin could protect it
             await self._files.keep(project, found.file)
         return Outcome(_pinned(pin), is_new=True)
 
-    async def _add(self, pin: Pin) -> None:
-        key = (pin.project, pin.filename)
+    async def _pin_metadata(self, project: ProjectName, file: File) -> None:
+        """Pin a file's core metadata, if it has any: without it an installer fails as without the file."""
+        digest = file.metadata_sha256
+        opened = await self._store.open(digest) if digest else None
+        if digest and opened is not None:
+            pin = Pin(project, file.filename + METADATA_SUFFIX, digest, opened[0])
+            await self._add(self._metadata, (project, file.filename), pin)
+
+    async def _add(self, pins: dict[Key, Pin], key: Key, pin: Pin) -> None:
         async with self._changing:
-            self._check_room(key, pin.size)
+            before = pins.get(key)
+            if before == pin:
+                return
+            self._check_room(key, pin.size - (before.size if before is not None else 0))
             await self._store.pin(self._repo, pin)
-            before = self._known.get(key)
-            self._known[key] = pin
+            pins[key] = pin
             self._bytes += pin.size - (before.size if before is not None else 0)
 
     def _check_room(self, key: Key, size: int) -> None:
-        before = self._known.get(key)
-        if before is None and len(self._known) >= MAX_PINS:
+        """Raise PinsFullError if there is no room for a pin of so many more bytes."""
+        if key not in self._known and len(self._known) >= MAX_PINS:
             raise PinsFullError(f"The repo has {MAX_PINS} pins, which is the most; remove some with prefetch --unpin.")
-        if self._bytes - (before.size if before is not None else 0) + size > self._most:
+        if self._bytes + size > self._most:
             raise PinsFullError(
                 f"The repo has pinned {self._bytes} bytes, and this file has {size}; one repo may pin half of the "
                 f"cache's bytes, {self._most}. Remove pins with prefetch --unpin, or give the cache more maxBytes."
             )
 
-    async def _read(self) -> None:
-        """Read the pins that other workers and servers may have changed."""
-        self._known = {(pin.project, pin.filename): pin for pin in await self._store.pins(self._repo)}
-        self._bytes = sum(pin.size for pin in self._known.values())
+    async def _read_if_older(self, seconds: float) -> None:
+        """Read the pins, which other workers and servers may have changed, if they were read so long ago."""
+        if self._read_at is not None and self._clock() - self._read_at < seconds:
+            return
+        pins = await self._store.pins(self._repo)
+        self._known, self._metadata = {}, {}
+        for pin in pins:
+            if pin.filename.endswith(METADATA_SUFFIX):
+                self._metadata[pin.project, pin.filename.removesuffix(METADATA_SUFFIX)] = pin
+            else:
+                self._known[pin.project, pin.filename] = pin
+        self._bytes = sum(pin.size for pin in pins)
         self._read_at = self._clock()
 
     def _finished(self, key: Key, task: asyncio.Task[Outcome]) -> None:

@@ -27,6 +27,7 @@ _OWN = {
     "delete": "pywharf.cli.changes:delete",
     "set_status": "pywharf.cli.changes:set_status",
     "cache": "pywharf.cli.cache_command:cache",
+    "prefetch": "pywharf.cli.prefetch:prefetch_command",
     "token": "pywharf.cli.token_command:token",
 }
 _USAGE_ERROR = 2

@@ -46,7 +46,8 @@ class ScanLine:
 class CopyProgress:
     """A line while source and target are read, then a bar (see `pywharf.index.copying.copier.Shown`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "Copying") -> None:
+        self._label = label
         self._line = ScanLine()
         self._bar = contextlib.ExitStack()
         self._advance: Callable[[int], None] = lambda _files: None
@@ -65,10 +66,10 @@ class CopyProgress:
         self._line.show(files, what)
 
     def begin(self, files: int) -> None:
-        """Show a bar for the files to copy, if there are any."""
+        """Show a bar for so many files, if there are any."""
         self._line.clear()
         if files and sys.stderr.isatty():
-            bar = click.progressbar(length=files, label="Copying", show_pos=True, file=sys.stderr)
+            bar = click.progressbar(length=files, label=self._label, show_pos=True, file=sys.stderr)
             self._advance = self._bar.enter_context(bar).update
 
     def copied(self) -> None:

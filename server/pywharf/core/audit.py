@@ -48,7 +48,7 @@ class Change(_Event, frozen=True, kw_only=True):
 
     kind = "change"
     action: str
-    """`yank`, `unyank`, `delete` or `status`."""
+    """`yank`, `unyank`, `delete`, `status`, `pin` or `unpin`."""
     project: str
     files: tuple[str, ...] = ()
     status: str | None = None

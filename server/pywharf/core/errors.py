@@ -20,6 +20,7 @@
     ├── MethodNotAllowedError
     ├── NotAcceptableError
     ├── FileExistsInRepoError
+    ├── DigestDiffersError
     ├── TooLargeError
     ├── RangeNotSatisfiableError
     ├── UpstreamError
@@ -39,6 +40,7 @@
     │   ├── IndexConflictError
     │   └── ChangeIncompleteError
     └── StorageFullError
+        └── PinsFullError
 
 A sentence that several modules raise is written once, here: by the class, if it has only that one, otherwise by a
 class method that is named after the fault. All other sentences are written where they are raised.
@@ -287,6 +289,20 @@ class FileExistsInRepoError(PywharfError):
         super().__init__(f"File already exists: {filename} {other}. Publish a new version.")
 
 
+class DigestDiffersError(PywharfError):
+    """A file to pin whose content is not the one that the client names."""
+
+    status = 409
+    code = "digest-differs"
+    title = "The digest differs"
+
+    def __init__(self, filename: str, wanted: str, found: str) -> None:
+        super().__init__(
+            f"{filename[:240]} has the SHA-256 {found} here, not {wanted}. Do not install it before you know why: "
+            "make the lock anew through this repo, or ask where the other content came from."
+        )
+
+
 class TooLargeError(PywharfError):
     """A body, form field or file over its limit."""
 
@@ -482,3 +498,10 @@ class StorageFullError(PywharfError):
     status = 507
     code = "storage-full"
     title = "The storage is full"
+
+
+class PinsFullError(StorageFullError):
+    """A pin that would let one repo occupy too much of the cache that all repos share."""
+
+    code = "too-much-pinned"
+    title = "The repo has pinned too much"

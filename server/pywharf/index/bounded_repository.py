@@ -13,6 +13,7 @@ from pywharf.index.page_cache import Page
 from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
+from pywharf.index.upstream.pinning import Pinning
 
 
 class BoundedRepository:
@@ -63,6 +64,10 @@ class BoundedRepository:
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
         """See Repository; the file was found by `find_file`."""
         return await self._repository.read_metadata(name, file)
+
+    def pinning(self) -> Pinning:
+        """See Repository. Whoever calls it checks the project by the client's grant."""
+        return self._repository.pinning()
 
     def stage(self) -> StagedFile:
         """See Repository."""

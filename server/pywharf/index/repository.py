@@ -21,6 +21,7 @@ from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
 from pywharf.index.lookups import Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
+from pywharf.index.pinnable_files import PinnableFiles
 from pywharf.index.policies_in_force import PoliciesInForce
 from pywharf.index.ports import Backend, Claims, RateLimit, RateLimited
 from pywharf.index.ports.served_content import ServedContent
@@ -29,6 +30,7 @@ from pywharf.index.repo_files import RepoFiles
 from pywharf.index.repo_pages import RepoPages
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
+from pywharf.index.upstream.pinning import Pinning, nothing_kept
 
 _LARGE_ROOT = 2_000
 _LARGE_FILTERED_ROOT = 50
@@ -77,6 +79,10 @@ class Repository:
         self._files = RepoFiles(
             backend, follower, lookups, self._policies, shared=shared, max_file_bytes=max_file_bytes
         )
+        self._pinning: Pinning | None = None
+        if upstream.is_cached and shared.cache is not None:
+            files = PinnableFiles(self._files, shared.cache, max_file_bytes)
+            self._pinning = Pinning(name, shared.cache.store, files, max_bytes=shared.cache.max_bytes)
         self._listed = ListedProjects()
         self._following: asyncio.Task[None] | None = None
 
@@ -92,8 +98,10 @@ class Repository:
                 await self._following
 
     async def aclose(self) -> None:
-        """Stop following the storage and close the backend."""
+        """Stop following the storage and pinning, and close the backend."""
         await self.stop()
+        if self._pinning is not None:
+            await self._pinning.aclose()
         await self._backend.aclose()
 
     async def first_read(self) -> None:
@@ -170,6 +178,12 @@ class Repository:
     def failing_sources(self) -> tuple[FailingSource, ...]:
         """Return the other indexes that fail; asks none."""
         return self._shared.extra_index.health.failing(one.url for one in self._upstream.sources)
+
+    def pinning(self) -> Pinning:
+        """Return the repo's pins. Raises NotFoundError if the repo keeps no files of other indexes."""
+        if self._pinning is None:
+            raise nothing_kept()
+        return self._pinning
 
     def stage(self) -> StagedFile:
         """Return a file for an upload, to receive it within its context; a file not published is then removed."""

@@ -22,7 +22,7 @@ from pywharf.serving.repos import ServedRepos
 from pywharf.serving.sessions import Sessions
 from pywharf.serving.slots import Slots
 from pywharf.serving.trusted_publishing.minting import Minting
-from pywharf.web import changes, login, oidc, osv, simple, status, unrouted, upload
+from pywharf.web import changes, login, oidc, osv, pins, simple, status, unrouted, upload
 from pywharf.web.access_log import AccessLog
 from pywharf.web.connections import Working
 from pywharf.web.cross_origin import allow_reading
@@ -40,6 +40,7 @@ from pywharf.web.keys import (
     METRICS,
     MINTING,
     MINTS,
+    PINS,
     PROXY_USER,
     REPO,
     REPOS,
@@ -59,6 +60,7 @@ _CLIENT_GONE = 499
 _MAX_CONCURRENT_LOGINS = 32
 _MAX_CONCURRENT_ADVISORY_QUERIES = 256
 _MAX_CONCURRENT_MINTS = 64
+_MAX_CONCURRENT_PINS = 64
 _SERVER = f"pywharf/{__version__}"
 
 
@@ -94,6 +96,7 @@ def build_app(
     if services.trusted_proxies.name_people:
         app[PROXY_USER] = proxy_user
     app[UPLOADS] = Slots(services.max_uploads, "uploads")
+    app[PINS] = Slots(_MAX_CONCURRENT_PINS, "changes of pins")
     app[LOGINS] = Slots(_MAX_CONCURRENT_LOGINS, "logins")
     app[MINTS] = Slots(_MAX_CONCURRENT_MINTS, "exchanges of tokens")
     app[MINTING] = services.minting
@@ -116,6 +119,10 @@ def build_app(
         _add(app, "upload", "POST", upload.upload, f"{prefix}/simple/", f"{prefix}/simple")
     _add(app, "change", "POST", changes.change, changes.PATH)
     _add(app, "change", "GET", changes.only_post, changes.PATH)
+    _add(app, "pins", "GET", pins.pins, pins.LIST)
+    _add(app, "pin", "PUT", pins.pin, pins.PATH)
+    _add(app, "pin", "DELETE", pins.unpin, pins.PATH)
+    _add(app, "pin", "GET", pins.only_change, pins.PATH)
     # Only a repo's clients learn that an address does not exist; anybody else gets 401, as anywhere in a repo.
     _add(app, "none", "GET", simple.nothing, rf"/simple/{_REST}", "/repo/{repo}", rf"/repo/{{repo}}/{_REST}")
     _add(app, "login", "GET", login.form, "/login", "/login/")

@@ -29,6 +29,8 @@ METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 RUNNING: web.AppKey[RunningRequests] = web.AppKey("running", RunningRequests)
 UPLOADS: web.AppKey[Slots] = web.AppKey("uploads", Slots)
 """Each slot is held by a repo's name."""
+PINS: web.AppKey[Slots] = web.AppKey("pins", Slots)
+"""Each slot is held by a repo's name."""
 PROXY_USER: web.AppKey[Callable[[web.Request], ProxyUser | None]] = web.AppKey("proxy_user", Callable)  # type: ignore[arg-type]
 """Returns whom a trusted proxy says that a request is from. Missing on a server that believes no proxy's headers."""
 LOGINS: web.AppKey[Slots] = web.AppKey("logins", Slots)

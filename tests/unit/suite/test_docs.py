@@ -9,6 +9,7 @@ from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config.cache_config import CACHES
 from pywharf.config.copy_settings import CopySettings
+from pywharf.config.prefetch_settings import PrefetchSettings
 from pywharf.config.repo_config import AdminSecret, Upstream, UpstreamSource
 from pywharf.config.settings import (
     CacheListSettings,
@@ -57,6 +58,7 @@ COMMANDS = [
     CacheListSettings,
     CacheRemoveSettings,
     ExchangeSettings,
+    PrefetchSettings,
     UpOptions,
     RenderOptions,
     TestOptions,

@@ -19,10 +19,10 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.core.os_errors import reason_of
 from pywharf.core.policy.upload_times import unix_seconds
 from pywharf.index.upstream.pages import parse_page
+from pywharf.lock_files import read_lock
 from pywharf_operator.local.flags import TEXT, NamespaceName, folder_argument
 from pywharf_operator.local.policy.advisories import read_advisories
 from pywharf_operator.local.policy.judging import Judgement, evaluate, judge
-from pywharf_operator.local.policy.lock_files import read_lock
 from pywharf_operator.local.policy.lookup import look_up
 from pywharf_operator.local.policy.report import (
     escaped,

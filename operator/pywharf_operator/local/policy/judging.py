@@ -10,7 +10,7 @@ from pywharf.core.filenames import version_of
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.policy.evaluation import Verdict, Withheld
-from pywharf_operator.local.policy.lock_files import Lock, LockedFile, Pin
+from pywharf.lock_files import Lock, LockedFile, Note, Pin
 from pywharf_operator.local.policy.subject import Subject
 
 LookUp = Callable[[Iterable[ProjectName]], Mapping[ProjectName, Project]]
@@ -51,7 +51,7 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
         and any(_lacks(pin, subject.needs_digest(name)) for pin in by_project[name])
     }
     known = look_up(asked) if look_up is not None and asked else {}
-    notes = list(lock.notes)
+    notes = [_sentence(note) for note in lock.notes]
     withheld: list[WithheldPin] = []
     undecided = False
     for name in sorted(by_project):
@@ -81,6 +81,10 @@ def judge(lock: Lock, subject: Subject, now: float, look_up: LookUp | None) -> J
 def evaluate(subject: Subject, project: Project, now: float, *, foreign: bool) -> Verdict:
     """Evaluate a project, without first sights, which only a server has."""
     return subject.policies.evaluate(project, foreign=foreign, now=now, advisories=subject.advisories, first_seen=None)
+
+
+def _sentence(note: Note) -> str:
+    return f"{note.what!r} {note.why}, so only denials are tested" if note.is_direct_pin else note.sentence("tested")
 
 
 def _notes(pin: Pin, verdict: Verdict, subject: Subject) -> Iterator[str]:

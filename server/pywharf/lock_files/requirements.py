@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
+from pywharf.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
 
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _OPTION = re.compile(r"\s--?[A-Za-z]")
@@ -30,13 +30,13 @@ def parse_requirements(text: str, source: str) -> Lock:
         if len(line) > _MAX_LINE:
             draft.fail(f"line {number} is over {_MAX_LINE} characters.")
         if _OTHER_FILE.match(line):
-            draft.note(line, "names another file, which is not read; test it as well")
+            draft.note(line, "names another file, which has to be given as well")
         elif not line.startswith("-"):
             _pin(draft, number, line)
         elif _EDITABLE.match(line):
-            draft.note(line, "does not come from an index, so it is not tested")
+            draft.note(line, "does not come from an index")
         elif not _UNDERSTOOD.match(line):
-            draft.note(line, "is an option that is not followed; if it names files, test them as well")
+            draft.note(line, "is an option that is not followed")
     return draft.lock()
 
 
@@ -73,7 +73,7 @@ def _pin(draft: Draft, number: int, line: str) -> None:
         return
     pinned = [s.version for s in requirement.specifier if s.operator in {"==", "==="} and not s.version.endswith(".*")]
     if not pinned:
-        draft.note(text, "is not pinned to one version, so it is not tested")
+        draft.note(text, "is not pinned to one version")
         return
     digests = dict.fromkeys(sha256_of(found) for found in _HASH.findall(options))
     for version in sorted(set(pinned)):

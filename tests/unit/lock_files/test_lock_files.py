@@ -6,8 +6,8 @@ import pytest
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import ProjectName
-from pywharf_operator.local.policy.lock_files import Lock, LockedFile, Pin, read_lock
-from pywharf_operator.local.policy.lock_files.pins import MAX_FILES_OF_PIN, MAX_PINS
+from pywharf.lock_files import Lock, LockedFile, Note, Pin, read_lock
+from pywharf.lock_files.pins import MAX_FILES_OF_PIN, MAX_PINS
 
 SIX = ProjectName("six")
 A, B = "a" * 64, "b" * 64
@@ -88,7 +88,7 @@ def test_uv_lock(tmp_path: Path) -> None:
                 SIX,
                 "1.17",
                 (
-                    LockedFile("six-1.17.tar.gz", A, "2024-12-04T17:35:28.174Z", SDIST),
+                    LockedFile("six-1.17.tar.gz", A, "2024-12-04T17:35:28.174Z", SDIST, 1),
                     LockedFile(
                         "six-1.17-py2.py3-none-any.whl",
                         B,
@@ -99,7 +99,7 @@ def test_uv_lock(tmp_path: Path) -> None:
                 INDEX,
             ),
         ),
-        ("'acme' does not come from an index, so it is not tested",),
+        (Note("acme", "does not come from an index"),),
     )
 
 
@@ -112,7 +112,7 @@ def test_pylock(tmp_path: Path, name: str) -> None:
         ("six-1.17-py2.py3-none-any.whl", B, None),
         ("six-1.17.tar.gz", A, "2024-12-04T17:35:28+00:00"),
     ]
-    assert found.notes == ("'acme' does not come from an index, so it is not tested",)
+    assert found.notes == (Note("acme", "does not come from an index"),)
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "constraints.in"])
@@ -128,15 +128,16 @@ def test_requirements(tmp_path: Path, name: str, line_end: str) -> None:
         ("acme", "1.0", True),
         ("b", "1.0", True),
     ]
-    assert [note.split("'")[1] for note in found.notes] == [
-        "numpy>=2",
-        "pandas==2.*",
-        "acme @ https://files.example/acme-1.0.tar.gz",
-        "-e ./app",
-        "./app-1.0.whl",
-        "https://files.example/b-1.0.tar.gz",
-        "-r other.txt",
+    assert [(note.what, note.is_direct_pin) for note in found.notes] == [
+        ("numpy>=2", False),
+        ("pandas==2.*", False),
+        ("acme @ https://files.example/acme-1.0.tar.gz", True),
+        ("-e ./app", False),
+        ("./app-1.0.whl", False),
+        ("https://files.example/b-1.0.tar.gz", True),
+        ("-r other.txt", False),
     ]
+    assert found.notes[0].sentence("kept") == "'numpy>=2' is not pinned to one version, so it is not kept"
 
 
 PACKAGE = '[[package]]\nname = "NAME"\nversion = "VERSION"\nsource = { registry = "https://i.example/" }\n'

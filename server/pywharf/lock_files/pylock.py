@@ -4,7 +4,7 @@ from packaging.pylock import PackageSdist, PackageWheel, Pylock, PylockValidatio
 
 from pywharf.core import toml_text
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, filename_of
+from pywharf.lock_files.pins import Draft, Lock, LockedFile, filename_of
 
 
 def parse_pylock(text: str, source: str) -> Lock:
@@ -35,4 +35,5 @@ def _locked(file: PackageSdist | PackageWheel) -> LockedFile:
         sha256=None if digest is None else digest.lower(),
         upload_time=None if file.upload_time is None else file.upload_time.isoformat(),
         url=file.url,
+        size=file.size,
     )

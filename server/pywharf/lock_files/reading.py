@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.os_errors import reason_of
-from pywharf_operator.local.policy.lock_files.pins import Lock
-from pywharf_operator.local.policy.lock_files.pylock import parse_pylock
-from pywharf_operator.local.policy.lock_files.requirements import parse_requirements
-from pywharf_operator.local.policy.lock_files.uv_lock import parse_uv_lock
+from pywharf.lock_files.pins import Lock
+from pywharf.lock_files.pylock import parse_pylock
+from pywharf.lock_files.requirements import parse_requirements
+from pywharf.lock_files.uv_lock import parse_uv_lock
 
 _MAX_BYTES = 32 * 1024**2
 _PYLOCK = re.compile(r"pylock(\.[^.]+)?\.toml\Z")

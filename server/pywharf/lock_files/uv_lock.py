@@ -6,7 +6,7 @@ import msgspec
 
 from pywharf.core import toml_text
 from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.local.policy.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
+from pywharf.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
 
 _VERSION = 1
 
@@ -17,6 +17,7 @@ class _File(msgspec.Struct, frozen=True, rename="kebab"):
     path: str | None = None
     hash: str | None = None
     upload_time: str | None = None
+    size: int | None = None
 
 
 class _Package(msgspec.Struct, frozen=True):
@@ -63,4 +64,5 @@ def _locked(file: _File) -> LockedFile:
         sha256=None if file.hash is None else sha256_of(file.hash),
         upload_time=file.upload_time,
         url=file.url,
+        size=file.size,
     )

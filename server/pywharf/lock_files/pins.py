@@ -24,6 +24,8 @@ class LockedFile(msgspec.Struct, frozen=True):
     upload_time: str | None = None
     """As in the lock file, which should be RFC 3339."""
     url: str | None = None
+    size: int | None = None
+    """Bytes."""
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -40,12 +42,25 @@ class Pin(msgspec.Struct, frozen=True):
     """Whether the files come from a URL or a path and not from an index, so that only rules about all files count."""
 
 
+class Note(msgspec.Struct, frozen=True):
+    """A part of a lock file that pins nothing, or nothing of an index."""
+
+    what: str
+    why: str
+    """What goes on after its subject: `is not pinned to one version`."""
+    is_direct_pin: bool = False
+    """Whether it is among the pins all the same, as a direct one."""
+
+    def sentence(self, done: str) -> str:
+        """Return what a person should know. `done` is what was to be done with the part, such as `tested`."""
+        return f"{self.what!r} {self.why}, so it is not {done}"
+
+
 class Lock(msgspec.Struct, frozen=True):
     """A lock file."""
 
     pins: tuple[Pin, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What is not tested and why, a sentence for each."""
+    notes: tuple[Note, ...] = ()
 
 
 class Draft:
@@ -54,7 +69,7 @@ class Draft:
     def __init__(self, source: str) -> None:
         self._source = source
         self._pins: list[Pin] = []
-        self._notes: list[str] = []
+        self._notes: list[Note] = []
 
     def pin(self, name: str, version: str, files: tuple[LockedFile, ...], index: str | None = None) -> None:
         """Add a pin. Raises InvalidConfigError for a bad name or version, and past the bounds."""
@@ -87,13 +102,12 @@ class Draft:
                 self.pin(project, version, (file,))
                 self._pins[-1] = msgspec.structs.replace(self._pins[-1], direct=True)
                 read = True
-        tested = "only denials are tested" if read else "it is not tested"
-        self.note(what, f"does not come from an index, so {tested}")
+        self.note(what, "does not come from an index", is_direct_pin=read)
 
-    def note(self, what: str, sentence: str) -> None:
-        """Note that a part of the lock file is not tested."""
+    def note(self, what: str, why: str, *, is_direct_pin: bool = False) -> None:
+        """Note a part of the lock file; see Note."""
         if len(self._notes) < MAX_PINS:
-            self._notes.append(f"{what[:_MAX_SHOWN]!r} {sentence}")
+            self._notes.append(Note(what[:_MAX_SHOWN], why, is_direct_pin))
 
     def fail(self, reason: str) -> NoReturn:
         """Raise InvalidConfigError for the lock file."""

@@ -140,6 +140,15 @@ class ServerSettings(Redacted, frozen=True, kw_only=True):
     advisories_interval: Annotated[
         float, Meta(ge=1, le=604_800, description="Seconds between two requests for a newer feed.")
     ] = 3600.0
+    cache_config: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Path of the configuration (TOML) of the pull-through cache, which repos with upstream.mode Cached "
+                "need; read at the start. Default: no cache."
+            )
+        ),
+    ] = None
     token_review_url: Annotated[
         str,
         Meta(description="URL of the API server, if the identity document has it asked about ServiceAccount tokens."),

@@ -174,7 +174,7 @@ class ConfigSource:
         self._check_revision(parsed, seen)
         found: dict[tuple[RepoName, str], str] = {}
         for name, field, secret in _secrets(parsed):
-            found[name, field] = _resolve(secret, f"table [{name}], {field}", seen)
+            found[name, field] = resolve_secret(secret, f"table [{name}], {field}", seen)
         for name in parsed.admin_secrets.keys() - parsed.repos.keys():
             _logger.warning("The admin secret of %s is not used: the configuration has no such repo.", name)
         repos: Mapping[RepoName, RepoDefinition] = definitions(
@@ -246,7 +246,8 @@ def _secrets(parsed: ServerConfig) -> list[tuple[RepoName, str, Secret]]:
     return found
 
 
-def _resolve(secret: Secret, where: str, seen: Seen) -> str:
+def resolve_secret(secret: Secret, where: str, seen: Seen) -> str:
+    """Return a secret's text; `where` names it in messages. Raises InvalidConfigError."""
     if isinstance(secret, str):
         value, origin = secret, "it"
     elif secret.env is not None:

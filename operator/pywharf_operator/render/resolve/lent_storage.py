@@ -18,6 +18,8 @@ from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
 Store = tuple[str, ...]
 """A bucket: the backend's type and the names. An endpoint does not count, since one store may have several."""
 _NAMES = ("account", "container", "bucket")
+_CACHE = ""
+"""In the position of a namespace: the server itself. It sorts before every namespace."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -57,7 +59,7 @@ def storage_conflicts(
 
     Other faults of the older repo do not count, as for names: see `admission.name_conflicts`.
     """
-    places = [*_of_kept(kept), *_of_repos(repos, servers)]
+    places = [*_of_caches(servers), *_of_kept(kept), *_of_repos(repos, servers)]
     taken: defaultdict[tuple[ObjectKey, Store], _Taken] = defaultdict(_Taken)
     conflicts: dict[ObjectKey, Finding] = {}
     for place in sorted(places, key=lambda one: one.age):
@@ -66,12 +68,21 @@ def storage_conflicts(
             conflicts[place.repo] = refused(
                 "StorageTaken",
                 "An older PackageRepo of another namespace keeps its packages in this part of the bucket, with the "
-                f"cloud identity of PackageServer {place.server}; choose another prefix or bucket, or name keys of "
-                "your own by spec.credentials.backendSecretRef.",
+                f"cloud identity of PackageServer {place.server}, or the server keeps its cache there; choose another "
+                "prefix or bucket, or name keys of your own by spec.credentials.backendSecretRef.",
             )
         else:
             holders.add(place.prefix, place.repo.namespace)
     return conflicts
+
+
+def _of_caches(servers: Mapping[ObjectKey, PackageServer]) -> Iterator[_Place]:
+    """Yield where caches are: before all repos, and no repo's own."""
+    for key, server in servers.items():
+        store = None if server.spec.cache is None else server.spec.cache.object_store
+        if store is not None:
+            holder = ObjectKey(_CACHE, key.name)
+            yield _place((float("-inf"), holder), holder, key, store.table())
 
 
 def _of_repos(repos: Iterable[PackageRepo], servers: Mapping[ObjectKey, PackageServer]) -> Iterator[_Place]:

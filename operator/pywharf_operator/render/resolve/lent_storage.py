@@ -39,12 +39,12 @@ class _Taken:
         self._at: defaultdict[str, set[str]] = defaultdict(set)
         self._within: defaultdict[str, set[str]] = defaultdict(set)
 
-    def is_anothers(self, prefix: str, namespace: str) -> bool:
-        """Return whether another namespace has the prefix, one that contains it, or one in it."""
+    def others(self, prefix: str, namespace: str) -> set[str]:
+        """Return the other namespaces that have the prefix, one that contains it, or one in it."""
         found = set(self._within[prefix])
         for folder in _folders(prefix):
             found |= self._at[folder]
-        return bool(found - {namespace})
+        return found - {namespace}
 
     def add(self, prefix: str, namespace: str) -> None:
         self._at[prefix].add(namespace)
@@ -64,12 +64,19 @@ def storage_conflicts(
     conflicts: dict[ObjectKey, Finding] = {}
     for place in sorted(places, key=lambda one: one.age):
         holders = taken[place.server, place.store]
-        if holders.is_anothers(place.prefix, place.repo.namespace):
+        others = holders.others(place.prefix, place.repo.namespace)
+        if _CACHE in others:
+            conflicts[place.repo] = refused(
+                "StorageTaken",
+                f"PackageServer {place.server} keeps its cache in this part of the bucket; choose another prefix or "
+                "bucket.",
+            )
+        elif others:
             conflicts[place.repo] = refused(
                 "StorageTaken",
                 "An older PackageRepo of another namespace keeps its packages in this part of the bucket, with the "
-                f"cloud identity of PackageServer {place.server}, or the server keeps its cache there; choose another "
-                "prefix or bucket, or name keys of your own by spec.credentials.backendSecretRef.",
+                f"cloud identity of PackageServer {place.server}; choose another prefix or bucket, or name keys of "
+                "your own by spec.credentials.backendSecretRef.",
             )
         else:
             holders.add(place.prefix, place.repo.namespace)

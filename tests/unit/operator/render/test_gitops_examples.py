@@ -48,6 +48,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NameConflict": (False, DEGRADED),
         "StorageTaken": (False, DEGRADED),
         "StorageMissing": (False, DEGRADED),
+        "CacheMissing": (False, DEGRADED),
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),
         "InvalidBackend": (False, DEGRADED),
@@ -145,6 +146,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "InvalidSpec": (False, DEGRADED),
         "InvalidPodTemplate": (False, DEGRADED),
         "StorageNotShared": (False, DEGRADED),
+        "CacheVolumeTooSmall": (False, DEGRADED),
         "NamespacesNotWatched": (False, DEGRADED),
     },
     "PackageServer NamespacesRead": {

@@ -26,6 +26,7 @@ from support.storage.storages import (
 
 # These test one backend, or some; the others test any.
 _OF_ONE = [
+    "test_cache_store.py",
     "test_example_backend.py",
     "test_file_system.py",
     "test_file_system_changing.py",

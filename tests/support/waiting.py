@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,3 +42,12 @@ async def until(condition: Callable[[], T], what: str = "a condition", *, longes
         waited = time.monotonic() - began
         assert waited < stretched(longest_s), f"waited {waited:.1f} s for {what}"
         await asyncio.sleep(0.005)
+
+
+async def until_true(condition: Callable[[], Awaitable[object]], what: str = "a condition") -> None:
+    """Await `condition` again and again until what it returns is true."""
+    began = time.monotonic()
+    while not await condition():
+        waited = time.monotonic() - began
+        assert waited < stretched(LONGEST_S), f"waited {waited:.1f} s for {what}"
+        await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from pywharf import __version__
 from pywharf.backends.opening import open_backend, spec_types
 from pywharf.backends.registration import OpenBackend
 from pywharf.cli import open_files
+from pywharf.cli.opened_cache import opened_cache
 from pywharf.cli.shared import Shared
 from pywharf.config.repo_config import BackendSpec
 from pywharf.config.settings import ServerSettings
@@ -36,6 +37,7 @@ from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.health import SourceHealth
 from pywharf.listener import url_host
 from pywharf.serving.advisories.follower import FeedFollower
 from pywharf.serving.advisories.served_files import ServedFiles
@@ -214,11 +216,18 @@ async def _repos(
     def open_repo(spec: BackendSpec, name: RepoName, secret: str | None) -> Backend:
         return open_backend(OpenBackend(spec, name, Path(settings.root), secret, egress=egress))
 
-    async with UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client:
+    health = SourceHealth()
+    async with (
+        UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
+        opened_cache(settings, client, health, metrics) as cache,
+    ):
+        shared_resources = SharedResources(
+            ExtraIndex(client, health), cache, staging=StagingRoom(_staged_bytes(settings)), advisories=advisories
+        )
         opener = RepoOpener(
             open_repo,
             gatekeeper,
-            SharedResources(ExtraIndex(client), staging=StagingRoom(_staged_bytes(settings)), advisories=advisories),
+            shared_resources,
             metrics,
             extra_index_url=settings.extra_index_url,
             generations=shared.generations,

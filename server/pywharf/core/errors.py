@@ -23,7 +23,10 @@
     ├── TooLargeError
     ├── RangeNotSatisfiableError
     ├── UpstreamError
-    │   └── UpstreamTimeoutError
+    │   ├── UpstreamTimeoutError
+    │   ├── UpstreamUnreachableError
+    │   ├── UpstreamAwayError
+    │   └── WrongContentError
     ├── UnavailableError
     │   ├── BusyError
     │   ├── IndexNotLoadedError
@@ -324,6 +327,34 @@ class UpstreamTimeoutError(UpstreamError):
     status = 504
     code = "upstream-timeout"
     title = "The extra index did not answer in time"
+
+
+class UpstreamUnreachableError(UpstreamError):
+    """No connection to the extra index could be made, or it broke."""
+
+    code = "upstream-unreachable"
+    title = "The extra index cannot be reached"
+
+
+class UpstreamAwayError(UpstreamError):
+    """An index does not answer, and the cache holds no page of the project."""
+
+    status = 504
+    code = "upstream-away"
+    title = "The upstream index is away"
+
+    def __init__(self, project: str) -> None:
+        super().__init__(
+            f"The upstream index does not answer, and the cache holds no page of {project!r} that is recent enough. "
+            "This says nothing about whether the project exists; try again later."
+        )
+
+
+class WrongContentError(UpstreamError):
+    """An upstream index sent a file whose size or digest is not what its page says. Nothing of it is kept."""
+
+    code = "upstream-wrong-content"
+    title = "The upstream index sent wrong content"
 
 
 class UnavailableError(PywharfError):

@@ -35,6 +35,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Identifies the stored file whose digest was computed, because another file may have replaced it since."""
     revision: int = 0
     """The number of changes to the record since the upload. Of two records of a file, the higher revision counts."""
+    provenance: str | None = None
+    """URL of another index's attestations (PEP 740); own files have none."""
 
     def completed(self, *, size: int, upload_time: str | None) -> "File":
         """Return a copy with the stored file's size and, if none was recorded, with that upload time."""

@@ -45,6 +45,13 @@ def of_storage(error: OSError) -> PywharfError:
     return BackendUnavailableError(f"The storage of this repo cannot be used now: {reason_of(error)}.")
 
 
+def of_cache(error: OSError) -> PywharfError:
+    """Translate an error of the pull-through cache's folder."""
+    if is_full(error):
+        return StorageFullError(f"The pull-through cache is full; nothing of this was kept. {_REMEDY_FOR_FULL}")
+    return BackendUnavailableError(f"The pull-through cache cannot be used now: {reason_of(error)}.")
+
+
 def of_upload(error: OSError) -> PywharfError:
     """Translate an error of an upload's temporary file."""
     if is_full(error):

@@ -28,6 +28,14 @@ class WithheldCount(msgspec.Struct, frozen=True):
     projects: _Count = 0
 
 
+class FailingSource(msgspec.Struct, frozen=True):
+    """Another index that a replica cannot get pages from."""
+
+    url: str
+    failing_since: _Count
+    """Unix seconds of the first failure after the last page."""
+
+
 class ConfigReport(msgspec.Struct, frozen=True):
     """The answer to GET /config on a replica's internal port."""
 
@@ -42,6 +50,8 @@ class ConfigReport(msgspec.Struct, frozen=True):
     access: bool = False
     """Whether the server reads access entries and an identity document; one of a version before them refuses a
     configuration with any."""
+    upstreams: tuple[FailingSource, ...] = ()
+    """The other indexes that failed lately, and have answered nothing since, to the worker that was asked."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""The Simple Repository API, version 1.4, as HTML and JSON (PEP 503, 592, 629, 658, 691, 700, 714, 792)."""
+"""The Simple Repository API, version 1.4, as HTML and JSON (PEP 503, 592, 629, 658, 691, 700, 714, 740, 792)."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -99,6 +99,8 @@ def _anchor(file: File, url: str) -> str:
         parts.append(f' data-core-metadata="{digest}" data-dist-info-metadata="{digest}"')
     if file.yanked is not None:
         parts.append(f' data-yanked="{html.escape(file.yanked)}"')
+    if file.provenance is not None:
+        parts.append(f' data-provenance="{html.escape(file.provenance)}"')
     parts.append(f">{html.escape(file.filename)}</a><br>")
     return "".join(parts)
 
@@ -118,6 +120,8 @@ def _file_json(file: File, url: str) -> msgspec.Raw:
     if file.metadata_sha256 is not None:
         # Do not add dist-info-metadata, the key's first name, as well: pip 22.3 to 23.1 fail on it (PEP 714).
         entry["core-metadata"] = {"sha256": file.metadata_sha256} if file.metadata_sha256 else True
+    if file.provenance is not None:
+        entry["provenance"] = file.provenance
     entry["yanked"] = False if file.yanked is None else (file.yanked or True)
     return msgspec.Raw(msgspec.json.encode(entry))
 

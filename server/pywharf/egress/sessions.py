@@ -18,8 +18,18 @@ class Sessions:
     They ignore the environment, whose credentials would otherwise be sent. They keep no cookies and unpack nothing.
     """
 
-    def __init__(self, egress: Egress, timeout: aiohttp.ClientTimeout, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        timeout: aiohttp.ClientTimeout,
+        headers: dict[str, str] | None = None,
+        *,
+        read_bufsize: int = 64 * 1024,
+        most_connections: int = 100,
+    ) -> None:
         self._egress = egress
+        self._read_bufsize = read_bufsize
+        self._most_connections = most_connections
         self._timeout = timeout
         self._headers = headers or {}
         self._made: dict[Reach, aiohttp.ClientSession] = {}
@@ -41,9 +51,12 @@ class Sessions:
                 timeout=self._timeout,
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(resolver=names, socket_factory=names.socket),
+                connector=aiohttp.TCPConnector(
+                    resolver=names, socket_factory=names.socket, limit=self._most_connections
+                ),
                 # A small response may unpack to gigabytes: see `read`.
                 auto_decompress=False,
+                read_bufsize=self._read_bufsize,
             )
         return self._made[reach]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -11,12 +12,13 @@ import aiohttp
 from yarl import URL
 
 from pywharf.core.endpoints import EndpointNotAllowedError
-from pywharf.core.errors import UpstreamError, UpstreamTimeoutError
+from pywharf.core.errors import UpstreamError, UpstreamTimeoutError, UpstreamUnreachableError
 from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
 from pywharf.egress.following import following
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
 from pywharf.index.upstream.extra_index import FetchedPage
+from pywharf.index.upstream.source import SourceCredentials
 
 _MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an unpacked page; the largest pages of PyPI have about half of that."""
@@ -31,10 +33,13 @@ _LARGE = 1024 * 1024
 _MAX_CONCURRENT_LARGE = 2
 """Pages over _LARGE that are in memory until they are parsed, over all indexes."""
 _CHUNK = 256 * 1024
+_MAX_TAG = 512
+_TAG = re.compile(r'(?:W/)?"[!#-~]*"\Z')
+_MAX_DIGITS = 18
 
 
 class UpstreamClient:
-    """An HTTP client that sends no credentials and keeps no cookies. Use as an async context.
+    """An HTTP client that sends credentials to their own origin alone and keeps no cookies. Use as an async context.
 
     `count` is called with the result of each request: `answered`, `failed` or `timeout`.
     """
@@ -56,13 +61,15 @@ class UpstreamClient:
         await self._sessions.aclose()
 
     @contextlib.asynccontextmanager
-    async def fetch(self, url: str, accept: str) -> AsyncIterator[FetchedPage]:
+    async def fetch(
+        self, url: str, accept: str, *, etag: str = "", credentials: SourceCredentials | None = None
+    ) -> AsyncIterator[FetchedPage]:
         """Fetch a page. See `pywharf.index.upstream.extra_index.Fetcher`."""
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_TOTAL_TIMEOUT_S), self._slots[URL(url).host or ""]:
                     async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
-                        page = await self._fetch(URL(url), accept, held)
+                        page = await self._fetch(URL(url), _headers(accept, etag), _own_headers(credentials), held)
             except TimeoutError as error:
                 self._count("timeout")
                 raise UpstreamTimeoutError(
@@ -73,7 +80,8 @@ class UpstreamClient:
                 raise UpstreamError(f"The extra index cannot be read: {error}.") from error
             except (aiohttp.ClientError, ValueError) as error:
                 self._count("failed")
-                raise UpstreamError(
+                is_away = isinstance(error, aiohttp.ClientConnectionError)
+                raise (UpstreamUnreachableError if is_away else UpstreamError)(
                     f"The extra index cannot be read ({type(error).__name__}); try again, or check --extra_index_url."
                 ) from error
             except UpstreamError:
@@ -82,11 +90,22 @@ class UpstreamClient:
             self._count("answered")
             yield page
 
-    async def _fetch(self, url: URL, accept: str, held: contextlib.AsyncExitStack) -> FetchedPage:
-        following_redirects = following(self._sessions, self._egress, url, configured=url, headers={"Accept": accept})
+    async def _fetch(
+        self, url: URL, headers: dict[str, str], own_headers: dict[str, str], held: contextlib.AsyncExitStack
+    ) -> FetchedPage:
+        following_redirects = following(
+            self._sessions, self._egress, url, configured=url, headers=headers, own_headers=own_headers
+        )
         async with following_redirects as (response, here):
             content = await self._read(response, held)
-            return FetchedPage(response.status, response.headers.get("Content-Type", ""), content, str(here))
+            return FetchedPage(
+                response.status,
+                response.headers.get("Content-Type", ""),
+                content,
+                str(here),
+                etag=_tag(response.headers.get("ETag", "")),
+                serial=_number(response.headers.get("X-PyPI-Last-Serial", "")),
+            )
 
     async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
         body = Body(response.headers.get("Content-Encoding", ""), _MAX_BYTES)
@@ -100,3 +119,22 @@ class UpstreamClient:
         except TooLargeBodyError:
             raise UpstreamError(f"The extra index's page is over {_MAX_BYTES} bytes.") from None
         return body.whole()
+
+
+def _headers(accept: str, etag: str) -> dict[str, str]:
+    return {"Accept": accept, "If-None-Match": etag} if etag else {"Accept": accept}
+
+
+def _own_headers(credentials: SourceCredentials | None) -> dict[str, str]:
+    if credentials is None:
+        return {}
+    return {"Authorization": aiohttp.encode_basic_auth(credentials.username, credentials.password, "utf-8")}
+
+
+def _tag(header: str) -> str:
+    """Return an entity tag that can be sent back (RFC 9110, section 8.8.3), or ""."""
+    return header if len(header) <= _MAX_TAG and _TAG.match(header) else ""
+
+
+def _number(header: str) -> int | None:
+    return int(header) if header.isascii() and header.isdigit() and len(header) <= _MAX_DIGITS else None

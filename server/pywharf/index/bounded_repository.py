@@ -10,7 +10,7 @@ from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.index.changes import Changed, Request
 from pywharf.index.page_cache import Page
-from pywharf.index.ports import Content
+from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.repository import Repository
 from pywharf.index.staging import StagedFile
 
@@ -56,7 +56,7 @@ class BoundedRepository:
             raise NotFoundError.no_file(filename, name)
         return await self._repository.find_file(name, filename)
 
-    async def open_file(self, name: ProjectName, file: File) -> Content:
+    async def open_file(self, name: ProjectName, file: File) -> ServedContent:
         """See Repository; the file was found by `find_file`."""
         return await self._repository.open_file(name, file)
 

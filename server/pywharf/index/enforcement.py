@@ -82,9 +82,9 @@ class Enforcement:
         self._shared = shared or SharedEvaluations()
         self._slot = asyncio.Lock()
         """This enforcement occupies one thread at most."""
-        self._checking = SingleFlight[ProjectName, CheckedFiles | None]()
-        self._checked: LRUCache[tuple[ProjectName, str, str], Shown] = LRUCache(_MAX_CHECKED)
-        """Files that were downloaded lately, by project, name and digest."""
+        self._checking = SingleFlight[tuple[ProjectName, bool], CheckedFiles | None]()
+        self._checked: LRUCache[tuple[ProjectName, bool, str, str], Shown] = LRUCache(_MAX_CHECKED)
+        """Files that were downloaded lately, by project, whether it is another index's, name and digest."""
         self.pages = f"{repo}#{next(_numbers)}"
         """Stands for the repo in the keys of pages. No repo's name has this form."""
 
@@ -110,40 +110,41 @@ class Enforcement:
             return self.show(project)
         return await self._in_turn(self.show, project)
 
-    async def check(self, project: Project, file: File) -> Withheld | None:
-        """Return why an own file is withheld now, or None. Ask again if this enforcement ended before the answer."""
+    async def check(self, project: Project, file: File, *, foreign: bool = False) -> Withheld | None:
+        """Return why a file is withheld now, or None. Ask again if this enforcement ended before the answer."""
         if not self.takes_long(project.name, 1):
-            return self._check_alone(project, file)
+            return self._check_alone(project, file, foreign=foreign)
         began = self.clock()
         key = (file.filename, file.sha256)
+        of_project = (project.name, foreign)
         while not self.is_over:
-            checked = self._shared.by_project.get((self.pages, project.name))
+            checked = self._shared.by_project.get((self.pages, *of_project))
             if checked is None or key not in checked.withheld or not checked.since <= self.clock() < checked.until:
-                checked = await self._checking.run(project.name, lambda: self._check_all(project))
+                checked = await self._checking.run(of_project, lambda: self._check_all(project, foreign=foreign))
             if checked is None:
                 break
             if key in checked.withheld and (checked.since >= began or checked.since <= self.clock() < checked.until):
                 return checked.withheld[key]
         return None
 
-    def _check_alone(self, project: Project, file: File) -> Withheld | None:
+    def _check_alone(self, project: Project, file: File, *, foreign: bool) -> Withheld | None:
         """Evaluate that file alone, which takes about a tenth of a small file's download."""
-        key = (project.name, file.filename, file.sha256)
+        key = (project.name, foreign, file.filename, file.sha256)
         checked = self._checked.get(key)
         if checked is None or not checked.since <= self.clock() < checked.until:
-            checked = self._checked[key] = self.show(msgspec.structs.replace(project, files=(file,)))
+            checked = self._checked[key] = self.show(msgspec.structs.replace(project, files=(file,)), foreign=foreign)
         return checked.withheld[0] if checked.withheld else None
 
-    async def _check_all(self, project: Project) -> CheckedFiles | None:
+    async def _check_all(self, project: Project, *, foreign: bool) -> CheckedFiles | None:
         """Evaluate all files: with many rules that takes about as long as for one. None as of `evaluate`."""
-        checked = await self._in_turn(self._checked_files, project)
+        checked = await self._in_turn(self._checked_files, project, foreign=foreign)
         if checked is not None:
             with contextlib.suppress(ValueError):  # it is larger than the cache
-                self._shared.by_project[self.pages, project.name] = checked
+                self._shared.by_project[self.pages, project.name, foreign] = checked
         return checked
 
-    def _checked_files(self, project: Project) -> CheckedFiles:
-        shown = self.show(project)
+    def _checked_files(self, project: Project, *, foreign: bool) -> CheckedFiles:
+        shown = self.show(project, foreign=foreign)
         withheld = {one.filename: one for one in shown.withheld}
         found = {(file.filename, file.sha256): withheld.get(file.filename) for file in project.files}
         return CheckedFiles(found, shown.since, shown.until)

@@ -43,11 +43,11 @@ class SharedEvaluations:
     def __init__(self) -> None:
         self.slots = FairSlots(_THREADS)
         """Slots of the threads."""
-        self.by_project: LRUCache[tuple[str, ProjectName], CheckedFiles] = LRUCache(
+        self.by_project: LRUCache[tuple[str, ProjectName, bool], CheckedFiles] = LRUCache(
             _MAX_FILES, lambda kept: len(kept.withheld)
         )
         """What was found lately about the files of projects with many rules. The key names an enforcement by its
-        `pages`, too."""
+        `pages`, and says whether the files are another index's."""
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

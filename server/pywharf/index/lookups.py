@@ -1,28 +1,38 @@
 """What a repo asks of its storage and of another index about one project."""
 
 import asyncio
+import time
 from typing import Final
 
 import msgspec
+from cachetools import LRUCache
 
+from pywharf.core.errors import NotFoundError
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName
 from pywharf.index.ports import Backend
+from pywharf.index.shared_resources import SharedResources
 from pywharf.index.threads import within
-from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.upstream.pages import may_look_up
+from pywharf.index.upstream.source import Source
+from pywharf.index.upstream.sources import Answer, Ask, first_answer
 
 _MAX_CONCURRENT: Final = 2
 """Concurrent project lookups in the storage itself; a large project occupies a thread."""
+_MAX_MISSING: Final = 4_096
+MISSING_S: Final = 1.0
+"""Seconds for which a name that the storage lacks is taken as not the repo's, where pages and files are kept."""
 CALL_TIMEOUT_S: Final = 60.0
 """Seconds for a storage call that a request waits for, including the wait for a slot."""
 
 
 class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The URL of the other index, and the rules for the names that are looked up there."""
+    """The other indexes, and the rules for the names that are looked up there."""
 
-    url: str | None = None
-    """The URL of the other index; None: no names are looked up."""
+    sources: tuple[Source, ...] = ()
+    """The other indexes in order; empty: no names are looked up."""
+    is_cached: bool = False
+    """Whether their pages and files are kept, and served with this server's own links."""
     reserved: tuple[str, ...] = ()
     allow_shadowing: tuple[str, ...] = ()
 
@@ -30,29 +40,54 @@ class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Lookups:
     """The lookups of one repo."""
 
-    def __init__(self, backend: Backend, extra_index: ExtraIndex, upstream: UpstreamPolicy) -> None:
+    def __init__(self, backend: Backend, upstream: UpstreamPolicy, shared: SharedResources) -> None:
         self.upstream = upstream
         self._backend = backend
-        self._extra_index = extra_index
+        self._ask: Ask = shared.extra_index.project
+        self._ask_for_file: Ask = shared.extra_index.project
+        if upstream.is_cached and shared.cache is not None:
+            self._ask, self._ask_for_file = shared.cache.pages.project, shared.cache.pages.project_of_file
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
+        self._missing: LRUCache[ProjectName, float] = LRUCache(_MAX_MISSING)
+        """Names that the storage did not have lately, with the monotonic time until which that counts."""
 
     async def stored(self, name: ProjectName, filename: str | None = None) -> Project | None:
         """Return the storage's project, or None; with `filename`, at least that file of it."""
         async with within(CALL_TIMEOUT_S), self._slots:
             return await self._backend.find_project(name, filename)
 
+    async def stored_lately(self, name: ProjectName) -> Project | None:
+        """Return the storage's project, or None if it had none within the last second."""
+        if self._missing.get(name, 0.0) > time.monotonic():
+            return None
+        asked_at = time.monotonic()
+        project = await self.stored(name)
+        if project is None:
+            self._missing[name] = asked_at + MISSING_S
+        return project
+
     def may_be_foreign(self, name: ProjectName, *, owned: bool) -> bool:
         """Return whether the other index may be asked for the name. `owned`: the repo has a project of that name."""
         policy = self.upstream
-        if policy.url is None:
+        if not policy.sources:
             return False
         return may_look_up(name, owned=owned, reserved=policy.reserved, allow_shadowing=policy.allow_shadowing)
 
-    async def foreign(self, name: ProjectName, *, owned: bool) -> Project | None:
-        """Return the other index's project, or None if it has none or may not be asked. Raises UpstreamError."""
-        if self.upstream.url is None or not self.may_be_foreign(name, owned=owned):
+    async def foreign(self, name: ProjectName, *, owned: bool) -> Answer | None:
+        """Return another index's project, or None if none has it or may be asked. Raises UpstreamError."""
+        return await self._first_answer(self._ask, name, owned=owned)
+
+    async def foreign_for_file(self, name: ProjectName, *, owned: bool) -> Answer | None:
+        """Return the same for a download, for which a kept page is recent enough. Raises UpstreamError."""
+        return await self._first_answer(self._ask_for_file, name, owned=owned)
+
+    async def _first_answer(self, ask: Ask, name: ProjectName, *, owned: bool) -> Answer | None:
+        if not self.may_be_foreign(name, owned=owned):
             return None
-        return await self._extra_index.project(self.upstream.url, name)
+        try:
+            return await first_answer(ask, self.upstream.sources, name)
+        except NotFoundError:
+            return None
 
     async def with_sizes(self, project: Project) -> Project:
         """Add the sizes that the original did not record; a JSON page omits a file without a size."""

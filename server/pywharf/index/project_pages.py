@@ -21,6 +21,8 @@ class Sources(msgspec.Struct, frozen=True):
 
     own: Project | None
     foreign: Project | None = None
+    is_cached: bool = False
+    """Whether the other index's files are downloaded from this server."""
 
     @property
     def count(self) -> int:
@@ -33,6 +35,8 @@ def make_page(sources: Sources, enforcement: Enforcement | None, note: Note, *, 
     own, foreign = sources.own, sources.foreign
     if own is not None and foreign is not None:
         foreign = _without(foreign, own)
+    if foreign is not None and sources.is_cached:
+        foreign = _with_own_links(foreign)
     parts = [
         _show(project, enforcement, foreign=project is foreign) for project in (own, foreign) if project is not None
     ]
@@ -60,7 +64,12 @@ def _without(foreign: Project, own: Project) -> Project:
     return msgspec.structs.replace(foreign, files=tuple(f for f in foreign.files if f.filename not in names))
 
 
+def _with_own_links(project: Project) -> Project:
+    files = (msgspec.structs.replace(f, location=quote(f.filename)) for f in project.files)
+    return msgspec.structs.replace(project, files=tuple(files))
+
+
 def _merged(own: Project, foreign: Project) -> Project:
     """Merge the repo's own files, whose links stay relative, with the other index's files after them."""
-    files = [msgspec.structs.replace(f, location=quote(f.filename)) for f in own.files if own.offers_files]
+    files = _with_own_links(own).files if own.offers_files else ()
     return msgspec.structs.replace(own, files=(*files, *(foreign.files if foreign.offers_files else ())))

@@ -2,40 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import Hashable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from pywharf.core.access.projects import ProjectFilter
-from pywharf.core.errors import NotFoundError, PywharfError
-from pywharf.core.filenames import DistributionFilename, may_be_stored
+from pywharf.core.errors import PywharfError
+from pywharf.core.filenames import DistributionFilename
 from pywharf.core.model import File, Project
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.negotiation import PageFormat
 from pywharf.core.policy.evaluation import RepoPolicies
-from pywharf.core.policy.withholding import refusal_of
+from pywharf.core.reports import FailingSource
 from pywharf.core.simple import root_html, root_json
 from pywharf.index.changes import Changed, Request, change
 from pywharf.index.follower import Follower
 from pywharf.index.listed_projects import ListedProjects
-from pywharf.index.lookups import CALL_TIMEOUT_S, Lookups, UpstreamPolicy
+from pywharf.index.lookups import Lookups, UpstreamPolicy
 from pywharf.index.page_cache import Page
 from pywharf.index.policies_in_force import PoliciesInForce
-from pywharf.index.ports import Backend, Claims, Content, RateLimit, RateLimited
-from pywharf.index.project_pages import Sources, make_page
+from pywharf.index.ports import Backend, Claims, RateLimit, RateLimited
+from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.publish import publish
+from pywharf.index.repo_files import RepoFiles
+from pywharf.index.repo_pages import RepoPages
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.staging import StagedFile
-from pywharf.index.threads import within
 
 _LARGE_ROOT = 2_000
 _LARGE_FILTERED_ROOT = 50
-_LARGE_PROJECT = 200
 """Entries above which rendering a page would hold up the event loop."""
-_FOREIGN_FILE_BYTES = 1024
-"""Approximate bytes of memory that a file of another index takes."""
 
 
 class RepoStatus(msgspec.Struct, frozen=True):
@@ -71,11 +68,15 @@ class Repository:
         self._rate_limited = backend if isinstance(backend, RateLimited) else None
         self._claims: Claims = backend if isinstance(backend, Claims) else shared.claims.of(name)
         self._follower = follower
-        self._lookups = Lookups(backend, shared.extra_index, upstream)
+        self._upstream = upstream
         self._max_file_bytes = max_file_bytes
-        self._pages, self._checks = shared.pages, shared.checks
-        self._staging, self._tally = shared.staging, shared.withheld
+        self._shared = shared
         self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.evaluations)
+        lookups = Lookups(backend, upstream, shared)
+        self._project_pages = RepoPages(name, follower, lookups, self._policies, shared)
+        self._files = RepoFiles(
+            backend, follower, lookups, self._policies, shared=shared, max_file_bytes=max_file_bytes
+        )
         self._listed = ListedProjects()
         self._following: asyncio.Task[None] | None = None
 
@@ -139,7 +140,7 @@ class Repository:
         # Filtered pages are pages like others to the cache: it bounds what all of them take.
         key = (self.name, visible, is_json)
         large = len(names) > (_LARGE_ROOT if visible is None else _LARGE_FILTERED_ROOT)
-        return await self._pages.get_or_make(key, names, make, repo=self.name, large=large)
+        return await self._shared.pages.get_or_make(key, names, make, repo=self.name, large=large)
 
     async def _names(self) -> tuple[ProjectName, ...]:
         while True:
@@ -151,57 +152,28 @@ class Repository:
                 return names
 
     async def project_page(self, name: ProjectName, page_format: PageFormat) -> Page:
-        """Return a project's page: the repo's own, otherwise the extra index's; both merged where shadowing is allowed.
-
-        Raises IndexNotLoadedError, NotFoundError, UpstreamError.
-        """
-        is_json = page_format is PageFormat.JSON
-        catalog = await self._follower.latest()
-        source = catalog.source(name)
-        if source is None or self._lookups.may_be_foreign(name, owned=True):
-            # Another server may have just accepted an upload of an unknown name, so the storage itself is asked.
-            own = await self._lookups.stored(name) if source is None else catalog.project(name)
-            return await self._looked_up_page(name, own, source, is_json=is_json)
-        if self._policies.need_advisories:
-            self._policies.current()
-        page = self._pages.get((self._policies.pages, name, is_json), source)
-        if page is not None:
-            return page
-        return await self._own_page(name, catalog.project(name), source, is_json=is_json)
+        """Return a project's page. See `pywharf.index.repo_pages`."""
+        return await self._project_pages.page(name, page_format)
 
     async def find_file(self, name: ProjectName, filename: str) -> File:
-        """Return a file that may be downloaded. Raises IndexNotLoadedError, NotFoundError, WithheldError."""
-        project = (await self._follower.latest()).project(name)
-        file = project.file(filename) if project else None
-        if file is None and may_be_stored(filename):
-            # The client may know it from the page of another server, which accepted it a moment ago.
-            project = await self._lookups.stored(name, filename)
-            file = project.file(filename) if project else None
-        if project is None or file is None:
-            raise NotFoundError.no_file(filename, name)
-        if not project.offers_files:
-            raise NotFoundError(f"The project {name!r} is {project.status}; its files are not offered.")
-        while (enforcement := self._policies.current()) is not None and enforcement.concerns(name):
-            withheld = await enforcement.check(project, file)
-            if self._policies.current() is enforcement:
-                if withheld is not None:
-                    raise refusal_of(withheld)
-                break
-        return file
+        """Return a file that may be downloaded. See `pywharf.index.repo_files`."""
+        return await self._files.find(name, filename)
 
-    async def open_file(self, name: ProjectName, file: File) -> Content:
-        """Open a file's content. Raises NotFoundError, BackendUnavailableError."""
-        async with within(CALL_TIMEOUT_S):
-            return await self._backend.open_file(name, file)
+    async def open_file(self, name: ProjectName, file: File) -> ServedContent:
+        """Open the content of a file that was found. Raises NotFoundError, BackendUnavailableError, UpstreamError."""
+        return await self._files.open(name, file)
 
     async def read_metadata(self, name: ProjectName, file: File) -> bytes:
-        """Read a file's core metadata. Raises NotFoundError, BackendUnavailableError."""
-        async with within(CALL_TIMEOUT_S):
-            return await self._backend.read_metadata(name, file)
+        """Read a found file's core metadata. Raises NotFoundError, BackendUnavailableError, UpstreamError."""
+        return await self._files.metadata(name, file)
+
+    def failing_sources(self) -> tuple[FailingSource, ...]:
+        """Return the other indexes that fail; asks none."""
+        return self._shared.extra_index.health.failing(one.url for one in self._upstream.sources)
 
     def stage(self) -> StagedFile:
         """Return a file for an upload, to receive it within its context; a file not published is then removed."""
-        return StagedFile(self._backend.staging_folder, self._max_file_bytes, self._staging.share_of(self.name))
+        return StagedFile(self._backend.staging_folder, self._max_file_bytes, self._shared.staging.share_of(self.name))
 
     async def publish(
         self, filename: DistributionFilename, form: Mapping[str, str], staged: StagedFile, secret: str | None = None
@@ -214,7 +186,7 @@ class Repository:
             form,
             staged,
             secret=secret,
-            slot=self._checks.one(self.name),
+            slot=self._shared.checks.one(self.name),
             with_status=self._with_status,
         )
 
@@ -237,59 +209,3 @@ class Repository:
     async def is_claimed(self, name: str) -> bool:
         """Return whether a name was claimed. See `pywharf.index.ports.Claims`."""
         return await self._claims.is_claimed(name)
-
-    async def _looked_up_page(self, name: ProjectName, own: Project | None, source: object, *, is_json: bool) -> Page:
-        """Return the page of a project that the extra index may have: its own page, the other's, or both merged."""
-        foreign = await self._lookups.foreign(name, owned=own is not None)
-        if own is None and (source := self._follower.catalog.source(name)) is not None:
-            # It was published here during the lookups: it is the repo's, as if it had been known before them.
-            own = self._follower.catalog.project(name)
-            if not self._lookups.may_be_foreign(name, owned=True):
-                foreign = None
-        if foreign is not None:
-            return await self._foreign_page(name, own, foreign, is_json=is_json)
-        return await self._own_page(name, own, own if source is None else source, is_json=is_json)
-
-    async def _foreign_page(self, name: ProjectName, own: Project | None, foreign: Project, *, is_json: bool) -> Page:
-        """Return a page with the extra index's files, after the repo's own if it has any."""
-        sources = Sources(own, foreign)
-        key = (name, is_json, self._lookups.upstream.url)
-        return await self._page(key, (own, foreign), sources, is_json, source_bytes=sources.count * _FOREIGN_FILE_BYTES)
-
-    async def _own_page(self, name: ProjectName, project: Project | None, source: object, *, is_json: bool) -> Page:
-        if project is None:
-            raise NotFoundError.no_project(name)
-        self._policies.current()
-        page = self._pages.get((self._policies.pages, name, is_json), source)
-        if page is not None:
-            return page
-        shown = await self._lookups.with_sizes(project) if is_json else project
-        return await self._page((name, is_json), source, Sources(shown), is_json)
-
-    async def _page(
-        self,
-        key: tuple[ProjectName, *tuple[Hashable, ...]],
-        source: object,
-        sources: Sources,
-        is_json: bool,  # noqa: FBT001 - passed on
-        source_bytes: int = 0,
-    ) -> Page:
-        """Return the page under the policies in force when it is complete: waiting for a slot may take long."""
-        note = partial(self._tally.note, self.name, key[0])
-        began = self._policies.clock()
-        while True:
-            enforcement = self._policies.current()
-            page = await self._pages.get_or_make(
-                (self._policies.pages, *key),
-                source,
-                partial(make_page, sources, enforcement, note, is_json=is_json),
-                repo=self.name,
-                large=sources.count > _LARGE_PROJECT
-                or (enforcement is not None and enforcement.takes_long(key[0], sources.count)),
-                source_bytes=source_bytes,
-            )
-            # Another caller may have had it made before this one came, for a time that is over.
-            if self._policies.current() is enforcement and (
-                page.since >= began or page.is_right_at(self._policies.clock())
-            ):
-                return page

@@ -14,6 +14,7 @@ from pywharf.index.fair_slots import FairSlots
 from pywharf.index.page_cache import PageCache
 from pywharf.index.staging_room import StagingRoom
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.index.withheld_tally import WithheldTally
 
 _PAGE_CACHE_BYTES = 128 * 1024 * 1024
@@ -25,6 +26,8 @@ class SharedResources(msgspec.Struct, frozen=True):
     """The caches and slots that a worker makes once. Use them in one event loop."""
 
     extra_index: ExtraIndex
+    cache: UpstreamCache | None = None
+    """The pull-through cache; None: there is none, and repos in mode Cached cannot be opened."""
     pages: PageCache = msgspec.field(default_factory=partial(PageCache, _PAGE_CACHE_BYTES))
     change_probes: ChangeProbes = msgspec.field(default_factory=ChangeProbes)
     checks: FairSlots = msgspec.field(default_factory=partial(FairSlots, _MAX_CONCURRENT_CHECKS))

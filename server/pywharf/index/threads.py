@@ -6,6 +6,7 @@ other work in threads goes on.
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
@@ -66,6 +67,31 @@ async def on_storage(seconds: float, function: Callable[P, T], /, *args: P.args,
     """Run a call in a thread. Raises BackendUnavailableError if it takes longer; it may still take effect."""
     async with within(seconds):
         return await asyncio.wrap_future(submit(function, *args, **kwargs))
+
+
+class BoundedCalls:
+    """The calls on one storage, of which so many run concurrently. One that hangs leaves threads to the others."""
+
+    def __init__(self, most: int, what: str = "The storage") -> None:
+        """`what` names the storage in messages, at the beginning of a sentence."""
+        self._slots = asyncio.Semaphore(most)
+        self._what = what
+
+    async def run(self, seconds: float | None, function: Callable[[], T]) -> T:
+        """Run a call in a thread. Raises BackendUnavailableError if it takes longer; it may still take effect."""
+        loop = asyncio.get_running_loop()
+        async with within(seconds, self._what):
+            await self._slots.acquire()
+            running = submit(function)
+            # The slot becomes free only when the thread is done, so that a storage that hangs holds so many at most.
+            running.add_done_callback(lambda _: _soon(loop, self._slots.release))
+            return await asyncio.wrap_future(running)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Schedule a call in the event loop from any thread; do nothing if the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 def close() -> None:

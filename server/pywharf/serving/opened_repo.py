@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from pywharf.config.repo_config import BackendSpec
+from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import RepoName
 from pywharf.index.follower import Follower
 from pywharf.index.generations import Generations
@@ -12,8 +13,9 @@ from pywharf.index.lookups import UpstreamPolicy
 from pywharf.index.ports import Backend
 from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
+from pywharf.index.upstream.source import Source
 from pywharf.index.withheld_tally import WithheldTally
-from pywharf.serving.definitions import RepoDefinition
+from pywharf.serving.definitions import RepoDefinition, source_field
 from pywharf.serving.gatekeeper import Gatekeeper
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.permission_cache import PermissionCache
@@ -58,8 +60,16 @@ class RepoOpener:
         return self._shared.withheld
 
     def open(self, name: RepoName, definition: RepoDefinition) -> OpenedRepo:
-        """Open the repo and begin to follow its storage. Raises what its backend raises."""
+        """Open the repo and begin to follow its storage. Raises InvalidConfigError, and what its backend raises."""
         spec = definition.spec
+        upstream = upstream_policy(definition, self._extra_index_url)
+        if upstream.is_cached:
+            if self._shared.cache is None:
+                raise InvalidConfigError(
+                    "upstream.mode is Cached, and this server has no cache; start it with --cache_config, or set the "
+                    "mode to Pages."
+                )
+            self._shared.cache.pages.use(name, upstream.sources)
         backend = self._open_backend(spec, name, definition.admin_secret)
         follower = Follower(
             name,
@@ -72,7 +82,7 @@ class RepoOpener:
             name,
             backend,
             follower,
-            upstream=upstream_policy(spec, self._extra_index_url),
+            upstream=upstream,
             max_file_bytes=spec.max_file_bytes,
             shared=self._shared,
         )
@@ -80,8 +90,32 @@ class RepoOpener:
         return OpenedRepo(definition, repository, self._gatekeeper.cache_of(backend))
 
 
-def upstream_policy(spec: BackendSpec, default_url: str) -> UpstreamPolicy:
-    """Return a repo's policy; its own URL takes precedence over the server's."""
-    upstream = spec.upstream
-    url = (upstream.url or default_url or None) if upstream.mode == "Pages" else None
-    return UpstreamPolicy(url=url, reserved=upstream.reserved, allow_shadowing=upstream.allow_shadowing)
+def upstream_policy(definition: RepoDefinition, default_url: str) -> UpstreamPolicy:
+    """Return a repo's policy; its own URL or sources take precedence over the server's URL.
+
+    Raises InvalidConfigError for credentials that HTTP cannot carry.
+    """
+    upstream = definition.spec.upstream
+    url = upstream.url or default_url
+    sources: tuple[Source, ...] = ()
+    if upstream.mode != "None":
+        sources = _sources(definition) if upstream.sources else (Source(url=url),) if url else ()
+    return UpstreamPolicy(
+        sources=sources,
+        is_cached=upstream.mode == "Cached",
+        reserved=upstream.reserved,
+        allow_shadowing=upstream.allow_shadowing,
+    )
+
+
+def _sources(definition: RepoDefinition) -> tuple[Source, ...]:
+    for number, credentials in enumerate(definition.source_credentials):
+        if credentials is not None and ":" in credentials.username:
+            raise InvalidConfigError(
+                f"{source_field(number, 'username')} holds a colon, which ends a user name (RFC 7617); the index "
+                "needs another one."
+            )
+    return tuple(
+        Source(url=one.url, projects=one.projects, credentials=credentials)
+        for one, credentials in zip(definition.spec.upstream.sources, definition.source_credentials, strict=True)
+    )

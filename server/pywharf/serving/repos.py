@@ -131,6 +131,8 @@ class ServedRepos:
             self._metrics.synchronised.labels(repository.name).set(0 if status.failure else 1)
             if status.rate_limit is not None:
                 self._metrics.rate_limit.labels(repository.name).set(status.rate_limit.remaining)
+        failing = {one.url for repository in self.repositories for one in repository.failing_sources()}
+        self._metrics.failing_sources.set(len(failing))
         self._metrics.set_withheld(self.tally.by_rule())
 
     def withheld(self) -> dict[str, WithheldCount]:

@@ -23,6 +23,8 @@ from pywharf.web.listening import accepting
 _CLOSING_S = 1.0
 _MAX_CONNECTIONS = 32
 """Separate from clients' connections, so that the kubelet, the operator and Prometheus are always answered."""
+_MAX_FAILING = 100
+"""Failing indexes that are reported; the operator reads a bounded answer."""
 _BACKLOG = 128
 _KEEPALIVE_S = 75.0
 
@@ -39,7 +41,8 @@ def build_internal_app(
             if failure is not None:
                 broken[repository.name] = Fault(failure.code, str(failure))
         digest, withheld = await asyncio.to_thread(served_by_all), await asyncio.to_thread(repos.withheld)
-        report = ConfigReport(digest, broken, withheld, access=True)
+        failing = {one.url: one for repository in repos.repositories for one in repository.failing_sources()}
+        report = ConfigReport(digest, broken, withheld, access=True, upstreams=tuple(failing.values())[:_MAX_FAILING])
         return web.Response(
             body=msgspec.json.encode(report) + b"\n",
             content_type="application/json",

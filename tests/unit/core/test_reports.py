@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pywharf.cli import report
-from pywharf.core.reports import ConfigReport, Fault, IndexReport
+from pywharf.core.reports import ConfigReport, FailingSource, Fault, IndexReport
 from pywharf.index.update import Summary
 
 SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
@@ -15,10 +15,24 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
     [
         (report.of_summary(SUMMARY), b'{"projects":1,"files":2,"bytes":3,"changed":false,"problems":[]}\n'),
         (report.of_failure("Why."), b'{"error":"Why."}\n'),
-        (msgspec.json.encode(ConfigReport("", {}, {})), b'{"digest":"","broken":{},"policies":{},"access":false}'),
         (
-            msgspec.json.encode(ConfigReport("a", {"demo": Fault("code", "Why.")}, {}, access=True)),
-            b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true}',
+            msgspec.json.encode(ConfigReport("", {}, {})),
+            b'{"digest":"","broken":{},"policies":{},"access":false,"upstreams":[]}',
+        ),
+        (
+            msgspec.json.encode(
+                ConfigReport(
+                    "a",
+                    {"demo": Fault("code", "Why.")},
+                    {},
+                    access=True,
+                    upstreams=(FailingSource("https://index.example/", 7),),
+                )
+            ),
+            (
+                b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true,'
+                b'"upstreams":[{"url":"https://index.example/","failing_since":7}]}'
+            ),
         ),
     ],
     ids=["summary", "failure", "no fault", "fault"],

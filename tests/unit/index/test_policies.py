@@ -35,6 +35,7 @@ from pywharf.index.page_cache import Page, PageCache
 from pywharf.index.repository import Repository
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.source import Source
 from pywharf.index.withheld_tally import WithheldTally
 from support.distributions.wheels import wheel
 from support.server.other_index import URL, OtherIndex
@@ -68,15 +69,16 @@ class Repo:
         self.advisories: Any = CurrentAdvisories()
         self.follower = Follower(REPO, self.backend)
         self.shadowing: tuple[str, ...] = ("shadowed",)
+        self.pages = PageCache(10**8, self.clock)
         self.served = Repository(
             REPO,
             self.backend,
             self.follower,
-            upstream=UpstreamPolicy(url=URL, allow_shadowing=self.shadowing),
+            upstream=UpstreamPolicy(sources=(Source(url=URL),), allow_shadowing=self.shadowing),
             max_file_bytes=10**9,
             shared=SharedResources(
                 ExtraIndex(self.other),
-                pages=PageCache(10**8, self.clock),
+                pages=self.pages,
                 clock=self.clock,
                 withheld=self.tally,
                 advisories=self.advisories,
@@ -431,7 +433,7 @@ async def test_a_policy_counts_for_pages_that_are_just_being_looked_up(repo):
 
 async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch):
     repo.other.add("foo", *(f"foo-{n}-py3-none-any.whl" for n in range(300)))
-    real, made = repo.served._pages.get_or_make, []  # noqa: SLF001 - the moment at which it waits
+    real, made = repo.pages.get_or_make, []
 
     async def slow(*args: object, **kwargs: object) -> Page:
         page: Page = await real(*args, **kwargs)
@@ -440,7 +442,7 @@ async def test_a_policy_counts_for_pages_that_wait_for_a_slot(repo, monkeypatch)
             repo.served.enforce(policies(deny()))
         return page
 
-    monkeypatch.setattr(repo.served._pages, "get_or_make", slow)  # noqa: SLF001
+    monkeypatch.setattr(repo.pages, "get_or_make", slow)
     page = await repo.served.project_page(FOO, JSON)
     assert [len(json.loads(one.body)["files"]) for one in made] == [300, 0]
     assert page is made[1]

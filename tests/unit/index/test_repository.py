@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from pywharf.index.repository import Repository, RepoStatus
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.upstream import extra_index as extra_index_module
 from pywharf.index.upstream.extra_index import ExtraIndex
+from pywharf.index.upstream.source import Source
 from support.distributions.wheels import wheel
 from support.server.other_index import URL, OtherIndex
 from support.storage.storages import STORAGES
@@ -60,7 +62,7 @@ class Failing(MemoryBackend):
 
 
 async def followed(
-    backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: tuple[str, ...]
+    backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: Any
 ) -> tuple[Repository, Follower]:
     name = RepoName("team-a")
     follower = Follower(name, backend)
@@ -68,7 +70,7 @@ async def followed(
         name,
         backend,
         follower,
-        upstream=UpstreamPolicy(url=url, **policy),
+        upstream=UpstreamPolicy(sources=(Source(url=url),) if url is not None else (), **policy),
         max_file_bytes=10**9,
         shared=SharedResources(ExtraIndex(other), pages=PageCache(10**6)),
     )
@@ -78,7 +80,7 @@ async def followed(
 
 
 async def repository(
-    backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: tuple[str, ...]
+    backend: Backend, other: OtherIndex, *, loaded: bool = True, url: str | None = URL, **policy: Any
 ) -> Repository:
     made, _ = await followed(backend, other, loaded=loaded, url=url, **policy)
     return made

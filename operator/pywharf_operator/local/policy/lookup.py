@@ -10,6 +10,7 @@ from pywharf.core.names import ProjectName
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.upstream.source import Source
+from pywharf.index.upstream.sources import first_answer
 
 _CONCURRENT = 8
 _TIMEOUT_S = 300
@@ -52,15 +53,13 @@ async def _look_up(sources: Sequence[Source], names: list[ProjectName]) -> dict[
 
 
 async def _project(index: ExtraIndex, sources: Sequence[Source], name: ProjectName) -> Project | None:
-    for source in sources:
-        if not source.answers_for(name):
-            continue
+    async def ask(source: Source, wanted: ProjectName) -> Project | None:
         try:
-            found = await index.project(source.url, name)
+            return await index.project(source, wanted)
         except UpstreamError as error:
             raise InvalidConfigError(
-                f"The extra index {source.url} has no readable page of {name!r}: {error}"
+                f"The extra index {source.url} has no readable page of {wanted!r}: {error}"
             ) from error
-        if found is not None:
-            return found
-    return None
+
+    found = await first_answer(ask, sources, name)
+    return None if found is None else found.project

@@ -5,7 +5,6 @@ record of a deleted file stays, so that its name is not published again. The jou
 lock and the owner's name are next to `storage`.
 """
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
@@ -49,7 +48,7 @@ from pywharf.index.ports import (
     Unchanged,
     Upload,
 )
-from pywharf.index.threads import CALL_S, submit, within
+from pywharf.index.threads import CALL_S, BoundedCalls
 
 _MAX_OWNER_BYTES = 4096
 
@@ -84,7 +83,7 @@ class FileSystemBackend:
         self._probe = FolderProbe(folder, self._storage, self._staging, "journal", self._index_names)
         self._owner = owner
         self._prepared = False
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
+        self._calls = BoundedCalls(_MAX_CONCURRENT)
 
     @property
     def staging_folder(self) -> Path:
@@ -176,13 +175,7 @@ class FileSystemBackend:
                     self._prepare()
                 return function(*args, **kwargs)
 
-        loop = asyncio.get_running_loop()
-        async with within(deadline_s):
-            await self._slots.acquire()
-            running = submit(call)
-            # Free the slot only when the thread is done, so that a storage that hangs leaves threads to other repos.
-            running.add_done_callback(lambda _: _soon(loop, self._slots.release))
-            return await asyncio.wrap_future(running)
+        return await self._calls.run(deadline_s, call)
 
     def _prepare(self) -> None:
         self._storage.mkdir(parents=True, exist_ok=True)
@@ -259,12 +252,6 @@ class FileSystemBackend:
     def _find_project(self, name: ProjectName, only: str | None) -> Project | None:
         folder = ProjectFolder(self._storage, name)
         return folder.find() if only is None else folder.find_file(only)
-
-
-def _soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Schedule a call in the event loop from any thread; do nothing if the loop is closed."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function)
 
 
 def _version(filename: str, status: os.stat_result) -> str:

@@ -1,6 +1,7 @@
 """The port for the pull-through cache: where the files and pages of other indexes are kept."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ class KeptFile(msgspec.Struct, frozen=True):
     last_used: float
     """Unix seconds, at most `USE_GRANULARITY_S` older than the last use that was noted."""
     about: About | None = None
+    """Where it came from; None if that was not read (see `abouts`) or is not known."""
 
 
 class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,7 +83,15 @@ class CacheStore(Protocol):
         """Note that a file was used now. Cheap: within `USE_GRANULARITY_S` it does nothing."""
 
     def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
-        """List all kept files, in portions, in no order."""
+        """List all kept files, in portions, in no order. Their `about` may be left out.
+
+        Returns:
+            Portions of at most some thousands, so that a million files need no more memory than a few. A file that is
+            kept or removed meanwhile may be among them or not; no other one is missing.
+        """
+
+    async def abouts(self, digests: Sequence[str]) -> Mapping[str, About]:
+        """Return where files came from, by digest. Files that are not kept, or not known, are left out."""
 
     async def remove(self, digests: Sequence[str]) -> None:
         """Remove files; missing ones are ignored. Downloads that are under way may break."""
@@ -111,11 +121,25 @@ class CacheStore(Protocol):
     async def write_page(self, key: str, content: bytes) -> None:
         """Keep a page, in place of the one before it."""
 
-    async def remove_pages(self, unused_for_s: float) -> None:
-        """Remove the pages that were last written so many seconds ago or longer."""
+    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+        """Remove the pages that were last written so many seconds ago or longer.
+
+        Parameters:
+            unused_for_s: The age in seconds.
+            but_for: Keys of pages that stay whatever their age.
+
+        Returns:
+            The bytes of all pages that are left.
+        """
+
+    async def remove_leftovers(self) -> None:
+        """Remove what processes that were killed left behind: files in their spool folders, and locks that ended."""
 
     async def pins(self, repo: RepoName) -> tuple[Pin, ...]:
         """Return what a repo has pinned, in no order."""
+
+    async def pinning_repos(self) -> tuple[RepoName, ...]:
+        """Return the repos that have pinned anything, also those that no server serves any longer."""
 
     async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
         """Return what all repos have pinned."""

@@ -24,6 +24,8 @@ MAX_FILES = 100_000
 _MAX_TEXT = 16 * 1024
 """Characters of all texts about one file; real files need some hundreds."""
 _DIGEST_LENGTH = 64
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_MAX_DIGITS = 18
 _SEPARATORS = re.compile(r"[-_.]+")
 _HASH = re.compile(r"(?:md5|sha1|sha224|sha256|sha384|sha512|blake2b)=[0-9a-fA-F]+\Z")
 """A fragment of a link that is kept. Clients would read others, such as `egg=foo-1.0`, as a file's version."""
@@ -83,9 +85,10 @@ class _ForeignFile(msgspec.Struct, frozen=True):
     requires_python: str | None = msgspec.field(name="requires-python", default=None)
     core_metadata: bool | _Hashes | None = msgspec.field(name="core-metadata", default=None)
     dist_info_metadata: bool | _Hashes | None = msgspec.field(name="dist-info-metadata", default=None)
-    size: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    size: _Number | None = None
     upload_time: str | None = msgspec.field(name="upload-time", default=None)
     yanked: bool | str = False
+    provenance: str | None = None
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -115,6 +118,27 @@ def _parse_json(name: ProjectName, content: bytes, url: str) -> Project:
     return _project(name, [_from_json(foreign, url) for foreign in found], page.project_status)
 
 
+@warmed_up
+class _SerialMeta(msgspec.Struct, frozen=True):
+    last_serial: msgspec.Raw = msgspec.field(name="_last-serial", default=msgspec.Raw(b"null"))
+
+
+@warmed_up
+class _WithSerial(msgspec.Struct, frozen=True):
+    meta: _SerialMeta = _SerialMeta()
+
+
+def last_serial(content: bytes, content_type: str) -> int | None:
+    """Return the number of the index's last change to the project, if a JSON page says it (`meta._last-serial`)."""
+    if kind_of(content_type, "a page") != "json":
+        return None
+    try:
+        raw = bytes(msgspec.json.decode(content, type=_WithSerial).meta.last_serial)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return int(raw) if raw.isdigit() and len(raw) <= _MAX_DIGITS else None
+
+
 def _check(name: ProjectName, version: str, files: int) -> None:
     if not version.startswith("1."):
         raise UpstreamError(f"The index's page of {name!r} has the API version {version[:20]!r}, not 1.x.")
@@ -133,7 +157,7 @@ def _project(name: ProjectName, files: Iterable[File | None], status: _Status) -
 
 def _is_shown(file: File) -> bool:
     """Return whether the fields are as short as a real file's; longer ones would cost the event loop's time."""
-    texts = (file.location, file.requires_python, file.yanked, file.upload_time)
+    texts = (file.location, file.requires_python, file.yanked, file.upload_time, file.provenance)
     return len(file.filename) <= MAX_FILENAME and sum(len(t) for t in texts if t is not None) <= _MAX_TEXT
 
 
@@ -152,6 +176,7 @@ def _from_json(foreign: _ForeignFile, page: str) -> File | None:
         metadata_sha256=_metadata_digest(metadata),
         yanked=_yanked(foreign.yanked),
         location=location,
+        provenance=_provenance(foreign.provenance),
     )
 
 
@@ -174,6 +199,11 @@ def _yanked(yanked: bool | str) -> str | None:  # noqa: FBT001 - the API's own f
     if isinstance(yanked, str):
         return yanked
     return "" if yanked else None
+
+
+def _provenance(url: str | None) -> str | None:
+    """Return the URL if it is a whole one with TLS, as the API requires."""
+    return url if url is not None and url.startswith("https://") and _absolute(url, url) == url else None
 
 
 def _digest(raw: str) -> str:
@@ -236,4 +266,5 @@ def _from_anchor(given: Mapping[str, str], base: str) -> File | None:
         metadata_sha256=None if metadata is None else _digest(metadata.removeprefix("sha256=")),
         yanked=given.get("data-yanked"),
         location=location,
+        provenance=_provenance(given.get("data-provenance")),
     )

@@ -29,3 +29,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     def answers_for(self, name: ProjectName) -> bool:
         """Return whether the index may be asked for the name."""
         return not self.projects or matches(name, self.projects)
+
+    @property
+    def identity(self) -> "Identity":
+        """What its pages depend on: another repo with the same may be given them, and no other."""
+        return self.url, self.credentials
+
+
+Identity = tuple[str, SourceCredentials | None]

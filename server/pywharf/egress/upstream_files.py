@@ -1,0 +1,107 @@
+"""The HTTP client that fetches files of other indexes, bounded in time, redirects and number of requests."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from pywharf.core.endpoints import EndpointNotAllowedError
+from pywharf.core.errors import NotFoundError, UpstreamError, UpstreamTimeoutError
+from pywharf.egress.following import following
+from pywharf.egress.policy import Egress
+from pywharf.egress.sessions import Sessions
+from pywharf.egress.upstream_addresses import redirected
+from pywharf.index.upstream.file_fetching import Arriving
+from pywharf.index.upstream.source import Source
+
+_CONNECT_S, _SILENCE_S = 5.0, 30.0
+_HEAD_S = 60.0
+"""Seconds until the head of the last response, including the wait for a slot and the redirects."""
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
+_BUFFER = 512 * 1024
+"""Bytes of a response that are buffered while the ones before are written."""
+_MAX_CONCURRENT = 32
+"""Concurrent requests for files of one index, so that one that hangs does not take the slots of others."""
+_UNLIMITED = 0
+"""The slots bound the connections; those of one index must not be taken by another."""
+_GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+
+
+class UpstreamFiles:
+    """A client that sends a source's credentials to its own origin alone, and keeps no cookies. Use as a context."""
+
+    def __init__(self, user_agent: str, egress: Egress | None = None) -> None:
+        self._egress = egress or Egress()
+        # Some servers call a .tar.gz gzip-encoded. The bytes are taken as they are; the digest decides.
+        headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._sessions = Sessions(self._egress, _TIMEOUT, headers, read_bufsize=_BUFFER, most_connections=_UNLIMITED)
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENT))
+        """Slots by the index's URL; there are as many as configurations name."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._sessions.aclose()
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, url: str, source: Source) -> AsyncIterator[Arriving]:
+        """Request a file. See `pywharf.index.upstream.file_fetching.FileFetcher`."""
+        async with contextlib.AsyncExitStack() as held:
+            with _translating():
+                async with asyncio.timeout(_HEAD_S):
+                    await held.enter_async_context(self._slots[source.url])
+                    response = await held.enter_async_context(self._requested(url, source))
+            chunks = await held.enter_async_context(contextlib.aclosing(_chunks(response)))
+            yield Arriving(response.content_length, chunks)
+
+    @contextlib.asynccontextmanager
+    async def _requested(self, url: str, source: Source) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield a response with status 200."""
+        index = URL(source.url)
+        # A page's links are as little to be trusted as its redirects.
+        file = redirected(index, url, configured=index, egress=self._egress)
+        own_headers = {}
+        if (credentials := source.credentials) is not None:
+            basic = aiohttp.encode_basic_auth(credentials.username, credentials.password, "utf-8")
+            own_headers = {"Authorization": basic}
+        async with following(
+            self._sessions, self._egress, file, configured=index, headers={}, own_headers=own_headers
+        ) as (response, _):
+            if response.status in _GONE:
+                raise NotFoundError(f"The upstream index no longer has this file; it answers {response.status}.")
+            if response.status != HTTPStatus.OK:
+                raise UpstreamError(f"The upstream index answers {response.status} for this file.")
+            yield response
+
+
+@contextlib.contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except EndpointNotAllowedError as error:
+        raise UpstreamError(f"The file is at a host that is not allowed: {error}.") from error
+    except TimeoutError as error:  # before ClientError: aiohttp's timeouts are both
+        raise UpstreamTimeoutError("The upstream index did not send this file in time; try again later.") from error
+    except aiohttp.ClientConnectionError as error:
+        # Nothing is wrong with the file or the request.
+        raise UpstreamTimeoutError(
+            f"The upstream index cannot be reached ({type(error).__name__}); try again later."
+        ) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise UpstreamError(f"The upstream index's answer cannot be read ({type(error).__name__}).") from error
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """Yield the body in the pieces that have arrived since the piece before."""
+    with _translating():
+        async for chunk in response.content.iter_any():
+            yield chunk

@@ -1,0 +1,193 @@
+"""One fetch of a file of another index: for all clients of this process, under a lock that other replicas respect."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    NotFoundError,
+    PywharfError,
+    StorageFullError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    WrongContentError,
+)
+from pywharf.index.ports.cache_store import CacheStore
+from pywharf.index.ports.packages import Content
+from pywharf.index.threads import within
+from pywharf.index.upstream.file_fetching import Arriving, FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.first_digests import FirstDigests
+from pywharf.index.upstream.leases import Taken, lease
+from pywharf.index.upstream.spool import Spool
+from pywharf.index.upstream.spool_room import SpoolRoom, SpoolShare
+from pywharf.index.upstream.wanted_file import WantedFile, seconds_for, too_large
+
+_logger = logging.getLogger(__name__)
+_WAIT_S: Final = 10.0
+"""Seconds to wait for another replica that fetches the same file."""
+_FIRST_POLL_S, _POLL_S = 0.1, 1.0
+
+Find = Callable[[WantedFile], Awaitable[Content | None]]
+"""Looks for the file in the store. Raises nothing."""
+Begun = Spool | Content | None
+"""The file as it arrives, the content that another replica kept meanwhile, or None: there is no room to spool it."""
+
+
+class Fetching(msgspec.Struct, frozen=True):
+    """What every fetch works with."""
+
+    store: CacheStore
+    fetcher: FileFetcher
+    counts: FileCounts
+    room: SpoolRoom
+    first: FirstDigests
+    find: Find
+
+
+class FileFetch:
+    """A fetch that goes on whatever becomes of the clients that wait for it. `run` it in a task of its own."""
+
+    def __init__(self, wanted: WantedFile, shared: Fetching) -> None:
+        self._wanted = wanted
+        self._shared = shared
+        self._begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
+
+    async def begun(self) -> Begun:
+        """Wait until the first bytes are about to come. Raises NotFoundError, UpstreamError."""
+        await asyncio.wait([self._begun])  # not asyncio.shield: see SingleFlight
+        return self._begun.result()
+
+    async def run(self) -> None:
+        """Fetch the file, verify it and keep it.
+
+        Raises NotFoundError, UpstreamError; StorageFullError, BackendUnavailableError if the file cannot be kept.
+        """
+        try:
+            async with contextlib.AsyncExitStack() as held:
+                taken = await held.enter_async_context(lease(self._shared.store, self._wanted.key))
+                kept = await self._kept_by_another(taken, held)
+                if kept is not None:
+                    self._begun.set_result(kept)
+                    return
+                await self._fetch()
+        except BaseException as error:
+            if not self._begun.done():
+                self._begun.set_exception(_failure_of(error))
+                self._begun.exception()  # retrieved here, or asyncio would report it if every client is gone
+            raise
+
+    async def _kept_by_another(self, taken: Taken, held: contextlib.AsyncExitStack) -> Content | None:
+        """Return what another replica kept meanwhile; None: this one is to fetch the file."""
+        pause, until = _FIRST_POLL_S, time.monotonic() + _WAIT_S
+        while True:
+            kept = await self._shared.find(self._wanted) if taken != "store failed" else None
+            if kept is not None or taken != "held by another":
+                return kept
+            if time.monotonic() >= until:
+                # Clients would wait too long. This process fetches it as well, once for all of them.
+                self._shared.counts.passed_through("locked")
+                return None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _POLL_S)
+            # The other one may have failed, or died.
+            taken = await held.enter_async_context(lease(self._shared.store, self._wanted.key))
+
+    async def _fetch(self) -> None:
+        async with contextlib.AsyncExitStack() as held:
+            spool, digest = await self._receive(held)
+            await self._keep(spool, digest)
+
+    async def _receive(self, held: contextlib.AsyncExitStack) -> tuple[Spool, str]:
+        """Return the complete file and its digest. `held` keeps its room, and removes it in the end."""
+        wanted, counts = self._wanted, self._shared.counts
+        spool: Spool | None = None
+        try:
+            async with (
+                asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
+                self._shared.fetcher.fetch(wanted.url, wanted.source) as arriving,
+            ):
+                size = wanted.size_of(arriving.size)
+                spool, share = await self._spool(size, held)
+                self._begun.set_result(spool)
+                await self._write(spool, share, arriving, deadline)
+                digest = spool.complete(wanted.sha256 or await self._first_digest())
+        except BaseException as error:
+            failure = _failure_of(error)
+            counts.fetched(_result_of(failure), spool.written if spool is not None else 0)
+            if spool is not None:
+                spool.fail(failure)
+            if isinstance(error, TimeoutError):
+                raise failure from error
+            raise
+        counts.fetched("fetched", spool.written)
+        return spool, digest
+
+    async def _spool(self, size: int | None, held: contextlib.AsyncExitStack) -> tuple[Spool, SpoolShare]:
+        """Create the file to write to. Without room for it, clients are told to pass the content through."""
+        try:
+            folder = self._shared.store.spool_folder
+            share = await held.enter_async_context(self._shared.room.share(folder, size))
+            spool = await Spool.create(folder, size)
+        except (StorageFullError, BackendUnavailableError):
+            self._begun.set_result(None)
+            raise
+        held.push_async_callback(spool.remove)
+        return spool, share
+
+    async def _write(self, spool: Spool, share: SpoolShare, arriving: Arriving, deadline: asyncio.Timeout) -> None:
+        began = asyncio.get_running_loop().time()
+        async for chunk in arriving.chunks:
+            if spool.written + len(chunk) > self._wanted.max_bytes:
+                raise too_large(self._wanted)
+            share.take(len(chunk))
+            await spool.write(chunk)
+            deadline.reschedule(began + seconds_for(spool.written if spool.size is None else spool.size))
+
+    async def _first_digest(self) -> str:
+        """Return the digest that another fetch of the same file has recorded since this one began, or ""."""
+        wanted = self._wanted
+        return (await self._shared.first.known(wanted.source, wanted.project, wanted.file)).sha256
+
+    async def _keep(self, spool: Spool, digest: str) -> None:
+        wanted, shared = self._wanted, self._shared
+        try:
+            async with within(seconds_for(spool.written), "The cache's storage"):
+                await shared.store.keep(digest, spool.path, wanted.about)
+            if not wanted.sha256:
+                await shared.first.note(wanted.source, wanted.project, wanted.file.filename, digest, spool.written)
+        except (StorageFullError, BackendUnavailableError) as error:
+            is_full = isinstance(error, StorageFullError)
+            shared.counts.passed_through("store full" if is_full else "store failed")
+            _logger.warning("The file %s was served, but the cache cannot keep it: %s", wanted.file.filename, error)
+            raise
+
+
+def _failure_of(error: BaseException) -> PywharfError:
+    """Return the error that clients get: whatever happens, none of them may wait forever."""
+    match error:
+        case PywharfError():
+            return error
+        case TimeoutError():
+            return UpstreamTimeoutError("The upstream index did not send this file in time; try again later.")
+        case asyncio.CancelledError():
+            return UpstreamTimeoutError("The server stops, and no longer fetches this file; try again.")
+        case _:
+            return UpstreamError("This file could not be fetched; the server's log says why.")
+
+
+def _result_of(failure: PywharfError) -> FetchResult:
+    match failure:
+        case NotFoundError():
+            return "missing"
+        case WrongContentError():
+            return "wrong"
+        case UpstreamTimeoutError():
+            return "timeout"
+        case _:
+            return "failed"

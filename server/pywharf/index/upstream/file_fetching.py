@@ -1,0 +1,53 @@
+"""The port for fetching files of other indexes, and what the cache reports about them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from pywharf.index.upstream.source import Source
+
+FetchResult = Literal["fetched", "missing", "failed", "timeout", "wrong"]
+PassReason = Literal["no room", "store failed", "store full", "locked"]
+
+
+class Arriving(msgspec.Struct, frozen=True):
+    """A response whose body is arriving."""
+
+    size: int | None
+    """The bytes that the other index announces; None: it does not say."""
+    chunks: AsyncIterator[bytes]
+    """The body as it arrives. Raises UpstreamError, or UpstreamTimeoutError if no byte comes for long."""
+
+
+class FileFetcher(Protocol):
+    """An HTTP client that fetches files, with a deadline for each byte but none for the whole."""
+
+    def fetch(self, url: str, source: Source) -> AbstractAsyncContextManager[Arriving]:
+        """Request a file, and yield the response when its head is there.
+
+        Parameters:
+            url: The file's address, from a page of the source.
+            source: The index. Its credentials are sent to its own origin alone.
+
+        Raises:
+            NotFoundError: The other index no longer has the file.
+            UpstreamError: It failed, or the address may not be connected to; UpstreamTimeoutError: it is too slow.
+        """
+
+
+class FileCounts(Protocol):
+    """What happens to files, to be counted."""
+
+    def found(self, size: int) -> None:
+        """Count a request for a file of so many bytes that was kept."""
+
+    def missed(self) -> None:
+        """Count a request for a file that was not kept."""
+
+    def fetched(self, result: FetchResult, size: int) -> None:
+        """Count one fetch, with the bytes that came."""
+
+    def passed_through(self, reason: PassReason) -> None:
+        """Count a file that clients got but that is not kept, or was not fetched by one server for all."""

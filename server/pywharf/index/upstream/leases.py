@@ -1,0 +1,62 @@
+"""Locks of the cache's store that one replica holds while it fetches a file, and renews until it ends or dies."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from pywharf.core.errors import PywharfError
+from pywharf.index.ports.cache_store import CacheStore
+from pywharf.index.threads import within
+
+_logger = logging.getLogger(__name__)
+LEASE_S = 60.0
+"""Seconds after which others may take the lock of a replica that was killed."""
+_RENEWED_S = 20.0
+_CALL_S = 5.0
+
+Taken = Literal["taken", "held by another", "store failed"]
+
+
+@contextlib.asynccontextmanager
+async def lease(store: CacheStore, name: str) -> AsyncIterator[Taken]:
+    """Take the lock, and renew it within the context if that succeeded.
+
+    A store cannot extend a lock, so it is released and taken again. In between another replica may take it; then both
+    fetch the file, and the store keeps it once.
+    """
+    taken = await _take(store, name)
+    if taken != "taken":
+        yield taken
+        return
+    renewing = asyncio.create_task(_renew(store, name))
+    try:
+        yield taken
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+        await _release(store, name)
+
+
+async def _take(store: CacheStore, name: str) -> Taken:
+    try:
+        async with within(_CALL_S):
+            return "taken" if await store.lock(name, LEASE_S) else "held by another"
+    except PywharfError as error:
+        _logger.debug("A file of another index is fetched without a lock: %s", error)
+        return "store failed"
+
+
+async def _renew(store: CacheStore, name: str) -> None:
+    while True:
+        await asyncio.sleep(_RENEWED_S)
+        await _release(store, name)
+        await _take(store, name)
+
+
+async def _release(store: CacheStore, name: str) -> None:
+    """Release the lock; where that fails, it ends by itself."""
+    with contextlib.suppress(PywharfError):
+        async with within(_CALL_S):
+            await store.unlock(name)

@@ -336,8 +336,8 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         Meta(
             max_length=16,
             description=(
-                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong and "
-                "ClientConfigured where they say something."
+                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong, "
+                "ClientConfigured and UpstreamReachable where they say something."
             ),
             extra={"list_map_keys": ("type",)},
         ),

@@ -142,6 +142,14 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Contested": "Let nobody else write the ConfigMap that the message names.",
         "NotServed": "See Accepted and SecretsResolved; until the repo is served the ConfigMap stays as it is.",
     },
+    "PackageRepo UpstreamReachable": {
+        "Reachable": "None of the indexes that the repo depends on has failed for long.",
+        "UpstreamAway": (
+            "See that the indexes that the message names are up, that the server's pods reach their hosts, and that "
+            "their credentials are valid. What the cache holds is served meanwhile."
+        ),
+        "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+    },
     "PackageRepo Ready": {
         "Ready": "Clients can use the repo: Accepted, SecretsResolved and Programmed are True.",
     },

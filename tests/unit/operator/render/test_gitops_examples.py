@@ -117,6 +117,11 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Contested": (False, HEALTHY),
         "NotServed": (False, HEALTHY),
     },
+    "PackageRepo UpstreamReachable": {
+        "Reachable": (True, HEALTHY),
+        "UpstreamAway": (False, HEALTHY),
+        "NoReadyReplica": (None, HEALTHY),
+    },
     "PackageRepo Ready": {
         "Ready": (True, HEALTHY),
     },
@@ -180,7 +185,14 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     },
 }
 FINE = {
-    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate", "ClientConfigured"),
+    "PackageRepo": (
+        "Accepted",
+        "SecretsResolved",
+        "Programmed",
+        "IndexUpToDate",
+        "ClientConfigured",
+        "UpstreamReachable",
+    ),
     "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
     "PackagePolicy": ("Accepted", "Programmed"),
 }
@@ -209,6 +221,7 @@ def instance(kind, **different):
             index_up_to_date=found["IndexUpToDate"],
             index=None,
             client_configured=found["ClientConfigured"],
+            upstream_reachable=found["UpstreamReachable"],
             now=now,
         )
     elif kind == "PackagePolicy":

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pywharf.backends.opening import open_cache
 from pywharf.config.settings import ServerSettings
+from pywharf.egress.policy import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
+from pywharf.egress.upstream_files import UpstreamFiles
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_pages import KeptPages
@@ -18,7 +20,7 @@ from pywharf.serving.metrics import Metrics
 
 @contextlib.asynccontextmanager
 async def opened_cache(
-    settings: ServerSettings, client: UpstreamClient, health: SourceHealth, metrics: Metrics
+    settings: ServerSettings, client: UpstreamClient, health: SourceHealth, metrics: Metrics, user_agent: str
 ) -> AsyncIterator[UpstreamCache | None]:
     """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError."""
     if settings.cache_config is None:
@@ -28,6 +30,10 @@ async def opened_cache(
     store = open_cache(config, Path(settings.root), secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        pages = KeptPages(client, store, float(config.keep_pages), metrics, health)
+        pages = KeptPages(client, store, float(config.keep_pages), metrics.kept_pages, health)
         stack.push_async_callback(pages.aclose)
-        yield UpstreamCache(store, config.max_bytes, float(config.keep_pages), pages, KeptFiles(store))
+        fetcher = await stack.enter_async_context(UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)))
+        files = await stack.enter_async_context(
+            KeptFiles(store, fetcher, metrics.cached_files, max_spool_bytes=config.max_bytes)
+        )
+        yield UpstreamCache(store, pages, files, config.max_bytes, float(config.keep_pages))

@@ -219,7 +219,7 @@ async def _repos(
     health = SourceHealth()
     async with (
         UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
-        opened_cache(settings, client, health, metrics) as cache,
+        opened_cache(settings, client, health, metrics, _USER_AGENT) as cache,
     ):
         shared_resources = SharedResources(
             ExtraIndex(client, health), cache, staging=StagingRoom(_staged_bytes(settings)), advisories=advisories

@@ -8,7 +8,7 @@ import pytest
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
 from pywharf.config.copy_settings import CopySettings
-from pywharf.config.repo_config import AdminSecret, Upstream
+from pywharf.config.repo_config import AdminSecret, Upstream, UpstreamSource
 from pywharf.config.settings import (
     DeleteSettings,
     ExchangeSettings,
@@ -70,6 +70,7 @@ def test_every_field_of_a_repo_is_documented():
     fields = {field for spec in spec_types().values() for field in spec.__struct_fields__}
     missing = {field for field in fields if f"`{field}`" not in DOCS["commands.md"]}
     missing |= {field for field in Upstream.__struct_fields__ if f"`upstream.{field}`" not in DOCS["extra-index.md"]}
+    missing |= {field for field in UpstreamSource.__struct_fields__ if f"`{field}`" not in DOCS["extra-index.md"]}
     missing |= {field for field in ("raw", "env", "file") if f"`{field}`" not in DOCS["commands.md"]}
     assert set(AdminSecret.__struct_fields__) == {"type", "raw", "env", "file"}
     assert missing == set()

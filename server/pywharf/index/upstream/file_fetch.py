@@ -157,10 +157,10 @@ class FileFetch:
     async def _keep(self, spool: Spool, digest: str) -> None:
         wanted, shared = self._wanted, self._shared
         try:
-            async with within(seconds_for(spool.written), "The cache's storage"):
-                await shared.store.keep(digest, spool.path, wanted.about)
             if not wanted.sha256:
                 await shared.first.note(wanted.source, wanted.project, wanted.file.filename, digest, spool.written)
+            async with within(seconds_for(spool.written), "The cache's storage"):
+                await shared.store.keep(digest, spool.path, wanted.about)
         except (StorageFullError, BackendUnavailableError) as error:
             is_full = isinstance(error, StorageFullError)
             shared.counts.passed_through("store full" if is_full else "store failed")

@@ -67,6 +67,8 @@ class UpstreamFiles:
     async def _requested(self, url: str, source: Source) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield a response with status 200."""
         index = URL(source.url)
+        if not url:
+            raise UpstreamError("The upstream index does not say where this file is.")
         # A page's links are as little to be trusted as its redirects.
         file = redirected(index, url, configured=index, egress=self._egress)
         own_headers = {}

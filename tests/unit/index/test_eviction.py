@@ -1,6 +1,7 @@
 """Which kept files are removed: properties that hold for every cache."""
 
 import hashlib
+from collections.abc import Collection
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ def kept(name: int, size: int, age_s: float = 0.0) -> KeptFile:
     return KeptFile(hashlib.sha256(str(name).encode()).hexdigest(), size, NOW - age_s)
 
 
-def removed(files: list[KeptFile], target: int, pinned: set[str] = frozenset()) -> list[KeptFile]:
+def removed(files: list[KeptFile], target: int, pinned: Collection[str] = ()) -> list[KeptFile]:
     known = PinnedFiles()
     known.add(pinned)
     census = Census(known, NOW)

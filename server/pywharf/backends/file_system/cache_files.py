@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, unlink_if_there
+from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, shards, unlink_if_there
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.disk.durable import fsync_file, fsync_folder, open_fresh, place_new
 from pywharf.index.ports import About, KeptFile
@@ -60,6 +60,10 @@ class CacheFiles:
     def note_use(self, sha256: str) -> None:
         """Set the time of a file's last use to now, by the volume's own clock."""
         os.utime(self.path(sha256))
+
+    def shards(self) -> list[str]:
+        """Return what `scan` takes."""
+        return shards(self._files)
 
     def scan(self, shard: str) -> list[KeptFile]:
         """Return the kept files of one shard."""

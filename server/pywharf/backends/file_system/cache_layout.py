@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pywharf.disk.durable import fsync_folder, write_temporary
 
-SHARDS = tuple(f"{number:02x}" for number in range(256))
+_SHARD = re.compile("[0-9a-f]{2}")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -32,6 +32,14 @@ def path_of(folder: Path, digest: str) -> Path:
     if not is_digest(digest):
         raise ValueError(f"{digest[:80]!r} is no SHA-256 in lower-case hex")
     return folder / digest[:2] / digest
+
+
+def shards(folder: Path) -> list[str]:
+    """Return the names of the folders that the digests below a folder are spread over."""
+    try:
+        return sorted(name for name in os.listdir(folder) if _SHARD.fullmatch(name))  # noqa: PTH208 - names alone
+    except FileNotFoundError:
+        return []
 
 
 def entries(folder: Path, shard: str) -> Iterator[os.DirEntry[str]]:

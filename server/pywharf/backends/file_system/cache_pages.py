@@ -6,7 +6,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, unlink_if_there
+from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, shards, unlink_if_there
 from pywharf.disk.durable import open_fresh
 
 
@@ -31,6 +31,10 @@ class CachePages:
         path = path_of(self._folder, key)
         make_folder(path.parent)
         replace(path, content, spool)
+
+    def shards(self) -> list[str]:
+        """Return what `remove_old` takes."""
+        return shards(self._folder)
 
     def remove_old(self, shard: str, unused_for_s: float, but_for: AbstractSet[str]) -> int:
         """Remove the old pages of one shard, and return the bytes of those that are left."""

@@ -5,6 +5,7 @@ What is read needs no right to write, so downloads go on while the disk is full 
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,7 +16,6 @@ from typing import TypeVar
 from cachetools import TTLCache
 
 from pywharf.backends.file_system.cache_files import CacheFiles
-from pywharf.backends.file_system.cache_layout import SHARDS
 from pywharf.backends.file_system.cache_locks import CacheLocks
 from pywharf.backends.file_system.cache_pages import CachePages
 from pywharf.backends.file_system.cache_pins import CachePins
@@ -43,6 +43,7 @@ class FileSystemCacheStore:
     """The folder of one cache, as one process uses it."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
         self._files = CacheFiles(folder)
         self._pages = CachePages(folder, clock)
         self._pins = CachePins(folder)
@@ -62,6 +63,9 @@ class FileSystemCacheStore:
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await self._writing(lambda spool: self._files.keep(sha256, path, about, spool), _LARGE_S)
 
+    async def free_bytes(self) -> int | None:
+        return await self._reading(self._free_bytes)
+
     async def note_use(self, sha256: str) -> None:
         if sha256 in self._noted:
             return
@@ -72,7 +76,7 @@ class FileSystemCacheStore:
             _logger.debug("The use of a kept file is not noted: %s", error)
 
     async def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
-        for shard in SHARDS:
+        for shard in await self._reading(self._files.shards):
             portion = await self._reading(partial(self._files.scan, shard), _LARGE_S)
             if portion:
                 yield portion
@@ -101,7 +105,7 @@ class FileSystemCacheStore:
 
     async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
         left = 0
-        for shard in SHARDS:
+        for shard in await self._reading(self._pages.shards):
             left += await self._reading(partial(self._pages.remove_old, shard, unused_for_s, but_for), _LARGE_S)
         return left
 
@@ -127,6 +131,12 @@ class FileSystemCacheStore:
     async def aclose(self) -> None:
         with contextlib.suppress(BackendUnavailableError):
             await self._reading(self._spool.close)
+
+    def _free_bytes(self) -> int | None:
+        try:
+            return shutil.disk_usage(self._folder).free
+        except FileNotFoundError:  # nothing was written yet
+            return None
 
     async def _reading(self, function: Callable[[], T], seconds: float = CALL_S) -> T:
         """Run a call that works without a spool folder in a thread."""

@@ -1,0 +1,314 @@
+"""Keep the pull-through cache within its bounds: remove files and pages that were not used for long, and leftovers.
+
+Of several servers with one cache, one at a time lists and evicts. What it found is kept as a page, from which the
+others report the same numbers.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from pywharf.core.errors import PywharfError, StorageFullError
+from pywharf.core.msgspec_warmup import warmed_up
+from pywharf.index.ports import About, CacheStore, KeptFile
+from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
+
+CHECK_S = 300.0
+"""Seconds between two checks."""
+_SOONEST_S = 30.0
+"""Seconds between two checks that something asked for."""
+_SWEEP_S = 3600.0
+"""Seconds between two removals of leftovers, and between two counts of the pages' bytes."""
+_AGE_S = 6 * 3600.0
+"""Seconds between two removals of old pages."""
+_START_S = 600.0
+"""Seconds after the start in which no page is removed: not all repos say yet which pages they have pinned."""
+_ANY_AGE_S = 1e10
+_OLDEST_USAGE_S = 6 * 3600.0
+"""Seconds after which the files are listed again, even if this server has kept none."""
+_LOCK_S = 1800.0
+_LEFT = 0.9
+"""The part of the limit that an eviction leaves."""
+_ASKING = 0.05
+"""The part of the limit that, once this server has kept as much, brings a check forward."""
+_SPARE = 1024**3
+"""Bytes that the cache leaves free on its volume, at most a tenth of its limit: others write there, too."""
+_PAGES = 0.25
+"""The part of the limit that pages may take."""
+_PAGE_SLACK_S = 86400.0
+"""Seconds that a page's file outlives the page: not every confirmation writes it."""
+_YOUNGEST_PAGE_S = 600.0
+_MAX_USAGE_BYTES = 4096
+_ABOUTS = 500
+"""Pinned files of which it is read at one time where they came from."""
+_REST = 3.0
+"""How much longer than a portion took a listing rests after it, so that it takes a quarter of a processor at most."""
+_MOST_REST_S = 1.0
+
+_logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def _name_of(what: str) -> str:
+    return hashlib.sha256(f"pywharf upkeep: {what}".encode()).hexdigest()
+
+
+USAGE_KEY = _name_of("usage")
+"""The key of the page that holds the `Usage`."""
+_EVICTING, _SWEEPING = _name_of("evicting"), _name_of("sweeping")
+
+
+@warmed_up
+class Usage(msgspec.Struct, frozen=True):
+    """What a cache held when it was listed."""
+
+    files: int
+    file_bytes: int
+    page_bytes: int
+    listed_at: float
+    """Unix seconds at which the listing began."""
+
+
+class UpkeepShown(Protocol):
+    """What shows the cache's usage."""
+
+    def set_cache_usage(self, files: int, file_bytes: int, page_bytes: int) -> None:
+        """Show how much is kept."""
+
+    def count_evicted(self, reason: str, files: int, size: int) -> None:
+        """Count files that were evicted, and their bytes. The reason is `limit` or `full`."""
+
+
+class CountsForUpkeep:
+    """The counts of what happens to files, of which the upkeep learns what it needs."""
+
+    def __init__(self, counts: FileCounts, upkeep: "Upkeep") -> None:
+        self._upkeep = upkeep
+        self._counts = counts
+        self.found = counts.found
+        self.missed = counts.missed
+
+    def fetched(self, result: FetchResult, size: int) -> None:
+        """Count one fetch. What was fetched is kept."""
+        self._counts.fetched(result, size)
+        if result == "fetched":
+            self._upkeep.added(size)
+
+    def passed_through(self, reason: PassReason) -> None:
+        """Count a file that is not kept."""
+        self._counts.passed_through(reason)
+        if reason == "store full":
+            self._upkeep.is_full()
+        elif reason == "no room":
+            self._upkeep.ask()
+
+
+class Upkeep:
+    """The upkeep of one cache by one worker. `run` is a task; `added` and `is_full` are for those who keep files."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        store: CacheStore,
+        max_bytes: int,
+        keep_pages_s: float,
+        shown: UpkeepShown,
+        *,
+        pinned_pages: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
+        keys_of: Callable[[About], Iterable[str]] = lambda _: (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Pages of pinned files stay.
+
+        `pinned_pages` returns the keys of those that the served repos know, `keys_of` the keys of those that belong to
+        a file by where it came from, whether its repo is served or not.
+        """
+        self._store = store
+        self._max_bytes = max_bytes
+        self._keep_pages_s = keep_pages_s
+        self._spare = min(_SPARE, max_bytes // 10)
+        self._shown = shown
+        self._pinned_pages = pinned_pages
+        self._keys_of = keys_of
+        self._clock = clock
+        self._added = 0
+        self._added_at = 0.0
+        self._full = False
+        self._asked = asyncio.Event()
+        self._swept_at = 0.0
+        self._began_at = clock()
+        self._aged_at = self._began_at - _AGE_S + _SWEEP_S
+        self._said = ""
+
+    def added(self, size: int) -> None:
+        """Note that this worker has kept so many bytes more."""
+        self._added += size
+        self._added_at = self._clock()
+        if self._added > self._max_bytes * _ASKING:
+            self._asked.set()
+
+    def is_full(self) -> None:
+        """Note that the store had no room, so that less than the limit fits."""
+        self._full = True
+        self._asked.set()
+
+    def ask(self) -> None:
+        """Bring the next check forward: a volume may have little room left."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Check until cancelled. An error is logged once, and the next check tries again."""
+        while True:
+            try:
+                await self.check()
+                self._said = ""
+            except PywharfError as error:
+                self._say(str(error))
+            except Exception:
+                _logger.exception("The upkeep of the pull-through cache failed; it is tried again.")
+            await self._wait()
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(_SOONEST_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_S - _SOONEST_S):
+                await self._asked.wait()
+        self._asked.clear()
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            _logger.warning("The upkeep of the pull-through cache failed; it is tried again: %s", text)
+        self._said = text
+
+    async def check(self) -> None:
+        """Remove what is due to be removed, and show how much is kept."""
+        now = self._clock()
+        usage = await self._usage()
+        if now - self._swept_at >= _SWEEP_S:
+            await self._store.remove_leftovers()
+            self._swept_at = now
+            if await self._lock(_SWEEPING, _SWEEP_S):
+                pages = await self._remove_pages()
+                usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
+                await self._write(usage)
+        if self._wants_listing(usage, now) or await self._lacks_room():
+            usage = await self._evict(usage)
+        if usage is not None:
+            self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)
+
+    def _wants_listing(self, usage: Usage | None, now: float) -> bool:
+        if usage is None or self._full or not usage.listed_at <= now < usage.listed_at + _OLDEST_USAGE_S:
+            return True
+        if self._added_at < usage.listed_at:  # another server listed since
+            self._added = 0
+        return self._added > 0
+
+    async def _lacks_room(self) -> bool:
+        free = await self._store.free_bytes()
+        return free is not None and free < self._spare
+
+    async def _evict(self, known: Usage | None) -> Usage | None:
+        if not await self._lock(_EVICTING, _LOCK_S):
+            return known
+        try:
+            return await self._list_and_evict(0 if known is None else known.page_bytes)
+        finally:
+            await self._store.unlock(_EVICTING)
+
+    async def _list_and_evict(self, page_bytes: int) -> Usage:
+        began, full, added = self._clock(), self._full, self._added
+        pinned = await self._pinned()
+        census = Census(pinned, began)
+        async for portion in self._store.kept():
+            await _gently(census.add, portion)
+        files, size = census.files, census.size
+        limit = max(0, self._max_bytes - page_bytes)
+        free = await self._store.free_bytes()
+        if free is not None and free < self._spare:
+            limit, full = min(limit, size + free - self._spare), True
+        elif full:
+            limit = min(limit, size - 1)
+        if size > limit:
+            eviction = census.eviction(max(0, int(limit * _LEFT)))
+            if eviction is not None:
+                async for portion in self._store.kept():
+                    chosen = await _gently(eviction.choose, portion)
+                    await self._remove(chosen, "full" if full else "limit")
+                    files -= len(chosen)
+                    size -= sum(file.size for file in chosen)
+        self._added -= added
+        self._full = False
+        usage = Usage(files, size, page_bytes, began)
+        await self._write(usage)
+        return usage
+
+    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> None:
+        if chosen:
+            await self._store.remove([file.sha256 for file in chosen])
+            self._shown.count_evicted(reason, len(chosen), sum(file.size for file in chosen))
+
+    async def _pinned(self) -> PinnedFiles:
+        pinned = PinnedFiles()
+        for repo in await self._store.pinning_repos():
+            pins = await self._store.pins(repo)
+            digests = [digest for pin in pins for digest in (pin.sha256, pin.metadata_sha256) if digest]
+            await asyncio.to_thread(pinned.add, digests)
+        return pinned
+
+    async def _remove_pages(self) -> int:
+        """Remove old pages, and younger ones as long as all take too many bytes. Returns the bytes that are left."""
+        now, most = self._clock(), self._max_bytes * _PAGES
+        left = await self._store.remove_pages(_ANY_AGE_S, {USAGE_KEY})
+        if now < self._began_at + _START_S or (left <= most and now < self._aged_at + _AGE_S):
+            return left
+        stay = await self._pages_that_stay()
+        age_s = self._keep_pages_s + _PAGE_SLACK_S
+        left = await self._store.remove_pages(age_s, stay)
+        while left > most and age_s > _YOUNGEST_PAGE_S:
+            age_s /= 2
+            left = await self._store.remove_pages(age_s, stay)
+        self._aged_at = now
+        return left
+
+    async def _pages_that_stay(self) -> set[str]:
+        stay = {USAGE_KEY}
+        if self._pinned_pages is not None:
+            stay |= await self._pinned_pages()
+        for repo in await self._store.pinning_repos():
+            digests = [pin.sha256 for pin in await self._store.pins(repo)]
+            for start in range(0, len(digests), _ABOUTS):
+                abouts = await self._store.abouts(digests[start : start + _ABOUTS])
+                stay.update(key for about in abouts.values() for key in self._keys_of(about))
+        return stay
+
+    async def _lock(self, name: str, seconds: float) -> bool:
+        try:
+            return await self._store.lock(name, seconds)
+        except StorageFullError:  # then it matters more that somebody makes room than that only one does
+            return True
+
+    async def _usage(self) -> Usage | None:
+        text = await self._store.read_page(USAGE_KEY, _MAX_USAGE_BYTES)
+        try:
+            return None if text is None else msgspec.json.decode(text, type=Usage)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+    async def _write(self, usage: Usage) -> None:
+        with contextlib.suppress(StorageFullError):
+            await self._store.write_page(USAGE_KEY, msgspec.json.encode(usage))
+
+
+async def _gently(function: Callable[[Sequence[KeptFile]], T], portion: Sequence[KeptFile]) -> T:
+    """Work on a portion off the event loop, then leave the processor to the requests."""
+    began = time.monotonic()
+    result = await asyncio.to_thread(function, portion)
+    await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
+    return result

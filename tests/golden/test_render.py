@@ -21,6 +21,7 @@ FOLDERS = {
     "github": CHECKOUT / "examples" / "github",
     "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
+    "cache": CHECKOUT / "examples" / "cache",
     "policy": CHECKOUT / "examples" / "policy",
     "in-cluster": CHECKOUT / "examples" / "in-cluster",
     "trusted-publishing": CHECKOUT / "examples" / "trusted-publishing",

@@ -16,7 +16,7 @@ import msgspec
 from cachetools import LRUCache
 
 from pywharf_operator.cluster.kube import Json, Kube
-from pywharf_operator.render.resolve.secret_refs import MAX_BYTES
+from pywharf_operator.render.resolve.secret_refs import MAX_BYTES, SOURCE_FIELDS
 from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, ObjectMeta, PackageRepo, Secret
 from pywharf_operator.spec.kinds import SECRET
 
@@ -56,6 +56,9 @@ def wanted_by(repos: Iterable[PackageRepo]) -> Wanted:
         for ref in (credentials.read_secret_ref, credentials.write_secret_ref, credentials.backend_secret_ref):
             if ref is not None:
                 found[ObjectKey(repo.key.namespace, ref.name)].add(ref.key)
+        for source in repo.spec.upstream.sources:
+            if source.credentials_secret_ref is not None:
+                found[ObjectKey(repo.key.namespace, source.credentials_secret_ref.name)].update(SOURCE_FIELDS)
     return {key: frozenset(keys) for key, keys in found.items()}
 
 

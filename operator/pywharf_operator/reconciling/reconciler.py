@@ -62,6 +62,7 @@ from pywharf_operator.status.served import (
     repo_statuses,
     status_of_server,
 )
+from pywharf_operator.status.upstreams import next_look_s
 from pywharf_operator.status.writer import Statuses
 
 _APIS_FOR_S = 15.0
@@ -267,6 +268,9 @@ class Reconciler:
         again += [wait_s for wait_s, applies in reasons if applies]
         late = any(not one.status for one in serving.values())
         late |= any(one.reach.delivered and not one.programmed.status for one in reported.values())
+        look_s = next_look_s(verdict.repos, server, reports)
+        if look_s is not None:
+            again.append(look_s)
         check_s = memory.next_check_s(waiting=bool(reports) and late)
         if check_s is not None:
             again.append(check_s)

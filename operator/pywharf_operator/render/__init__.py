@@ -20,7 +20,7 @@ from pywharf_operator.render.objects.network_policy import index_network_policy,
 from pywharf_operator.render.objects.service import service
 from pywharf_operator.render.objects.service_accounts import index_account, server_account
 from pywharf_operator.render.objects.service_monitor import metrics_service, service_monitor
-from pywharf_operator.render.objects.volume_claim import volume_claim
+from pywharf_operator.render.objects.volume_claim import cache_claim, volume_claim
 from pywharf_operator.render.resolve.findings import ACCEPTED, SECRETS_RESOLVED, Finding
 from pywharf_operator.render.resolve.kept import KeptRepo, repos_applied
 from pywharf_operator.render.resolve.object_sizes import config_rendered
@@ -55,6 +55,7 @@ _WORKLOAD = (
     server_account,
     index_account,
     volume_claim,
+    cache_claim,
     network_policy,
     index_network_policy,
     service,

@@ -82,12 +82,12 @@ class Github(BackendModel, frozen=True, kw_only=True):
         return {"apiURL": self.api_url}
 
 
-def _https_unless_allowed(backend: "ObjectStore") -> bool:
+def _https_unless_allowed(backend: "StoreAddress") -> bool:
     return backend.allow_http or not backend.endpoint.startswith("http:")
 
 
-class ObjectStore(BackendModel, frozen=True, kw_only=True):
-    """What all object stores share."""
+class StoreAddress(BackendModel, frozen=True, kw_only=True):
+    """Which part of which object store."""
 
     rules = (
         Rule(
@@ -99,7 +99,7 @@ class ObjectStore(BackendModel, frozen=True, kw_only=True):
 
     prefix: Annotated[
         Prefix,
-        Meta(description="Folder inside it that this repo has for itself, ended by '/'. Empty: all of it."),
+        Meta(description="Folder inside it that is for this alone, ended by '/'. Empty: all of it."),
     ] = ""
     endpoint: Annotated[
         Endpoint,
@@ -123,6 +123,15 @@ class ObjectStore(BackendModel, frozen=True, kw_only=True):
             )
         ),
     ] = ""
+
+    def endpoints(self) -> dict[str, str]:
+        """See BackendModel."""
+        return {"endpoint": self.endpoint} if self.endpoint else {}
+
+
+class ObjectStore(StoreAddress, frozen=True, kw_only=True):
+    """What the object stores of repos share."""
+
     download: Annotated[
         Download,
         Meta(
@@ -149,10 +158,6 @@ class ObjectStore(BackendModel, frozen=True, kw_only=True):
         made = super().table()
         made["poll_interval"] = made.pop("poll_interval_seconds")
         return made
-
-    def endpoints(self) -> dict[str, str]:
-        """See BackendModel."""
-        return {"endpoint": self.endpoint} if self.endpoint else {}
 
 
 class S3(ObjectStore, frozen=True, kw_only=True):

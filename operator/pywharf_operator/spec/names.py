@@ -10,6 +10,8 @@ REPO_LABEL: Final = "pywharf.dev/repo"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 RENDERED_ANNOTATION: Final = "pywharf.dev/rendered"
 """Annotation of an object: the digest of what was rendered."""
+CACHE_ANNOTATION: Final = "pywharf.dev/cache"
+"""Annotation of the server's pods: the digest of the cache's configuration, which they read when they start."""
 
 Component = Literal["server", "index"]
 """What a pod does: `server` serves, `index` updates a repo's index."""

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from pywharf.config.forms import Url
+from pywharf.config.repo_config import MAX_SOURCES
 from pywharf.core.access.entries import MAX_ENTRIES, MAX_PATTERNS, check_entries
 from pywharf.core.names import RepoName
 from pywharf_operator.spec.access import Access, delivered
@@ -29,6 +30,7 @@ PACKAGE_REPO = "PackageRepo"
 TRIGGER_ANNOTATION = "pywharf.dev/update-index"
 """Any new value of it runs an update of the index immediately."""
 
+MAX_PATTERNS_OF_SOURCE: Final = 256
 DEFAULT_SERVER_NAME: Final = "pywharf"
 """The PackageServer of a PackageRepo that names none."""
 
@@ -123,17 +125,75 @@ class Index(Model, frozen=True, kw_only=True):
     ] = 60
 
 
+class SourceSecretRef(Model, frozen=True, kw_only=True):
+    """A Secret in the repo's own namespace."""
+
+    name: Annotated[
+        ObjectName,
+        Meta(
+            description=(
+                "The Secret's name, in the repo's own namespace, with the keys `username` and `password`. It must "
+                'carry the label pywharf.dev/credentials: "true".'
+            )
+        ),
+    ]
+
+
+class UpstreamSource(Model, frozen=True, kw_only=True):
+    """One of several indexes that are asked in order."""
+
+    url: Annotated[Url, Meta(description="Its Simple index, whose host the server's `allowedEndpoints` must list.")]
+    projects: Annotated[
+        tuple[NamePattern, ...],
+        Meta(
+            max_length=MAX_PATTERNS_OF_SOURCE,
+            description="Names, * for any characters, that it is asked for. Empty: all names.",
+        ),
+    ] = ()
+    credentials_secret_ref: Annotated[
+        SourceSecretRef | None,
+        Meta(
+            description=(
+                "User name and password that are sent to the index's own host alone. Over http they travel readable."
+            )
+        ),
+    ] = None
+
+
 class Upstream(Model, frozen=True, kw_only=True):
     """What is answered for a project that the repo does not hold."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.url) && has(self.sources) && self.sources.size() > 0)",
+            message="upstream: url and sources exclude each other; make the url the last of the sources",
+            holds=lambda upstream: upstream.url is None or not upstream.sources,
+        ),
+    )
 
     url: Annotated[
         Url | None,
         Meta(description="Simple index asked for projects that the repo does not hold. Absent: the server's."),
     ] = None
     mode: Annotated[
-        Literal["None", "Pages"] | None,
-        Meta(description="Pages: answer with that index's page. None: never ask it. Absent: the server's."),
+        Literal["None", "Pages", "Cached"] | None,
+        Meta(
+            description=(
+                "Pages: answer with that index's page. Cached: also keep its pages and files in the server's `cache`, "
+                "so that installs go on while it is away. None: never ask it. Absent: the server's."
+            )
+        ),
     ] = None
+    sources: Annotated[
+        tuple[UpstreamSource, ...],
+        Meta(
+            max_length=MAX_SOURCES,
+            description=(
+                "Instead of `url`: several indexes in order. The first one that matches a name and has the project "
+                "answers alone; one that fails is never replaced by the next."
+            ),
+        ),
+    ] = ()
     reserved: Annotated[
         tuple[NamePattern, ...],
         Meta(
@@ -276,8 +336,8 @@ class PackageRepoStatus(StatusModel, frozen=True, kw_only=True):
         Meta(
             max_length=16,
             description=(
-                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong and "
-                "ClientConfigured where they say something."
+                "Accepted, SecretsResolved, Programmed, IndexUpToDate and Ready; AccessResolved, CredentialsStrong, "
+                "ClientConfigured and UpstreamReachable where they say something."
             ),
             extra={"list_map_keys": ("type",)},
         ),

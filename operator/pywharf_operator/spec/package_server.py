@@ -8,6 +8,7 @@ from msgspec import Meta
 from pywharf.config.forms import Url
 from pywharf.core.endpoints import PUBLIC_ENDPOINTS
 from pywharf_operator.spec.advisories import AdvisoryFeed
+from pywharf_operator.spec.cache import Cache
 from pywharf_operator.spec.conditions import Condition, Count, StatusModel, Text
 from pywharf_operator.spec.exposure import HttpRoute, Ingress
 from pywharf_operator.spec.forms import (
@@ -17,14 +18,12 @@ from pywharf_operator.spec.forms import (
     Namespace,
     ObjectName,
     PodPath,
-    Quantity,
-    StorageClassName,
 )
 from pywharf_operator.spec.identity import Identity
 from pywharf_operator.spec.jobs import Jobs
 from pywharf_operator.spec.limits import Limits
 from pywharf_operator.spec.metadata import ObjectKey, Resource
-from pywharf_operator.spec.model import Model, Rule, exactly_one
+from pywharf_operator.spec.model import Model, Rule
 from pywharf_operator.spec.monitoring import ServiceMonitor
 from pywharf_operator.spec.own_metadata import OwnAnnotations, OwnLabels, key_rules
 from pywharf_operator.spec.resources import Resources
@@ -33,6 +32,7 @@ from pywharf_operator.spec.selector import LabelSelector
 from pywharf_operator.spec.service import Service
 from pywharf_operator.spec.service_account import ServiceAccount
 from pywharf_operator.spec.staging import Staging
+from pywharf_operator.spec.volume import Volume, volume_rules
 
 PACKAGE_SERVER = "PackageServer"
 MAX_NAME_LENGTH = 50
@@ -61,52 +61,10 @@ class Autoscaling(Model, frozen=True, kw_only=True):
     ] = 80
 
 
-class Storage(Model, frozen=True, kw_only=True):
+class Storage(Volume, frozen=True, kw_only=True):
     """The volume of fileSystem repos."""
 
-    rules = (
-        Rule(
-            cel="has(self.size) != has(self.existingClaim)",
-            message="storage must hold exactly one of size and existingClaim",
-            holds=lambda storage: exactly_one(storage.size, storage.existing_claim),
-        ),
-        Rule(
-            cel="!has(self.storageClassName) || has(self.size)",
-            message="storage: storageClassName has no effect on existingClaim; leave it out",
-            holds=lambda storage: storage.storage_class_name is None or storage.size is not None,
-        ),
-    )
-
-    size: Annotated[Quantity | None, Meta(description="Size of the volume that is claimed, such as 10Gi.")] = None
-    storage_class_name: Annotated[
-        StorageClassName | None,
-        Meta(
-            description=(
-                "Storage class of that volume. Absent: the cluster's default. Empty: no class; the claim is bound to "
-                "a volume that has none."
-            )
-        ),
-    ] = None
-    access_modes: Annotated[
-        tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...],
-        Meta(
-            min_length=1,
-            max_length=2,
-            description=(
-                "How the volume may be mounted. Without ReadWriteMany the server has one replica, and updates of "
-                "indexes run on its node."
-            ),
-        ),
-    ] = ("ReadWriteOnce",)
-    existing_claim: Annotated[
-        ObjectName | None,
-        Meta(description="A PersistentVolumeClaim of the server's namespace to use, instead of a new one."),
-    ] = None
-
-    @property
-    def shared(self) -> bool:
-        """Whether several nodes may mount it concurrently."""
-        return "ReadWriteMany" in self.access_modes
+    rules = volume_rules("storage")
 
 
 class AllowedNamespaces(Model, frozen=True, kw_only=True):
@@ -149,8 +107,13 @@ class ServerUpstream(Model, frozen=True, kw_only=True):
         Url | None, Meta(description="Simple index that is asked. Absent: the product's default, PyPI's.")
     ] = None
     mode: Annotated[
-        Literal["None", "Pages"],
-        Meta(description="Pages: answer with that index's page. None: never ask it."),
+        Literal["None", "Pages", "Cached"],
+        Meta(
+            description=(
+                "Pages: answer with that index's page. Cached: also keep its pages and files in the server's `cache`. "
+                "None: never ask it."
+            )
+        ),
     ] = "Pages"
     reserved: Annotated[
         tuple[NamePattern, ...],
@@ -253,6 +216,15 @@ class PackageServerSpec(Model, frozen=True, kw_only=True):
     upstream: Annotated[
         ServerUpstream, Meta(description="What repos answer for projects they do not hold, unless they say.")
     ] = ServerUpstream()
+    cache: Annotated[
+        Cache | None,
+        Meta(
+            description=(
+                "Where pages and files of other indexes are kept for repos whose upstream mode is Cached. Absent: "
+                "such repos are refused."
+            )
+        ),
+    ] = None
     advisories: Annotated[
         AdvisoryFeed | None,
         Meta(description="The feed of advisories that policies and clients ask for. Absent: there is none."),
@@ -363,6 +335,13 @@ class PackageServer(Resource, frozen=True, kw_only=True):
         """The Secret with the server's certificate, if it speaks TLS itself."""
         tls = self.spec.tls
         return None if tls is None else ObjectKey(self.key.namespace, tls.secret_ref.name)
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The volumes that each replica mounts."""
+        cache = self.spec.cache
+        given = (self.spec.storage, None if cache is None else cache.file_system)
+        return tuple(volume for volume in given if volume is not None)
 
     @property
     def most_replicas(self) -> int:

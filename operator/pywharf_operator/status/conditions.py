@@ -20,6 +20,7 @@ ACCESS_RESOLVED: Final = "AccessResolved"
 CREDENTIALS_STRONG: Final = "CredentialsStrong"
 IDENTITY_READY: Final = "IdentityReady"
 CLIENT_CONFIGURED: Final = "ClientConfigured"
+UPSTREAM_REACHABLE: Final = "UpstreamReachable"
 _QUIET_REASONS: Final = {
     "Waiting",
     "NoReadyReplica",
@@ -58,6 +59,7 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     index_up_to_date: Finding,
     index: IndexStatus | None,
     client_configured: Finding | None = None,
+    upstream_reachable: Finding | None = None,
     now: datetime,
 ) -> PackageRepoStatus:
     """Return a repo's status.
@@ -65,6 +67,7 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
     Ready means Accepted, SecretsResolved and Programmed: an old index is still served, and an access entry without an
     effect leaves the others as they are.
     `client_configured` None: the ConfigMap for its clients, if it asks for one, is not written.
+    `upstream_reachable` None: the repo depends on no other index, or is not served.
     """
     needed = {"Accepted": verdict.accepted, "SecretsResolved": verdict.secrets_resolved, "Programmed": programmed}
     findings = needed | {"IndexUpToDate": index_up_to_date, READY: ready_of(needed, "The repo is served.")}
@@ -74,6 +77,8 @@ def repo_status(  # noqa: PLR0913 - one for each part of the status
         findings[CREDENTIALS_STRONG] = verdict.credentials_strong
     if verdict.repo.spec.client_config is not None:
         findings[CLIENT_CONFIGURED] = client_configured or _NOT_CONFIGURED
+    if upstream_reachable is not None:
+        findings[UPSTREAM_REACHABLE] = upstream_reachable
     previous = verdict.repo.status or PackageRepoStatus()
     generation = verdict.repo.metadata.generation or 0
     return PackageRepoStatus(

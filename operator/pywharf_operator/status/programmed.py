@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from cachetools import FIFOCache
 
-from pywharf.core.reports import Fault, WithheldCount
+from pywharf.core.reports import FailingSource, Fault, WithheldCount
 from pywharf_operator.render import Finding
 from pywharf_operator.render.pod.pod_template import INTERNAL_PORT
 
@@ -33,6 +33,10 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """Whether it is of a version that reads policies; others refuse a configuration that names some."""
     knows_access: bool = True
     """Whether it is of a version that reads access entries; others refuse a configuration that has some."""
+    knows_sources: bool = True
+    """Whether it is of a version that reads several sources and the mode Cached; others refuse such a configuration."""
+    upstreams: tuple[FailingSource, ...] = ()
+    """Other indexes that it cannot get pages from now."""
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
@@ -70,14 +74,17 @@ def unreachable(reports: Sequence[ReplicaReport]) -> Finding | None:
     return Finding(status=False, reason="ReplicasUnreachable", message=message)
 
 
-def too_old(reports: Sequence[ReplicaReport], *, policies: bool = True, access: bool = True) -> Finding | None:
+def too_old(
+    reports: Sequence[ReplicaReport], *, policies: bool = True, access: bool = True, sources: bool = True
+) -> Finding | None:
     """Return the finding about replicas that cannot read the configuration; None if all can.
 
-    `policies` and `access`: whether it has policies, and access entries.
+    `policies`, `access` and `sources`: whether it has policies, access entries, and sources or the mode Cached.
     """
     for what, old in (
         ("policies", [report for report in reports if policies and not report.knows_policies]),
         ("access entries", [report for report in reports if access and not report.knows_access]),
+        ("upstream sources and caches", [report for report in reports if sources and not report.knows_sources]),
     ):
         if old:
             return _too_old(what, old[0].pod, f"{len(old)} of {len(reports)}")

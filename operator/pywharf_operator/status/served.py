@@ -10,6 +10,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
+from pywharf_operator.render.objects.config_map import plain
 from pywharf_operator.render.resolve.identity import entries_in
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
@@ -21,6 +22,7 @@ from pywharf_operator.status.policies import NOT_DELIVERED, PolicyReport
 from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, too_old
 from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
+from pywharf_operator.status.upstreams import needs_newer, upstream_reachable
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +88,16 @@ def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
 def _too_old(result: Result) -> Finding | None:
     """Return the finding about replicas of an image that cannot read the configuration; None if all can."""
     # While pods are being replaced, the old ones may be of an older version.
-    if not result.rolled_out or all(one.knows_policies and one.knows_access for one in result.reports):
+    if not result.rolled_out or all(
+        one.knows_policies and one.knows_access and one.knows_sources for one in result.reports
+    ):
         return None
     verdict = result.verdict
     access = any(one.spec is not None and one.spec.access for one in verdict.repos)
     access = access or any(entries_in(one.table) for one in verdict.kept)
-    return too_old(result.reports, policies=bool(verdict.policies), access=access)
+    sources = any(one.spec is not None and needs_newer(plain(one.spec.upstream)) for one in verdict.repos)
+    sources = sources or any(needs_newer(one.table.get("upstream")) for one in verdict.kept)
+    return too_old(result.reports, policies=bool(verdict.policies), access=access, sources=sources)
 
 
 def _programmed(name: str, result: Result, old: Finding | None) -> Finding:
@@ -104,10 +110,11 @@ def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: date
     """Return every repo's new status. `serving` is the result of `programmed_of`."""
     cron_jobs = {one["metadata"]["labels"][REPO_LABEL]: one for one in result.rendered.cron_jobs}
     found: RepoStatuses = []
+    server = result.verdict.server
     for repo in result.repos:
         url, programmed_, index_finding, index = None, NOT_SERVED, NO_UPDATES, None
         if repo.served:
-            url, programmed_ = repo_url(result.verdict.server, repo.name), serving[repo.name]
+            url, programmed_ = repo_url(server, repo.name), serving[repo.name]
             if repo.name in result.indexes:
                 index_finding, index = result.indexes[repo.name]
                 index_finding = refused_job(cron_jobs[repo.name], result.refusals) or index_finding
@@ -118,6 +125,7 @@ def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: date
             index_up_to_date=index_finding,
             index=index,
             client_configured=result.client_configs.get(repo.repo.key),
+            upstream_reachable=upstream_reachable(repo, server, result.reports) if repo.served else None,
             now=now,
         )
         found.append((result.raws[repo.repo.key], status))

@@ -34,6 +34,8 @@ class FailingSource(msgspec.Struct, frozen=True):
     url: str
     failing_since: _Count
     """Unix seconds of the first failure after the last page."""
+    last_failure: _Count = 0
+    """Unix seconds of the latest one. Between the two nothing was answered; since then nobody may have asked."""
 
 
 class ConfigReport(msgspec.Struct, frozen=True):
@@ -52,6 +54,9 @@ class ConfigReport(msgspec.Struct, frozen=True):
     configuration with any."""
     upstreams: tuple[FailingSource, ...] = ()
     """The other indexes that failed lately, and have answered nothing since, to the worker that was asked."""
+    sources: bool = False
+    """Whether the server reads several sources of an upstream and the mode Cached; one of a version before them refuses
+    a configuration with any."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

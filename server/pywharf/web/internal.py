@@ -42,7 +42,8 @@ def build_internal_app(
                 broken[repository.name] = Fault(failure.code, str(failure))
         digest, withheld = await asyncio.to_thread(served_by_all), await asyncio.to_thread(repos.withheld)
         failing = {one.url: one for repository in repos.repositories for one in repository.failing_sources()}
-        report = ConfigReport(digest, broken, withheld, access=True, upstreams=tuple(failing.values())[:_MAX_FAILING])
+        upstreams = tuple(failing.values())[:_MAX_FAILING]
+        report = ConfigReport(digest, broken, withheld, access=True, upstreams=upstreams, sources=True)
         return web.Response(
             body=msgspec.json.encode(report) + b"\n",
             content_type="application/json",

@@ -253,7 +253,7 @@ MALFORMED = [
     (REPO + GOOD + "  index: {suspend: 'yes'}", "spec.index.suspend is 'yes': expected `bool`, got `str`."),
     (REPO + GOOD + "  index: {syncIntervalSeconds: 0}", "spec.index.syncIntervalSeconds is 0: expected `int` >= 1."),
     # upstream
-    (REPO + GOOD + "  upstream: {mode: Page}", "spec.upstream.mode is 'Page'; it must be one of None, Pages."),
+    (REPO + GOOD + "  upstream: {mode: Page}", "spec.upstream.mode is 'Page'; it must be one of Cached, None, Pages."),
     (
         REPO + GOOD + "  upstream: {url: example.com}",
         "spec.upstream.url is 'example.com': it must be an http or https URL",
@@ -339,6 +339,46 @@ MALFORMED = [
         "namespace is unknown; did you mean name?",
     ),
     (POLICY.replace("[{kind: PackageServer, name: pywharf}]", "[]") + COOLDOWN, "spec.targetRefs: expected `array`"),
+    # sources and the cache
+    (
+        REPO + GOOD + "  upstream: {url: 'https://a.example/', sources: [{url: 'https://b.example/'}]}",
+        "spec.upstream: url and sources exclude each other; make the url the last of the sources.",
+    ),
+    (REPO + GOOD + "  upstream: {sources: [{projects: [a]}]}", "spec.upstream.sources[0].url is missing; add it."),
+    (
+        REPO + GOOD + "  upstream: {sources: [{url: 'https://me:secret@b.example/'}]}",
+        "spec.upstream.sources[0].url: it must be an http or https URL without user info",
+    ),
+    (
+        REPO + GOOD + "  upstream: {sources: [{url: 'https://b.example/', projects: ['-a']}]}",
+        "sources[0].projects is '-a': it must be a project's name, in which * stands for any characters",
+    ),
+    (
+        REPO + GOOD + f"  upstream: {{sources: {[{'url': f'https://h{n}.example/'} for n in range(17)]}}}",
+        "spec.upstream.sources",
+    ),
+    (
+        REPO + GOOD + "  upstream: {sources: [{url: 'https://b.example/', credentialsSecretRef: {}}]}",
+        "credentialsSecretRef.name is missing; add it.",
+    ),
+    (SERVER + "  cache: {}", "cache must hold exactly one of fileSystem, s3, gcs and azure"),
+    (SERVER + "  cache: {fileSystem: {size: 1Gi}, s3: {bucket: abc}}", "exactly one of fileSystem, s3, gcs and azure"),
+    (SERVER + "  cache: {fileSystem: {}}", "cache.fileSystem must hold exactly one of size and existingClaim"),
+    (
+        SERVER + "  cache: {fileSystem: {size: 1Gi}, credentialsSecretRef: {name: a, key: b}}",
+        "cache.credentialsSecretRef: a volume has no credentials; leave it out",
+    ),
+    (
+        SERVER + "  cache: {s3: {bucket: abc, endpoint: 'https://minio.example'}}",
+        "cache: endpoint needs a credentialsSecretRef",
+    ),
+    (
+        SERVER + "  cache: {s3: {bucket: abc, endpoint: 'http://minio'}, credentialsSecretRef: {name: a, key: b}}",
+        "endpoint is plain http; use https, or say allowHTTP: true",
+    ),
+    (SERVER + "  cache: {fileSystem: {size: 1Gi}, maxBytes: 0}", "spec.cache.maxBytes is 0"),
+    (SERVER + "  cache: {fileSystem: {size: 1Gi}, keepPages: 0d}", "spec.cache.keepPages is '0d'"),
+    (SERVER + "  cache: {s3: {bucket: abc, download: stream}}", "download"),
     # advisories
     (SERVER + "  advisories: {interval: 1h}", "advisories must have exactly one of url and path"),
     (SERVER + "  advisories: {url: 'https://a.example/a.zip', path: /a.zip}", "exactly one of url and path"),
@@ -367,6 +407,12 @@ WELL_FORMED = [
     POLICY.replace("PackageServer", "PackageRepo") + "  cooldown: {minimumAge: 12h}",
     SERVER + "  advisories: {url: 'https://a.example/a.zip'}",
     SERVER + "  advisories: {path: /feed/pypi, interval: 5m}",
+    SERVER + "  cache: {fileSystem: {existingClaim: a}, maxBytes: 1, keepPages: 7d}",
+    SERVER + "  cache: {azure: {account: abc, container: abc}}",
+    SERVER + "  cache: {s3: {bucket: abc, endpoint: 'https://a.example'}, credentialsSecretRef: {name: a, key: b}}",
+    SERVER + "  upstream: {mode: Cached}",
+    REPO + GOOD + "  upstream: {mode: Cached, url: 'https://a.example/', sources: []}",
+    REPO + GOOD + "  upstream: {sources: [{url: 'https://a.example/', projects: ['torch*', a.b]}]}",
     SERVER + "  storage: {size: 1Gi, storageClassName: ''}",
     SERVER + "  podTemplateRemovals: ['spec.volumes[tmp]']",
     REPO + GOOD,

@@ -87,6 +87,16 @@ PIPELINE = entry(
 )
 CLAIMS = entry(oidc={"issuer": "a", "claims": {"sub": "a"}})
 
+SOURCED = FILES | {
+    "upstream": {
+        "mode": "Cached",
+        "sources": [
+            {"url": "https://a.example/", "projects": ["a"], "credentialsSecretRef": {"name": "one"}},
+            {"url": "https://b.example/"},
+        ],
+    }
+}
+
 REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "serverRef.name": (FILES, "other"),
     "serverRef.namespace": (FILES, "other"),
@@ -117,6 +127,8 @@ REPO_CHANGES: dict[str, tuple[Json, object]] = {
     "index.syncIntervalSeconds": (FILES, 6),
     "upstream.url": (FILES, "https://b.example/"),
     "upstream.mode": (FILES, "None"),
+    **under("upstream.sources[]", SOURCED, {"url": "https://b.example/a/", "projects": ["b"]}),
+    "upstream.sources[].credentialsSecretRef.name": (SOURCED, "two"),
     "upstream.reserved": (FILES, ["c"]),
     "upstream.allowShadowing": (FILES, ["c"]),
     "clientConfig.configMap": (FILES, "b"),
@@ -206,6 +218,27 @@ SCALED = {
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
     "storage": {"existingClaim": "a", "accessModes": ["ReadWriteMany"]},
 }
+ADDRESS = {"prefix": "a/", "endpoint": "https://a.example", "allowHTTP": False, "caBundle": ""}
+OF_ADDRESS = {"prefix": "b/", "endpoint": "https://b.example", "allowHTTP": True, "caBundle": CERTIFICATE}
+
+
+def cached(**cache: Json) -> Json:
+    """Return a spec of a server with a cache in a bucket."""
+    return STATELESS | {"cache": {**cache, "credentialsSecretRef": {"name": "a", "key": "a"}}}
+
+
+CACHE_VOLUME = FIXED | {
+    "cache": {
+        "fileSystem": {"size": "1Gi", "storageClassName": "a", "accessModes": ["ReadWriteOnce"]},
+        "maxBytes": 1_000_000,
+        "keepPages": "7d",
+    }
+}
+CACHE_CLAIM = FIXED | {"cache": {"fileSystem": {"existingClaim": "a"}}}
+CACHE_S3 = cached(s3={"bucket": "abc", "region": "a", **ADDRESS})
+CACHE_GCS = cached(gcs={"bucket": "abc", **ADDRESS})
+CACHE_AZURE = cached(azure={"account": "abc", "container": "abc", **ADDRESS})
+
 SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     "image": (FIXED, "a:2"),
     "replicas": (FIXED, 0),
@@ -232,6 +265,14 @@ SERVER_CHANGES: dict[str, tuple[Json, object]] = {
     **under("identity.issuers[]", FIXED, {"name": "b", "url": "https://b.example", "audience": "b"}),
     "identity.issuers[].jwks": (FIXED, JWKS.replace('"a"', '"b"')),
     **under("upstream", FIXED, {"url": "https://b.example/", "mode": "None", "reserved": ["b"]}),
+    **under("cache.fileSystem", CACHE_VOLUME, {"size": "2Gi", "storageClassName": "b"}),
+    "cache.fileSystem.accessModes": (CACHE_VOLUME, ["ReadWriteMany"]),
+    "cache.fileSystem.existingClaim": (CACHE_CLAIM, "b"),
+    **under("cache", CACHE_VOLUME, {"maxBytes": 2_000_000, "keepPages": "8d"}),
+    **under("cache.credentialsSecretRef", CACHE_S3, {"name": "b", "key": "b"}),
+    **under("cache.s3", CACHE_S3, {"bucket": "xyz", "region": "b", **OF_ADDRESS}),
+    **under("cache.gcs", CACHE_GCS, {"bucket": "xyz", **OF_ADDRESS}),
+    **under("cache.azure", CACHE_AZURE, {"account": "xyz", "container": "xyz", **OF_ADDRESS}),
     "advisories.url": (FIXED | {"advisories": {"url": "https://a.example/a.zip"}}, "https://b.example/b.zip"),
     "advisories.path": (FIXED | {"advisories": {"path": "/a.zip"}}, "/b.zip"),
     "advisories.interval": (FIXED | {"advisories": {"path": "/a.zip", "interval": "1h"}}, "2h"),

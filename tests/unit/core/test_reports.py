@@ -17,7 +17,7 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
         (report.of_failure("Why."), b'{"error":"Why."}\n'),
         (
             msgspec.json.encode(ConfigReport("", {}, {})),
-            b'{"digest":"","broken":{},"policies":{},"access":false,"upstreams":[]}',
+            b'{"digest":"","broken":{},"policies":{},"access":false,"upstreams":[],"sources":false}',
         ),
         (
             msgspec.json.encode(
@@ -26,12 +26,13 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
                     {"demo": Fault("code", "Why.")},
                     {},
                     access=True,
-                    upstreams=(FailingSource("https://index.example/", 7),),
+                    sources=True,
+                    upstreams=(FailingSource("https://index.example/", 7, 9),),
                 )
             ),
             (
                 b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true,'
-                b'"upstreams":[{"url":"https://index.example/","failing_since":7}]}'
+                b'"upstreams":[{"url":"https://index.example/","failing_since":7,"last_failure":9}],"sources":true}'
             ),
         ),
     ],

@@ -142,8 +142,8 @@ def _test(folder: Path, **values: Any) -> None:
     lock = read_lock(options.lock)
     subject = msgspec.structs.replace(subject, advisories=options.feed)
     now = options.moment
-    url = None if options.offline else subject.upstream_url
-    judgement = judge(lock, subject, now, None if url is None else functools.partial(look_up, url))
+    sources = () if options.offline else subject.sources
+    judgement = judge(lock, subject, now, functools.partial(look_up, sources) if sources else None)
     if options.output == "json":
         click.echo(judgement_json(judgement, subject, str(options.lock), now))
     else:
@@ -183,13 +183,14 @@ def _found(name: ProjectName, subject: Subject, page: Path | None, *, foreign: b
     """Return the project of the saved page, otherwise of the extra index. Raises InvalidConfigError."""
     if page is not None:
         return _saved(name, page)
-    if not foreign or subject.upstream_url is None:
+    if not foreign or not subject.sources:
         raise InvalidConfigError(
             f"{name!r} is the repo's own project, whose files are not in the folder: give its saved page with --page."
         )
-    project = look_up(subject.upstream_url, [name]).get(name)
+    project = look_up(subject.sources, [name]).get(name)
     if project is None:
-        raise InvalidConfigError(f"The extra index {subject.upstream_url} has no project {name!r}.")
+        asked = " and ".join(source.url for source in subject.sources)
+        raise InvalidConfigError(f"The extra index {asked} has no project {name!r}.")
     return project
 
 

@@ -1,7 +1,7 @@
-"""Ask a repo's extra index for projects, a few at a time."""
+"""Ask the other indexes of a repo for projects, a few at a time."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pywharf import __version__
 from pywharf.core.errors import InvalidConfigError, UpstreamError
@@ -10,18 +10,22 @@ from pywharf.core.names import ProjectName
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.upstream.source import Source
+from pywharf.index.upstream.sources import first_answer
 
 _CONCURRENT = 8
 _TIMEOUT_S = 300
 """Seconds for all projects together."""
 
 
-def look_up(url: str, names: Iterable[ProjectName]) -> Mapping[ProjectName, Project]:
-    """Return the projects that the index has. Raises InvalidConfigError if it cannot be asked."""
-    return asyncio.run(_look_up(url, sorted(set(names))))
+def look_up(sources: Sequence[Source], names: Iterable[ProjectName]) -> Mapping[ProjectName, Project]:
+    """Return the projects that the indexes have: the first that answers for a name and has it answers alone.
+
+    Raises InvalidConfigError if one cannot be asked.
+    """
+    return asyncio.run(_look_up(sources, sorted(set(names))))
 
 
-async def _look_up(url: str, names: list[ProjectName]) -> dict[ProjectName, Project]:
+async def _look_up(sources: Sequence[Source], names: list[ProjectName]) -> dict[ProjectName, Project]:
     found: dict[ProjectName, Project] = {}
     failures: list[Exception] = []
     waiting = iter(names)
@@ -30,7 +34,7 @@ async def _look_up(url: str, names: list[ProjectName]) -> dict[ProjectName, Proj
 
         async def work() -> None:
             for name in waiting:
-                project = await _project(index, url, name)
+                project = await _project(index, sources, name)
                 if project is not None:
                     found[name] = project
 
@@ -41,14 +45,21 @@ async def _look_up(url: str, names: list[ProjectName]) -> dict[ProjectName, Proj
         except* InvalidConfigError as failed:
             failures += failed.exceptions
         except* TimeoutError:
-            failures.append(InvalidConfigError(f"The extra index {url} took longer than {_TIMEOUT_S} s; try again."))
+            asked = " and ".join(source.url for source in sources)
+            failures.append(InvalidConfigError(f"The extra index {asked} took longer than {_TIMEOUT_S} s; try again."))
     if failures:
         raise failures[0]
     return found
 
 
-async def _project(index: ExtraIndex, url: str, name: ProjectName) -> Project | None:
-    try:
-        return await index.project(Source(url=url), name)
-    except UpstreamError as error:
-        raise InvalidConfigError(f"The extra index {url} has no readable page of {name!r}: {error}") from error
+async def _project(index: ExtraIndex, sources: Sequence[Source], name: ProjectName) -> Project | None:
+    async def ask(source: Source, wanted: ProjectName) -> Project | None:
+        try:
+            return await index.project(source, wanted)
+        except UpstreamError as error:
+            raise InvalidConfigError(
+                f"The extra index {source.url} has no readable page of {wanted!r}: {error}"
+            ) from error
+
+    found = await first_answer(ask, sources, name)
+    return None if found is None else found.project

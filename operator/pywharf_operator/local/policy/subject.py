@@ -15,6 +15,7 @@ from pywharf.core.policy.evaluation import RepoPolicies, compile_policies
 from pywharf.core.policy.model import Policy, PolicyDocument
 from pywharf.core.policy.name_patterns import NamePatterns
 from pywharf.index.upstream.pages import may_look_up
+from pywharf.index.upstream.source import Source
 from pywharf_operator.local.folder import default_server
 from pywharf_operator.local.manifests import Manifests, load_folder
 from pywharf_operator.render.resolve.repo_config import upstream_table
@@ -35,8 +36,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a policy withholds what advisories report as malware."""
     denied_by_digest: tuple[str, ...]
     """Patterns of the projects of which a policy denies single files by their SHA-256."""
-    upstream_url: str | None
-    """None: the repo shows no project of another index."""
+    sources: tuple[Source, ...]
+    """The other indexes whose projects the repo shows, in order."""
     reserved: tuple[str, ...]
     allow_shadowing: tuple[str, ...]
     advisories: AdvisoryStore | None = None
@@ -48,7 +49,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_be_upstream_s(self, name: ProjectName) -> bool:
         """Return whether the repo may show another index's project of that name."""
-        return self.upstream_url is not None and may_look_up(
+        return any(source.answers_for(name) for source in self.sources) and may_look_up(
             name, owned=False, reserved=self.reserved, allow_shadowing=self.allow_shadowing
         )
 
@@ -74,7 +75,7 @@ def load_subject(folder: Path, namespace: str, wanted: str, own: Sequence[str]) 
         names=tuple(sorted(policy.name for policy in found)),
         denied_by_digest=tuple(deny.project for policy in found for deny in policy.deny if deny.sha256 is not None),
         uses_advisories=_uses_advisories(found),
-        upstream_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None,
+        sources=_sources(upstream),
         reserved=(*upstream.reserved, *own),
         allow_shadowing=upstream.allow_shadowing,
     )
@@ -100,8 +101,17 @@ def _is_about(policy: PackagePolicy, repo: PackageRepo) -> bool:
 def _upstream(repo: PackageRepo, manifests: Manifests) -> Upstream:
     servers: list[PackageServer] = manifests.of(PackageServer)
     server = next((one for one in servers if one.key == repo.server_key), None)
-    table = upstream_table(repo, server or default_server(repo.server_key.namespace))
+    table = upstream_table(repo, server or default_server(repo.server_key.namespace), {})
     return msgspec.convert(table, Upstream)
+
+
+def _sources(upstream: Upstream) -> tuple[Source, ...]:
+    """Return the other indexes, without their credentials, which may be encrypted in the folder."""
+    if upstream.mode == "None":
+        return ()
+    if upstream.sources:
+        return tuple(Source(url=source.url, projects=source.projects) for source in upstream.sources)
+    return (Source(url=upstream.url or DEFAULT_EXTRA_INDEX_URL),)
 
 
 def _uses_advisories(policies: Sequence[Policy]) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,12 +82,14 @@ async def _up(options: UpOptions) -> None:
         async with Schedules(options.root) as schedules:
             session = Session(options, delivery, schedules)
             started = await session.start()
+            await asyncio.to_thread(delivery.write_cache, _cache_limits(started))
             settings = ServerSettings(
                 root=str(options.root),
                 host=options.host,
                 port=options.port,
                 config=delivery.config,
                 admin_secret=delivery.admin_secret,
+                cache_config=delivery.cache_config,
                 **msgspec.structs.asdict(_flags(started)),
             )
             watching = asyncio.create_task(session.watch(), name="watch the folder")
@@ -103,6 +106,11 @@ def _flags(made: Plan) -> Flags:
     """Return the server's flags. Without a PackageServer, the folder's author may name any host in it."""
     flags = flags_of(made.verdict.server)
     return flags if made.has_server else msgspec.structs.replace(flags, allowed_endpoints=None)
+
+
+def _cache_limits(made: Plan) -> Mapping[str, Any]:
+    cache = made.verdict.server.spec.cache
+    return {} if cache is None else cache.limits_table()
 
 
 class Session:
@@ -122,12 +130,13 @@ class Session:
         self._first_seen: dict[ObjectKey, datetime] = {}
         self._plan: Plan | None = None
         self._flags: Flags | None = None
+        self._cache: Mapping[str, Any] = {}
 
     async def start(self) -> Plan:
         """Read the folder for the first time and deliver its configuration. The schedules begin in `watch`."""
         manifests = await asyncio.to_thread(self._folder.poll)
         self._plan = await self._take(manifests or Manifests())
-        self._flags = _flags(self._plan)
+        self._flags, self._cache = _flags(self._plan), _cache_limits(self._plan)
         self._schedules.egress = egress_of(self._flags.allowed_endpoints)
         return self._plan
 
@@ -160,11 +169,11 @@ class Session:
             await asyncio.to_thread(self._delivery.deliver, made.rendered)
         except OSError as error:
             problems.append(f"The configuration cannot be written ({reason_of(error)}); the last one stays in use.")
-        if self._flags is not None and _flags(made) != self._flags:
+        if self._flags is not None and (_flags(made), _cache_limits(made)) != (self._flags, self._cache):
             notes.append(
                 f"PackageServer {made.verdict.server.key}: advisories, authReadExpires, authWriteExpires, "
-                "allowedEndpoints, identity.trustedProxies, identity.proxyHeaders and upstream take effect when `up` "
-                "is started again."
+                "allowedEndpoints, cache, identity.trustedProxies, identity.proxyHeaders and upstream take effect when "
+                "`up` is started again."
             )
         self._reporter.problems(problems)
         self._reporter.notes(notes)

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pywharf.core.toml_text import dumps
 from pywharf_operator.render import RenderedServer
+from pywharf_operator.render.objects.cache import CACHE_KEY
 from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, texts_of
 from pywharf_operator.render.objects.identity import IDENTITY_KEY
 
@@ -51,9 +53,18 @@ class Delivery:
         return str(self._folder / ADMIN_SECRET_KEY)
 
     @property
+    def cache_config(self) -> str:
+        """Path for `--cache_config`."""
+        return str(self._folder / CACHE_KEY)
+
+    @property
     def credentials_folder(self) -> str:
         """Path of the folder in which the configuration names its secrets."""
         return str(self._folder / _CREDENTIALS)
+
+    def write_cache(self, limits: Mapping[str, Any]) -> None:
+        """Write the configuration of a cache in the server's root. Raises OSError. Blocks."""
+        _create(self._folder / CACHE_KEY, dumps({"type": "file_system", **limits}).encode())
 
     def deliver(self, rendered: RenderedServer) -> None:
         """Replace the current set atomically. Raises OSError; the last set then stays. Blocks."""
@@ -64,6 +75,7 @@ class Delivery:
         secrets = {key: value for shard in rendered.credentials for key, value in shard["data"].items()}
         named = {} if rendered.policies is None else texts_of(rendered.policies)
         texts = texts_of(rendered.config_map)
+        texts.pop(CACHE_KEY, None)  # read once, when the server starts
         if IDENTITY_KEY in texts:
             named |= {IDENTITY_KEY: texts.pop(IDENTITY_KEY)}
         _write(self._folder / name, texts, secrets, named)

@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pywharf.config.cache_config import DEFAULT_MAX_BYTES
 from pywharf_operator.local.folder import NO_CLUSTER, default_server, faults_of, notes_of, snapshot_of
 from pywharf_operator.local.manifests import Manifests
 from pywharf_operator.render import Environment, RenderedServer, ServerVerdict, Snapshot, render_server, resolve
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
+from pywharf_operator.spec.cache import Cache, CacheVolume
 from pywharf_operator.spec.package_repo import DEFAULT_SERVER_NAME
 from pywharf_operator.spec.package_server import AllowedNamespaces
 
@@ -72,6 +74,11 @@ def _chosen(snapshot: Snapshot, namespace: str) -> tuple[PackageServer, list[str
     ]
     if by_key[0].spec.tls is not None:
         notes.append(f"PackageServer {by_key[0].key}: spec.tls has no effect in `up`, which serves plain HTTP.")
+    if by_key[0].spec.cache is not None:
+        notes.append(
+            f"PackageServer {by_key[0].key}: of spec.cache only maxBytes and keepPages have an effect in `up`, which "
+            "keeps the cache in its root."
+        )
     return by_key[0], notes
 
 
@@ -94,13 +101,24 @@ def _named_hosts(snapshot: Snapshot) -> list[str]:
     """Return the hosts that repos name, with their ports. `*` does not match the server's own machine."""
     urls = {url for repo in snapshot.repos for url in repo.spec.backend.chosen.endpoints().values()}
     urls |= {repo.spec.upstream.url for repo in snapshot.repos if repo.spec.upstream.url is not None}
+    urls |= {source.url for repo in snapshot.repos for source in repo.spec.upstream.sources}
     return sorted(urlsplit(url).netloc for url in urls)
 
 
 def _open(server: PackageServer) -> PackageServer:
-    """Return the server with every namespace allowed: namespaces mean nothing in a folder."""
-    spec = msgspec.structs.replace(server.spec, allowed_namespaces=AllowedNamespaces(from_="All"))
+    """Return the server with every namespace allowed, as namespaces mean nothing in a folder, and with a cache."""
+    spec = msgspec.structs.replace(
+        server.spec, allowed_namespaces=AllowedNamespaces(from_="All"), cache=_cache(server.spec.cache)
+    )
     return msgspec.structs.replace(server, spec=spec)
+
+
+def _cache(given: Cache | None) -> Cache:
+    """Return a cache with the limits of the given one. `up` keeps it in its root, wherever a cluster would."""
+    if given is None:
+        return Cache(file_system=CacheVolume(size=DEFAULT_MAX_BYTES), max_bytes=DEFAULT_MAX_BYTES)
+    size = given.most_bytes or DEFAULT_MAX_BYTES
+    return Cache(file_system=CacheVolume(size=size), max_bytes=size, keep_pages=given.keep_pages)
 
 
 def _aimed(repo: PackageRepo, server: PackageServer, *, anyway: bool) -> PackageRepo:

@@ -14,6 +14,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec, config_digest
 from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
+from pywharf_operator.render.objects.cache import CACHE_KEY, cache_text
 from pywharf_operator.render.objects.config_map import (
     REPOS_KEY,
     admin_secret_text,
@@ -71,7 +72,11 @@ def configuration(verdict: ServerVerdict, environment: Environment) -> Configura
             verdict.server,
             config,
             admin_secret,
-            {REPOS_KEY: repos_text(_owners(verdict)), IDENTITY_KEY: identity},
+            {
+                REPOS_KEY: repos_text(_owners(verdict)),
+                IDENTITY_KEY: identity,
+                CACHE_KEY: cache_text(verdict.server.spec.cache),
+            },
         ),
         digest=_digest(config, admin_secret),
         contents={

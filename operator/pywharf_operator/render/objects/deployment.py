@@ -23,8 +23,7 @@ def deployment(verdict: ServerVerdict, environment: Environment) -> Manifest:
 
 
 def _strategy(verdict: ServerVerdict) -> Manifest:
-    """Return the strategy: start a new pod before an old one stops, unless two pods cannot have the volume."""
-    storage = verdict.server.spec.storage
-    if storage is not None and not storage.shared:
+    """Return the strategy: start a new pod before an old one stops, unless two pods cannot have the volumes."""
+    if not all(volume.shared for volume in verdict.server.volumes):
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}

@@ -1,7 +1,7 @@
 """The NetworkPolicies `<server>` and `<server>-index`: who reaches the pods, and what the pods reach.
 
 Repos name hosts, so a pod could be tricked into asking the cloud's metadata service for the identity of its node. That
-service is blocked unless the server lends its identity.
+service is blocked unless the server lends its identity, or keeps its cache in a bucket with it.
 """
 
 from typing import Final
@@ -29,7 +29,9 @@ def network_policy(verdict: ServerVerdict, environment: Environment) -> Manifest
         {"ports": [_port(HTTP_PORT)]},
         {"from": [_ANY_POD], "ports": [_port(INTERNAL_PORT)]},
     ]
-    return _policy(verdict.server, "", "server", ingress)
+    cache = verdict.server.spec.cache
+    caches_by_identity = cache is not None and cache.uses_ambient_identity
+    return _policy(verdict.server, "", "server", ingress, _egress(verdict.server, needed=caches_by_identity))
 
 
 def index_network_policy(
@@ -37,10 +39,12 @@ def index_network_policy(
     environment: Environment,
 ) -> Manifest:
     """Render the policy of the pods that update indexes: nobody connects to them."""
-    return _policy(verdict.server, "index", "index", [])
+    return _policy(verdict.server, "index", "index", [], _egress(verdict.server))
 
 
-def _policy(server: PackageServer, suffix: str, component: Component, ingress: list[Manifest]) -> Manifest:
+def _policy(
+    server: PackageServer, suffix: str, component: Component, ingress: list[Manifest], egress: list[Manifest]
+) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -49,13 +53,14 @@ def _policy(server: PackageServer, suffix: str, component: Component, ingress: l
             "podSelector": {"matchLabels": selector(server, component)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": ingress,
-            "egress": _egress(lends_identity=bool(server.spec.ambient_identity.namespaces)),
+            "egress": egress,
         },
     }
 
 
-def _egress(*, lends_identity: bool) -> list[Manifest]:
-    if lends_identity:
+def _egress(server: PackageServer, *, needed: bool = False) -> list[Manifest]:
+    """Return what the pods may reach. `needed`: the pods need their cloud identity whatever repos are lent."""
+    if needed or server.spec.ambient_identity.namespaces:
         return [{}]
     return [
         {

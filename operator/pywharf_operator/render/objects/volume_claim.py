@@ -1,10 +1,15 @@
-"""The PersistentVolumeClaim `<server>-data`: the ROOT of fileSystem repos, and so the packages themselves."""
+"""The PersistentVolumeClaims `<server>-data`, the ROOT of fileSystem repos, and `<server>-cache`.
+
+Neither has an owner: packages outlive servers, and what an air gap was filled with is not easily fetched again.
+"""
 
 from typing import Final
 
 from pywharf_operator.render.labels import Manifest, metadata
 from pywharf_operator.render.resolve.resolution import ServerVerdict
 from pywharf_operator.render.resolve.snapshot import Environment
+from pywharf_operator.spec import PackageServer
+from pywharf_operator.spec.volume import Volume
 
 _KEEP: Final = {
     "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
@@ -15,20 +20,28 @@ Application with the server's name would count the claim, which has no owner, as
 
 
 def volume_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
-    """Render the claim; None without storage or with an existing claim. It has no owner: packages outlive servers."""
-    server = verdict.server
-    storage = server.spec.storage
-    if storage is None or storage.size is None:
+    """Render the claim of the packages; None without storage or with an existing claim."""
+    return _claim(verdict.server, "data", verdict.server.spec.storage)
+
+
+def cache_claim(verdict: ServerVerdict, environment: Environment) -> Manifest | None:
+    """Render the claim of the cache; None if it is in a bucket, or with an existing claim."""
+    cache = verdict.server.spec.cache
+    return _claim(verdict.server, "cache", None if cache is None else cache.file_system)
+
+
+def _claim(server: PackageServer, suffix: str, volume: Volume | None) -> Manifest | None:
+    if volume is None or volume.size is None:
         return None
     spec: Manifest = {
-        "accessModes": list(storage.access_modes),
-        "resources": {"requests": {"storage": str(storage.size)}},
+        "accessModes": list(volume.access_modes),
+        "resources": {"requests": {"storage": str(volume.size)}},
     }
-    if storage.storage_class_name is not None:
-        spec["storageClassName"] = storage.storage_class_name
+    if volume.storage_class_name is not None:
+        spec["storageClassName"] = volume.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(server, "data", owned=False, annotations=_KEEP),
+        "metadata": metadata(server, suffix, owned=False, annotations=_KEEP),
         "spec": spec,
     }

@@ -6,6 +6,13 @@ from math import ceil
 from typing import Final
 
 from pywharf_operator.render.labels import Manifest, labels, object_name, pod_metadata, selector
+from pywharf_operator.render.objects.cache import (
+    CACHE_KEY,
+    CACHE_MOUNT,
+    CACHE_SECRET_FOLDER,
+    CACHE_SECRET_KEY,
+    cache_digest,
+)
 from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
 from pywharf_operator.render.pod.container_text import container_args
@@ -15,7 +22,8 @@ from pywharf_operator.render.pod.server_flags import flags_of
 from pywharf_operator.render.pod.strategic_merge import InvalidPodTemplateError, merged_pod_template
 from pywharf_operator.render.resolve.snapshot import CREDENTIALS_FOLDER, Environment
 from pywharf_operator.spec import PackageServer
-from pywharf_operator.spec.names import CONFIG_SUFFIX, POLICIES_SUFFIX
+from pywharf_operator.spec.cache import CacheSecretRef
+from pywharf_operator.spec.names import CACHE_ANNOTATION, CONFIG_SUFFIX, POLICIES_SUFFIX
 from pywharf_operator.spec.quantities import quantity
 from pywharf_operator.spec.resources import Resources
 from pywharf_operator.spec.staging import DEFAULT_STAGING_SIZE
@@ -33,12 +41,26 @@ DATA_VOLUME: Final = "data"
 TMP_VOLUME: Final = "tmp"
 
 _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _API_VOLUME = "config", "session", "tls", "api"
+_CACHE_VOLUME, _CACHE_SECRET_VOLUME = "cache", "cache-secret"
 _TOKEN, _AUTHORITY = "token", "ca.crt"
 _TOKEN_S: Final = 600
 """Seconds for which a pod's own token lasts, the fewest that the API server takes. The kubelet renews it."""
 TMP: Final = "/tmp"  # noqa: S108 - the container's own
-OWN_VOLUMES: Final = frozenset({DATA_VOLUME, _CONFIG_VOLUME, _SESSION_VOLUME, _TLS_VOLUME, _API_VOLUME, TMP_VOLUME})
-_OWN_FOLDERS = frozenset({ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER, API_FOLDER})
+OWN_VOLUMES: Final = frozenset(
+    {
+        DATA_VOLUME,
+        _CONFIG_VOLUME,
+        _SESSION_VOLUME,
+        _TLS_VOLUME,
+        _API_VOLUME,
+        _CACHE_VOLUME,
+        _CACHE_SECRET_VOLUME,
+        TMP_VOLUME,
+    }
+)
+_OWN_FOLDERS = frozenset(
+    {ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER, API_FOLDER, CACHE_MOUNT, CACHE_SECRET_FOLDER}
+)
 _OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
 """Types of volumes that are the same in each pod of the namespace, on any node."""
 FILE_MODE: Final = 0o440
@@ -69,6 +91,12 @@ def claim_name(server: PackageServer) -> str | None:
     if storage is None:
         return None
     return storage.existing_claim or object_name(server, "data")
+
+
+def cache_claim_name(server: PackageServer) -> str | None:
+    """Return the name of the cache's PersistentVolumeClaim; None if the server has none."""
+    volume = None if server.spec.cache is None else server.spec.cache.file_system
+    return None if volume is None else volume.existing_claim or object_name(server, "cache")
 
 
 def account_name(server: PackageServer) -> str:
@@ -172,7 +200,9 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
         spec["topologySpreadConstraints"] = [
             _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ]
-    return {"metadata": pod_metadata(server, {}), "spec": spec}
+    cache = server.spec.cache
+    read_at_start = {} if cache is None else {"annotations": {CACHE_ANNOTATION: cache_digest(cache)}}
+    return {"metadata": pod_metadata(server, read_at_start), "spec": spec}
 
 
 def _container(server: PackageServer, environment: Environment) -> Manifest:
@@ -193,7 +223,7 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
         "startupProbe": _probe("/healthz", period_s=1, timeout_s=1, failures=120),
         "readinessProbe": _probe("/readyz", period_s=2, timeout_s=2, failures=2),
         "livenessProbe": _probe("/healthz", period_s=20, timeout_s=10, failures=6),
-        # All are read-only except the ROOT and /tmp.
+        # All are read-only except the ROOT, the cache and /tmp.
         "volumeMounts": _mounts(server),
     }
 
@@ -233,6 +263,8 @@ def _arguments(server: PackageServer) -> list[str]:
             f"--token_review_token_file={API_FOLDER}/{_TOKEN}",
             f"--token_review_ca_file={API_FOLDER}/{_AUTHORITY}",
         ]
+    if server.spec.cache is not None:
+        made.append(f"--cache_config={CREDENTIALS_FOLDER}/{CACHE_KEY}")
     if server.spec.tls is not None:
         made += [f"--tls_cert={TLS_FOLDER}/tls.crt", f"--tls_key={TLS_FOLDER}/tls.key"]
     return made
@@ -285,6 +317,10 @@ def _mounts(server: PackageServer) -> list[Manifest]:
         {"name": _CONFIG_VOLUME, "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
         {"name": _SESSION_VOLUME, "mountPath": SESSION_FOLDER, "readOnly": True},
     ]
+    if cache_claim_name(server) is not None:
+        made.append({"name": _CACHE_VOLUME, "mountPath": CACHE_MOUNT})
+    if _cache_secret(server) is not None:
+        made.append({"name": _CACHE_SECRET_VOLUME, "mountPath": CACHE_SECRET_FOLDER, "readOnly": True})
     if server.spec.tls is not None:
         made.append({"name": _TLS_VOLUME, "mountPath": TLS_FOLDER, "readOnly": True})
     if asks_api_server(server):
@@ -308,12 +344,22 @@ def _volumes(server: PackageServer) -> list[Manifest]:
             "secret": {"secretName": object_name(server, "session"), "defaultMode": FILE_MODE},
         },
     ]
+    if (cache := cache_claim_name(server)) is not None:
+        made.append({"name": _CACHE_VOLUME, "persistentVolumeClaim": {"claimName": cache}})
+    if (ref := _cache_secret(server)) is not None:
+        items = [{"key": ref.key, "path": CACHE_SECRET_KEY}]
+        source = {"secretName": ref.name, "defaultMode": FILE_MODE, "items": items}
+        made.append({"name": _CACHE_SECRET_VOLUME, "secret": source})
     if server.spec.tls is not None:
         secret = server.spec.tls.secret_ref.name
         made.append({"name": _TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": FILE_MODE}})
     if asks_api_server(server):
         made.append({"name": _API_VOLUME, "projected": {"defaultMode": FILE_MODE, "sources": _api_sources()}})
     return made
+
+
+def _cache_secret(server: PackageServer) -> CacheSecretRef | None:
+    return None if server.spec.cache is None else server.spec.cache.credentials_secret_ref
 
 
 def _sources(server: PackageServer) -> list[Manifest]:

@@ -38,7 +38,7 @@ def flags_of(server: PackageServer) -> Flags:
         auth_read_expires=server.spec.auth_read_expires,
         auth_write_expires=server.spec.auth_write_expires,
         allowed_endpoints=",".join(_endpoints(server)),
-        extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else "",
+        extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode != "None" else "",
         trusted_proxies=",".join(server.spec.identity.trusted_proxies) or None,
         proxy_headers=server.spec.identity.proxy_headers,
     )
@@ -46,12 +46,17 @@ def flags_of(server: PackageServer) -> Flags:
 
 
 def _endpoints(server: PackageServer) -> tuple[str, ...]:
-    """Return the server's list with the hosts of its own upstream and feed, which its owner names in other fields."""
+    """Return the server's list with the hosts of its own upstream, feed and cache.
+
+    Its owner names these in other fields.
+    """
     listed = endpoints_of(server)
     upstream, feed = server.spec.upstream, server.spec.advisories
+    store = None if server.spec.cache is None else server.spec.cache.object_store
     own = [
-        (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode == "Pages" else None,
+        (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode != "None" else None,
         feed.url if feed is not None else None,
+        store.endpoint or None if store is not None else None,
     ]
     hosts = (urlsplit(url).netloc.lower() for url in own if url is not None and allowed_reach(listed, url) is None)
     return (*listed, *dict.fromkeys(hosts))

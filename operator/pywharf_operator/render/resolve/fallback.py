@@ -17,6 +17,7 @@ from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, credentials_secrets, secret_key, shard_of
 from pywharf_operator.render.resolve.object_sizes import MAX_BYTES, size_of
 from pywharf_operator.render.resolve.resolution import RepoVerdict, ServerVerdict
+from pywharf_operator.render.resolve.secret_refs import source_uses
 
 _REVISION: Final = re.compile("[0-9a-f]{64}")
 _CHANGEABLE: Final = {
@@ -64,6 +65,7 @@ def fallback_credentials(
         is_same = _identity(table) == _identity(new_config.get(name)) and admin.get(name) == new_admin.get(name)
         values = _values(repos.get(key) if is_same else None)
         uses = [use for use, field in _FIELDS.items() if field in table] + (["backend"] if name in admin else [])
+        uses += source_uses(table)
         for use in uses:
             unknown_value = hmac.new(
                 session_key, f"withdrawn {revision} {name} {use}".encode(), hashlib.sha256

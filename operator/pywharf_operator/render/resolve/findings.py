@@ -38,9 +38,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "NameConflict": "An older PackageRepo has the name on this server: make a new one with another `repoName`.",
         "StorageTaken": (
             "Choose another bucket or prefix, or name keys of your own: an older repo of another namespace is there "
-            "with the server's cloud identity."
+            "with the server's cloud identity, or the server's cache."
         ),
         "StorageMissing": "Give the PackageServer a `spec.storage`, or the repo another backend.",
+        "CacheMissing": "Give the PackageServer a `spec.cache`, or the repo another `upstream.mode`.",
         "BackendNotInstalled": "Use an image with that backend, or another backend.",
         "EndpointNotAllowed": "Add the host to the server's `spec.allowedEndpoints`, or use an allowed one.",
         "InvalidBackend": "Correct what the message names; the installed backend refuses it.",
@@ -65,7 +66,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "SecretKeyMissing": "Add the key to the Secret, or correct the reference.",
         "SecretInvalid": (
             "Give the key a value that is a text, not empty and at most 16 KiB; a bucket's keys need the fields that "
-            "the message names."
+            "the message names, and what is sent to a source is one line, its user name without a colon."
         ),
     },
     "PackageRepo AccessResolved": {
@@ -141,6 +142,14 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Contested": "Let nobody else write the ConfigMap that the message names.",
         "NotServed": "See Accepted and SecretsResolved; until the repo is served the ConfigMap stays as it is.",
     },
+    "PackageRepo UpstreamReachable": {
+        "Reachable": "None of the indexes that the repo depends on has failed for long.",
+        "UpstreamAway": (
+            "See that the indexes that the message names are up, that the server's pods reach their hosts, and that "
+            "their credentials are valid. What the cache holds is served meanwhile."
+        ),
+        "NoReadyReplica": "Look at the conditions of the PackageServer, and at its pods.",
+    },
     "PackageRepo Ready": {
         "Ready": "Clients can use the repo: Accepted, SecretsResolved and Programmed are True.",
     },
@@ -192,7 +201,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "Accepted": "The server can run as it is described.",
         "InvalidSpec": "Correct the field that the message names; the CustomResourceDefinition may be an old one.",
         "InvalidPodTemplate": "Correct what the message names of `spec.podTemplate` or `spec.podTemplateRemovals`.",
-        "StorageNotShared": "Run one replica, or use storage with the access mode ReadWriteMany.",
+        "StorageNotShared": "Run one replica, or use volumes with the access mode ReadWriteMany, or buckets.",
+        "CacheVolumeTooSmall": "Make `spec.cache.fileSystem.size` larger, or `spec.cache.maxBytes` smaller.",
         "NamespacesNotWatched": "Let the operator watch all namespaces, or use another `allowedNamespaces.from`.",
     },
     "PackageServer NamespacesRead": {

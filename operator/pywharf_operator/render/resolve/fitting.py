@@ -10,6 +10,7 @@ import msgspec
 from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf.core.toml_text import dumps, encode_string
+from pywharf_operator.render.objects.cache import CACHE_KEY, cache_text
 from pywharf_operator.render.objects.config_map import (
     REPOS_KEY,
     admin_secret_text,
@@ -143,7 +144,8 @@ def _over_configuration(
     if sum(share.size for share in shares) < LARGE_BYTES // 2:
         return frozenset()
     refused = set(excess(shares, MAX_TEXT_BYTES))
-    room = MAX_BYTES - len(zlib.compress(identity.encode()))
+    beside = identity + cache_text(server.spec.cache)
+    room = MAX_BYTES - len(zlib.compress(beside.encode()))
     budget = int(room * _FILL_FRACTION)
     while True:
         kept = [one for one in candidates if one.repo not in refused]
@@ -181,6 +183,10 @@ def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str, identit
     with_backend = {one.name: one.spec for one in kept if one.secrets.backend is not None}
     owners = {one.name: one.repo for one in kept}
     config = config_text(specs, _REVISION, MAX_SHARDS, folder, identity_keys(identity, folder))
-    others = {REPOS_KEY: repos_text(owners), IDENTITY_KEY: identity}
+    others = {
+        REPOS_KEY: repos_text(owners),
+        IDENTITY_KEY: identity,
+        CACHE_KEY: cache_text(server.spec.cache),
+    }
     made = config_map(server, config, admin_secret_text(with_backend, folder), others)
     return size_of(made) <= MAX_BYTES

@@ -13,7 +13,7 @@ from pywharf.core.names import RepoName
 from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY, REPOS_KEY, texts_of
 from pywharf_operator.render.objects.credentials import secret_key
-from pywharf_operator.render.resolve.secret_refs import RepoSecrets
+from pywharf_operator.render.resolve.secret_refs import DIRECT_USES, RepoSecrets, source_uses
 from pywharf_operator.spec import ObjectKey
 
 UNKNOWN: Final = ""
@@ -61,7 +61,8 @@ def repos_applied(
             continue  # the server's own keys
         repo = _repo(owners.get(name) or table.get("owner"), name)
         if repo.namespace in namespaces or repo.namespace == UNKNOWN:
-            secrets = {use: values.get(secret_key(RepoName(name), use)) for use in RepoSecrets.__struct_fields__}
+            own = {use: values.get(secret_key(RepoName(name), use)) for use in (*DIRECT_USES, *source_uses(table))}
+            sources = {use: value for use, value in own.items() if use not in DIRECT_USES and value is not None}
             kept.append(
                 KeptRepo(
                     server=server,
@@ -69,7 +70,7 @@ def repos_applied(
                     name=RepoName(name),
                     table=table,
                     admin_table=admin.get(name),
-                    secrets=RepoSecrets(**secrets),
+                    secrets=RepoSecrets(**{use: own[use] for use in DIRECT_USES}, sources=sources),
                 )
             )
     return tuple(kept)

@@ -18,6 +18,8 @@ from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer
 Store = tuple[str, ...]
 """A bucket: the backend's type and the names. An endpoint does not count, since one store may have several."""
 _NAMES = ("account", "container", "bucket")
+_CACHE = ""
+"""In the position of a namespace: the server itself. It sorts before every namespace."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -37,12 +39,12 @@ class _Taken:
         self._at: defaultdict[str, set[str]] = defaultdict(set)
         self._within: defaultdict[str, set[str]] = defaultdict(set)
 
-    def is_anothers(self, prefix: str, namespace: str) -> bool:
-        """Return whether another namespace has the prefix, one that contains it, or one in it."""
+    def others(self, prefix: str, namespace: str) -> set[str]:
+        """Return the other namespaces that have the prefix, one that contains it, or one in it."""
         found = set(self._within[prefix])
         for folder in _folders(prefix):
             found |= self._at[folder]
-        return bool(found - {namespace})
+        return found - {namespace}
 
     def add(self, prefix: str, namespace: str) -> None:
         self._at[prefix].add(namespace)
@@ -57,12 +59,19 @@ def storage_conflicts(
 
     Other faults of the older repo do not count, as for names: see `admission.name_conflicts`.
     """
-    places = [*_of_kept(kept), *_of_repos(repos, servers)]
+    places = [*_of_caches(servers), *_of_kept(kept), *_of_repos(repos, servers)]
     taken: defaultdict[tuple[ObjectKey, Store], _Taken] = defaultdict(_Taken)
     conflicts: dict[ObjectKey, Finding] = {}
     for place in sorted(places, key=lambda one: one.age):
         holders = taken[place.server, place.store]
-        if holders.is_anothers(place.prefix, place.repo.namespace):
+        others = holders.others(place.prefix, place.repo.namespace)
+        if _CACHE in others:
+            conflicts[place.repo] = refused(
+                "StorageTaken",
+                f"PackageServer {place.server} keeps its cache in this part of the bucket; choose another prefix or "
+                "bucket.",
+            )
+        elif others:
             conflicts[place.repo] = refused(
                 "StorageTaken",
                 "An older PackageRepo of another namespace keeps its packages in this part of the bucket, with the "
@@ -72,6 +81,15 @@ def storage_conflicts(
         else:
             holders.add(place.prefix, place.repo.namespace)
     return conflicts
+
+
+def _of_caches(servers: Mapping[ObjectKey, PackageServer]) -> Iterator[_Place]:
+    """Yield where caches are: before all repos, and no repo's own."""
+    for key, server in servers.items():
+        store = None if server.spec.cache is None else server.spec.cache.object_store
+        if store is not None:
+            holder = ObjectKey(_CACHE, key.name)
+            yield _place((float("-inf"), holder), holder, key, store.table())
 
 
 def _of_repos(repos: Iterable[PackageRepo], servers: Mapping[ObjectKey, PackageServer]) -> Iterator[_Place]:

@@ -38,13 +38,14 @@ from pywharf_operator.render.resolve.identity import (
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.lent_storage import storage_conflicts
 from pywharf_operator.render.resolve.policies import PolicyReach, ServedName, server_policies
-from pywharf_operator.render.resolve.repo_config import repo_table
+from pywharf_operator.render.resolve.repo_config import repo_table, upstream_mode
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
 from pywharf_operator.render.resolve.shares import age_of
 from pywharf_operator.render.resolve.snapshot import ClusterKeys, Environment, NameClaim, Snapshot
 from pywharf_operator.render.resolve.strength import weaknesses
 from pywharf_operator.spec import ObjectKey, PackageRepo, PackageServer, Secret
+from pywharf_operator.spec.cache import Cache
 from pywharf_operator.spec.cron import shortest_interval_s
 from pywharf_operator.spec.package_server import ServerUpstream
 
@@ -344,6 +345,12 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
             f"PackageServer {server.key} has no spec.storage, so it can keep no fileSystem repo; add it there, "
             "or choose another backend.",
         )
+    if upstream_mode(repo, server) == "Cached" and server.spec.cache is None:
+        return refused(
+            "CacheMissing",
+            f"PackageServer {server.key} has no spec.cache, so it can keep no pages and files of other indexes; add "
+            "it there, or set spec.upstream.mode to Pages.",
+        )
     if backend.chosen.type_name not in environment.specs:
         installed = ", ".join(sorted(environment.specs))
         return refused(
@@ -357,6 +364,9 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
     named = {f"spec.backend.{backend.chosen_field}.{field}": url for field, url in backend.chosen.endpoints().items()}
     if repo.spec.upstream.url is not None:
         named["spec.upstream.url"] = repo.spec.upstream.url
+    named |= {
+        f"spec.upstream.sources[{number}].url": source.url for number, source in enumerate(repo.spec.upstream.sources)
+    }
     for field, url in named.items():
         if not allowed(server, url):
             return refused(
@@ -368,13 +378,15 @@ def _unsupported(repo: PackageRepo, server: PackageServer, environment: Environm
 
 
 def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str, str]] | None) -> Finding:
-    storage = server.spec.storage
+    storage, cache = server.spec.storage, server.spec.cache
     if storage is not None and not storage.shared and server.most_replicas > 1:
         return refused(
             "StorageNotShared",
             f"{server.most_replicas} replicas cannot share a volume of access mode {', '.join(storage.access_modes)}; "
             "run one replica, or use storage with ReadWriteMany.",
         )
+    if cache is not None and (finding := _cache_finding(cache, server.most_replicas)) is not None:
+        return finding
     if server.spec.allowed_namespaces.from_ == "Selector" and namespaces is None:
         return refused(
             "NamespacesNotWatched",
@@ -382,3 +394,21 @@ def _server_finding(server: PackageServer, namespaces: Mapping[str, Mapping[str,
             "all namespaces (watch.allNamespaces of the chart), or use Same or All.",
         )
     return Finding(status=True, reason="Accepted", message="The server can run as it is described.")
+
+
+def _cache_finding(cache: Cache, replicas: int) -> Finding | None:
+    """Refuse a cache that the server cannot have as it is described; None if it can."""
+    volume, size = cache.file_system, cache.volume_bytes
+    if volume is not None and not volume.shared and replicas > 1:
+        return refused(
+            "StorageNotShared",
+            f"{replicas} replicas cannot share a cache's volume of access mode {', '.join(volume.access_modes)}; run "
+            "one replica, use spec.cache.fileSystem with ReadWriteMany, or keep the cache in a bucket.",
+        )
+    if size is not None and cache.max_bytes is not None and cache.max_bytes > size:
+        return refused(
+            "CacheVolumeTooSmall",
+            f"spec.cache.maxBytes is {cache.max_bytes}, and spec.cache.fileSystem.size is {size} bytes: the volume "
+            "would be full before anything is removed from it. Make the volume larger, or maxBytes smaller.",
+        )
+    return None

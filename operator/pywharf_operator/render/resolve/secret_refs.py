@@ -1,17 +1,27 @@
 """The Secrets that a repo names: looked up and checked."""
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from pywharf.core.secret_text import secret_text
 from pywharf_operator.render.resolve.findings import Finding
 from pywharf_operator.render.resolve.store_secrets import fault_of_store_secret
-from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret, SecretKeyRef
+from pywharf_operator.spec import CREDENTIALS_LABEL, ObjectKey, PackageRepo, PackageServer, Secret
+from pywharf_operator.spec.package_repo import UpstreamSource
 
 MAX_BYTES = 16 * 1024
 """Most bytes of a secret. Tokens, passwords and account keys are far shorter; one repo must not fill the space that all
 share."""
+
+
+SOURCE_FIELDS: Final = ("username", "password")
+"""The keys of a Secret with a source's credentials, which are also the fields of the server's table."""
+_SOURCE_USE: Final = re.compile(r"source-[0-9a-f]{16}-(username|password)\Z")
+_DIGITS: Final = 16
 
 
 class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +30,8 @@ class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
     read: bytes | None = None
     write: bytes | None = None
     backend: bytes | None = None
+    sources: Mapping[str, bytes] = {}
+    """Those of the upstream's sources, by use; see `source_use`."""
 
     def __repr__(self) -> str:
         """Hide the secrets."""
@@ -27,7 +39,38 @@ class RepoSecrets(msgspec.Struct, frozen=True, kw_only=True):
 
     def given(self) -> dict[str, bytes]:
         """Return the secrets that are set, by use."""
-        return {use: value for use in self.__struct_fields__ if (value := getattr(self, use)) is not None}
+        own = {use: value for use in DIRECT_USES if (value := getattr(self, use)) is not None}
+        return own | dict(self.sources)
+
+
+DIRECT_USES: Final = ("read", "write", "backend")
+"""The uses of secrets that are fields of RepoSecrets."""
+
+
+def source_use(source: UpstreamSource, field: str) -> str:
+    """Return the use of one value of a source's credentials.
+
+    It follows from where the value is sent and which Secret it is of, not from the source's number: while replicas
+    still have an older configuration, a value must not reach the index that had this number there.
+    """
+    ref = source.credentials_secret_ref
+    named = f"{source.url}\0{'' if ref is None else ref.name}"
+    return f"source-{hashlib.sha256(named.encode()).hexdigest()[:_DIGITS]}-{field}"
+
+
+def source_uses(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the uses of the source credentials that a repo's table names, as `source_use` made them."""
+    upstream = table.get("upstream")
+    sources = upstream.get("sources") if isinstance(upstream, Mapping) else None
+    uses = []
+    for source in sources if isinstance(sources, Sequence) else ():
+        for field in SOURCE_FIELDS:
+            secret = source.get(field) if isinstance(source, Mapping) else None
+            path = secret.get("file") if isinstance(secret, Mapping) else None
+            use = str(path).rpartition(".")[2]
+            if _SOURCE_USE.match(use):
+                uses.append(use)
+    return tuple(dict.fromkeys(uses))
 
 
 def resolve_secrets(
@@ -45,15 +88,22 @@ def resolve_secrets(
     for use, ref in refs.items():
         if ref is None:
             continue
-        value = _read(repo, use, ref, secrets.get(ObjectKey(repo.key.namespace, ref.name)))
+        named = _Named(repo, f"spec.credentials.{use}SecretRef", ref.name)
+        value = _read(named, secrets, ref.key)
+        if isinstance(value, bytes) and use == "backend":
+            value = _store_secret(named, ref.key, value)
         if isinstance(value, bytes):
             found[use] = value
         else:
             faults.append(value)
+    sources, of_sources = _source_secrets(repo, secrets)
+    faults += of_sources
     if faults:
         message = " ".join(sentence for _, sentence in faults)
         return Finding(status=False, reason=faults[0][0], message=message), RepoSecrets()
-    return Finding(status=True, reason="Resolved", message="Every secret was found."), RepoSecrets(**found)
+    return Finding(status=True, reason="Resolved", message="Every secret was found."), RepoSecrets(
+        **found, sources=sources
+    )
 
 
 def lends_to(server: PackageServer, namespace: str) -> bool:
@@ -100,10 +150,64 @@ def _lacking(repo: PackageRepo, server: PackageServer | None) -> list[tuple[str,
     return faults
 
 
-def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None) -> bytes | tuple[str, str]:
+class _Named(msgspec.Struct, frozen=True):
+    """A Secret that a field of a repo names."""
+
+    repo: PackageRepo
+    field: str
+    name: str
+
+    @property
+    def key(self) -> ObjectKey:
+        """Its namespace and name: a repo names Secrets of its own namespace."""
+        return ObjectKey(self.repo.key.namespace, self.name)
+
+
+def _source_secrets(
+    repo: PackageRepo, secrets: Mapping[ObjectKey, Secret]
+) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+    """Return the credentials of the upstream's sources, by use, and a reason and a sentence for each fault."""
+    found: dict[str, bytes] = {}
+    faults: list[tuple[str, str]] = []
+    for number, source in enumerate(repo.spec.upstream.sources):
+        ref = source.credentials_secret_ref
+        if ref is None:
+            continue
+        named = _Named(repo, f"spec.upstream.sources[{number}].credentialsSecretRef", ref.name)
+        for field in SOURCE_FIELDS:
+            value = _read(named, secrets, field)
+            if isinstance(value, bytes) and (fault := _fault_of_credentials(field, value)) is not None:
+                value = ("SecretInvalid", f"{named.field}: the value of {field!r} in Secret {named.key} {fault}")
+            if isinstance(value, bytes):
+                found[source_use(source, field)] = value
+            else:
+                faults.append(value)
+                if value[0] in {"SecretNotFound", "SecretNotLabelled"}:
+                    break
+    return found, faults
+
+
+def _fault_of_credentials(field: str, value: bytes) -> str | None:
+    """Return why no request can have the value in its credentials (RFC 7617); None if one can."""
+    text = secret_text(value)
+    if not text.isprintable():
+        return "holds line breaks or other control characters; give it as one line of text."
+    if field == "username" and ":" in text:
+        return "holds a colon, which no user name may; give it without one."
+    return None
+
+
+def _store_secret(named: _Named, key: str, value: bytes) -> bytes | tuple[str, str]:
+    """Return the value, or a reason and a sentence if the repo's storage cannot use it."""
+    fault = fault_of_store_secret(named.repo.spec.backend.chosen.type_name, secret_text(value))
+    if fault is None:
+        return value
+    return "SecretInvalid", f"{named.field}: the value of {key!r} in Secret {named.key} cannot be used. {fault}"
+
+
+def _read(named: _Named, secrets: Mapping[ObjectKey, Secret], key: str) -> bytes | tuple[str, str]:
     """Return the value, or a reason and a sentence if it is unusable."""
-    field = f"spec.credentials.{use}SecretRef"
-    where = f"Secret {repo.key.namespace}/{ref.name}"
+    field, where, secret = named.field, f"Secret {named.key}", secrets.get(named.key)
     if secret is None:
         sentence = (
             f'{field}: there is no {where} with the label {CREDENTIALS_LABEL}: "true"; create it with that label in '
@@ -116,15 +220,11 @@ def _read(repo: PackageRepo, use: str, ref: SecretKeyRef, secret: Secret | None)
             "use it; add it."
         )
         return "SecretNotLabelled", sentence
-    value = secret.value(ref.key)
+    value = secret.value(key)
     if value is None:
-        return "SecretKeyMissing", f"{field}: {where} has no key {ref.key!r}; add it, or correct the reference."
+        return "SecretKeyMissing", f"{field}: {where} has no key {key!r}; add it, or correct the reference."
     if (fault := _fault(value)) is not None:
-        return "SecretInvalid", f"{field}: the value of {ref.key!r} in {where} {fault}"
-    if use == "backend":
-        fault = fault_of_store_secret(repo.spec.backend.chosen.type_name, secret_text(value))
-        if fault is not None:
-            return "SecretInvalid", f"{field}: the value of {ref.key!r} in {where} cannot be used. {fault}"
+        return "SecretInvalid", f"{field}: the value of {key!r} in {where} {fault}"
     return value
 
 

@@ -57,7 +57,7 @@ class SourceHealth:
         now = self._clock()
         found = ((url, self._failing.get(url)) for url in dict.fromkeys(urls))
         return tuple(
-            FailingSource(url, max(0, int(one.since)))
+            FailingSource(url, max(0, int(one.since)), max(0, int(one.last)))
             for url, one in found
             if one is not None and now - one.last < _RECENT_S
         )

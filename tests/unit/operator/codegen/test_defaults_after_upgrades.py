@@ -48,7 +48,11 @@ KNOWN = {
     """,
 }
 """The fields that have had a default since before access entries. Add none."""
-LATER = {"PackageRepo": (".spec.access[]",), "PackageServer": (), "PackagePolicy": ()}
+LATER = {
+    "PackageRepo": (".spec.access[]",),
+    "PackageServer": (".spec.cache",),
+    "PackagePolicy": (),
+}
 """Parts without a default of their own that came later. A default inside appears only in an object that names them."""
 
 

@@ -52,7 +52,7 @@ def manifest(kind, name, namespace, spec):
 
 
 def secret(name, namespace):
-    values = {"read": f"{name}-r", "write": f"{name}-w"}
+    values = {"read": f"{name}-r", "write": f"{name}-w", "username": f"{name}-user", "password": f"{name}-pass"}
     for key in ("backend", "other"):
         values[key] = S3_KEYS.replace("s3-secret-value", f"{name}-{key}")
         values[f"{key}-azure"] = AZURE_KEY
@@ -93,7 +93,11 @@ def changed(spec, path, value):
     return made
 
 
-SPEC_OF_SERVER = {"storage": {"size": "1Gi"}, "allowedEndpoints": ["a.example", "b.example"]}
+SPEC_OF_SERVER = {
+    "storage": {"size": "1Gi"},
+    "cache": {"fileSystem": {"size": "1Gi"}},
+    "allowedEndpoints": ["a.example", "b.example"],
+}
 
 
 @pytest.mark.parametrize("path", REPO_CHANGES)

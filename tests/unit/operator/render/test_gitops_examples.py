@@ -48,6 +48,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "NameConflict": (False, DEGRADED),
         "StorageTaken": (False, DEGRADED),
         "StorageMissing": (False, DEGRADED),
+        "CacheMissing": (False, DEGRADED),
         "BackendNotInstalled": (False, DEGRADED),
         "EndpointNotAllowed": (False, DEGRADED),
         "InvalidBackend": (False, DEGRADED),
@@ -116,6 +117,11 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "Contested": (False, HEALTHY),
         "NotServed": (False, HEALTHY),
     },
+    "PackageRepo UpstreamReachable": {
+        "Reachable": (True, HEALTHY),
+        "UpstreamAway": (False, HEALTHY),
+        "NoReadyReplica": (None, HEALTHY),
+    },
     "PackageRepo Ready": {
         "Ready": (True, HEALTHY),
     },
@@ -145,6 +151,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "InvalidSpec": (False, DEGRADED),
         "InvalidPodTemplate": (False, DEGRADED),
         "StorageNotShared": (False, DEGRADED),
+        "CacheVolumeTooSmall": (False, DEGRADED),
         "NamespacesNotWatched": (False, DEGRADED),
     },
     "PackageServer NamespacesRead": {
@@ -178,7 +185,14 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     },
 }
 FINE = {
-    "PackageRepo": ("Accepted", "SecretsResolved", "Programmed", "IndexUpToDate", "ClientConfigured"),
+    "PackageRepo": (
+        "Accepted",
+        "SecretsResolved",
+        "Programmed",
+        "IndexUpToDate",
+        "ClientConfigured",
+        "UpstreamReachable",
+    ),
     "PackageServer": ("Accepted", "ConfigRendered", "Ready", "NamespacesRead"),
     "PackagePolicy": ("Accepted", "Programmed"),
 }
@@ -207,6 +221,7 @@ def instance(kind, **different):
             index_up_to_date=found["IndexUpToDate"],
             index=None,
             client_configured=found["ClientConfigured"],
+            upstream_reachable=found["UpstreamReachable"],
             now=now,
         )
     elif kind == "PackagePolicy":

@@ -147,6 +147,30 @@ CASES = [
         ("EndpointNotAllowed", "Resolved"),
         "spec.upstream.url is 'http://localhost:3141/simple/'",
     ),
+    (
+        [
+            server(),
+            secret(),
+            repo(extra="upstream: {sources: [{url: 'https://pypi.org/simple/'}, {url: 'https://b.c/'}]}"),
+        ],
+        ("EndpointNotAllowed", "Resolved"),
+        "spec.upstream.sources[1].url is 'https://b.c/', whose host is not among",
+    ),
+    ([server(), secret(), repo(extra="upstream: {mode: Cached}")], ("CacheMissing", "Resolved"), "has no spec.cache"),
+    (
+        [server(spec="{storage: {size: 1Gi}, upstream: {mode: Cached}}"), secret(), repo()],
+        ("CacheMissing", "Resolved"),
+        "or set spec.upstream.mode to Pages",
+    ),
+    (
+        [
+            server(spec="{storage: {size: 1Gi}, cache: {fileSystem: {size: 1Gi}}}"),
+            secret(),
+            repo(extra="upstream: {mode: Cached}"),
+        ],
+        ("Accepted", "Resolved"),
+        "",
+    ),
     # credentials
     (
         [server(), repo()],
@@ -277,6 +301,12 @@ SERVER_CASES = [
     ("{storage: {size: 1Gi}, replicas: 2}", "StorageNotShared"),
     ("{storage: {existingClaim: a}, autoscaling: {maxReplicas: 2}}", "StorageNotShared"),
     ("{storage: {size: 1Gi, accessModes: [ReadWriteMany]}, replicas: 2}", "Accepted"),
+    ("{cache: {fileSystem: {size: 1Gi}}}", "Accepted"),
+    ("{cache: {fileSystem: {size: 1Gi}}, replicas: 2}", "StorageNotShared"),
+    ("{cache: {fileSystem: {size: 1Gi, accessModes: [ReadWriteMany]}}, replicas: 2}", "Accepted"),
+    ("{cache: {s3: {bucket: abc}}, replicas: 2}", "Accepted"),
+    ("{cache: {fileSystem: {size: 1Gi}, maxBytes: 1073741825}}", "CacheVolumeTooSmall"),
+    ("{cache: {fileSystem: {size: 1Gi}, maxBytes: 1073741824}}", "Accepted"),
     ("{allowedNamespaces: {from: Selector, selector: {matchLabels: {a: b}}}}", "NamespacesNotWatched"),
     ("{allowedNamespaces: {from: All}}", "Accepted"),
     ("{podTemplate: {spec: {nodeSelector: {a: b}}}}", "Accepted"),

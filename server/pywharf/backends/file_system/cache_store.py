@@ -5,6 +5,7 @@ What is read needs no right to write, so downloads go on while the disk is full 
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -42,6 +43,7 @@ class FileSystemCacheStore:
     """The folder of one cache, as one process uses it."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
         self._files = CacheFiles(folder)
         self._pages = CachePages(folder, clock)
         self._pins = CachePins(folder)
@@ -60,6 +62,9 @@ class FileSystemCacheStore:
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await self._writing(lambda spool: self._files.keep(sha256, path, about, spool), _LARGE_S)
+
+    async def free_bytes(self) -> int | None:
+        return await self._reading(self._free_bytes)
 
     async def note_use(self, sha256: str) -> None:
         if sha256 in self._noted:
@@ -126,6 +131,12 @@ class FileSystemCacheStore:
     async def aclose(self) -> None:
         with contextlib.suppress(BackendUnavailableError):
             await self._reading(self._spool.close)
+
+    def _free_bytes(self) -> int | None:
+        try:
+            return shutil.disk_usage(self._folder).free
+        except FileNotFoundError:  # nothing was written yet
+            return None
 
     async def _reading(self, function: Callable[[], T], seconds: float = CALL_S) -> T:
         """Run a call that works without a spool folder in a thread."""

@@ -38,6 +38,8 @@ class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
     filename: str
     sha256: str
     size: int
+    metadata_sha256: str = ""
+    """The digest of the file's core metadata, which stays with it; "": it has none."""
 
 
 USE_GRANULARITY_S = 3600.0
@@ -78,6 +80,9 @@ class CacheStore(Protocol):
         Raises:
             StorageFullError: There is no room. Nothing was changed.
         """
+
+    async def free_bytes(self) -> int | None:
+        """Return the room that the store has left, or None if that is unknown, as of a bucket."""
 
     async def note_use(self, sha256: str) -> None:
         """Note that a file was used now. Cheap: within `USE_GRANULARITY_S` it does nothing."""

@@ -19,6 +19,7 @@ from pywharf.core.errors import PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.ports import About, CacheStore, KeptFile
 from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
 
 CHECK_S = 300.0
 """Seconds between two checks."""
@@ -38,6 +39,8 @@ _LEFT = 0.9
 """The part of the limit that an eviction leaves."""
 _ASKING = 0.05
 """The part of the limit that, once this server has kept as much, brings a check forward."""
+_SPARE = 1024**3
+"""Bytes that the cache leaves free on its volume, at most a tenth of its limit: others write there, too."""
 _PAGES = 0.25
 """The part of the limit that pages may take."""
 _PAGE_SLACK_S = 86400.0
@@ -84,6 +87,30 @@ class UpkeepShown(Protocol):
         """Count files that were evicted, and their bytes. The reason is `limit` or `full`."""
 
 
+class CountsForUpkeep:
+    """The counts of what happens to files, of which the upkeep learns what it needs."""
+
+    def __init__(self, counts: FileCounts, upkeep: "Upkeep") -> None:
+        self._upkeep = upkeep
+        self._counts = counts
+        self.found = counts.found
+        self.missed = counts.missed
+
+    def fetched(self, result: FetchResult, size: int) -> None:
+        """Count one fetch. What was fetched is kept."""
+        self._counts.fetched(result, size)
+        if result == "fetched":
+            self._upkeep.added(size)
+
+    def passed_through(self, reason: PassReason) -> None:
+        """Count a file that is not kept."""
+        self._counts.passed_through(reason)
+        if reason == "store full":
+            self._upkeep.is_full()
+        elif reason == "no room":
+            self._upkeep.ask()
+
+
 class Upkeep:
     """The upkeep of one cache by one worker. `run` is a task; `added` and `is_full` are for those who keep files."""
 
@@ -106,6 +133,7 @@ class Upkeep:
         self._store = store
         self._max_bytes = max_bytes
         self._keep_pages_s = keep_pages_s
+        self._spare = min(_SPARE, max_bytes // 10)
         self._shown = shown
         self._pinned_pages = pinned_pages
         self._keys_of = keys_of
@@ -129,6 +157,10 @@ class Upkeep:
     def is_full(self) -> None:
         """Note that the store had no room, so that less than the limit fits."""
         self._full = True
+        self._asked.set()
+
+    def ask(self) -> None:
+        """Bring the next check forward: a volume may have little room left."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -166,7 +198,7 @@ class Upkeep:
                 pages = await self._remove_pages()
                 usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
                 await self._write(usage)
-        if self._wants_listing(usage, now):
+        if self._wants_listing(usage, now) or await self._lacks_room():
             usage = await self._evict(usage)
         if usage is not None:
             self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)
@@ -177,6 +209,10 @@ class Upkeep:
         if self._added_at < usage.listed_at:  # another server listed since
             self._added = 0
         return self._added > 0
+
+    async def _lacks_room(self) -> bool:
+        free = await self._store.free_bytes()
+        return free is not None and free < self._spare
 
     async def _evict(self, known: Usage | None) -> Usage | None:
         if not await self._lock(_EVICTING, _LOCK_S):
@@ -194,10 +230,13 @@ class Upkeep:
             await _gently(census.add, portion)
         files, size = census.files, census.size
         limit = max(0, self._max_bytes - page_bytes)
-        if full:
+        free = await self._store.free_bytes()
+        if free is not None and free < self._spare:
+            limit, full = min(limit, size + free - self._spare), True
+        elif full:
             limit = min(limit, size - 1)
         if size > limit:
-            eviction = census.eviction(int(limit * _LEFT))
+            eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
                 async for portion in self._store.kept():
                     chosen = await _gently(eviction.choose, portion)
@@ -219,7 +258,8 @@ class Upkeep:
         pinned = PinnedFiles()
         for repo in await self._store.pinning_repos():
             pins = await self._store.pins(repo)
-            await asyncio.to_thread(pinned.add, [pin.sha256 for pin in pins])
+            digests = [digest for pin in pins for digest in (pin.sha256, pin.metadata_sha256) if digest]
+            await asyncio.to_thread(pinned.add, digests)
         return pinned
 
     async def _remove_pages(self) -> int:

@@ -11,9 +11,9 @@ class UpstreamCache(msgspec.Struct, frozen=True):
     """The cache of one worker, for all of its repos."""
 
     store: CacheStore
-    pages: KeptPages
-    files: KeptFiles
     max_bytes: int
     """Bytes of all kept files and pages."""
     keep_pages_s: float
     """Seconds that a page is served while its index fails."""
+    pages: KeptPages
+    files: KeptFiles

@@ -94,32 +94,29 @@ class CacheFiles:
             self._noted[sha256] = now - USE_GRANULARITY_S + _RETRY_S
 
     async def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
-        """See CacheStore.kept. A portion is a page of the list."""
+        """See CacheStore.kept. Notes that no file has are removed on the way."""
         before = await self._clock.now() - _LEFTOVER_S
-        leftovers: list[str] = []
+        async for portion in self._listed():
+            leftovers = [file for file in portion if file.size is None and file.last_written < before]
+            await self._client.delete([key for file in leftovers for key in file.notes])
+            if kept := [file.kept for file in portion if file.kept is not None]:
+                yield kept
+
+    async def _listed(self) -> AsyncIterator[list[ListedFile]]:
+        """Yield the objects of all files. Those of one file may begin on one page of the list and end on the next."""
         last: ListedFile | None = None
-
-        def finished(listed: Sequence[ListedFile]) -> list[KeptFile]:
-            leftovers.extend(
-                key for file in listed if file.size is None and file.last_written < before for key in file.notes
-            )
-            return [file.kept for file in listed if file.kept is not None]
-
         async for page in self._client.pages(self._layout.files):
-            listed = list(self._layout.parse_files(page))
-            if last is not None and listed and listed[0].sha256 == last.sha256:
-                last.add(listed.pop(0))
-            if not listed:
-                continue  # the page's objects are all of the file before
-            if last is not None:
-                listed.insert(0, last)
-            last = listed.pop()
-            yield finished(listed)
-            await self._client.delete(leftovers)
-            leftovers.clear()
+            for_now: list[ListedFile] = []
+            for file in self._layout.parse_files(page):
+                if last is not None and last.sha256 == file.sha256:
+                    last.add(file)
+                    continue
+                if last is not None:
+                    for_now.append(last)
+                last = file
+            yield for_now
         if last is not None:
-            yield finished([last])
-            await self._client.delete(leftovers)
+            yield [last]
 
     async def remove(self, digests: Sequence[str]) -> None:
         """See CacheStore.remove. Notes are removed first, so that a crash leaves none without its file."""

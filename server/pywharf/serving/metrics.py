@@ -139,12 +139,42 @@ class Metrics:
             multiprocess_mode="livemin",
             **own,
         )
+        self._cache_bytes = Gauge(
+            "pywharf_cache_kept_bytes",
+            "Bytes in the pull-through cache, as of its last listing.",
+            ["of"],
+            multiprocess_mode="livemostrecent",
+            **own,
+        )
+        self._cache_files = Gauge(
+            "pywharf_cache_kept_files",
+            "Files in the pull-through cache, as of its last listing.",
+            multiprocess_mode="livemostrecent",
+            **own,
+        )
+        self._evictions = Counter(
+            "pywharf_cache_evictions", "Files that this server evicted from the cache.", ["reason"], **own
+        )
+        self._evicted_bytes = Counter(
+            "pywharf_cache_evicted_bytes", "Bytes of the files that it evicted.", ["reason"], **own
+        )
         self._request_children: dict[tuple[str, str, int], Any] = {}
         self._second_children: dict[str, Any] = {}
 
     def count_upstream(self, result: str) -> None:
         """Count one request to an extra index."""
         self.upstream.labels(result).inc()
+
+    def set_cache_usage(self, files: int, file_bytes: int, page_bytes: int) -> None:
+        """Set how much the pull-through cache holds."""
+        self._cache_files.set(files)
+        self._cache_bytes.labels("files").set(file_bytes)
+        self._cache_bytes.labels("pages").set(page_bytes)
+
+    def count_evicted(self, reason: str, files: int, size: int) -> None:
+        """Count files that were evicted from the pull-through cache, and their bytes."""
+        self._evictions.labels(reason).inc(files)
+        self._evicted_bytes.labels(reason).inc(size)
 
     def set_withheld(self, by_rule: Mapping[str, int]) -> None:
         """Set how many files each rule withholds."""

@@ -34,6 +34,7 @@ class CachePlace:
     folder: Path
     """The folder of the configuration, and of the cache itself unless it is in a bucket."""
     flags: tuple[str, ...]
+    kind: str
 
     @property
     def content(self) -> Path:
@@ -58,7 +59,7 @@ def cache_place(folder: Path, store: ObjectStore | None = None, **fields: Any) -
         text.append(f"secret = {{ file = {json.dumps(str(folder / 'secret'))} }}")
     path = folder / "cache.toml"
     path.write_text("\n".join(text) + "\n")
-    return CachePlace(folder, (f"--cache_config={path}",))
+    return CachePlace(folder, (f"--cache_config={path}",), lines["type"])
 
 
 @contextlib.contextmanager
@@ -83,10 +84,11 @@ class Mirror:
     name: str
 
     def get(self, path: str, method: str = "GET", *, timeout_s: float = 60.0, **headers: str) -> Reply:
-        """Send a request for a path below the index."""
+        """Send a request for a path below the index, and follow a redirect to a bucket."""
         given = {**JSON, **{key.replace("_", "-"): value for key, value in headers.items()}}
         url = f"{self.url}/repo/{self.name}/simple/{path}"
-        return call(url, method, auth=f"{self.name}:{self.name}-read", headers=given, timeout_s=timeout_s)
+        reply = call(url, method, auth=f"{self.name}:{self.name}-read", headers=given, timeout_s=timeout_s)
+        return call(reply.header("Location") or "", method) if reply.status == 302 else reply
 
     def files(self, project: str) -> dict[str, dict[str, Any]]:
         """Return the files of a project's page by name."""

@@ -114,11 +114,11 @@ REMOVED: dict[Kind, tuple[str, str | None]] = {
     kinds.SECRET: ("pywharf-credentials", "/data/team-a.read"),
     kinds.SERVICE: ("pywharf", "/spec/ports/0/name"),
     kinds.SERVICE_ACCOUNT: ("pywharf", "/automountServiceAccountToken"),
-    kinds.VOLUME_CLAIM: ("pywharf-storage", None),
+    kinds.VOLUME_CLAIM: ("pywharf-data", None),
     kinds.DEPLOYMENT: ("pywharf", "/spec/template/spec/containers/0/args"),
     kinds.CRON_JOB: ("pywharf-index-team-a", "/spec/jobTemplate/spec/template/spec/containers/0/args"),
     kinds.NETWORK_POLICY: ("pywharf", "/spec/ingress"),
-    kinds.INGRESS: ("pywharf", "/spec/rules/0/http"),
+    kinds.INGRESS: ("pywharf", None),
     kinds.DISRUPTION_BUDGET: ("pywharf", "/spec/maxUnavailable"),
 }
 """By kind: the name, and a field that an object of it may lack, as a JSON pointer."""

@@ -71,6 +71,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo AccessResolved": {
         "Resolved": "Every entry of `spec.access` has an effect.",
         "IssuerUnknown": "Have the issuer added to the server's `identity.issuers`, or correct the entry.",
+        "IssuerInvalid": "Have the issuer corrected that the server's condition IdentityReady names.",
         "IssuerIsCluster": "Have the entries that the message names name `serviceAccounts` in place of the issuer.",
         "AudienceOfApiServer": (
             "Have another `spec.identity.audience` chosen for the server; the API server takes this one as its own."
@@ -83,6 +84,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Have the server's `identity.proxyHeaders` set to true and the proxy listed in `identity.trustedProxies`, "
             "or take the entry out."
         ),
+        "ProxyInvalid": "Have the proxies corrected that the server's condition IdentityReady names.",
         "EntryExpired": "Take out the entries that the message names, or give them a new `expires`.",
         "EntryEndsSoon": "Give the entries that the message names a new `expires`, or let them end.",
         "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
@@ -218,6 +220,14 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         ),
         "AudienceOfApiServer": "Choose another `spec.identity.audience`; the API server takes this one as its own.",
         "IssuerIsCluster": "Take the issuer out, and have access entries name `serviceAccounts`.",
+        "IssuerInvalid": (
+            "Correct the issuer that the message names: its URL, its keys, or the URL that another one has, too. Until "
+            "then it is left out, and everything else is as it should be."
+        ),
+        "ProxyInvalid": (
+            "Correct the network of `spec.identity.trustedProxies` that the message names. Until then it is left out, "
+            "and everything else is as it should be."
+        ),
     },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",

@@ -68,6 +68,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
     "PackageRepo AccessResolved": {
         "Resolved": (True, HEALTHY),
         "IssuerUnknown": (False, HEALTHY),
+        "IssuerInvalid": (False, HEALTHY),
         "IssuerIsCluster": (False, HEALTHY),
         "AudienceOfApiServer": (False, HEALTHY),
         "ServiceAccountsOff": (False, HEALTHY),
@@ -75,6 +76,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ClusterKeysUnreadable": (False, HEALTHY),
         "NoCluster": (False, HEALTHY),
         "ProxyHeadersOff": (False, HEALTHY),
+        "ProxyInvalid": (False, HEALTHY),
         "EntryExpired": (False, HEALTHY),
         "EntryEndsSoon": (True, HEALTHY),
         "DigestRepeated": (True, HEALTHY),
@@ -157,7 +159,9 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ClusterKeysForbidden": (False, HEALTHY),
         "ClusterKeysUnreadable": (False, HEALTHY),
         "AudienceOfApiServer": (False, HEALTHY),
+        "IssuerInvalid": (False, HEALTHY),
         "IssuerIsCluster": (False, HEALTHY),
+        "ProxyInvalid": (False, HEALTHY),
     },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),

@@ -44,6 +44,7 @@ from pywharf_operator.render import (
     resolve,
 )
 from pywharf_operator.render.labels import Manifest, object_name
+from pywharf_operator.render.resolve.access import next_end_s
 from pywharf_operator.render.resolve.identity import asks_about_cluster
 from pywharf_operator.render.resolve.missing_kinds import api_missing
 from pywharf_operator.render.resolve.policy_room import overflows
@@ -57,6 +58,7 @@ from pywharf_operator.status.refusal import Refusal
 from pywharf_operator.status.served import (
     Result,
     counts_of,
+    lacks_review_right,
     policy_reports,
     programmed_of,
     repo_statuses,
@@ -66,6 +68,8 @@ from pywharf_operator.status.writer import Statuses
 
 _APIS_FOR_S = 15.0
 """Seconds for which the cluster's optional kinds are cached; then the API server is asked again for missing ones."""
+_RIGHTS_AGAIN_S = 15.0
+"""Seconds between checks whether replicas have a right that they lacked; no event reports a change of rights."""
 _PODS_AGAIN_S = 15.0
 """Seconds between checks why Jobs have no pods; no event reports that the reason has changed."""
 
@@ -263,8 +267,10 @@ class Reconciler:
             (_APIS_FOR_S, result.missing_kind is not None),
             (_PODS_AGAIN_S, runs.waits_for_pods),
             (LINGERS_S, runs.has_lingering(now)),
+            (_RIGHTS_AGAIN_S, lacks_review_right(result)),
         )
         again += [wait_s for wait_s, applies in reasons if applies]
+        again += next_end_s(observed.repos, now)
         late = any(not one.status for one in serving.values())
         late |= any(one.reach.delivered and not one.programmed.status for one in reported.values())
         check_s = memory.next_check_s(waiting=bool(reports) and late)

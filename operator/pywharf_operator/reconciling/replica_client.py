@@ -49,6 +49,8 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
         policies=answer.policies or {},
         knows_policies=answer.policies is not None,
         knows_access=answer.access,
+        refused=answer.refused,
+        reviews_forbidden=answer.reviews_forbidden,
     )
 
 

@@ -18,6 +18,9 @@ from pywharf_operator.spec import PackageRepo, PackageServer
 from pywharf_operator.spec.access import Access, delivered
 
 ENDS_SOON: Final = timedelta(days=7)
+_LONGEST_WAIT_S: Final = 86400.0
+_LATE_S: Final = 0.1
+"""Seconds after an end, so that a clock that is a little late does not miss it."""
 _RESOLVED: Final = Finding(status=True, reason="Resolved", message="Every access entry has an effect.")
 
 
@@ -39,6 +42,18 @@ def access_resolved(
         return _RESOLVED
     reason = (faults or notes)[0][0]
     return Finding(status=not faults, reason=reason, message=" ".join(sentence for _, sentence in faults + notes))
+
+
+def next_end_s(repos: Iterable[PackageRepo], now: datetime) -> list[float]:
+    """Return the seconds until the first time at which an entry ends or begins to end soon; nothing without one.
+
+    The condition changes then, and no event reports it. It is never more than a day.
+    """
+    ends = (entry.expires for repo in repos for entry in repo.spec.access if entry.expires is not None)
+    changes = [change for end in ends for change in (end, end - ENDS_SOON) if change > now]
+    if not changes:
+        return []
+    return [min((min(changes) - now).total_seconds(), _LONGEST_WAIT_S) + _LATE_S]
 
 
 def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKeys) -> Iterator[tuple[str, str]]:

@@ -107,6 +107,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Set `spec.image` of the PackageServer to a newer image: with the one that it names the replicas refuse "
             "each configuration with policies or access entries, and serve the one before."
         ),
+        "ConfigRefused": (
+            "Set `spec.image` of the PackageServer to a newer image, if the one that it names is older than the "
+            "operator; otherwise correct what the message says. The replicas serve the configuration before."
+        ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
         ),
@@ -180,6 +184,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Set `spec.image` of the PackageServer to a newer image: the one that it names knows no policies, or no "
             "access entries of repos, and refuses the whole configuration."
         ),
+        "ConfigRefused": (
+            "Set `spec.image` of the PackageServer to a newer image, if the one that it names is older than the "
+            "operator; otherwise correct what the message says. The policies before stay in force."
+        ),
         "ConfigNotRendered": "See the conditions of the PackageServer.",
         "NotDelivered": "See Accepted.",
         "AdvisoriesMissing": (
@@ -219,6 +227,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "See what the message says of the API server's answer. Keys that were read before stay in use."
         ),
         "AudienceOfApiServer": "Choose another `spec.identity.audience`; the API server takes this one as its own.",
+        "TokenReviewForbidden": (
+            "Give the ServiceAccount that the message names the right to create tokenreviews.authentication.k8s.io, as "
+            "the chart does with `rbac.create`; or set `spec.identity.serviceAccounts` to Offline."
+        ),
         "IssuerIsCluster": "Take the issuer out, and have access entries name `serviceAccounts`.",
         "IssuerInvalid": (
             "Correct the issuer that the message names: its URL, its keys, or the URL that another one has, too. Until "

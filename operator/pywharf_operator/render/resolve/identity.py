@@ -127,13 +127,26 @@ def _ready(server: PackageServer, *, asks_cluster: bool) -> str:
     if not asks_cluster:
         return "The server has what it verifies identities by."
     if server.spec.identity.service_accounts == "TokenReview":
-        account = server.spec.service_account.name or server.key.name
         return (
             "The server asks the API server about each token of a ServiceAccount, for which its own ServiceAccount "
-            f"{server.key.namespace}/{account} needs the right to create tokenreviews.authentication.k8s.io, as the "
+            f"{_account(server)} needs the right to create tokenreviews.authentication.k8s.io, as the "
             "ClusterRole system:auth-delegator has it."
         )
     return "The server has what it verifies identities by, and the cluster's public keys are followed."
+
+
+def review_forbidden(server: PackageServer, pods: str) -> Finding:
+    """Return the finding that the API server forbids reviews to these replicas."""
+    message = (
+        f"The API server forbids the replicas {pods} to review tokens (HTTP 403), so no ServiceAccount can prove "
+        f"itself: their requests are answered 503. Give the ServiceAccount {_account(server)} the right to create "
+        "tokenreviews.authentication.k8s.io, or set spec.identity.serviceAccounts to Offline."
+    )
+    return refused("TokenReviewForbidden", message)
+
+
+def _account(server: PackageServer) -> str:
+    return f"{server.key.namespace}/{server.spec.service_account.name or server.key.name}"
 
 
 def knows_cluster(server: PackageServer, keys: ClusterKeys) -> bool:

@@ -93,6 +93,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "ImageTooOld": (False, DEGRADED),
+        "ConfigRefused": (False, DEGRADED),
         "DataOwnedByOther": (False, DEGRADED),
         "PreconditionsIgnored": (False, DEGRADED),
         "BrokenOnReplica": (False, DEGRADED),
@@ -135,6 +136,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "ReplicasUnreachable": (False, DEGRADED),
         "Waiting": (False, PROGRESSING),
         "ImageTooOld": (False, DEGRADED),
+        "ConfigRefused": (False, DEGRADED),
         "ConfigNotRendered": (False, DEGRADED),
         "NotDelivered": (False, DEGRADED),
         "AdvisoriesMissing": (False, DEGRADED),
@@ -162,6 +164,7 @@ DECISIONS: dict[str, dict[str, tuple[bool | None, str]]] = {
         "IssuerInvalid": (False, HEALTHY),
         "IssuerIsCluster": (False, HEALTHY),
         "ProxyInvalid": (False, HEALTHY),
+        "TokenReviewForbidden": (False, HEALTHY),
     },
     "PackageServer ConfigRendered": {
         "Rendered": (True, HEALTHY),

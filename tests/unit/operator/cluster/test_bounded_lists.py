@@ -37,9 +37,9 @@ class Api:
 
 def listing(monkeypatch: pytest.MonkeyPatch, items: list[dict[str, Any]], most: int = 10_000) -> tuple[Kube, Api]:
     monkeypatch.setattr(kube_module, "_MOST_PAGE_BYTES", most)
-    monkeypatch.setattr(kube_module, "_MOST_ANSWER_BYTES", 2 * most)
+    monkeypatch.setattr(kube_module, "MAX_ANSWER_BYTES", 2 * most)
     kube, api = Kube(UNUSED), Api(items)
-    monkeypatch.setattr(kube, "_once", api.once)
+    monkeypatch.setattr(kube._transport, "_once", api.once)
     return kube, api
 
 

@@ -14,7 +14,8 @@ import pytest
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.trimming import trimmed_metadata
-from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observer
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.observed import POLICIES, STRAYS
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.reconciling.session_key import session_key
 from pywharf_operator.spec import ObjectKey
@@ -682,7 +683,7 @@ async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, 
     async def once(_request):
         raise error
 
-    monkeypatch.setattr(kube, "_once", once)
+    monkeypatch.setattr(kube._transport, "_once", once)
     creating = kube.create(JOB, {"metadata": {"name": "a", "namespace": NAMESPACE}})
     if exists:
         assert await creating is None

@@ -13,6 +13,7 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.transport import Transport
 from pywharf_operator.cluster.trimming import trimmed_metadata
 from pywharf_operator.reconciling.observe import Observer
 from pywharf_operator.reconciling.observed import POLICIES, STRAYS
@@ -683,7 +684,7 @@ async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, 
     async def once(_request):
         raise error
 
-    monkeypatch.setattr(kube._transport, "_once", once)
+    monkeypatch.setattr(Transport, "_once", lambda _self, request: once(request))
     creating = kube.create(JOB, {"metadata": {"name": "a", "namespace": NAMESPACE}})
     if exists:
         assert await creating is None

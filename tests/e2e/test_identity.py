@@ -14,7 +14,7 @@ import yaml
 from support.certificates import certificates
 from support.cluster.cluster import Cluster
 from support.cluster.kube_client import Json, KubeClient
-from support.cluster.resources import path, wait_for_condition
+from support.cluster.resources import condition, path, wait_for_condition
 from support.node.node import Node
 from support.node.pods import CLIENT_IMAGE, ClientPod, applied, install_operator, restricted_namespace, rolled_out
 from support.parts import CHECKOUT, missing
@@ -264,3 +264,41 @@ def renewed(site: Site, numbers: list[str]) -> bool:
         return site.trainer.run("python3", "-c", NUMBER) not in numbers
     except AssertionError:  # the kubelet is not back yet
         return False
+
+
+@contextlib.contextmanager
+def review_right(site: Site) -> Iterator[None]:
+    """Give the server's ServiceAccount the right exactly as the chart does with its option."""
+    rendered = yaml.safe_load_all((CHECKOUT / "tests" / "golden" / "chart" / "token-review.yaml").read_text())
+    name = f"reviews-{site.namespace}"
+    role, binding = (one for one in rendered if one and one["metadata"]["name"].endswith("-token-review"))
+    role["metadata"] = binding["metadata"] = {"name": name}
+    binding["roleRef"]["name"] = name
+    (subject,) = binding["subjects"]
+    subject["namespace"] = site.namespace
+    applied(site.cluster, [role, binding])
+    try:
+        yield
+    finally:
+        site.cluster.kubectl("delete", f"clusterrolebinding/{name}", f"clusterrole/{name}")
+
+
+def test_the_api_server_reviews_the_tokens_of_pods(site: Site) -> None:
+    """Without its right the server says so, and believes nobody; with the right no pod is restarted."""
+    where = path("packageservers", site.namespace, "pywharf")
+    try:
+        site.kube.patch(where, {"spec": {"identity": {"serviceAccounts": "TokenReview"}}})
+        found = wait_for_condition(
+            site.kube, where, "IdentityReady", "False", reason="TokenReviewForbidden", longest_s=READY_S
+        )
+        assert f"the ServiceAccount {site.namespace}/pywharf the right" in condition(found, "IdentityReady")["message"]
+        site.trainer.run("python3", "-c", ASK, site.url, "503", "60")
+        with review_right(site):
+            site.trainer.run("python3", "-c", ASK, site.url, "200", "60")
+            site.trainer.run(*pip_download("/tmp/reviewed"))
+            wait_for_condition(site.kube, where, "IdentityReady", "True", longest_s=READY_S)
+            assert f"system:serviceaccount:{site.namespace}:trainer" in site.kubectl("logs", "deployment/pywharf")
+    finally:
+        site.kube.patch(where, {"spec": {"identity": {"serviceAccounts": "Offline"}}})
+        site.trainer.run("python3", "-c", ASK, site.url, "200", "60")
+        rolled_out(site.cluster, site.namespace, "pywharf")

@@ -1,5 +1,6 @@
 """Access entries from `kubectl apply` to a client: the operator and a real server on a real API server."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pywharf_operator.cluster.issuer_reader import PERIOD_S
 from pywharf_operator.render.objects.config_map import texts_of
 from support.certificates import key_pair
 from support.cluster.cluster import Cluster, OwnCluster, new_namespace
-from support.cluster.kube_client import Json, KubeClient
+from support.cluster.kube_client import ApiError, Json, KubeClient
 from support.cluster.resources import (
     SERVER_NAME,
     apply,
@@ -25,6 +26,7 @@ from support.cluster.resources import (
     server,
     wait_for_condition,
 )
+from support.kubelet.stand_in import kubelet_of
 from support.operator import operating
 from support.server.asking import index_status
 from support.waiting import wait_for
@@ -53,6 +55,60 @@ def document(kube: KubeClient, namespace: str) -> Json:
 
 def kids(kube: KubeClient, namespace: str) -> list[str]:
     return [one["kid"] for one in document(kube, namespace).get("cluster", {}).get("jwks", {}).get("keys", ())]
+
+
+def key_id(token: str) -> str:
+    """Return the `kid` of a token's header."""
+    header = token.partition(".")[0]
+    kid: str = json.loads(base64.urlsafe_b64decode(f"{header}{'=' * (-len(header) % 4)}"))["kid"]
+    return kid
+
+
+BAD_IDENTITIES = [
+    ({"issuers": [{"name": "a", "url": "https://a.example:99999"}]}, "ports are 1 to 65535"),
+    (
+        {"issuers": [{"name": "a", "url": "https://a.example"}, {"name": "b", "url": "https://a.example"}]},
+        "each url once",
+    ),
+    ({"issuers": [{"name": "github", "jwks": "{}"}]}, "jwks has no list of keys"),
+    ({"trustedProxies": ["10.0.0.1/8"]}, "give the network's own address"),
+    ({"trustedProxies": ["10.1.0.1/16"]}, "give the network's own address"),
+    ({"trustedProxies": ["10.1.2.128/24"]}, "give the network's own address"),
+    ({"trustedProxies": ["::ffff:0a00:1/104"]}, "write it as IPv4"),
+]
+
+
+def test_what_the_schema_cannot_refuse_is_left_out_alone(kube, namespace, operator):
+    for identity, words in BAD_IDENTITIES:
+        with pytest.raises(ApiError, match=words):
+            apply(kube, namespace, server(identity=identity))
+    fine: Json = {
+        "issuers": [{"name": "github"}, {"name": "a", "url": "https://[::1]:65535"}, {"name": "b", "url": "https://b"}],
+        "trustedProxies": ["10.0.0.0/8", "10.200.0.0/16", "10.1.2.0/24", "10.0.0.128/25", "10.20.30.1", "::ffff:1"],
+    }
+    apply(kube, namespace, server(identity=fine), secret_of("a"), repo("a"))
+    wait_for_condition(kube, path("packagerepos", namespace, "a"), "Accepted", "True")
+    where = path("packageservers", namespace, SERVER_NAME)
+    broken: Json = {
+        "issuers": [{"name": "github", "jwks": '{"keys": []}'}, {"name": "gitlab"}],
+        "trustedProxies": ["fd00::1/8", "10.1.2.0/24"],
+    }
+    release = {"name": "release", "permission": "Read", "gitlab": {"project": "a/b", "namespaceID": 1}}
+    apply(kube, namespace, server(identity=broken), repo("a", access=[release]))
+    found = wait_for_condition(kube, where, "IdentityReady", "False", reason="IssuerInvalid")
+    message = condition(found, "IdentityReady")["message"]
+    assert "spec.identity.issuers: github has no keys that a server could use" in message
+    assert "'fd00::1/8' is no network" in message
+    wait_for_condition(kube, path("packagerepos", namespace, "a"), "AccessResolved", "True")
+    wait_for(lambda: [one["name"] for one in document(kube, namespace).get("issuers", ())] == ["gitlab"], "the rest")
+    (flag,) = (
+        one
+        for one in kube.get(path("deployments", namespace, SERVER_NAME, "/apis/apps/v1"))["spec"]["template"]["spec"][
+            "containers"
+        ][0]["args"]
+        if one.startswith("--trusted_proxies")
+    )
+    assert flag == "--trusted_proxies=10.1.2.0/24"
 
 
 def accounts(*names: str, namespace: str, **more: Any) -> Json:
@@ -138,15 +194,22 @@ def test_conditions_say_what_is_missing(kube, namespace, operator):
 
 @pytest.mark.timeout(300)
 def test_the_keys_of_the_cluster_are_followed(own_cluster: OwnCluster, tmp_path: Path):
-    """The control plane signs with a new key, then forgets the old one; later nobody may read the keys."""
+    """The control plane signs with a new key, whose tokens a server takes; later nobody may read the keys."""
+    own_cluster.need_controllers()
     plane, kube = own_cluster.plane, own_cluster.client()
     namespace = new_namespace(kube)
     config = operating.grant(own_cluster, namespace)
     apply(kube, namespace, server(), repo("a", credentials={}, access=[accounts("a", namespace=namespace)]))
     old_public = plane.accounts[1]
-    with operating.operating(tmp_path / "operator", config, namespace):
+    with (
+        operating.operating(tmp_path / "operator", config, namespace) as operator,
+        kubelet_of(own_cluster, tmp_path / "kubelet", namespace) as kubelet,
+    ):
         wait_for(lambda: len(kids(kube, namespace)) == 1, "the cluster's key")
         (old,) = kids(kube, namespace)
+        (url,) = kubelet.wait_for_urls(namespace, SERVER_NAME, 1, longest_s=90)
+        before_rotation = own_cluster.token_of("a", namespace, audience="pywharf")
+        wait_for(lambda: index_status(url, "a", before_rotation) == 200, "a token of the first key to be taken")
         new_private, new_public = key_pair(plane.folder, "service-accounts-new")
         both = plane.folder / "both.pub"
         both.write_text(old_public.read_text() + new_public.read_text())
@@ -158,6 +221,16 @@ def test_the_keys_of_the_cluster_are_followed(own_cluster: OwnCluster, tmp_path:
         plane.start_apiserver()
         wait_for(lambda: len(kids(kube, namespace)) == 2, "both keys", longest_s=3 * PERIOD_S)
         assert old in kids(kube, namespace)
+        after_rotation = own_cluster.token_of("a", namespace, audience="pywharf")
+        operator.secrets |= {before_rotation, after_rotation}
+        kubelet.secrets |= {before_rotation, after_rotation}
+        assert key_id(before_rotation) == old
+        assert key_id(after_rotation) != old
+        wait_for(lambda: index_status(url, "a", after_rotation) == 200, "a token of the new key to be taken")
+        assert index_status(url, "a", before_rotation) == 200
+        stranger = own_cluster.token_of("b", namespace, audience="pywharf")
+        assert key_id(stranger) == key_id(after_rotation)
+        assert index_status(url, "a", stranger) in {401, 429}
         # The right that every ServiceAccount has is taken away: the last keys stay, also for a new operator.
         before = document(kube, namespace)
         kube.delete(DISCOVERY)

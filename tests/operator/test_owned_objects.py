@@ -8,7 +8,7 @@ import pytest
 
 from pywharf_operator.spec import kinds
 from pywharf_operator.spec.kinds import Kind
-from support.cluster.kube_client import Json, KubeClient
+from support.cluster.kube_client import JSON_PATCH, Json, KubeClient
 from support.cluster.resources import (
     apply,
     condition,
@@ -107,6 +107,69 @@ def test_a_deleted_or_edited_object_is_restored(cluster, kube, namespace, tmp_pa
 
         wait_for(lambda: not missing(), "what was deleted, made again", longest_s=PUT_BACK_S)
         assert not differing()
+
+
+REMOVED: dict[Kind, tuple[str, str | None]] = {
+    kinds.CONFIG_MAP: ("pywharf-config", "/data/config.toml"),
+    kinds.SECRET: ("pywharf-credentials", "/data/team-a.read"),
+    kinds.SERVICE: ("pywharf", "/spec/ports/0/name"),
+    kinds.SERVICE_ACCOUNT: ("pywharf", "/automountServiceAccountToken"),
+    kinds.VOLUME_CLAIM: ("pywharf-data", None),
+    kinds.DEPLOYMENT: ("pywharf", "/spec/template/spec/containers/0/args"),
+    kinds.CRON_JOB: ("pywharf-index-team-a", "/spec/jobTemplate/spec/template/spec/containers/0/args"),
+    kinds.NETWORK_POLICY: ("pywharf", "/spec/ingress"),
+    kinds.INGRESS: ("pywharf", None),
+    kinds.DISRUPTION_BUDGET: ("pywharf", "/spec/maxUnavailable"),
+}
+"""By kind: the name, and a field that an object of it may lack, as a JSON pointer."""
+REMOVED_IF_SCALED: dict[Kind, tuple[str, str | None]] = {kinds.AUTOSCALER: ("pywharf", "/spec/metrics")}
+PART_OF = "/metadata/labels/app.kubernetes.io~1part-of"
+
+
+def value_at(found: Json, pointer: str) -> Any:
+    """Return the value that a JSON pointer leads to; None if there is none."""
+    value: Any = found
+    for step in pointer.split("/")[1:]:
+        name = step.replace("~1", "/")
+        value = value[int(name)] if isinstance(value, list) else value.get(name)
+        if value is None:
+            return None
+    return value
+
+
+@pytest.mark.parametrize(("spec", "removed"), [(SERVER, REMOVED), (SCALED, REMOVED_IF_SCALED)], ids=["fixed", "scaled"])
+def test_what_is_only_removed_is_put_back(cluster, kube, namespace, tmp_path, spec, removed):
+    """An update that only removes fields gives its writer no new time in managedFields."""
+    assert REMOVED.keys() | REMOVED_IF_SCALED.keys() == {*kinds.OWNED} - {*kinds.OPTIONAL}
+    apply(kube, namespace, server(**spec), secret_of("team-a"), repo("team-a"))
+    wheres = {kind.plural: kind.path(namespace, name) for kind, (name, _) in removed.items()}
+    pointers = {
+        kind.plural: [PART_OF] if pointer is None else [PART_OF, pointer] for kind, (_, pointer) in removed.items()
+    }
+    with operating.operating(tmp_path, operating.grant(cluster, namespace), namespace):
+        wait_for(lambda: all(kube.get(where) is not None for where in wheres.values()), f"all of {list(wheres)}")
+        before = {plural: kube.get(where) or {} for plural, where in wheres.items()}
+        times = {}
+        for plural, where in wheres.items():
+            change = [{"op": "remove", "path": pointer} for pointer in pointers[plural]]
+            edited = kube.patch(where, change, JSON_PATCH)
+            times[plural] = {one["manager"] for one in edited["metadata"]["managedFields"]}
+            assert value_at(edited, PART_OF) is None, plural
+        assert not [plural for plural, managers in times.items() if "tests" in managers], "a removal gives no entry"
+
+        def lacking() -> list[str]:
+            found = {plural: kube.get(where) or {} for plural, where in wheres.items()}
+            return [
+                f"{plural} {pointer}"
+                for plural, one in found.items()
+                for pointer in pointers[plural]
+                if value_at(one, pointer) != value_at(before[plural], pointer)
+            ]
+
+        try:
+            wait_for(lambda: not lacking(), "what was removed to be put back", longest_s=PUT_BACK_S)
+        finally:
+            print("not put back:", lacking())
 
 
 FOREIGN: dict[str, tuple[str, str, Json]] = {

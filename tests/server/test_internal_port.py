@@ -16,6 +16,8 @@ from support.waiting import wait_for
 
 THIRD = '\n[third]\ntype = "file_system"\nread_secret = "third-read"\n'
 
+NOTHING_WRONG = {"broken": {}, "policies": {}, "access": True, "refused": "", "reviews_forbidden": False}
+
 
 def report(server: Server) -> dict[str, object]:
     reply = call(f"{server.internal_url}/config")
@@ -38,7 +40,7 @@ def test_each_port_has_its_own(tmp_path):
             "/simple/": (401, 404),
             "/login": (200, 404),
         }
-        assert report(server) == {"digest": config_digest(CONFIG, ""), "broken": {}, "policies": {}, "access": True}
+        assert report(server) == {"digest": config_digest(CONFIG, ""), **NOTHING_WRONG}
         reply = call(f"{server.internal_url}/metrics")
         assert b"pywharf_config_valid 1.0" in reply.body
         assert (reply.header("Server") or "").startswith("pywharf/")
@@ -48,7 +50,8 @@ def test_the_report_follows_what_is_served(tmp_path):
     config, revision = tmp_path / "config.toml", tmp_path / "revision"
     waiting = f'credentials_revision = "two"\ncredentials_revision_file = ["{revision}"]\n{CONFIG}'
     with running(tmp_path, ["--internal_port=0"], config=waiting) as server:
-        assert report(server) == {"digest": "", "broken": {}, "policies": {}, "access": True}
+        # A part that has yet to arrive is not a refusal.
+        assert report(server) == {"digest": "", **NOTHING_WRONG}
         assert call(f"{server.internal_url}/readyz").status == 503
         assert call(f"{server.internal_url}/healthz").status == 200
         revision.write_text("two")
@@ -56,8 +59,10 @@ def test_the_report_follows_what_is_served(tmp_path):
         config.write_text("[demo")
         wait_for(lambda: "is refused" in server.text(), "the refusal")
         assert report(server)["digest"] == config_digest(waiting, "")
+        wait_for(lambda: "config.toml" in str(report(server)["refused"]), "the reason")
         config.write_text(CONFIG + THIRD)
         wait_for(lambda: report(server)["digest"] == config_digest(CONFIG + THIRD, ""), "the second one to be reported")
+        wait_for(lambda: not report(server)["refused"], "the reason to go")
         assert call(server.repo("third"), auth="third:third-read").status == 200
 
 

@@ -390,6 +390,8 @@ def test_a_repo_is_added_to_many(tmp_path):
             "broken": {},
             "policies": {},
             "access": True,
+            "refused": "",
+            "reviews_forbidden": False,
         }
         before = call(server.repo("team-0"), auth="team-0:secret-0")
         digest = deliver(count + 1, compressed=True)

@@ -27,7 +27,7 @@ from pywharf_operator.process.metrics import Metrics
 from pywharf_operator.process.options import Options, lease, lease_metadata
 from pywharf_operator.process.probes import Probes, Pulse
 from pywharf_operator.process.work_queue import Timing, WorkQueue
-from pywharf_operator.reconciling.observe import POLICIES
+from pywharf_operator.reconciling.observed import POLICIES
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.faults import error_location

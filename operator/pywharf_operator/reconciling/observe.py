@@ -1,21 +1,16 @@
 """A fresh read of everything that the reconcile of one server depends on."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final, TypeVar
 
-import msgspec
-
-from pywharf.core.names import REPO_NAME_PATTERN
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
 from pywharf_operator.cluster.live import is_being_deleted, key_of, server_named_by, targets_of
 from pywharf_operator.cluster.namespaces import FORBIDDEN, Namespaces
 from pywharf_operator.cluster.policy_reader import ListedPolicies, PolicyReader
 from pywharf_operator.cluster.secret_reader import SecretReader, wanted_by
-from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE
-from pywharf_operator.render import Finding, NameClaim, Snapshot
+from pywharf_operator.reconciling.observed import STRAYS, Observed, ServerKeys
+from pywharf_operator.reconciling.parsed_objects import Malformed, ParsedObjects
+from pywharf_operator.render import Finding
 from pywharf_operator.render.resolve.authority import AUTHORITY_KEY
 from pywharf_operator.spec import (
     PACKAGE_SERVER,
@@ -24,92 +19,12 @@ from pywharf_operator.spec import (
     PackagePolicy,
     PackageRepo,
     PackageServer,
-    Resource,
     Secret,
 )
-from pywharf_operator.spec.explain import explain
 from pywharf_operator.spec.kinds import NAMESPACE, REPO, SECRET, SERVER
-from pywharf_operator.spec.package_policy import PackagePolicyStatus
-from pywharf_operator.spec.package_repo import PackageRepoStatus
-from pywharf_operator.spec.package_server import PackageServerStatus
 
-R = TypeVar("R", bound=Resource)
-STRAYS: Final = ObjectKey("", "repos without a server")
-"""Stands for every missing server: the repos that name one are reconciled together."""
-POLICIES: Final = ObjectKey("", "policies")
-"""Stands for the statuses of all policies: a policy may be about several servers."""
 _CHUNK = 100
 """Objects that are parsed before other tasks may run."""
-
-
-class Malformed(msgspec.Struct, frozen=True):
-    """A repo that passed the schema and cannot be parsed."""
-
-    key: ObjectKey
-    raw: Json
-    finding: Finding
-
-
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """The objects that were read. Those that are being deleted count as gone."""
-
-    key: ObjectKey
-    server: PackageServer | None
-    server_raw: Json | None
-    """None if the repos name servers that are missing, being deleted or unreadable."""
-    server_fault: Finding | None
-    """Why the server cannot be parsed, if it exists."""
-    repos: tuple[PackageRepo, ...]
-    """The repos that name the server."""
-    raws: Mapping[ObjectKey, Json]
-    """The same repos and the malformed ones, as the API server returned them."""
-    malformed: tuple[Malformed, ...]
-    secrets: tuple[Secret, ...]
-    namespaces: Mapping[str, Mapping[str, str]] | None
-    """Labels by namespace; None if namespaces are not watched."""
-    watched: tuple[str, ...] | None = None
-    """The watched namespaces; None: all."""
-    unreadable: frozenset[str] = frozenset()
-    """Namespaces of which nothing could be read; none of their repos is in `repos`."""
-    policies: tuple[PackagePolicy, ...] = ()
-    """The policies that are about the server or its repos."""
-    malformed_policies: tuple[Malformed, ...] = ()
-    unlisted_policies: frozenset[str] | None = frozenset()
-    """Namespaces whose policies could not be read; None: all."""
-    authority: bytes | None = None
-    """The value of `ca.crt` in the server's TLS Secret, if a repo's clients are given it."""
-
-    def __repr__(self) -> str:
-        """Hide the secrets."""
-        return f"Observed({self.key})"
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The input of rendering."""
-        return Snapshot(
-            repos=self.repos,
-            servers=() if self.server is None else (self.server,),
-            secrets=self.secrets,
-            namespaces=self.namespaces,
-            claims=tuple(_claim(one) for one in self.malformed),
-            watched=self.watched,
-            policies=self.policies,
-            unparsed_policies=frozenset(one.key for one in self.malformed_policies),
-            unlisted_policies=self.unlisted_policies,
-            authorities={} if self.authority is None else {self.key: self.authority},
-        )
-
-
-class ServerKeys(msgspec.Struct, frozen=True):
-    """Which servers exist, and which do not although repos name them."""
-
-    existing: frozenset[ObjectKey]
-    missing: frozenset[ObjectKey]
-
-    @property
-    def to_reconcile(self) -> frozenset[ObjectKey]:
-        """The keys of a full resync: every server, STRAYS for all missing ones, and POLICIES for all policies."""
-        return self.existing | {POLICIES} | ({STRAYS} if self.missing else frozenset())
 
 
 class Observer:
@@ -122,8 +37,7 @@ class Observer:
         self.namespaces = namespaces or Namespaces(kube, watched)
         self._secrets = SecretReader(kube, cluster_wide=watched is None)
         self._policies = PolicyReader(kube, watched, self.namespaces.policies_unlisted)
-        self._parsed: dict[str, tuple[str, Any]] = {}
-        """The resourceVersion and the struct or a Finding, by uid."""
+        self._parsed = ParsedObjects()
 
     def watches(self, namespace: str) -> bool:
         """Return whether the operator watches the namespace."""
@@ -165,14 +79,14 @@ class Observer:
     ) -> Observed:
         server, server_fault = None, None
         if server_raw is not None:
-            found = self._parse(server_raw, PackageServer)
+            found = self._parsed.parse(server_raw, PackageServer)
             server, server_fault = (None, found) if isinstance(found, Finding) else (found, None)
         repos: list[PackageRepo] = []
         malformed: list[Malformed] = []
         for number, raw in enumerate(repos_raw):
             if number % _CHUNK == _CHUNK - 1:
                 await asyncio.sleep(0)
-            parsed = self._parse(raw, PackageRepo)
+            parsed = self._parsed.parse(raw, PackageRepo)
             if isinstance(parsed, Finding):
                 malformed.append(Malformed(key_of(raw), raw, parsed))
             else:
@@ -219,9 +133,9 @@ class Observer:
         """Parse policies. One with thousands of rules takes a while, so each that has changed is parsed in a thread."""
         made: list[PackagePolicy | Malformed] = []
         for raw in items:
-            parsed = self._known(raw)
+            parsed = self._parsed.known(raw)
             if parsed is None:
-                parsed = await asyncio.to_thread(self._parse, raw, PackagePolicy)
+                parsed = await asyncio.to_thread(self._parsed.parse, raw, PackagePolicy)
             made.append(Malformed(key_of(raw), raw, parsed) if isinstance(parsed, Finding) else parsed)
         return made
 
@@ -286,87 +200,9 @@ class Observer:
     async def _labels(self) -> Mapping[str, Mapping[str, str]] | None:
         if self._watched is not None:
             return None
-        found = [self._parse(raw, NamespaceObject) for raw in await self._kube.list(NAMESPACE)]
+        found = [self._parsed.parse(raw, NamespaceObject) for raw in await self._kube.list(NAMESPACE)]
         return {one.metadata.name: one.metadata.labels or {} for one in found if isinstance(one, NamespaceObject)}
-
-    def _parse(self, raw: Json, struct: type[R]) -> R | Finding:
-        known: R | Finding | None = self._known(raw)  # an object never changes its kind
-        if known is not None:
-            return known
-        parsed = _parsed(raw, struct)
-        if OVERSIZE not in raw:
-            uid, version = _version(raw)
-            self._parsed[uid] = (version, parsed)
-        return parsed
-
-    def _known(self, raw: Json) -> Any:  # noqa: ANN401 - any kind's struct
-        if OVERSIZE in raw:  # it may depend on other objects
-            return None
-        uid, version = _version(raw)
-        known = self._parsed.get(uid)
-        return known[1] if known is not None and known[0] == version else None
 
     def forget(self) -> None:
         """Clear the cache of parsed objects, which includes those that are gone."""
-        self._parsed.clear()
-
-
-def _version(raw: Json) -> tuple[str, str]:
-    return str(raw["metadata"].get("uid")), str(raw["metadata"].get("resourceVersion"))
-
-
-def _parsed(raw: Json, struct: type[R]) -> R | Finding:
-    if OVERSIZE in raw:
-        if "message" in raw[OVERSIZE]:
-            return Finding(status=False, reason="InvalidSpec", message=str(raw[OVERSIZE]["message"]))
-        message = (
-            f"spec has {raw[OVERSIZE]['bytes']} bytes as JSON, and at most {MOST_SPEC_BYTES} are read; shorten "
-            f"{raw[OVERSIZE]['field']}, which has the most."
-        )
-        return Finding(status=False, reason="InvalidSpec", message=message)
-    # What somebody wrote into a status must not make the spec unreadable.
-    status = _status(raw, struct)
-    item = {key: value for key, value in raw.items() if key != "status"}
-    try:
-        return msgspec.convert(item | ({"status": status} if status is not None else {}), struct)
-    except msgspec.ValidationError as error:
-        return Finding(status=False, reason="InvalidSpec", message=_sentence(explain(error, item, struct)))
-
-
-def _sentence(text: str) -> str:
-    """Capitalize the text, unless it begins with a field, whose name keeps its spelling."""
-    return text if _FIELD.match(text) else text[:1].upper() + text[1:]
-
-
-_FIELD = re.compile(r"(apiVersion|kind|metadata|spec)\b")
-_NAME = re.compile(REPO_NAME_PATTERN)
-
-
-_STATUS: dict[type[Resource], type[msgspec.Struct]] = {
-    PackageRepo: PackageRepoStatus,
-    PackageServer: PackageServerStatus,
-    PackagePolicy: PackagePolicyStatus,
-}
-
-
-def _status(raw: Json, struct: type[Resource]) -> object:
-    kind = _STATUS.get(struct)
-    if kind is None:
-        return None
-    try:
-        msgspec.convert(raw.get("status") or {}, kind)
-    except msgspec.ValidationError:
-        return None
-    return raw.get("status") or None
-
-
-def _claim(one: Malformed) -> NameClaim:
-    """Return the name that a malformed repo held before and still holds; its status may still contain it."""
-    holders = (one.raw.get("spec"), one.raw.get("status"))
-    names = (holder.get("repoName") for holder in holders if isinstance(holder, dict))
-    name = next((name for name in names if isinstance(name, str) and _NAME.fullmatch(name)), one.key.name)
-    try:
-        created = msgspec.convert(one.raw["metadata"].get("creationTimestamp"), datetime | None)
-    except msgspec.ValidationError:
-        created = None
-    return NameClaim(server_named_by(one.raw), name, one.key, created)
+        self._parsed.forget()

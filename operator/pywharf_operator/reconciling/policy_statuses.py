@@ -11,7 +11,8 @@ import aiohttp
 
 from pywharf.core.reports import WithheldCount
 from pywharf_operator.cluster.live import key_of
-from pywharf_operator.reconciling.observe import Malformed, Observer
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.parsed_objects import Malformed
 from pywharf_operator.reconciling.policy_board import PolicyBoard
 from pywharf_operator.reconciling.replica_client import ask
 from pywharf_operator.render import PolicyReach

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
@@ -12,25 +12,26 @@ from pywharf.config.repo_config import BackendSpec
 from pywharf.core.names import RepoName
 from pywharf_operator.cluster.issuer_reader import IssuerReader
 from pywharf_operator.cluster.kube import Json, Kube
-from pywharf_operator.cluster.live import is_ready, is_rolled_out, key_of, labels_of
+from pywharf_operator.cluster.live import is_ready, is_rolled_out, key_of
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.index_updates.outcome import indexes_of
 from pywharf_operator.index_updates.planning import plan_updates
 from pywharf_operator.index_updates.refused_pods import refused_replica
 from pywharf_operator.index_updates.runs import Runs, read_runs
 from pywharf_operator.index_updates.starting import start
-from pywharf_operator.index_updates.stuck import LINGERS_S
-from pywharf_operator.reconciling.apply import READ_FIRST, READ_LATER, RETRY_REFUSED_S, Applier, Live
+from pywharf_operator.reconciling.apply import READ_FIRST, RETRY_REFUSED_S, Applier, Live
 from pywharf_operator.reconciling.client_configs import ClientConfigs
-from pywharf_operator.reconciling.config_rollout import RolloutAnnotations, deliver
-from pywharf_operator.reconciling.kept_identity import kept_cluster, with_kept
-from pywharf_operator.reconciling.kept_policies import KeptPoliciesUnknownError, kept_policies
-from pywharf_operator.reconciling.kept_repos import kept_repos
+from pywharf_operator.reconciling.config_rollout import RolloutAnnotations
+from pywharf_operator.reconciling.kept_policies import KeptPoliciesUnknownError
 from pywharf_operator.reconciling.memory import Memory
-from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observed, Observer, ServerKeys
+from pywharf_operator.reconciling.next_reconcile import APIS_FOR_S, seconds_to_next
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.observed import POLICIES, STRAYS, Observed, ServerKeys
 from pywharf_operator.reconciling.policy_board import ServerReport
 from pywharf_operator.reconciling.policy_statuses import PolicyStatuses
+from pywharf_operator.reconciling.render_input import render_input
 from pywharf_operator.reconciling.replica_client import ask
+from pywharf_operator.reconciling.rollout import apply_rendered
 from pywharf_operator.reconciling.session_key import key_or_finding
 from pywharf_operator.reconciling.unserved import UnservedStatuses
 from pywharf_operator.render import (
@@ -38,22 +39,17 @@ from pywharf_operator.render import (
     Finding,
     RenderedServer,
     Resolution,
-    ServerVerdict,
     Snapshot,
     render_server,
     resolve,
 )
-from pywharf_operator.render.labels import Manifest, object_name
-from pywharf_operator.render.resolve.identity import asks_about_cluster
+from pywharf_operator.render.labels import Manifest
 from pywharf_operator.render.resolve.missing_kinds import api_missing
-from pywharf_operator.render.resolve.policy_room import overflows
 from pywharf_operator.render.resolve.shares import round_robin
-from pywharf_operator.render.resolve.snapshot import ClusterKeys
 from pywharf_operator.spec import ObjectKey, PackageServer
-from pywharf_operator.spec.kinds import CRON_JOB, DEPLOYMENT, JOB, OPTIONAL, REPO, SERVER, Kind
+from pywharf_operator.spec.kinds import DEPLOYMENT, OPTIONAL, REPO, SERVER
 from pywharf_operator.spec.names import REPO_LABEL
 from pywharf_operator.status.programmed import ConfigHistory, unreachable
-from pywharf_operator.status.refusal import Refusal
 from pywharf_operator.status.served import (
     Result,
     counts_of,
@@ -64,11 +60,6 @@ from pywharf_operator.status.served import (
 )
 from pywharf_operator.status.upstreams import next_look_s
 from pywharf_operator.status.writer import Statuses
-
-_APIS_FOR_S = 15.0
-"""Seconds for which the cluster's optional kinds are cached; then the API server is asked again for missing ones."""
-_PODS_AGAIN_S = 15.0
-"""Seconds between checks why Jobs have no pods; no event reports that the reason has changed."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +204,9 @@ class Reconciler:
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.
         try:
-            snapshot = await self._snapshot(observed, server)
+            snapshot = await render_input(
+                self._kube, self._issuer, observed, server, self._observer.namespaces.is_deleted
+            )
         except KeptPoliciesUnknownError as error:
             await self._unserved.write_held(observed, server, error.finding, self._now())
             self._report_unconfigured(observed)
@@ -221,7 +214,9 @@ class Reconciler:
         resolution, rendered = await asyncio.to_thread(_rendered, snapshot, environment)
         verdict = resolution.servers[0]
         memory.remember(rendered)
-        refusals = await self._apply(verdict, rendered, environment, memory, live, runs, superseded)
+        refusals = await apply_rendered(
+            self._announcements, verdict, rendered, environment, memory, live, runs, superseded
+        )
         client_configs = await self._client_configs.keep(
             observed.repos, rendered.client_configs, verdict.authority.fault
         )
@@ -258,16 +253,9 @@ class Reconciler:
         pods = tuple(_address(pod) for pod in runs.server_pods if is_ready(pod))
         self._report(server.key, ServerReport(reported, frozenset(observed.raws), pods if reported else ()))
         await self._write_statuses(result, observed, serving, now, superseded)
-        again = [refusal.retry_after_s for refusal in refusals]
-        again += [one.again_s for one in client_configs.values() if one.again_s is not None]
-        reasons = (
-            (_APIS_FOR_S, result.missing_kind is not None),
-            (_PODS_AGAIN_S, runs.waits_for_pods),
-            (LINGERS_S, runs.has_lingering(now)),
-        )
-        again += [wait_s for wait_s, applies in reasons if applies]
         late = any(not one.status for one in serving.values())
         late |= any(one.reach.delivered and not one.programmed.status for one in reported.values())
+        again = seconds_to_next(result, runs, client_configs, observed, now)
         look_s = next_look_s(verdict.repos, server, reports)
         if look_s is not None:
             again.append(look_s)
@@ -278,60 +266,6 @@ class Reconciler:
             behind = [report.pod for report in reports if report.digest != rendered.digest]
             await self._announcements.announce(runs.server_pods, rendered.digest, again=behind)
         return min(again, default=None)
-
-    async def _snapshot(self, observed: Observed, server: PackageServer) -> Snapshot:
-        """Return the input of rendering, with what is served of repos and policies that cannot be read now."""
-        snapshot = observed.snapshot
-        if observed.unreadable:
-            kept = await kept_repos(self._kube, server, observed.unreadable, self._observer.namespaces.is_deleted)
-            snapshot = msgspec.structs.replace(snapshot, kept=kept)
-        may_stay = observed.unlisted_policies != frozenset() or bool(observed.malformed_policies)
-        if may_stay or (observed.policies and await asyncio.to_thread(overflows, observed.policies)):
-            delivered = await kept_policies(self._kube, server)
-            snapshot = msgspec.structs.replace(snapshot, delivered_policies=delivered)
-        return msgspec.structs.replace(snapshot, cluster=await self._cluster(snapshot, server))
-
-    async def _cluster(self, snapshot: Snapshot, server: PackageServer) -> ClusterKeys:
-        """Return the cluster's issuer and keys if an access entry needs them: the newest, otherwise those in use."""
-        if not asks_about_cluster(server, snapshot):
-            self._issuer.forget(server.key)
-            return ClusterKeys()
-        keys = await self._issuer.keys(server.key)
-        if keys.found is not None and keys.found.jwks:
-            return keys
-        return with_kept(keys, await kept_cluster(self._kube, server))
-
-    async def _apply(  # noqa: PLR0913, PLR0917 - all that there is
-        self,
-        verdict: ServerVerdict,
-        rendered: RenderedServer,
-        environment: Environment,
-        memory: Memory,
-        live: Live,
-        runs: Runs,
-        superseded: Callable[[], bool],
-    ) -> list[Refusal]:
-        """Apply the configuration, then the other objects, and delete what is no longer rendered."""
-        applier, server = memory.applier, verdict.server
-        delivery = await deliver(applier, verdict, rendered, live, environment.session_key, memory.refused)
-        memory.refused = delivery.refused
-        refusals = list(delivery.refusals)
-        if delivery.is_complete:
-            await self._announcements.announce(runs.server_pods, rendered.digest)
-        elif delivery.fallback is not None:
-            await self._announcements.announce(runs.server_pods, delivery.fallback)
-        live |= await applier.read(server.key, READ_LATER)
-        refusals += await applier.apply(server, rendered.workload, live)
-        refusals += await applier.apply(server, _in_fair_order(rendered.cron_jobs, verdict), live, superseded)
-        refusals += await applier.adopt_jobs(server, (job for jobs in runs.jobs.values() for job in jobs))
-        stays = set() if verdict.accepted.status else {*READ_LATER, JOB}
-        # A kind that the cluster seems to lack may be missing only for a moment.
-        stays |= {kind for kind in OPTIONAL if kind.name not in environment.apis}
-        if not delivery.is_complete:
-            stays |= set(READ_FIRST)
-        prunable = _prunable(verdict, rendered, live, runs, stays)
-        keep = {object_name(server, "session")}
-        return refusals + await applier.prune(server, rendered.objects, prunable, keep=keep)
 
     async def _write_statuses(
         self,
@@ -356,7 +290,7 @@ class Reconciler:
         if time.monotonic() >= self._apis_until:
             found = await asyncio.gather(*(self._kube.exists(kind) for kind in OPTIONAL))
             self._apis = frozenset(kind.name for kind, there in zip(OPTIONAL, found, strict=True) if there)
-            self._apis_until = time.monotonic() + _APIS_FOR_S
+            self._apis_until = time.monotonic() + APIS_FOR_S
         return self._apis
 
 
@@ -364,29 +298,6 @@ def _rendered(snapshot: Snapshot, environment: Environment) -> tuple[Resolution,
     """Decide on a server and its repos, and render the server."""
     resolution = resolve(snapshot, environment)
     return resolution, render_server(resolution.servers[0], environment)
-
-
-def _in_fair_order(cron_jobs: Sequence[Manifest], verdict: ServerVerdict) -> Sequence[Manifest]:
-    """Order the CronJobs so that each namespace has its first ones early: a newer event may postpone the rest."""
-    namespaces = {repo.name: repo.repo.key.namespace for repo in verdict.repos}
-    return round_robin(cron_jobs, lambda one: namespaces[_repo_of(one)])
-
-
-def _prunable(verdict: ServerVerdict, rendered: RenderedServer, live: Live, runs: Runs, stays: set[Kind]) -> Live:
-    """Return the objects that may be deleted if they are not rendered. `stays` are kinds that stay whole.
-
-    A part that could not be updated keeps its last good version.
-    """
-    kept = {repo.name for repo in verdict.kept}
-    served = {_repo_of(one) for one in rendered.cron_jobs} | kept
-    jobs = {
-        (JOB, job["metadata"]["name"]): job for repo, found in runs.jobs.items() if repo not in served for job in found
-    }
-    return {
-        (kind, name): item
-        for (kind, name), item in (live | jobs).items()
-        if kind not in stays and not (kind is CRON_JOB and labels_of(item).get(REPO_LABEL) in kept)
-    }
 
 
 def _address(pod: Json) -> Json:

@@ -51,6 +51,8 @@ async def _ask(client: aiohttp.ClientSession, pod: Json) -> ReplicaReport:
         knows_access=answer.access,
         knows_sources=answer.sources,
         upstreams=answer.upstreams,
+        refused=answer.refused,
+        reviews_forbidden=answer.reviews_forbidden,
     )
 
 

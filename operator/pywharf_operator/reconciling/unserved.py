@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from pywharf.config.repo_config import BackendSpec
-from pywharf_operator.reconciling.observe import STRAYS, Observed
+from pywharf_operator.reconciling.observed import STRAYS, Observed
 from pywharf_operator.render import Environment, Finding, RepoVerdict, Resolution, resolve
 from pywharf_operator.render.resolve.shares import round_robin
 from pywharf_operator.spec import ObjectKey, PackageServer

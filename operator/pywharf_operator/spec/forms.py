@@ -4,10 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from pywharf.config.forms import URL
 from pywharf.core.access.claim_patterns import MAX_LENGTH, MAX_STARS
 from pywharf.core.forms import Form
 from pywharf.core.names import REPO_NAME_PATTERN
-from pywharf_operator.spec.networks import check_network
 from pywharf_operator.spec.schedule import (
     SCHEDULE_PATTERN,
     TIME_ZONE_PATTERN,
@@ -186,6 +186,13 @@ AUDIENCE = Form(
     max_length=256,
     must_be="a text without spaces such as pywharf, that no other service takes as its audience",
 )
+ISSUER_URL = Form(
+    pattern=URL.pattern,
+    max_length=URL.max_length,
+    must_be=URL.must_be,
+    may_hold_secret=True,
+)
+"""A URL whose port and host are checked when a server is resolved, which leaves out the issuer alone."""
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 NETWORK = Form(
     pattern=(
@@ -194,7 +201,6 @@ NETWORK = Form(
     ),
     max_length=49,
     must_be="an address or a network such as 10.0.0.0/8 or fd00::/8, never of every address",
-    check=check_network,
 )
 IMAGE = Form(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=1024, must_be="a container image's reference")
 
@@ -229,6 +235,7 @@ GitlabProject = Annotated[str, Meta(extra={"form": GITLAB_PROJECT})]
 GitlabPipeline = Annotated[str, Meta(extra={"form": GITLAB_PIPELINE})]
 ClaimText = Annotated[str, Meta(min_length=1, extra={"form": CLAIM_TEXT})]
 Audience = Annotated[str, Meta(extra={"form": AUDIENCE})]
+IssuerUrl = Annotated[str, Meta(extra={"form": ISSUER_URL})]
 Network = Annotated[str, Meta(extra={"form": NETWORK})]
 LoadBalancerClass = Annotated[str, Meta(extra={"form": LOAD_BALANCER_CLASS})]
 

@@ -5,32 +5,23 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from pywharf.config.forms import Url
 from pywharf.core.access.identity_document import DEFAULT_AUDIENCE, MAX_ISSUERS, MAX_JWKS_BYTES
-from pywharf.core.access.jwt_keys import BadKeysError, read_keys
 from pywharf.core.access.known_issuers import KNOWN_ISSUERS, RESERVED_NAMES
-from pywharf.core.errors import InvalidConfigError
-from pywharf_operator.spec.forms import Audience, Namespace, Network
+from pywharf_operator.spec.forms import Audience, IssuerUrl, Namespace, Network
 from pywharf_operator.spec.model import Model, Rule
 
 MOST_JWKS_BYTES: Final = 128 * 1024
 """Most bytes of all issuers' keys together: they share a ConfigMap with the repos' tables."""
 
 
-def check_jwks(text: str) -> None:
-    """Raise ValueError unless the text is a set of public keys, of which a server could use one at least."""
-    if len(text) > MAX_JWKS_BYTES:
-        raise ValueError(f"at most {MAX_JWKS_BYTES} characters are allowed, not {len(text)}")
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        raise ValueError('it must be JSON, as the issuer\'s jwks_uri answers: {"keys": [{"kty": …}]}') from None
-    try:
-        read_keys(found)
-    except BadKeysError as error:
-        raise ValueError(str(error)) from None
-    except InvalidConfigError:  # the library that reads keys is not installed here; the server has it
-        return
+_BAD_PORT: Final = "^https?://[^/]*:(0+|6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})(/|$)"
+_HOST_BITS: Final = (
+    "^([0-9]+[.][0-9.]*[1-9][0-9.]*/8|[0-9]+[.][0-9]+[.][0-9.]*[1-9][0-9.]*/16|([0-9]+[.]){3}[0-9]*[1-9][0-9]*/24)$"
+)
+"""The common lengths: the cluster's oldest API server compares no networks."""
+_MAPPED: Final = "^::[fF]{4}:[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}(/[0-9]+)?$"
+# A rule without `holds` is the schema's alone. An object that was stored before must still be readable: what is wrong
+# with it is left out by render/resolve/usable_identity.py, and everything else of the server goes on.
 
 
 class Issuer(Model, frozen=True, kw_only=True):
@@ -52,11 +43,19 @@ class Issuer(Model, frozen=True, kw_only=True):
             message="issuers: url is plain http, where anybody could change the keys; use https, or give the jwks",
             holds=lambda issuer: issuer.jwks is not None or not (issuer.url or "").startswith("http:"),
         ),
+        Rule(
+            cel=f"!has(self.url) || !self.url.matches('{_BAD_PORT}')",
+            message="issuers: url has a port that does not exist; ports are 1 to 65535",
+        ),
+        Rule(
+            cel="!has(self.jwks) || self.jwks.contains('\"keys\"')",
+            message="issuers: jwks has no list of keys; give what the issuer's jwks_uri answers",
+        ),
     )
 
     name: Annotated[Namespace, Meta(description="The issuer's name, which access entries use.")]
     url: Annotated[
-        Url | None,
+        IssuerUrl | None,
         Meta(
             description=(
                 "The `iss` of its tokens, exactly as they have it. Absent: that of github.com or gitlab.com, for the "
@@ -78,15 +77,6 @@ class Issuer(Model, frozen=True, kw_only=True):
             ),
         ),
     ] = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError as every model, and for keys that cannot be used, without showing what may be private."""
-        Model.__post_init__(self)
-        if self.jwks is not None:
-            try:
-                check_jwks(self.jwks)
-            except ValueError as error:
-                raise ValueError(f"jwks: {error}") from None
 
     @property
     def address(self) -> str:
@@ -118,6 +108,24 @@ class Identity(Model, frozen=True, kw_only=True):
             ),
             message=f"identity: the jwks of all issuers may have {MOST_JWKS_BYTES} characters together; shorten them",
             holds=lambda identity: sum(len(one.jwks or "") for one in identity.issuers) <= MOST_JWKS_BYTES,
+        ),
+        Rule(
+            cel=(
+                "!has(self.issuers) || self.issuers.all(one, !has(one.url) || "
+                "self.issuers.exists_one(other, has(other.url) && other.url == one.url))"
+            ),
+            message="identity: two issuers have one url; list each url once",
+        ),
+        Rule(
+            cel=f"!has(self.trustedProxies) || self.trustedProxies.all(one, !one.matches('{_HOST_BITS}'))",
+            message=(
+                "identity: a network of trustedProxies has bits past its length; give the network's own address, such "
+                "as 10.0.0.0/8"
+            ),
+        ),
+        Rule(
+            cel=f"!has(self.trustedProxies) || self.trustedProxies.all(one, !one.matches('{_MAPPED}'))",
+            message="identity: an address of trustedProxies is an IPv4 address in IPv6's form; write it as IPv4",
         ),
     )
 
@@ -166,11 +174,8 @@ class Identity(Model, frozen=True, kw_only=True):
     ] = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError as every model, and for a name or a URL that two issuers have."""
+        """Raise ValueError as every model, and for a name that two issuers have, which no API server stores."""
         Model.__post_init__(self)
-        for what, values in (
-            ("name", [one.name for one in self.issuers]),
-            ("url", [one.address for one in self.issuers]),
-        ):
-            if twice := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"issuers: two have the {what} {twice[0]}; list each {what} once")
+        names = [one.name for one in self.issuers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"issuers: two have the name {twice[0]}; list each name once")

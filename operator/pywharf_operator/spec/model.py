@@ -34,7 +34,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     """One sentence that says what to do, without a full stop."""
     holds: Callable[[Any], bool] | None = None
-    """None: the rule compares with the stored object (`oldSelf`), so that only the API server can tell."""
+    """None: the API server alone checks it. The rule compares with the stored object (`oldSelf`), or a fault costs only
+    a part of the object, which is left out where the object is resolved."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename=field_name):

@@ -37,6 +37,10 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """Whether it is of a version that reads several sources and the mode Cached; others refuse such a configuration."""
     upstreams: tuple[FailingSource, ...] = ()
     """Other indexes that it cannot get pages from now."""
+    refused: str = ""
+    """Why it refuses the newest configuration; "": it does not, or is of a version that does not say."""
+    reviews_forbidden: bool = False
+    """Whether it must ask the API server about tokens and may not."""
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
@@ -100,6 +104,19 @@ def _too_old(what: str, first: str, how_many: str) -> Finding:
     return Finding(status=False, reason="ImageTooOld", message=message)
 
 
+def refused(reports: Sequence[ReplicaReport]) -> Finding | None:
+    """Return the finding about replicas that refuse the newest configuration, as they say; None if none does."""
+    refusing = [report for report in reports if report.refused]
+    if not refusing:
+        return None
+    message = (
+        f"{len(refusing)} of {len(reports)} ready replicas refuse the newest configuration and serve the one before "
+        f"({refusing[0].pod}: {_shown(refusing[0].refused)}). If spec.image of the PackageServer names an older image "
+        "than the operator's, set it to a newer one, or take the field out; otherwise correct what it says."
+    )
+    return Finding(status=False, reason="ConfigRefused", message=message)
+
+
 def programmed(  # noqa: PLR0913 - what is served, and what may be wrong with it
     name: str,
     content: str,
@@ -125,9 +142,9 @@ def programmed(  # noqa: PLR0913 - what is served, and what may be wrong with it
     broken = next((report for report in current if name in report.broken), None)
     if broken is not None:
         fault = broken.broken[name]
-        why = "".join(c if c.isprintable() else " " for c in fault.message)[:_SHOWN]
         reason = _REASONS.get(fault.code, "BrokenOnReplica")
-        return Finding(status=False, reason=reason, message=f"Replica {broken.pod} cannot serve it: {why}")
+        message = f"Replica {broken.pod} cannot serve it: {_shown(fault.message)}"
+        return Finding(status=False, reason=reason, message=message)
     if len(current) < len(reports):
         if (fault_of_replicas := lost or old) is not None:
             return fault_of_replicas
@@ -136,3 +153,8 @@ def programmed(  # noqa: PLR0913 - what is served, and what may be wrong with it
         return Finding(status=False, reason="Waiting", message=message)
     # The message has no number; otherwise each change of scale would be a write for each repo.
     return Finding(status=True, reason="Programmed", message="Every ready replica serves this configuration.")
+
+
+def _shown(text: str) -> str:
+    """Return a replica's words as a condition shows them."""
+    return "".join(c if c.isprintable() else " " for c in text)[:_SHOWN]

@@ -11,7 +11,7 @@ from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
 from pywharf_operator.render.objects.config_map import plain
-from pywharf_operator.render.resolve.identity import entries_in
+from pywharf_operator.render.resolve.identity import entries_in, review_forbidden
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.names import REPO_LABEL
@@ -19,7 +19,7 @@ from pywharf_operator.spec.package_repo import IndexStatus, PackageRepoStatus
 from pywharf_operator.spec.package_server import PackageServerStatus, RepoCounts
 from pywharf_operator.status.conditions import READY, namespaces_read, ready_replicas, repo_status, server_status
 from pywharf_operator.status.policies import NOT_DELIVERED, PolicyReport
-from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, too_old
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, refused, too_old
 from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
 from pywharf_operator.status.upstreams import needs_newer, upstream_reachable
@@ -65,13 +65,13 @@ def programmed_of(result: Result) -> dict[RepoName, Finding]:
         message = rendered.config_rendered.message
         finding = Finding(status=False, reason="ConfigNotRendered", message=message)
         return {repo.name: finding for repo in result.repos if repo.served}
-    old = _too_old(result)
+    old = _refused(result)
     return {repo.name: _programmed(repo.name, result, old) for repo in result.repos if repo.served}
 
 
 def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
     """Return what the server makes of each policy that is about it or its repos."""
-    rendered, old = result.rendered, _too_old(result)
+    rendered, old = result.rendered, _refused(result)
     found = {}
     for reach in result.verdict.reaches:
         name = str(reach.policy)
@@ -85,19 +85,20 @@ def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:
     return found
 
 
-def _too_old(result: Result) -> Finding | None:
-    """Return the finding about replicas of an image that cannot read the configuration; None if all can."""
+def _refused(result: Result) -> Finding | None:
+    """Return the finding about replicas that refuse the configuration, most of them of an old image; None if none."""
     # While pods are being replaced, the old ones may be of an older version.
-    if not result.rolled_out or all(
-        one.knows_policies and one.knows_access and one.knows_sources for one in result.reports
-    ):
+    if not result.rolled_out:
         return None
+    if all(one.knows_policies and one.knows_access and one.knows_sources for one in result.reports):
+        return refused(result.reports)
     verdict = result.verdict
     access = any(one.spec is not None and one.spec.access for one in verdict.repos)
     access = access or any(entries_in(one.table) for one in verdict.kept)
     sources = any(one.spec is not None and needs_newer(plain(one.spec.upstream)) for one in verdict.repos)
     sources = sources or any(needs_newer(one.table.get("upstream")) for one in verdict.kept)
-    return too_old(result.reports, policies=bool(verdict.policies), access=access, sources=sources)
+    old = too_old(result.reports, policies=bool(verdict.policies), access=access, sources=sources)
+    return old or refused(result.reports)
 
 
 def _programmed(name: str, result: Result, old: Finding | None) -> Finding:
@@ -134,7 +135,7 @@ def repo_statuses(result: Result, serving: Mapping[RepoName, Finding], now: date
 
 def status_of_server(result: Result, repos: Sequence[PackageRepoStatus], now: datetime) -> PackageServerStatus:
     """Return the server's new status. `repos` are the new ones of its repos."""
-    verdict = result.verdict
+    verdict = msgspec.structs.replace(result.verdict, identity_ready=_identity_ready(result))
     return server_status(
         verdict,
         url=base_url(verdict.server),
@@ -148,6 +149,25 @@ def status_of_server(result: Result, repos: Sequence[PackageRepoStatus], now: da
         namespaces_read=namespaces_read(verdict, result.unreadable, result.unlisted_policies),
         now=now,
     )
+
+
+def lacks_review_right(result: Result) -> bool:
+    """Return whether a replica must ask the API server about tokens and says that it may not."""
+    document = result.verdict.identity
+    is_needed = document is not None and document.cluster is not None and document.cluster.token_review
+    return is_needed and any(report.reviews_forbidden for report in result.reports)
+
+
+def _identity_ready(result: Result) -> Finding | None:
+    """Return the condition IdentityReady, with what replicas say of their right to review tokens."""
+    found = result.verdict.identity_ready
+    if not lacks_review_right(result):
+        return found
+    pods = ", ".join(report.pod for report in result.reports if report.reviews_forbidden)
+    finding = review_forbidden(result.verdict.server, pods)
+    if found is None or found.status:
+        return finding
+    return Finding(status=False, reason=found.reason, message=f"{found.message} {finding.message}")
 
 
 def counts_of(statuses: Sequence[PackageRepoStatus]) -> Mapping[tuple[str, str], int]:

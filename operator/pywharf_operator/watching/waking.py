@@ -30,10 +30,20 @@ from pywharf_operator.spec.package_repo import TRIGGER_ANNOTATION
 DELETED: Final = "DELETED"
 LISTED: Final = None
 """The type of an event that reports only that the object exists."""
+_MODIFIED: Final = "MODIFIED"
 _MOST_REMEMBERED: Final = 200_000
-"""Maximum number of objects; about 75 MB. An object that was deleted while nobody watched is evicted eventually."""
+"""Maximum number of objects; about 100 MB. An object that was deleted while nobody watched is evicted eventually."""
 
 _one_at_a_time: Final = threading.Lock()
+
+
+class _Seen(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of an object."""
+
+    digest: bytes
+    """A digest of the relevant fields."""
+    written: str = ""
+    """When the operator last wrote the object, according to its managedFields; "" if never, or if no one asks."""
 
 
 class Wakeup(msgspec.Struct, frozen=True):
@@ -55,13 +65,13 @@ class Wakeup(msgspec.Struct, frozen=True):
 class Waking:
     """Decides which servers an event wakes.
 
-    It remembers a digest of each object's relevant fields, and the server that each repo names. The operator's own
-    writes (statuses) are ignored; otherwise every reconcile would trigger the next. Events may come from several
-    threads.
+    It remembers a digest of each object's relevant fields, when the operator last wrote the object, and the server
+    that each repo names. The operator's own writes are ignored; otherwise every reconcile would trigger the next.
+    Events may come from several threads.
     """
 
     def __init__(self) -> None:
-        self._seen: LRUCache[tuple[str, str, str], bytes] = LRUCache(_MOST_REMEMBERED)
+        self._seen: LRUCache[tuple[str, str, str], _Seen] = LRUCache(_MOST_REMEMBERED)
         self._servers: dict[str, dict[str, ObjectKey]] = {}
         """The server that a repo names, by the repo's namespace and name."""
         self._counts: dict[str, Counter[ObjectKey]] = {}
@@ -86,13 +96,15 @@ class Waking:
         if event == DELETED:
             self._seen.pop(name, None)
             return Wakeup(self._keys(kind, manifest, gone=True), policies=kind == POLICY)
-        now = _digest(kind, manifest)
-        if now == before:
-            return Wakeup(everything=event is LISTED)
-        self._seen[name] = now
-        if kind not in _OTHERS and not _is_client_config(kind, metadata) and _written_by_operator(manifest):
-            return Wakeup(everything=event is LISTED and before is not None)
+        own, others = ("", "") if kind in _OTHERS else _last_writes(metadata)
+        # Remembered even if no relevant field has changed: the next event is compared with the newest write.
+        self._seen[name] = now = _Seen(_digest(kind, manifest), own)
         everything = event is LISTED and before is not None
+        if before is not None and now.digest == before.digest:
+            return Wakeup(everything=everything)
+        known = before is not None or event != _MODIFIED  # otherwise it was evicted
+        if known and own > others and own > ("" if before is None else before.written):
+            return Wakeup(everything=everything)
         return Wakeup(self._keys(kind, manifest, gone=False), everything=everything, policies=kind == POLICY)
 
     def _keys(self, kind: Kind, manifest: Mapping[str, Any], *, gone: bool) -> frozenset[ObjectKey]:
@@ -159,27 +171,24 @@ _OTHERS: Final = (REPO, SERVER, POLICY, NAMESPACE, POD, JOB)
 """Kinds whose objects the operator does not apply."""
 
 
-def _is_client_config(kind: Kind, metadata: Mapping[str, Any]) -> bool:
-    """Return whether it is a ConfigMap for a repo's clients, which its namespace may edit.
+def _last_writes(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Return when the operator and when anybody else last wrote the object, as managedFields say; "" if never.
 
-    An update that only removes fields gives its writer no new time in `managedFields`, so the operator would count as
-    the last writer. One reconcile more after each of its own writes finds nothing to do.
+    An event is the operator's own only if the first of them is newer than both the second and what the event before
+    said. The times alone do not tell: an update that only removes fields gives its writer no new time, and nothing
+    but the new time of the operator's own entry distinguishes the operator's writes from it. A write within the same
+    second as the one before counts as somebody else's, and costs one reconcile that finds nothing to do.
     """
-    return kind == CONFIG_MAP and REPO_LABEL in mapping(metadata, "labels")
-
-
-def _written_by_operator(manifest: Mapping[str, Any]) -> bool:
-    """Return whether the operator itself wrote the object last, so that the change needs no reconcile.
-
-    If somebody else wrote within the same second, they count as the last writer.
-    """
-    written: dict[bool, str] = {}
-    entries = mapping(manifest, "metadata").get("managedFields")
+    own, others = "", ""
+    entries = metadata.get("managedFields")
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, Mapping):
-            own = entry.get("manager") == MANAGER
-            written[own] = max(written.get(own, ""), str(entry.get("time") or ""))
-    return written.get(True, "") > written.get(False, "")
+            time = str(entry.get("time") or "")
+            if entry.get("manager") == MANAGER:
+                own = max(own, time)
+            else:
+                others = max(others, time)
+    return own, others
 
 
 def _digest(kind: Kind, manifest: Mapping[str, Any]) -> bytes:

@@ -150,7 +150,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
             served.report(config.digest)
 
         if shared.internal is not None:
-            internal_app = build_internal_app(repos, metrics, running, served.common)
+            internal_app = build_internal_app(repos, metrics, running, served, tokens.reviews_forbidden)
             await stack.enter_async_context(answering(internal_app, shared.internal))
             _logger.info("Probes, metrics and GET /config on %s", _url(shared.internal, "http"))
         await _apply_first(source, apply, metrics)
@@ -183,7 +183,8 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         tls, watchers = tls_of(settings)
-        await stack.enter_async_context(_watching(functools.partial(watch, source, apply, metrics), *watchers))
+        following = functools.partial(watch, source, apply, metrics, served.refuse)
+        await stack.enter_async_context(_watching(following, *watchers))
         yield Worker(settings, shared.listener, runner, protocol, running, tls, max_connections)
 
 

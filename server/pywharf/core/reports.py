@@ -57,6 +57,10 @@ class ConfigReport(msgspec.Struct, frozen=True):
     sources: bool = False
     """Whether the server reads several sources of an upstream and the mode Cached; one of a version before them refuses
     a configuration with any."""
+    refused: str = ""
+    """Why the replica refuses the newest configuration and serves the one before; "" if it does not."""
+    reviews_forbidden: bool = False
+    """Whether the API server forbids the replica to review the tokens of ServiceAccounts, which it must."""
 
 
 class IndexReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

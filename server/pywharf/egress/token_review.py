@@ -19,11 +19,17 @@ _TOTAL_S: Final = 5.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=_TOTAL_S, connect=3, sock_read=5)
 _MAX_BYTES: Final = 64 * 1024
 _MAX_FILE: Final = 64 * 1024
+_NO_AUDIENCE: Final = "pywharf-checks-its-right"
+"""An audience that no token has: what the API server answers does not matter, only whether it does."""
 _POD: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class ReviewUnavailableError(Exception):
     """A review that did not take place. The text continues a sentence, and holds no token."""
+
+
+class ReviewForbiddenError(ReviewUnavailableError):
+    """The server's own ServiceAccount lacks the right to create reviews."""
 
 
 class ReviewedUser(msgspec.Struct, frozen=True):
@@ -86,6 +92,11 @@ class TokenReviewClient:
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ReviewUnavailableError(f"the API server's answer cannot be read ({type(error).__name__})") from error
 
+    async def check_right(self) -> None:
+        """Ask about the server's own token, to learn whether it may ask. Raises ReviewUnavailableError."""
+        own, _ = await asyncio.to_thread(self._credentials)
+        await self.review(own, _NO_AUDIENCE)
+
     async def _post(self, body: dict[str, Any], own: str, context: ssl.SSLContext) -> ReviewStatus:
         session, proxy = self._sessions.way(self._url, configured=self._url)
         headers = {
@@ -104,7 +115,7 @@ class TokenReviewClient:
             if response.status == HTTPStatus.UNAUTHORIZED:
                 raise ReviewUnavailableError("the API server refuses this server's own token (401)")
             if response.status == HTTPStatus.FORBIDDEN:
-                raise ReviewUnavailableError(
+                raise ReviewForbiddenError(
                     "this server's ServiceAccount may not create tokenreviews (403); bind it to system:auth-delegator"
                 )
             if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:

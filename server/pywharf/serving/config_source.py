@@ -209,8 +209,16 @@ class ConfigSource:
         return any(has_changed(path, file) for path, file in self._seen.items())
 
 
-async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[None]], metrics: Metrics) -> None:
-    """Apply each new configuration until cancelled. A bad one is refused and logged once; the last good one stays."""
+async def watch(
+    source: ConfigSource,
+    apply: Callable[[LoadedConfig], Awaitable[None]],
+    metrics: Metrics,
+    refused: Callable[[str], None] = lambda _reason: None,
+) -> None:
+    """Apply each new configuration until cancelled. A bad one is refused and logged once; the last good one stays.
+
+    `refused` is called with the reason, in one sentence, and with "" once a configuration is applied.
+    """
     while True:
         await asyncio.sleep(_POLL_S)
         if not await asyncio.to_thread(source.changed):
@@ -222,12 +230,16 @@ async def watch(source: ConfigSource, apply: Callable[[LoadedConfig], Awaitable[
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
             _logger.error("The new configuration is refused, the last good one stays: %s", error)  # noqa: TRY400
+            # The rest of an incomplete one has yet to arrive.
+            refused("" if isinstance(error, IncompleteConfigError) else str(error))
         except Exception:
             # After any error, the next configuration must still be noticed.
             metrics.reloads.labels("refused").inc()
             metrics.config_valid.set(0)
             _logger.exception("The new configuration cannot be served, the last good one stays.")
+            refused("It cannot be served; see the log of the server.")
         else:
+            refused("")
             metrics.reloads.labels("applied").inc()
             metrics.config_valid.set(1)
             _logger.info("A new configuration is served: %d repos.", len(loaded.repos))

@@ -12,6 +12,8 @@ class ServedConfigs:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._own = ""
+        self.refused = ""
+        """Why this worker refuses the newest configuration, in one sentence, as every worker does; "": it does not."""
         self.report("")
 
     def report(self, digest: str) -> None:
@@ -22,6 +24,10 @@ class ServedConfigs:
             temporary = path.with_name(f".{path.name}")
             temporary.write_text(digest)
             temporary.replace(path)
+
+    def refuse(self, reason: str) -> None:
+        """Record why this worker refuses the newest configuration; "": it does not."""
+        self.refused = reason
 
     def digests(self) -> set[str]:
         """Return the digests that the workers serve. Blocks for moments."""

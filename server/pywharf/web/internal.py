@@ -1,7 +1,7 @@
 """The internal port: it answers the cluster, separately from clients, until the server ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from socket import socket
 from typing import Any
@@ -14,6 +14,7 @@ from pywharf.core.reports import ConfigReport, Fault
 from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from pywharf.serving.repos import ServedRepos
+from pywharf.serving.worker_digests import ServedConfigs
 from pywharf.web import status
 from pywharf.web.app import name_server
 from pywharf.web.connections import Connections, noted
@@ -30,9 +31,13 @@ _KEEPALIVE_S = 75.0
 
 
 def build_internal_app(
-    repos: ServedRepos, metrics: Metrics, running: RunningRequests, served_by_all: Callable[[], str]
+    repos: ServedRepos,
+    metrics: Metrics,
+    running: RunningRequests,
+    served: ServedConfigs,
+    reviews_forbidden: Callable[[], Awaitable[bool]],
 ) -> web.Application:
-    """Build the application of one worker's internal port. `served_by_all` returns the digest and may block briefly."""
+    """Build the application of one worker's internal port. `reviews_forbidden` may take a second."""
 
     async def config(_request: web.Request) -> web.Response:
         broken = {str(name): Fault(UnavailableError.code, reason) for name, reason in repos.broken.items()}
@@ -40,10 +45,18 @@ def build_internal_app(
             failure = repository.status().failure
             if failure is not None:
                 broken[repository.name] = Fault(failure.code, str(failure))
-        digest, withheld = await asyncio.to_thread(served_by_all), await asyncio.to_thread(repos.withheld)
+        digest, withheld = await asyncio.to_thread(served.common), await asyncio.to_thread(repos.withheld)
         failing = {one.url: one for repository in repos.repositories for one in repository.failing_sources()}
-        upstreams = tuple(failing.values())[:_MAX_FAILING]
-        report = ConfigReport(digest, broken, withheld, access=True, upstreams=upstreams, sources=True)
+        report = ConfigReport(
+            digest,
+            broken,
+            withheld,
+            access=True,
+            upstreams=tuple(failing.values())[:_MAX_FAILING],
+            sources=True,
+            refused=served.refused,
+            reviews_forbidden=await reviews_forbidden(),
+        )
         return web.Response(
             body=msgspec.json.encode(report) + b"\n",
             content_type="application/json",

@@ -15,10 +15,10 @@ from pywharf.core.access.jwt_reasons import Reason
 from pywharf.core.access.trusted_issuers import compile_issuers
 from pywharf.core.errors import BusyError, IdentityUnavailableError
 from pywharf.egress.issuer_keys import KeysUnavailableError
-from pywharf.egress.token_review import ReviewedUser, ReviewStatus, ReviewUnavailableError
+from pywharf.egress.token_review import ReviewedUser, ReviewForbiddenError, ReviewStatus, ReviewUnavailableError
 from pywharf.serving.definitions import NO_IDENTITY, ServedIdentity
 from pywharf.serving.identification import Unverified
-from pywharf.serving.identity import followed_keys, reviews
+from pywharf.serving.identity import followed_keys, jwt_verifier, reviews
 from pywharf.serving.identity.jwt_verifier import JwtVerifier
 from pywharf.serving.metrics import Metrics
 from support.identity.forged import forged_tokens
@@ -79,6 +79,9 @@ class Reviewer:
         """Tokens that it does not know, whatever the answer is otherwise."""
         self.holds = asyncio.Event()
         self.holds.set()
+        self.right: ReviewUnavailableError | None = None
+        """What it says of the server's right to ask."""
+        self.checks = 0
 
     async def review(self, token: str, audience: str) -> ReviewStatus:
         assert audience == AUDIENCE
@@ -87,6 +90,11 @@ class Reviewer:
         if isinstance(self.answer, Exception):
             raise self.answer
         return ReviewStatus() if token in self.forged else self.answer
+
+    async def check_right(self) -> None:
+        self.checks += 1
+        if self.right is not None:
+            raise self.right
 
 
 def reviewed(**changed: Any) -> ReviewStatus:
@@ -497,3 +505,34 @@ async def test_the_reviews_that_wait_are_bounded_in_time_and_number(parts, monke
     parts.reviewer.holds.set()
     assert await asyncio.gather(*waiting[:4]) == [REVIEWED] * 4
     assert await parts.identify(signing_key().token(account_claims(NOW, jti="later"))) == REVIEWED
+
+
+async def test_the_right_to_review_is_known_before_a_client_comes(parts, monkeypatch):
+    monkeypatch.setattr(jwt_verifier, "_FORBIDDEN_AGAIN_S", 0.0)
+    assert not await parts.verifier.reviews_forbidden()
+    parts.reviewer.right = ReviewForbiddenError("this server's ServiceAccount may not create tokenreviews (403)")
+    parts.verifier.replace(reviewing())
+    assert await parts.verifier.reviews_forbidden()
+    parts.reviewer.right = None
+    asked = parts.reviewer.checks
+    await until(lambda: parts.reviewer.checks > asked)
+    assert not await parts.verifier.reviews_forbidden()
+
+
+async def test_a_right_that_is_taken_away_shows_at_a_token(parts):
+    parts.verifier.replace(reviewing())
+    assert not await parts.verifier.reviews_forbidden()
+    parts.reviewer.answer = ReviewForbiddenError("this server's ServiceAccount may not create tokenreviews (403)")
+    with pytest.raises(IdentityUnavailableError):
+        await parts.identify(signing_key().token(account_claims(NOW)))
+    assert await parts.verifier.reviews_forbidden()
+    # Nobody needs reviews any more.
+    parts.verifier.replace(followed())
+    assert not await parts.verifier.reviews_forbidden()
+
+
+async def test_an_api_server_that_does_not_answer_forbids_nothing(parts):
+    parts.reviewer.right = ReviewUnavailableError("the API server did not answer in time")
+    parts.verifier.replace(reviewing())
+    assert not await parts.verifier.reviews_forbidden()
+    assert parts.reviewer.checks == 1

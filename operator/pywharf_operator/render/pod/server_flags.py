@@ -7,6 +7,7 @@ import msgspec
 from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf.core.endpoints import allowed_reach
 from pywharf_operator.render.resolve.endpoints import endpoints_of
+from pywharf_operator.render.resolve.usable_identity import usable_identity
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.forms import age_s
 
@@ -33,14 +34,15 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
 def flags_of(server: PackageServer) -> Flags:
     """Return the flags for `server`."""
     upstream, feed = server.spec.upstream, server.spec.advisories
+    proxies = usable_identity(server.spec.identity).trusted_proxies
     own = {} if feed is None else {"advisories": feed.url or feed.path, "advisories_interval": age_s(feed.interval)}
     flags = Flags(
         auth_read_expires=server.spec.auth_read_expires,
         auth_write_expires=server.spec.auth_write_expires,
         allowed_endpoints=",".join(_endpoints(server)),
         extra_index_url=(upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode != "None" else "",
-        trusted_proxies=",".join(server.spec.identity.trusted_proxies) or None,
-        proxy_headers=server.spec.identity.proxy_headers,
+        trusted_proxies=",".join(proxies) or None,
+        proxy_headers=server.spec.identity.proxy_headers and bool(proxies),
     )
     return msgspec.structs.replace(flags, **own)
 

@@ -13,10 +13,14 @@ from pywharf_operator.render.resolve.identity import (
     knows_cluster,
 )
 from pywharf_operator.render.resolve.snapshot import ClusterKeys
+from pywharf_operator.render.resolve.usable_identity import usable_identity
 from pywharf_operator.spec import PackageRepo, PackageServer
 from pywharf_operator.spec.access import Access, delivered
 
 ENDS_SOON: Final = timedelta(days=7)
+_LONGEST_WAIT_S: Final = 86400.0
+_LATE_S: Final = 0.1
+"""Seconds after an end, so that a clock that is a little late does not miss it."""
 _RESOLVED: Final = Finding(status=True, reason="Resolved", message="Every access entry has an effect.")
 
 
@@ -40,20 +44,45 @@ def access_resolved(
     return Finding(status=not faults, reason=reason, message=" ".join(sentence for _, sentence in faults + notes))
 
 
+def next_end_s(repos: Iterable[PackageRepo], now: datetime) -> list[float]:
+    """Return the seconds until the first time at which an entry ends or begins to end soon; nothing without one.
+
+    The condition changes then, and no event reports it. It is never more than a day.
+    """
+    ends = (entry.expires for repo in repos for entry in repo.spec.access if entry.expires is not None)
+    changes = [change for end in ends for change in (end, end - ENDS_SOON) if change > now]
+    if not changes:
+        return []
+    return [min((min(changes) - now).total_seconds(), _LONGEST_WAIT_S) + _LATE_S]
+
+
 def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKeys) -> Iterator[tuple[str, str]]:
     """Yield a reason and a sentence for what the server lacks."""
-    identity = server.spec.identity
-    listed = {one.name for one in identity.issuers}
-    unknown: dict[str, list[str]] = {}
+    yield from _without_issuer(entries, server, keys)
+    yield from _without_accounts([entry.name for entry in entries if entry.service_accounts], server, keys)
+    yield from _without_proxy([entry.name for entry in entries if entry.proxy_groups], server)
+
+
+def _without_issuer(entries: Iterable[Access], server: PackageServer, keys: ClusterKeys) -> Iterator[tuple[str, str]]:
+    by_issuer: dict[str, list[str]] = {}
     for entry in entries:
-        for issuer in sorted(issuers_of(delivered(entry)) - listed):
-            unknown.setdefault(issuer, []).append(entry.name)
-    for issuer, names in sorted(unknown.items()):
+        for issuer in issuers_of(delivered(entry)):
+            by_issuer.setdefault(issuer, []).append(entry.name)
+    listed = {one.name for one in server.spec.identity.issuers}
+    for issuer, names in sorted(by_issuer.items()):
+        if issuer not in listed:
+            sentence = (
+                f"{_entries(names)} the issuer {issuer}, which is not among spec.identity.issuers of PackageServer "
+                f"{server.key}; have it added there, or correct the name."
+            )
+            yield "IssuerUnknown", sentence
+    left_out = listed - {one.name for one in usable_identity(server.spec.identity).issuers}
+    if names := [name for issuer in by_issuer.keys() & left_out for name in by_issuer[issuer]]:
         sentence = (
-            f"{_entries(names)} the issuer {issuer}, which is not among spec.identity.issuers of PackageServer "
-            f"{server.key}; have it added there, or correct the name."
+            f"{_entries(sorted(names))} an issuer that PackageServer {server.key} leaves out of its "
+            "spec.identity.issuers; have it corrected there, as the server's condition IdentityReady says."
         )
-        yield "IssuerUnknown", sentence
+        yield "IssuerInvalid", sentence
     own = issuers_of_cluster(server, keys)
     if names := [entry.name for entry in entries if issuers_of(delivered(entry)) & own]:
         sentence = (
@@ -61,28 +90,42 @@ def _unusable(entries: Iterable[Access], server: PackageServer, keys: ClusterKey
             "about serviceAccounts alone; name those instead."
         )
         yield "IssuerIsCluster", sentence
-    accounts = [entry.name for entry in entries if entry.service_accounts]
-    if accounts and identity.service_accounts == "Off":
+
+
+def _without_accounts(names: list[str], server: PackageServer, keys: ClusterKeys) -> Iterator[tuple[str, str]]:
+    if not names:
+        return
+    if server.spec.identity.service_accounts == "Off":
         sentence = (
-            f"{_entries(accounts)} serviceAccounts, and spec.identity.serviceAccounts of PackageServer {server.key} is "
+            f"{_entries(names)} serviceAccounts, and spec.identity.serviceAccounts of PackageServer {server.key} is "
             "Off; have it set to Offline, or take the entries out."
         )
         yield "ServiceAccountsOff", sentence
-    elif accounts and is_audience_of_api_server(server, keys):
+    elif is_audience_of_api_server(server, keys):
         sentence = (
-            f"{_entries(accounts)} serviceAccounts; none is believed, as the API server takes spec.identity.audience "
+            f"{_entries(names)} serviceAccounts; none is believed, as the API server takes spec.identity.audience "
             f"of PackageServer {server.key} as its own. Have another audience chosen there."
         )
         yield "AudienceOfApiServer", sentence
-    elif accounts and keys.fault is not None and not knows_cluster(server, keys):
-        yield keys.fault.reason, f"{_entries(accounts)} serviceAccounts; none is believed now: {keys.fault.message}"
-    groups = [entry.name for entry in entries if entry.proxy_groups]
-    if groups and not identity.proxy_headers:
+    elif keys.fault is not None and not knows_cluster(server, keys):
+        yield keys.fault.reason, f"{_entries(names)} serviceAccounts; none is believed now: {keys.fault.message}"
+
+
+def _without_proxy(names: list[str], server: PackageServer) -> Iterator[tuple[str, str]]:
+    if not names:
+        return
+    if not server.spec.identity.proxy_headers:
         sentence = (
-            f"{_entries(groups)} proxyGroups, and spec.identity.proxyHeaders of PackageServer {server.key} is false; "
+            f"{_entries(names)} proxyGroups, and spec.identity.proxyHeaders of PackageServer {server.key} is false; "
             "have it set to true, with the proxy in trustedProxies, or take the entries out."
         )
         yield "ProxyHeadersOff", sentence
+    elif not usable_identity(server.spec.identity).trusted_proxies:
+        sentence = (
+            f"{_entries(names)} proxyGroups, and PackageServer {server.key} can use none of its "
+            "spec.identity.trustedProxies; have them corrected, as the server's condition IdentityReady says."
+        )
+        yield "ProxyInvalid", sentence
 
 
 def _ended(entries: Iterable[Access], now: datetime) -> Iterator[tuple[str, str]]:

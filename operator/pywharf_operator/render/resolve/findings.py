@@ -72,6 +72,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "PackageRepo AccessResolved": {
         "Resolved": "Every entry of `spec.access` has an effect.",
         "IssuerUnknown": "Have the issuer added to the server's `identity.issuers`, or correct the entry.",
+        "IssuerInvalid": "Have the issuer corrected that the server's condition IdentityReady names.",
         "IssuerIsCluster": "Have the entries that the message names name `serviceAccounts` in place of the issuer.",
         "AudienceOfApiServer": (
             "Have another `spec.identity.audience` chosen for the server; the API server takes this one as its own."
@@ -84,6 +85,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Have the server's `identity.proxyHeaders` set to true and the proxy listed in `identity.trustedProxies`, "
             "or take the entry out."
         ),
+        "ProxyInvalid": "Have the proxies corrected that the server's condition IdentityReady names.",
         "EntryExpired": "Take out the entries that the message names, or give them a new `expires`.",
         "EntryEndsSoon": "Give the entries that the message names a new `expires`, or let them end.",
         "DigestRepeated": "Name a token's digest in one entry, or remember to take it out of each.",
@@ -105,6 +107,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "ImageTooOld": (
             "Set `spec.image` of the PackageServer to a newer image: with the one that it names the replicas refuse "
             "each configuration with policies or access entries, and serve the one before."
+        ),
+        "ConfigRefused": (
+            "Set `spec.image` of the PackageServer to a newer image, if the one that it names is older than the "
+            "operator; otherwise correct what the message says. The replicas serve the configuration before."
         ),
         "DataOwnedByOther": (
             "The folder holds another PackageRepo's packages: give it back its name, or let an admin clear the owner."
@@ -187,6 +193,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "Set `spec.image` of the PackageServer to a newer image: the one that it names knows no policies, or no "
             "access entries of repos, and refuses the whole configuration."
         ),
+        "ConfigRefused": (
+            "Set `spec.image` of the PackageServer to a newer image, if the one that it names is older than the "
+            "operator; otherwise correct what the message says. The policies before stay in force."
+        ),
         "ConfigNotRendered": "See the conditions of the PackageServer.",
         "NotDelivered": "See Accepted.",
         "AdvisoriesMissing": (
@@ -227,7 +237,19 @@ REASONS: Final[dict[str, dict[str, str]]] = {
             "See what the message says of the API server's answer. Keys that were read before stay in use."
         ),
         "AudienceOfApiServer": "Choose another `spec.identity.audience`; the API server takes this one as its own.",
+        "TokenReviewForbidden": (
+            "Give the ServiceAccount that the message names the right to create tokenreviews.authentication.k8s.io, as "
+            "the chart does with `rbac.create`; or set `spec.identity.serviceAccounts` to Offline."
+        ),
         "IssuerIsCluster": "Take the issuer out, and have access entries name `serviceAccounts`.",
+        "IssuerInvalid": (
+            "Correct the issuer that the message names: its URL, its keys, or the URL that another one has, too. Until "
+            "then it is left out, and everything else is as it should be."
+        ),
+        "ProxyInvalid": (
+            "Correct the network of `spec.identity.trustedProxies` that the message names. Until then it is left out, "
+            "and everything else is as it should be."
+        ),
     },
     "PackageServer ConfigRendered": {
         "Rendered": "The configuration fits into its objects.",

@@ -10,6 +10,7 @@ from pywharf.core.access.entries import AccessEntry
 from pywharf.core.access.identity_document import Cluster, IdentityDocument, Issuer
 from pywharf_operator.render.resolve.findings import Finding, refused
 from pywharf_operator.render.resolve.snapshot import ClusterKeys, Snapshot
+from pywharf_operator.render.resolve.usable_identity import usable_identity
 from pywharf_operator.spec import PackageServer
 from pywharf_operator.spec.access import delivered
 
@@ -77,7 +78,7 @@ def identity_document(server: PackageServer, need: Need, keys: ClusterKeys) -> I
     refused_names = issuers_of_cluster(server, keys)
     issuers = tuple(
         Issuer(name=one.name, url=one.address, audience=one.audience, jwks=one.keys)
-        for one in sorted(identity.issuers, key=lambda one: one.name)
+        for one in sorted(usable_identity(identity).issuers, key=lambda one: one.name)
         if one.name in need.issuers and one.name not in refused_names
     )
     if cluster is None and not issuers:
@@ -92,11 +93,12 @@ def longest_document(server: PackageServer, keys: ClusterKeys) -> IdentityDocume
 
 
 def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Finding | None:
-    """Return the server's condition IdentityReady; None if no entry needs a document."""
+    """Return the server's condition IdentityReady; None if no entry needs a document and nothing is left out."""
     identity = server.spec.identity
+    left_out = usable_identity(identity).fault
     asks_cluster = need.service_accounts and identity.service_accounts != "Off"
     if not asks_cluster and not any(one.name in need.issuers for one in identity.issuers):
-        return None
+        return left_out
     # To ask the API server about tokens, its issuer alone must be known.
     is_enough = identity.service_accounts == "TokenReview" and keys.found is not None
     faults = []
@@ -114,6 +116,8 @@ def identity_ready(server: PackageServer, need: Need, keys: ClusterKeys) -> Find
             "access entries name serviceAccounts instead."
         )
         faults.append(refused("IssuerIsCluster", message))
+    if left_out is not None:
+        faults.append(left_out)
     if faults:
         return refused(faults[0].reason, " ".join(one.message for one in faults))
     return Finding(status=True, reason="Ready", message=_ready(server, asks_cluster=asks_cluster))
@@ -123,13 +127,26 @@ def _ready(server: PackageServer, *, asks_cluster: bool) -> str:
     if not asks_cluster:
         return "The server has what it verifies identities by."
     if server.spec.identity.service_accounts == "TokenReview":
-        account = server.spec.service_account.name or server.key.name
         return (
             "The server asks the API server about each token of a ServiceAccount, for which its own ServiceAccount "
-            f"{server.key.namespace}/{account} needs the right to create tokenreviews.authentication.k8s.io, as the "
+            f"{_account(server)} needs the right to create tokenreviews.authentication.k8s.io, as the "
             "ClusterRole system:auth-delegator has it."
         )
     return "The server has what it verifies identities by, and the cluster's public keys are followed."
+
+
+def review_forbidden(server: PackageServer, pods: str) -> Finding:
+    """Return the finding that the API server forbids reviews to these replicas."""
+    message = (
+        f"The API server forbids the replicas {pods} to review tokens (HTTP 403), so no ServiceAccount can prove "
+        f"itself: their requests are answered 503. Give the ServiceAccount {_account(server)} the right to create "
+        "tokenreviews.authentication.k8s.io, or set spec.identity.serviceAccounts to Offline."
+    )
+    return refused("TokenReviewForbidden", message)
+
+
+def _account(server: PackageServer) -> str:
+    return f"{server.key.namespace}/{server.spec.service_account.name or server.key.name}"
 
 
 def knows_cluster(server: PackageServer, keys: ClusterKeys) -> bool:

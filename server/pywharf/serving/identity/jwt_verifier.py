@@ -1,6 +1,7 @@
 """Verify JSON Web Tokens: those of the cluster's ServiceAccounts, and those of OIDC issuers."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,11 @@ from pywharf.serving.identity.verified_tokens import Verified, no_tokens
 from pywharf.serving.metrics import Metrics
 
 _FOREVER: Final = float("inf")
+_FORBIDDEN_AGAIN_S: Final = 10.0
+_RIGHT_AGAIN_S: Final = 300.0
+"""Seconds between two checks of the right to review tokens. A right that was taken away shows at a client's token."""
+_FIRST_CHECK_S: Final = 1.0
+"""Less than the operator waits for an answer of the internal port."""
 
 
 class JwtVerifier:
@@ -46,6 +52,10 @@ class JwtVerifier:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._verified = no_tokens()
         self._reviews = Reviews(reviewer, monotonic)
+        self._checking: asyncio.Task[None] | None = None
+        """The task that checks the right to review tokens, while an issuer needs it."""
+        self._checked = asyncio.Event()
+        """Set after the first check."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,9 +63,10 @@ class JwtVerifier:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *([self._checking] if self._checking is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def replace(self, served: ServedIdentity) -> None:
         """Believe these issuers from now on, and no others. Nothing that was verified before counts any longer.
@@ -80,9 +91,33 @@ class JwtVerifier:
             if followed.get(iss) is not one:
                 self._tasks.pop(iss).cancel()
         self._followed = followed
+        self._check_right(needed=any(issuer.is_reviewed for issuer in served.issuers.values()))
         for iss, one in followed.items():
             if iss not in self._tasks:
                 self._tasks[iss] = asyncio.create_task(one.run())
+
+    def _check_right(self, *, needed: bool) -> None:
+        if needed and self._checking is None:
+            self._checked.clear()
+            self._checking = asyncio.create_task(self._keep_checking_right())
+        elif not needed and self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
+
+    async def _keep_checking_right(self) -> None:
+        while True:
+            await self._reviews.check_right()
+            self._checked.set()
+            await asyncio.sleep(_FORBIDDEN_AGAIN_S if self._reviews.is_forbidden else _RIGHT_AGAIN_S)
+
+    async def reviews_forbidden(self) -> bool:
+        """Return whether the server must review tokens and may not. Waits a second for the first check."""
+        if self._checking is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CHECK_S):
+                await self._checked.wait()
+        return self._reviews.is_forbidden
 
     def _forget(self) -> None:
         self._verified = no_tokens()

@@ -13,7 +13,7 @@ from pywharf.core.access.identities import ServiceAccount
 from pywharf.core.access.jwt_reasons import Reason, RefusedTokenError
 from pywharf.core.addresses import site
 from pywharf.core.errors import BusyError, IdentityUnavailableError
-from pywharf.egress.token_review import ReviewStatus, ReviewUnavailableError
+from pywharf.egress.token_review import ReviewForbiddenError, ReviewStatus, ReviewUnavailableError
 from pywharf.index.fair_slots import FairSlots
 from pywharf.index.single_flight import SingleFlight
 from pywharf.serving.slots import Slots
@@ -36,6 +36,9 @@ class Reviewer(Protocol):
     async def review(self, token: str, audience: str) -> ReviewStatus:
         """Return what the API server says about a token. Raises ReviewUnavailableError. Bounded in time and size."""
 
+    async def check_right(self) -> None:
+        """Ask about the own token. Raises ReviewUnavailableError; ReviewForbiddenError without the right to ask."""
+
 
 class Reviews:
     """The reviews of one worker. Tokens that it refused are kept here, tokens that it knows by the verifier."""
@@ -49,6 +52,17 @@ class Reviews:
         self._waiting = Slots(_MAX_WAITING, "reviews of tokens")
         self._running = FairSlots(_MAX_CONCURRENT)
         self._fault = ""
+        self.is_forbidden = False
+        """Whether the API server last refused to be asked."""
+
+    async def check_right(self) -> None:
+        """Ask the API server once, without a client, so that a missing right is known before one comes."""
+        try:
+            await self._reviewer.check_right()
+        except ReviewUnavailableError as error:
+            self._failed(error)
+        else:
+            self._succeeded()
 
     def forget(self) -> None:
         """Forget all answers."""
@@ -66,9 +80,9 @@ class Reviews:
         try:
             found = await self._asking.run(digest, lambda: self._ask(token, audience, site(address)))
         except ReviewUnavailableError as error:
-            self._report(str(error))
+            self._failed(error)
             raise IdentityUnavailableError from error
-        self._fault = ""
+        self._succeeded()
         # One that ignores spec.audiences answers without them: the token may be for anybody.
         if not found.authenticated or audience not in found.audiences or found.user.username != claimed.subject:
             self._refused[digest] = began
@@ -87,7 +101,12 @@ class Reviews:
                     ) from error
                 return await self._reviewer.review(token, audience)
 
-    def _report(self, fault: str) -> None:
+    def _succeeded(self) -> None:
+        self._fault, self.is_forbidden = "", False
+
+    def _failed(self, error: ReviewUnavailableError) -> None:
+        self.is_forbidden = isinstance(error, ReviewForbiddenError)
+        fault = str(error)
         if fault != self._fault:
             self._fault = fault
             _logger.error("ServiceAccount tokens cannot be reviewed: %s.", fault)

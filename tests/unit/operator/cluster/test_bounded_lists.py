@@ -8,6 +8,7 @@ import pytest
 
 from pywharf_operator.cluster import kube as kube_module
 from pywharf_operator.cluster.kube import Kube, ResponseTooLargeError
+from pywharf_operator.cluster.transport import Transport
 from pywharf_operator.cluster.trimming import MOST_SPEC_BYTES, OVERSIZE, trimmed, trimmed_metadata
 from pywharf_operator.spec.kinds import CRON_JOB, JOB, POD, REPO, SECRET
 
@@ -37,9 +38,9 @@ class Api:
 
 def listing(monkeypatch: pytest.MonkeyPatch, items: list[dict[str, Any]], most: int = 10_000) -> tuple[Kube, Api]:
     monkeypatch.setattr(kube_module, "_MOST_PAGE_BYTES", most)
-    monkeypatch.setattr(kube_module, "_MOST_ANSWER_BYTES", 2 * most)
+    monkeypatch.setattr(kube_module, "MAX_ANSWER_BYTES", 2 * most)
     kube, api = Kube(UNUSED), Api(items)
-    monkeypatch.setattr(kube, "_once", api.once)
+    monkeypatch.setattr(Transport, "_once", lambda _self, request: api.once(request))
     return kube, api
 
 

@@ -11,7 +11,8 @@ from pywharf_operator.cluster.kube import Json, KubeError
 from pywharf_operator.cluster.namespaces import Namespaces
 from pywharf_operator.cluster.policy_reader import PolicyReader
 from pywharf_operator.cluster.trimming import OVERSIZE, trimmed
-from pywharf_operator.reconciling.observe import Malformed, Observer
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.parsed_objects import Malformed
 
 FORBIDDEN = KubeError(403, "Forbidden", "not yours")
 

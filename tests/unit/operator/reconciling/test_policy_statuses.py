@@ -11,7 +11,7 @@ from pywharf.core.reports import WithheldCount
 from pywharf_operator.cluster.kube import Json
 from pywharf_operator.cluster.policy_reader import ListedPolicies
 from pywharf_operator.reconciling import policy_statuses
-from pywharf_operator.reconciling.observe import Malformed
+from pywharf_operator.reconciling.parsed_objects import Malformed
 from pywharf_operator.reconciling.policy_board import ServerReport
 from pywharf_operator.reconciling.policy_statuses import PolicyStatuses, most_of
 from pywharf_operator.render import Finding, PolicyReach

@@ -5,6 +5,7 @@ import copy
 import itertools
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -12,8 +13,10 @@ import pytest
 
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf_operator.cluster.kube import Json, Kube, KubeError
+from pywharf_operator.cluster.transport import Transport
 from pywharf_operator.cluster.trimming import trimmed_metadata
-from pywharf_operator.reconciling.observe import POLICIES, STRAYS, Observer
+from pywharf_operator.reconciling.observe import Observer
+from pywharf_operator.reconciling.observed import POLICIES, STRAYS
 from pywharf_operator.reconciling.reconciler import Reconciler, Settings
 from pywharf_operator.reconciling.session_key import session_key
 from pywharf_operator.spec import ObjectKey
@@ -414,6 +417,37 @@ async def test_replicas_of_an_image_before_access_entries_are_reported(
     assert cluster.status(REPO, "team-a", "Programmed") == ("False", expected)
 
 
+@pytest.mark.parametrize(("updated", "expected"), [(1, "ConfigRefused"), (0, "Waiting")])
+async def test_replicas_that_refuse_the_configuration_are_reported(cluster, reconciler, monkeypatch, updated, expected):
+    async def ask(_http: Any, pods: Any) -> tuple[ReplicaReport, ...]:
+        return tuple(ReplicaReport("pod", "older", {}, None, refused="unknown field") for _ in pods)
+
+    monkeypatch.setattr("pywharf_operator.reconciling.reconciler.ask", ask)
+    await reconciler.reconcile(KEY)
+    with_ready_pod(cluster, updated)
+    await reconciler.reconcile(KEY)
+    assert cluster.status(REPO, "team-a", "Programmed") == ("False", expected)
+
+
+def with_ready_pod(cluster: Any, updated: int = 1) -> None:
+    """Let the Deployment have one ready pod."""
+    deployment = cluster.objects["deployments", "pywharf"]
+    deployment["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": updated}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    ready = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add(POD, {"metadata": {"name": "pod", "labels": labels}, "status": ready})
+
+
+async def test_a_repo_is_reconciled_when_an_entry_ends(cluster, reconciler):
+    """No event reports an end, and a full resync comes minutes later."""
+    end = datetime.now(UTC) + timedelta(hours=1)
+    entry = {"name": "ci", "permission": "Read", "tokenDigests": ["sha256:" + "a" * 64]}
+    cluster.objects[REPO.plural, "team-a"]["spec"]["access"] = [entry | {"expires": end.isoformat()}]
+    wait = await reconciler.reconcile(KEY)
+    assert wait is not None
+    assert 3500 < wait < 3601
+
+
 async def test_restored_policies_without_an_owner_stay_in_force(cluster, reconciler):
     policy(cluster, "7d")
     await reconciler.reconcile(KEY)
@@ -650,7 +684,7 @@ async def test_a_quota_that_others_change_is_no_object_that_exists(monkeypatch, 
     async def once(_request):
         raise error
 
-    monkeypatch.setattr(kube, "_once", once)
+    monkeypatch.setattr(Transport, "_once", lambda _self, request: once(request))
     creating = kube.create(JOB, {"metadata": {"name": "a", "namespace": NAMESPACE}})
     if exists:
         assert await creating is None

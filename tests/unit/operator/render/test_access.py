@@ -173,12 +173,15 @@ def test_token_review_needs_no_keys():
     assert "pywharf-api" not in json.dumps(made.cron_jobs)
 
 
+def flags(made: RenderedServer) -> list[str]:
+    (deployment,) = (one for one in made.workload if one["kind"] == "Deployment")
+    given: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return given
+
+
 def test_the_flags_of_proxies():
     made = rendered(server(trustedProxies=["10.0.0.0/8", "fd00::1"], proxyHeaders=True), repo())
-    args = made.workload[[one["kind"] for one in made.workload].index("Deployment")]["spec"]["template"]["spec"]
-    given = args["containers"][0]["args"]
-    assert "--trusted_proxies=10.0.0.0/8,fd00::1" in given
-    assert "--proxy_headers" in given
+    assert {"--trusted_proxies=10.0.0.0/8,fd00::1", "--proxy_headers"} <= set(flags(made))
 
 
 def told(*manifests: Json, cluster: ClusterKeys = KEYS) -> tuple[Finding | None, Finding | None]:
@@ -305,6 +308,80 @@ def test_an_issuer_that_is_the_clusters_is_refused_whatever_others_ask_for(how, 
     made = document(rendered(*manifests, *other))
     assert made is not None
     assert [one.name for one in made.issuers] == ["fine"]
+
+
+BROKEN_ISSUERS = {
+    "a port": (
+        {"url": "https://sso.corp.example:99999"},
+        "cannot be used: its url is 'https://sso.corp.example:99999'",
+    ),
+    "no JSON": ({"jwks": "keys"}, "it must be JSON, as the issuer's jwks_uri answers"),
+    "no keys": ({"jwks": "{}"}, "it has no list of keys; correct its jwks."),
+    "a url of another": ({"url": "https://fine.example"}, "corp has the url of fine; list each url once."),
+    "a url that is known": ({"url": "https://gitlab.com"}, "corp has the url of gitlab; list each url once."),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_ISSUERS)
+def test_an_issuer_with_a_fault_is_left_out_alone(fault):
+    """An object that was stored before the schema refused it must not stop its server."""
+    change, words = BROKEN_ISSUERS[fault]
+    issuers = [{"name": "gitlab"}, {"name": "fine", "url": "https://fine.example"}, CORP | change]
+    fine = repo(entry("b", oidc=CLAIMS["oidc"] | {"issuer": "fine"}), name="other")
+    manifests = server(issuers=issuers), repo(entry("a", **CLAIMS)), fine
+    found = decided(*manifests)
+    by_name = {one.repo.key.name: one for one in found.repos}
+    assert by_name["team-a"].served
+    assert by_name["other"].access_resolved == Finding(
+        status=True, reason="Resolved", message="Every access entry has an effect."
+    )
+    of_repo, of_server = by_name["team-a"].access_resolved, found.servers[0].identity_ready
+    assert of_repo is not None
+    assert of_server is not None
+    assert (of_repo.status, of_repo.reason) == (False, "IssuerInvalid")
+    assert "The access entry a names an issuer that PackageServer packages/pywharf leaves out" in of_repo.message
+    assert (of_server.status, of_server.reason) == (False, "IssuerInvalid")
+    assert "spec.identity.issuers: corp" in of_server.message
+    assert words in of_server.message
+    made = document(rendered(*manifests))
+    assert made is not None
+    assert [one.name for one in made.issuers] == ["fine"]
+    parse_document(msgspec.json.encode(made))
+
+
+def test_a_fault_is_said_although_no_entry_needs_the_part():
+    _, found = told(server(issuers=[CORP | {"jwks": "{}"}], trustedProxies=["10.0.0.1/8"]), repo())
+    assert found is not None
+    assert (found.status, found.reason) == (False, "IssuerInvalid")
+    assert "corp has no keys that a server could use" in found.message
+    assert "'10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)" in found.message
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("10.0.0.1/8", "'10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)"),
+        ("::ffff:a00:1", "write '::ffff:a00:1' in its IPv4 form"),
+        ("fd00::1/8", "'fd00::1/8' is no network"),
+        ("1:2", "'1:2' is no network"),
+    ],
+)
+def test_a_proxy_with_a_fault_is_left_out_alone(network, words):
+    people = repo(entry(proxyGroups=["ops"]))
+    of_repo, of_server = told(server(trustedProxies=[network, "10.1.0.0/16"], proxyHeaders=True), people)
+    assert of_repo is not None
+    assert of_server is not None
+    assert of_repo.status
+    assert (of_server.status, of_server.reason) == (False, "ProxyInvalid")
+    assert words in of_server.message
+    made = rendered(server(trustedProxies=[network, "10.1.0.0/16"], proxyHeaders=True), people)
+    assert {"--trusted_proxies=10.1.0.0/16", "--proxy_headers"} <= set(flags(made))
+    # Without any proxy a server would refuse to start with --proxy_headers.
+    of_repo, _ = told(server(trustedProxies=[network], proxyHeaders=True), people)
+    assert of_repo is not None
+    assert (of_repo.status, of_repo.reason) == (False, "ProxyInvalid")
+    made = rendered(server(trustedProxies=[network], proxyHeaders=True), people)
+    assert not [one for one in flags(made) if "prox" in one]
 
 
 @pytest.mark.parametrize(
@@ -495,13 +572,7 @@ PRIVATE = JWKS.replace('"kid"', '"d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3e
         ({"issuers": [{"name": "corp"}]}, "url is missing; only those of github and gitlab are known by name"),
         ({"issuers": [{"name": "corp", "url": "http://a.example"}]}, "url is plain http"),
         ({"issuers": [CORP, CORP]}, "issuers: two have the name corp"),
-        ({"issuers": [CORP, CORP | {"name": "b"}]}, "issuers: two have the url https://sso.corp.example"),
-        ({"issuers": [CORP | {"jwks": "{}"}]}, "it has no list of keys"),
-        ({"issuers": [CORP | {"jwks": PRIVATE}]}, "jwks: it holds a private or shared key"),
-        ({"issuers": [CORP | {"jwks": PRIVATE + " " * 65536}]}, "jwks: at most 65536 characters"),
         ({"issuers": [CORP | {"jwks": json.loads(PRIVATE)}]}, "jwks"),
-        ({"issuers": [CORP | {"jwks": PRIVATE[:-1]}]}, "jwks: it must be JSON"),
-        ({"trustedProxies": ["10.0.0.1/8"]}, "no bit past its length"),
         ({"trustedProxies": ["0.0.0.0/0"]}, "never of every address"),
         ({"proxyHeaders": True}, "proxyHeaders are believed from trustedProxies alone"),
     ],
@@ -510,6 +581,28 @@ def test_bad_identities(identity, part):
     found = fault({"identity": identity}, "PackageServer")
     assert part in found
     assert "870MB" not in found
+
+
+@pytest.mark.parametrize(
+    ("identity", "part"),
+    [
+        ({"issuers": [CORP, CORP | {"name": "b"}]}, "issuers: b has the url of corp; list each url once"),
+        ({"issuers": [CORP | {"jwks": "{}"}]}, "it has no list of keys"),
+        ({"issuers": [CORP | {"jwks": PRIVATE}]}, "it holds a private or shared key"),
+        ({"issuers": [CORP | {"jwks": PRIVATE + " " * 65536}]}, "at most 65536 characters"),
+        ({"issuers": [CORP | {"jwks": PRIVATE[:-1]}]}, "it must be JSON"),
+        ({"trustedProxies": ["10.0.0.1/8"]}, "has host bits set"),
+    ],
+)
+def test_identities_of_which_a_part_is_left_out(identity, part):
+    made = decided(server(**identity), repo())
+    found = made.servers[0].identity_ready
+    assert found is not None
+    assert not found.status
+    assert part in found.message
+    assert "870MB" not in found.message
+    assert made.repos[0].served
+    assert any(part in line for line in faults_of(made, ()))
 
 
 def test_entries_are_in_the_repos_content():

@@ -12,7 +12,7 @@ from pywharf_operator.cluster.live import is_rolled_out
 from pywharf_operator.render import Environment, Snapshot, render_server, resolve
 from pywharf_operator.spec import PackageRepo, PackageServer, Secret
 from pywharf_operator.status import programmed as module
-from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, too_old, unreachable
+from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, programmed, refused, too_old, unreachable
 from support.operator.manifest_text import parsed
 
 NAME = parse_repo_name("team-a")
@@ -98,6 +98,21 @@ def test_replicas_that_know_no_access_entries_are_named():
     assert (finding.reason, finding.status) == ("ImageTooOld", False)
     assert finding.message.startswith("1 of 2 ready replicas know no access entries (the first is q), so they refuse")
     assert too_old(reports, access=False) is None
+
+
+def test_replicas_that_refuse_the_configuration_say_why():
+    """So do those that know policies and access entries, and not a field that is newer."""
+    why = "config.toml: unknown field `novel`\n" + "x" * 5000
+    reports = [says("p", "three"), msgspec.structs.replace(says("q", "two"), refused=why)]
+    finding = refused(reports)
+    assert finding is not None
+    assert (finding.reason, finding.status) == ("ConfigRefused", False)
+    assert re.search(r"^1 of 2 ready replicas refuse .* \(q: config.toml: unknown field `novel` xxx", finding.message)
+    assert "set it to a newer one" in finding.message
+    assert len(finding.message) < 700
+    assert programmed(NAME, "a2", reports, history(), old=finding) == finding
+    assert programmed(NAME, "a1", [reports[1]], history(), old=finding).reason == "Programmed"
+    assert refused(reports[:1]) is None
 
 
 @pytest.mark.parametrize(

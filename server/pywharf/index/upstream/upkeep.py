@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
@@ -54,7 +54,6 @@ _REST = 3.0
 _MOST_REST_S = 1.0
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def _name_of(what: str) -> str:
@@ -226,8 +225,8 @@ class Upkeep:
         began, full, added = self._clock(), self._full, self._added
         pinned = await self._pinned()
         census = Census(pinned, began)
-        async for portion in self._store.kept():
-            await _gently(census.add, portion)
+        async for portion in _rested(self._store.kept()):
+            await asyncio.to_thread(census.add, portion)
         files, size = census.files, census.size
         limit = max(0, self._max_bytes - page_bytes)
         free = await self._store.free_bytes()
@@ -238,8 +237,8 @@ class Upkeep:
         if size > limit:
             eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
-                async for portion in self._store.kept():
-                    chosen = await _gently(eviction.choose, portion)
+                async for portion in _rested(self._store.kept()):
+                    chosen = await asyncio.to_thread(eviction.choose, portion)
                     await self._remove(chosen, "full" if full else "limit")
                     files -= len(chosen)
                     size -= sum(file.size for file in chosen)
@@ -306,9 +305,10 @@ class Upkeep:
             await self._store.write_page(USAGE_KEY, msgspec.json.encode(usage))
 
 
-async def _gently(function: Callable[[Sequence[KeptFile]], T], portion: Sequence[KeptFile]) -> T:
-    """Work on a portion off the event loop, then leave the processor to the requests."""
+async def _rested(portions: AsyncIterator[Sequence[KeptFile]]) -> AsyncIterator[Sequence[KeptFile]]:
+    """Yield the portions, and leave the processor to the requests after each was worked on."""
     began = time.monotonic()
-    result = await asyncio.to_thread(function, portion)
-    await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
-    return result
+    async for portion in portions:
+        yield portion
+        await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
+        began = time.monotonic()

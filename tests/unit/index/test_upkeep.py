@@ -222,16 +222,6 @@ async def test_the_cache_leaves_room_on_its_volume_to_others(server, clock):
     assert one.shown.reasons == {"full"}
 
 
-async def test_metadata_stays_with_its_pinned_file(server):
-    one = server(max_bytes=100)
-    metadata = await one.keep(b"m" * 90, age_s=9 * HOUR)
-    pinned = await one.keep(b"p" * 90, age_s=9 * HOUR)
-    await one.keep(b"o" * 90)
-    await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", pinned, 90, metadata))
-    await one.upkeep.check()
-    assert set(await kept(one.store)) == {pinned, metadata}
-
-
 async def test_old_pages_are_removed_but_for_those_of_pinned_files(server, clock):
     one = server()
     digest = await one.keep(b"pinned")

@@ -257,8 +257,7 @@ class Upkeep:
         pinned = PinnedFiles()
         for repo in await self._store.pinning_repos():
             pins = await self._store.pins(repo)
-            digests = [digest for pin in pins for digest in (pin.sha256, pin.metadata_sha256) if digest]
-            await asyncio.to_thread(pinned.add, digests)
+            await asyncio.to_thread(pinned.add, [pin.sha256 for pin in pins])
         return pinned
 
     async def _remove_pages(self) -> int:

@@ -130,7 +130,7 @@ class FileFetch:
         return spool, digest
 
     async def _spool(self, size: int | None, held: contextlib.AsyncExitStack) -> tuple[Spool, SpoolShare]:
-        """Create the file to write to. Without room for it, clients are told to pass the content through."""
+        """Create the file to write to. Without room for it, clients get the content passed through."""
         try:
             folder = self._shared.store.spool_folder
             share = await held.enter_async_context(self._shared.room.share(folder, size))

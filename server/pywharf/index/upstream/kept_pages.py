@@ -5,7 +5,10 @@ import contextlib
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Literal, Protocol
 
 import msgspec
@@ -21,13 +24,14 @@ from pywharf.core.errors import (
 )
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.index.ports.cache_store import CacheStore
+from pywharf.index.ports.cache_store import CacheStore, Pin
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.upstream.extra_index import NOT_FOUND, FetchedPage, Fetcher, page_url, read_page
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_page import MAX_BYTES, KeptPage, decode, encode, is_older, key_of, merge, to_keep
 from pywharf.index.upstream.pages import ACCEPT, last_serial
 from pywharf.index.upstream.source import Identity, Source
+from pywharf.index.upstream.sources import Answer
 
 _logger = logging.getLogger(__name__)
 _FRESH_S = 60.0
@@ -50,6 +54,10 @@ Result = Literal["confirmed", "changed", "stale", "older", "lost", "failed", "ot
 """What became of a page: confirmed by its index, changed there, answered although the index did not answer, kept
 because the index's is older, lost there, missing while the index fails; and a file of it with another digest now."""
 _Key = tuple[Identity, ProjectName]
+
+
+_Pinned = Mapping[RepoName, Mapping[ProjectName, AbstractSet[tuple[str, str]]]]
+"""Names and digests of pinned files."""
 
 
 class PageMetrics(Protocol):
@@ -107,8 +115,8 @@ class KeptPages:
         self._writing: dict[_Key, asyncio.Task[PywharfError | None]] = {}
         self._write_slots = asyncio.Semaphore(_MAX_CONCURRENT_WRITES)
         self._scopes: dict[Identity, str] = {}
-        self._pinned: tuple[float, frozenset[ProjectName]] | None = None
-        """The projects with a pin of any repo, with the monotonic time until which that counts."""
+        self._pinned: tuple[float, _Pinned] | None = None
+        """What repos have pinned, with the monotonic time until which that counts."""
         self._sources: dict[RepoName, tuple[Source, ...]] = {}
 
     def use(self, repo: RepoName, sources: Iterable[Source]) -> None:
@@ -190,18 +198,38 @@ class KeptPages:
         return max(0.0, self._clock() - page.confirmed)
 
     async def _may_be_answered(self, page: KeptPage) -> bool:
-        return self._age(page) <= self._keep_s or page.project.name in await self._pinned_projects()
+        return self._age(page) <= self._keep_s or await self._is_pinned(page.project.name)
 
-    async def _pinned_projects(self) -> frozenset[ProjectName]:
+    async def _is_pinned(self, name: ProjectName) -> bool:
+        return any(name in of_repo for of_repo in (await self._pins()).values())
+
+    async def _pins(self) -> _Pinned:
         now = self._monotonic()
         if self._pinned is None or self._pinned[0] <= now:
             try:
-                pins = await self._store.all_pins()
+                found = await self._store.all_pins()
             except PywharfError as error:
                 _logger.warning("The cache's pins cannot be read: %s", error)
-                return self._pinned[1] if self._pinned is not None else frozenset()
-            self._pinned = (now + _PINS_S, frozenset(pin.project for of_repo in pins.values() for pin in of_repo))
+                return self._pinned[1] if self._pinned is not None else {}
+            self._pinned = (now + _PINS_S, {repo: _by_project(pins) for repo, pins in found.items()})
         return self._pinned[1]
+
+    async def pinned_answer(self, repo: RepoName, sources: Iterable[Source], name: ProjectName) -> Answer | None:
+        """Return the kept page that lists a file that the repo has pinned, whatever its source and the others say now.
+
+        So what was prefetched from one of several sources is installed while all of them are away.
+        """
+        pinned = (await self._pins()).get(repo, {}).get(name)
+        if not pinned:
+            return None
+        for source in sources:
+            key = (source.identity, name)
+            held = self._held.get(key) or await self._loading.run(key, partial(self._load, key))
+            if held is None or not source.answers_for(name):
+                continue
+            if any((file.filename, file.sha256) in pinned for file in held.page.project.files):
+                return Answer(source, held.page.project)
+        return None
 
     async def pinned_keys(self) -> frozenset[str]:
         """Return the keys of the pages to keep whatever their age: of projects that a repo has pinned."""
@@ -289,7 +317,7 @@ class KeptPages:
         if fetched.status in NOT_FOUND:
             if trusted is None:
                 return None, None
-            pinned = name in await self._pinned_projects()
+            pinned = await self._is_pinned(name)
             # It stays what it was, so that nobody else's project takes its place, and pinned files are found.
             return "lost", msgspec.structs.replace(trusted, is_lost=not pinned)
         project = await read_page(name, fetched)
@@ -351,3 +379,10 @@ class KeptPages:
             if self._writing.get(key) is asyncio.current_task():
                 del self._writing[key]
         return None
+
+
+def _by_project(pins: Iterable[Pin]) -> Mapping[ProjectName, AbstractSet[tuple[str, str]]]:
+    found: defaultdict[ProjectName, set[tuple[str, str]]] = defaultdict(set)
+    for pin in pins:
+        found[pin.project].add((pin.filename, pin.sha256))
+    return dict(found)

@@ -78,6 +78,11 @@ async def test_a_kept_file_leaves_nothing_in_the_spool_folder(store):
     assert list(store.spool_folder.iterdir()) == []
 
 
+async def test_the_spool_folder_is_there_for_a_file_that_was_not_found(store):
+    assert await store.open(a_name()) is None
+    assert store.spool_folder.is_dir()
+
+
 async def test_the_spool_folders_of_two_servers_are_apart(store, other):
     mine, theirs = await spooled(store, b"mine"), await spooled(other, b"theirs")
     assert mine.parent != theirs.parent

@@ -57,7 +57,7 @@ class CacheStore(Protocol):
         """Return a folder of this machine for files that are being fetched, from which `keep` is cheap.
 
         Returns:
-            A path. The folder exists after any other call.
+            A path. The folder exists once a file was not found, or anything was written, if the disk allows that.
         """
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:

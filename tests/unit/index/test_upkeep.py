@@ -278,6 +278,21 @@ async def test_pages_that_take_too_much_are_removed_before_they_are_old(server, 
     assert one.shown.thousands() == (0, 0, 0)
 
 
+async def test_pages_that_take_too_much_are_removed_soon_on_a_full_volume(server, clock):
+    one, other = server(max_bytes=100_000), server(max_bytes=100_000)
+    await one.upkeep.check()
+    for name in ("a", "b", "c"):
+        await one.store.write_page(digest_of(name.encode()), bytes(10_000))
+
+    async def no_bytes() -> int:
+        return 0
+
+    one.store.free_bytes = other.store.free_bytes = no_bytes
+    clock.now += 900
+    await other.upkeep.check()
+    assert other.shown.thousands() == (0, 0, 0)
+
+
 async def test_a_usage_that_cannot_be_read_is_found_anew(server):
     one = server()
     await one.keep(b"some")

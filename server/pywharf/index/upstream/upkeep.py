@@ -192,14 +192,15 @@ class Upkeep:
         """Remove what is due to be removed, and show how much is kept."""
         now = self._clock()
         usage = await self._usage()
-        if now - self._swept_at >= _SWEEP_S:
+        lacks_room = await self._lacks_room()
+        if now - self._swept_at >= (CHECK_S if lacks_room else _SWEEP_S):
             await self._store.remove_leftovers()
             self._swept_at = now
-            if await self._lock(_SWEEPING, _SWEEP_S):
+            if await self._lock(_SWEEPING, _SWEEP_S) or lacks_room:
                 pages = await self._remove_pages()
                 usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
                 await self._write(usage)
-        if self._wants_listing(usage, now) or await self._lacks_room():
+        if self._wants_listing(usage, now) or lacks_room:
             usage = await self._evict(usage)
         if usage is not None:
             self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)

@@ -11,6 +11,7 @@ from pywharf.backends.file_system.cache_store import FileSystemCacheStore
 from pywharf.core.errors import StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import KeptFile, LocalContent, Pin
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.upkeep import USAGE_KEY, Upkeep
 from support.storage.caches import about, digest_of, keep, kept
 
@@ -52,15 +53,15 @@ class Server:
     def __init__(self, folder: Path, clock: Clock, max_bytes: int) -> None:
         self.store = FileSystemCacheStore(folder, clock)
         self.shown = Shown()
-        self.upkeep = Upkeep(
+        pages = PageUpkeep(
             self.store,
             max_bytes,
             7 * 86400.0,
-            self.shown,
-            pinned_pages=self.pinned_pages,
+            pinned_keys=self.pinned_pages,
             keys_of=lambda about: [digest_of(f"{about.source} {about.project}".encode())],
             clock=clock,
         )
+        self.upkeep = Upkeep(self.store, max_bytes, pages, self.shown, clock=clock)
 
     async def pinned_pages(self) -> set[str]:
         return {digest_of(b"of a served repo")}

@@ -11,6 +11,7 @@ from pywharf.backends.file_system.cache_store import FileSystemCacheStore
 from pywharf.core.errors import StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import KeptFile, LocalContent, Pin
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.upkeep import USAGE_KEY, Upkeep
 from support.storage.caches import about, digest_of, keep, kept
 
@@ -52,15 +53,15 @@ class Server:
     def __init__(self, folder: Path, clock: Clock, max_bytes: int) -> None:
         self.store = FileSystemCacheStore(folder, clock)
         self.shown = Shown()
-        self.upkeep = Upkeep(
+        pages = PageUpkeep(
             self.store,
             max_bytes,
             7 * 86400.0,
-            self.shown,
-            pinned_pages=self.pinned_pages,
+            pinned_keys=self.pinned_pages,
             keys_of=lambda about: [digest_of(f"{about.source} {about.project}".encode())],
             clock=clock,
         )
+        self.upkeep = Upkeep(self.store, max_bytes, pages, self.shown, clock=clock)
 
     async def pinned_pages(self) -> set[str]:
         return {digest_of(b"of a served repo")}
@@ -119,6 +120,25 @@ async def test_pinned_files_stay_for_every_repo(server):
         await one.store.pin(RepoName(repo), Pin(ProjectName("acme"), f"{number}", digests[number], 100))
     await one.upkeep.check()
     assert set(await kept(one.store)) == {digests[5], digests[4]}
+
+
+async def test_a_file_that_is_pinned_during_an_eviction_stays(server):
+    one = server(max_bytes=300)
+    digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(6)]
+    list_, listings = one.store.kept, 0
+
+    async def listing() -> AsyncIterator[Sequence[KeptFile]]:
+        nonlocal listings
+        listings += 1
+        async for portion in list_():
+            yield portion
+        if listings == 2:
+            await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", digests[5], 100))
+
+    one.store.kept = listing
+    await one.upkeep.check()
+    assert set(await kept(one.store)) == {digests[0], digests[1], digests[5]}
+    assert one.shown.usage == (3, 300, 0)
 
 
 async def test_pages_count_and_only_files_make_room_for_them(server):
@@ -222,16 +242,6 @@ async def test_the_cache_leaves_room_on_its_volume_to_others(server, clock):
     assert one.shown.reasons == {"full"}
 
 
-async def test_metadata_stays_with_its_pinned_file(server):
-    one = server(max_bytes=100)
-    metadata = await one.keep(b"m" * 90, age_s=9 * HOUR)
-    pinned = await one.keep(b"p" * 90, age_s=9 * HOUR)
-    await one.keep(b"o" * 90)
-    await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", pinned, 90, metadata))
-    await one.upkeep.check()
-    assert set(await kept(one.store)) == {pinned, metadata}
-
-
 async def test_old_pages_are_removed_but_for_those_of_pinned_files(server, clock):
     one = server()
     digest = await one.keep(b"pinned")
@@ -267,6 +277,21 @@ async def test_pages_that_take_too_much_are_removed_before_they_are_old(server, 
     clock.now += 3 * 86400
     await one.upkeep.check()
     assert one.shown.thousands() == (0, 0, 0)
+
+
+async def test_pages_that_take_too_much_are_removed_soon_on_a_full_volume(server, clock):
+    one, other = server(max_bytes=100_000), server(max_bytes=100_000)
+    await one.upkeep.check()
+    for name in ("a", "b", "c"):
+        await one.store.write_page(digest_of(name.encode()), bytes(10_000))
+
+    async def no_bytes() -> int:
+        return 0
+
+    one.store.free_bytes = other.store.free_bytes = no_bytes
+    clock.now += 900
+    await other.upkeep.check()
+    assert other.shown.thousands() == (0, 0, 0)
 
 
 async def test_a_usage_that_cannot_be_read_is_found_anew(server):

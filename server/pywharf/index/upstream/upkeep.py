@@ -9,17 +9,17 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from pywharf.core.errors import PywharfError, StorageFullError
+from pywharf.core.errors import BackendUnavailableError, PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
-from pywharf.index.ports import About, CacheStore, KeptFile
-from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.ports import CacheStore, KeptFile
+from pywharf.index.upstream.eviction import Census, Eviction, PinnedFiles
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 
 CHECK_S = 300.0
 """Seconds between two checks."""
@@ -27,11 +27,6 @@ _SOONEST_S = 30.0
 """Seconds between two checks that something asked for."""
 _SWEEP_S = 3600.0
 """Seconds between two removals of leftovers, and between two counts of the pages' bytes."""
-_AGE_S = 6 * 3600.0
-"""Seconds between two removals of old pages."""
-_START_S = 600.0
-"""Seconds after the start in which no page is removed: not all repos say yet which pages they have pinned."""
-_ANY_AGE_S = 1e10
 _OLDEST_USAGE_S = 6 * 3600.0
 """Seconds after which the files are listed again, even if this server has kept none."""
 _LOCK_S = 1800.0
@@ -41,20 +36,14 @@ _ASKING = 0.05
 """The part of the limit that, once this server has kept as much, brings a check forward."""
 _SPARE = 1024**3
 """Bytes that the cache leaves free on its volume, at most a tenth of its limit: others write there, too."""
-_PAGES = 0.25
-"""The part of the limit that pages may take."""
-_PAGE_SLACK_S = 86400.0
-"""Seconds that a page's file outlives the page: not every confirmation writes it."""
-_YOUNGEST_PAGE_S = 600.0
 _MAX_USAGE_BYTES = 4096
-_ABOUTS = 500
-"""Pinned files of which it is read at one time where they came from."""
+_TOGETHER = 1000
+"""Files that are removed after one reading of the pins."""
 _REST = 3.0
 """How much longer than a portion took a listing rests after it, so that it takes a quarter of a processor at most."""
 _MOST_REST_S = 1.0
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def _name_of(what: str) -> str:
@@ -114,37 +103,26 @@ class CountsForUpkeep:
 class Upkeep:
     """The upkeep of one cache by one worker. `run` is a task; `added` and `is_full` are for those who keep files."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         store: CacheStore,
         max_bytes: int,
-        keep_pages_s: float,
+        pages: PageUpkeep,
         shown: UpkeepShown,
         *,
-        pinned_pages: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
-        keys_of: Callable[[About], Iterable[str]] = lambda _: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Pages of pinned files stay.
-
-        `pinned_pages` returns the keys of those that the served repos know, `keys_of` the keys of those that belong to
-        a file by where it came from, whether its repo is served or not.
-        """
         self._store = store
         self._max_bytes = max_bytes
-        self._keep_pages_s = keep_pages_s
         self._spare = min(_SPARE, max_bytes // 10)
         self._shown = shown
-        self._pinned_pages = pinned_pages
-        self._keys_of = keys_of
+        self._pages = pages
         self._clock = clock
         self._added = 0
         self._added_at = 0.0
         self._full = False
         self._asked = asyncio.Event()
         self._swept_at = 0.0
-        self._began_at = clock()
-        self._aged_at = self._began_at - _AGE_S + _SWEEP_S
         self._said = ""
 
     def added(self, size: int) -> None:
@@ -191,14 +169,16 @@ class Upkeep:
         """Remove what is due to be removed, and show how much is kept."""
         now = self._clock()
         usage = await self._usage()
-        if now - self._swept_at >= _SWEEP_S:
-            await self._store.remove_leftovers()
+        lacks_room = await self._lacks_room()
+        if now - self._swept_at >= (CHECK_S if lacks_room else _SWEEP_S):
             self._swept_at = now
-            if await self._lock(_SWEEPING, _SWEEP_S):
-                pages = await self._remove_pages()
+            with contextlib.suppress(BackendUnavailableError):  # to make room matters more
+                await self._store.remove_leftovers()
+            if await self._lock(_SWEEPING, _SWEEP_S) or lacks_room:
+                pages = await self._pages.remove({USAGE_KEY})
                 usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
                 await self._write(usage)
-        if self._wants_listing(usage, now) or await self._lacks_room():
+        if self._wants_listing(usage, now) or lacks_room:
             usage = await self._evict(usage)
         if usage is not None:
             self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)
@@ -226,8 +206,8 @@ class Upkeep:
         began, full, added = self._clock(), self._full, self._added
         pinned = await self._pinned()
         census = Census(pinned, began)
-        async for portion in self._store.kept():
-            await _gently(census.add, portion)
+        async for portion in _rested(self._store.kept()):
+            await asyncio.to_thread(census.add, portion)
         files, size = census.files, census.size
         limit = max(0, self._max_bytes - page_bytes)
         free = await self._store.free_bytes()
@@ -238,55 +218,43 @@ class Upkeep:
         if size > limit:
             eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
-                async for portion in self._store.kept():
-                    chosen = await _gently(eviction.choose, portion)
-                    await self._remove(chosen, "full" if full else "limit")
-                    files -= len(chosen)
-                    size -= sum(file.size for file in chosen)
+                gone = await self._remove_chosen(eviction, "full" if full else "limit")
+                files, size = files - gone[0], size - gone[1]
         self._added -= added
         self._full = False
         usage = Usage(files, size, page_bytes, began)
         await self._write(usage)
         return usage
 
-    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> None:
-        if chosen:
-            await self._store.remove([file.sha256 for file in chosen])
-            self._shown.count_evicted(reason, len(chosen), sum(file.size for file in chosen))
+    async def _remove_chosen(self, eviction: Eviction, reason: str) -> tuple[int, int]:
+        """Remove the files of an eviction. Returns how many it removed, and their bytes."""
+        removed: list[tuple[int, int]] = []
+        chosen: list[KeptFile] = []
+        async for portion in _rested(self._store.kept()):
+            chosen += await asyncio.to_thread(eviction.choose, portion)
+            if len(chosen) >= _TOGETHER:
+                removed.append(await self._remove(chosen, reason))
+                chosen.clear()
+        removed.append(await self._remove(chosen, reason))
+        return sum(files for files, _ in removed), sum(size for _, size in removed)
+
+    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> tuple[int, int]:
+        """Remove files but for those that were pinned since they were listed."""
+        if not chosen:
+            return 0, 0
+        pinned = await self._pinned()
+        chosen = [file for file in chosen if file.sha256 not in pinned]
+        size = sum(file.size for file in chosen)
+        await self._store.remove([file.sha256 for file in chosen])
+        self._shown.count_evicted(reason, len(chosen), size)
+        return len(chosen), size
 
     async def _pinned(self) -> PinnedFiles:
         pinned = PinnedFiles()
         for repo in await self._store.pinning_repos():
             pins = await self._store.pins(repo)
-            digests = [digest for pin in pins for digest in (pin.sha256, pin.metadata_sha256) if digest]
-            await asyncio.to_thread(pinned.add, digests)
+            await asyncio.to_thread(pinned.add, [pin.sha256 for pin in pins])
         return pinned
-
-    async def _remove_pages(self) -> int:
-        """Remove old pages, and younger ones as long as all take too many bytes. Returns the bytes that are left."""
-        now, most = self._clock(), self._max_bytes * _PAGES
-        left = await self._store.remove_pages(_ANY_AGE_S, {USAGE_KEY})
-        if now < self._began_at + _START_S or (left <= most and now < self._aged_at + _AGE_S):
-            return left
-        stay = await self._pages_that_stay()
-        age_s = self._keep_pages_s + _PAGE_SLACK_S
-        left = await self._store.remove_pages(age_s, stay)
-        while left > most and age_s > _YOUNGEST_PAGE_S:
-            age_s /= 2
-            left = await self._store.remove_pages(age_s, stay)
-        self._aged_at = now
-        return left
-
-    async def _pages_that_stay(self) -> set[str]:
-        stay = {USAGE_KEY}
-        if self._pinned_pages is not None:
-            stay |= await self._pinned_pages()
-        for repo in await self._store.pinning_repos():
-            digests = [pin.sha256 for pin in await self._store.pins(repo)]
-            for start in range(0, len(digests), _ABOUTS):
-                abouts = await self._store.abouts(digests[start : start + _ABOUTS])
-                stay.update(key for about in abouts.values() for key in self._keys_of(about))
-        return stay
 
     async def _lock(self, name: str, seconds: float) -> bool:
         try:
@@ -306,9 +274,10 @@ class Upkeep:
             await self._store.write_page(USAGE_KEY, msgspec.json.encode(usage))
 
 
-async def _gently(function: Callable[[Sequence[KeptFile]], T], portion: Sequence[KeptFile]) -> T:
-    """Work on a portion off the event loop, then leave the processor to the requests."""
+async def _rested(portions: AsyncIterator[Sequence[KeptFile]]) -> AsyncIterator[Sequence[KeptFile]]:
+    """Yield the portions, and leave the processor to the requests after each was worked on."""
     began = time.monotonic()
-    result = await asyncio.to_thread(function, portion)
-    await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
-    return result
+    async for portion in portions:
+        yield portion
+        await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
+        began = time.monotonic()

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_without_the_index_pages_and_files_stay_and_others_are_away(tmp_path):
             reply = call(f"{server.repo()}foo/{file.name}", auth="demo:demo-read")
             assert (reply.status, reply.body) == (200, file.read_bytes())
             kept = f"*{hashlib.sha256(reply.body).hexdigest()}*"
-            wait_for(lambda: any(server.root.rglob(kept)), "the file to be kept, which clients may have earlier")
+            files = server.root / "upstream-cache" / "files"
+            wait_for(lambda: any(files.rglob(kept)), "the file to be kept, which clients may have earlier")
     with running(tmp_path, [*flags, "--internal_port=0"]) as server:
         shown = page(server, "foo")
         assert len(digests(shown)) == 2
@@ -182,6 +184,10 @@ def port(index: Upstream) -> str:
     return index.url.split(":")[2].partition("/")[0]
 
 
+def shows(server: Server, filename: str) -> bool:
+    return list(digests(page(server, "mine"))) == [filename]
+
+
 def test_a_name_that_is_published_withdraws_what_is_cached(tmp_path, index):
     """Also on the other replica."""
     theirs, own = wheel(tmp_path, "mine", "9.0"), wheel(tmp_path, "mine")
@@ -199,7 +205,7 @@ def test_a_name_that_is_published_withdraws_what_is_cached(tmp_path, index):
         headers = {"Content-Type": content_type}
         assert call(first.repo(), "POST", auth="demo:demo-write", headers=headers, body=body).status == 200
         for server in (first, second):
-            wait_for(lambda s=server: list(digests(page(s, "mine"))) == [own.name], "the own page", longest_s=2.0)
+            wait_for(partial(shows, server, own.name), "the own page", longest_s=2.0)
             assert call(f"{server.repo()}mine/{theirs.name}", auth="demo:demo-read").status == 404
             assert call(f"{server.repo()}mine/{own.name}", auth="demo:demo-read").status == 200
 

@@ -223,7 +223,7 @@ async def test_an_own_file_that_this_server_does_not_know_yet_is_found_within_th
 
 
 async def test_a_reserved_name_has_neither_page_nor_file(opened):
-    repo = await opened(reserved=("fo*",))
+    repo = await opened(reserved=("f*",))
     with pytest.raises(NotFoundError):
         await repo.served.project_page(FOO, JSON)
     with pytest.raises(NotFoundError):

@@ -16,6 +16,7 @@ from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
@@ -38,9 +39,8 @@ async def opened_cache(
         stack.push_async_callback(store.aclose)
         pages = KeptPages(client, store, keep_pages_s, metrics.kept_pages, health)
         stack.push_async_callback(pages.aclose)
-        upkeep = Upkeep(
-            store, config.max_bytes, keep_pages_s, metrics, pinned_pages=pages.pinned_keys, keys_of=_keys_of
-        )
+        page_upkeep = PageUpkeep(store, config.max_bytes, keep_pages_s, pinned_keys=pages.pinned_keys, keys_of=_keys_of)
+        upkeep = Upkeep(store, config.max_bytes, page_upkeep, metrics)
         await stack.enter_async_context(_running(upkeep))
         fetcher = await stack.enter_async_context(UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)))
         files = await stack.enter_async_context(

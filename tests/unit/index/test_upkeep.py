@@ -11,6 +11,7 @@ from pywharf.backends.file_system.cache_store import FileSystemCacheStore
 from pywharf.core.errors import StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import KeptFile, LocalContent, Pin
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.upkeep import USAGE_KEY, Upkeep
 from support.storage.caches import about, digest_of, keep, kept
 
@@ -52,15 +53,15 @@ class Server:
     def __init__(self, folder: Path, clock: Clock, max_bytes: int) -> None:
         self.store = FileSystemCacheStore(folder, clock)
         self.shown = Shown()
-        self.upkeep = Upkeep(
+        pages = PageUpkeep(
             self.store,
             max_bytes,
             7 * 86400.0,
-            self.shown,
-            pinned_pages=self.pinned_pages,
+            pinned_keys=self.pinned_pages,
             keys_of=lambda about: [digest_of(f"{about.source} {about.project}".encode())],
             clock=clock,
         )
+        self.upkeep = Upkeep(self.store, max_bytes, pages, self.shown, clock=clock)
 
     async def pinned_pages(self) -> set[str]:
         return {digest_of(b"of a served repo")}
@@ -276,6 +277,21 @@ async def test_pages_that_take_too_much_are_removed_before_they_are_old(server, 
     clock.now += 3 * 86400
     await one.upkeep.check()
     assert one.shown.thousands() == (0, 0, 0)
+
+
+async def test_pages_that_take_too_much_are_removed_soon_on_a_full_volume(server, clock):
+    one, other = server(max_bytes=100_000), server(max_bytes=100_000)
+    await one.upkeep.check()
+    for name in ("a", "b", "c"):
+        await one.store.write_page(digest_of(name.encode()), bytes(10_000))
+
+    async def no_bytes() -> int:
+        return 0
+
+    one.store.free_bytes = other.store.free_bytes = no_bytes
+    clock.now += 900
+    await other.upkeep.check()
+    assert other.shown.thousands() == (0, 0, 0)
 
 
 async def test_a_usage_that_cannot_be_read_is_found_anew(server):

@@ -1,6 +1,6 @@
 """The folder in which a process fetches files for the pull-through cache, and those that killed ones left. Blocking.
 
-A process locks `spool/<process>.lock` as long as it lives. Whoever can lock another one's file knows that its process
+A process locks `spool/<process>.lock` as long as it lives. Another one that can lock this file knows that the process
 has ended, on this machine or, over NFS, on another.
 """
 
@@ -42,7 +42,8 @@ class CacheSpool:
         for lock_path in self._folder.glob(f"*{_SUFFIX}"):
             if lock_path == self._lock_path:
                 continue
-            with contextlib.suppress(FileNotFoundError):  # another process removed it
+            # Another process removed it, or runs as another user.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 fd = os.open(lock_path, os.O_RDWR)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

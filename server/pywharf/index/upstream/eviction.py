@@ -13,10 +13,10 @@ from pywharf.index.ports import KeptFile
 
 PERIOD_S = 600.0
 _MOST_PERIODS = 366 * 144
-"""Periods that are told apart, a year of them. Older files count as that old."""
+"""Periods that are counted separately, a year of them. Older files count as that old."""
 _DIGITS = 16
 _UNSORTED = 100_000
-"""Pinned files, counted anew for each repo, that are not sorted yet."""
+"""Pinned files that may wait to be sorted."""
 
 
 class PinnedFiles:
@@ -74,7 +74,7 @@ class Census:
         return min(self._newest, max(period, self._newest - _MOST_PERIODS))
 
     def eviction(self, target: int) -> "Eviction | None":
-        """Return what chooses files until `target` bytes are left; None if no more are kept."""
+        """Return what chooses files until `target` bytes are left; None if not more are kept."""
         excess = self.size - target
         if excess <= 0:
             return None

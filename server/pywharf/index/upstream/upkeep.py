@@ -9,17 +9,17 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from pywharf.core.errors import PywharfError, StorageFullError
+from pywharf.core.errors import BackendUnavailableError, PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
-from pywharf.index.ports import About, CacheStore, KeptFile
+from pywharf.index.ports import CacheStore, KeptFile
 from pywharf.index.upstream.eviction import Census, Eviction, PinnedFiles
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 
 CHECK_S = 300.0
 """Seconds between two checks."""
@@ -27,11 +27,6 @@ _SOONEST_S = 30.0
 """Seconds between two checks that something asked for."""
 _SWEEP_S = 3600.0
 """Seconds between two removals of leftovers, and between two counts of the pages' bytes."""
-_AGE_S = 6 * 3600.0
-"""Seconds between two removals of old pages."""
-_START_S = 600.0
-"""Seconds after the start in which no page is removed: not all repos say yet which pages they have pinned."""
-_ANY_AGE_S = 1e10
 _OLDEST_USAGE_S = 6 * 3600.0
 """Seconds after which the files are listed again, even if this server has kept none."""
 _LOCK_S = 1800.0
@@ -41,16 +36,9 @@ _ASKING = 0.05
 """The part of the limit that, once this server has kept as much, brings a check forward."""
 _SPARE = 1024**3
 """Bytes that the cache leaves free on its volume, at most a tenth of its limit: others write there, too."""
-_PAGES = 0.25
-"""The part of the limit that pages may take."""
-_PAGE_SLACK_S = 86400.0
-"""Seconds that a page's file outlives the page: not every confirmation writes it."""
-_YOUNGEST_PAGE_S = 600.0
 _MAX_USAGE_BYTES = 4096
 _TOGETHER = 1000
 """Files that are removed after one reading of the pins."""
-_ABOUTS = 500
-"""Pinned files of which it is read at one time where they came from."""
 _REST = 3.0
 """How much longer than a portion took a listing rests after it, so that it takes a quarter of a processor at most."""
 _MOST_REST_S = 1.0
@@ -115,37 +103,26 @@ class CountsForUpkeep:
 class Upkeep:
     """The upkeep of one cache by one worker. `run` is a task; `added` and `is_full` are for those who keep files."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         store: CacheStore,
         max_bytes: int,
-        keep_pages_s: float,
+        pages: PageUpkeep,
         shown: UpkeepShown,
         *,
-        pinned_pages: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
-        keys_of: Callable[[About], Iterable[str]] = lambda _: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Pages of pinned files stay.
-
-        `pinned_pages` returns the keys of those that the served repos know, `keys_of` the keys of those that belong to
-        a file by where it came from, whether its repo is served or not.
-        """
         self._store = store
         self._max_bytes = max_bytes
-        self._keep_pages_s = keep_pages_s
         self._spare = min(_SPARE, max_bytes // 10)
         self._shown = shown
-        self._pinned_pages = pinned_pages
-        self._keys_of = keys_of
+        self._pages = pages
         self._clock = clock
         self._added = 0
         self._added_at = 0.0
         self._full = False
         self._asked = asyncio.Event()
         self._swept_at = 0.0
-        self._began_at = clock()
-        self._aged_at = self._began_at - _AGE_S + _SWEEP_S
         self._said = ""
 
     def added(self, size: int) -> None:
@@ -192,14 +169,16 @@ class Upkeep:
         """Remove what is due to be removed, and show how much is kept."""
         now = self._clock()
         usage = await self._usage()
-        if now - self._swept_at >= _SWEEP_S:
-            await self._store.remove_leftovers()
+        lacks_room = await self._lacks_room()
+        if now - self._swept_at >= (CHECK_S if lacks_room else _SWEEP_S):
             self._swept_at = now
-            if await self._lock(_SWEEPING, _SWEEP_S):
-                pages = await self._remove_pages()
+            with contextlib.suppress(BackendUnavailableError):  # to make room matters more
+                await self._store.remove_leftovers()
+            if await self._lock(_SWEEPING, _SWEEP_S) or lacks_room:
+                pages = await self._pages.remove({USAGE_KEY})
                 usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
                 await self._write(usage)
-        if self._wants_listing(usage, now) or await self._lacks_room():
+        if self._wants_listing(usage, now) or lacks_room:
             usage = await self._evict(usage)
         if usage is not None:
             self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)
@@ -276,32 +255,6 @@ class Upkeep:
             pins = await self._store.pins(repo)
             await asyncio.to_thread(pinned.add, [pin.sha256 for pin in pins])
         return pinned
-
-    async def _remove_pages(self) -> int:
-        """Remove old pages, and younger ones as long as all take too many bytes. Returns the bytes that are left."""
-        now, most = self._clock(), self._max_bytes * _PAGES
-        left = await self._store.remove_pages(_ANY_AGE_S, {USAGE_KEY})
-        if now < self._began_at + _START_S or (left <= most and now < self._aged_at + _AGE_S):
-            return left
-        stay = await self._pages_that_stay()
-        age_s = self._keep_pages_s + _PAGE_SLACK_S
-        left = await self._store.remove_pages(age_s, stay)
-        while left > most and age_s > _YOUNGEST_PAGE_S:
-            age_s /= 2
-            left = await self._store.remove_pages(age_s, stay)
-        self._aged_at = now
-        return left
-
-    async def _pages_that_stay(self) -> set[str]:
-        stay = {USAGE_KEY}
-        if self._pinned_pages is not None:
-            stay |= await self._pinned_pages()
-        for repo in await self._store.pinning_repos():
-            digests = [pin.sha256 for pin in await self._store.pins(repo)]
-            for start in range(0, len(digests), _ABOUTS):
-                abouts = await self._store.abouts(digests[start : start + _ABOUTS])
-                stay.update(key for about in abouts.values() for key in self._keys_of(about))
-        return stay
 
     async def _lock(self, name: str, seconds: float) -> bool:
         try:

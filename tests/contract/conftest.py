@@ -28,6 +28,7 @@ from support.storage.storages import (
 _OF_ONE = [
     "test_cache_store.py",
     "test_example_backend.py",
+    "test_file_system_cache.py",
     "test_file_system.py",
     "test_file_system_changing.py",
     "test_github.py",

@@ -140,6 +140,12 @@ async def test_the_use_of_a_missing_file_is_ignored(store):
     assert await kept(store) == {}
 
 
+async def test_the_room_that_is_left_is_positive_or_unknown(store):
+    await keep(store, b"a file")
+    free = await store.free_bytes()
+    assert free is None or free > 0
+
+
 async def test_a_lock_is_taken_once(store, other):
     name = a_name()
     calls = [one.lock(name, FAR_S) for _ in range(20) for one in (store, other)]
@@ -261,7 +267,8 @@ async def test_pins_that_servers_make_concurrently_are_all_kept(store, other):
 
 
 async def test_a_pin_holds_any_name(store, other):
-    odd = Pin(ACME, "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl", digest_of(b"odd"), 2**40)
+    name = "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl"
+    odd = Pin(ACME, name, digest_of(b"odd"), 2**40)
     await store.pin(TEAM, odd)
     assert await other.pins(TEAM) == (odd,)
 

@@ -26,6 +26,7 @@ _OWN = {
     "unyank": "pywharf.cli.changes:unyank",
     "delete": "pywharf.cli.changes:delete",
     "set_status": "pywharf.cli.changes:set_status",
+    "cache": "pywharf.cli.cache_command:cache",
     "token": "pywharf.cli.token_command:token",
 }
 _USAGE_ERROR = 2

@@ -10,9 +10,14 @@ from pywharf.config.settings import ServerSettings
 from pywharf.egress.policy import egress_of
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.egress.upstream_files import UpstreamFiles
+from pywharf.index.ports import About
+from pywharf.index.upstream.first_digests import key_of as key_of_digest
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_files import KeptFiles
+from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
+from pywharf.index.upstream.source import Source
+from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.serving.cache_file import read_cache_config
 from pywharf.serving.metrics import Metrics
@@ -27,13 +32,34 @@ async def opened_cache(
         yield None
         return
     config, secret = await asyncio.to_thread(read_cache_config, settings.cache_config)
+    keep_pages_s = float(config.keep_pages)
     store = open_cache(config, Path(settings.root), secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        pages = KeptPages(client, store, float(config.keep_pages), metrics, health)
+        pages = KeptPages(client, store, keep_pages_s, metrics, health)
         stack.push_async_callback(pages.aclose)
+        upkeep = Upkeep(
+            store, config.max_bytes, keep_pages_s, metrics, pinned_pages=pages.pinned_keys, keys_of=_keys_of
+        )
+        await stack.enter_async_context(_running(upkeep))
         fetcher = await stack.enter_async_context(UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)))
         files = await stack.enter_async_context(
-            KeptFiles(store, fetcher, metrics.cached_files, max_spool_bytes=config.max_bytes)
+            KeptFiles(store, fetcher, CountsForUpkeep(metrics.cached_files, upkeep), max_spool_bytes=config.max_bytes)
         )
-        yield UpstreamCache(store, config.max_bytes, float(config.keep_pages), pages, files)
+        yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files)
+
+
+def _keys_of(about: About) -> tuple[str, str]:
+    """Return the keys of the pages without which a file of an index without credentials is not served."""
+    source = Source(url=about.source)
+    return key_of_page(about.source, "", about.project), key_of_digest(source, about.project, about.filename)
+
+
+@contextlib.asynccontextmanager
+async def _running(upkeep: Upkeep) -> AsyncIterator[None]:
+    task = asyncio.create_task(upkeep.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -264,6 +264,34 @@ class SetStatusSettings(TargetSettings, frozen=True, kw_only=True):
     reason: Annotated[str | None, Meta(description="Why; pages show it.")] = None
 
 
+class CacheSettings(Redacted, frozen=True, kw_only=True):
+    """The settings of every command that works on the pull-through cache, besides ROOT."""
+
+    cache_config: Annotated[
+        str | None, Meta(description="Path of the cache's configuration (TOML), as the server's flag of this name.")
+    ] = None
+    project: Annotated[str | None, Meta(description="Only files of this project.")] = None
+    filename: Annotated[str | None, Meta(description="Only the file of this name, with its core metadata.")] = None
+    digest: Annotated[str | None, Meta(description="Only the file with this SHA-256, in hex.")] = None
+    repo: Annotated[str | None, Meta(description="Only files that this repo has pinned.")] = None
+
+
+class CacheListSettings(CacheSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf cache list`."""
+
+    format: Annotated[
+        Literal["table", "json"] | None,
+        Meta(description="Form of the list; json: an object a line. Default: table on a terminal, otherwise json."),
+    ] = None
+
+
+class CacheRemoveSettings(CacheSettings, frozen=True, kw_only=True):
+    """The settings of `pywharf cache remove`."""
+
+    pinned: Annotated[bool, Meta(description="Remove pinned files, too, and their pins.")] = False
+    yes: Annotated[bool, Meta(description="Remove without asking.")] = False
+
+
 class ExchangeSettings(Redacted, frozen=True, kw_only=True):
     """The settings of `pywharf token exchange`, besides the URL."""
 

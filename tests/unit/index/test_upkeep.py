@@ -204,6 +204,24 @@ async def test_a_store_without_room_is_made_smaller_than_its_limit(server, clock
     assert (one.shown.evicted, one.shown.reasons) == (2, {"full"})
 
 
+async def test_the_cache_leaves_room_on_its_volume_to_others(server, clock):
+    one = server(max_bytes=2000)
+    digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(10)]
+    free = 200
+
+    async def free_bytes() -> int:
+        return free
+
+    one.store.free_bytes = free_bytes
+    await one.upkeep.check()
+    assert one.shown.evicted == 0
+    free = 100
+    clock.now += 300
+    await one.upkeep.check()
+    assert set(await kept(one.store)) == set(digests[:8])
+    assert one.shown.reasons == {"full"}
+
+
 async def test_old_pages_are_removed_but_for_those_of_pinned_files(server, clock):
     one = server()
     digest = await one.keep(b"pinned")

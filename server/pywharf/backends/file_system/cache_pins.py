@@ -80,7 +80,7 @@ class CachePins:
 
     def pin(self, repo: RepoName, pin: Pin, spool: Path) -> None:
         """Pin a file durably."""
-        self._change(repo, _Line(pin.project, pin.filename, pin.sha256, pin.size), spool)
+        self._change(repo, _line_of(pin), spool)
 
     def unpin(self, repo: RepoName, project: ProjectName, filename: str, spool: Path) -> None:
         """Remove a pin durably."""
@@ -130,7 +130,7 @@ class CachePins:
         return known
 
     def _write_anew(self, repo: RepoName, known: _Read, spool: Path) -> None:
-        lines = [msgspec.json.encode(_Line(p.project, p.filename, p.sha256, p.size)) for p in known.pins.values()]
+        lines = [msgspec.json.encode(_line_of(p)) for p in known.pins.values()]
         header = uuid.uuid4().hex.encode()
         replace(self._path(repo), b"\n".join([header, *lines]) + b"\n", spool)
 
@@ -170,4 +170,10 @@ def _read_lines(file: BinaryIO, known: _Read) -> None:
 
 
 def _pin_of(line: _Line) -> Pin | None:
-    return None if line.sha256 is None else Pin(line.project, line.filename, line.sha256, line.size)
+    if line.sha256 is None:
+        return None
+    return Pin(line.project, line.filename, line.sha256, line.size)
+
+
+def _line_of(pin: Pin) -> _Line:
+    return _Line(pin.project, pin.filename, pin.sha256, pin.size)

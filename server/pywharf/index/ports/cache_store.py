@@ -79,6 +79,9 @@ class CacheStore(Protocol):
             StorageFullError: There is no room. Nothing was changed.
         """
 
+    async def free_bytes(self) -> int | None:
+        """Return the room that the store has left, or None if that is unknown, as of a bucket."""
+
     async def note_use(self, sha256: str) -> None:
         """Note that a file was used now. Cheap: within `USE_GRANULARITY_S` it does nothing."""
 

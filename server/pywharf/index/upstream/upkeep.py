@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ from pywharf.core.errors import PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.ports import About, CacheStore, KeptFile
 from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
 
 CHECK_S = 300.0
 """Seconds between two checks."""
@@ -38,6 +39,8 @@ _LEFT = 0.9
 """The part of the limit that an eviction leaves."""
 _ASKING = 0.05
 """The part of the limit that, once this server has kept as much, brings a check forward."""
+_SPARE = 1024**3
+"""Bytes that the cache leaves free on its volume, at most a tenth of its limit: others write there, too."""
 _PAGES = 0.25
 """The part of the limit that pages may take."""
 _PAGE_SLACK_S = 86400.0
@@ -51,7 +54,6 @@ _REST = 3.0
 _MOST_REST_S = 1.0
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def _name_of(what: str) -> str:
@@ -84,6 +86,30 @@ class UpkeepShown(Protocol):
         """Count files that were evicted, and their bytes. The reason is `limit` or `full`."""
 
 
+class CountsForUpkeep:
+    """The counts of what happens to files, of which the upkeep learns what it needs."""
+
+    def __init__(self, counts: FileCounts, upkeep: "Upkeep") -> None:
+        self._upkeep = upkeep
+        self._counts = counts
+        self.found = counts.found
+        self.missed = counts.missed
+
+    def fetched(self, result: FetchResult, size: int) -> None:
+        """Count one fetch. What was fetched is kept."""
+        self._counts.fetched(result, size)
+        if result == "fetched":
+            self._upkeep.added(size)
+
+    def passed_through(self, reason: PassReason) -> None:
+        """Count a file that is not kept."""
+        self._counts.passed_through(reason)
+        if reason == "store full":
+            self._upkeep.is_full()
+        elif reason == "no room":
+            self._upkeep.ask()
+
+
 class Upkeep:
     """The upkeep of one cache by one worker. `run` is a task; `added` and `is_full` are for those who keep files."""
 
@@ -106,6 +132,7 @@ class Upkeep:
         self._store = store
         self._max_bytes = max_bytes
         self._keep_pages_s = keep_pages_s
+        self._spare = min(_SPARE, max_bytes // 10)
         self._shown = shown
         self._pinned_pages = pinned_pages
         self._keys_of = keys_of
@@ -129,6 +156,10 @@ class Upkeep:
     def is_full(self) -> None:
         """Note that the store had no room, so that less than the limit fits."""
         self._full = True
+        self._asked.set()
+
+    def ask(self) -> None:
+        """Bring the next check forward: a volume may have little room left."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -166,7 +197,7 @@ class Upkeep:
                 pages = await self._remove_pages()
                 usage = msgspec.structs.replace(usage, page_bytes=pages) if usage else Usage(0, 0, pages, 0.0)
                 await self._write(usage)
-        if self._wants_listing(usage, now):
+        if self._wants_listing(usage, now) or await self._lacks_room():
             usage = await self._evict(usage)
         if usage is not None:
             self._shown.set_cache_usage(usage.files, usage.file_bytes, usage.page_bytes)
@@ -177,6 +208,10 @@ class Upkeep:
         if self._added_at < usage.listed_at:  # another server listed since
             self._added = 0
         return self._added > 0
+
+    async def _lacks_room(self) -> bool:
+        free = await self._store.free_bytes()
+        return free is not None and free < self._spare
 
     async def _evict(self, known: Usage | None) -> Usage | None:
         if not await self._lock(_EVICTING, _LOCK_S):
@@ -190,17 +225,20 @@ class Upkeep:
         began, full, added = self._clock(), self._full, self._added
         pinned = await self._pinned()
         census = Census(pinned, began)
-        async for portion in self._store.kept():
-            await _gently(census.add, portion)
+        async for portion in _rested(self._store.kept()):
+            await asyncio.to_thread(census.add, portion)
         files, size = census.files, census.size
         limit = max(0, self._max_bytes - page_bytes)
-        if full:
+        free = await self._store.free_bytes()
+        if free is not None and free < self._spare:
+            limit, full = min(limit, size + free - self._spare), True
+        elif full:
             limit = min(limit, size - 1)
         if size > limit:
-            eviction = census.eviction(int(limit * _LEFT))
+            eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
-                async for portion in self._store.kept():
-                    chosen = await _gently(eviction.choose, portion)
+                async for portion in _rested(self._store.kept()):
+                    chosen = await asyncio.to_thread(eviction.choose, portion)
                     await self._remove(chosen, "full" if full else "limit")
                     files -= len(chosen)
                     size -= sum(file.size for file in chosen)
@@ -266,9 +304,10 @@ class Upkeep:
             await self._store.write_page(USAGE_KEY, msgspec.json.encode(usage))
 
 
-async def _gently(function: Callable[[Sequence[KeptFile]], T], portion: Sequence[KeptFile]) -> T:
-    """Work on a portion off the event loop, then leave the processor to the requests."""
+async def _rested(portions: AsyncIterator[Sequence[KeptFile]]) -> AsyncIterator[Sequence[KeptFile]]:
+    """Yield the portions, and leave the processor to the requests after each was worked on."""
     began = time.monotonic()
-    result = await asyncio.to_thread(function, portion)
-    await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
-    return result
+    async for portion in portions:
+        yield portion
+        await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
+        began = time.monotonic()

@@ -85,7 +85,7 @@ async def test_a_large_file_goes_in_parts_and_leaves_nothing_behind(request, tmp
     await asyncio.gather(*(store.aclose() for store in stores))
 
 
-@pytest.mark.parametrize("do", ["lost", "cut", 500, 503])
+@pytest.mark.parametrize("do", ["lost", "cut", 503])
 @pytest.mark.parametrize(
     ("method", "key", "content"),
     [

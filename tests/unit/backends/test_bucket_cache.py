@@ -318,6 +318,25 @@ async def test_an_object_of_another_size_is_replaced(world, tmp_path, content):
     assert client.objects[LAYOUT.file(SHA)][0] == content
 
 
+async def test_servers_that_replace_one_wrong_object_do_not_fail(world, fetched):
+    clients = [world.server() for _ in range(3)]
+    await clients[0].put(LAYOUT.file(SHA), b"by somebody")
+    await asyncio.gather(*(world.files(client).keep(SHA, fetched, ABOUT) for client in clients))
+    assert clients[0].objects[LAYOUT.file(SHA)][0] == b"content"
+
+
+async def test_another_writer_of_the_prefix_is_named(world, fetched):
+    client, other = world.server(), world.server()
+
+    def write(method: str, key: str) -> None:
+        if method == "create" and key == LAYOUT.file(SHA):
+            other.objects[key] = (b"x", Stat(key, 1, Version("x"), WHEN))
+
+    client.before = write
+    with pytest.raises(BackendUnavailableError, match="Something else writes"):
+        await world.files(client).keep(SHA, fetched, ABOUT)
+
+
 @pytest.mark.parametrize("kind", ["put", "create"])
 async def test_a_full_store_keeps_nothing(world, fetched, kind):
     client = world.server()

@@ -5,6 +5,7 @@ an hour by each process. The store dates them, so a list alone tells which files
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ _LEFTOVER_S = 3600.0
 """Seconds after which notes without a file belong to none that is being kept."""
 _MAX_ABOUT_BYTES = 64 * 1024
 _CONCURRENT = 16
+_ATTEMPTS = 3
 
 
 class CacheFiles:
@@ -75,13 +77,16 @@ class CacheFiles:
         await self._client.put(self._layout.about(sha256), msgspec.json.encode(about))
         key = self._layout.file(sha256)
         async with self._uploads.staged(path, size) as staged:
-            try:
-                await self._uploads.create(key, path, staged)
-            except ObjectExistsError:
-                # Another server's, or one's own after a lost answer. One of another size is somebody's mistake.
-                if not await self._has_size(key, size):
-                    await self._client.delete([key])
+            for _ in range(_ATTEMPTS):
+                with contextlib.suppress(ObjectExistsError):
                     await self._uploads.create(key, path, staged)
+                    break
+                # Another server's, or one's own after a lost answer. One of another size is somebody's mistake.
+                if await self._has_size(key, size):
+                    break
+                await self._client.delete([key])
+            else:
+                raise BackendUnavailableError("Something else writes to the cache's bucket; give the cache a prefix.")
         self._found.forget(sha256)
         self._noted[sha256] = self._monotonic()
 

@@ -81,6 +81,11 @@ async def test_a_kept_file_leaves_nothing_in_the_spool_folder(store):
     assert list(store.spool_folder.iterdir()) == []
 
 
+async def test_the_spool_folder_is_there_for_a_file_that_was_not_found(store):
+    assert await store.open(a_name()) is None
+    assert store.spool_folder.is_dir()
+
+
 async def test_the_spool_folders_of_two_servers_are_apart(store, other):
     mine, theirs = await spooled(store, b"mine"), await spooled(other, b"theirs")
     assert mine.parent != theirs.parent
@@ -267,7 +272,7 @@ async def test_pins_that_servers_make_concurrently_are_all_kept(store, other):
 
 
 async def test_a_pin_holds_any_name(store, other):
-    name = "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl"
+    name = "acme-1.0+local.ünïcode_äß-" + "x" * 180 + ".whl"
     odd = Pin(ACME, name, digest_of(b"odd"), 2**40)
     await store.pin(TEAM, odd)
     assert await other.pins(TEAM) == (odd,)

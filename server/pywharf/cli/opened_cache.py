@@ -36,7 +36,7 @@ async def opened_cache(
     store = open_cache(config, Path(settings.root), secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        pages = KeptPages(client, store, keep_pages_s, metrics, health)
+        pages = KeptPages(client, store, keep_pages_s, metrics.kept_pages, health)
         stack.push_async_callback(pages.aclose)
         upkeep = Upkeep(
             store, config.max_bytes, keep_pages_s, metrics, pinned_pages=pages.pinned_keys, keys_of=_keys_of

@@ -14,12 +14,12 @@ from prometheus_client.registry import Collector
 from pywharf.core.advisories.store_format import StoreMeta
 from pywharf.core.policy.model import Rule
 from pywharf.serving.file_cache_metrics import FileCacheMetrics
+from pywharf.serving.kept_page_metrics import KeptPageMetrics
 
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes the Prometheus client share counts between processes."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _RULES: tuple[str, ...] = get_args(Rule)
-_AGES = (60, 300, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
@@ -85,19 +85,7 @@ class Metrics:
             multiprocess_mode="livemax",
             **own,
         )
-        self._cache_pages = Counter(
-            "pywharf_cache_pages",
-            "Upstream pages that were revalidated, or answered stale, by result.",
-            ["result"],
-            **own,
-        )
-        self._cache_page_age = Histogram(
-            "pywharf_cache_page_age_seconds",
-            "Seconds since the upstream index confirmed a page that was answered.",
-            ["result"],
-            buckets=_AGES,
-            **own,
-        )
+        self.kept_pages = KeptPageMetrics(self._registry)
         self.cached_files = FileCacheMetrics(self._registry)
         self._withheld = Gauge(
             "pywharf_withheld_files",
@@ -187,14 +175,6 @@ class Metrics:
         """Count files that were evicted from the pull-through cache, and their bytes."""
         self._evictions.labels(reason).inc(files)
         self._evicted_bytes.labels(reason).inc(size)
-
-    def count_page(self, result: str) -> None:
-        """Count a page of the cache. See `pywharf.index.upstream.kept_pages`."""
-        self._cache_pages.labels(result).inc()
-
-    def observe_page_age(self, seconds: float) -> None:
-        """Note how long ago a page was confirmed that is answered stale."""
-        self._cache_page_age.labels("stale").observe(seconds)
 
     def set_withheld(self, by_rule: Mapping[str, int]) -> None:
         """Set how many files each rule withholds."""

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -115,7 +115,7 @@ async def cached_files(
         server = CachedFiles(upstream, files, counted)
         app = web.Application()
         app.router.add_get("/{name}", server.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -125,15 +125,12 @@ async def cached_files(
             await runner.cleanup()
 
 
-Get = Callable[..., Awaitable["Got"]]
-
-
 @dataclass(frozen=True)
 class Got:
     """A response. `whole`: whether its body came to its end."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
     whole: bool
 
@@ -148,4 +145,4 @@ async def get(session: aiohttp.ClientSession, url: str, method: str = "GET", **h
                 body += chunk
         except aiohttp.ClientError:
             whole = False
-        return Got(response.status, dict(response.headers), bytes(body), whole)
+        return Got(response.status, response.headers, bytes(body), whole)

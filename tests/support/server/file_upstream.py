@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import hashlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Literal
 from aiohttp import web
 
 How = Literal["whole", "cut", "hang", "gated", "endless"]
+_JSON = "application/vnd.pypi.simple.v1+json"
 _PIECE = 256 * 1024
 
 
@@ -41,24 +44,43 @@ class FileUpstream:
         self.open = 0
         """Requests that are being answered."""
         self.headers: list[Mapping[str, str]] = []
+        self._pages: dict[str, object] = {}
 
     def address(self, name: str) -> str:
         """Return the address of a file."""
         return self.url.replace("/simple/", f"/files/{name}")
 
+    def offer(self, project: str, name: str, offered: Offered) -> None:
+        """Let the index have a project with one file, and a page that is true of it as it is now."""
+        self.offered[name] = offered
+        entry = {
+            "filename": name,
+            "url": self.address(name),
+            "hashes": {"sha256": hashlib.sha256(offered.content).hexdigest()},
+            "size": len(offered.content),
+        }
+        self._pages[project] = {"meta": {"api-version": "1.1"}, "name": project, "files": [entry]}
+
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator["FileUpstream"]:
+    async def serving(self) -> AsyncIterator[None]:
         """Serve within the context, on a free port."""
         app = web.Application()
         app.router.add_get("/files/{name}", self._file)
+        app.router.add_get("/simple/{project}/", self._page)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/simple/"
-            yield self
+            yield
         finally:
             await runner.cleanup()
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        page = self._pages.get(request.match_info["project"])
+        if page is None:
+            raise web.HTTPNotFound
+        return web.Response(body=json.dumps(page).encode(), content_type=_JSON)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]

@@ -121,6 +121,25 @@ async def test_pinned_files_stay_for_every_repo(server):
     assert set(await kept(one.store)) == {digests[5], digests[4]}
 
 
+async def test_a_file_that_is_pinned_during_an_eviction_stays(server):
+    one = server(max_bytes=300)
+    digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(6)]
+    list_, listings = one.store.kept, 0
+
+    async def listing() -> AsyncIterator[Sequence[KeptFile]]:
+        nonlocal listings
+        listings += 1
+        async for portion in list_():
+            yield portion
+        if listings == 2:
+            await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", digests[5], 100))
+
+    one.store.kept = listing
+    await one.upkeep.check()
+    assert set(await kept(one.store)) == {digests[0], digests[1], digests[5]}
+    assert one.shown.usage == (3, 300, 0)
+
+
 async def test_pages_count_and_only_files_make_room_for_them(server):
     one = server(max_bytes=1000)
     digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(9)]

@@ -1,7 +1,7 @@
 """The pins of each repo: a file to which each change adds a JSON line. Blocking; call it in a thread.
 
 Its first line holds a random generation, as a journal's does: as long as that stays, a process reads what was added
-since it read last. A file with many lines that mean nothing any longer is written anew.
+since it read last. A file with many lines that mean nothing any longer is written again.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 _KNOWN_REPOS = 8
 """Repos whose pins stay in memory: with 20,000 pins some 10 MB each."""
 _SPARE_LINES = 1024
-"""Lines that mean nothing any longer before a file is written anew, beyond as many as mean something."""
+"""Lines that mean nothing any longer before a file is written again, beyond as many as mean something."""
 
 
 @warmed_up
@@ -97,7 +97,7 @@ class CachePins:
             if known.pins.get((line.project, line.filename)) == _pin_of(line):
                 return
             if not known.generation or known.lines > 2 * len(known.pins) + _SPARE_LINES:
-                self._write_anew(repo, known, spool)
+                self._write_again(repo, known, spool)
                 with self._reading:
                     known = self._read(repo)
             self._append(repo, known.position, text)
@@ -111,7 +111,7 @@ class CachePins:
         return self._folder / f"{repo}{_SUFFIX}"
 
     def _read(self, repo: RepoName) -> _Read:
-        """Read what was added to a repo's file, or all of it if it was written anew."""
+        """Read what was added to a repo's file, or all of it if it was written again."""
         try:
             file = open_fresh(self._path(repo))
         except FileNotFoundError:
@@ -129,7 +129,7 @@ class CachePins:
             _read_lines(file, known)
         return known
 
-    def _write_anew(self, repo: RepoName, known: _Read, spool: Path) -> None:
+    def _write_again(self, repo: RepoName, known: _Read, spool: Path) -> None:
         lines = [msgspec.json.encode(_line_of(p)) for p in known.pins.values()]
         header = uuid.uuid4().hex.encode()
         replace(self._path(repo), b"\n".join([header, *lines]) + b"\n", spool)

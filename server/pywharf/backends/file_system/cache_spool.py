@@ -1,7 +1,7 @@
 """The folder in which a process fetches files for the pull-through cache, and those that killed ones left. Blocking.
 
-A process locks `spool/<process>.lock` as long as it lives. Whoever can lock another one's file knows that its process
-has ended, on this machine or, over NFS, on another.
+A process locks `spool/<process>.lock` as long as it lives. Another one that can lock this file knows that the process has
+ended, on this machine or, over NFS, on another.
 """
 
 import contextlib

@@ -60,7 +60,7 @@ class FileSystemCacheStore:
         return self._spool.path
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
-        size = await self._reading(partial(self._files.size, sha256))
+        size = await self._reading(partial(self._size, sha256))
         return None if size is None else (size, LocalContent(self._files.path(sha256)))
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
@@ -138,6 +138,14 @@ class FileSystemCacheStore:
     async def aclose(self) -> None:
         with contextlib.suppress(BackendUnavailableError):
             await self._reading(self._spool.close)
+
+    def _size(self, sha256: str) -> int | None:
+        size = self._files.size(sha256)
+        if size is None:
+            # The caller is about to fetch it. On a full or read-only disk, it learns that when it writes.
+            with contextlib.suppress(OSError):
+                self._spool.make()
+        return size
 
     def _free_bytes(self) -> int | None:
         try:

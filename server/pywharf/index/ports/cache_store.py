@@ -47,7 +47,7 @@ USE_GRANULARITY_S = 3600.0
 class CacheStore(Protocol):
     """The files and pages of other indexes, for all repos of a server and all of its replicas.
 
-    A file is addressed by its SHA-256, so its content never changes; whoever asks for one has already decided that the
+    A file is addressed by its SHA-256, so its content never changes; the caller has already decided that the
     client may have it. Every method may raise BackendUnavailableError; every write may raise StorageFullError. No
     method blocks the event loop. Digests are 64 lower-case hex digits.
     """
@@ -57,7 +57,7 @@ class CacheStore(Protocol):
         """Return a folder of this machine for files that are being fetched, from which `keep` is cheap.
 
         Returns:
-            A path. The folder exists after any other call.
+            A path. The folder exists once a file was not found, or anything was written, if the disk allows that.
         """
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
@@ -89,7 +89,7 @@ class CacheStore(Protocol):
         """List all kept files, in portions, in no order. Their `about` may be left out.
 
         Returns:
-            Portions of at most some thousands, so that a million files need no more memory than a few. A file that is
+            Portions of at most some thousands, so that a million files need the memory of a few. A file that is
             kept or removed meanwhile may be among them or not; no other one is missing.
         """
 

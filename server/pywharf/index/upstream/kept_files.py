@@ -17,7 +17,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index.ports.cache_store import USE_GRANULARITY_S, CacheStore
 from pywharf.index.ports.packages import Content, LocalContent
 from pywharf.index.ports.served_content import CachedContent, FetchableContent, GrowingContent, ServedContent
-from pywharf.index.threads import CALL_S, on_storage, within
+from pywharf.index.threads import within
 from pywharf.index.upstream.file_fetch import Fetching, FileFetch
 from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher
 from pywharf.index.upstream.first_digests import FirstDigests
@@ -52,8 +52,7 @@ class _Seen(msgspec.Struct, gc=False):
 class KeptFiles:
     """The files of other indexes, for all repos of one worker. Use it as an async context.
 
-    A file is identified by its digest alone, so repos share it. Whoever asks for one has decided that the client may
-    have it.
+    A file is identified by its digest alone, so repos share it. The caller has decided that the client may have it.
     """
 
     def __init__(self, store: CacheStore, fetcher: FileFetcher, counts: FileCounts, *, max_spool_bytes: int) -> None:
@@ -156,9 +155,11 @@ class KeptFiles:
                 return await passed_through(self._fetcher, wanted, self._counts)
             if not isinstance(begun, Spool):
                 return begun
-            with contextlib.suppress(FileNotFoundError):  # the store has just moved it
-                return GrowingContent(await on_storage(CALL_S, begun.open), begun.size, begun.ready)
+            with contextlib.suppress(FileNotFoundError):  # it was just moved into the store, or removed
+                return GrowingContent(await begun.open(), begun.size, begun.ready)
             await asyncio.wait([task])
+            if begun.failure is not None:
+                raise begun.failure
             wanted = msgspec.structs.replace(wanted, file=await self.known(wanted.source, wanted.project, wanted.file))
             if (found := await self._find(wanted)) is not None:
                 return found

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from pywharf.core.errors import NotFoundError, PywharfError, UpstreamTimeoutError, WrongContentError
+from pywharf.core.errors import NotFoundError, PywharfError, StorageFullError, UpstreamTimeoutError, WrongContentError
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.os_errors import of_storage
 from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.ports.packages import Content, LocalContent, StreamContent
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import on_storage, within
-from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher, counting
+from pywharf.index.upstream.leases import lease
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
 _logger = logging.getLogger(__name__)
@@ -65,12 +67,14 @@ class KeptMetadata:
                 await self._store.note_use(sha256)
         else:
             self._counts.missed()
-            content = await self._fetch(wanted, sha256)
-            try:
-                await self._keep(wanted, sha256, content)
-            except PywharfError as error:
-                self._counts.passed_through("store failed")
-                _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
+            # Others need not wait for so little: they fetch it, too.
+            async with lease(self._store, sha256):
+                content = await self._fetch(wanted, sha256)
+                try:
+                    await self._keep(wanted, sha256, content)
+                except PywharfError as error:
+                    self._counts.passed_through("store full" if isinstance(error, StorageFullError) else "store failed")
+                    _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
         with contextlib.suppress(ValueError):  # it is larger than the memory for it
             self._lately[sha256] = content
         return content
@@ -88,39 +92,23 @@ class KeptMetadata:
         return content
 
     async def _fetch(self, wanted: WantedFile, sha256: str) -> bytes:
-        result: FetchResult = "failed"
+        filename = wanted.file.filename + METADATA_SUFFIX
         content = bytearray()
         try:
-            async with (
-                asyncio.timeout(seconds_for(0)),
-                self._fetcher.fetch(wanted.metadata_url, wanted.source) as arriving,
-            ):
-                async for chunk in arriving.chunks:
-                    content += chunk
-                    if len(content) > MAX_METADATA_BYTES:
-                        result = "wrong"
-                        raise WrongContentError(
-                            f"The core metadata of {wanted.file.filename!r} is over {MAX_METADATA_BYTES} bytes."
-                        )
-            whole = bytes(content)
-            if hashlib.sha256(whole).hexdigest() != sha256:
-                result = "wrong"
-                raise WrongContentError(
-                    f"The upstream index sent other core metadata of {wanted.file.filename!r} than its page says."
-                )
-            result = "fetched"
-        except NotFoundError as error:
-            result = "missing"
-            raise NotFoundError(f"The upstream index lacks the core metadata of {wanted.file.filename!r}.") from error
+            with counting(self._counts) as received:
+                async with (
+                    asyncio.timeout(seconds_for(0)),
+                    self._fetcher.fetch(wanted.metadata_url, filename, wanted.source) as arriving,
+                ):
+                    async for chunk in arriving.chunks:
+                        content += chunk
+                        received.size = len(content)
+                        if received.size > MAX_METADATA_BYTES:
+                            break
+                _check(content, sha256, filename)
         except TimeoutError as error:
-            result = "timeout"
-            raise UpstreamTimeoutError("The upstream index did not send core metadata in time.") from error
-        except UpstreamTimeoutError:
-            result = "timeout"
-            raise
-        finally:
-            self._counts.fetched(result, len(content))
-        return whole
+            raise UpstreamTimeoutError(f"The upstream index did not send {filename!r} in time.") from error
+        return bytes(content)
 
     async def _keep(self, wanted: WantedFile, sha256: str, content: bytes) -> None:
         path = self._store.spool_folder / f"{uuid.uuid4().hex}.tmp"
@@ -133,6 +121,13 @@ class KeptMetadata:
         finally:
             with contextlib.suppress(PywharfError, OSError):
                 await on_storage(_CALL_S, path.unlink, missing_ok=True)
+
+
+def _check(content: bytearray, sha256: str, filename: str) -> None:
+    if len(content) > MAX_METADATA_BYTES:
+        raise WrongContentError(f"{filename!r} of the upstream index is over {MAX_METADATA_BYTES} bytes.")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise WrongContentError(f"The upstream index sent another {filename!r} than its page says: the digest differs.")
 
 
 async def _whole(size: int, content: Content) -> bytes | None:

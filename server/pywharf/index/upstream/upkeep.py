@@ -18,7 +18,7 @@ import msgspec
 from pywharf.core.errors import PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.ports import About, CacheStore, KeptFile
-from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.upstream.eviction import Census, Eviction, PinnedFiles
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
 
 CHECK_S = 300.0
@@ -47,6 +47,8 @@ _PAGE_SLACK_S = 86400.0
 """Seconds that a page's file outlives the page: not every confirmation writes it."""
 _YOUNGEST_PAGE_S = 600.0
 _MAX_USAGE_BYTES = 4096
+_TOGETHER = 1000
+"""Files that are removed after one reading of the pins."""
 _ABOUTS = 500
 """Pinned files of which it is read at one time where they came from."""
 _REST = 3.0
@@ -237,21 +239,36 @@ class Upkeep:
         if size > limit:
             eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
-                async for portion in _rested(self._store.kept()):
-                    chosen = await asyncio.to_thread(eviction.choose, portion)
-                    await self._remove(chosen, "full" if full else "limit")
-                    files -= len(chosen)
-                    size -= sum(file.size for file in chosen)
+                gone = await self._remove_chosen(eviction, "full" if full else "limit")
+                files, size = files - gone[0], size - gone[1]
         self._added -= added
         self._full = False
         usage = Usage(files, size, page_bytes, began)
         await self._write(usage)
         return usage
 
-    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> None:
-        if chosen:
-            await self._store.remove([file.sha256 for file in chosen])
-            self._shown.count_evicted(reason, len(chosen), sum(file.size for file in chosen))
+    async def _remove_chosen(self, eviction: Eviction, reason: str) -> tuple[int, int]:
+        """Remove the files of an eviction. Returns how many it removed, and their bytes."""
+        removed: list[tuple[int, int]] = []
+        chosen: list[KeptFile] = []
+        async for portion in _rested(self._store.kept()):
+            chosen += await asyncio.to_thread(eviction.choose, portion)
+            if len(chosen) >= _TOGETHER:
+                removed.append(await self._remove(chosen, reason))
+                chosen.clear()
+        removed.append(await self._remove(chosen, reason))
+        return sum(files for files, _ in removed), sum(size for _, size in removed)
+
+    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> tuple[int, int]:
+        """Remove files but for those that were pinned since they were listed."""
+        if not chosen:
+            return 0, 0
+        pinned = await self._pinned()
+        chosen = [file for file in chosen if file.sha256 not in pinned]
+        size = sum(file.size for file in chosen)
+        await self._store.remove([file.sha256 for file in chosen])
+        self._shown.count_evicted(reason, len(chosen), size)
+        return len(chosen), size
 
     async def _pinned(self) -> PinnedFiles:
         pinned = PinnedFiles()

@@ -26,8 +26,9 @@ SMALL, LARGE = os.urandom(300_000), os.urandom(9_000_000)
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FileUpstream]:
-    async with FileUpstream().serving() as running:
-        yield running
+    index = FileUpstream()
+    async with index.serving():
+        yield index
 
 
 @pytest.fixture

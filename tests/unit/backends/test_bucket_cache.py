@@ -55,7 +55,7 @@ class World:
 
     def locks(self, client: MemoryClient | None = None) -> CacheLocks:
         client = client or self.server()
-        return CacheLocks(client, LAYOUT.locks, self.clock(client), self.monotonic)
+        return CacheLocks(client, LAYOUT, self.clock(client), self.monotonic)
 
     def files(self, client: MemoryClient, life: UrlLife | None = None) -> CacheFiles:
         return CacheFiles(client, LAYOUT, self.clock(client), life, self.monotonic)
@@ -220,6 +220,25 @@ async def test_a_file_costs_two_requests_to_keep_and_one_a_minute_to_find(world,
     assert client.requests["head"] == 2
 
 
+async def test_many_who_ask_for_one_file_concurrently_cost_one_request(world, fetched):
+    client = world.server()
+    files = world.files(client)
+    assert set(await asyncio.gather(*(files.open(SHA) for _ in range(200)))) == {None}
+    await files.keep(SHA, fetched, ABOUT)
+    assert len({id(found[1]) for found in await asyncio.gather(*(files.open(SHA) for _ in range(200))) if found}) == 1
+    assert client.requests["head"] == 2
+
+
+@pytest.mark.parametrize("name", ["", "../pins/x", "a" * 63, "A" * 64, f"{SHA}/", f"{SHA}\n", f"{SHA}.used"])
+async def test_what_is_no_digest_leads_nowhere(world, fetched, name):
+    files, locks = world.files(world.server()), world.locks()
+    calls = (files.open(name), files.keep(name, fetched, ABOUT), files.remove([name]), files.note_use(name))
+    for call in (*calls, files.abouts([name]), locks.lock(name, 1.0)):
+        with pytest.raises(ValueError, match="is no SHA-256"):
+            await call
+    assert world.keys == set()
+
+
 async def test_a_use_is_noted_once_an_hour_by_each_server(world, fetched):
     one, other = world.server(), world.server()
     files = world.files(one), world.files(other)
@@ -297,6 +316,25 @@ async def test_an_object_of_another_size_is_replaced(world, tmp_path, content):
     path.write_bytes(content)
     await world.files(client).keep(SHA, path, ABOUT)
     assert client.objects[LAYOUT.file(SHA)][0] == content
+
+
+async def test_servers_that_replace_one_wrong_object_do_not_fail(world, fetched):
+    clients = [world.server() for _ in range(3)]
+    await clients[0].put(LAYOUT.file(SHA), b"by somebody")
+    await asyncio.gather(*(world.files(client).keep(SHA, fetched, ABOUT) for client in clients))
+    assert clients[0].objects[LAYOUT.file(SHA)][0] == b"content"
+
+
+async def test_another_writer_of_the_prefix_is_named(world, fetched):
+    client, other = world.server(), world.server()
+
+    def write(method: str, key: str) -> None:
+        if method == "create" and key == LAYOUT.file(SHA):
+            other.objects[key] = (b"x", Stat(key, 1, Version("x"), WHEN))
+
+    client.before = write
+    with pytest.raises(BackendUnavailableError, match="Something else writes"):
+        await world.files(client).keep(SHA, fetched, ABOUT)
 
 
 @pytest.mark.parametrize("kind", ["put", "create"])

@@ -5,6 +5,7 @@ an hour by each process. The store dates them, so a list alone tells which files
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -16,10 +17,11 @@ from cachetools import LRUCache
 from pywharf.backends.object_store.cache_layout import CacheLayout, ListedFile
 from pywharf.backends.object_store.client import ObjectClient, ObjectExistsError, ObjectMissingError
 from pywharf.backends.object_store.file_uploads import FileUploads
-from pywharf.backends.object_store.found_objects import FoundObjects, UrlLife
+from pywharf.backends.object_store.found_objects import Found, FoundObjects, UrlLife
 from pywharf.backends.object_store.store_clock import StoreClock
 from pywharf.core.errors import BackendUnavailableError, StorageFullError
 from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import CALL_S, on_storage
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ _LEFTOVER_S = 3600.0
 """Seconds after which notes without a file belong to none that is being kept."""
 _MAX_ABOUT_BYTES = 64 * 1024
 _CONCURRENT = 16
+_ATTEMPTS = 3
 
 
 class CacheFiles:
@@ -52,17 +55,20 @@ class CacheFiles:
         self._monotonic = monotonic
         self._uploads = FileUploads(client, layout.staging)
         self._found = FoundObjects(client, life, _FOUND_S, monotonic)
+        self._finding: SingleFlight[str, Found | None] = SingleFlight()
         self._noted: LRUCache[str, float] = LRUCache(_NOTED)
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
         """See CacheStore.open."""
-        found = self._found.known(sha256)
-        if found is None:
-            try:
-                found = await self._found.find(sha256, self._layout.file(sha256), _removed)
-            except ObjectMissingError:
-                return None
-        return found.size, found.content
+        found = self._found.known(sha256) or await self._finding.run(sha256, lambda: self._find(sha256))
+        return None if found is None else (found.size, found.content)
+
+    async def _find(self, sha256: str) -> Found | None:
+        """Ask the store. Many clients ask for one file concurrently when it is new, or no longer counts as there."""
+        try:
+            return await self._found.find(sha256, self._layout.file(sha256), _removed)
+        except ObjectMissingError:
+            return None
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         """See CacheStore.keep."""
@@ -71,13 +77,16 @@ class CacheFiles:
         await self._client.put(self._layout.about(sha256), msgspec.json.encode(about))
         key = self._layout.file(sha256)
         async with self._uploads.staged(path, size) as staged:
-            try:
-                await self._uploads.create(key, path, staged)
-            except ObjectExistsError:
-                # Another server's, or one's own after a lost answer. One of another size is somebody's mistake.
-                if not await self._has_size(key, size):
-                    await self._client.delete([key])
+            for _ in range(_ATTEMPTS):
+                with contextlib.suppress(ObjectExistsError):
                     await self._uploads.create(key, path, staged)
+                    break
+                # Another server's, or one's own after a lost answer. One of another size is somebody's mistake.
+                if await self._has_size(key, size):
+                    break
+                await self._client.delete([key])
+            else:
+                raise BackendUnavailableError("Something else writes to the cache's bucket; give the cache a prefix.")
         self._found.forget(sha256)
         self._noted[sha256] = self._monotonic()
 

@@ -18,7 +18,7 @@ from pywharf.backends.object_store.client import ObjectClient, ObjectMissingErro
 from pywharf.backends.object_store.found_objects import UrlLife
 from pywharf.backends.object_store.preconditions import try_preconditions
 from pywharf.backends.object_store.store_clock import StoreClock
-from pywharf.core.errors import BackendUnavailableError
+from pywharf.core.errors import BackendUnavailableError, StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.os_errors import of_cache, translating
 from pywharf.index.ports import About, Content, KeptFile, Pin
@@ -48,7 +48,10 @@ class BucketCache:
         return self._spool.path
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
-        return await (await self._open()).files.open(sha256)
+        found = await (await self._open()).files.open(sha256)
+        if found is None:
+            await self._make_spool()
+        return found
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await (await self._open()).files.keep(sha256, path, about)
@@ -71,7 +74,7 @@ class BucketCache:
 
     async def lock(self, name: str, seconds: float) -> bool:
         locks = (await self._open()).locks
-        await on_storage(CALL_S, self._on_disk(self._spool.make))  # somebody may have emptied the disk
+        await self._make_spool()
         return await locks.lock(name, seconds)
 
     async def unlock(self, name: str) -> None:
@@ -138,7 +141,6 @@ class BucketCache:
             return self._parts
         async with self._opening:
             if self._parts is None:
-                await on_storage(CALL_S, self._on_disk(self._spool.make))
                 client = self._connect()
                 await try_preconditions(client, self._layout.staging)
                 clock = StoreClock(client, self._layout.staging)
@@ -146,10 +148,15 @@ class BucketCache:
                     client,
                     clock,
                     CacheFiles(client, self._layout, clock, self._life),
-                    CacheLocks(client, self._layout.locks, clock),
+                    CacheLocks(client, self._layout, clock),
                     CachePins(client, self._layout),
                 )
         return self._parts
+
+    async def _make_spool(self) -> None:
+        """Make the folder, again if somebody emptied the disk. On a full one, the caller learns that when it writes."""
+        with contextlib.suppress(BackendUnavailableError, StorageFullError):
+            await on_storage(CALL_S, self._on_disk(self._spool.make))
 
     @staticmethod
     def _on_disk(function: Callable[[], T]) -> Callable[[], T]:

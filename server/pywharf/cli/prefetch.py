@@ -41,7 +41,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 _CREATED: Final = 201
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 4
 _MAX_LOST: Final = 16
 """Files in a row that failed although they were tried several times, after which the server or the index is gone."""
 _MAX_LISTED: Final = 1_000

@@ -27,6 +27,7 @@ from pywharf.core.errors import (
     StorageFullError,
     UnavailableError,
     UpstreamError,
+    WrongContentError,
 )
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
@@ -45,6 +46,7 @@ _LONGEST_S: Final = 6 * 3600.0
 """Seconds for one file, however often the server asks for patience."""
 _PAUSE_S: Final = 1.0
 _MAX_RETRY_S: Final = 60
+_WRONG_CONTENT: Final = f"urn:pywharf:problem:{WrongContentError.code}"
 _FULL: Final = HTTPStatus.INSUFFICIENT_STORAGE
 
 
@@ -230,11 +232,11 @@ def _error(status: int, body: bytes) -> PywharfError:
         said = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         said = {}
-    detail = said.get("detail") if isinstance(said, dict) else None
+    detail, kind = (said.get("detail"), said.get("type")) if isinstance(said, dict) else (None, None)
     sentence = _printable(detail if isinstance(detail, str) else "") or f"The server answers {status}."
     if status == _FULL:
         return StorageFullError(sentence)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and kind != _WRONG_CONTENT:
         return UnavailableError(sentence)
     if status == HTTPStatus.FORBIDDEN:
         return ForbiddenError(sentence)

@@ -175,8 +175,6 @@ def test_what_was_killed_goes_on_where_it_was(mirrored: Mirror, tmp_path: Path) 
     assert len(mirrored.pins("many-")) == 24
     fetched = sorted(name for name in mirrored.fetched() if name.startswith("many_"))
     assert fetched == sorted(file.name for file in many), "a file was fetched twice"
-        file.name for file in many
-    ), "a file was fetched twice"
 
 
 def test_platforms_are_chosen(mirrored: Mirror, tmp_path: Path) -> None:

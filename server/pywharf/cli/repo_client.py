@@ -43,7 +43,7 @@ _MAX_PINS_BYTES: Final = 64 * 1024 * 1024
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _LONGEST_S: Final = 6 * 3600.0
-"""Seconds for one file, however often the server asks for patience."""
+"""Seconds for one file, however often the server answers that it is not done."""
 _PAUSE_S: Final = 1.0
 _MAX_RETRY_S: Final = 60
 _WRONG_CONTENT: Final = f"urn:pywharf:problem:{WrongContentError.code}"
@@ -92,7 +92,7 @@ def credentials_of_netrc(host: str, path: str | None) -> tuple[str, str] | None:
 
 
 class Credentials(Redacted, frozen=True):
-    """What is sent to the server. The password is read anew after a 401, because pods' tokens are replaced in time."""
+    """What is sent to the server. The password is read again after a 401, because pods' tokens expire."""
 
     user: str
     password: Callable[[], str]
@@ -175,7 +175,7 @@ class RepoClient:
     async def _call(
         self, method: str, url: str, *, most: int = _MAX_ANSWER_BYTES, accept: str = "application/json", **options: Any
     ) -> tuple[int, bytes, str]:
-        """Return status, body and content type. A refused password is read anew once."""
+        """Return status, body and content type. A refused password is read again once."""
         for is_last in (False, True):
             before = self._header
             async with self._asked(method, url, accept, options) as response:

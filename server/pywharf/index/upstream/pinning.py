@@ -28,7 +28,7 @@ _SHARE: Final = 2
 _MAX_RUNNING: Final = 32
 """Files of one repo that are being fetched, or whose outcome nobody asked for yet."""
 LONGEST_WAIT_S: Final = 20.0
-"""Seconds after which a caller is told to ask again: proxies end a request that stays silent for a minute."""
+"""Seconds after which a caller has to ask again: proxies end a request that stays silent for a minute."""
 _OUTCOME_KEPT_S: Final = 300.0
 """Seconds for which the outcome of a fetch waits for a caller that asks again."""
 _FRESH_S: Final = 10.0

@@ -353,17 +353,20 @@ class UpstreamUnreachableError(UpstreamError):
 
 
 class UpstreamAwayError(UpstreamError):
-    """An index does not answer, and the cache holds no page of the project."""
+    """An index does not answer, and the cache does not hold the page or the file."""
 
     status = 504
     code = "upstream-away"
     title = "The upstream index is away"
 
-    def __init__(self, project: str) -> None:
-        super().__init__(
-            f"The upstream index does not answer, and the cache holds no page of {project!r} that is recent enough. "
-            "This says nothing about whether the project exists; try again later."
+    def __init__(self, project: str, filename: str | None = None) -> None:
+        """Say that the page of a project is not there, or one of its files."""
+        lacks = (
+            f"holds no page of {project!r} that is recent enough. This says nothing about whether the project exists"
+            if filename is None
+            else f"does not hold {filename!r}"
         )
+        super().__init__(f"The upstream index does not answer, and the cache {lacks}; try again later.")
 
 
 class WrongContentError(UpstreamError):

@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from pywharf.core.endpoints import EndpointNotAllowedError
-from pywharf.core.errors import NotFoundError, UpstreamError, UpstreamTimeoutError
+from pywharf.core.errors import NotFoundError, UpstreamAwayError, UpstreamError, UpstreamTimeoutError
 from pywharf.egress.following import following
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
@@ -53,20 +53,22 @@ class UpstreamFiles:
         await self._sessions.aclose()
 
     @contextlib.asynccontextmanager
-    async def fetch(self, url: str, source: Source) -> AsyncIterator[Arriving]:
+    async def fetch(self, url: str, filename: str, source: Source) -> AsyncIterator[Arriving]:
         """Request a file. See `pywharf.index.upstream.file_fetching.FileFetcher`."""
         async with contextlib.AsyncExitStack() as held:
-            with _translating():
+            with _translating(filename):
                 async with asyncio.timeout(_HEAD_S):
                     await held.enter_async_context(self._slots[source.url])
-                    response = await held.enter_async_context(self._requested(url, source))
-            chunks = await held.enter_async_context(contextlib.aclosing(_chunks(response)))
+                    response = await held.enter_async_context(self._requested(url, filename, source))
+            chunks = await held.enter_async_context(contextlib.aclosing(_chunks(response, filename)))
             yield Arriving(response.content_length, chunks)
 
     @contextlib.asynccontextmanager
-    async def _requested(self, url: str, source: Source) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _requested(self, url: str, filename: str, source: Source) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield a response with status 200."""
         index = URL(source.url)
+        if not url:
+            raise UpstreamError(f"The upstream index does not say where {filename!r} is.")
         # A page's links are as little to be trusted as its redirects.
         file = redirected(index, url, configured=index, egress=self._egress)
         own_headers = {}
@@ -77,31 +79,30 @@ class UpstreamFiles:
             self._sessions, self._egress, file, configured=index, headers={}, own_headers=own_headers
         ) as (response, _):
             if response.status in _GONE:
-                raise NotFoundError(f"The upstream index no longer has this file; it answers {response.status}.")
+                raise NotFoundError(f"The upstream index no longer has {filename!r}; it answers {response.status}.")
             if response.status != HTTPStatus.OK:
-                raise UpstreamError(f"The upstream index answers {response.status} for this file.")
+                raise UpstreamError(f"The upstream index answers {response.status} for {filename!r}.")
             yield response
 
 
 @contextlib.contextmanager
-def _translating() -> Iterator[None]:
+def _translating(filename: str) -> Iterator[None]:
     try:
         yield
     except EndpointNotAllowedError as error:
-        raise UpstreamError(f"The file is at a host that is not allowed: {error}.") from error
+        raise UpstreamError(f"{filename!r} is at a host that is not allowed: {error}.") from error
     except TimeoutError as error:  # before ClientError: aiohttp's timeouts are both
-        raise UpstreamTimeoutError("The upstream index did not send this file in time; try again later.") from error
+        raise UpstreamTimeoutError(f"The upstream index did not send {filename!r} in time; try again later.") from error
     except aiohttp.ClientConnectionError as error:
-        # Nothing is wrong with the file or the request.
-        raise UpstreamTimeoutError(
-            f"The upstream index cannot be reached ({type(error).__name__}); try again later."
-        ) from error
+        raise UpstreamAwayError("", filename) from error
     except (aiohttp.ClientError, ValueError) as error:
-        raise UpstreamError(f"The upstream index's answer cannot be read ({type(error).__name__}).") from error
+        raise UpstreamError(
+            f"The upstream index's answer for {filename!r} cannot be read ({type(error).__name__})."
+        ) from error
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+async def _chunks(response: aiohttp.ClientResponse, filename: str) -> AsyncGenerator[bytes, None]:
     """Yield the body in the pieces that have arrived since the piece before."""
-    with _translating():
+    with _translating(filename):
         async for chunk in response.content.iter_any():
             yield chunk

@@ -7,10 +7,13 @@ import pytest
 
 from pywharf.backends.opening import backend_types, spec_types
 from pywharf.cli.flags import environment_name
+from pywharf.config.cache_config import CACHES
 from pywharf.config.copy_settings import CopySettings
 from pywharf.config.prefetch_settings import PrefetchSettings
 from pywharf.config.repo_config import AdminSecret, Upstream, UpstreamSource
 from pywharf.config.settings import (
+    CacheListSettings,
+    CacheRemoveSettings,
     DeleteSettings,
     ExchangeSettings,
     ServerSettings,
@@ -52,6 +55,8 @@ COMMANDS = [
     DeleteSettings,
     SetStatusSettings,
     CopySettings,
+    CacheListSettings,
+    CacheRemoveSettings,
     ExchangeSettings,
     PrefetchSettings,
     UpOptions,
@@ -76,6 +81,13 @@ def test_every_field_of_a_repo_is_documented():
     missing |= {field for field in ("raw", "env", "file") if f"`{field}`" not in DOCS["commands.md"]}
     assert set(AdminSecret.__struct_fields__) == {"type", "raw", "env", "file"}
     assert missing == set()
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_every_field_of_the_cache_is_documented(kind):
+    fields = {field for field in CACHES[kind].__struct_fields__ if f"`{field}`" not in DOCS["cache-storage.md"]}
+    assert fields == set()
+    assert f"`{kind}`" in DOCS["cache-storage.md"]
 
 
 def test_defaults_in_the_flag_table_are_the_code_s():

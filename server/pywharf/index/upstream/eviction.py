@@ -29,6 +29,8 @@ class PinnedFiles:
         self._sorted = numbers
 
     def __contains__(self, digest: str) -> bool:
+        if not self._sorted:
+            return False
         number = int(digest[:_DIGITS], 16)
         at = bisect_left(self._sorted, number)
         return at < len(self._sorted) and self._sorted[at] == number

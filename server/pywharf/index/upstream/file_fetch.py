@@ -60,7 +60,8 @@ class FileFetch:
 
     async def begun(self) -> Begun:
         """Wait until the first bytes are about to come. Raises NotFoundError, UpstreamError."""
-        await asyncio.wait([self._begun])  # not asyncio.shield: see SingleFlight
+        if not self._begun.done():
+            await asyncio.wait([self._begun])  # not asyncio.shield: see SingleFlight
         return self._begun.result()
 
     async def run(self) -> None:
@@ -110,7 +111,7 @@ class FileFetch:
         try:
             async with (
                 asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
-                self._shared.fetcher.fetch(wanted.url, wanted.source) as arriving,
+                self._shared.fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving,
             ):
                 size = wanted.size_of(arriving.size)
                 spool, share = await self._spool(size, held)
@@ -133,11 +134,12 @@ class FileFetch:
         try:
             folder = self._shared.store.spool_folder
             share = await held.enter_async_context(self._shared.room.share(folder, size))
-            spool = await Spool.create(folder, size)
+            spool = Spool(folder, size)
+            held.push_async_callback(spool.remove)
+            await spool.create()
         except (StorageFullError, BackendUnavailableError):
             self._begun.set_result(None)
             raise
-        held.push_async_callback(spool.remove)
         return spool, share
 
     async def _write(self, spool: Spool, share: SpoolShare, arriving: Arriving, deadline: asyncio.Timeout) -> None:
@@ -157,10 +159,10 @@ class FileFetch:
     async def _keep(self, spool: Spool, digest: str) -> None:
         wanted, shared = self._wanted, self._shared
         try:
-            async with within(seconds_for(spool.written), "The cache's storage"):
-                await shared.store.keep(digest, spool.path, wanted.about)
             if not wanted.sha256:
                 await shared.first.note(wanted.source, wanted.project, wanted.file.filename, digest, spool.written)
+            async with within(seconds_for(spool.written), "The cache's storage"):
+                await shared.store.keep(digest, spool.path, wanted.about)
         except (StorageFullError, BackendUnavailableError) as error:
             is_full = isinstance(error, StorageFullError)
             shared.counts.passed_through("store full" if is_full else "store failed")

@@ -24,16 +24,18 @@ class Arriving(msgspec.Struct, frozen=True):
 class FileFetcher(Protocol):
     """An HTTP client that fetches files, with a deadline for each byte but none for the whole."""
 
-    def fetch(self, url: str, source: Source) -> AbstractAsyncContextManager[Arriving]:
+    def fetch(self, url: str, filename: str, source: Source) -> AbstractAsyncContextManager[Arriving]:
         """Request a file, and yield the response when its head is there.
 
         Parameters:
             url: The file's address, from a page of the source.
+            filename: The file's name, for errors.
             source: The index. Its credentials are sent to its own origin alone.
 
         Raises:
             NotFoundError: The other index no longer has the file.
-            UpstreamError: It failed, or the address may not be connected to; UpstreamTimeoutError: it is too slow.
+            UpstreamError: It failed, or the address may not be connected to; UpstreamTimeoutError: it is too slow;
+                UpstreamAwayError: it cannot be reached.
         """
 
 

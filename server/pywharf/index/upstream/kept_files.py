@@ -17,7 +17,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index.ports.cache_store import USE_GRANULARITY_S, CacheStore
 from pywharf.index.ports.packages import Content, LocalContent
 from pywharf.index.ports.served_content import CachedContent, FetchableContent, GrowingContent, ServedContent
-from pywharf.index.threads import CALL_S, on_storage, within
+from pywharf.index.threads import within
 from pywharf.index.upstream.file_fetch import Fetching, FileFetch
 from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher
 from pywharf.index.upstream.first_digests import FirstDigests
@@ -156,9 +156,11 @@ class KeptFiles:
                 return await passed_through(self._fetcher, wanted, self._counts)
             if not isinstance(begun, Spool):
                 return begun
-            with contextlib.suppress(FileNotFoundError):  # the store has just moved it
-                return GrowingContent(await on_storage(CALL_S, begun.open), begun.size, begun.ready)
+            with contextlib.suppress(FileNotFoundError):  # it was just moved into the store, or removed
+                return GrowingContent(await begun.open(), begun.size, begun.ready)
             await asyncio.wait([task])
+            if begun.failure is not None:
+                raise begun.failure
             wanted = msgspec.structs.replace(wanted, file=await self.known(wanted.source, wanted.project, wanted.file))
             if (found := await self._find(wanted)) is not None:
                 return found

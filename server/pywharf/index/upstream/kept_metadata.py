@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from pywharf.core.errors import NotFoundError, PywharfError, UpstreamTimeoutError, WrongContentError
+from pywharf.core.errors import NotFoundError, PywharfError, StorageFullError, UpstreamTimeoutError, WrongContentError
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.metadata import MAX_METADATA_BYTES
 from pywharf.core.os_errors import of_storage
 from pywharf.index.ports.cache_store import CacheStore
@@ -17,6 +18,7 @@ from pywharf.index.ports.packages import Content, LocalContent, StreamContent
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import on_storage, within
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.leases import lease
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
 _logger = logging.getLogger(__name__)
@@ -65,12 +67,14 @@ class KeptMetadata:
                 await self._store.note_use(sha256)
         else:
             self._counts.missed()
-            content = await self._fetch(wanted, sha256)
-            try:
-                await self._keep(wanted, sha256, content)
-            except PywharfError as error:
-                self._counts.passed_through("store failed")
-                _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
+            # Others need not wait for so little: they fetch it, too.
+            async with lease(self._store, sha256):
+                content = await self._fetch(wanted, sha256)
+                try:
+                    await self._keep(wanted, sha256, content)
+                except PywharfError as error:
+                    self._counts.passed_through("store full" if isinstance(error, StorageFullError) else "store failed")
+                    _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
         with contextlib.suppress(ValueError):  # it is larger than the memory for it
             self._lately[sha256] = content
         return content
@@ -93,7 +97,9 @@ class KeptMetadata:
         try:
             async with (
                 asyncio.timeout(seconds_for(0)),
-                self._fetcher.fetch(wanted.metadata_url, wanted.source) as arriving,
+                self._fetcher.fetch(
+                    wanted.metadata_url, wanted.file.filename + METADATA_SUFFIX, wanted.source
+                ) as arriving,
             ):
                 async for chunk in arriving.chunks:
                     content += chunk

@@ -18,7 +18,7 @@ async def passed_through(fetcher: FileFetcher, wanted: WantedFile, counts: FileC
     """
     size = wanted.file.size
     if size is None:
-        async with fetcher.fetch(wanted.url, wanted.source) as arriving:
+        async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving:
             size = wanted.size_of(arriving.size)
     if size is None:
         raise BusyError(
@@ -35,7 +35,7 @@ async def _stream(  # noqa: PLR0913, PLR0917 - the request, and the part of it
     result: FetchResult = "failed"
     received = 0
     try:
-        async with fetcher.fetch(wanted.url, wanted.source) as arriving:
+        async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving:
             wanted.size_of(arriving.size)
             part = _Part(first, last)
             digest = hashlib.sha256()

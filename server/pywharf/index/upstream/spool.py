@@ -6,11 +6,11 @@ import hashlib
 import threading
 import uuid
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from pywharf.core.errors import PywharfError, WrongContentError
-from pywharf.core.os_errors import of_storage
-from pywharf.index.threads import on_storage
+from pywharf.core.os_errors import of_storage, translating
+from pywharf.index.threads import on_storage, submit
 
 _CALL_S = 60.0
 WITHHELD = 64 * 1024
@@ -20,36 +20,32 @@ WITHHELD = 64 * 1024
 class Spool:
     """A growing file. `create` it, `write` to it, then either `complete` or `fail` it; `remove` it in any case."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int | None) -> None:
-        self.path = path
+    def __init__(self, folder: Path, size: int | None) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}.tmp"
         self.size = size
         """The announced size; after `complete` the real one."""
         self.written = 0
-        self._file = file
+        self._file: BinaryIO | None = None
+        self._left = False
         self._hash = hashlib.sha256()
         self._in_use = threading.Lock()
         """A cancelled task leaves its last call running in a thread; the file must not be closed under it."""
         self._is_complete = False
         self._failure: PywharfError | None = None
         self._changed = asyncio.Event()
+        self._opening = 0
 
-    @classmethod
-    async def create(cls, folder: Path, size: int | None) -> Self:
-        """Create an empty file. Raises StorageFullError, BackendUnavailableError."""
-        path = folder / f"{uuid.uuid4().hex}.tmp"
-        try:
-            return cls(path, await on_storage(_CALL_S, path.open, "xb", 0), size)
-        except OSError as error:
-            raise of_storage(error) from error
+    async def create(self) -> None:
+        """Create the empty file. Raises StorageFullError, BackendUnavailableError."""
+        with translating(of_storage):
+            await on_storage(_CALL_S, self._create)
 
     async def write(self, chunk: bytes) -> None:
         """Add bytes. Raises WrongContentError past the announced size, StorageFullError, BackendUnavailableError."""
         if self.size is not None and self.written + len(chunk) > self.size:
             raise WrongContentError(f"The upstream index sends more than the {self.size} bytes that it announced.")
-        try:
+        with translating(of_storage):
             await on_storage(_CALL_S, self._write, chunk)
-        except OSError as error:
-            raise of_storage(error) from error
         self.written += len(chunk)
         self._notify()
 
@@ -86,13 +82,26 @@ class Spool:
             await self._changed.wait()
         return limit
 
-    def open(self) -> BinaryIO:
-        """Open the file to read. Blocking; raises FileNotFoundError once it is kept or removed."""
-        return self.path.open("rb", 0)
+    @property
+    def failure(self) -> PywharfError | None:
+        """Return why the content does not arrive; None if it does."""
+        return self._failure
+
+    async def open(self) -> BinaryIO:
+        """Open the file to read. Raises FileNotFoundError once it is kept or removed, BackendUnavailableError."""
+        self._opening += 1
+        try:
+            return await on_storage(_CALL_S, self.path.open, "rb", 0)
+        finally:
+            self._opening -= 1
+            self._notify()
 
     async def remove(self) -> None:
-        """Close the file, and remove it if the store has not moved it. Readers go on."""
-        await on_storage(_CALL_S, self._remove)
+        """Close the file, and remove it if the store has not moved it. Readers that have opened it go on."""
+        while self._opening:
+            await self._changed.wait()
+        # A cancelled caller must not take the call out of the queue.
+        await asyncio.shield(asyncio.wrap_future(submit(self._remove)))
 
     def _limit(self, end: int | None) -> int:
         if self._is_complete:
@@ -105,9 +114,14 @@ class Spool:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def _create(self) -> None:
+        with self._in_use:
+            if not self._left:
+                self._file = self.path.open("xb", 0)
+
     def _write(self, chunk: bytes) -> None:
         with self._in_use:
-            if self._file.closed:
+            if self._file is None or self._left:
                 return
             self._hash.update(chunk)
             view = memoryview(chunk)
@@ -116,6 +130,8 @@ class Spool:
 
     def _remove(self) -> None:
         with self._in_use:
-            self._file.close()
+            self._left = True
+            if self._file is not None:
+                self._file.close()
             with contextlib.suppress(OSError):  # the store removes what is left when it is next opened
                 self.path.unlink(missing_ok=True)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
 import uuid
 from pathlib import Path
 
+import msgspec
 from cachetools import LRUCache
 
 from pywharf.core.errors import NotFoundError, PywharfError, StorageFullError, UpstreamTimeoutError, WrongContentError
@@ -17,7 +19,7 @@ from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.ports.packages import Content, LocalContent, StreamContent
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import on_storage, within
-from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher, counting
 from pywharf.index.upstream.leases import lease
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
@@ -28,6 +30,14 @@ _ENTRY = 512
 _CALL_S = 30.0
 
 
+class Lately(msgspec.Struct, gc=False):
+    """Core metadata in memory."""
+
+    content: bytes
+    noted: float
+    """Monotonic seconds when its use was last noted in the store."""
+
+
 class KeptMetadata:
     """The core metadata in one cache."""
 
@@ -35,11 +45,11 @@ class KeptMetadata:
         self._store = store
         self._fetcher = fetcher
         self._counts = counts
-        self._lately: LRUCache[str, bytes] = LRUCache(_MEMORY, lambda content: len(content) + _ENTRY)
+        self._lately: LRUCache[str, Lately] = LRUCache(_MEMORY, lambda kept: len(kept.content) + _ENTRY)
         self._running = SingleFlight[tuple[str, object], bytes]()
 
-    def lately(self, sha256: str) -> bytes | None:
-        """Return metadata that is in memory."""
+    def lately(self, sha256: str) -> Lately | None:
+        """Return metadata that is in memory, or None."""
         return self._lately.get(sha256)
 
     async def read(self, wanted: WantedFile) -> bytes:
@@ -48,7 +58,7 @@ class KeptMetadata:
         if sha256 is None:
             raise NotFoundError.no_core_metadata(wanted.file.filename)
         if (found := self._lately.get(sha256)) is not None:
-            return found
+            return found.content
         return await self._running.run((sha256, wanted.source), lambda: self._read(wanted, sha256))
 
     async def keep(self, wanted: WantedFile) -> None:
@@ -76,7 +86,7 @@ class KeptMetadata:
                     self._counts.passed_through("store full" if isinstance(error, StorageFullError) else "store failed")
                     _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
         with contextlib.suppress(ValueError):  # it is larger than the memory for it
-            self._lately[sha256] = content
+            self._lately[sha256] = Lately(content, time.monotonic())
         return content
 
     async def _stored(self, sha256: str) -> bytes | None:
@@ -92,53 +102,42 @@ class KeptMetadata:
         return content
 
     async def _fetch(self, wanted: WantedFile, sha256: str) -> bytes:
-        result: FetchResult = "failed"
+        filename = wanted.file.filename + METADATA_SUFFIX
         content = bytearray()
         try:
-            async with (
-                asyncio.timeout(seconds_for(0)),
-                self._fetcher.fetch(
-                    wanted.metadata_url, wanted.file.filename + METADATA_SUFFIX, wanted.source
-                ) as arriving,
-            ):
-                async for chunk in arriving.chunks:
-                    content += chunk
-                    if len(content) > MAX_METADATA_BYTES:
-                        result = "wrong"
-                        raise WrongContentError(
-                            f"The core metadata of {wanted.file.filename!r} is over {MAX_METADATA_BYTES} bytes."
-                        )
-            whole = bytes(content)
-            if hashlib.sha256(whole).hexdigest() != sha256:
-                result = "wrong"
-                raise WrongContentError(
-                    f"The upstream index sent other core metadata of {wanted.file.filename!r} than its page says."
-                )
-            result = "fetched"
-        except NotFoundError as error:
-            result = "missing"
-            raise NotFoundError(f"The upstream index lacks the core metadata of {wanted.file.filename!r}.") from error
+            with counting(self._counts) as received:
+                async with (
+                    asyncio.timeout(seconds_for(0)),
+                    self._fetcher.fetch(wanted.metadata_url, filename, wanted.source) as arriving,
+                ):
+                    async for chunk in arriving.chunks:
+                        content += chunk
+                        received.size = len(content)
+                        if received.size > MAX_METADATA_BYTES:
+                            break
+                _check(content, sha256, filename)
         except TimeoutError as error:
-            result = "timeout"
-            raise UpstreamTimeoutError("The upstream index did not send core metadata in time.") from error
-        except UpstreamTimeoutError:
-            result = "timeout"
-            raise
-        finally:
-            self._counts.fetched(result, len(content))
-        return whole
+            raise UpstreamTimeoutError(f"The upstream index did not send {filename!r} in time.") from error
+        return bytes(content)
 
     async def _keep(self, wanted: WantedFile, sha256: str, content: bytes) -> None:
         path = self._store.spool_folder / f"{uuid.uuid4().hex}.tmp"
         try:
             await on_storage(_CALL_S, path.write_bytes, content)
             async with within(_CALL_S, "The cache's storage"):
-                await self._store.keep(sha256, path, wanted.about)
+                await self._store.keep(sha256, path, wanted.about_metadata)
         except OSError as error:
             raise of_storage(error) from error
         finally:
             with contextlib.suppress(PywharfError, OSError):
                 await on_storage(_CALL_S, path.unlink, missing_ok=True)
+
+
+def _check(content: bytearray, sha256: str, filename: str) -> None:
+    if len(content) > MAX_METADATA_BYTES:
+        raise WrongContentError(f"{filename!r} of the upstream index is over {MAX_METADATA_BYTES} bytes.")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise WrongContentError(f"The upstream index sent another {filename!r} than its page says: the digest differs.")
 
 
 async def _whole(size: int, content: Content) -> bytes | None:

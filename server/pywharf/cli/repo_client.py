@@ -160,7 +160,7 @@ class RepoClient:
             if status != HTTPStatus.ACCEPTED:
                 raise _error(status, body)
             if asyncio.get_running_loop().time() > deadline:
-                raise UnavailableError("It is still being fetched; run the command again.")
+                raise UpstreamError("It is still being fetched; run the command again.")
             await asyncio.sleep(_PAUSE_S)
 
     async def unpin(self, project: ProjectName, filename: str) -> None:

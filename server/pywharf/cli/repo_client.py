@@ -177,8 +177,8 @@ class RepoClient:
     ) -> tuple[int, bytes, str]:
         """Return status, body and content type. A refused password is read again once."""
         for is_last in (False, True):
-            before = self._header
-            async with self._asked(method, url, accept, options) as response:
+            sent = self._authorization()
+            async with self._asked(method, url, accept, sent, options) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED:
                     body = b""
                 elif response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -188,7 +188,8 @@ class RepoClient:
                 status, kind = response.status, response.headers.get("Content-Type", "")
             if status != HTTPStatus.UNAUTHORIZED:
                 return status, body, kind
-            self._header = None if self._header == before else self._header
+            if self._header == sent:  # otherwise another call has read it again meanwhile
+                self._header = None
             if is_last or self._credentials is None:
                 break
         raise InvalidConfigError(
@@ -196,16 +197,19 @@ class RepoClient:
             "--secret_env, --secret_file, or in netrc."
         )
 
-    @contextlib.asynccontextmanager
-    async def _asked(
-        self, method: str, url: str, accept: str, options: Mapping[str, Any]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        assert self._session is not None  # noqa: S101 - within the context
+    def _authorization(self) -> str | None:
         if self._header is None and self._credentials is not None:
             self._header = self._credentials.header()
+        return self._header
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, method: str, url: str, accept: str, authorization: str | None, options: Mapping[str, Any]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._session is not None  # noqa: S101 - within the context
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-        if self._header is not None:
-            headers["Authorization"] = self._header
+        if authorization is not None:
+            headers["Authorization"] = authorization
         try:
             async with self._session.request(
                 method,

@@ -17,6 +17,7 @@ from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
 from pywharf.egress.following import following
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
+from pywharf.index.fair_slots import FairSlots
 from pywharf.index.upstream.extra_index import FetchedPage
 from pywharf.index.upstream.source import SourceCredentials
 
@@ -30,8 +31,8 @@ _TOTAL_TIMEOUT_S = 20.0
 _MAX_CONCURRENT = 32
 """Concurrent requests to one index, so that one that hangs does not take the slots of others."""
 _LARGE = 1024 * 1024
-_MAX_CONCURRENT_LARGE = 2
-"""Pages over _LARGE that are in memory until they are parsed, over all indexes."""
+_MAX_CONCURRENT_LARGE = 3
+"""Pages over _LARGE that are in memory until they are parsed, over all indexes; two of them of one host."""
 _CHUNK = 256 * 1024
 _MAX_TAG = 512
 _TAG = re.compile(r'(?:W/)?"[!#-~]*"\Z')
@@ -50,7 +51,7 @@ class UpstreamClient:
         self._sessions = Sessions(self._egress, _TIMEOUT, {"User-Agent": user_agent, "Accept-Encoding": ACCEPTED})
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENT))
         """Slots by the index's host; there are as many hosts as configurations name."""
-        self._large_slots = asyncio.Semaphore(_MAX_CONCURRENT_LARGE)
+        self._large_slots = FairSlots(_MAX_CONCURRENT_LARGE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,7 +98,7 @@ class UpstreamClient:
             self._sessions, self._egress, url, configured=url, headers=headers, own_headers=own_headers
         )
         async with following_redirects as (response, here):
-            content = await self._read(response, held)
+            content = await self._read(response, url.host or "", held)
             return FetchedPage(
                 response.status,
                 response.headers.get("Content-Type", ""),
@@ -107,14 +108,14 @@ class UpstreamClient:
                 serial=_number(response.headers.get("X-PyPI-Last-Serial", "")),
             )
 
-    async def _read(self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, host: str, held: contextlib.AsyncExitStack) -> bytes:
         body = Body(response.headers.get("Content-Encoding", ""), _MAX_BYTES)
         is_large = False
         try:
             async for chunk in response.content.iter_chunked(_CHUNK):
                 body.feed(chunk)
                 if len(body) > _LARGE and not is_large:
-                    await held.enter_async_context(self._large_slots)
+                    await held.enter_async_context(self._large_slots.one(host))
                     is_large = True
         except TooLargeBodyError:
             raise UpstreamError(f"The extra index's page is over {_MAX_BYTES} bytes.") from None

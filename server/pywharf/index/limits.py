@@ -47,6 +47,7 @@ def fault_of(file: File) -> str | None:
         ("its requires_python", file.requires_python, MAX_TEXT),
         ("the reason why it is yanked", file.yanked, MAX_TEXT),
         ("its address", file.location, MAX_LOCATION),
+        ("its provenance", file.provenance, MAX_LOCATION),
     )
     for what, text, most in limits:
         if text is not None and len(text) > most:

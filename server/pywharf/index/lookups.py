@@ -89,13 +89,17 @@ class Lookups:
         try:
             return await first_answer(ask, self.upstream.sources, name)
         except NotFoundError:
-            return None
+            return await self._pinned_answer(name)
         except UpstreamError:
-            sources = self.upstream.sources
-            pinned = await self._kept.pinned_answer(self._repo, sources, name) if self._kept is not None else None
+            pinned = await self._pinned_answer(name)
             if pinned is None:
                 raise
             return pinned
+
+    async def _pinned_answer(self, name: ProjectName) -> Answer | None:
+        if self._kept is None:
+            return None
+        return await self._kept.pinned_answer(self._repo, self.upstream.sources, name)
 
     async def with_sizes(self, project: Project) -> Project:
         """Add the sizes that the original did not record; a JSON page omits a file without a size."""

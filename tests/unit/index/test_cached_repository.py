@@ -223,7 +223,7 @@ async def test_an_own_file_that_this_server_does_not_know_yet_is_found_within_th
 
 
 async def test_a_reserved_name_has_neither_page_nor_file(opened):
-    repo = await opened(reserved=("fo*",))
+    repo = await opened(reserved=("f*",))
     with pytest.raises(NotFoundError):
         await repo.served.project_page(FOO, JSON)
     with pytest.raises(NotFoundError):
@@ -312,6 +312,24 @@ async def test_what_is_pinned_is_served_although_an_earlier_source_is_away(opene
     assert (await repo.served.find_file(FOO, THEIRS)).sha256 == A
     with pytest.raises(UpstreamAwayError):
         await repo.served.find_file(bar, "bar-1.0.zip")  # the pin is of another content
+
+
+@pytest.mark.parametrize("repo_of_the_pin", ["team-a", "another"])
+async def test_a_lost_project_stays_for_the_repo_that_pinned_a_file_of_it(opened, monkeypatch, repo_of_the_pin):
+    monkeypatch.setattr("pywharf.index.upstream.kept_pages._FRESH_S", 0.0)
+    repo = await opened()
+    assert await repo.shown() == [THEIRS]
+    await repo.store.pin(RepoName(repo_of_the_pin), Pin(FOO, THEIRS, A, 1))
+    del repo.other.pages["foo"]
+    repo.served._project_pages._recent.clear()  # noqa: SLF001
+    if repo_of_the_pin == NAME:
+        assert await repo.shown() == [THEIRS]
+        assert (await repo.served.find_file(FOO, THEIRS)).sha256 == A
+        return
+    with pytest.raises(NotFoundError):
+        await repo.served.project_page(FOO, JSON)
+    with pytest.raises(NotFoundError):
+        await repo.served.find_file(FOO, THEIRS)
 
 
 async def test_a_file_that_is_newer_than_the_kept_page_is_found(opened, monkeypatch):

@@ -338,15 +338,6 @@ async def test_a_lost_project_is_missing_and_nobody_else_s(replica, other, store
     assert await replica.files() is None, "it is forgotten"
 
 
-async def test_a_lost_project_with_a_pin_is_served(replica, other, store):
-    await replica.files()
-    await store.pin(RepoName("team-a"), Pin(FOO, "foo-1.0.zip", A, 1))
-    del other.pages["foo"]
-    replica.clock.now += 61
-    assert await replica.files() == ["foo-1.0.zip"]
-    assert replica.counted.pages["lost"] == 1
-
-
 async def test_a_file_keeps_its_first_digest(replica, other, store):
     await replica.files()
     for step, filenames in enumerate((("foo-1.0.zip",), ("foo-2.0.zip",), ("foo-1.0.zip", "foo-2.0.zip"))):

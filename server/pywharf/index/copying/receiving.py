@@ -71,6 +71,7 @@ class Receiver:
             size=staged.size,
             upload_time=file.upload_time or rfc3339(time.time()),
             location=None,
+            provenance=None,
             stamp=None,
             revision=0,
         )

@@ -98,7 +98,7 @@ class KeptPages:
         self._clock = clock
         self._monotonic = monotonic
         self._wait_s = wait_s
-        self._held: LRUCache[PageID, _Held] = LRUCache(_MAX_FILES_HELD, lambda held: 10 + len(held.page.project.files))
+        self._held: LRUCache[PageID, _Held] = LRUCache(_MAX_FILES_HELD, _weight)
         self._absent: TTLCache[PageID, bool, float] = TTLCache(_MAX_ABSENT, _FRESH_S, monotonic)
         self._loading = SingleFlight[PageID, _Held | None]()
         self._asking = SingleFlight[PageID, Project | None]()
@@ -255,9 +255,8 @@ class KeptPages:
         if fetched.status in NOT_FOUND:
             if trusted is None:
                 return None, None
-            pinned = await self._pins.includes(name)
             # It stays what it was, so that nobody else's project takes its place, and pinned files are found.
-            return "lost", msgspec.structs.replace(trusted, is_lost=not pinned)
+            return "lost", msgspec.structs.replace(trusted, is_lost=True)
         project = await read_page(name, fetched)
         assert project is not None  # noqa: S101 - its status is none of NOT_FOUND
         serial = fetched.serial
@@ -306,3 +305,7 @@ class KeptPages:
             held.written = page.confirmed
             self._kept.write(key, page)
         return self._answer(page)
+
+
+def _weight(held: _Held) -> int:
+    return 10 + len(held.page.project.files) + len(held.page.vanished)
